@@ -1,0 +1,58 @@
+//! Figures of the ring: a lookup at several sizes, equal and unequal weights, and the build of 1,000 members.
+//! `cargo bench --bench ring`
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use gaocache::core::ring::{KeyHash, Ring, Slot, group_seed, hash_key};
+
+fn ring(members: usize, weight: impl Fn(usize) -> u32) -> Ring {
+    let ids: Vec<String> = (0..members).map(|n| format!("gaocache-{n}")).collect();
+    let slots: Vec<Slot<'_>> = ids
+        .iter()
+        .enumerate()
+        .map(|(n, id)| Slot {
+            id,
+            weight: weight(n),
+        })
+        .collect();
+    Ring::new(&slots)
+}
+
+fn lookups(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lookup");
+    for members in [3, 10, 100, 1000] {
+        let equal = ring(members, |_| 100);
+        let mut hash = 0u64;
+        group.bench_function(BenchmarkId::new("equal weights", members), |b| {
+            b.iter(|| {
+                hash = hash.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                black_box(equal.owner(KeyHash(hash)))
+            });
+        });
+    }
+    let three_sizes = ring(100, |n| [50, 100, 200][n % 3]);
+    let mut hash = 0u64;
+    group.bench_function("three weights/100", |b| {
+        b.iter(|| {
+            hash = hash.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            black_box(three_sizes.owner(KeyHash(hash)))
+        });
+    });
+    group.bench_function("hash of a 16-byte key", |b| {
+        let seed = group_seed("users");
+        b.iter(|| black_box(hash_key(seed, black_box("user/00000000042"))));
+    });
+    group.finish();
+}
+
+fn build(c: &mut Criterion) {
+    c.bench_function("build/1000", |b| b.iter(|| black_box(ring(1000, |_| 100))));
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(30).measurement_time(std::time::Duration::from_secs(2)).warm_up_time(std::time::Duration::from_millis(500));
+    targets = lookups, build
+}
+criterion_main!(benches);

@@ -1,0 +1,182 @@
+//! The admin door: probes, metrics, and the ring as JSON. It runs on the control runtime, where the load of reads can't starve it.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    core::{cluster::Topology, group::Groups, membership::MemberState, store::Store},
+    http::failed,
+    telemetry::metrics::Metrics,
+};
+
+/// Longest wait of `/ring?unlike=`; clients ask again.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Why a node is not ready; empty: it is.
+pub type Readiness = watch::Receiver<Arc<str>>;
+
+/// What the admin door shows.
+#[derive(Clone)]
+pub struct Admin {
+    /// This node's id.
+    pub id: Arc<str>,
+    /// Why it is not ready.
+    pub readiness: Readiness,
+    /// Each ring as it comes in force.
+    pub rings: watch::Receiver<Arc<Topology>>,
+    /// Its groups.
+    pub groups: Groups,
+    /// Its metrics.
+    pub metrics: Arc<Metrics>,
+    /// Its stores, by tier.
+    pub stores: Arc<[(&'static str, Arc<Store>)]>,
+}
+
+/// The routes.
+pub fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/ring", get(ring))
+        .with_state(admin)
+}
+
+async fn index() -> &'static str {
+    "gaocache: /livez /readyz /metrics /ring\n"
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let why_not = admin.readiness.borrow().clone();
+    if why_not.is_empty() {
+        "ready\n".into_response()
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {why_not}\n"),
+        )
+            .into_response()
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    for (tier, store) in admin.stores.iter() {
+        admin.metrics.store(tier, store);
+    }
+    match admin.metrics.render() {
+        Ok(text) => {
+            let content_type = HeaderValue::from_static("text/plain; version=0.0.4");
+            ([(CONTENT_TYPE, content_type)], text).into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+#[derive(Deserialize)]
+struct RingQuery {
+    /// Adds who owns this key in each group.
+    key: Option<String>,
+    /// Waits for a ring with another fingerprint, for thirty seconds at most.
+    unlike: Option<String>,
+}
+
+/// The ring, as `/ring` shows it and `gaocache ring` reads it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RingReport {
+    /// Who reports.
+    pub node: String,
+    /// The registry's revision.
+    pub revision: u64,
+    /// Equal on nodes that know the same members.
+    pub fingerprint: String,
+    /// All members, draining ones too, by id.
+    pub members: Vec<MemberReport>,
+    /// The asked key's owner, in each group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<OwnerReport>,
+}
+
+/// A member in a report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Stable over restarts.
+    pub id: String,
+    /// Its gRPC door.
+    pub address: String,
+    /// Where it runs.
+    pub zone: String,
+    /// Its share relative to the others'.
+    pub weight: u32,
+    /// `serving` or `draining`.
+    pub state: String,
+    /// The release it runs.
+    pub version: String,
+    /// Its share of all keys, 0 to 1.
+    pub share: f64,
+}
+
+/// An owner in a report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OwnerReport {
+    /// The group.
+    pub group: String,
+    /// The owner's id; empty while there is no ring.
+    pub owner: String,
+}
+
+async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Json<RingReport> {
+    let mut rings = admin.rings.clone();
+    if let Some(known) = query.unlike {
+        let other = rings.wait_for(|ring| ring.view.fingerprint().to_string() != known);
+        // Without another ring in time the answer is the old one.
+        let _ = tokio::time::timeout(LONGEST_WAIT, other).await;
+    }
+    let topology = rings.borrow().clone();
+    let owners = query.key.map(|key| owners(&admin.groups, &topology, &key));
+    Json(report(&admin.id, &topology, owners.unwrap_or_default()))
+}
+
+fn owners(groups: &Groups, topology: &Topology, key: &str) -> Vec<OwnerReport> {
+    let owner = |hash| topology.owner_id(hash).map(ToString::to_string);
+    let mut owners: Vec<OwnerReport> = groups
+        .iter()
+        .map(|group| OwnerReport {
+            group: group.name().to_string(),
+            owner: owner(group.hash(key)).unwrap_or_default(),
+        })
+        .collect();
+    owners.sort_by(|a, b| a.group.cmp(&b.group));
+    owners
+}
+
+/// A topology as a report.
+pub fn report(node: &str, topology: &Topology, owners: Vec<OwnerReport>) -> RingReport {
+    let members = topology.view.members.iter().enumerate();
+    RingReport {
+        node: node.to_owned(),
+        revision: topology.view.revision,
+        fingerprint: topology.view.fingerprint().to_string(),
+        members: members
+            .map(|(at, member)| MemberReport {
+                id: member.id.to_string(),
+                address: member.address.to_string(),
+                zone: member.zone.to_string(),
+                weight: member.weight,
+                state: MemberState::name(member.state).to_owned(),
+                version: member.version.to_string(),
+                share: topology.share(at),
+            })
+            .collect(),
+        owners,
+    }
+}

@@ -1,0 +1,191 @@
+//! `gaocache dev`: a cluster in one process, for trying things out. Needs nothing installed.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, println_or_stop, serve::stop_signal};
+use crate::{
+    config::{self, Settings, Sources},
+    error::ErrorKind,
+    node::{Node, NodeBuilder},
+    registry::memory::MemoryRegistry,
+    telemetry::log,
+};
+
+/// First ports tried; node `n` takes these plus `n`.
+const GRPC_PORT: u16 = 7070;
+const HTTP_PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 9090;
+
+#[derive(Debug, Args)]
+pub(super) struct DevArgs {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    nodes: u16,
+    /// Where values come from: a folder, or a URL with {key} in it (or to which /{key} is added)
+    #[arg(long, value_name = "URL-or-folder", default_value = ".")]
+    origin: String,
+    /// A further setting for every node, such as --set cache.capacity=64MiB
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    overrides: Vec<String>,
+}
+
+pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
+    let stop = stop_signal()?;
+    let registry = MemoryRegistry::default();
+    let group = group(&args.origin);
+    let mut nodes = Vec::new();
+    for number in 0..args.nodes {
+        let node = bind(number, args, &group, &registry).await?;
+        nodes.push(node);
+    }
+    let stopped = CancellationToken::new();
+    let mut running = tokio::task::JoinSet::new();
+    let shown: Vec<_> = nodes
+        .iter()
+        .map(|node| (node.member().id.clone(), node.addresses(), node.readiness()))
+        .collect();
+    for node in nodes {
+        running.spawn(node.run(stopped.clone().cancelled_owned()));
+    }
+    for (_, _, readiness) in &shown {
+        let mut readiness = readiness.clone();
+        tokio::select! {
+            _ = readiness.wait_for(|why_not| why_not.is_empty()) => {}
+            Some(ended) = running.join_next() => return first_error(ended),
+        }
+    }
+    for (id, addresses, _) in &shown {
+        println_or_stop(&format!(
+            "{id}  grpc {}  http http://{}  admin http://{}",
+            addresses.grpc, addresses.http, addresses.admin
+        ))?;
+    }
+    if let Some((_, addresses, _)) = shown.first() {
+        println_or_stop(&format!(
+            "\nTry:  curl -i http://{}/v1/{}/{}\n      curl -s http://{}/ring\nStop: Ctrl-C",
+            addresses.http, group.name, group.example, addresses.admin
+        ))?;
+    }
+    tokio::select! {
+        () = stop => {}
+        Some(ended) = running.join_next() => return first_error(ended),
+    }
+    stopped.cancel();
+    while let Some(ended) = running.join_next().await {
+        first_error(ended)?;
+    }
+    Ok(())
+}
+
+fn first_error(
+    ended: Result<crate::error::Result<()>, tokio::task::JoinError>,
+) -> Result<(), Failure> {
+    match ended {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(Failure::Failed(format!("a node died: {error}"))),
+    }
+}
+
+/// The one group of a development cluster.
+struct DevGroup {
+    name: &'static str,
+    /// A key worth trying.
+    example: String,
+    toml: String,
+}
+
+fn group(origin: &str) -> DevGroup {
+    if origin.starts_with("http://") || origin.starts_with("https://") {
+        let url = if origin.contains("{key}") {
+            origin.to_owned()
+        } else {
+            format!("{}/{{key}}", origin.trim_end_matches('/'))
+        };
+        return DevGroup {
+            name: "web",
+            example: "example".into(),
+            toml: format!(
+                "[{{ name = \"web\", ttl_seconds = 60, origin = {{ kind = \"http\", url = {url:?} }} }}]"
+            ),
+        };
+    }
+    DevGroup {
+        name: "files",
+        example: first_file(Path::new(origin)).unwrap_or_else(|| "some/file".into()),
+        toml: format!(
+            "[{{ name = \"files\", ttl_seconds = 60, origin = {{ kind = \"file\", path = {origin:?} }} }}]"
+        ),
+    }
+}
+
+/// The first visible file of a folder, by name.
+fn first_file(folder: &Path) -> Option<String> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    let names = files.iter().filter_map(|path| path.file_name()?.to_str());
+    names
+        .filter(|name| !name.starts_with('.'))
+        .map(str::to_owned)
+        .next()
+}
+
+fn settings(
+    number: u16,
+    args: &DevArgs,
+    group: &DevGroup,
+    free_ports: bool,
+) -> Result<Settings, Failure> {
+    let port = |first: u16| if free_ports { 0 } else { first + number };
+    let given = [
+        format!("node.id=dev-{number}"),
+        "node.worker_threads=1".into(),
+        "node.drain_timeout_seconds=2".into(),
+        "node.shutdown_timeout_seconds=2".into(),
+        "registry.kind=memory".into(),
+        "cache.capacity=128MiB".into(),
+        "log.level=warn".into(),
+        format!("grpc.listen=127.0.0.1:{}", port(GRPC_PORT)),
+        format!("http.listen=127.0.0.1:{}", port(HTTP_PORT)),
+        format!("admin.listen=127.0.0.1:{}", port(ADMIN_PORT)),
+        format!("groups={}", group.toml),
+    ];
+    let sources = Sources {
+        overrides: given
+            .into_iter()
+            .chain(args.overrides.iter().cloned())
+            .collect(),
+        ..Sources::default()
+    };
+    Ok(config::load(&sources)?.settings)
+}
+
+/// A node on the usual ports, or on free ones where those are taken.
+async fn bind(
+    number: u16,
+    args: &DevArgs,
+    group: &DevGroup,
+    registry: &MemoryRegistry,
+) -> Result<Node, Failure> {
+    let usual = settings(number, args, group, false)?;
+    log::start(&usual.log).map_err(Failure::Configuration)?;
+    let build = async |settings: Settings| {
+        let registry = Arc::new(registry.clone());
+        NodeBuilder::new(settings).registry(registry).bind().await
+    };
+    match build(usual).await {
+        Err(error) if error.kind() == ErrorKind::InvalidRequest => {
+            Ok(build(settings(number, args, group, true)?).await?)
+        }
+        other => Ok(other?),
+    }
+}

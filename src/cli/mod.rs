@@ -1,0 +1,170 @@
+//! The command line.
+//!
+//! Exit codes are part of the interface: 0, 1 failed, 2 usage, 3 not found, 64 bad configuration.
+
+mod calls;
+mod dev;
+mod ring;
+mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{self, ConfigError, Sources},
+    error::{Error, ErrorKind},
+};
+
+/// A distributed read-through cache.
+#[derive(Debug, Parser)]
+#[command(name = "gaocache", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node until SIGTERM or Ctrl-C
+    Serve(ConfigArgs),
+    /// Run several nodes in this process on loopback, to try things out
+    Dev(dev::DevArgs),
+    /// Print the value of a key
+    Get(calls::KeyArgs),
+    /// Drop a key everywhere
+    Remove(calls::KeyArgs),
+    /// Drop all keys of a group everywhere
+    Purge(calls::GroupArgs),
+    /// Show the ring as a node sees it
+    Ring(ring::RingArgs),
+    /// Print the settings in force and where each came from
+    Config(ConfigArgs),
+}
+
+/// Where settings come from.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// TOML file with settings
+    #[arg(long, value_name = "FILE", env = "GAOCACHE_CONFIG_FILE")]
+    config: Option<PathBuf>,
+    /// One setting, such as --set node.zone=a; comes before file and environment
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    overrides: Vec<String>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<config::Loaded, Failure> {
+        let sources = Sources {
+            file: self.config.clone(),
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            overrides: self.overrides.clone(),
+            platform: platform(),
+        };
+        Ok(config::load(&sources)?)
+    }
+}
+
+/// What Kubernetes or the machine says of this node.
+fn platform() -> Vec<(&'static str, String, String)> {
+    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    let mut told = vec![("node.id", host, "host name".to_owned())];
+    for (setting, variable) in [("node.id", "POD_NAME"), ("node.advertise_host", "POD_IP")] {
+        if let Ok(value) = std::env::var(variable)
+            && !value.is_empty()
+        {
+            told.push((setting, value, format!("environment variable {variable}")));
+        }
+    }
+    told
+}
+
+/// Why a command did not do what it was asked, with its exit code.
+#[derive(Debug)]
+pub enum Failure {
+    /// Exit code 64.
+    Configuration(String),
+    /// Exit code 3.
+    NotFound(String),
+    /// Exit code 1.
+    Failed(String),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Configuration(error.to_string())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::NotFound => Self::NotFound(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (code, message) = match failure {
+                Failure::Failed(message) => (1, message),
+                Failure::NotFound(message) => (3, message),
+                Failure::Configuration(message) => (64, message),
+            };
+            eprintln!("gaocache: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    // One thread: reads have threads of their own, and this one is for membership, admin and probes.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("starting the runtime: {error}")))?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::serve(&args).await,
+            Command::Dev(args) => dev::dev(&args).await,
+            Command::Get(args) => calls::get(&args).await,
+            Command::Remove(args) => calls::remove(&args).await,
+            Command::Purge(args) => calls::purge(&args).await,
+            Command::Ring(args) => ring::ring(&args).await,
+            Command::Config(args) => show_config(&args),
+        }
+    });
+    runtime.shutdown_background();
+    result
+}
+
+fn show_config(args: &ConfigArgs) -> Result<(), Failure> {
+    let loaded = args.load()?;
+    let width = |of: fn(&config::load::InForce) -> usize| {
+        loaded.in_force.iter().map(of).max().unwrap_or(0).min(60)
+    };
+    let (names, values) = (width(|it| it.name.len()), width(|it| it.value.len()));
+    for setting in &loaded.in_force {
+        println_or_stop(&format!(
+            "{:names$} = {:values$}  # {}",
+            setting.name, setting.value, setting.source
+        ))?;
+    }
+    Ok(())
+}
+
+/// Prints a line; a reader that has gone (`gaocache config | head`) is no failure of ours but ends the command.
+fn println_or_stop(line: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{line}")
+        .map_err(|error| Failure::Failed(format!("standard output: {error}")))
+}

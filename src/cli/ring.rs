@@ -1,0 +1,120 @@
+//! `gaocache ring`: the ring as a node sees it, from its admin door.
+
+use std::fmt::Write;
+
+use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{Failure, println_or_stop};
+use crate::admin::RingReport;
+
+#[derive(Debug, Args)]
+pub(super) struct RingArgs {
+    /// The admin address of a node
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9090")]
+    target: String,
+    /// Print the ring again whenever it changes
+    #[arg(long)]
+    watch: bool,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Also tell who owns this key, in each group
+    #[arg(long)]
+    key: Option<String>,
+}
+
+pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
+    let mut known: Option<String> = None;
+    loop {
+        let report = fetch(args, known.as_deref()).await?;
+        if known.as_deref() != Some(&report.fingerprint) {
+            let shown = if args.json {
+                serde_json::to_string(&report)
+                    .map_err(|error| Failure::Failed(error.to_string()))?
+            } else {
+                table(&report)
+            };
+            println_or_stop(shown.trim_end())?;
+        }
+        if !args.watch {
+            return Ok(());
+        }
+        known = Some(report.fingerprint);
+    }
+}
+
+async fn fetch(args: &RingArgs, known: Option<&str>) -> Result<RingReport, Failure> {
+    let mut url = format!("http://{}/ring?", args.target);
+    if let Some(key) = &args.key {
+        let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
+        let _ = write!(url, "key={key}&");
+    }
+    if let Some(known) = known {
+        let _ = write!(url, "unlike={known}");
+    }
+    let failed = |what: String| Failure::Failed(format!("{}: {what}", args.target));
+    let body = async {
+        let response = crate::origin::http::plain_client()?.get(url).send().await;
+        let response = response.and_then(reqwest::Response::error_for_status);
+        let bytes = response.map_err(|error| describe(&error))?.bytes().await;
+        bytes.map_err(|error| describe(&error))
+    };
+    let body = body.await.map_err(failed)?;
+    serde_json::from_slice(&body).map_err(|error| {
+        failed(format!(
+            "this is not the admin door of a gaocache node: {error}"
+        ))
+    })
+}
+
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn table(report: &RingReport) -> String {
+    let mut out = format!(
+        "{} members, revision {}, fingerprint {}, as {} sees it\n",
+        report.members.len(),
+        report.revision,
+        report.fingerprint,
+        report.node
+    );
+    let width = |of: fn(&crate::admin::MemberReport) -> &String, title: &str| {
+        let longest = report.members.iter().map(|member| of(member).len()).max();
+        longest.unwrap_or(0).max(title.len())
+    };
+    let (id, address, zone) = (
+        width(|it| &it.id, "id"),
+        width(|it| &it.address, "address"),
+        width(|it| &it.zone, "zone"),
+    );
+    let _ = writeln!(
+        out,
+        "{:id$}  {:address$}  {:zone$}  state     weight   share  version",
+        "id", "address", "zone"
+    );
+    for member in &report.members {
+        let _ = writeln!(
+            out,
+            "{:id$}  {:address$}  {:zone$}  {:8}  {:6}  {:5.1}%  {}",
+            member.id,
+            member.address,
+            member.zone,
+            member.state,
+            member.weight,
+            member.share * 100.0,
+            member.version
+        );
+    }
+    for owner in &report.owners {
+        let _ = writeln!(out, "owner in group {}: {}", owner.group, owner.owner);
+    }
+    out
+}

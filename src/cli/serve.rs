@@ -1,0 +1,36 @@
+//! `gaocache serve`
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{ConfigArgs, Failure};
+use crate::{config::ConfigError, config::load::Problem, node::NodeBuilder, telemetry::log};
+
+pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
+    let loaded = args.load()?;
+    if loaded.settings.groups.is_empty() {
+        return Err(ConfigError(vec![Problem {
+            name: "groups".into(),
+            value: None,
+            source: None,
+            reason: "a node needs at least one [[groups]] with its origin".into(),
+        }])
+        .into());
+    }
+    log::start(&loaded.settings.log).map_err(Failure::Configuration)?;
+    let node = NodeBuilder::new(loaded.settings).bind().await?;
+    node.run(stop_signal()?).await?;
+    Ok(())
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let watch = |kind| signal(kind).map_err(|error| Failure::Failed(format!("signals: {error}")));
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut interrupt = watch(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,143 @@
+//! What no single value can show: settings that don't fit together.
+
+use std::collections::BTreeSet;
+
+use super::{GroupSettings, OriginKind, RegistryKind, Settings, load::Problem};
+use crate::{core::store::ENTRY_OVERHEAD_BYTES, registry::fixed};
+
+/// Everything that doesn't fit together.
+pub(super) fn together(settings: &Settings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut wrong = |name: &str, reason: String| {
+        problems.push(Problem {
+            name: name.into(),
+            value: None,
+            source: None,
+            reason,
+        });
+    };
+    if settings.node.id.is_empty() || settings.node.id.contains('/') {
+        wrong("node.id", "must not be empty nor contain '/'".into());
+    }
+    registry(settings, &mut wrong);
+    doors(settings, &mut wrong);
+    groups(settings, &mut wrong);
+    problems
+}
+
+fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+    let registry = &settings.registry;
+    if registry.service.is_empty() || registry.service.ends_with('/') {
+        wrong(
+            "registry.service",
+            "must not be empty nor end with '/'".into(),
+        );
+    }
+    match registry.kind {
+        RegistryKind::Etcd => {
+            if registry.etcd.endpoints.is_empty() {
+                wrong(
+                    "registry.etcd.endpoints",
+                    "registry.kind \"etcd\" needs at least one URL such as \"http://127.0.0.1:2379\"".into(),
+                );
+            }
+            for url in &registry.etcd.endpoints {
+                if !url.starts_with("http://") && !url.starts_with("https://") {
+                    wrong(
+                        "registry.etcd.endpoints",
+                        format!("'{url}' is no URL that begins with http:// or https://"),
+                    );
+                }
+            }
+        }
+        RegistryKind::Static => {
+            if let Err(error) = fixed::parse(&registry.fixed.peers, &settings.node.id) {
+                wrong("registry.static.peers", error.message().into());
+            }
+        }
+        RegistryKind::Memory => {}
+    }
+    let tls = &registry.etcd.tls;
+    if tls.cert.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
+        wrong("registry.etcd.tls.cert", "cert and key go together".into());
+    }
+    if registry.etcd.username.is_empty() != registry.etcd.password_file.as_os_str().is_empty() {
+        wrong(
+            "registry.etcd.username",
+            "username and password_file go together".into(),
+        );
+    }
+}
+
+fn doors(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+    let doors = [
+        ("grpc.listen", settings.grpc.listen),
+        ("http.listen", settings.http.listen),
+        ("admin.listen", settings.admin.listen),
+    ];
+    let mut ports = BTreeSet::new();
+    for (name, address) in doors {
+        if address.port() != 0 && !ports.insert(address.port()) {
+            wrong(name, "another door listens on this port already".into());
+        }
+    }
+}
+
+fn groups(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+    let mut names = BTreeSet::new();
+    if settings.groups.len() > usize::from(u16::MAX) {
+        wrong("groups", format!("at most {} groups", u16::MAX));
+    }
+    for (number, group) in settings.groups.iter().enumerate() {
+        let name = |rest: &str| format!("groups[{number}].{rest}");
+        if !names.insert(&group.name) {
+            wrong(&name("name"), "another group has this name already".into());
+        }
+        if !is_group_name(&group.name) {
+            wrong(
+                &name("name"),
+                "1 to 64 letters, digits, '.', '_' or '-'".into(),
+            );
+        }
+        // Seven eighths of the capacity are for owned entries; see node::build.
+        if group.max_value + ENTRY_OVERHEAD_BYTES > settings.cache.capacity / 8 * 7 {
+            wrong(
+                &name("max_value"),
+                format!(
+                    "does not fit into seven eighths of cache.capacity ({} bytes)",
+                    settings.cache.capacity
+                ),
+            );
+        }
+        origin(group, &name, wrong);
+    }
+}
+
+fn origin(
+    group: &GroupSettings,
+    name: &impl Fn(&str) -> String,
+    wrong: &mut impl FnMut(&str, String),
+) {
+    match group.origin.kind {
+        OriginKind::Http => {
+            if let Err(reason) = crate::origin::http::check_template(&group.origin.url) {
+                wrong(&name("origin.url"), reason);
+            }
+            if let Err(reason) = crate::origin::http::check_headers(&group.origin.headers) {
+                wrong(&name("origin.headers"), reason);
+            }
+        }
+        OriginKind::File => {
+            if !group.origin.path.is_dir() {
+                wrong(&name("origin.path"), "not a folder that can be read".into());
+            }
+        }
+    }
+}
+
+fn is_group_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}

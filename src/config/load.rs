@@ -1,0 +1,583 @@
+//! Puts the sources together and checks the result against the schema, value by value.
+//!
+//! figment merges and remembers where each value came from. Its own extraction would stop at the first error and knows no
+//! allowed values, so the walk over the schema is ours.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use figment::{
+    Figment, Metadata, Profile, Provider, Source,
+    providers::{Format, Toml},
+    value::{Dict, Map, Num, Value},
+};
+use serde::Deserialize;
+
+use super::{
+    Settings, check,
+    schema::{self, Takes},
+};
+
+/// Begins the environment variables that set something. Two underscores, so that the `GAOCACHE_PORT=tcp://…` that Kubernetes adds for a
+/// service named gaocache never counts.
+pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
+
+/// Where settings may come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The TOML file.
+    pub file: Option<PathBuf>,
+    /// The environment, name and value.
+    pub environment: Vec<(String, String)>,
+    /// `section.name=value`, from flags.
+    pub overrides: Vec<String>,
+    /// What the platform tells, such as the host name: setting, value, where from.
+    pub platform: Vec<(&'static str, String, String)>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Full name of the setting.
+    pub name: String,
+    /// What was given, if anything was.
+    pub value: Option<String>,
+    /// The file, variable or flag.
+    pub source: Option<String>,
+    /// What is wrong, and what is allowed.
+    pub reason: String,
+}
+
+/// All that is wrong with the settings, at once.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct ConfigError(pub Vec<Problem>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        write!(
+            f,
+            "{count} wrong setting{}:",
+            if count == 1 { "" } else { "s" }
+        )?;
+        for problem in &self.0 {
+            write!(f, "\n  {}", problem.name)?;
+            if let Some(value) = &problem.value {
+                write!(f, " = {value}")?;
+            }
+            if let Some(source) = &problem.source {
+                write!(f, "  [{source}]")?;
+            }
+            write!(f, "\n    {}", problem.reason)?;
+        }
+        Ok(())
+    }
+}
+
+/// A setting in force.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// Full name, with the number of the group where there is one.
+    pub name: String,
+    /// As TOML; secrets are masked.
+    pub value: String,
+    /// Where it came from.
+    pub source: String,
+}
+
+/// Settings, and where each came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Each of them with its source, in the order of the schema.
+    pub in_force: Vec<InForce>,
+}
+
+/// Reads all sources, checks, and returns the settings.
+///
+/// # Errors
+/// Everything that is wrong, at once: unknown names, wrong values, and what doesn't fit together.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let mut problems = Vec::new();
+    let figment = gather(sources, &mut problems);
+    let merged = match figment.data() {
+        Ok(mut profiles) => profiles.remove(&Profile::Default).unwrap_or_default(),
+        Err(errors) => {
+            let file = sources.file.as_deref();
+            problems.extend(errors.into_iter().map(|error| unreadable(&error, file)));
+            return Err(ConfigError(problems));
+        }
+    };
+    let mut walk = Walk {
+        figment: &figment,
+        problems,
+        in_force: Vec::new(),
+    };
+    let checked = walk.section("", &merged);
+    let Walk {
+        mut problems,
+        in_force,
+        ..
+    } = walk;
+    if !problems.is_empty() {
+        return Err(ConfigError(problems));
+    }
+    let settings = match Settings::deserialize(checked) {
+        Ok(settings) => settings,
+        Err(error) => {
+            // A required setting is missing; the schema's own walk has seen every value that is there.
+            return Err(ConfigError(vec![Problem {
+                name: "settings".into(),
+                value: None,
+                source: None,
+                reason: error.to_string(),
+            }]));
+        }
+    };
+    problems.extend(check::together(&settings).into_iter().map(|mut problem| {
+        let known = in_force.iter().find(|known| known.name == problem.name);
+        problem.source = known.map(|known| known.source.clone());
+        problem.value = problem.value.or(known.map(|known| known.value.clone()));
+        problem
+    }));
+    if problems.is_empty() {
+        Ok(Loaded { settings, in_force })
+    } else {
+        Err(ConfigError(problems))
+    }
+}
+
+fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Figment {
+    let mut figment = Figment::new().merge(defaults());
+    for (name, value, source) in &sources.platform {
+        figment = figment.merge(Given::one(source, name, value));
+    }
+    if let Some(file) = &sources.file {
+        figment = figment.merge(Toml::file_exact(file));
+    }
+    for (variable, value) in &sources.environment {
+        if let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) {
+            let name = name.to_lowercase().replace("__", ".");
+            let source = format!("environment variable {variable}");
+            figment = figment.merge(Given::one(&source, &name, value));
+        }
+    }
+    for given in &sources.overrides {
+        match given.split_once('=') {
+            Some((name, value)) => {
+                figment = figment.merge(Given::one("flag --set", name.trim(), value.trim()));
+            }
+            None => problems.push(Problem {
+                name: given.clone(),
+                value: None,
+                source: Some("flag --set".into()),
+                reason: "write it as section.name=value".into(),
+            }),
+        }
+    }
+    figment
+}
+
+fn unreadable(error: &figment::Error, file: Option<&Path>) -> Problem {
+    Problem {
+        name: file.map_or_else(|| "settings".into(), show_path),
+        value: None,
+        source: None,
+        reason: error.kind.to_string(),
+    }
+}
+
+/// A provider of values that all come as text, from one place.
+struct Given {
+    source: String,
+    dict: Dict,
+}
+
+impl Given {
+    fn one(source: &str, name: &str, value: &str) -> Self {
+        Self {
+            source: source.into(),
+            dict: nested(name, Value::from(value)),
+        }
+    }
+}
+
+impl Provider for Given {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.source.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.dict.clone()))
+    }
+}
+
+fn nested(name: &str, value: Value) -> Dict {
+    match name.split_once('.') {
+        Some((section, rest)) => Dict::from([(section.to_owned(), nested(rest, value).into())]),
+        None => Dict::from([(name.to_owned(), value)]),
+    }
+}
+
+fn defaults() -> Figment {
+    let mut figment = Figment::new();
+    for setting in schema::SETTINGS {
+        if let Some(default) = setting.default
+            && !setting.name.starts_with("groups[")
+        {
+            let literal = default.trim_matches('"');
+            figment = figment.merge(Given::one("default", setting.name, literal));
+        }
+    }
+    figment
+}
+
+fn source_name(metadata: &Metadata) -> String {
+    match &metadata.source {
+        Some(Source::File(path)) => format!("file {}", show_path(path)),
+        _ => metadata.name.to_string(),
+    }
+}
+
+fn show_path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The walk over the merged values, against the schema.
+struct Walk<'a> {
+    figment: &'a Figment,
+    problems: Vec<Problem>,
+    in_force: Vec<InForce>,
+}
+
+impl Walk<'_> {
+    /// A section's checked values. `name` is its full name, empty for the root.
+    fn section(&mut self, name: &str, dict: &Dict) -> toml::Table {
+        let mut checked = toml::Table::new();
+        for (key, value) in dict {
+            let full = if name.is_empty() {
+                key.clone()
+            } else {
+                format!("{name}.{key}")
+            };
+            if let Some(value) = self.value(&full, value) {
+                checked.insert(key.clone(), value);
+            }
+        }
+        checked
+    }
+
+    fn value(&mut self, name: &str, value: &Value) -> Option<toml::Value> {
+        if name == "groups" {
+            return self.groups(value);
+        }
+        let generic = generic(name);
+        if let Some(setting) = schema::find(&generic) {
+            let checked = take(setting.takes, value);
+            match checked {
+                Ok(checked) => {
+                    self.note(name, value, &checked);
+                    return Some(checked);
+                }
+                Err(reason) => {
+                    let reason = format!("{reason}; allowed: {}", setting.takes.allowed());
+                    self.problem(name, Some(value), reason);
+                    return None;
+                }
+            }
+        }
+        if schema::is_section(&generic) {
+            if let Some(dict) = value.as_dict() {
+                return Some(self.section(name, dict).into());
+            }
+            self.problem(name, Some(value), "this is a section, not a setting".into());
+            return None;
+        }
+        let hint = match schema::nearest(&generic) {
+            Some(nearest) => format!("no such setting; did you mean '{nearest}'?"),
+            None => "no such setting; docs/configuration.md lists them all".into(),
+        };
+        self.problem(name, Some(value), hint);
+        None
+    }
+
+    fn groups(&mut self, value: &Value) -> Option<toml::Value> {
+        let parsed;
+        let list = match value {
+            Value::Array(_, list) => list,
+            // From a variable: the list as TOML.
+            Value::String(tag, text) => match inline_groups(text, *tag) {
+                Ok(list) => {
+                    parsed = list;
+                    &parsed
+                }
+                Err(reason) => {
+                    self.problem("groups", Some(value), reason);
+                    return None;
+                }
+            },
+            _ => {
+                self.problem("groups", Some(value), "write each as [[groups]]".into());
+                return None;
+            }
+        };
+        let mut groups = Vec::new();
+        for (number, group) in list.iter().enumerate() {
+            let name = format!("groups[{number}]");
+            let Some(given) = group.as_dict() else {
+                self.problem(&name, Some(group), "write each as [[groups]]".into());
+                continue;
+            };
+            let mut given = given.clone();
+            let missing = add_group_defaults(&mut given);
+            for setting in missing {
+                self.problem(
+                    &setting.replace("[]", &format!("[{number}]")),
+                    None,
+                    "must be given".into(),
+                );
+            }
+            groups.push(toml::Value::Table(self.section(&name, &given)));
+        }
+        Some(groups.into())
+    }
+
+    fn note(&mut self, name: &str, value: &Value, checked: &toml::Value) {
+        let shown = if name.ends_with(".headers") {
+            mask(checked)
+        } else {
+            checked.to_string()
+        };
+        self.in_force.push(InForce {
+            name: name.into(),
+            value: shown,
+            source: self.source(value).unwrap_or_else(|| "default".into()),
+        });
+    }
+
+    fn problem(&mut self, name: &str, value: Option<&Value>, reason: String) {
+        self.problems.push(Problem {
+            name: name.into(),
+            value: value.map(show),
+            source: value.and_then(|value| self.source(value)),
+            reason,
+        });
+    }
+
+    fn source(&self, value: &Value) -> Option<String> {
+        self.figment.get_metadata(value.tag()).map(source_name)
+    }
+}
+
+/// `groups[3].name` as the schema writes it: `groups[].name`.
+fn generic(name: &str) -> String {
+    match (name.find('['), name.find(']')) {
+        (Some(open), Some(close)) => format!("{}{}", &name[..=open], &name[close..]),
+        _ => name.to_owned(),
+    }
+}
+
+/// Header values may be credentials.
+fn mask(headers: &toml::Value) -> String {
+    let names = headers.as_table().into_iter().flat_map(toml::Table::keys);
+    let shown: Vec<String> = names.map(|name| format!("{name} = \"***\"")).collect();
+    format!("{{ {} }}", shown.join(", "))
+}
+
+fn inline_groups(text: &str, tag: figment::value::Tag) -> Result<Vec<Value>, String> {
+    let table: toml::Table = format!("groups = {text}")
+        .parse()
+        .map_err(|error: toml::de::Error| format!("not a TOML list: {}", error.message()))?;
+    let value = table.get("groups").map(Value::serialize);
+    match value {
+        Some(Ok(Value::Array(_, list))) => {
+            Ok(list.into_iter().map(|value| retag(value, tag)).collect())
+        }
+        _ => Err("not a TOML list of tables".into()),
+    }
+}
+
+/// Marks a parsed value and all in it as coming from where its text came from.
+fn retag(value: Value, tag: figment::value::Tag) -> Value {
+    match value {
+        Value::String(_, text) => Value::String(tag, text),
+        Value::Bool(_, truth) => Value::Bool(tag, truth),
+        Value::Num(_, number) => Value::Num(tag, number),
+        Value::Dict(_, dict) => Value::Dict(
+            tag,
+            dict.into_iter()
+                .map(|(key, value)| (key, retag(value, tag)))
+                .collect(),
+        ),
+        Value::Array(_, list) => Value::Array(
+            tag,
+            list.into_iter().map(|value| retag(value, tag)).collect(),
+        ),
+        other => other,
+    }
+}
+
+/// Adds what a group leaves out; returns the names of required settings that are missing.
+fn add_group_defaults(group: &mut Dict) -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    for setting in schema::SETTINGS {
+        let Some(name) = setting.name.strip_prefix("groups[].") else {
+            continue;
+        };
+        let (section, key) = name.split_once('.').unwrap_or(("", name));
+        let target = if section.is_empty() {
+            &mut *group
+        } else {
+            let inner = group
+                .entry(section.to_owned())
+                .or_insert_with(|| Value::from(Dict::new()));
+            match inner {
+                Value::Dict(_, dict) => dict,
+                // Not a table: the walk will say so.
+                _ => continue,
+            }
+        };
+        if target.contains_key(key) {
+            continue;
+        }
+        match setting.default {
+            Some(default) => {
+                target.insert(key.to_owned(), Value::from(default.trim_matches('"')));
+            }
+            None => missing.push(setting.name),
+        }
+    }
+    missing
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => format!("{text:?}"),
+        Value::Char(_, letter) => format!("{letter:?}"),
+        Value::Bool(_, truth) => truth.to_string(),
+        Value::Num(_, number) => show_number(number),
+        Value::Dict(..) => "{…}".into(),
+        Value::Array(..) => "[…]".into(),
+        Value::Empty(..) => "(nothing)".into(),
+    }
+}
+
+fn show_number(number: &Num) -> String {
+    number
+        .to_i128()
+        .map(|whole| whole.to_string())
+        .or_else(|| number.to_f64().map(|fraction| fraction.to_string()))
+        .unwrap_or_default()
+}
+
+/// The value as the schema wants it. Text is read as what is wanted, since variables and flags give nothing but text.
+fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
+    let text = match value {
+        Value::String(_, text) => Some(text.as_str()),
+        _ => None,
+    };
+    let number = match value {
+        Value::Num(_, number) => show_number(number).parse().ok(),
+        Value::String(_, text) => text.trim().parse::<f64>().ok(),
+        _ => None,
+    };
+    let wrong = || "not a value that this setting takes".to_owned();
+    match takes {
+        Takes::Text => text.map(Into::into).ok_or_else(wrong),
+        Takes::Integer { min, max } => {
+            let number = number.ok_or_else(wrong)?;
+            if number.fract() != 0.0 {
+                return Err("not a whole number".into());
+            }
+            within(number, min as f64, max as f64)?;
+            Ok((number as i64).into())
+        }
+        Takes::Seconds { min, max } => {
+            let number = number.ok_or_else(wrong)?;
+            within(number, min, max)?;
+            Ok(number.into())
+        }
+        Takes::Boolean => match (value, text) {
+            (Value::Bool(_, truth), _) => Ok((*truth).into()),
+            (_, Some("true")) => Ok(true.into()),
+            (_, Some("false")) => Ok(false.into()),
+            _ => Err(wrong()),
+        },
+        Takes::Bytes => {
+            let text = text.ok_or_else(wrong)?;
+            let size: bytesize::ByteSize = text.parse().map_err(|_| "not a size".to_owned())?;
+            if size.as_u64() == 0 {
+                return Err("zero bytes hold nothing".into());
+            }
+            Ok(text.into())
+        }
+        Takes::Socket => {
+            let text = text.ok_or_else(wrong)?;
+            let socket: Result<std::net::SocketAddr, _> = text.parse();
+            socket.map_err(|_| "not an address and port".to_owned())?;
+            Ok(text.into())
+        }
+        Takes::OneOf(words) => match text {
+            Some(word) if words.contains(&word) => Ok(word.into()),
+            _ => Err(wrong()),
+        },
+        Takes::Texts => texts(value).ok_or_else(wrong),
+        Takes::Table => table(value).ok_or_else(wrong),
+    }
+}
+
+fn within(number: f64, min: f64, max: f64) -> Result<(), String> {
+    if (min..=max).contains(&number) {
+        Ok(())
+    } else {
+        Err("out of range".into())
+    }
+}
+
+/// A list of texts; from a variable also as TOML (`["a", "b"]`) or with commas (`a,b`).
+fn texts(value: &Value) -> Option<toml::Value> {
+    match value {
+        Value::Array(_, list) => list
+            .iter()
+            .map(|item| item.as_str().map(toml::Value::from))
+            .collect::<Option<Vec<_>>>()
+            .map(Into::into),
+        Value::String(_, text) if text.trim_start().starts_with('[') => {
+            let table: toml::Table = format!("list = {text}").parse().ok()?;
+            let list = table.get("list")?.as_array()?;
+            list.iter()
+                .all(toml::Value::is_str)
+                .then(|| list.clone().into())
+        }
+        Value::String(_, text) => {
+            let items = text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
+            Some(items.map(toml::Value::from).collect::<Vec<_>>().into())
+        }
+        _ => None,
+    }
+}
+
+fn table(value: &Value) -> Option<toml::Value> {
+    match value {
+        Value::Dict(_, dict) => dict
+            .iter()
+            .map(|(key, value)| Some((key.clone(), toml::Value::from(value.as_str()?))))
+            .collect::<Option<toml::Table>>()
+            .map(Into::into),
+        Value::String(_, text) => {
+            let table: toml::Table = format!("table = {text}").parse().ok()?;
+            let inner = table.get("table")?.as_table()?;
+            inner
+                .values()
+                .all(toml::Value::is_str)
+                .then(|| inner.clone().into())
+        }
+        _ => None,
+    }
+}

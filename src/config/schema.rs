@@ -1,0 +1,174 @@
+//! Every setting there is: its name, what it takes, its default and what it is for.
+//!
+//! The checks, the defaults and the reference in `docs/configuration.md` all come from this one table.
+
+use std::fmt::Write;
+
+/// What a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Takes {
+    /// Any text.
+    Text,
+    /// A whole number from `min` to `max`.
+    #[allow(missing_docs)]
+    Integer { min: i64, max: i64 },
+    /// Seconds from `min` to `max`, fractions allowed.
+    #[allow(missing_docs)]
+    Seconds { min: f64, max: f64 },
+    /// `true` or `false`.
+    Boolean,
+    /// A size such as `"512MiB"`.
+    Bytes,
+    /// `address:port`.
+    Socket,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
+    /// A table of texts.
+    Table,
+}
+
+impl Takes {
+    /// What is allowed, for people.
+    pub fn allowed(self) -> String {
+        match self {
+            Self::Text => "text".into(),
+            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Seconds { min, max } => format!("seconds from {min} to {max}"),
+            Self::Boolean => "true or false".into(),
+            Self::Bytes => "a size such as \"64MiB\" or \"2GB\"".into(),
+            Self::Socket => "address:port such as \"0.0.0.0:7070\"".into(),
+            Self::OneOf(words) => format!("one of \"{}\"", words.join("\", \"")),
+            Self::Texts => "a list of texts".into(),
+            Self::Table => "a table of texts".into(),
+        }
+    }
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Full name; `groups[]` stands for each group.
+    pub name: &'static str,
+    /// What it takes.
+    pub takes: Takes,
+    /// As a TOML literal; `None`: it must be given, or the platform gives it.
+    pub default: Option<&'static str>,
+    /// What it is for.
+    pub about: &'static str,
+}
+
+const fn setting(
+    name: &'static str,
+    takes: Takes,
+    default: Option<&'static str>,
+    about: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        takes,
+        default,
+        about,
+    }
+}
+
+const DAY: f64 = 86_400.0;
+const YEAR: f64 = 366.0 * DAY;
+
+/// All settings.
+#[rustfmt::skip]
+pub const SETTINGS: &[Setting] = &[
+    setting("node.id", Takes::Text, None, "Stable over restarts; what the ring hashes. Default: `POD_NAME`, else the host name."),
+    setting("node.advertise_host", Takes::Text, Some("\"\""), "Host or address at which the other nodes reach this one. Default: `POD_IP`, else the address that `grpc.listen` names, else that of a network interface."),
+    setting("node.zone", Takes::Text, Some("\"\""), "Where the node runs, such as a cloud zone."),
+    setting("node.weight", Takes::Integer { min: 1, max: 1_000_000 }, Some("100"), "Share of the keys relative to the other nodes' weights."),
+    setting("node.worker_threads", Takes::Integer { min: 0, max: 1024 }, Some("0"), "Threads that serve reads. 0: one a core."),
+    setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some("20"), "On SIGTERM: bound on leaving the ring and waiting until the others have seen it."),
+    setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some("10"), "After the drain: bound on requests that are still open."),
+    setting("grpc.listen", Takes::Socket, Some("\"0.0.0.0:7070\""), "Door for gRPC: clients and other nodes. Port 0 takes a free one."),
+    setting("http.listen", Takes::Socket, Some("\"0.0.0.0:8080\""), "Door for HTTP clients."),
+    setting("admin.listen", Takes::Socket, Some("\"0.0.0.0:9090\""), "Door for probes, metrics and the ring."),
+    setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some("\"etcd\""), "How nodes find each other: leases in etcd, a fixed list, or within one process."),
+    setting("registry.service", Takes::Text, Some("\"gaocache\""), "Name under which the nodes find each other; the prefix of their keys in etcd."),
+    setting("registry.static.peers", Takes::Texts, Some("[]"), "For `static`: all nodes, this one too, each as `id=host:port`."),
+    setting("registry.etcd.endpoints", Takes::Texts, Some("[]"), "For `etcd`: URLs of its members, such as `http://etcd-0.etcd:2379`."),
+    setting("registry.etcd.lease_ttl_seconds", Takes::Integer { min: 2, max: 3600 }, Some("10"), "How long after its last sign of life a node is taken for dead."),
+    setting("registry.etcd.username", Takes::Text, Some("\"\""), "User at etcd; empty: none."),
+    setting("registry.etcd.password_file", Takes::Text, Some("\"\""), "File with the user's password."),
+    setting("registry.etcd.tls.ca", Takes::Text, Some("\"\""), "File (PEM) with the authorities that sign etcd's certificate."),
+    setting("registry.etcd.tls.cert", Takes::Text, Some("\"\""), "File (PEM) with this node's certificate for etcd."),
+    setting("registry.etcd.tls.key", Takes::Text, Some("\"\""), "File (PEM) with the key of that certificate."),
+    setting("peers.connect_timeout_seconds", Takes::Seconds { min: 0.01, max: 60.0 }, Some("1"), "Bound on connecting to another node."),
+    setting("peers.timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some("30"), "Bound on a call to another node, its load from the origin included."),
+    setting("cache.capacity", Takes::Bytes, Some("\"512MiB\""), "Memory for entries of all groups, overhead included; an eighth of it is for hot copies."),
+    setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some("16"), "A key that another node owns is hot, and a copy of it is kept here, after so many requests that missed here within five to ten seconds. 0: never."),
+    setting("log.level", Takes::Text, Some("\"info\""), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
+    setting("log.format", Takes::OneOf(&["text", "json"]), Some("\"text\""), "How log lines look."),
+    setting("groups[].name", Takes::Text, None, "Letters, digits, `.`, `_`, `-`; at most 64."),
+    setting("groups[].ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some("0"), "How long a value is kept. 0: until it is evicted or removed."),
+    setting("groups[].negative_ttl_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some("0"), "How long it is kept in mind that a key does not exist. 0: not at all."),
+    setting("groups[].max_value", Takes::Bytes, Some("\"8MiB\""), "The largest value."),
+    setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
+    setting("groups[].origin.url", Takes::Text, Some("\"\""), "For `http`: the URL, with `{key}` in its path or query."),
+    setting("groups[].origin.path", Takes::Text, Some("\"\""), "For `file`: the folder; a key is a path below it."),
+    setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some("5"), "Bound on one attempt to load."),
+    setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some("2"), "Further attempts after a failure that may pass (5xx, connection)."),
+    setting("groups[].origin.max_concurrency", Takes::Integer { min: 1, max: 1_000_000 }, Some("64"), "Loads of this node from this origin at the same time."),
+    setting("groups[].origin.max_queue", Takes::Integer { min: 0, max: 10_000_000 }, Some("10000"), "Loads that may wait for their turn; past that a request fails as overloaded."),
+    setting("groups[].origin.honour_cache_control", Takes::Boolean, Some("false"), "Whether the origin's `Cache-Control` (`max-age`, `no-store`) comes before `ttl_seconds`."),
+    setting("groups[].origin.headers", Takes::Table, Some("{}"), "For `http`: headers sent with every request."),
+];
+
+/// The setting of that name.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// Whether `name` is a section: the beginning of a setting's name.
+pub fn is_section(name: &str) -> bool {
+    let prefix = format!("{name}.");
+    SETTINGS
+        .iter()
+        .any(|setting| setting.name.starts_with(&prefix))
+}
+
+/// The known name nearest to one that is not known, if one is near.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    SETTINGS
+        .iter()
+        .map(|setting| {
+            (
+                strsim::damerau_levenshtein(setting.name, name),
+                setting.name,
+            )
+        })
+        .filter(|(distance, _)| *distance <= 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// The environment variable that sets `name`; `None` for settings of a group, which come as one list.
+pub fn variable(name: &str) -> Option<String> {
+    (!name.starts_with("groups["))
+        .then(|| format!("GAOCACHE__{}", name.to_uppercase().replace('.', "__")))
+}
+
+/// The reference of all settings, in Markdown: `docs/configuration.md` holds it between markers.
+pub fn reference() -> String {
+    let mut out =
+        String::from("| setting | takes | default | what it is for |\n|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = setting
+            .default
+            .map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {default} | {} |",
+            setting.name,
+            setting.takes.allowed(),
+            setting.about
+        );
+    }
+    out
+}

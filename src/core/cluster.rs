@@ -1,0 +1,216 @@
+//! The ring in force: what the newest view makes of the members, and whose keys are whose.
+//!
+//! Readers take a snapshot without a lock; one writer, the node's membership task, replaces it.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::{
+    membership::{Member, MemberState, View},
+    ring::{KeyHash, Ring, Slot},
+};
+
+/// A view and the ring over it.
+#[derive(Debug, Default)]
+pub struct Topology {
+    /// All members, draining ones too.
+    pub view: View,
+    ring: Ring,
+    /// Where the ring's members stand in `view.members`.
+    ring_members: Vec<u32>,
+    /// Where this node stands in `view.members`.
+    me: Option<usize>,
+}
+
+/// Where a key belongs, as this node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'a> {
+    /// This node, or nobody, which comes to the same: with no ring a node serves alone.
+    Me,
+    /// Another member.
+    Other(&'a Member),
+}
+
+impl Topology {
+    /// The topology that the member `my_id` sees.
+    pub fn new(my_id: &str, view: View) -> Self {
+        let serving = |member: &Member| member.state == MemberState::Serving;
+        // When all are draining (the whole cluster goes down) the ring stays as it was: better than owning nothing.
+        let any_serving = view.members.iter().any(serving);
+        let ring_members: Vec<u32> = (0..view.members.len())
+            .filter(|&at| !any_serving || serving(&view.members[at]))
+            .map(|at| at as u32)
+            .collect();
+        let slots: Vec<Slot<'_>> = ring_members
+            .iter()
+            .map(|&at| &view.members[at as usize])
+            .map(|member| Slot {
+                id: &member.id,
+                weight: member.weight,
+            })
+            .collect();
+        let ring = Ring::new(&slots);
+        let me = view.members.iter().position(|member| *member.id == *my_id);
+        Self {
+            view,
+            ring,
+            ring_members,
+            me,
+        }
+    }
+
+    /// The key's owner.
+    pub fn owner(&self, key: KeyHash) -> Owner<'_> {
+        match self.ring.owner(key) {
+            Some(at) => self.place(at),
+            None => Owner::Me,
+        }
+    }
+
+    /// The key's owner, and after it those who stand in for it, in order.
+    pub fn ranked(&self, key: KeyHash) -> impl Iterator<Item = Owner<'_>> {
+        self.ring.ranked(key).into_iter().map(|at| self.place(at))
+    }
+
+    /// The id of the key's owner; `None` while there is no ring.
+    pub fn owner_id(&self, key: KeyHash) -> Option<&Arc<str>> {
+        let at = self.ring_members[self.ring.owner(key)?] as usize;
+        Some(&self.view.members[at].id)
+    }
+
+    /// Members that own keys.
+    pub fn ring_len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Whether this node owns keys.
+    pub fn in_ring(&self) -> bool {
+        self.me
+            .is_some_and(|me| self.ring_members.contains(&(me as u32)))
+    }
+
+    /// This node as the registry knows it.
+    pub fn me(&self) -> Option<&Member> {
+        self.me.map(|me| &self.view.members[me])
+    }
+
+    /// The others, draining ones too: whoever may hold an entry.
+    pub fn others(&self) -> impl Iterator<Item = &Member> {
+        self.view
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| Some(*at) != self.me)
+            .map(|(_, member)| member)
+    }
+
+    /// The share of all keys, 0 to 1, that the member at `at` of the view owns.
+    pub fn share(&self, at: usize) -> f64 {
+        if self.ring_members.contains(&(at as u32)) {
+            self.ring.share(self.view.members[at].weight)
+        } else {
+            0.0
+        }
+    }
+
+    fn place(&self, ring_index: usize) -> Owner<'_> {
+        let at = self.ring_members[ring_index] as usize;
+        if Some(at) == self.me {
+            Owner::Me
+        } else {
+            Owner::Other(&self.view.members[at])
+        }
+    }
+}
+
+/// Holds the topology in force.
+#[derive(Debug)]
+pub struct Cluster {
+    my_id: Arc<str>,
+    topology: ArcSwap<Topology>,
+}
+
+impl Cluster {
+    /// A cluster in which the node `my_id` is alone so far.
+    pub fn new(my_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            my_id: my_id.into(),
+            topology: ArcSwap::default(),
+        }
+    }
+
+    /// This node's id.
+    pub fn my_id(&self) -> &Arc<str> {
+        &self.my_id
+    }
+
+    /// The topology in force. Don't hold it over an await; use [`Cluster::shared`] there.
+    pub fn topology(&self) -> Guard<Arc<Topology>> {
+        self.topology.load()
+    }
+
+    /// The topology in force, to keep.
+    pub fn shared(&self) -> Arc<Topology> {
+        self.topology.load_full()
+    }
+
+    /// Puts `view` in force; returns the topology before and after.
+    pub fn install(&self, view: View) -> (Arc<Topology>, Arc<Topology>) {
+        let next = Arc::new(Topology::new(&self.my_id, view));
+        (self.topology.swap(next.clone()), next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ring::hash_key;
+
+    fn draining(id: &str) -> Member {
+        Member {
+            state: MemberState::Draining,
+            ..Member::new(id, "h:1")
+        }
+    }
+
+    #[test]
+    fn a_draining_member_is_known_but_owns_nothing() {
+        let topology = Topology::new("a", View::new(1, [Member::new("a", "h:1"), draining("b")]));
+        assert_eq!(topology.ring_len(), 1);
+        assert_eq!(topology.others().count(), 1);
+        for key in 0..100 {
+            assert_eq!(topology.owner(hash_key(0, &key.to_string())), Owner::Me);
+        }
+        assert_eq!((topology.share(0), topology.share(1)), (1.0, 0.0));
+    }
+
+    #[test]
+    fn when_all_drain_the_ring_stays() {
+        let topology = Topology::new("a", View::new(1, [draining("a"), draining("b")]));
+        assert_eq!(topology.ring_len(), 2);
+    }
+
+    #[test]
+    fn without_a_ring_a_node_answers_itself() {
+        let topology = Topology::default();
+        assert_eq!(topology.owner(hash_key(0, "k")), Owner::Me);
+        assert!(!topology.in_ring());
+    }
+
+    #[test]
+    fn ranked_starts_with_the_owner_and_names_everyone_once() {
+        let members = (0..7).map(|n| Member::new(format!("n{n}"), format!("h:{n}")));
+        let topology = Topology::new("n3", View::new(1, members));
+        for key in 0..100 {
+            let hash = hash_key(0, &key.to_string());
+            let ranked: Vec<_> = topology.ranked(hash).collect();
+            assert_eq!(ranked[0], topology.owner(hash));
+            assert_eq!(ranked.len(), 7);
+            assert_eq!(
+                ranked.iter().filter(|owner| **owner == Owner::Me).count(),
+                1
+            );
+        }
+    }
+}

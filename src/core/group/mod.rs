@@ -1,0 +1,471 @@
+//! Read-through: memory, then the owner, then the origin; and the way back, invalidation.
+//!
+//! Two stores and two kinds of flight keep the invariants simple:
+//! - `owned` holds only what *this* node loaded from the origin, `hot` only copies of what another node holds as owned. A peer is
+//!   answered from `owned` alone, so a copy is never copied again and two rounds of invalidation reach everything.
+//! - a *local* flight loads from the origin, a *remote* one asks a peer and may end in a local one; never the other way round, so
+//!   two nodes that each take the other for the owner can't wait for each other (mailgun/groupcache#72).
+
+mod invalidate;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    cluster::{Cluster, Owner},
+    flight::{Flights, Ticket},
+    hot::HotKeys,
+    membership::Member,
+    ring::{KeyHash, group_seed, hash_key},
+    store::{Entry, GroupId, Store},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    ports::{
+        Clock, Freshness, GroupObserver, Loaded, Origin, PeerAnswer, PeerError, Peers, Timestamp,
+    },
+};
+
+/// The longest key that is taken, in bytes of UTF-8.
+pub const MAX_KEY_BYTES: usize = 4096;
+
+/// How many stand-ins are tried for an owner that is out of reach, before this node loads the value itself.
+const MAX_STAND_INS: usize = 2;
+
+/// What a group is made of.
+#[derive(Clone, Debug)]
+pub struct GroupRules {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How long a value is kept where the origin says nothing; `None`: until it is evicted or removed.
+    pub ttl: Option<Duration>,
+    /// How long it is kept in mind that a key does not exist; zero: not at all.
+    pub negative_ttl: Duration,
+    /// The largest value, in bytes.
+    pub max_value: u64,
+}
+
+/// What the groups of a node share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The ring in force.
+    pub cluster: Arc<Cluster>,
+    /// Calls to other members.
+    pub peers: Arc<dyn Peers>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What this node loaded from origins.
+    pub owned: Arc<Store>,
+    /// Copies of what others hold.
+    pub hot: Arc<Store>,
+    /// Which keys deserve a copy.
+    pub hot_keys: Arc<HotKeys>,
+}
+
+/// Where an answer came from, as the asked node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// This node's memory.
+    Hit,
+    /// The owner's memory.
+    Peer,
+    /// The origin, asked for this request by this node or by the owner.
+    Origin,
+}
+
+impl Source {
+    /// As in the header `X-Cache` and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Peer => "peer",
+            Self::Origin => "origin",
+        }
+    }
+}
+
+/// An answer to a get.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The value; a counted reference to the kept bytes.
+    pub value: Bytes,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// A strong validator, the same on every node.
+    pub entity_tag: u64,
+    /// Where it came from.
+    pub source: Source,
+    /// The id of the key's owner; empty while there is no ring.
+    pub owner: Arc<str>,
+}
+
+/// What a flight brings: the entry and where it came from.
+#[derive(Clone, Debug)]
+struct Cargo {
+    entry: Arc<Entry>,
+    source: Source,
+    uncacheable: bool,
+}
+
+/// One group of keys with one origin.
+pub struct Group {
+    id: GroupId,
+    seed: u64,
+    rules: GroupRules,
+    origin: Arc<dyn Origin>,
+    observer: Arc<dyn GroupObserver>,
+    shared: Shared,
+    local: Flights<Result<Cargo>>,
+    remote: Flights<Result<Cargo>>,
+}
+
+impl Group {
+    /// A group; `id` is its number within this node.
+    pub fn new(
+        id: GroupId,
+        rules: GroupRules,
+        origin: Arc<dyn Origin>,
+        observer: Arc<dyn GroupObserver>,
+        shared: Shared,
+    ) -> Self {
+        Self {
+            id,
+            seed: group_seed(&rules.name),
+            rules,
+            origin,
+            observer,
+            shared,
+            local: Flights::new(),
+            remote: Flights::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.rules.name
+    }
+
+    /// The key's place in hash space.
+    pub fn hash(&self, key: &str) -> KeyHash {
+        hash_key(self.seed, key)
+    }
+
+    /// The value of `key`, wherever it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for an empty or oversized key, [`ErrorKind::NotFound`] if the origin has no such key, and
+    /// what the load ended with otherwise.
+    pub async fn get(self: &Arc<Self>, key: &str) -> Result<Answer> {
+        check_key(key)?;
+        if let Some(entry) = self.look(key) {
+            return self.answer(key, &entry, Source::Hit);
+        }
+        let hash = self.hash(key);
+        let mine = self.shared.cluster.topology().owner(hash) == Owner::Me;
+        let cargo = if mine {
+            self.load_here(key).await
+        } else {
+            self.ask_owner(key, hash).await
+        }?;
+        self.answer(key, &cargo.entry, cargo.source)
+    }
+
+    /// Answers another node: from what this node loaded, or by loading it now. Never forwarded, whatever our ring says.
+    ///
+    /// # Errors
+    /// As [`Group::get`], except that a missing key is an answer without a value.
+    pub async fn answer_peer(self: &Arc<Self>, key: &str) -> Result<PeerAnswer> {
+        check_key(key)?;
+        let cargo = match self.look_owned(key) {
+            Some(entry) => Cargo {
+                entry,
+                source: Source::Hit,
+                uncacheable: false,
+            },
+            None => self.load_here(key).await?,
+        };
+        Ok(to_peer(&cargo))
+    }
+
+    /// What this node has of the key, loaded by itself; never loads.
+    pub fn look_for_peer(&self, key: &str) -> Option<PeerAnswer> {
+        let entry = self.look_owned(key)?;
+        Some(to_peer(&Cargo {
+            entry,
+            source: Source::Hit,
+            uncacheable: false,
+        }))
+    }
+
+    fn look(&self, key: &str) -> Option<Arc<Entry>> {
+        let now = self.shared.clock.now();
+        self.shared
+            .owned
+            .get(self.id, key, now)
+            .or_else(|| self.shared.hot.get(self.id, key, now))
+    }
+
+    fn look_owned(&self, key: &str) -> Option<Arc<Entry>> {
+        self.shared.owned.get(self.id, key, self.shared.clock.now())
+    }
+
+    fn answer(&self, key: &str, entry: &Entry, source: Source) -> Result<Answer> {
+        let Some(value) = &entry.value else {
+            return Err(Error::not_found(format!(
+                "group '{}' has no such key",
+                self.rules.name
+            )));
+        };
+        let topology = self.shared.cluster.topology();
+        let owner = topology.owner_id(self.hash(key));
+        Ok(Answer {
+            value: value.clone(),
+            expires_at: entry.expires_at,
+            entity_tag: entry.entity_tag,
+            source,
+            owner: owner.cloned().unwrap_or_default(),
+        })
+    }
+
+    /// Loads from the origin, once for all who ask this node at the same moment.
+    async fn load_here(self: &Arc<Self>, key: &str) -> Result<Cargo> {
+        let boarding = self.local.board(key);
+        if let Some(ticket) = boarding.ticket {
+            let (group, key) = (self.clone(), key.to_owned());
+            tokio::spawn(async move { group.fly_locally(&key, ticket).await });
+        } else {
+            self.observer.waited_for_flight();
+        }
+        boarding.seat.await.unwrap_or_else(|_| Err(abandoned(key)))
+    }
+
+    async fn fly_locally(&self, key: &str, ticket: Ticket<Result<Cargo>>) {
+        // A second look: we may have missed in memory while an earlier flight was under way, and boarded after it landed. It
+        // stored its value before it left the table, so now we must see it; without this look the origin is asked twice.
+        if let Some(entry) = self.look_owned(key) {
+            let cargo = Cargo {
+                entry,
+                source: Source::Hit,
+                uncacheable: false,
+            };
+            return ticket.land(Ok(cargo), || {});
+        }
+        let result = self.load(key).await;
+        let kept = result.as_ref().ok().filter(|cargo| !cargo.uncacheable);
+        let kept = kept.map(|cargo| cargo.entry.clone());
+        ticket.land(result, || {
+            if let Some(entry) = kept
+                && !self.shared.owned.insert(self.id, key, entry)
+            {
+                self.observer.refused_by_store();
+            }
+        });
+    }
+
+    async fn load(&self, key: &str) -> Result<Cargo> {
+        let loaded = self.origin.load(key).await;
+        let now = self.shared.clock.now();
+        let cargo = |value: Option<&[u8]>, expires_at, uncacheable| Cargo {
+            entry: Arc::new(Entry::owned(value, expires_at, value.map_or(0, xxh3_64))),
+            source: Source::Origin,
+            uncacheable,
+        };
+        match loaded {
+            Ok(loaded) => {
+                self.check_value(&loaded.value)?;
+                let (expires_at, uncacheable) = self.expiry(&loaded, now);
+                Ok(cargo(Some(&loaded.value), expires_at, uncacheable))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let ttl = self.rules.negative_ttl;
+                Ok(cargo(None, now.after(ttl), ttl.is_zero()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check_value(&self, value: &Bytes) -> Result<()> {
+        if value.len() as u64 <= self.rules.max_value {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::ValueTooLarge,
+            format!(
+                "the origin's value has {} bytes; group '{}' takes {} (max_value)",
+                value.len(),
+                self.rules.name,
+                self.rules.max_value
+            ),
+        ))
+    }
+
+    /// When a value loaded now expires, and whether it must not be kept at all.
+    fn expiry(&self, loaded: &Loaded, now: Timestamp) -> (Timestamp, bool) {
+        match loaded.freshness {
+            Freshness::Uncacheable => (now, true),
+            Freshness::For(ttl) => (now.after(ttl), ttl.is_zero()),
+            Freshness::Unsaid => match self.rules.ttl {
+                Some(ttl) => (now.after(ttl), ttl.is_zero()),
+                None => (Timestamp::NEVER, false),
+            },
+        }
+    }
+
+    /// Asks the owner, or who stands in for it, once for all who ask this node at the same moment.
+    async fn ask_owner(self: &Arc<Self>, key: &str, hash: KeyHash) -> Result<Cargo> {
+        let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
+        let boarding = self.remote.board(key);
+        if let Some(ticket) = boarding.ticket {
+            let (group, key) = (self.clone(), key.to_owned());
+            tokio::spawn(async move { group.fly_remotely(&key, hash, hot, ticket).await });
+        } else {
+            self.observer.waited_for_flight();
+        }
+        boarding.seat.await.unwrap_or_else(|_| Err(abandoned(key)))
+    }
+
+    async fn fly_remotely(
+        self: &Arc<Self>,
+        key: &str,
+        hash: KeyHash,
+        hot: bool,
+        ticket: Ticket<Result<Cargo>>,
+    ) {
+        let result = self.fetch(key, hash).await;
+        let copy = result
+            .as_ref()
+            .ok()
+            .filter(|(cargo, from_peer)| hot && *from_peer && !cargo.uncacheable)
+            .map(|(cargo, _)| cargo.entry.clone());
+        ticket.land(result.map(|(cargo, _)| cargo), || {
+            if let Some(entry) = copy
+                && self.shared.hot.insert(self.id, key, entry)
+            {
+                self.observer.kept_hot_copy();
+            }
+        });
+    }
+
+    /// The value from the owner or a stand-in; true beside it if it came from a peer, false if we ended up loading it.
+    async fn fetch(self: &Arc<Self>, key: &str, hash: KeyHash) -> Result<(Cargo, bool)> {
+        let topology = self.shared.cluster.shared();
+        let owner = topology.owner(hash);
+        if let Some(answer) = self.try_member(owner, key).await {
+            return answer.map(|cargo| (cargo, true));
+        }
+        let stand_ins = topology.ranked(hash).skip(1).take(MAX_STAND_INS);
+        for stand_in in stand_ins.take_while(|stand_in| *stand_in != Owner::Me) {
+            if let Some(answer) = self.try_member(stand_in, key).await {
+                return answer.map(|cargo| (cargo, true));
+            }
+        }
+        self.load_here(key).await.map(|cargo| (cargo, false))
+    }
+
+    /// One peer's answer; `None` if it is us, set aside, or out of reach.
+    async fn try_member(&self, owner: Owner<'_>, key: &str) -> Option<Result<Cargo>> {
+        let Owner::Other(member) = owner else {
+            return None;
+        };
+        if !self.shared.peers.usable(member) {
+            return None;
+        }
+        match self.fetch_from(member, key).await {
+            Ok(cargo) => Some(Ok(cargo)),
+            Err(PeerError::Answered(error)) => Some(Err(error)),
+            Err(PeerError::Unreachable(_)) => None,
+        }
+    }
+
+    async fn fetch_from(&self, member: &Member, key: &str) -> Result<Cargo, PeerError> {
+        let peers = &self.shared.peers;
+        let answer = peers.fetch(member, &self.rules.name, key).await?;
+        Ok(Cargo {
+            source: if answer.was_hit {
+                Source::Peer
+            } else {
+                Source::Origin
+            },
+            // Clocks differ a little: what has just expired by ours is served, since its owner found it fresh, but not kept.
+            uncacheable: answer.uncacheable || answer.expires_at <= self.shared.clock.now(),
+            entry: Arc::new(Entry::owned(
+                answer.value.as_deref(),
+                answer.expires_at,
+                answer.entity_tag,
+            )),
+        })
+    }
+}
+
+fn to_peer(cargo: &Cargo) -> PeerAnswer {
+    PeerAnswer {
+        value: cargo.entry.value.clone(),
+        expires_at: cargo.entry.expires_at,
+        entity_tag: cargo.entry.entity_tag,
+        was_hit: cargo.source == Source::Hit,
+        uncacheable: cargo.uncacheable,
+    }
+}
+
+fn check_key(key: &str) -> Result<()> {
+    match key.len() {
+        0 => Err(Error::new(ErrorKind::InvalidRequest, "the key is empty")),
+        1..=MAX_KEY_BYTES => Ok(()),
+        length => Err(Error::new(
+            ErrorKind::InvalidRequest,
+            format!("the key has {length} bytes; at most {MAX_KEY_BYTES} are taken"),
+        )),
+    }
+}
+
+fn abandoned(key: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("the load of a key of {} bytes died; see the log", key.len()),
+    )
+}
+
+/// The groups of a node, by name.
+#[derive(Clone, Default)]
+pub struct Groups {
+    by_name: Arc<HashMap<Arc<str>, Arc<Group>>>,
+}
+
+impl Groups {
+    /// These groups.
+    pub fn new(groups: impl IntoIterator<Item = Group>) -> Self {
+        let by_name = groups
+            .into_iter()
+            .map(|group| (group.name().clone(), Arc::new(group)))
+            .collect();
+        Self {
+            by_name: Arc::new(by_name),
+        }
+    }
+
+    /// The group of that name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`].
+    pub fn get(&self, name: &str) -> Result<&Arc<Group>> {
+        self.by_name.get(name).ok_or_else(|| {
+            // The name comes from outside: cut, or an attacker fills the log with it.
+            let shown: String = name.chars().take(64).collect();
+            Error::new(
+                ErrorKind::UnknownGroup,
+                format!("no group '{shown}' is configured here"),
+            )
+        })
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.by_name.values()
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

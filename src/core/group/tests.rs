@@ -1,0 +1,487 @@
+//! A cluster of groups without a network: peers call each other directly, time is set by hand, origins can be held back.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::core::membership::View;
+
+/// Time that stands still until it is set.
+#[derive(Default)]
+struct HandClock(AtomicU64);
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+struct Unobserved;
+impl GroupObserver for Unobserved {
+    fn waited_for_flight(&self) {}
+    fn refused_by_store(&self) {}
+    fn kept_hot_copy(&self) {}
+}
+
+/// Answers with the version it is at; every load waits for a permit.
+struct TestOrigin {
+    loads: AtomicUsize,
+    version: AtomicUsize,
+    permits: Semaphore,
+    answer: Mutex<Option<Error>>,
+}
+
+#[async_trait]
+impl Origin for TestOrigin {
+    async fn load(&self, key: &str) -> Result<Loaded> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        // The value is what the origin has when the load begins.
+        let value = format!("{key} v{}", self.version.load(Ordering::SeqCst));
+        self.permits.acquire().await.expect("never closed").forget();
+        match self.answer.lock().clone() {
+            Some(error) => Err(error),
+            None => Ok(Bytes::from(value).into()),
+        }
+    }
+}
+
+/// Calls the other groups of the test directly.
+#[derive(Default)]
+struct TestPeers {
+    groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
+    down: Mutex<HashSet<Arc<str>>>,
+    /// Members that answer `fetch` only when told to.
+    fetches: AtomicUsize,
+}
+
+impl TestPeers {
+    fn group(&self, member: &Member) -> Result<Arc<Group>, PeerError> {
+        if self.down.lock().contains(&member.id) {
+            return Err(PeerError::Unreachable(Error::new(
+                ErrorKind::PeerUnreachable,
+                "down",
+            )));
+        }
+        Ok(self.groups.lock()[&member.id].clone())
+    }
+}
+
+#[async_trait]
+impl Peers for TestPeers {
+    fn usable(&self, _member: &Member) -> bool {
+        true
+    }
+
+    async fn fetch(&self, member: &Member, _: &str, key: &str) -> Result<PeerAnswer, PeerError> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
+        let group = self.group(member)?;
+        group.answer_peer(key).await.map_err(PeerError::Answered)
+    }
+
+    async fn invalidate(
+        &self,
+        member: &Member,
+        _: &str,
+        key: Option<&str>,
+    ) -> Result<u64, PeerError> {
+        Ok(self.group(member)?.invalidate_here(key))
+    }
+
+    async fn await_revision(&self, _: &Member, _: u64) -> Result<(), PeerError> {
+        Ok(())
+    }
+}
+
+struct TestCluster {
+    groups: Vec<Arc<Group>>,
+    clusters: Vec<Arc<Cluster>>,
+    peers: Arc<TestPeers>,
+    origin: Arc<TestOrigin>,
+    clock: Arc<HandClock>,
+}
+
+const TTL_MS: u64 = 60_000;
+const HOT_AFTER: u32 = 3;
+
+fn cluster(size: usize) -> TestCluster {
+    let origin = Arc::new(TestOrigin {
+        loads: AtomicUsize::new(0),
+        version: AtomicUsize::new(1),
+        permits: Semaphore::new(Semaphore::MAX_PERMITS),
+        answer: Mutex::default(),
+    });
+    let (peers, clock) = (
+        Arc::new(TestPeers::default()),
+        Arc::new(HandClock::default()),
+    );
+    let view = View::new(
+        1,
+        (0..size).map(|n| Member::new(format!("n{n}"), format!("h:{n}"))),
+    );
+    let mut test = TestCluster {
+        groups: Vec::new(),
+        clusters: Vec::new(),
+        peers: peers.clone(),
+        origin: origin.clone(),
+        clock: clock.clone(),
+    };
+    for n in 0..size {
+        let id: Arc<str> = format!("n{n}").into();
+        let cluster = Arc::new(Cluster::new(id.clone()));
+        cluster.install(view.clone());
+        let shared = Shared {
+            cluster: cluster.clone(),
+            peers: peers.clone(),
+            clock: clock.clone(),
+            owned: Arc::new(Store::new(1 << 20, 1 << 10)),
+            hot: Arc::new(Store::new(1 << 20, 1 << 10)),
+            hot_keys: Arc::new(HotKeys::new(HOT_AFTER)),
+        };
+        let rules = GroupRules {
+            name: "users".into(),
+            ttl: Some(Duration::from_millis(TTL_MS)),
+            negative_ttl: Duration::from_millis(TTL_MS),
+            max_value: 1 << 10,
+        };
+        let observer = Arc::new(Unobserved);
+        let group = Group::new(GroupId(0), rules, origin.clone(), observer, shared);
+        let group = Arc::new(group);
+        peers.groups.lock().insert(id, group.clone());
+        test.groups.push(group);
+        test.clusters.push(cluster);
+    }
+    test
+}
+
+impl TestCluster {
+    fn loads(&self) -> usize {
+        self.origin.loads.load(Ordering::SeqCst)
+    }
+
+    /// A key and the numbers of its owner and of the one who stands in for it.
+    fn key_and_ranks(&self) -> (String, usize, usize) {
+        let key = "alice".to_owned();
+        let hash = self.groups[0].hash(&key);
+        // Seen from outside, so that nobody is "me".
+        let view = self.clusters[0].shared().view.clone();
+        let outside = crate::core::cluster::Topology::new("outside", view);
+        let ranked: Vec<usize> = outside
+            .ranked(hash)
+            .map(|owner| match owner {
+                Owner::Other(member) => member.id[1..].parse().expect("a number"),
+                Owner::Me => unreachable!("outside is no member"),
+            })
+            .collect();
+        (key, ranked[0], ranked[1])
+    }
+
+    fn hold_origin(&self) {
+        self.origin.permits.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    async fn until_loads(&self, loads: usize) {
+        while self.loads() < loads {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_gets_of_one_missing_key_over_three_nodes_cost_one_load() {
+    let test = cluster(3);
+    test.hold_origin();
+    let gets = (0..1_000).map(|n| {
+        let group = test.groups[n % 3].clone();
+        tokio::spawn(async move { group.get("alice").await })
+    });
+    let gets: Vec<_> = gets.collect();
+    test.until_loads(1).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    test.origin.permits.add_permits(1);
+    for get in join_all(gets).await {
+        let answer = get.expect("no panic").expect("a value");
+        assert_eq!(answer.value, "alice v1");
+    }
+    assert_eq!(test.loads(), 1);
+}
+
+#[tokio::test]
+async fn the_second_get_is_a_hit_at_the_owner_and_a_peer_s_elsewhere() {
+    let test = cluster(3);
+    let (key, owner, other) = test.key_and_ranks();
+    assert_eq!(
+        test.groups[other].get(&key).await.expect("loads").source,
+        Source::Origin
+    );
+    assert_eq!(
+        test.groups[owner].get(&key).await.expect("has it").source,
+        Source::Hit
+    );
+    let answer = test.groups[other].get(&key).await.expect("fetches it");
+    assert_eq!(answer.source, Source::Peer);
+    assert_eq!(*answer.owner, *format!("n{owner}"));
+    assert_eq!(answer.expires_at, Timestamp(TTL_MS));
+}
+
+#[tokio::test]
+async fn a_copy_is_kept_only_when_hot_and_never_past_its_expiry() {
+    let test = cluster(3);
+    let (key, _, other) = test.key_and_ranks();
+    for _ in 1..HOT_AFTER {
+        assert_ne!(
+            test.groups[other].get(&key).await.expect("a value").source,
+            Source::Hit
+        );
+    }
+    assert_eq!(
+        test.groups[other].get(&key).await.expect("a value").source,
+        Source::Peer
+    );
+    test.clock.0.store(TTL_MS - 1, Ordering::SeqCst);
+    let copy = test.groups[other].get(&key).await.expect("a value");
+    assert_eq!(
+        (copy.source, copy.expires_at),
+        (Source::Hit, Timestamp(TTL_MS))
+    );
+    test.origin.version.store(2, Ordering::SeqCst);
+    test.clock.0.store(TTL_MS, Ordering::SeqCst);
+    assert_eq!(
+        test.groups[other].get(&key).await.expect("a value").value,
+        "alice v2"
+    );
+}
+
+#[tokio::test]
+async fn nodes_that_each_take_the_other_for_the_owner_don_t_wait_for_each_other() {
+    let test = cluster(2);
+    let (key, ..) = test.key_and_ranks();
+    for (me, other) in [(0, 1), (1, 0)] {
+        // Each sees only the other.
+        let view = View::new(2, [Member::new(format!("n{other}"), "h:1")]);
+        test.clusters[me].install(view);
+    }
+    let (a, b) = tokio::join!(test.groups[0].get(&key), test.groups[1].get(&key));
+    assert_eq!(a.expect("a value").value, "alice v1");
+    assert_eq!(b.expect("a value").value, "alice v1");
+    assert_eq!(test.peers.fetches.load(Ordering::SeqCst), 2, "one hop each");
+}
+
+#[tokio::test]
+async fn callers_that_give_up_don_t_cancel_the_load() {
+    let test = cluster(3);
+    test.hold_origin();
+    let (key, _, other) = test.key_and_ranks();
+    let group = test.groups[other].clone();
+    let asked = key.clone();
+    let caller = tokio::spawn(async move { group.get(&asked).await });
+    test.until_loads(1).await;
+    caller.abort();
+    assert!(caller.await.expect_err("aborted").is_cancelled());
+    test.origin.permits.add_permits(1);
+    assert_eq!(
+        test.groups[other].get(&key).await.expect("a value").value,
+        "alice v1"
+    );
+    assert_eq!(test.loads(), 1);
+}
+
+#[tokio::test]
+async fn the_next_in_ring_order_stands_in_for_an_owner_that_is_down() {
+    let test = cluster(4);
+    let (key, owner, second) = test.key_and_ranks();
+    test.peers.down.lock().insert(format!("n{owner}").into());
+    for group in test.groups.iter().enumerate().filter(|(n, _)| *n != owner) {
+        assert_eq!(group.1.get(&key).await.expect("a value").value, "alice v1");
+    }
+    assert_eq!(test.loads(), 1, "one of the others holds it for all");
+    assert!(test.groups[second].look_for_peer(&key).is_some());
+}
+
+#[tokio::test]
+async fn an_error_of_the_origin_is_passed_on_and_not_asked_for_again_elsewhere() {
+    let test = cluster(3);
+    let (key, _, other) = test.key_and_ranks();
+    *test.origin.answer.lock() = Some(Error::origin_failed("it is down"));
+    let error = test.groups[other].get(&key).await.expect_err("no value");
+    assert_eq!(error.kind(), ErrorKind::OriginFailed);
+    assert_eq!(test.loads(), 1);
+    *test.origin.answer.lock() = None;
+    assert!(
+        test.groups[other].get(&key).await.is_ok(),
+        "errors are not kept"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_key_is_kept_in_mind_for_its_time() {
+    let test = cluster(3);
+    let (key, _, other) = test.key_and_ranks();
+    *test.origin.answer.lock() = Some(Error::not_found("no"));
+    for _ in 0..3 {
+        let error = test.groups[other].get(&key).await.expect_err("missing");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(test.loads(), 1);
+    *test.origin.answer.lock() = None;
+    test.clock.0.store(TTL_MS, Ordering::SeqCst);
+    assert!(test.groups[other].get(&key).await.is_ok());
+}
+
+#[tokio::test]
+async fn after_remove_no_node_serves_the_old_value_hot_copies_included() {
+    let test = cluster(3);
+    let (key, owner, other) = test.key_and_ranks();
+    for group in &test.groups {
+        for _ in 0..=HOT_AFTER {
+            group.get(&key).await.expect("a value");
+        }
+    }
+    test.origin.version.store(2, Ordering::SeqCst);
+    test.groups[other].remove(&key).await.expect("removed");
+    for group in &test.groups {
+        assert_eq!(group.get(&key).await.expect("a value").value, "alice v2");
+    }
+    test.origin.version.store(3, Ordering::SeqCst);
+    assert!(test.groups[owner].purge().await.expect("purged") > 0);
+    for group in &test.groups {
+        assert_eq!(group.get(&key).await.expect("a value").value, "alice v3");
+    }
+}
+
+#[tokio::test]
+async fn a_load_under_way_does_not_bring_back_what_was_removed() {
+    for purge in [false, true] {
+        let test = cluster(3);
+        test.hold_origin();
+        let (key, owner, other) = test.key_and_ranks();
+        let (group, asked) = (test.groups[other].clone(), key.clone());
+        let early = tokio::spawn(async move { group.get(&asked).await });
+        test.until_loads(1).await;
+        test.origin.version.store(2, Ordering::SeqCst);
+        if purge {
+            test.groups[owner].purge().await.expect("purged");
+        } else {
+            test.groups[owner].remove(&key).await.expect("removed");
+        }
+        test.origin.permits.add_permits(10);
+        let early = early.await.expect("no panic").expect("asked before");
+        assert_eq!(early.value, "alice v1");
+        for group in &test.groups {
+            assert_eq!(group.get(&key).await.expect("a value").value, "alice v2");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_removal_names_who_was_not_reached_and_reaches_the_others_all_the_same() {
+    let test = cluster(3);
+    let (key, owner, other) = test.key_and_ranks();
+    test.groups[owner].get(&key).await.expect("loads");
+    test.peers.down.lock().insert(format!("n{other}").into());
+    let third = 3 - owner - other;
+    let error = test.groups[third].remove(&key).await.expect_err("not all");
+    assert_eq!(error.kind(), ErrorKind::PeerUnreachable);
+    assert!(error.message().contains(&format!("n{other}")), "{error}");
+    assert!(
+        !error.message().contains(&format!("n{owner} at")),
+        "{error}"
+    );
+    assert!(test.groups[owner].look_for_peer(&key).is_none());
+}
+
+#[tokio::test]
+async fn keys_and_values_out_of_bounds_are_refused() {
+    let test = cluster(1);
+    let kind = async |key: &str| {
+        let got = test.groups[0].get(key).await;
+        got.map(|_| ()).map_err(|error| error.kind())
+    };
+    assert_eq!(kind("").await, Err(ErrorKind::InvalidRequest));
+    assert_eq!(
+        kind(&"k".repeat(MAX_KEY_BYTES + 1)).await,
+        Err(ErrorKind::InvalidRequest)
+    );
+    assert_eq!(test.loads(), 0);
+    // The origin's value is the key and a little more: over the group's 1 KiB.
+    assert_eq!(
+        kind(&"k".repeat(MAX_KEY_BYTES)).await,
+        Err(ErrorKind::ValueTooLarge)
+    );
+    assert_eq!(kind("small").await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_loader_that_panics_is_an_error_and_the_key_is_free_again() {
+    struct Panics(AtomicUsize);
+    #[async_trait]
+    impl Origin for Panics {
+        async fn load(&self, _: &str) -> Result<Loaded> {
+            assert!(
+                self.0.fetch_add(1, Ordering::SeqCst) > 0,
+                "the first load dies"
+            );
+            Ok(Bytes::from_static(b"v").into())
+        }
+    }
+    let test = cluster(1);
+    let Group {
+        rules,
+        shared,
+        observer,
+        ..
+    } = &*test.groups[0];
+    let group = Arc::new(Group::new(
+        GroupId(1),
+        rules.clone(),
+        Arc::new(Panics(AtomicUsize::new(0))),
+        observer.clone(),
+        shared.clone(),
+    ));
+    assert_eq!(
+        group.get("k").await.expect_err("died").kind(),
+        ErrorKind::Internal
+    );
+    assert_eq!(group.get("k").await.expect("loads").value, "v");
+}
+
+#[tokio::test]
+async fn what_may_not_be_kept_is_served_and_not_kept() {
+    struct NoStore(AtomicUsize);
+    #[async_trait]
+    impl Origin for NoStore {
+        async fn load(&self, _: &str) -> Result<Loaded> {
+            let number = self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(Loaded {
+                value: number.to_string().into(),
+                freshness: Freshness::Uncacheable,
+            })
+        }
+    }
+    let test = cluster(1);
+    let Group {
+        rules,
+        shared,
+        observer,
+        ..
+    } = &*test.groups[0];
+    let origin = Arc::new(NoStore(AtomicUsize::new(0)));
+    let group = Group::new(
+        GroupId(1),
+        rules.clone(),
+        origin,
+        observer.clone(),
+        shared.clone(),
+    );
+    let group = Arc::new(group);
+    assert_eq!(group.get("k").await.expect("a value").value, "0");
+    assert_eq!(group.get("k").await.expect("a value").value, "1");
+}

@@ -1,0 +1,77 @@
+use super::*;
+
+const GROUP: GroupId = GroupId(1);
+
+fn entry(bytes: usize, expires_at: u64) -> Arc<Entry> {
+    Arc::new(Entry::owned(
+        Some(&vec![7; bytes]),
+        Timestamp(expires_at),
+        0,
+    ))
+}
+
+#[test]
+fn nothing_is_served_from_its_expiry_on() {
+    let store = Store::new(1 << 20, 1 << 10);
+    store.insert(GROUP, "k", entry(10, 1_000));
+    assert!(store.get(GROUP, "k", Timestamp(999)).is_some());
+    assert!(store.get(GROUP, "k", Timestamp(1_000)).is_none());
+    assert!(
+        store.is_empty(),
+        "what has expired is dropped when it is found"
+    );
+    assert_eq!(store.departures().expired, 1);
+}
+
+#[test]
+fn it_stays_within_its_capacity_and_counts_what_it_pushes_out() {
+    let capacity = 1 << 20;
+    let store = Store::new(capacity, 1 << 10);
+    for n in 0..10_000 {
+        store.insert(GROUP, &n.to_string(), entry(100, u64::MAX));
+    }
+    assert!(store.bytes() <= capacity, "{} bytes", store.bytes());
+    assert!(store.bytes() > capacity / 2, "{} bytes", store.bytes());
+    assert_eq!(store.departures().evicted as usize + store.len(), 10_000);
+}
+
+#[test]
+fn a_value_as_large_as_allowed_fits_and_a_larger_one_replaces_nothing_by_nothing_stale() {
+    let store = Store::new(64 << 20, 8 << 20);
+    assert!(store.insert(GROUP, "k", entry(8 << 20, u64::MAX)));
+    assert!(
+        !store.insert(GROUP, "k", entry(70 << 20, u64::MAX)),
+        "over a shard's share"
+    );
+    assert!(
+        store.get(GROUP, "k", Timestamp(0)).is_none(),
+        "the old value must not stay"
+    );
+}
+
+#[test]
+fn groups_are_apart() {
+    let store = Store::new(1 << 20, 1 << 10);
+    for group in [GroupId(1), GroupId(2)] {
+        for n in 0..10 {
+            store.insert(group, &n.to_string(), entry(10, u64::MAX));
+        }
+    }
+    assert!(store.remove(GroupId(1), "3"));
+    assert!(!store.remove(GroupId(1), "3"));
+    assert!(store.get(GroupId(2), "3", Timestamp(0)).is_some());
+    assert_eq!(store.purge(GroupId(1)), 9);
+    assert_eq!(store.len(), 10);
+}
+
+#[test]
+fn a_kept_value_pins_no_larger_buffer() {
+    let network_buffer = Bytes::from(vec![7u8; 8192]);
+    let value = network_buffer.slice(100..200);
+    let entry = Entry::owned(Some(&value), Timestamp::NEVER, 0);
+    let kept = entry.value.as_ref().expect("a value");
+    assert_eq!(kept.as_ref(), value.as_ref());
+    drop(value);
+    // Only a unique handle to the whole buffer can be turned back: nothing kept refers to it any more.
+    assert!(network_buffer.is_unique());
+}

@@ -1,0 +1,151 @@
+//! The HTTP door for clients: `GET` and `DELETE /v1/{group}/{key}`.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use crate::{
+    core::group::Answer,
+    error::{Error, ErrorKind, Result},
+    ports::Timestamp,
+    rpc::status::{KIND_HEADER, codes},
+    service::Service,
+};
+
+/// The routes over a node's groups.
+pub fn router(service: Service) -> Router {
+    Router::new()
+        .route("/v1/{group}/{*key}", get(read).delete(remove))
+        .route("/v1/{group}/", get(no_key).delete(no_key))
+        .fallback(no_such_path)
+        .with_state(service)
+}
+
+type GroupAndKey = std::result::Result<Path<(String, String)>, PathRejection>;
+
+async fn read(State(service): State<Service>, path: GroupAndKey, headers: HeaderMap) -> Response {
+    match find(&service, path).await {
+        Ok(answer) => found(answer, &headers, service.now()),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn find(service: &Service, path: GroupAndKey) -> Result<Answer> {
+    let (group, key) = group_and_key(path)?;
+    service.get(&group, &key).await
+}
+
+async fn remove(State(service): State<Service>, path: GroupAndKey) -> Response {
+    let removed = async {
+        let (group, key) = group_and_key(path)?;
+        service.remove(&group, &key).await
+    };
+    match removed.await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn no_key() -> Response {
+    failed(&Error::new(ErrorKind::InvalidRequest, "the key is empty"))
+}
+
+async fn no_such_path() -> Response {
+    failed(&Error::new(
+        ErrorKind::InvalidRequest,
+        "no such path; values are at /v1/{group}/{key}",
+    ))
+}
+
+fn group_and_key(path: GroupAndKey) -> Result<(String, String)> {
+    path.map(|Path(both)| both).map_err(|rejection| {
+        Error::new(
+            ErrorKind::InvalidRequest,
+            format!("group and key must be percent-encoded UTF-8: {rejection}"),
+        )
+    })
+}
+
+fn found(answer: Answer, request: &HeaderMap, now: Timestamp) -> Response {
+    let tag = format!("\"{:016x}\"", answer.entity_tag);
+    let mut headers = HeaderMap::with_capacity(6);
+    let mut set = |name, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(ETAG, &tag);
+    if answer.expires_at != Timestamp::NEVER {
+        // Rounded down: never longer than what is left.
+        let left = answer.expires_at.since(now).as_secs();
+        set(CACHE_CONTROL, &format!("max-age={left}"));
+    }
+    set(X_CACHE, answer.source.name());
+    set(X_CACHE_OWNER, &answer.owner);
+    if matches_any(request, &tag) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    set(CONTENT_TYPE, "application/octet-stream");
+    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    (headers, Body::from(answer.value)).into_response()
+}
+
+const X_CACHE: axum::http::HeaderName = axum::http::HeaderName::from_static("x-cache");
+const X_CACHE_OWNER: axum::http::HeaderName = axum::http::HeaderName::from_static("x-cache-owner");
+const X_CONTENT_TYPE_OPTIONS: axum::http::HeaderName =
+    axum::http::HeaderName::from_static("x-content-type-options");
+
+/// `If-None-Match` by weak comparison (RFC 9110, 13.1.2).
+fn matches_any(request: &HeaderMap, tag: &str) -> bool {
+    request
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|candidate| candidate == "*" || candidate.trim_start_matches("W/") == tag)
+}
+
+/// An error as JSON, its kind also as a header.
+pub fn failed(error: &Error) -> Response {
+    let kind = error.kind();
+    let body = serde_json::json!({ "error": kind.name(), "message": error.message() });
+    let mut response = (codes(kind).1, format!("{body}\n")).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(KIND_HEADER, HeaderValue::from_static(kind.name()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if kind.retryable() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_validator_is_compared_as_the_standard_says() {
+        let matches = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_static(value));
+            matches_any(&headers, "\"1\"")
+        };
+        for yes in ["\"1\"", "W/\"1\"", "\"0\", \"1\"", "*"] {
+            assert!(matches(yes), "{yes}");
+        }
+        for no in ["\"2\"", "1", ""] {
+            assert!(!matches(no), "{no}");
+        }
+        assert!(!matches_any(&HeaderMap::new(), "\"1\""));
+    }
+}

@@ -1,0 +1,309 @@
+//! From settings and parts to a bound node.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{Node, SystemClock, doors::Doors};
+use crate::{
+    admin::Admin,
+    config::{GroupSettings, OriginKind, RegistryKind, Settings, seconds},
+    core::{
+        cluster::{Cluster, Topology},
+        group::{Group, GroupRules, Groups, Shared},
+        hot::HotKeys,
+        membership::Member,
+        store::{GroupId, Store},
+    },
+    error::{Error, ErrorKind, Result},
+    origin::{
+        file::FileOrigin,
+        guarded::Guarded,
+        http::{HttpOrigin, HttpRules},
+    },
+    ports::{Clock, Origin, Registry},
+    registry::{
+        fixed::{self, FixedRegistry},
+        memory::MemoryRegistry,
+    },
+    rpc::peers::{GrpcPeers, PeerRules},
+    service::Service,
+    telemetry::metrics::Metrics,
+};
+
+/// The part of the capacity that is kept for hot copies: one in this many bytes, as in groupcache.
+const HOT_PART: u64 = 8;
+
+/// A group that a program brings along, with its own loader.
+pub struct GroupDefinition {
+    /// Name, times to live, largest value.
+    pub rules: GroupRules,
+    /// Where values come from.
+    pub origin: Arc<dyn Origin>,
+    /// Loads at the same time.
+    pub max_concurrency: usize,
+    /// Loads that may wait for their turn.
+    pub max_queue: usize,
+}
+
+impl GroupDefinition {
+    /// A group whose values live for `ttl`, of at most 8 MiB, loaded 64 at a time.
+    pub fn new(name: &str, ttl: Duration, origin: Arc<dyn Origin>) -> Self {
+        Self {
+            rules: GroupRules {
+                name: name.into(),
+                ttl: Some(ttl),
+                negative_ttl: Duration::ZERO,
+                max_value: 8 << 20,
+            },
+            origin,
+            max_concurrency: 64,
+            max_queue: 10_000,
+        }
+    }
+}
+
+/// Collects what a node is made of.
+pub struct NodeBuilder {
+    settings: Settings,
+    groups: Vec<GroupDefinition>,
+    registry: Option<Arc<dyn Registry>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl NodeBuilder {
+    /// A node of these settings.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            groups: Vec::new(),
+            registry: None,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Adds a group beside those of the settings.
+    #[must_use]
+    pub fn group(mut self, group: GroupDefinition) -> Self {
+        self.groups.push(group);
+        self
+    }
+
+    /// Uses this registry instead of the settings' one.
+    #[must_use]
+    pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Uses this clock instead of the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the doors. Call it on the runtime that is to run membership, admin and probes.
+    ///
+    /// # Errors
+    /// A port in use, an origin that can't work, two groups of one name. Nothing has been announced then.
+    pub async fn bind(self) -> Result<Node> {
+        let Self {
+            settings,
+            mut groups,
+            registry,
+            clock,
+        } = self;
+        for group in &settings.groups {
+            groups.push(definition(group)?);
+        }
+        let doors = Doors::bind(&settings)?;
+        let addresses = doors.addresses();
+        let id: Arc<str> = settings.node.id.as_str().into();
+        let me = member(
+            &settings,
+            addresses.grpc.ip(),
+            addresses.grpc.port(),
+            addresses.admin.port(),
+        );
+        let registry = match registry {
+            Some(registry) => registry,
+            None => configured_registry(&settings)?,
+        };
+        let workers = match settings.node.worker_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let metrics = Metrics::new()?;
+        let cluster = Arc::new(Cluster::new(id.clone()));
+        let max_value = groups
+            .iter()
+            .map(|group| group.rules.max_value)
+            .max()
+            .unwrap_or(0);
+        let peers = GrpcPeers::new(
+            PeerRules {
+                connect_timeout: seconds(settings.peers.connect_timeout_seconds),
+                timeout: seconds(settings.peers.timeout_seconds),
+                max_value,
+                workers,
+            },
+            metrics.clone(),
+        );
+        let hot_capacity = settings.cache.capacity / HOT_PART;
+        let shared = Shared {
+            cluster: cluster.clone(),
+            peers: Arc::new(peers.clone()),
+            clock: clock.clone(),
+            owned: Arc::new(Store::new(
+                settings.cache.capacity - hot_capacity,
+                max_value,
+            )),
+            hot: Arc::new(Store::new(hot_capacity, max_value)),
+            hot_keys: Arc::new(HotKeys::new(settings.cache.hot_after_requests)),
+        };
+        let groups = assemble(groups, &metrics, &shared)?;
+        let (rings, _) = watch::channel(Arc::new(Topology::default()));
+        let (readiness, _) = watch::channel("starting".into());
+        let admin = Admin {
+            id,
+            readiness: readiness.subscribe(),
+            rings: rings.subscribe(),
+            groups: groups.clone(),
+            metrics: metrics.clone(),
+            stores: Arc::new([("owned", shared.owned), ("hot", shared.hot)]),
+        };
+        Ok(Node {
+            me,
+            doors,
+            registry,
+            peers,
+            service: Service::new(groups, &metrics, clock),
+            cluster,
+            rings,
+            readiness,
+            metrics,
+            admin,
+            workers,
+            drain_timeout: seconds(settings.node.drain_timeout_seconds),
+            shutdown_timeout: seconds(settings.node.shutdown_timeout_seconds),
+        })
+    }
+}
+
+fn configured_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
+    let registry = &settings.registry;
+    Ok(match registry.kind {
+        RegistryKind::Memory => Arc::new(MemoryRegistry::default()),
+        RegistryKind::Static => {
+            let members = fixed::parse(&registry.fixed.peers, &settings.node.id)?;
+            Arc::new(FixedRegistry::new(members))
+        }
+        RegistryKind::Etcd => {
+            return Err(Error::new(
+                ErrorKind::InvalidRequest,
+                "registry.kind = \"etcd\" is not built into this release yet; use \"static\" or \"memory\"",
+            ));
+        }
+    })
+}
+
+fn member(settings: &Settings, bound: IpAddr, port: u16, admin_port: u16) -> Member {
+    let node = &settings.node;
+    let host = if !node.advertise_host.is_empty() {
+        node.advertise_host.clone()
+    } else if !bound.is_unspecified() {
+        bound.to_string()
+    } else {
+        found_host()
+    };
+    let host = match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => host,
+    };
+    Member {
+        zone: node.zone.as_str().into(),
+        weight: node.weight,
+        version: env!("CARGO_PKG_VERSION").into(),
+        admin_port,
+        instance: format!("{:016x}", fastrand::u64(..)).into(),
+        ..Member::new(node.id.as_str(), format!("{host}:{port}"))
+    }
+}
+
+/// The address of the first interface that leads out of the machine; loopback if there is none.
+fn found_host() -> String {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let address = interfaces
+        .iter()
+        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+        .map(|interface| interface.ip())
+        // IPv4 first: where both are there, everybody reaches it.
+        .min_by_key(|address| !address.is_ipv4());
+    address.map_or_else(|| "127.0.0.1".into(), |address| address.to_string())
+}
+
+fn definition(settings: &GroupSettings) -> Result<GroupDefinition> {
+    let origin = &settings.origin;
+    let built: Arc<dyn Origin> = match origin.kind {
+        OriginKind::Http => Arc::new(HttpOrigin::new(HttpRules {
+            template: origin.url.clone(),
+            timeout: seconds(origin.timeout_seconds),
+            retries: origin.retries,
+            max_value: settings.max_value,
+            honour_cache_control: origin.honour_cache_control,
+            headers: origin.headers.clone(),
+        })?),
+        OriginKind::File => Arc::new(FileOrigin::open(&origin.path, settings.max_value)?),
+    };
+    let ttl = seconds(settings.ttl_seconds);
+    Ok(GroupDefinition {
+        rules: GroupRules {
+            name: settings.name.as_str().into(),
+            ttl: (!ttl.is_zero()).then_some(ttl),
+            negative_ttl: seconds(settings.negative_ttl_seconds),
+            max_value: settings.max_value,
+        },
+        origin: built,
+        max_concurrency: origin.max_concurrency,
+        max_queue: origin.max_queue,
+    })
+}
+
+fn assemble(
+    definitions: Vec<GroupDefinition>,
+    metrics: &Metrics,
+    shared: &Shared,
+) -> Result<Groups> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (number, definition) in definitions.into_iter().enumerate() {
+        let name = &definition.rules.name;
+        if groups.iter().any(|group| group.name() == name) {
+            return Err(Error::new(
+                ErrorKind::InvalidRequest,
+                format!("two groups have the name '{name}'"),
+            ));
+        }
+        let id = u16::try_from(number).map(GroupId).map_err(|_| {
+            Error::new(
+                ErrorKind::InvalidRequest,
+                "more groups than a node can have",
+            )
+        })?;
+        let observer = metrics.group(name);
+        let origin = Guarded::new(
+            definition.origin,
+            observer.clone(),
+            definition.max_concurrency,
+            definition.max_queue,
+        );
+        groups.push(Group::new(
+            id,
+            definition.rules,
+            Arc::new(origin),
+            observer,
+            shared.clone(),
+        ));
+    }
+    Ok(Groups::new(groups))
+}

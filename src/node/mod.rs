@@ -1,0 +1,167 @@
+//! The composition root: the only place that names concrete types.
+//!
+//! A node is made in stages. [`NodeBuilder::bind`] opens the doors, so addresses are known and a port in use is an error before
+//! anything is announced; [`Node::run`] serves until its shutdown future resolves, then drains within bounds. Nothing in here reads
+//! signals; `main` does.
+
+mod build;
+mod doors;
+mod membership;
+mod shutdown;
+mod worker;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use build::{GroupDefinition, NodeBuilder};
+
+use crate::{
+    admin::{Admin, Readiness},
+    core::{
+        cluster::{Cluster, Topology},
+        membership::Member,
+    },
+    error::Result,
+    ports::{Clock, Registry, Timestamp},
+    rpc::peers::GrpcPeers,
+    service::Service,
+    telemetry::metrics::Metrics,
+};
+
+/// The wall clock of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods)] // the one place where the wall clock is read
+    fn now(&self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = since_epoch.unwrap_or(Duration::ZERO).as_millis();
+        Timestamp(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+}
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// gRPC, for clients and other nodes.
+    pub grpc: SocketAddr,
+    /// HTTP, for clients.
+    pub http: SocketAddr,
+    /// Probes, metrics, the ring.
+    pub admin: SocketAddr,
+}
+
+/// A node whose doors are open and that nobody knows of yet.
+pub struct Node {
+    me: Member,
+    doors: doors::Doors,
+    registry: Arc<dyn Registry>,
+    peers: GrpcPeers,
+    service: Service,
+    cluster: Arc<Cluster>,
+    rings: watch::Sender<Arc<Topology>>,
+    readiness: watch::Sender<Arc<str>>,
+    metrics: Arc<Metrics>,
+    admin: Admin,
+    workers: usize,
+    drain_timeout: Duration,
+    shutdown_timeout: Duration,
+}
+
+impl Node {
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.doors.addresses()
+    }
+
+    /// How others will know it.
+    pub fn member(&self) -> &Member {
+        &self.me
+    }
+
+    /// Its groups, for calls from within the process.
+    pub fn service(&self) -> Service {
+        self.service.clone()
+    }
+
+    /// Each ring as it comes in force.
+    pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
+        self.rings.subscribe()
+    }
+
+    /// Why it is not ready; empty: it is.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.subscribe()
+    }
+
+    /// Registers, serves until `shutdown` resolves, drains, and returns when the last connection is closed or the time for it is
+    /// over.
+    ///
+    /// # Errors
+    /// What makes it impossible to begin: a thread that can't be started, an id that is taken. Never anything after that.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let front = crate::rpc::front::Front::new(
+            &self.service,
+            self.rings.subscribe(),
+            tonic_health::server::HealthService::from_health_reporter(health.clone()),
+        )?;
+        drop(health_service);
+        let stop = CancellationToken::new();
+        let crew = worker::Crew::start(
+            self.workers,
+            &self.metrics,
+            self.shutdown_timeout,
+            &stop,
+            || (front.clone(), crate::http::router(self.service.clone())),
+        )?;
+        let session = self.registry.join(self.me.clone()).await?;
+        let session: Arc<dyn crate::ports::Session> = Arc::from(session);
+        tracing::info!(
+            id = %self.me.id, address = %self.me.address, grpc = %self.addresses().grpc,
+            http = %self.addresses().http, admin = %self.addresses().admin, "doors are open"
+        );
+        // The admin door closes last: probes and metrics are wanted most while a node goes down.
+        let admin_stop = CancellationToken::new();
+        let open = self
+            .doors
+            .open(crew.hands(), self.admin, &stop, &admin_stop);
+        let follow = membership::Follow {
+            session: session.clone(),
+            cluster: self.cluster.clone(),
+            peers: self.peers.clone(),
+            rings: self.rings,
+            readiness: self.readiness,
+            metrics: self.metrics,
+            health,
+        };
+        let draining = CancellationToken::new();
+        let following = tokio::spawn(follow.run(draining.clone(), admin_stop.clone()));
+
+        shutdown.await;
+
+        let drained = shutdown::drain(
+            session.as_ref(),
+            &self.cluster,
+            &self.peers,
+            &draining,
+            self.drain_timeout,
+        )
+        .await;
+        stop.cancel();
+        crew.finish().await;
+        shutdown::leave(session.as_ref()).await;
+        admin_stop.cancel();
+        let _ = following.await;
+        open.closed().await;
+        tracing::info!(id = %self.me.id, drained, "stopped");
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! A folder as an origin: a key is the path of a file below it.
+//!
+//! cap-std opens every path relative to the folder's handle and refuses whatever would lead out of it: `..`, absolute paths and
+//! symbolic links, also ones that change between a check and the opening.
+
+use std::{
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cap_std::{ambient_authority, fs::Dir};
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    ports::{Loaded, Origin},
+};
+
+/// A folder.
+pub struct FileOrigin {
+    folder: Arc<Dir>,
+    max_value: u64,
+}
+
+impl FileOrigin {
+    /// The folder at `path`; files of more than `max_value` bytes are refused before they are read whole.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OriginFailed`] if it can't be opened.
+    pub fn open(path: &Path, max_value: u64) -> Result<Self> {
+        let folder = Dir::open_ambient_dir(path, ambient_authority())
+            .map_err(|error| Error::origin_failed(format!("folder {}: {error}", path.display())))?;
+        Ok(Self {
+            folder: Arc::new(folder),
+            max_value,
+        })
+    }
+}
+
+#[async_trait]
+impl Origin for FileOrigin {
+    async fn load(&self, key: &str) -> Result<Loaded> {
+        let (folder, key, max_value) = (self.folder.clone(), key.to_owned(), self.max_value);
+        let read = tokio::task::spawn_blocking(move || read(&folder, &key, max_value));
+        read.await
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("reading died: {error}")))?
+    }
+}
+
+fn read(folder: &Dir, key: &str, max_value: u64) -> Result<Loaded> {
+    if key.contains('\0') {
+        return Err(Error::not_found("a file's name has no NUL"));
+    }
+    let file = folder.open(key).map_err(|error| failed(&error))?;
+    let metadata = file.metadata().map_err(|error| failed(&error))?;
+    if !metadata.is_file() {
+        return Err(Error::not_found("that is no file"));
+    }
+    let too_large = || {
+        Error::new(
+            ErrorKind::ValueTooLarge,
+            format!("the file has more than {max_value} bytes (max_value)"),
+        )
+    };
+    if metadata.len() > max_value {
+        return Err(too_large());
+    }
+    let mut value = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    // One byte more than allowed tells a file that grew since it was measured.
+    let mut bounded = file.take(max_value.saturating_add(1));
+    bounded
+        .read_to_end(&mut value)
+        .map_err(|error| failed(&error))?;
+    if value.len() as u64 > max_value {
+        return Err(too_large());
+    }
+    Ok(Bytes::from(value).into())
+}
+
+fn failed(error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
+            Error::not_found("no such file")
+        }
+        // What leads out of the folder; to whom asks, it does not exist.
+        io::ErrorKind::PermissionDenied => {
+            Error::not_found("no such file, or not one that may be read")
+        }
+        _ => Error::origin_failed(format!("reading the file: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    async fn load(folder: &Path, key: &str) -> Result<Bytes> {
+        let origin = FileOrigin::open(folder, 10).expect("a folder");
+        origin.load(key).await.map(|loaded| loaded.value)
+    }
+
+    #[tokio::test]
+    async fn reads_files_below_the_folder_and_none_outside() {
+        let outside = tempfile::tempdir().expect("a folder");
+        let folder = outside.path().join("origin");
+        fs::create_dir_all(folder.join("a")).expect("made");
+        fs::write(outside.path().join("secret"), "secret").expect("written");
+        fs::write(folder.join("a/b"), "value").expect("written");
+        symlink(outside.path().join("secret"), folder.join("link")).expect("linked");
+        symlink("a/b", folder.join("inner-link")).expect("linked");
+        symlink("..", folder.join("up")).expect("linked");
+
+        assert_eq!(load(&folder, "a/b").await.expect("there"), "value");
+        assert_eq!(load(&folder, "inner-link").await.expect("there"), "value");
+        let absolute = outside.path().join("secret").display().to_string();
+        for key in [
+            "../secret",
+            "a/../../secret",
+            "link",
+            "up/secret",
+            &absolute,
+            "missing",
+            "a",
+            "a/b/c",
+            "nul\0",
+        ] {
+            let error = load(&folder, key).await.expect_err(key);
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{key}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_over_the_bound_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("large"), "12345678901").expect("written");
+        fs::write(folder.path().join("fits"), "1234567890").expect("written");
+        let error = load(folder.path(), "large").await.expect_err("too large");
+        assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+        assert_eq!(load(folder.path(), "fits").await.expect("fits").len(), 10);
+    }
+}

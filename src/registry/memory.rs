@@ -1,0 +1,147 @@
+//! A registry for the nodes of one process: `gaocache dev`, tests, and programs that embed several nodes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{
+    core::membership::{Member, MemberState, View},
+    error::{Error, ErrorKind, Result},
+    ports::{Registry, RegistryHealth, Session},
+};
+
+/// Clones share the same members.
+#[derive(Clone, Default)]
+pub struct MemoryRegistry {
+    hub: Arc<Hub>,
+}
+
+#[derive(Default)]
+struct Hub {
+    members: Mutex<(u64, BTreeMap<Arc<str>, Member>)>,
+    views: watch::Sender<View>,
+}
+
+impl Hub {
+    /// Changes the members as one step with telling everyone.
+    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<Arc<str>, Member>) -> R) -> R {
+        let mut guard = self.members.lock();
+        let (revision, members) = &mut *guard;
+        let result = change(members);
+        *revision += 1;
+        let view = View::new(*revision, members.values().cloned());
+        self.views.send_replace(view);
+        result
+    }
+}
+
+#[async_trait]
+impl Registry for MemoryRegistry {
+    async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
+        let id = me.id.clone();
+        let instance = me.instance.clone();
+        let taken = self.hub.change(|members| {
+            let taken = members.contains_key(&id);
+            if !taken {
+                members.insert(id.clone(), me);
+            }
+            taken
+        });
+        if taken {
+            return Err(Error::new(
+                ErrorKind::InvalidRequest,
+                format!("another node with the id '{id}' is registered; ids must be distinct"),
+            ));
+        }
+        let (health, _) = watch::channel(RegistryHealth {
+            registered: true,
+            problem: Arc::default(),
+        });
+        Ok(Box::new(MemorySession {
+            hub: self.hub.clone(),
+            id,
+            instance,
+            health,
+        }))
+    }
+}
+
+struct MemorySession {
+    hub: Arc<Hub>,
+    id: Arc<str>,
+    instance: Arc<str>,
+    health: watch::Sender<RegistryHealth>,
+}
+
+#[async_trait]
+impl Session for MemorySession {
+    fn views(&self) -> watch::Receiver<View> {
+        self.hub.views.subscribe()
+    }
+
+    fn health(&self) -> watch::Receiver<RegistryHealth> {
+        self.health.subscribe()
+    }
+
+    async fn announce(&self, state: MemberState) -> Result<()> {
+        self.hub.change(|members| {
+            if let Some(me) = members.get_mut(&self.id) {
+                me.state = state;
+            }
+        });
+        Ok(())
+    }
+
+    async fn leave(&self) -> Result<()> {
+        self.hub.change(|members| {
+            // Not a successor that took the id meanwhile.
+            if members
+                .get(&self.id)
+                .is_some_and(|me| me.instance == self.instance)
+            {
+                members.remove(&self.id);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Drop for MemorySession {
+    fn drop(&mut self) {
+        self.hub.change(|members| {
+            if members
+                .get(&self.id)
+                .is_some_and(|me| me.instance == self.instance)
+            {
+                members.remove(&self.id);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_id_can_be_taken_once_and_again_after_it_left() {
+        let registry = MemoryRegistry::default();
+        let first = registry.join(Member::new("a", "h:1")).await.expect("free");
+        let views = first.views();
+        assert!(registry.join(Member::new("a", "h:2")).await.is_err());
+        first.leave().await.expect("leaves");
+        let second = Member {
+            instance: "second".into(),
+            ..Member::new("a", "h:3")
+        };
+        let _second = registry.join(second).await.expect("free again");
+        drop(first);
+        assert_eq!(
+            views.borrow().members.len(),
+            1,
+            "the first takes nothing of the second's along"
+        );
+    }
+}

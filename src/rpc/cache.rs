@@ -1,0 +1,91 @@
+//! The service `gaocache.v1.Cache`, for clients.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt, stream};
+use tonic::{Request, Response, Status};
+
+use super::{
+    convert,
+    lean::Reply,
+    status::to_status,
+    wire::{self, cache_server::Cache},
+};
+use crate::{error::Error, service::Service};
+
+/// Keys of one `GetMany` that are worked on at the same time.
+const MANY_AT_ONCE: usize = 64;
+
+/// The service over a node's groups.
+#[derive(Clone)]
+pub struct CacheService {
+    service: Service,
+}
+
+impl CacheService {
+    /// Over these groups.
+    pub fn new(service: Service) -> Self {
+        Self { service }
+    }
+
+    /// `Get` with the value apart, for the lean path.
+    pub(super) async fn reply(&self, request: wire::GetRequest) -> Result<Reply, Error> {
+        let answer = self.service.get(&request.group, &request.key).await?;
+        Ok(convert::get_reply(answer, self.service.now()))
+    }
+}
+
+#[tonic::async_trait]
+impl Cache for CacheService {
+    async fn get(
+        &self,
+        request: Request<wire::GetRequest>,
+    ) -> Result<Response<wire::GetResponse>, Status> {
+        let wire::GetRequest { group, key } = request.into_inner();
+        let answer = self.service.get(&group, &key).await;
+        let answer = answer.map_err(|error| to_status(&error))?;
+        Ok(Response::new(convert::get_response(
+            answer,
+            self.service.now(),
+        )))
+    }
+
+    type GetManyStream = Pin<Box<dyn Stream<Item = Result<wire::GetManyResponse, Status>> + Send>>;
+
+    async fn get_many(
+        &self,
+        request: Request<wire::GetManyRequest>,
+    ) -> Result<Response<Self::GetManyStream>, Status> {
+        let wire::GetManyRequest { group, keys } = request.into_inner();
+        let service = self.service.clone();
+        let answers = stream::iter(keys)
+            .map(move |key| {
+                let (service, group) = (service.clone(), group.clone());
+                async move {
+                    let answer = service.get(&group, &key).await;
+                    Ok(convert::many_response(key, answer, service.now()))
+                }
+            })
+            .buffer_unordered(MANY_AT_ONCE);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<wire::RemoveRequest>,
+    ) -> Result<Response<wire::RemoveResponse>, Status> {
+        let wire::RemoveRequest { group, key } = request.into_inner();
+        let removed = self.service.remove(&group, &key).await;
+        removed.map_err(|error| to_status(&error))?;
+        Ok(Response::new(wire::RemoveResponse {}))
+    }
+
+    async fn purge(
+        &self,
+        request: Request<wire::PurgeRequest>,
+    ) -> Result<Response<wire::PurgeResponse>, Status> {
+        let purged = self.service.purge(&request.into_inner().group).await;
+        let entries = purged.map_err(|error| to_status(&error))?;
+        Ok(Response::new(wire::PurgeResponse { entries }))
+    }
+}

@@ -1,0 +1,144 @@
+//! The gRPC door of a node: the two hot calls on the lean path, everything else through tonic's routes.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tower::Service as _;
+
+use super::{
+    cache::CacheService,
+    lean::{self, LeanBody},
+    peer::PeerService,
+    wire::{self, cache_server::CacheServer, peer_server::PeerServer},
+};
+use crate::{
+    core::cluster::Topology,
+    error::{Error, ErrorKind, Result},
+    service::Service,
+};
+
+const GET: &str = "/gaocache.v1.Cache/Get";
+const FETCH: &str = "/gaocache.v1.Peer/Fetch";
+
+/// The door, as a hyper service. Cheap to clone: one for each connection.
+#[derive(Clone)]
+pub struct Front {
+    cache: CacheService,
+    peer: PeerService,
+    routes: Routes,
+}
+
+impl Front {
+    /// The door to `service`, with health and reflection beside it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if the descriptors built into the program can't be read.
+    pub fn new<H>(
+        service: &Service,
+        rings: watch::Receiver<Arc<Topology>>,
+        health: H,
+    ) -> Result<Self>
+    where
+        H: tonic_health::pb::health_server::Health,
+    {
+        let cache = CacheService::new(service.clone());
+        let peer = PeerService::new(service.clone(), rings);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("reflection: {error}")))?;
+        let routes = Routes::new(CacheServer::new(cache.clone()))
+            .add_service(PeerServer::new(peer.clone()))
+            .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+            .add_service(reflection)
+            .prepare();
+        Ok(Self {
+            cache,
+            peer,
+            routes,
+        })
+    }
+}
+
+impl<B> hyper::service::Service<Request<B>> for Front
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<FrontBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        match request.uri().path() {
+            GET => {
+                let cache = self.cache.clone();
+                Box::pin(async move {
+                    let answer = lean::unary(request, async |it| cache.reply(it).await).await;
+                    Ok(answer.map(FrontBody::Lean))
+                })
+            }
+            FETCH => {
+                let peer = self.peer.clone();
+                Box::pin(async move {
+                    let answer = lean::unary(request, async |it| peer.reply(it).await).await;
+                    Ok(answer.map(FrontBody::Lean))
+                })
+            }
+            _ => {
+                let mut routes = self.routes.clone();
+                Box::pin(async move { Ok(routes.call(request).await?.map(FrontBody::Routed)) })
+            }
+        }
+    }
+}
+
+/// The body of either way.
+pub enum FrontBody {
+    /// Of the lean path.
+    Lean(LeanBody),
+    /// Of tonic.
+    Routed(tonic::body::Body),
+}
+
+impl Body for FrontBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        match self.get_mut() {
+            Self::Lean(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|it| it.map_err(|never| match never {}))),
+            Self::Routed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Lean(body) => body.is_end_stream(),
+            Self::Routed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Lean(body) => body.size_hint(),
+            Self::Routed(body) => body.size_hint(),
+        }
+    }
+}

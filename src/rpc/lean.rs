@@ -1,0 +1,275 @@
+//! A unary gRPC call without tonic's server machinery, for the two calls that carry the load: `Cache.Get` and `Peer.Fetch`.
+//!
+//! tonic encodes a message into one buffer, which copies the value, and runs each call through a stack of boxed layers. Here the
+//! value goes out as its own frame, the same counted bytes that lie in the store. Everything else about the calls is as
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> has it, and as tonic does it: the tests hold both against one
+//! client. Messages are neither taken nor sent compressed.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use prost::Message;
+use tonic::Status;
+
+use super::status::to_status;
+use crate::error::{Error, ErrorKind};
+
+/// Larger than any request of these two calls may be: the longest key, the longest group name, and room for fields to come.
+const MAX_REQUEST_BYTES: usize = 16 * 1024;
+/// gRPC's prefix of a message: a flag for compression and the length.
+const PREFIX_BYTES: usize = 5;
+/// Up to this size a value is copied behind its head: one small frame costs less than two.
+const COPIED_BYTES: usize = 4 * 1024;
+
+/// A message whose last field is a large `bytes` that is not copied.
+pub(super) struct Reply {
+    head: BytesMut,
+    value: Bytes,
+}
+
+impl Reply {
+    /// `head` is the message without its value, `field` the number (1 to 15) of the value's field.
+    pub(super) fn new(head: &impl Message, field: u8, value: Bytes) -> Self {
+        let copied = if value.len() <= COPIED_BYTES {
+            value.len()
+        } else {
+            0
+        };
+        let length = head.encoded_len();
+        // Prefix, head, the value's tag (1 byte) and length (up to 10).
+        let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + length + 11 + copied);
+        buffer.put_bytes(0, PREFIX_BYTES);
+        // A BytesMut grows as needed, so encoding can't run out of room.
+        let _ = head.encode(&mut buffer);
+        if !value.is_empty() {
+            // Wire type 2: length-delimited.
+            buffer.put_u8(field << 3 | 2);
+            prost::encoding::encode_varint(value.len() as u64, &mut buffer);
+        }
+        let message = (buffer.len() - PREFIX_BYTES + value.len()) as u32;
+        buffer[1..PREFIX_BYTES].copy_from_slice(&message.to_be_bytes());
+        if copied > 0 {
+            buffer.put_slice(&value);
+            return Self {
+                head: buffer,
+                value: Bytes::new(),
+            };
+        }
+        Self {
+            head: buffer,
+            value,
+        }
+    }
+
+    /// The whole message, without gRPC's prefix.
+    #[cfg(test)]
+    pub(super) fn message(mut self) -> Bytes {
+        self.head.advance(PREFIX_BYTES);
+        self.head.put_slice(&self.value);
+        self.head.freeze()
+    }
+}
+
+/// The body of an answer: the head, the value if it is large, and the trailers.
+#[derive(Default)]
+pub struct LeanBody {
+    head: Bytes,
+    value: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+impl Body for LeanBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = if self.head.is_empty() {
+            std::mem::take(&mut self.value)
+        } else {
+            std::mem::take(&mut self.head)
+        };
+        if !data.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        Poll::Ready(self.trailers.take().map(|it| Ok(Frame::trailers(it))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.head.is_empty() && self.value.is_empty() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.head.len() + self.value.len()) as u64)
+    }
+}
+
+/// Reads a request, calls `handle` within the caller's deadline, and writes its answer.
+pub(super) async fn unary<B, Q, H>(request: Request<B>, handle: H) -> Response<LeanBody>
+where
+    B: Body<Data = Bytes>,
+    Q: Message + Default,
+    H: AsyncFnOnce(Q) -> Result<Reply, Error>,
+{
+    let (parts, body) = request.into_parts();
+    if !is_grpc(&parts.headers) {
+        let mut response = Response::new(LeanBody::default());
+        *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return response;
+    }
+    let deadline = deadline(&parts.headers);
+    let answer = async {
+        let message = read(body).await?;
+        let question = Q::decode(message)
+            .map_err(|error| Status::invalid_argument(format!("not a valid message: {error}")))?;
+        handle(question).await.map_err(|error| to_status(&error))
+    };
+    let answer = match deadline {
+        Some(deadline) => tokio::time::timeout(deadline, answer)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Status::deadline_exceeded(
+                    "the caller's deadline has passed",
+                ))
+            }),
+        None => answer.await,
+    };
+    match answer {
+        Ok(reply) => respond(reply),
+        Err(status) => status.into_http(),
+    }
+}
+
+fn respond(reply: Reply) -> Response<LeanBody> {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let mut response = Response::new(LeanBody {
+        head: reply.head.freeze(),
+        value: reply.value,
+        trailers: Some(trailers),
+    });
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type
+        .is_some_and(|it| it == b"application/grpc" || it.starts_with(b"application/grpc+proto"))
+}
+
+/// The one message of the request, without its prefix.
+async fn read<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, Status> {
+    let mut body = std::pin::pin!(body);
+    let mut collected = BytesMut::new();
+    let mut first = Bytes::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err(Status::cancelled("the request broke off"));
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if first.len() + collected.len() + data.len() > MAX_REQUEST_BYTES + PREFIX_BYTES {
+            let error = Error::new(
+                ErrorKind::InvalidRequest,
+                format!("the request has more than {MAX_REQUEST_BYTES} bytes"),
+            );
+            return Err(to_status(&error));
+        }
+        // Nearly always the whole request is one frame, which is then used as it is.
+        if first.is_empty() && collected.is_empty() {
+            first = data;
+        } else {
+            if collected.is_empty() {
+                collected.put(std::mem::take(&mut first));
+            }
+            collected.put(data);
+        }
+    }
+    let mut message = if collected.is_empty() {
+        first
+    } else {
+        collected.freeze()
+    };
+    if message.len() < PREFIX_BYTES {
+        return Err(Status::internal("the request holds no message"));
+    }
+    let compressed = message.get_u8() != 0;
+    let length = message.get_u32() as usize;
+    if compressed {
+        return Err(Status::unimplemented(
+            "this call takes no compressed messages",
+        ));
+    }
+    if length != message.len() {
+        return Err(Status::internal(
+            "the message's length is not the one announced",
+        ));
+    }
+    Ok(message)
+}
+
+/// `grpc-timeout`: up to eight digits and a unit. What can't be read is no deadline, as in tonic.
+fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read_as_grpc_writes_them() {
+        let of = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", HeaderValue::from_static(text));
+            deadline(&headers)
+        };
+        assert_eq!(of("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(of("1500m"), Some(Duration::from_millis(1500)));
+        assert_eq!(of("99999999u"), Some(Duration::from_micros(99_999_999)));
+        for wrong in ["", "S", "2", "2s", "-2S", "123456789S"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_value_goes_out_as_the_very_bytes_that_are_kept() {
+        let kept = Bytes::from(vec![1u8; 100_000]);
+        let reply = Reply::new(&(), 1, kept.clone());
+        let mut body = respond(reply).into_body();
+        let mut frames = Vec::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            frames.extend(frame.into_data());
+        }
+        assert_eq!(frames.len(), 2);
+        assert_eq!(frames[1].as_ptr(), kept.as_ptr(), "copied");
+    }
+}

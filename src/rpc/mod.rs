@@ -1,0 +1,20 @@
+//! gRPC: the only place where wire types and domain types meet.
+//!
+//! [`front`] is the door of a node, [`cache`] and [`peer`] the services behind it, [`peers`] the way to other nodes.
+
+pub mod cache;
+mod convert;
+pub mod front;
+mod lean;
+pub mod peer;
+pub mod peers;
+pub mod status;
+
+/// The generated code of `proto/gaocache/v1`.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod wire {
+    tonic::include_proto!("gaocache.v1");
+
+    /// The compiled descriptors of all protos, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}

@@ -1,0 +1,348 @@
+//! The way to other nodes: a pool of connections, and which of them are set aside after a failure.
+//!
+//! Each worker thread has connections of its own, so that no request changes threads on its way; a peer thus has as many connections
+//! from this node as it has workers. A member that fails is set aside at once, and a task probes it with growing pauses until it
+//! answers its health check; meanwhile the next member in ring order stands in for it.
+
+use std::{
+    cell::Cell,
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, time::Instant};
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use super::{
+    convert::peer_answer,
+    status::from_status,
+    wire::{self, peer_client::PeerClient},
+};
+use crate::{
+    core::membership::Member,
+    error::{Error, ErrorKind, Result},
+    ports::{PeerAnswer, PeerError, Peers},
+    telemetry::{metrics::Metrics, throttle::Throttle},
+};
+
+/// How often an idle or waiting connection is tested, and how long an answer may take. Together they bound how long a node that
+/// froze (not one that died: its kernel answers) holds up requests.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Room for a megabyte under way in a call, and eight on a connection: a large value doesn't wait for window updates.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Pauses between probes of a member that is set aside.
+const FIRST_PROBE: Duration = Duration::from_millis(100);
+const LAST_PROBE: Duration = Duration::from_secs(5);
+/// Bound on a call that invalidates.
+const INVALIDATE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a message holds beside its value.
+const MESSAGE_OVERHEAD_BYTES: u64 = 64 * 1024;
+
+thread_local! {
+    static WORKER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Tells the pool which worker this thread is. Threads that don't say share the first worker's connections.
+pub fn this_thread_is_worker(number: usize) {
+    WORKER.set(number);
+}
+
+/// How peers are called.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerRules {
+    /// Bound on connecting.
+    pub connect_timeout: Duration,
+    /// Bound on a fetch, its load from the origin included.
+    pub timeout: Duration,
+    /// The largest value of any group, in bytes.
+    pub max_value: u64,
+    /// Worker threads.
+    pub workers: usize,
+}
+
+/// Calls to peers over gRPC. Cheap to clone.
+#[derive(Clone)]
+pub struct GrpcPeers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    rules: PeerRules,
+    metrics: Arc<Metrics>,
+    /// By worker, then by address.
+    pools: Vec<Mutex<HashMap<Arc<str>, Channel>>>,
+    aside: Mutex<HashSet<Arc<str>>>,
+    /// The size of `aside`, to be read without its lock: nearly always zero.
+    aside_count: AtomicUsize,
+    /// Where probes run, so that they outlive the request that found the failure.
+    runtime: Handle,
+    throttle: Throttle,
+}
+
+impl GrpcPeers {
+    /// A pool without connections; they are made when first needed. Probes run on the current runtime.
+    pub fn new(rules: PeerRules, metrics: Arc<Metrics>) -> Self {
+        let pools = (0..rules.workers.max(1))
+            .map(|_| Mutex::default())
+            .collect();
+        Self {
+            inner: Arc::new(Inner {
+                rules,
+                metrics,
+                pools,
+                aside: Mutex::default(),
+                aside_count: AtomicUsize::new(0),
+                runtime: Handle::current(),
+                throttle: Throttle::default(),
+            }),
+        }
+    }
+
+    /// Lets go of connections to addresses that no member has any more.
+    pub fn keep_only(&self, addresses: &HashSet<Arc<str>>) {
+        for pool in &self.inner.pools {
+            pool.lock().retain(|address, _| addresses.contains(address));
+        }
+        let mut aside = self.inner.aside.lock();
+        aside.retain(|address| addresses.contains(address));
+        self.inner.count_aside(&aside);
+    }
+
+    fn channel(&self, address: &Arc<str>) -> Result<Channel, PeerError> {
+        let pools = &self.inner.pools;
+        let mut pool = pools[WORKER.get() % pools.len()].lock();
+        if let Some(channel) = pool.get(address) {
+            return Ok(channel.clone());
+        }
+        let channel = self.inner.endpoint(address)?.connect_lazy();
+        pool.insert(address.clone(), channel.clone());
+        Ok(channel)
+    }
+
+    fn client(&self, member: &Member) -> Result<PeerClient<Channel>, PeerError> {
+        let limit = self
+            .inner
+            .rules
+            .max_value
+            .saturating_add(MESSAGE_OVERHEAD_BYTES);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(PeerClient::new(self.channel(&member.address)?).max_decoding_message_size(limit))
+    }
+
+    /// Sorts a failed call: an answer of the peer's, or a failure to reach it, which sets it aside.
+    fn failed(&self, member: &Member, status: &Status) -> (PeerError, &'static str) {
+        if let Some(error) = from_status(status) {
+            return match error.kind() {
+                // It doesn't know the group yet (a rollout), or is going: another member may answer.
+                ErrorKind::UnknownGroup | ErrorKind::NotReady => {
+                    (PeerError::Unreachable(error), "unavailable")
+                }
+                _ => (PeerError::Answered(error), "error"),
+            };
+        }
+        let error = Error::new(
+            ErrorKind::PeerUnreachable,
+            format!("{}: {}", status.code(), status.message()),
+        );
+        if status.code() == Code::Unimplemented {
+            // Something answers there, but not this release's service. Setting it aside wouldn't change that.
+            self.log(member, "speaks another version", status);
+            return (PeerError::Unreachable(error), "incompatible");
+        }
+        self.set_aside(member);
+        self.log(
+            member,
+            "can't be reached; its keys go to the next in ring order",
+            status,
+        );
+        (PeerError::Unreachable(error), "unreachable")
+    }
+
+    fn log(&self, member: &Member, what: &str, status: &Status) {
+        if let Some(left_out) = self.inner.throttle.due(&member.id) {
+            tracing::warn!(
+                peer = %member.id, address = %member.address, code = %status.code(),
+                cause = status.message(), left_out, "a peer {what}"
+            );
+        }
+    }
+
+    fn set_aside(&self, member: &Member) {
+        let address = member.address.clone();
+        let mut aside = self.inner.aside.lock();
+        if !aside.insert(address.clone()) {
+            return;
+        }
+        self.inner.count_aside(&aside);
+        drop(aside);
+        let inner = self.inner.clone();
+        self.inner
+            .runtime
+            .spawn(async move { inner.probe(address).await });
+    }
+
+    async fn call_fetch(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Result<PeerAnswer, PeerError> {
+        let mut request = Request::new(wire::FetchRequest {
+            group: group.to_owned(),
+            key: key.to_owned(),
+        });
+        let timeout = self.inner.rules.timeout;
+        request.set_timeout(timeout);
+        let mut client = self.client(member)?;
+        let call = tokio::time::timeout(timeout, client.fetch(request)).await;
+        let answered = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        let (result, outcome) = match answered.map(|response| peer_answer(response.into_inner())) {
+            Ok(Some(answer)) => {
+                let outcome = if answer.was_hit { "hit" } else { "origin" };
+                (Ok(answer), outcome)
+            }
+            Ok(None) => {
+                let status = Status::unimplemented("an entry in a format that is not known here");
+                let (error, outcome) = self.failed(member, &status);
+                (Err(error), outcome)
+            }
+            Err(status) => {
+                let (error, outcome) = self.failed(member, &status);
+                (Err(error), outcome)
+            }
+        };
+        self.inner
+            .metrics
+            .peer_fetches
+            .with_label_values(&[&*member.id, outcome])
+            .inc();
+        result
+    }
+}
+
+#[async_trait]
+impl Peers for GrpcPeers {
+    fn usable(&self, member: &Member) -> bool {
+        self.inner.aside_count.load(Ordering::Acquire) == 0
+            || !self.inner.aside.lock().contains(&member.address)
+    }
+
+    async fn fetch(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Result<PeerAnswer, PeerError> {
+        let started = Instant::now();
+        let result = self.call_fetch(member, group, key).await;
+        let took = started.elapsed().as_secs_f64();
+        self.inner.metrics.peer_fetch_duration.observe(took);
+        result
+    }
+
+    async fn invalidate(
+        &self,
+        member: &Member,
+        group: &str,
+        key: Option<&str>,
+    ) -> Result<u64, PeerError> {
+        let mut client = self.client(member)?;
+        let request = wire::InvalidateRequest {
+            group: group.to_owned(),
+            key: key.map(str::to_owned),
+        };
+        let call = tokio::time::timeout(INVALIDATE_TIMEOUT, client.invalidate(request)).await;
+        match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
+            Ok(response) => Ok(response.into_inner().entries),
+            Err(status) => match from_status(&status) {
+                Some(error) => Err(PeerError::Answered(error)),
+                None => Err(self.failed(member, &status).0),
+            },
+        }
+    }
+
+    async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError> {
+        let request = wire::AwaitRevisionRequest { revision };
+        let answer = self.client(member)?.await_revision(request).await;
+        answer
+            .map(|_| ())
+            .map_err(|status| self.failed(member, &status).0)
+    }
+}
+
+impl Inner {
+    fn endpoint(&self, address: &str) -> Result<Endpoint, PeerError> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+            PeerError::Unreachable(Error::new(
+                ErrorKind::PeerUnreachable,
+                format!("'{address}' is no address: {error}"),
+            ))
+        })?;
+        Ok(endpoint
+            .connect_timeout(self.rules.connect_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW))
+    }
+
+    fn count_aside(&self, aside: &HashSet<Arc<str>>) {
+        self.aside_count.store(aside.len(), Ordering::Release);
+        self.metrics
+            .peers_set_aside
+            .set(i64::try_from(aside.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Tries the address until it serves, or until no member has it any more.
+    async fn probe(self: Arc<Self>, address: Arc<str>) {
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PROBE)
+            .with_max_delay(LAST_PROBE)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        loop {
+            tokio::time::sleep(pauses.next().unwrap_or(LAST_PROBE)).await;
+            if !self.aside.lock().contains(&address) {
+                return;
+            }
+            if self.serves(&address).await {
+                let mut aside = self.aside.lock();
+                aside.remove(&address);
+                self.count_aside(&aside);
+                tracing::info!(%address, "a peer that was set aside answers again");
+                return;
+            }
+        }
+    }
+
+    async fn serves(&self, address: &str) -> bool {
+        let Ok(endpoint) = self.endpoint(address) else {
+            return false;
+        };
+        let check = async {
+            let channel = endpoint.connect().await.ok()?;
+            let request = HealthCheckRequest::default();
+            let answer = HealthClient::new(channel).check(request).await.ok()?;
+            Some(answer.into_inner().status() == ServingStatus::Serving)
+        };
+        let bound = self.rules.connect_timeout * 2;
+        matches!(tokio::time::timeout(bound, check).await, Ok(Some(true)))
+    }
+}

@@ -1,0 +1,389 @@
+//! The metrics of one node, in a registry of their own so that several nodes can live in one process.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+use super::{
+    names::{self, Metric},
+    throttle::Throttle,
+};
+use crate::{
+    core::{cluster::Topology, group::Source, store::Store},
+    error::{Error, ErrorKind, Result},
+    origin::guarded::LoadObserver,
+    ports::GroupObserver,
+};
+
+/// From 50 µs, a hit on a busy machine, to 30 s, the longest that a load may take.
+const SECONDS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0,
+    30.0,
+];
+
+/// All metrics of a node.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    peer_requests: IntCounterVec,
+    invalidations: IntCounterVec,
+    store_items: IntGaugeVec,
+    store_bytes: IntGaugeVec,
+    store_capacity: IntGaugeVec,
+    store_evictions: IntCounterVec,
+    store_expirations: IntCounterVec,
+    store_refusals: IntCounterVec,
+    flight_waits: IntCounterVec,
+    hot_copies: IntCounterVec,
+    origin_loads: IntCounterVec,
+    origin_duration: HistogramVec,
+    origin_bytes: IntCounterVec,
+    /// By peer and outcome.
+    pub peer_fetches: IntCounterVec,
+    /// Time of fetches.
+    pub peer_fetch_duration: Histogram,
+    /// Peers not asked at the moment.
+    pub peers_set_aside: IntGauge,
+    ring_members: IntGauge,
+    ring_revision: IntGauge,
+    ring_fingerprint: IntGauge,
+    ring_share: Gauge,
+    ring_changes: IntCounter,
+    /// 1 while ready.
+    pub ready: IntGauge,
+    /// By door.
+    pub connections: IntGaugeVec,
+}
+
+fn opts(metric: Metric) -> Opts {
+    Opts::new(metric.name, metric.help)
+}
+
+/// Registers a collector. Names are distinct and valid, which `tests` see to, so this can't fail in a build that passed them.
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    built: prometheus::Result<C>,
+) -> prometheus::Result<C> {
+    let collector = built?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+impl Metrics {
+    /// Fresh metrics.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if the table of names is wrong.
+    pub fn new() -> Result<Arc<Self>> {
+        Self::build()
+            .map(Arc::new)
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("metrics: {error}")))
+    }
+
+    fn build() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counters = |m: Metric| register(&registry, IntCounterVec::new(opts(m), m.labels));
+        let gauges = |m: Metric| register(&registry, IntGaugeVec::new(opts(m), m.labels));
+        let gauge = |m: Metric| register(&registry, IntGauge::with_opts(opts(m)));
+        let buckets = |m: Metric| HistogramOpts::from(opts(m)).buckets(SECONDS.to_vec());
+        let histograms = |m: Metric| register(&registry, HistogramVec::new(buckets(m), m.labels));
+        gauges(names::BUILD_INFO)?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        Ok(Self {
+            requests: counters(names::REQUESTS)?,
+            request_duration: histograms(names::REQUEST_DURATION)?,
+            peer_requests: counters(names::PEER_REQUESTS)?,
+            invalidations: counters(names::INVALIDATIONS)?,
+            store_items: gauges(names::STORE_ITEMS)?,
+            store_bytes: gauges(names::STORE_BYTES)?,
+            store_capacity: gauges(names::STORE_CAPACITY)?,
+            store_evictions: counters(names::STORE_EVICTIONS)?,
+            store_expirations: counters(names::STORE_EXPIRATIONS)?,
+            store_refusals: counters(names::STORE_REFUSALS)?,
+            flight_waits: counters(names::FLIGHT_WAITS)?,
+            hot_copies: counters(names::HOT_COPIES)?,
+            origin_loads: counters(names::ORIGIN_LOADS)?,
+            origin_duration: histograms(names::ORIGIN_DURATION)?,
+            origin_bytes: counters(names::ORIGIN_BYTES)?,
+            peer_fetches: counters(names::PEER_FETCHES)?,
+            peer_fetch_duration: register(
+                &registry,
+                Histogram::with_opts(buckets(names::PEER_FETCH_DURATION)),
+            )?,
+            peers_set_aside: gauge(names::PEERS_SET_ASIDE)?,
+            ring_members: gauge(names::RING_MEMBERS)?,
+            ring_revision: gauge(names::RING_REVISION)?,
+            ring_fingerprint: gauge(names::RING_FINGERPRINT)?,
+            ring_share: register(&registry, Gauge::with_opts(opts(names::RING_SHARE)))?,
+            ring_changes: register(&registry, IntCounter::with_opts(opts(names::RING_CHANGES)))?,
+            ready: gauge(names::READY)?,
+            connections: gauges(names::CONNECTIONS)?,
+            registry,
+        })
+    }
+
+    /// The metrics of one group, with their labels looked up once.
+    pub fn group(&self, name: &str) -> Arc<GroupMetrics> {
+        let outcomes = |counters: &IntCounterVec| {
+            OUTCOMES.map(|outcome| counters.with_label_values(&[name, outcome]))
+        };
+        let of = |counters: &IntCounterVec| counters.with_label_values(&[name]);
+        Arc::new(GroupMetrics {
+            name: name.into(),
+            requests: outcomes(&self.requests),
+            request_duration: self.request_duration.with_label_values(&[name]),
+            peer_requests: outcomes(&self.peer_requests),
+            invalidations: self.invalidations.clone(),
+            refusals: of(&self.store_refusals),
+            flight_waits: of(&self.flight_waits),
+            hot_copies: of(&self.hot_copies),
+            origin_loads: self.origin_loads.clone(),
+            origin_duration: self.origin_duration.with_label_values(&[name]),
+            origin_bytes: of(&self.origin_bytes),
+            throttle: Throttle::default(),
+        })
+    }
+
+    /// Takes the numbers of a newly installed ring.
+    pub fn ring_changed(&self, topology: &Topology) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.ring_members.set(gauge(topology.ring_len() as u64));
+        self.ring_revision.set(gauge(topology.view.revision));
+        // Prometheus keeps doubles, which hold 53 bits exactly.
+        let fingerprint = topology.view.fingerprint().0 >> 16;
+        self.ring_fingerprint.set(gauge(fingerprint));
+        let mine = topology
+            .view
+            .members
+            .iter()
+            .position(|member| topology.me().is_some_and(|me| me.id == member.id));
+        self.ring_share
+            .set(mine.map_or(0.0, |at| topology.share(at)));
+        self.ring_changes.inc();
+    }
+
+    /// Takes the numbers of a store; called before a scrape.
+    pub fn store(&self, tier: &str, store: &Store) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let tier = &[tier];
+        self.store_items
+            .with_label_values(tier)
+            .set(gauge(store.len() as u64));
+        self.store_bytes
+            .with_label_values(tier)
+            .set(gauge(store.bytes()));
+        self.store_capacity
+            .with_label_values(tier)
+            .set(gauge(store.capacity()));
+        let departures = store.departures();
+        for (counters, total) in [
+            (&self.store_evictions, departures.evicted),
+            (&self.store_expirations, departures.expired),
+        ] {
+            let counter = counters.with_label_values(tier);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+
+    /// The metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if encoding fails.
+    pub fn render(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut out)
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("metrics: {error}")))?;
+        Ok(out)
+    }
+}
+
+const OUTCOMES: [&str; 13] = [
+    "hit",
+    "peer",
+    "origin",
+    ErrorKind::ALL[0].name(),
+    ErrorKind::ALL[1].name(),
+    ErrorKind::ALL[2].name(),
+    ErrorKind::ALL[3].name(),
+    ErrorKind::ALL[4].name(),
+    ErrorKind::ALL[5].name(),
+    ErrorKind::ALL[6].name(),
+    ErrorKind::ALL[7].name(),
+    ErrorKind::ALL[8].name(),
+    ErrorKind::ALL[9].name(),
+];
+
+fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
+    match outcome {
+        Ok(Source::Hit) => 0,
+        Ok(Source::Peer) => 1,
+        Ok(Source::Origin) => 2,
+        Err(kind) => {
+            3 + ErrorKind::ALL
+                .iter()
+                .position(|&known| known == kind)
+                .unwrap_or(ErrorKind::ALL.len() - 1)
+        }
+    }
+}
+
+/// The metrics of one group. The group "" counts requests for groups that don't exist: their names come from outside.
+pub struct GroupMetrics {
+    name: Arc<str>,
+    requests: [IntCounter; 13],
+    request_duration: Histogram,
+    peer_requests: [IntCounter; 13],
+    invalidations: IntCounterVec,
+    refusals: IntCounter,
+    flight_waits: IntCounter,
+    hot_copies: IntCounter,
+    origin_loads: IntCounterVec,
+    origin_duration: Histogram,
+    origin_bytes: IntCounter,
+    throttle: Throttle,
+}
+
+impl GroupMetrics {
+    /// A client's get ended.
+    pub fn request(&self, took: Duration, outcome: Result<Source, ErrorKind>) {
+        self.requests[outcome_index(outcome)].inc();
+        self.request_duration.observe(took.as_secs_f64());
+    }
+
+    /// Another node's fetch ended.
+    pub fn peer_request(&self, outcome: Result<Source, ErrorKind>) {
+        self.peer_requests[outcome_index(outcome)].inc();
+    }
+
+    /// A client's removal or purge ended.
+    pub fn invalidation(&self, outcome: Result<(), ErrorKind>) {
+        let outcome = outcome.map_or_else(ErrorKind::name, |()| "ok");
+        self.invalidations
+            .with_label_values(&[&self.name, outcome])
+            .inc();
+    }
+}
+
+impl GroupObserver for GroupMetrics {
+    fn waited_for_flight(&self) {
+        self.flight_waits.inc();
+    }
+
+    fn refused_by_store(&self) {
+        self.refusals.inc();
+        if let Some(left_out) = self.throttle.due("refused") {
+            tracing::warn!(group = %self.name, left_out, "a value is too large to be kept; raise cache.capacity");
+        }
+    }
+
+    fn kept_hot_copy(&self) {
+        self.hot_copies.inc();
+    }
+}
+
+impl LoadObserver for GroupMetrics {
+    fn loaded(&self, took: Duration, outcome: Result<usize, &Error>) {
+        self.origin_duration.observe(took.as_secs_f64());
+        let label = match outcome {
+            Ok(bytes) => {
+                self.origin_bytes.inc_by(bytes as u64);
+                "ok"
+            }
+            Err(error) => {
+                self.log_load(error);
+                error.kind().name()
+            }
+        };
+        self.origin_loads
+            .with_label_values(&[&self.name, label])
+            .inc();
+    }
+}
+
+impl GroupMetrics {
+    fn log_load(&self, error: &Error) {
+        if error.kind() == ErrorKind::NotFound {
+            return;
+        }
+        if let Some(left_out) = self.throttle.due(error.kind().name()) {
+            tracing::warn!(
+                group = %self.name, kind = error.kind().name(), %error, left_out,
+                "loading from the origin failed"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
+        let metrics = Metrics::new().expect("names are valid");
+        let group = metrics.group("g");
+        group.request(Duration::ZERO, Err(ErrorKind::Internal));
+        group.loaded(Duration::ZERO, Ok(1));
+        group.invalidation(Ok(()));
+        metrics.store("owned", &Store::new(1 << 20, 1 << 10));
+        metrics.peer_fetches.with_label_values(&["p", "hit"]).inc();
+        metrics.connections.with_label_values(&["grpc"]).set(0);
+        let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
+        for metric in names::ALL {
+            let line = format!("# TYPE {} {}", metric.name, metric.kind);
+            assert!(text.contains(&line), "missing: {line}");
+            for label in metric.labels {
+                let sample = text
+                    .lines()
+                    .find(|line| line.starts_with(&format!("{}", metric.name)));
+                assert!(
+                    sample.is_some_and(|line| line.contains(&format!("{label}=\""))),
+                    "{label} of {}",
+                    metric.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_keeps_to_its_own_rules() {
+        for metric in names::ALL {
+            assert!(metric.name.starts_with("gaocache_"), "{}", metric.name);
+            assert_eq!(
+                metric.kind == "counter",
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
+            assert_eq!(
+                metric.kind == "histogram",
+                metric.name.ends_with("_duration_seconds"),
+                "{}",
+                metric.name
+            );
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+            assert!(!metric.labels.contains(&"key"));
+        }
+    }
+
+    #[test]
+    fn every_error_is_an_outcome_of_its_own() {
+        for kind in ErrorKind::ALL {
+            assert_eq!(OUTCOMES[outcome_index(Err(kind))], kind.name());
+        }
+        assert_eq!(
+            OUTCOMES[outcome_index(Ok(Source::Peer))],
+            Source::Peer.name()
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! The names of all metrics: a contract with dashboards and alerts, so they stand in this one file.
+//!
+//! `gaocache_<what>_<unit>[_total]`, base units, few label values, never a key. A peer is a label only of counters.
+
+/// A metric as the outside knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it tells.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:literal, [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric = Metric { name: $name, kind: $kind, labels: &[$($label),*], help: $help };
+        )*
+        /// Every metric of gaocache's own.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+#[rustfmt::skip]
+metrics! {
+    REQUESTS = "gaocache_requests_total", "counter", ["group", "outcome"], "Gets asked of this node by clients, by where the answer came from (hit, peer, origin) or the kind of error.";
+    REQUEST_DURATION = "gaocache_request_duration_seconds", "histogram", ["group"], "Time from a client's get to its answer.";
+    PEER_REQUESTS = "gaocache_peer_requests_total", "counter", ["group", "outcome"], "Fetches asked of this node by other nodes.";
+    INVALIDATIONS = "gaocache_invalidations_total", "counter", ["group", "outcome"], "Removals and purges asked of this node by clients: ok, or the kind of error.";
+    STORE_ITEMS = "gaocache_store_items", "gauge", ["tier"], "Entries in memory: owned (loaded by this node) or hot (copies of what another node owns).";
+    STORE_BYTES = "gaocache_store_bytes", "gauge", ["tier"], "Memory of the entries, overhead included.";
+    STORE_CAPACITY = "gaocache_store_capacity_bytes", "gauge", ["tier"], "Memory that entries may take.";
+    STORE_EVICTIONS = "gaocache_store_evictions_total", "counter", ["tier"], "Entries pushed out by others.";
+    STORE_EXPIRATIONS = "gaocache_store_expirations_total", "counter", ["tier"], "Entries found past their expiry.";
+    STORE_REFUSALS = "gaocache_store_refusals_total", "counter", ["group"], "Values served but not kept, since they are larger than the store takes.";
+    FLIGHT_WAITS = "gaocache_flight_waits_total", "counter", ["group"], "Requests that waited for a load already under way instead of loading.";
+    HOT_COPIES = "gaocache_hot_copies_total", "counter", ["group"], "Copies kept of hot keys that another node owns.";
+    ORIGIN_LOADS = "gaocache_origin_loads_total", "counter", ["group", "outcome"], "Loads from the origin: ok, or the kind of error.";
+    ORIGIN_DURATION = "gaocache_origin_load_duration_seconds", "histogram", ["group"], "Time of a load from the origin, waiting for its turn and retries included.";
+    ORIGIN_BYTES = "gaocache_origin_loaded_bytes_total", "counter", ["group"], "Bytes loaded from the origin.";
+    PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values asked of another node: hit (it had it), origin (it loaded it), error (its answer was one), unreachable, incompatible.";
+    PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Time of a fetch from another node.";
+    PEERS_SET_ASIDE = "gaocache_peers_set_aside", "gauge", [], "Nodes not asked at the moment, since they failed.";
+    RING_MEMBERS = "gaocache_ring_members", "gauge", [], "Members of the ring, this node's view.";
+    RING_REVISION = "gaocache_ring_revision", "gauge", [], "The registry's revision of the ring in force.";
+    RING_FINGERPRINT = "gaocache_ring_fingerprint", "gauge", [], "A number (48 bits) that is equal on nodes that know the same members.";
+    RING_SHARE = "gaocache_ring_own_share_ratio", "gauge", [], "Share of all keys that this node owns.";
+    RING_CHANGES = "gaocache_ring_changes_total", "counter", [], "Rings put in force.";
+    READY = "gaocache_ready", "gauge", [], "1 while this node is ready to serve.";
+    CONNECTIONS = "gaocache_connections", "gauge", ["door"], "Open connections: grpc or http.";
+    BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; tells the release.";
+}
