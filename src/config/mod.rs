@@ -209,6 +209,24 @@ pub struct OriginSettings {
     pub headers: BTreeMap<String, String>,
 }
 
+/// Settings of a node that embeds itself into a program or a test: defaults, the memory registry, and all doors on free ports of the
+/// loopback interface. Each of `further` is a `section.name=value`.
+///
+/// # Errors
+/// As [`load`].
+pub fn loopback(id: &str, further: &[&str]) -> Result<Settings, ConfigError> {
+    let doors = ["grpc", "http", "admin"].map(|door| format!("{door}.listen=127.0.0.1:0"));
+    let mut overrides = Vec::from(doors);
+    overrides.push("registry.kind=memory".into());
+    overrides.push(format!("node.id={id}"));
+    overrides.extend(further.iter().map(|&setting| setting.into()));
+    let sources = Sources {
+        overrides,
+        ..Sources::default()
+    };
+    Ok(load(&sources)?.settings)
+}
+
 /// A setting in seconds as a duration. The check has seen that it is in range.
 pub fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)

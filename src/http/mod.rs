@@ -54,8 +54,12 @@ async fn remove(State(service): State<Service>, path: GroupAndKey) -> Response {
     }
 }
 
-async fn no_key() -> Response {
-    failed(&Error::new(ErrorKind::InvalidRequest, "the key is empty"))
+/// An empty key, which no route with a key matches; the service refuses and counts it.
+async fn no_key(State(service): State<Service>, Path(group): Path<String>) -> Response {
+    match service.get(&group, "").await {
+        Ok(_) => no_such_path().await,
+        Err(error) => failed(&error),
+    }
 }
 
 async fn no_such_path() -> Response {

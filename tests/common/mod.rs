@@ -1,0 +1,239 @@
+//! What the socket-level tests share: an origin that counts and misbehaves on request, and nodes on free ports.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use gaocache::{
+    Node, NodeBuilder,
+    config::{self, Settings},
+    node::Addresses,
+    ports::Registry,
+    registry::memory::MemoryRegistry,
+    rpc::wire::cache_client::CacheClient,
+};
+use parking_lot::Mutex;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// Bound on everything that a test waits for; hit only when something is broken.
+pub const LONG: Duration = Duration::from_secs(30);
+
+/// Awaits with a bound, naming what was awaited.
+pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    tokio::time::timeout(LONG, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited too long: {what}"))
+}
+
+/// An HTTP origin that counts its loads by key. `/users/{key}` answers `value of {key}`.
+#[derive(Clone)]
+pub struct CountingOrigin {
+    pub address: SocketAddr,
+    state: Arc<OriginState>,
+}
+
+struct OriginState {
+    loads: Mutex<HashMap<String, usize>>,
+    total: AtomicUsize,
+    /// Answers wait until this is true.
+    open: watch::Sender<bool>,
+}
+
+impl CountingOrigin {
+    pub async fn start() -> Self {
+        let state = Arc::new(OriginState {
+            loads: Mutex::default(),
+            total: AtomicUsize::new(0),
+            open: watch::Sender::new(true),
+        });
+        let router = Router::new()
+            .route("/users/{key}", get(answer))
+            .with_state(state.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, state }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/users/{{key}}", self.address)
+    }
+
+    pub fn loads(&self) -> usize {
+        self.state.total.load(Ordering::SeqCst)
+    }
+
+    pub fn loads_of(&self, key: &str) -> usize {
+        self.state.loads.lock().get(key).copied().unwrap_or(0)
+    }
+
+    /// Loads wait from now on.
+    pub fn hold(&self) {
+        self.state.open.send_replace(false);
+    }
+
+    /// Loads go on.
+    pub fn release(&self) {
+        self.state.open.send_replace(true);
+    }
+}
+
+async fn answer(State(state): State<Arc<OriginState>>, Path(key): Path<String>) -> Response {
+    state.total.fetch_add(1, Ordering::SeqCst);
+    *state.loads.lock().entry(key.clone()).or_default() += 1;
+    let mut open = state.open.subscribe();
+    open.wait_for(|open| *open).await.unwrap();
+    if key.starts_with("missing") {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    if let Some(size) = key.strip_prefix("size-") {
+        return vec![b'x'; size.parse().unwrap()].into_response();
+    }
+    format!("value of {key}").into_response()
+}
+
+/// Settings of a test node: free ports on loopback, one group `users` over `url`, and further `section.name=value`.
+pub fn settings(id: &str, url: &str, further: &[&str]) -> Settings {
+    let group = format!(
+        "groups=[{{ name = \"users\", ttl_seconds = 600, max_value = \"1MiB\", origin = {{ kind = \"http\", url = \"{url}\", timeout_seconds = 2 }} }}]"
+    );
+    let mut given = vec![
+        "cache.capacity=64MiB",
+        "node.worker_threads=2",
+        "node.drain_timeout_seconds=5",
+        "node.shutdown_timeout_seconds=5",
+        &group,
+    ];
+    given.extend(further);
+    config::loopback(id, &given).expect("good settings")
+}
+
+/// A node that runs in this process.
+pub struct TestNode {
+    pub addresses: Addresses,
+    pub readiness: watch::Receiver<Arc<str>>,
+    pub rings: watch::Receiver<Arc<gaocache::core::cluster::Topology>>,
+    stop: CancellationToken,
+    pub running: JoinHandle<gaocache::Result<()>>,
+}
+
+impl TestNode {
+    pub fn start(node: Node) -> Self {
+        let stop = CancellationToken::new();
+        Self {
+            addresses: node.addresses(),
+            readiness: node.readiness(),
+            rings: node.rings(),
+            running: tokio::spawn(node.run(stop.clone().cancelled_owned())),
+            stop,
+        }
+    }
+
+    pub fn http(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addresses.http)
+    }
+
+    pub fn admin(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addresses.admin)
+    }
+
+    pub async fn client(&self) -> CacheClient<Channel> {
+        client(self.addresses.grpc).await
+    }
+
+    pub async fn ready(&mut self) {
+        let ready = self.readiness.wait_for(|why_not| why_not.is_empty());
+        within("readiness", ready).await.expect("running");
+    }
+
+    pub async fn ring_of(&mut self, members: usize) {
+        let ring = self.rings.wait_for(|ring| ring.ring_len() == members);
+        within("the ring", ring).await.expect("running");
+    }
+
+    /// Asks it to stop; `self.running` ends when it has.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub async fn stopped(self) {
+        self.stop.cancel();
+        let ended = within("the node's end", self.running).await;
+        ended.expect("no panic").expect("no error");
+    }
+}
+
+pub async fn client(address: SocketAddr) -> CacheClient<Channel> {
+    let client = CacheClient::connect(format!("http://{address}")).await;
+    client
+        .expect("connects")
+        .max_decoding_message_size(usize::MAX)
+}
+
+/// Nodes `n0`, `n1`, … in one memory registry over one origin, all ready and agreed.
+pub async fn cluster(size: usize, url: &str, further: &[&str]) -> Vec<TestNode> {
+    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::default());
+    let mut nodes = Vec::new();
+    for number in 0..size {
+        nodes.push(joining(&registry, &format!("n{number}"), url, further).await);
+    }
+    for node in &mut nodes {
+        node.ring_of(size).await;
+        node.ready().await;
+    }
+    nodes
+}
+
+pub async fn joining(
+    registry: &Arc<dyn Registry>,
+    id: &str,
+    url: &str,
+    further: &[&str],
+) -> TestNode {
+    let builder = NodeBuilder::new(settings(id, url, further)).registry(registry.clone());
+    TestNode::start(builder.bind().await.expect("binds"))
+}
+
+/// The value of a metric, summed over the samples whose labels contain all of `labels`.
+pub async fn metric(node: &TestNode, name: &str, labels: &[&str]) -> f64 {
+    let text = http()
+        .get(node.admin("/metrics"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    text.lines()
+        .filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']))
+        .filter(|line| labels.iter().all(|label| line.contains(label)))
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+        .sum()
+}
+
+/// An HTTP client for tests.
+pub fn http() -> reqwest::Client {
+    gaocache::origin::http::plain_client().expect("a client")
+}

@@ -1,0 +1,65 @@
+//! Memory stays within the configured bytes, as the operating system measures it. One test, so that nothing else allocates.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use gaocache::{
+    core::store::{Entry, GroupId, Store},
+    ports::Timestamp,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a process holds before the first entry and what the allocator keeps at hand.
+const FIXED_OVERHEAD_BYTES: u64 = 8 << 20;
+const ENTRIES: u64 = 1_000_000;
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("VmRSS");
+    let kib: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .expect("a number")
+        .parse()
+        .expect("a number");
+    kib * 1024
+}
+
+/// Fills a store, and checks along the way: its tables grow by doubling, and just after that they are largest for what they hold.
+fn fill(capacity: u64, before: u64) {
+    let store = Store::new(capacity, 1 << 20);
+    for number in 0..ENTRIES {
+        let entry = Entry::owned(Some(&[7; 100]), Timestamp::NEVER, number);
+        assert!(store.insert(GroupId(0), &format!("user/{number:011}"), Arc::new(entry)));
+        if number % 20_000 == 19_999 {
+            let grown = resident_bytes().saturating_sub(before);
+            assert!(
+                grown <= capacity + FIXED_OVERHEAD_BYTES,
+                "{grown} bytes resident for a capacity of {capacity}"
+            );
+        }
+    }
+    let grown = resident_bytes().saturating_sub(before);
+    let held = store.len() as u64;
+    assert!(store.bytes() <= capacity && held > 0);
+    println!(
+        "capacity {} MiB: {held} entries of 16 B + 100 B, RSS grew by {} MiB; {} bytes an entry",
+        capacity >> 20,
+        grown >> 20,
+        grown / held,
+    );
+}
+
+#[test]
+fn a_million_small_entries_stay_within_the_capacity_by_resident_memory() {
+    let before = resident_bytes();
+    // One that most are evicted from, then one that all fit into.
+    for capacity in [128 << 20, 512 << 20] {
+        fill(capacity, before);
+    }
+}

@@ -1,0 +1,222 @@
+//! Peers that are gone, slow, or speak another version: no read fails, and what happened is counted.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use async_trait::async_trait;
+use common::*;
+use gaocache::{
+    NodeBuilder, Result,
+    core::membership::{Member, MemberState, View},
+    ports::{Registry, RegistryHealth, Session},
+    rpc::wire::{
+        self,
+        peer_server::{Peer, PeerServer},
+    },
+};
+use tokio::{net::TcpListener, sync::watch};
+use tonic::{Request, Response, Status};
+
+/// A registry that says what the test wants.
+struct Told(watch::Sender<View>);
+
+#[async_trait]
+impl Registry for Told {
+    async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
+        self.0.send_modify(|view| {
+            let others = view.members.iter().cloned();
+            *view = View::new(view.revision + 1, others.chain([me]));
+        });
+        Ok(Box::new(ToldSession {
+            views: self.0.clone(),
+            health: watch::Sender::default(),
+        }))
+    }
+}
+
+struct ToldSession {
+    views: watch::Sender<View>,
+    health: watch::Sender<RegistryHealth>,
+}
+
+#[async_trait]
+impl Session for ToldSession {
+    fn views(&self) -> watch::Receiver<View> {
+        self.views.subscribe()
+    }
+    fn health(&self) -> watch::Receiver<RegistryHealth> {
+        self.health.subscribe()
+    }
+    async fn announce(&self, _: MemberState) -> Result<()> {
+        Ok(())
+    }
+    async fn leave(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A node `me` that believes in these other members.
+async fn node_among(others: &[(&str, SocketAddr)], url: &str, further: &[&str]) -> TestNode {
+    let members = others
+        .iter()
+        .map(|(id, address)| Member::new(*id, address.to_string()));
+    let registry: Arc<dyn Registry> = Arc::new(Told(watch::Sender::new(View::new(1, members))));
+    let builder = NodeBuilder::new(settings("me", url, further)).registry(registry);
+    let mut node = TestNode::start(builder.bind().await.expect("binds"));
+    node.ready().await;
+    node
+}
+
+async fn read_all(node: &TestNode) -> usize {
+    let mut client = node.client().await;
+    let mut others = 0;
+    for key in 0..60 {
+        let request = wire::GetRequest {
+            group: "users".into(),
+            key: format!("user-{key}"),
+        };
+        let answer = within("an answer", client.get(request))
+            .await
+            .expect("a value")
+            .into_inner();
+        assert_eq!(answer.value, format!("value of user-{key}"));
+        others += usize::from(answer.owner != "me");
+    }
+    others
+}
+
+#[tokio::test]
+async fn the_keys_of_a_peer_that_is_gone_are_served_all_the_same() {
+    let origin = CountingOrigin::start().await;
+    let gone = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let node = node_among(&[("gone", gone)], &origin.url(), &[]).await;
+    let others = read_all(&node).await;
+    assert!(others > 10, "some keys are the other's: {others}");
+    assert_eq!(origin.loads(), 60);
+    assert_eq!(metric(&node, "gaocache_peers_set_aside", &[]).await, 1.0);
+    let tried = metric(
+        &node,
+        "gaocache_peer_fetches_total",
+        &["gone", "unreachable"],
+    )
+    .await;
+    assert!(
+        (1.0..=3.0).contains(&tried),
+        "set aside at once, so asked hardly ever: {tried}"
+    );
+    read_all(&node).await;
+    assert_eq!(origin.loads(), 60, "what a stand-in loaded is kept");
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_nothing_is_given_up_within_its_time() {
+    let origin = CountingOrigin::start().await;
+    // Accepts (the kernel does) and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let further = [
+        "peers.timeout_seconds=0.3",
+        "peers.connect_timeout_seconds=0.3",
+    ];
+    let node = node_among(&[("silent", address)], &origin.url(), &further).await;
+    read_all(&node).await;
+    assert_eq!(metric(&node, "gaocache_peers_set_aside", &[]).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_back_is_found_by_probing() {
+    let origin = CountingOrigin::start().await;
+    let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = held.local_addr().unwrap();
+    drop(held);
+    let node = node_among(&[("late", address)], &origin.url(), &[]).await;
+    read_all(&node).await;
+    assert_eq!(metric(&node, "gaocache_peers_set_aside", &[]).await, 1.0);
+    let listen = format!("grpc.listen={address}");
+    let late = settings("late", &origin.url(), &[&listen]);
+    let mut late = TestNode::start(NodeBuilder::new(late).bind().await.expect("binds"));
+    late.ready().await;
+    within("the probe", async {
+        while metric(&node, "gaocache_peers_set_aside", &[]).await > 0.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    node.client()
+        .await
+        .purge(wire::PurgeRequest {
+            group: "users".into(),
+        })
+        .await
+        .expect("reaches it");
+    read_all(&node).await;
+    assert!(metric(&node, "gaocache_peer_fetches_total", &["late", "origin"]).await > 0.0);
+}
+
+/// Answers in a format of the future, or, like a release without the service, not at all.
+struct Other {
+    format: Option<u32>,
+}
+
+#[tonic::async_trait]
+impl Peer for Other {
+    async fn fetch(
+        &self,
+        _: Request<wire::FetchRequest>,
+    ) -> Result<Response<wire::FetchResponse>, Status> {
+        match self.format {
+            Some(format) => Ok(Response::new(wire::FetchResponse {
+                format,
+                value: "not to be trusted".into(),
+                found: true,
+                ..wire::FetchResponse::default()
+            })),
+            None => Err(Status::unimplemented("")),
+        }
+    }
+    async fn look(
+        &self,
+        _: Request<wire::LookRequest>,
+    ) -> Result<Response<wire::LookResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn invalidate(
+        &self,
+        _: Request<wire::InvalidateRequest>,
+    ) -> Result<Response<wire::InvalidateResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn await_revision(
+        &self,
+        _: Request<wire::AwaitRevisionRequest>,
+    ) -> Result<Response<wire::AwaitRevisionResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+#[tokio::test]
+async fn a_peer_of_another_version_is_not_believed_and_costs_no_read() {
+    for format in [Some(2), Some(0), None] {
+        let origin = CountingOrigin::start().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server =
+            tonic::transport::Server::builder().add_service(PeerServer::new(Other { format }));
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let node = node_among(&[("other", address)], &origin.url(), &[]).await;
+        read_all(&node).await;
+        let counted = metric(
+            &node,
+            "gaocache_peer_fetches_total",
+            &["other", "incompatible"],
+        )
+        .await;
+        assert!(counted > 0.0, "{format:?}");
+    }
+}
