@@ -6,8 +6,10 @@
 
 pub mod admin;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod core;
+pub mod discovery;
 pub mod error;
 pub mod http;
 pub mod node;
@@ -18,6 +20,7 @@ pub mod rpc;
 pub mod service;
 pub mod telemetry;
 
+pub use client::{Client, ClientOptions};
 pub use core::group::{Answer, GroupRules, Source};
 pub use error::{Error, ErrorKind, Result};
 pub use node::{GroupDefinition, Node, NodeBuilder};

@@ -148,6 +148,8 @@ pub trait Peers: Send + Sync + 'static {
 pub struct RegistryHealth {
     /// Whether this node is registered, as far as it knows.
     pub registered: bool,
+    /// Another process holds this node's id: it must not count as a member.
+    pub conflict: bool,
     /// What stands in the way; empty when all is well.
     pub problem: Arc<str>,
 }

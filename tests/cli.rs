@@ -38,7 +38,10 @@ impl Dev {
         };
         loop {
             let mut line = String::new();
-            assert!(dev.output.read_line(&mut line).expect("readable") > 0, "it ended early");
+            assert!(
+                dev.output.read_line(&mut line).expect("readable") > 0,
+                "it ended early"
+            );
             let words: Vec<&str> = line.split_whitespace().collect();
             if line.starts_with("dev-") {
                 dev.grpc.push(words[2].into());
@@ -59,7 +62,9 @@ impl Dev {
 }
 
 fn kill(signal: &str, child: &Child) {
-    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
     assert!(sent.expect("kill runs").success());
 }
 
@@ -71,7 +76,10 @@ impl Drop for Dev {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().expect("runs")
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .expect("runs")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -94,11 +102,25 @@ fn dev_serves_a_folder_to_curl_from_every_node() {
     // The very line that it tells people to try.
     let shown = run("sh", &["-c", &dev.try_line]);
     let shown = text(&shown.stdout);
-    assert!(shown.starts_with("HTTP/1.1 200") && shown.ends_with("first"), "{shown}");
+    assert!(
+        shown.starts_with("HTTP/1.1 200") && shown.ends_with("first"),
+        "{shown}"
+    );
     for http in &dev.http {
         let answer = run("curl", &["-sS", &format!("{http}/v1/files/deep/b.txt")]);
         assert_eq!(text(&answer.stdout), "second");
-        let status = run("curl", &["-s", "-o", "/dev/null", "-w", "%{http_code}", "--path-as-is", &format!("{http}/v1/files/../a.txt")]);
+        let status = run(
+            "curl",
+            &[
+                "-s",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "--path-as-is",
+                &format!("{http}/v1/files/../a.txt"),
+            ],
+        );
         assert_eq!(text(&status.stdout), "404");
     }
     for admin in &dev.admin {
@@ -118,25 +140,62 @@ fn the_other_commands_talk_to_a_node() {
         run(PROGRAM, &arguments)
     };
     let get = on(&["get", "files", "a.txt", "-v"], &dev.grpc[0]);
-    assert_eq!((text(&get.stdout).as_str(), get.status.code()), ("first", Some(0)));
-    assert!(text(&get.stderr).contains("source Origin"), "{}", text(&get.stderr));
+    assert_eq!(
+        (text(&get.stdout).as_str(), get.status.code()),
+        ("first", Some(0))
+    );
+    assert!(
+        text(&get.stderr).contains("source Origin"),
+        "{}",
+        text(&get.stderr)
+    );
 
     fs::write(folder.path().join("a.txt"), "changed").expect("written");
-    assert_eq!(text(&on(&["get", "files", "a.txt"], &dev.grpc[1]).stdout), "first");
-    assert_eq!(on(&["remove", "files", "a.txt"], &dev.grpc[1]).status.code(), Some(0));
-    assert_eq!(text(&on(&["get", "files", "a.txt"], &dev.grpc[2]).stdout), "changed");
+    assert_eq!(
+        text(&on(&["get", "files", "a.txt"], &dev.grpc[1]).stdout),
+        "first"
+    );
+    assert_eq!(
+        on(&["remove", "files", "a.txt"], &dev.grpc[1])
+            .status
+            .code(),
+        Some(0)
+    );
+    assert_eq!(
+        text(&on(&["get", "files", "a.txt"], &dev.grpc[2]).stdout),
+        "changed"
+    );
     let purge = on(&["purge", "files"], &dev.grpc[2]);
-    assert!(text(&purge.stdout).contains("entries dropped"), "{}", text(&purge.stdout));
+    assert!(
+        text(&purge.stdout).contains("entries dropped"),
+        "{}",
+        text(&purge.stdout)
+    );
 
-    let admin: Vec<&str> = dev.admin.iter().map(|it| it.trim_start_matches("http://")).collect();
+    let admin: Vec<&str> = dev
+        .admin
+        .iter()
+        .map(|it| it.trim_start_matches("http://"))
+        .collect();
     let table = text(&on(&["ring", "--key", "a.txt"], admin[0]).stdout);
-    assert!(table.contains("3 members") && table.contains("dev-2") && table.contains("owner in group files: dev-"), "{table}");
-    let json: serde_json::Value = serde_json::from_slice(&on(&["ring", "--json"], admin[1]).stdout).expect("JSON");
+    assert!(
+        table.contains("3 members")
+            && table.contains("dev-2")
+            && table.contains("owner in group files: dev-"),
+        "{table}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_slice(&on(&["ring", "--json"], admin[1]).stdout).expect("JSON");
     assert_eq!(json["members"].as_array().expect("a list").len(), 3);
 
     let missing = on(&["get", "files", "no-such-file"], &dev.grpc[0]);
     assert_eq!(missing.status.code(), Some(3));
-    assert_eq!(on(&["get", "no-such-group", "k"], &dev.grpc[0]).status.code(), Some(1));
+    assert_eq!(
+        on(&["get", "no-such-group", "k"], &dev.grpc[0])
+            .status
+            .code(),
+        Some(1)
+    );
     let nobody = on(&["get", "files", "a.txt"], "127.0.0.1:1");
     assert_eq!(nobody.status.code(), Some(1));
     assert!(text(&nobody.stderr).contains("127.0.0.1:1"));
@@ -145,10 +204,22 @@ fn the_other_commands_talk_to_a_node() {
 #[test]
 fn exit_codes_tell_usage_from_configuration() {
     assert_eq!(run(PROGRAM, &["no-such-command"]).status.code(), Some(2));
-    let wrong = run(PROGRAM, &["serve", "--set", "node.wieght=1", "--set", "cache.capacity=much"]);
+    let wrong = run(
+        PROGRAM,
+        &[
+            "serve",
+            "--set",
+            "node.wieght=1",
+            "--set",
+            "cache.capacity=much",
+        ],
+    );
     assert_eq!(wrong.status.code(), Some(64));
     let message = text(&wrong.stderr);
-    assert!(message.contains("node.wieght") && message.contains("cache.capacity"), "{message}");
+    assert!(
+        message.contains("node.wieght") && message.contains("cache.capacity"),
+        "{message}"
+    );
     let no_groups = run(PROGRAM, &["serve", "--set", "registry.kind=memory"]);
     assert_eq!(no_groups.status.code(), Some(64));
     assert!(text(&no_groups.stderr).contains("[[groups]]"));
@@ -165,11 +236,18 @@ fn config_prints_what_is_in_force_and_where_it_came_from() {
         .expect("runs");
     let shown = text(&shown.stdout);
     let line = |name: &str| {
-        let found = shown.lines().find(|line| line.starts_with(&format!("{name} ")));
-        found.unwrap_or_else(|| panic!("{name} is missing:\n{shown}")).to_owned()
+        let found = shown
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")));
+        found
+            .unwrap_or_else(|| panic!("{name} is missing:\n{shown}"))
+            .to_owned()
     };
     assert!(line("node.zone").ends_with("# environment variable GAOCACHE__NODE__ZONE"));
-    assert!(line("node.id").contains("\"gaocache-7\"") && line("node.id").ends_with("# environment variable POD_NAME"));
+    assert!(
+        line("node.id").contains("\"gaocache-7\"")
+            && line("node.id").ends_with("# environment variable POD_NAME")
+    );
     assert!(line("registry.kind").ends_with("# flag --set"));
     assert!(line("grpc.listen").contains("\"0.0.0.0:7070\""));
 }
@@ -177,20 +255,39 @@ fn config_prints_what_is_in_force_and_where_it_came_from() {
 #[test]
 fn serve_drains_on_sigterm_and_exits_with_0() {
     let folder = folder();
-    let groups = format!("groups=[{{ name = \"files\", origin = {{ kind = \"file\", path = {:?} }} }}]", folder.path());
+    let groups = format!(
+        "groups=[{{ name = \"files\", origin = {{ kind = \"file\", path = {:?} }} }}]",
+        folder.path()
+    );
     let mut child = Command::new(PROGRAM)
         .args(["serve", "--set", "registry.kind=memory", "--set", &groups])
-        .args(["--set", "grpc.listen=127.0.0.1:0", "--set", "http.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"])
+        .args([
+            "--set",
+            "grpc.listen=127.0.0.1:0",
+            "--set",
+            "http.listen=127.0.0.1:0",
+            "--set",
+            "admin.listen=127.0.0.1:0",
+        ])
         .args(["--set", "log.format=json"])
         .stdout(Stdio::piped())
         .spawn()
         .expect("starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("\"ready\"")), "it became ready");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped"))
+        .lines()
+        .map_while(Result::ok);
+    assert!(
+        lines.any(|line| line.contains("\"ready\"")),
+        "it became ready"
+    );
     kill("-TERM", &child);
     let rest: Vec<String> = lines.collect();
     assert!(child.wait().expect("ends").success());
-    let position = |what: &str| rest.iter().position(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {rest:#?}"));
+    let position = |what: &str| {
+        rest.iter()
+            .position(|line| line.contains(what))
+            .unwrap_or_else(|| panic!("{what}: {rest:#?}"))
+    };
     assert!(position("draining") < position("deregistered"));
     assert!(position("deregistered") < position("stopped"));
 }

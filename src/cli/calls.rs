@@ -1,4 +1,4 @@
-//! `gaocache get`, `remove` and `purge`: one call to a node.
+//! `gaocache get`, `remove` and `purge`: one call to a node, or to the cluster.
 
 use std::{io::Write, time::Duration};
 
@@ -10,6 +10,8 @@ use tonic::{
 
 use super::{Failure, println_or_stop};
 use crate::{
+    client::{Client, ClientOptions},
+    discovery::EtcdConfig,
     error::{Error, ErrorKind},
     rpc::{
         status::from_status,
@@ -20,14 +22,28 @@ use crate::{
 /// Bound on connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Whom to ask: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The gRPC address of any node
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
     target: String,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Seconds until a call is given up
     #[arg(long, default_value_t = 30.0)]
     timeout: f64,
+}
+
+/// The cluster as etcd knows it.
+#[derive(Debug, Args)]
+pub(super) struct Cluster {
+    /// URLs of etcd; find the nodes there and ask the key's owner, instead of --target
+    #[arg(long, value_name = "URL,URL…", value_delimiter = ',')]
+    pub(super) etcd: Vec<String>,
+    /// The name under which the nodes registered in etcd
+    #[arg(long, default_value = "gaocache")]
+    pub(super) service: String,
 }
 
 #[derive(Debug, Args)]
@@ -48,17 +64,33 @@ pub(super) struct GroupArgs {
     target: Target,
 }
 
+/// A node, or the cluster.
+enum Callee {
+    Node(CacheClient<Channel>),
+    Cluster(Client),
+}
+
 impl Target {
-    async fn connect(&self) -> Result<CacheClient<Channel>, Failure> {
+    async fn connect(&self) -> Result<Callee, Failure> {
+        let timeout = crate::config::seconds(self.timeout);
+        if !self.cluster.etcd.is_empty() {
+            let options = ClientOptions {
+                deadline: timeout,
+                ..ClientOptions::default()
+            };
+            let etcd = EtcdConfig::new(self.cluster.etcd.clone());
+            return Ok(Callee::Cluster(Client::new(
+                etcd,
+                &self.cluster.service,
+                options,
+            )));
+        }
         let address = &self.target;
         let failed = |error: tonic::transport::Error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            Failure::Failed(format!(
-                "{address}: {}",
-                cause.unwrap_or_else(|| error.to_string())
-            ))
+            let cause = cause.unwrap_or_else(|| error.to_string());
+            Failure::Failed(format!("{address}: {cause}"))
         };
-        let timeout = crate::config::seconds(self.timeout);
         let channel = Endpoint::from_shared(format!("http://{address}"))
             .map_err(failed)?
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
@@ -67,68 +99,83 @@ impl Target {
             .await
             .map_err(failed)?;
         // The node bounds values; a client takes what it gets.
-        Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
+        let client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
+        Ok(Callee::Node(client))
     }
 }
 
 fn failed(status: &Status) -> Failure {
     let error = from_status(status).unwrap_or_else(|| {
-        Error::new(
-            ErrorKind::PeerUnreachable,
-            format!("{}: {}", status.code(), status.message()),
-        )
+        let message = format!("{}: {}", status.code(), status.message());
+        Error::new(ErrorKind::PeerUnreachable, message)
     });
     error.into()
 }
 
 pub(super) async fn get(args: &KeyArgs) -> Result<(), Failure> {
-    let mut client = args.target.connect().await?;
-    let request = wire::GetRequest {
-        group: args.group.clone(),
-        key: args.key.clone(),
+    let KeyArgs { group, key, .. } = args;
+    let (value, told) = match args.target.connect().await? {
+        Callee::Node(mut client) => {
+            let request = wire::GetRequest {
+                group: group.clone(),
+                key: key.clone(),
+            };
+            let answer = client
+                .get(request)
+                .await
+                .map_err(|status| failed(&status))?;
+            let answer = answer.into_inner();
+            let told = told(answer.source(), &answer.owner, answer.ttl_remaining_ms);
+            (answer.value, told)
+        }
+        Callee::Cluster(client) => {
+            let answer = client.get(group, key).await?;
+            let left = answer.ttl_remaining.map(|left| left.as_millis());
+            (answer.value, told(answer.source, "asked itself", left))
+        }
     };
-    let answer = client
-        .get(request)
-        .await
-        .map_err(|status| failed(&status))?;
-    let answer = answer.into_inner();
     if args.verbose {
-        eprintln!(
-            "source {:?}, owner {}, {} bytes, expires in {}",
-            answer.source(),
-            answer.owner,
-            answer.value.len(),
-            answer
-                .ttl_remaining_ms
-                .map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms")),
-        );
+        eprintln!("{told}, {} bytes", value.len());
     }
     std::io::stdout()
-        .write_all(&answer.value)
+        .write_all(&value)
         .map_err(|error| Failure::Failed(format!("standard output: {error}")))
 }
 
+fn told(source: impl std::fmt::Debug, owner: &str, left: Option<impl std::fmt::Display>) -> String {
+    let left = left.map_or_else(|| "never".to_owned(), |ms| format!("in {ms} ms"));
+    format!("source {source:?}, owner {owner}, expires {left}")
+}
+
 pub(super) async fn remove(args: &KeyArgs) -> Result<(), Failure> {
-    let mut client = args.target.connect().await?;
-    let request = wire::RemoveRequest {
-        group: args.group.clone(),
-        key: args.key.clone(),
-    };
-    client
-        .remove(request)
-        .await
-        .map_err(|status| failed(&status))?;
+    let KeyArgs { group, key, .. } = args;
+    match args.target.connect().await? {
+        Callee::Node(mut client) => {
+            let request = wire::RemoveRequest {
+                group: group.clone(),
+                key: key.clone(),
+            };
+            let removed = client.remove(request).await;
+            removed.map_err(|status| failed(&status))?;
+        }
+        Callee::Cluster(client) => client.remove(group, key).await?,
+    }
     Ok(())
 }
 
 pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
-    let mut client = args.target.connect().await?;
-    let request = wire::PurgeRequest {
-        group: args.group.clone(),
+    let entries = match args.target.connect().await? {
+        Callee::Node(mut client) => {
+            let request = wire::PurgeRequest {
+                group: args.group.clone(),
+            };
+            let purged = client.purge(request).await;
+            purged
+                .map_err(|status| failed(&status))?
+                .into_inner()
+                .entries
+        }
+        Callee::Cluster(client) => client.purge(&args.group).await?,
     };
-    let answer = client
-        .purge(request)
-        .await
-        .map_err(|status| failed(&status))?;
-    println_or_stop(&format!("{} entries dropped", answer.into_inner().entries))
+    println_or_stop(&format!("{entries} entries dropped"))
 }

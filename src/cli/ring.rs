@@ -1,18 +1,31 @@
 //! `gaocache ring`: the ring as a node sees it, from its admin door.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Failure, println_or_stop};
-use crate::admin::RingReport;
+use super::{Failure, calls::Cluster, println_or_stop};
+use crate::{
+    admin::{OwnerReport, RingReport, report},
+    core::{
+        cluster::Topology,
+        ring::{group_seed, hash_key},
+    },
+    discovery::{Discovery, EtcdConfig},
+    registry::etcd::{prefix, view},
+};
+
+/// Bound on hearing from etcd for the first time.
+const ETCD_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct RingArgs {
     /// The admin address of a node
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9090")]
     target: String,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Print the ring again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -22,25 +35,65 @@ pub(super) struct RingArgs {
     /// Also tell who owns this key, in each group
     #[arg(long)]
     key: Option<String>,
+    /// With --etcd and --key: the group, which etcd doesn't know
+    #[arg(long)]
+    group: Option<String>,
 }
 
 pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
+    if !args.cluster.etcd.is_empty() {
+        return ring_from_etcd(args).await;
+    }
     let mut known: Option<String> = None;
     loop {
         let report = fetch(args, known.as_deref()).await?;
         if known.as_deref() != Some(&report.fingerprint) {
-            let shown = if args.json {
-                serde_json::to_string(&report)
-                    .map_err(|error| Failure::Failed(error.to_string()))?
-            } else {
-                table(&report)
-            };
-            println_or_stop(shown.trim_end())?;
+            show(args, &report)?;
         }
         if !args.watch {
             return Ok(());
         }
         known = Some(report.fingerprint);
+    }
+}
+
+fn show(args: &RingArgs, report: &RingReport) -> Result<(), Failure> {
+    let shown = if args.json {
+        serde_json::to_string(report).map_err(|error| Failure::Failed(error.to_string()))?
+    } else {
+        table(report)
+    };
+    println_or_stop(shown.trim_end())
+}
+
+/// The ring as it follows from what is registered in etcd; no node is asked.
+async fn ring_from_etcd(args: &RingArgs) -> Result<(), Failure> {
+    let prefix = prefix(&args.cluster.service);
+    let discovery = Discovery::start(EtcdConfig::new(args.cluster.etcd.clone()), [prefix.clone()]);
+    let known = tokio::time::timeout(ETCD_TIMEOUT, discovery.known()).await;
+    known.map_err(|_| Failure::Failed(format!("etcd: {}", discovery.list().problem)))?;
+    let mut changes = discovery.changes();
+    loop {
+        let snapshot = changes.borrow_and_update().clone();
+        let topology = Topology::new("", view(&prefix, &snapshot));
+        let owner = args
+            .key
+            .as_ref()
+            .zip(args.group.as_ref())
+            .map(|(key, group)| {
+                let owner = topology.owner_id(hash_key(group_seed(group), key));
+                OwnerReport {
+                    group: group.clone(),
+                    owner: owner.map(ToString::to_string).unwrap_or_default(),
+                }
+            });
+        show(
+            args,
+            &report("etcd", &topology, owner.into_iter().collect()),
+        )?;
+        if !args.watch || changes.changed().await.is_err() {
+            return Ok(());
+        }
     }
 }
 

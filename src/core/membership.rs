@@ -129,10 +129,10 @@ impl fmt::Display for Fingerprint {
 
 /// A change that a watch reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The member registered, or changed what it says of itself.
-    Put(Member),
-    /// The member of that id is gone.
+pub enum Event<T> {
+    /// The member of that key registered, or changed what it says of itself.
+    Put(Arc<str>, T),
+    /// The member of that key is gone.
     Delete(Arc<str>),
 }
 
@@ -145,32 +145,31 @@ pub enum History {
     Lost,
 }
 
-/// Turns snapshots and events into views. Times are milliseconds of any clock that doesn't run backwards.
-#[derive(Debug, Default)]
-pub struct Reconciler {
-    members: BTreeMap<Arc<str>, Member>,
+/// Turns listings and events into the set of members, by key. Times are milliseconds of any clock that doesn't run backwards.
+#[derive(Debug)]
+pub struct Reconciler<T> {
+    members: BTreeMap<Arc<str>, T>,
     /// Members missing from a registry that lost its history, and until when they are kept all the same.
     held: BTreeMap<Arc<str>, u64>,
     revision: u64,
     hold_ms: u64,
 }
 
-impl Reconciler {
+impl<T> Reconciler<T> {
     /// `hold_ms`: how long a member that a forgetful registry doesn't list is kept. One lease's time to live is right:
     /// by then whoever lives has registered again.
     pub fn new(hold_ms: u64) -> Self {
         Self {
+            members: BTreeMap::new(),
+            held: BTreeMap::new(),
+            revision: 0,
             hold_ms,
-            ..Self::default()
         }
     }
 
-    /// The view as it is now.
-    pub fn view(&self) -> View {
-        View {
-            revision: self.revision,
-            members: self.members.values().cloned().collect(),
-        }
+    /// The members as they are now, by key.
+    pub fn members(&self) -> &BTreeMap<Arc<str>, T> {
+        &self.members
     }
 
     /// The revision of the last change seen.
@@ -181,11 +180,13 @@ impl Reconciler {
     /// Takes a whole listing. `revision` is that of the newest change in it.
     ///
     /// An empty listing where members were known counts as [`History::Lost`]: an empty list never wipes the ring.
-    pub fn replace(&mut self, now_ms: u64, revision: u64, members: Vec<Member>, history: History) {
-        let fresh: BTreeMap<Arc<str>, Member> = members
-            .into_iter()
-            .map(|member| (member.id.clone(), member))
-            .collect();
+    pub fn replace(
+        &mut self,
+        now_ms: u64,
+        revision: u64,
+        fresh: BTreeMap<Arc<str>, T>,
+        history: History,
+    ) {
         let lost = history == History::Lost || (fresh.is_empty() && !self.members.is_empty());
         let known = std::mem::replace(&mut self.members, fresh);
         self.revision = if history == History::Lost {
@@ -210,15 +211,15 @@ impl Reconciler {
     }
 
     /// Takes one change, seen at `revision`. Changes older than what is known are ignored.
-    pub fn apply(&mut self, revision: u64, event: Event) {
+    pub fn apply(&mut self, revision: u64, event: Event<T>) {
         if revision < self.revision {
             return;
         }
         self.revision = revision;
         match event {
-            Event::Put(member) => {
-                self.held.remove(&member.id);
-                self.members.insert(member.id.clone(), member);
+            Event::Put(id, member) => {
+                self.held.remove(&id);
+                self.members.insert(id, member);
             }
             Event::Delete(id) => {
                 self.held.remove(&id);

@@ -1,13 +1,13 @@
 //! From settings and parts to a bound node.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use super::{Node, SystemClock, doors::Doors};
 use crate::{
     admin::Admin,
-    config::{GroupSettings, OriginKind, RegistryKind, Settings, seconds},
+    config::{EtcdSettings, GroupSettings, OriginKind, RegistryKind, Settings, seconds},
     core::{
         cluster::{Cluster, Topology},
         group::{Group, GroupRules, Groups, Shared},
@@ -15,6 +15,7 @@ use crate::{
         membership::Member,
         store::{GroupId, Store},
     },
+    discovery::{Credentials, EtcdConfig, TlsFiles},
     error::{Error, ErrorKind, Result},
     origin::{
         file::FileOrigin,
@@ -23,6 +24,7 @@ use crate::{
     },
     ports::{Clock, Origin, Registry},
     registry::{
+        etcd::EtcdRegistry,
         fixed::{self, FixedRegistry},
         memory::MemoryRegistry,
     },
@@ -126,15 +128,15 @@ impl NodeBuilder {
             addresses.grpc.port(),
             addresses.admin.port(),
         );
-        let registry = match registry {
-            Some(registry) => registry,
-            None => configured_registry(&settings)?,
-        };
         let workers = match settings.node.worker_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
         let metrics = Metrics::new()?;
+        let registry = match registry {
+            Some(registry) => registry,
+            None => configured_registry(&settings, &metrics, &clock)?,
+        };
         let cluster = Arc::new(Cluster::new(id.clone()));
         let max_value = groups
             .iter()
@@ -191,7 +193,29 @@ impl NodeBuilder {
     }
 }
 
-fn configured_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
+/// How etcd is reached, from its settings.
+fn etcd_config(settings: &EtcdSettings) -> EtcdConfig {
+    let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+    let tls = &settings.tls;
+    EtcdConfig {
+        credentials: file(&settings.password_file).map(|password_file| Credentials {
+            username: settings.username.clone(),
+            password_file,
+        }),
+        tls: Some(TlsFiles {
+            ca: file(&tls.ca),
+            identity: file(&tls.cert).zip(file(&tls.key)),
+        }),
+        lease_ttl: Duration::from_secs(settings.lease_ttl_seconds),
+        ..EtcdConfig::new(settings.endpoints.clone())
+    }
+}
+
+fn configured_registry(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Registry>> {
     let registry = &settings.registry;
     Ok(match registry.kind {
         RegistryKind::Memory => Arc::new(MemoryRegistry::default()),
@@ -200,10 +224,9 @@ fn configured_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
             Arc::new(FixedRegistry::new(members))
         }
         RegistryKind::Etcd => {
-            return Err(Error::new(
-                ErrorKind::InvalidRequest,
-                "registry.kind = \"etcd\" is not built into this release yet; use \"static\" or \"memory\"",
-            ));
+            let config = etcd_config(&registry.etcd);
+            let (metrics, clock) = (metrics.clone(), clock.clone());
+            Arc::new(EtcdRegistry::new(config, &registry.service, metrics, clock))
         }
     })
 }

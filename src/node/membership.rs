@@ -84,6 +84,8 @@ impl Follow {
     async fn tell_readiness(&self, registry: &RegistryHealth, draining: bool) {
         let why_not: Arc<str> = if draining {
             DRAINING.into()
+        } else if registry.conflict {
+            registry.problem.clone()
         } else if self.cluster.topology().in_ring() {
             // A registry that is away doesn't stop reads: the last ring stays.
             "".into()

@@ -1,8 +1,6 @@
 //! A fixed list of members: every node knows all the others from its settings. Nobody joins or leaves; a member that is down is
 //! found out by asking it.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -67,7 +65,7 @@ impl Registry for FixedRegistry {
         let (views, _) = watch::channel(View::new(0, self.members.iter().cloned()));
         let (health, _) = watch::channel(RegistryHealth {
             registered: true,
-            problem: Arc::default(),
+            ..RegistryHealth::default()
         });
         Ok(Box::new(FixedSession { views, health }))
     }

@@ -57,7 +57,7 @@ impl Registry for MemoryRegistry {
         }
         let (health, _) = watch::channel(RegistryHealth {
             registered: true,
-            problem: Arc::default(),
+            ..RegistryHealth::default()
         });
         Ok(Box::new(MemorySession {
             hub: self.hub.clone(),

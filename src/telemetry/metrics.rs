@@ -15,7 +15,7 @@ use crate::{
     core::{cluster::Topology, group::Source, store::Store},
     error::{Error, ErrorKind, Result},
     origin::guarded::LoadObserver,
-    ports::GroupObserver,
+    ports::{GroupObserver, Timestamp},
 };
 
 /// From 50 µs, a hit on a busy machine, to 30 s, the longest that a load may take.
@@ -53,6 +53,11 @@ pub struct Metrics {
     ring_fingerprint: IntGauge,
     ring_share: Gauge,
     ring_changes: IntCounter,
+    lease_renewals: IntCounterVec,
+    lease_expiry: Gauge,
+    registrations: IntCounterVec,
+    watch_reconnects: IntCounter,
+    registry_heard: Gauge,
     /// 1 while ready.
     pub ready: IntGauge,
     /// By door.
@@ -125,6 +130,14 @@ impl Metrics {
             ring_fingerprint: gauge(names::RING_FINGERPRINT)?,
             ring_share: register(&registry, Gauge::with_opts(opts(names::RING_SHARE)))?,
             ring_changes: register(&registry, IntCounter::with_opts(opts(names::RING_CHANGES)))?,
+            lease_renewals: counters(names::LEASE_RENEWALS)?,
+            lease_expiry: register(&registry, Gauge::with_opts(opts(names::LEASE_EXPIRY)))?,
+            registrations: counters(names::REGISTRATIONS)?,
+            watch_reconnects: register(
+                &registry,
+                IntCounter::with_opts(opts(names::WATCH_RECONNECTS)),
+            )?,
+            registry_heard: register(&registry, Gauge::with_opts(opts(names::REGISTRY_HEARD)))?,
             ready: gauge(names::READY)?,
             connections: gauges(names::CONNECTIONS)?,
             registry,
@@ -169,6 +182,31 @@ impl Metrics {
         self.ring_share
             .set(mine.map_or(0.0, |at| topology.share(at)));
         self.ring_changes.inc();
+    }
+
+    /// A renewal of the lease ended: `ok`, `failed` or `lost`.
+    pub fn lease_renewed(&self, outcome: &str) {
+        self.lease_renewals.with_label_values(&[outcome]).inc();
+    }
+
+    /// The lease lives until `moment`.
+    pub fn lease_expires(&self, moment: Timestamp) {
+        self.lease_expiry.set(moment.0 as f64 / 1000.0);
+    }
+
+    /// The node's key was written, and why.
+    pub fn registered(&self, reason: &str) {
+        self.registrations.with_label_values(&[reason]).inc();
+    }
+
+    /// The watch had to begin anew.
+    pub fn watch_reconnected(&self) {
+        self.watch_reconnects.inc();
+    }
+
+    /// The registry gave a sign of life.
+    pub fn registry_heard(&self, moment: Timestamp) {
+        self.registry_heard.set(moment.0 as f64 / 1000.0);
     }
 
     /// Takes the numbers of a store; called before a scrape.
@@ -338,6 +376,8 @@ mod tests {
         metrics.store("owned", &Store::new(1 << 20, 1 << 10));
         metrics.peer_fetches.with_label_values(&["p", "hit"]).inc();
         metrics.connections.with_label_values(&["grpc"]).set(0);
+        metrics.lease_renewed("ok");
+        metrics.registered("start");
         let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
         for metric in names::ALL {
             let line = format!("# TYPE {} {}", metric.name, metric.kind);

@@ -51,6 +51,11 @@ metrics! {
     RING_FINGERPRINT = "gaocache_ring_fingerprint", "gauge", [], "A number (48 bits) that is equal on nodes that know the same members.";
     RING_SHARE = "gaocache_ring_own_share_ratio", "gauge", [], "Share of all keys that this node owns.";
     RING_CHANGES = "gaocache_ring_changes_total", "counter", [], "Rings put in force.";
+    LEASE_RENEWALS = "gaocache_lease_renewals_total", "counter", ["outcome"], "Renewals of this node's lease in etcd: ok, failed (not acknowledged) or lost (the lease was gone).";
+    LEASE_EXPIRY = "gaocache_lease_expiry_timestamp_seconds", "gauge", [], "When this node's lease ends unless it is renewed, by the acknowledged renewals.";
+    REGISTRATIONS = "gaocache_registrations_total", "counter", ["reason"], "Writes of this node's key: start, changed, lease_lost, key_lost; superseded: another process wrote it.";
+    WATCH_RECONNECTS = "gaocache_watch_reconnects_total", "counter", [], "Times the watch on etcd had to begin anew.";
+    REGISTRY_HEARD = "gaocache_registry_heard_timestamp_seconds", "gauge", [], "When etcd gave its last sign of life.";
     READY = "gaocache_ready", "gauge", [], "1 while this node is ready to serve.";
     CONNECTIONS = "gaocache_connections", "gauge", ["door"], "Open connections: grpc or http.";
     BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; tells the release.";

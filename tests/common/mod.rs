@@ -7,6 +7,8 @@
     clippy::panic
 )]
 
+pub mod etcd;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,

@@ -1,0 +1,304 @@
+//! A client that knows the ring: it finds the nodes in etcd, computes the same ring as they do, and asks a key's owner straight away.
+//!
+//! It retries within the caller's deadline: a node that can't be reached is set aside for a moment, and the key goes to the next in ring
+//! order, which any node may answer. An error that a node *answered* is final, unless it says that it is going.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    core::{
+        cluster::{Owner, Topology},
+        group::Source,
+        membership::Member,
+        ring::{group_seed, hash_key},
+    },
+    discovery::{Discovery, EtcdConfig},
+    error::{Error, ErrorKind, Result},
+    registry::etcd::{prefix, view},
+    rpc::{
+        status::from_status,
+        wire::{self, cache_client::CacheClient},
+    },
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LAST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a node that failed is asked only when no other is left.
+const SET_ASIDE: Duration = Duration::from_secs(2);
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Bound on a call, all its retries included.
+    pub deadline: Duration,
+    /// Bound on connecting to a node.
+    pub connect_timeout: Duration,
+    /// Bound on one try. Must leave room for a load from the origin.
+    pub try_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(1),
+            try_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// A value, as a client gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// The value.
+    pub value: bytes::Bytes,
+    /// What was left of its life; `None`: it does not expire.
+    pub ttl_remaining: Option<Duration>,
+    /// A strong validator.
+    pub entity_tag: u64,
+    /// Where the node that answered had it from.
+    pub source: Source,
+}
+
+/// The client. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: ClientOptions,
+    rings: watch::Receiver<Arc<Topology>>,
+    channels: Mutex<HashMap<Arc<str>, Channel>>,
+    aside: Mutex<HashMap<Arc<str>, Instant>>,
+}
+
+impl Client {
+    /// A client of the nodes of `service` in etcd. Returns at once; a call waits, within its deadline, until nodes are known.
+    pub fn new(etcd: EtcdConfig, service: &str, options: ClientOptions) -> Self {
+        let prefix = prefix(service);
+        let discovery = Discovery::start(etcd, [prefix.clone()]);
+        let (sender, rings) = watch::channel(Arc::new(Topology::default()));
+        tokio::spawn(async move {
+            let mut snapshots = discovery.changes();
+            loop {
+                let snapshot = snapshots.borrow_and_update().clone();
+                // An empty list never wipes the ring.
+                if !snapshot.endpoints.is_empty() {
+                    let view = view(&prefix, &snapshot);
+                    // A client is no member: no id of a member is empty.
+                    sender.send_replace(Arc::new(Topology::new("", view)));
+                }
+                tokio::select! {
+                    () = sender.closed() => return,
+                    changed = snapshots.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+        Self {
+            inner: Arc::new(Inner {
+                options,
+                rings,
+                channels: Mutex::default(),
+                aside: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The rings as they come.
+    pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
+        self.inner.rings.clone()
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// What the node answered; [`ErrorKind::PeerUnreachable`] when no node did within the deadline; [`ErrorKind::NotReady`] when none
+    /// is known.
+    pub async fn get(&self, group: &str, key: &str) -> Result<Value> {
+        let request = wire::GetRequest {
+            group: group.to_owned(),
+            key: key.to_owned(),
+        };
+        let answer = self
+            .call(group, key, async |mut client| {
+                client.get(request.clone()).await
+            })
+            .await?
+            .into_inner();
+        Ok(Value {
+            ttl_remaining: answer.ttl_remaining_ms.map(Duration::from_millis),
+            entity_tag: answer.entity_tag,
+            source: match answer.source() {
+                wire::Source::Hit | wire::Source::Unspecified => Source::Hit,
+                wire::Source::Peer => Source::Peer,
+                wire::Source::Origin => Source::Origin,
+            },
+            value: answer.value,
+        })
+    }
+
+    /// Drops a key everywhere.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; [`ErrorKind::PeerUnreachable`] also when a node could not reach another, which it names.
+    pub async fn remove(&self, group: &str, key: &str) -> Result<()> {
+        let request = wire::RemoveRequest {
+            group: group.to_owned(),
+            key: key.to_owned(),
+        };
+        self.call(group, key, async |mut client| {
+            client.remove(request.clone()).await
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Drops a whole group everywhere; returns how many entries went.
+    ///
+    /// # Errors
+    /// As [`Client::remove`].
+    pub async fn purge(&self, group: &str) -> Result<u64> {
+        let request = wire::PurgeRequest {
+            group: group.to_owned(),
+        };
+        self.call(group, "", async |mut client| {
+            client.purge(request.clone()).await
+        })
+        .await
+        .map(|answer| answer.into_inner().entries)
+    }
+
+    async fn call<T>(
+        &self,
+        group: &str,
+        key: &str,
+        call: impl AsyncFn(CacheClient<Channel>) -> Result<T, Status>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + self.inner.options.deadline;
+        let hash = hash_key(group_seed(group), key);
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LAST_PAUSE)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        let mut last = Error::new(ErrorKind::NotReady, "no node is known");
+        loop {
+            let topology = self.inner.rings.borrow().clone();
+            let members: Vec<&Member> = topology
+                .ranked(hash)
+                .filter_map(|owner| match owner {
+                    Owner::Other(member) => Some(member),
+                    Owner::Me => None,
+                })
+                .collect();
+            for member in self.inner.usable_first(&members) {
+                match self.inner.try_member(member, deadline, &call).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(Try::Final(error)) => return Err(error),
+                    Err(Try::Next(error)) => last = error,
+                }
+                if Instant::now() >= deadline {
+                    return Err(last);
+                }
+            }
+            let pause = pauses.next().unwrap_or(LAST_PAUSE);
+            let mut rings = self.inner.rings.clone();
+            rings.mark_unchanged();
+            // A new ring is a reason to try again at once.
+            let waited = tokio::time::timeout(pause, rings.changed());
+            if timeout_at(deadline, waited).await.is_err() {
+                return Err(last);
+            }
+        }
+    }
+}
+
+/// A try that brought no value.
+enum Try {
+    Next(Error),
+    Final(Error),
+}
+
+impl Inner {
+    /// The members in order, those that failed lately behind the others.
+    fn usable_first<'a>(&self, members: &[&'a Member]) -> Vec<&'a Member> {
+        let now = Instant::now();
+        let mut aside = self.aside.lock();
+        aside.retain(|_, until| *until > now);
+        let (late, first): (Vec<&Member>, Vec<&Member>) = members
+            .iter()
+            .partition(|member| aside.contains_key(&member.address));
+        first.into_iter().chain(late).collect()
+    }
+
+    async fn try_member<T>(
+        &self,
+        member: &Member,
+        deadline: Instant,
+        call: &impl AsyncFn(CacheClient<Channel>) -> Result<T, Status>,
+    ) -> Result<T, Try> {
+        let client = self.client(&member.address).map_err(Try::Next)?;
+        let until = deadline.min(Instant::now() + self.options.try_timeout);
+        let answer = match timeout_at(until, call(client)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+        };
+        answer.map_err(|status| match from_status(&status) {
+            Some(error) if error.kind() == ErrorKind::NotReady => Try::Next(error),
+            Some(error) => Try::Final(error),
+            None => {
+                let until = Instant::now() + SET_ASIDE;
+                self.aside.lock().insert(member.address.clone(), until);
+                Try::Next(Error::new(
+                    ErrorKind::PeerUnreachable,
+                    format!(
+                        "{} at {}: {}: {}",
+                        member.id,
+                        member.address,
+                        status.code(),
+                        status.message()
+                    ),
+                ))
+            }
+        })
+    }
+
+    fn client(&self, address: &Arc<str>) -> Result<CacheClient<Channel>> {
+        let mut channels = self.channels.lock();
+        let channel = match channels.get(address) {
+            Some(channel) => channel.clone(),
+            None => {
+                let known = self.rings.borrow().clone();
+                channels.retain(|address, _| known.others().any(|it| it.address == *address));
+                let endpoint =
+                    Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+                        Error::new(ErrorKind::PeerUnreachable, format!("'{address}': {error}"))
+                    })?;
+                let channel = endpoint
+                    .connect_timeout(self.options.connect_timeout)
+                    .tcp_nodelay(true)
+                    .http2_keep_alive_interval(KEEP_ALIVE)
+                    .keep_alive_timeout(KEEP_ALIVE)
+                    .connect_lazy();
+                channels.insert(address.clone(), channel.clone());
+                channel
+            }
+        };
+        // The node bounds values; a client takes what it gets.
+        Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
+    }
+}
