@@ -2,18 +2,20 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
+use prost::Message;
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let protos = ["gaocache/v1/cache.proto", "gaocache/v1/peer.proto"];
-    let descriptors = protox::compile(protos, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), prost_bytes(&descriptors))?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .compile_fds(descriptors)?;
+    let own = protox::compile(
+        ["gaocache/v1/cache.proto", "gaocache/v1/peer.proto"],
+        ["proto"],
+    )?;
+    // For reflection.
+    fs::write(out.join("descriptors.bin"), own.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(own)?;
+    // Only the examples use it.
+    let greeter = protox::compile(["greeter/v1/greeter.proto"], ["proto"])?;
+    tonic_prost_build::configure().compile_fds(greeter)?;
     Ok(())
-}
-
-fn prost_bytes(descriptors: &impl prost::Message) -> Vec<u8> {
-    descriptors.encode_to_vec()
 }

@@ -133,8 +133,9 @@ impl Client {
             key: key.to_owned(),
         };
         let answer = self
-            .call(group, key, async |mut client| {
-                client.get(request.clone()).await
+            .call(group, key, move |mut client| {
+                let request = request.clone();
+                async move { client.get(request).await }
             })
             .await?
             .into_inner();
@@ -159,8 +160,9 @@ impl Client {
             group: group.to_owned(),
             key: key.to_owned(),
         };
-        self.call(group, key, async |mut client| {
-            client.remove(request.clone()).await
+        self.call(group, key, move |mut client| {
+            let request = request.clone();
+            async move { client.remove(request).await }
         })
         .await
         .map(|_| ())
@@ -174,19 +176,23 @@ impl Client {
         let request = wire::PurgeRequest {
             group: group.to_owned(),
         };
-        self.call(group, "", async |mut client| {
-            client.purge(request.clone()).await
+        self.call(group, "", move |mut client| {
+            let request = request.clone();
+            async move { client.purge(request).await }
         })
         .await
         .map(|answer| answer.into_inner().entries)
     }
 
-    async fn call<T>(
+    async fn call<T, F>(
         &self,
         group: &str,
         key: &str,
-        call: impl AsyncFn(CacheClient<Channel>) -> Result<T, Status>,
-    ) -> Result<T> {
+        call: impl Fn(CacheClient<Channel>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
         let deadline = Instant::now() + self.inner.options.deadline;
         let hash = hash_key(group_seed(group), key);
         let mut pauses = ExponentialBuilder::default()
@@ -245,12 +251,15 @@ impl Inner {
         first.into_iter().chain(late).collect()
     }
 
-    async fn try_member<T>(
+    async fn try_member<T, F>(
         &self,
         member: &Member,
         deadline: Instant,
-        call: &impl AsyncFn(CacheClient<Channel>) -> Result<T, Status>,
-    ) -> Result<T, Try> {
+        call: &impl Fn(CacheClient<Channel>) -> F,
+    ) -> Result<T, Try>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
         let client = self.client(&member.address).map_err(Try::Next)?;
         let until = deadline.min(Instant::now() + self.options.try_timeout);
         let answer = match timeout_at(until, call(client)).await {

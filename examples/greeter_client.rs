@@ -1,0 +1,64 @@
+//! Calls all greeters in turn, as etcd knows them: `cargo run --example greeter_client -- --count 6`.
+
+use std::{error::Error, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use gaocache::discovery::{BalancedChannel, Discovery, EtcdConfig, Picker};
+
+mod greeter {
+    tonic::include_proto!("greeter.v1");
+}
+use greeter::{GreetRequest, greeter_client::GreeterClient};
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Time {
+    Morning,
+    Night,
+}
+
+#[derive(Parser)]
+struct Arguments {
+    #[arg(long, value_enum, default_value = "morning")]
+    time: Time,
+    /// How many calls; 0: until Ctrl-C
+    #[arg(long, default_value_t = 0)]
+    count: usize,
+    /// Calls begin when so many servers are ready
+    #[arg(long, default_value_t = 1)]
+    servers: usize,
+    #[arg(long, default_value_t = 0)]
+    pause_ms: u64,
+    #[arg(long, default_value = "http://127.0.0.1:2379")]
+    etcd: String,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let discovery = Discovery::start(EtcdConfig::new([arguments.etcd]), ["demo/greeter/"]);
+    let channel = BalancedChannel::new(discovery, Picker::RoundRobin);
+    channel
+        .until_ready(|ready| ready.len() >= arguments.servers)
+        .await;
+    let mut client = GreeterClient::new(channel);
+    let mut calls = 0;
+    while arguments.count == 0 || calls < arguments.count {
+        let request = GreetRequest {
+            name: "world".into(),
+        };
+        let answer = match arguments.time {
+            Time::Morning => client.morning(request).await,
+            Time::Night => client.night(request).await,
+        };
+        match answer {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                println!("{}, from {}", answer.message, answer.from);
+            }
+            Err(status) => println!("failed: {}", status.message()),
+        }
+        calls += 1;
+        tokio::time::sleep(Duration::from_millis(arguments.pause_ms)).await;
+    }
+    Ok(())
+}
