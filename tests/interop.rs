@@ -35,18 +35,31 @@ async fn go_s_resolver_round_robins_over_our_nodes_and_gets_values() {
     let endpoints = format!("registry.etcd.endpoints={}", etcd.url);
     let mut nodes = Vec::new();
     for n in 0..3 {
-        let settings = settings(&format!("n{n}"), &origin.url(), &["registry.kind=etcd", &endpoints]);
-        nodes.push(TestNode::start(NodeBuilder::new(settings).bind().await.expect("binds")));
+        let settings = settings(
+            &format!("n{n}"),
+            &origin.url(),
+            &["registry.kind=etcd", &endpoints],
+        );
+        nodes.push(TestNode::start(
+            NodeBuilder::new(settings).bind().await.expect("binds"),
+        ));
     }
     for node in &mut nodes {
         node.ring_of(3).await;
     }
     let url = etcd.url.clone();
     let got = tokio::task::spawn_blocking(move || {
-        Command::new(program()).args(["get", &url, "gaocache", "300"]).output().expect("runs")
+        Command::new(program())
+            .args(["get", &url, "gaocache", "300"])
+            .output()
+            .expect("runs")
     });
     let got = got.await.unwrap();
-    assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+    assert!(
+        got.status.success(),
+        "{}",
+        String::from_utf8_lossy(&got.stderr)
+    );
     let text = String::from_utf8_lossy(&got.stdout).into_owned();
     let counts: HashMap<&str, u32> = text
         .lines()
@@ -55,10 +68,17 @@ async fn go_s_resolver_round_robins_over_our_nodes_and_gets_values() {
         .collect();
     println!("Go's round robin: {counts:?}");
     for node in &nodes {
-        let count = counts.get(&*node.addresses.grpc.to_string()).copied().unwrap_or(0);
+        let count = counts
+            .get(&*node.addresses.grpc.to_string())
+            .copied()
+            .unwrap_or(0);
         assert!(count >= 50, "each node has its turn: {counts:?}");
     }
-    assert_eq!(origin.loads(), 300, "each key was loaded once, whoever was asked");
+    assert_eq!(
+        origin.loads(),
+        300,
+        "each key was loaded once, whoever was asked"
+    );
 }
 
 #[tokio::test]
@@ -71,13 +91,18 @@ async fn what_go_s_endpoints_manager_registers_is_found_here() {
         .spawn()
         .expect("starts");
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert_eq!(line, "registered\n");
     let discovery = Discovery::start(EtcdConfig::new([&etcd.url]), ["gosvc/"]);
     let found = within("the list", discovery.known()).await;
     let endpoint = &found.endpoints["gosvc/one"];
     assert_eq!(&*endpoint.address, "10.1.2.3:4567");
-    assert_eq!((endpoint.text("zone"), endpoint.number("weight")), (Some("go"), Some(7)));
+    assert_eq!(
+        (endpoint.text("zone"), endpoint.number("weight")),
+        (Some("go"), Some(7))
+    );
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
     let mut changes = discovery.changes();

@@ -200,8 +200,9 @@ impl<T> Reconciler<T> {
                 continue;
             }
             let until = match held.get(&id) {
-                // A second listing doesn't prolong the grace of the first.
-                Some(&until) => until,
+                // A second listing doesn't prolong the grace of the first, unless that ended while we were cut off.
+                Some(&until) if until > now_ms => until,
+                Some(_) => now_ms.saturating_add(self.hold_ms),
                 None if lost => now_ms.saturating_add(self.hold_ms),
                 None => continue,
             };
@@ -233,7 +234,8 @@ impl<T> Reconciler<T> {
         self.held.values().min().copied()
     }
 
-    /// Lets go of held members whose grace has ended; true if any was.
+    /// Lets go of held members whose grace has ended; true if any was. Not to be called while cut off from the registry: then nobody could
+    /// be seen to register again, and the last list must stay (the simulation found what happens otherwise).
     pub fn release(&mut self, now_ms: u64) -> bool {
         let over: Vec<Arc<str>> = self
             .held

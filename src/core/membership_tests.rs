@@ -87,6 +87,18 @@ fn a_registry_that_forgot_is_believed_only_after_the_grace_however_often_it_is_l
 }
 
 #[test]
+fn a_grace_that_ended_while_cut_off_begins_anew() {
+    let mut reconciler = Reconciler::new(10_000);
+    reconciler.replace(0, 5, list([member("a", "h:1")]), History::Kept);
+    reconciler.replace(1_000, 6, list([]), History::Lost);
+    // Cut off until long after the grace.
+    reconciler.replace(50_000, 7, list([]), History::Kept);
+    assert!(!reconciler.release(50_000));
+    assert_eq!(ids(&reconciler), ["a"]);
+    assert!(reconciler.release(60_000));
+}
+
+#[test]
 fn a_held_member_that_is_deleted_goes_at_once() {
     let mut reconciler = Reconciler::new(10_000);
     reconciler.replace(0, 5, list([member("a", "h:1")]), History::Kept);

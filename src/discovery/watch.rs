@@ -176,19 +176,9 @@ impl Follower {
             // The last list stays, with a mark on it.
             self.publish
                 .send_modify(|snapshot| snapshot.problem = error.message().into());
-            self.rest(pause.next().unwrap_or(LAST_PAUSE)).await;
+            // Nobody who is held is let go meanwhile: cut off, we could not see them register again.
+            tokio::time::sleep(pause.next().unwrap_or(LAST_PAUSE)).await;
         }
-    }
-
-    /// Waits before the next session; meanwhile members that were held too long go.
-    async fn rest(&mut self, pause: Duration) {
-        let until = Instant::now() + pause;
-        while let Some(release) = self.release_at().filter(|release| *release < until) {
-            tokio::time::sleep_until(release).await;
-            self.release();
-            self.publish_now();
-        }
-        tokio::time::sleep_until(until).await;
     }
 
     /// Lists, watches, and returns what ended it.
