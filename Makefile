@@ -4,7 +4,7 @@ CARGO ?= cargo
 # One folder for what the checks need beside the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test check bench advisories etcd-descriptor docs
+.PHONY: help run test interop-test check bench advisories etcd-descriptor docs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -14,6 +14,9 @@ run: ## three nodes over a real origin (this project's docs as files), with the 
 
 test: ## all tests; installs etcd where it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked
+
+interop-test: ## Go programs find our nodes, and we what they register; needs Go
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features interop --test interop -- --nocapture
 
 check: ## formatting, lints, documentation, dependencies, layers, shell scripts
 	$(CARGO) fmt --check

@@ -1,0 +1,126 @@
+//! A steady load of gets over HTTP, that tells how it fares: `cargo run --example demo_load -- --url http://127.0.0.1:8080`.
+//!
+//! A get is what a careful client does: another attempt when the connection breaks, within a deadline. It counts as failed when no
+//! attempt brought the right value in time. `/stats` on the given port tells gets, further attempts and failures.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Json, Router, routing::get};
+use clap::Parser;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+#[derive(Clone, Parser)]
+struct Arguments {
+    /// The HTTP door of the cache
+    #[arg(long)]
+    url: String,
+    #[arg(long, default_value = "users")]
+    group: String,
+    #[arg(long, default_value_t = 1_000)]
+    keys: u64,
+    /// Callers at the same time
+    #[arg(long, default_value_t = 8)]
+    callers: u32,
+    /// Gets a second, of all callers together
+    #[arg(long, default_value_t = 400)]
+    rate: u32,
+    /// Seconds that a get may take, all its attempts together
+    #[arg(long, default_value_t = 5)]
+    deadline: u64,
+    #[arg(long, default_value = "0.0.0.0:8001")]
+    listen: String,
+}
+
+#[derive(Default)]
+struct Stats {
+    gets: AtomicU64,
+    attempts: AtomicU64,
+    failed: AtomicU64,
+    slowest_ms: AtomicU64,
+    last_error: Mutex<String>,
+}
+
+async fn attempt(client: &reqwest::Client, url: &str, expected: &str) -> Result<(), String> {
+    let answer = client
+        .get(url)
+        .send()
+        .await
+        .map_err(|error| format!("{error:?}"))?;
+    let status = answer.status();
+    let body = answer.text().await.map_err(|error| format!("{error:?}"))?;
+    if status.is_success() && body.starts_with(expected) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{status}: {}",
+            body.chars().take(200).collect::<String>()
+        ))
+    }
+}
+
+async fn call(arguments: Arguments, stats: Arc<Stats>, client: reqwest::Client) {
+    let pause = Duration::from_secs(1) * arguments.callers / arguments.rate.max(1);
+    let mut beat = interval(pause);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        beat.tick().await;
+        let key = fastrand::u64(..arguments.keys);
+        let url = format!("{}/v1/{}/user-{key}", arguments.url, arguments.group);
+        let expected = format!("value of user-{key} ");
+        let started = Instant::now();
+        let deadline = started + Duration::from_secs(arguments.deadline);
+        loop {
+            stats.attempts.fetch_add(1, Ordering::Relaxed);
+            let tried = tokio::time::timeout_at(deadline, attempt(&client, &url, &expected)).await;
+            let error = match tried {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => error,
+                Err(_) => "no answer in time".to_owned(),
+            };
+            *stats.last_error.lock() = error;
+            if Instant::now() >= deadline {
+                stats.failed.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(10..50))).await;
+        }
+        let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        stats.slowest_ms.fetch_max(took, Ordering::Relaxed);
+        stats.gets.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let stats = Arc::new(Stats::default());
+    let client = gaocache::origin::http::plain_client()?;
+    for _ in 0..arguments.callers {
+        tokio::spawn(call(arguments.clone(), stats.clone(), client.clone()));
+    }
+    let shown = stats.clone();
+    let report = async move || {
+        let number = |it: &AtomicU64| it.load(Ordering::Relaxed);
+        let last_error = shown.last_error.lock().clone();
+        Json(json!({
+            "gets": number(&shown.gets),
+            "failed": number(&shown.failed),
+            "further_attempts": number(&shown.attempts).saturating_sub(number(&shown.gets)),
+            "slowest_ms": number(&shown.slowest_ms),
+            "last_error": last_error,
+        }))
+    };
+    let router = Router::new().route("/stats", get(report));
+    let listener = tokio::net::TcpListener::bind(&arguments.listen).await?;
+    axum::serve(listener, router).await?;
+    Ok(())
+}
