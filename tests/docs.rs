@@ -20,7 +20,10 @@ fn check(file: &str, generated: &str) {
     if std::env::var_os("GAOCACHE_WRITE_DOCS").is_some() {
         fs::write(&path, format!("{before}{begin}{generated}{end}{after}")).expect("written");
     } else {
-        assert!(standing == generated, "{file} is not what the code says; run `make docs`");
+        assert!(
+            standing == generated,
+            "{file} is not what the code says; run `make docs`"
+        );
     }
 }
 
@@ -34,11 +37,17 @@ fn command_line() {
     let mut out = String::new();
     let mut program = gaocache::cli::Cli::command().term_width(100);
     program.build();
-    let names: Vec<String> = program.get_subcommands().map(|it| it.get_name().to_owned()).collect();
+    let names: Vec<String> = program
+        .get_subcommands()
+        .map(|it| it.get_name().to_owned())
+        .collect();
     for name in names.iter().filter(|name| *name != "help") {
         let command = program.find_subcommand_mut(name).expect("listed").clone();
         let help = command.term_width(100).render_long_help().to_string();
-        let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let help: String = help
+            .lines()
+            .map(|line| format!("{}\n", line.trim_end()))
+            .collect();
         let _ = writeln!(out, "## gaocache {name}\n\n```text\n{}\n```\n", help.trim());
     }
     check("docs/cli.md", &out);
@@ -49,18 +58,29 @@ fn metrics() {
     let mut out = String::from("| metric | kind | labels | what it tells |\n|---|---|---|---|\n");
     for metric in names::ALL {
         let labels = metric.labels.join(", ");
-        let _ = writeln!(out, "| `{}` | {} | {labels} | {} |", metric.name, metric.kind, metric.help);
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {labels} | {} |",
+            metric.name, metric.kind, metric.help
+        );
     }
     check("docs/metrics.md", &out);
 }
 
 #[test]
 fn errors() {
-    let mut out = String::from("| kind | gRPC | HTTP | whose fault | worth another try |\n|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| kind | gRPC | HTTP | whose fault | worth another try |\n|---|---|---|---|---|\n",
+    );
     for kind in ErrorKind::ALL {
         let (code, http) = status::codes(kind);
         let again = if kind.retryable() { "yes" } else { "no" };
-        let _ = writeln!(out, "| `{}` | {code:?} | {http} | {:?} | {again} |", kind.name(), kind.fault());
+        let _ = writeln!(
+            out,
+            "| `{}` | {code:?} | {http} | {:?} | {again} |",
+            kind.name(),
+            kind.fault()
+        );
     }
     check("docs/api.md", &out);
 }
@@ -69,9 +89,17 @@ fn errors() {
 #[test]
 fn links_and_targets() {
     let makefile = fs::read_to_string(root("Makefile")).expect("there");
-    let mut documents = vec!["README.md".to_owned(), "ARCHITECTURE.md".to_owned(), "CHANGELOG.md".to_owned()];
+    let mut documents = vec![
+        "README.md".to_owned(),
+        "ARCHITECTURE.md".to_owned(),
+        "CHANGELOG.md".to_owned(),
+    ];
     for entry in fs::read_dir(root("docs")).expect("there") {
-        let name = entry.expect("readable").file_name().into_string().expect("text");
+        let name = entry
+            .expect("readable")
+            .file_name()
+            .into_string()
+            .expect("text");
         if name.ends_with(".md") {
             documents.push(format!("docs/{name}"));
         }
@@ -79,15 +107,29 @@ fn links_and_targets() {
     for document in documents {
         let text = fs::read_to_string(root(&document)).expect("there");
         let folder = Path::new(&document).parent().expect("a folder");
-        for link in text.split("](").skip(1).filter_map(|it| it.split_once(')')).map(|it| it.0) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|it| it.split_once(')'))
+            .map(|it| it.0)
+        {
             let file = link.split('#').next().unwrap_or_default();
             if !file.is_empty() && !link.contains("://") {
-                let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(file);
+                let target = Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join(folder)
+                    .join(file);
                 assert!(target.exists(), "{document} links to {link}");
             }
         }
-        for target in text.split("`make ").skip(1).filter_map(|it| it.split(['`', ' ']).next()) {
-            assert!(makefile.contains(&format!("\n{target}:")), "{document} names `make {target}`");
+        for target in text
+            .split("`make ")
+            .skip(1)
+            .filter_map(|it| it.split(['`', ' ']).next())
+        {
+            assert!(
+                makefile.contains(&format!("\n{target}:")),
+                "{document} names `make {target}`"
+            );
         }
     }
 }
@@ -96,7 +138,14 @@ fn links_and_targets() {
 #[test]
 fn the_descriptors_fit_the_locked_etcd_client() {
     let lock = fs::read_to_string(root("Cargo.lock")).expect("there");
-    let version = lock.split("name = \"etcd-client\"\nversion = \"").nth(1).and_then(|it| it.split('"').next());
+    let version = lock
+        .split("name = \"etcd-client\"\nversion = \"")
+        .nth(1)
+        .and_then(|it| it.split('"').next());
     let noted = fs::read_to_string(root("tools/protoc/etcd-client.version")).expect("there");
-    assert_eq!(version, Some(noted.trim()), "run `make etcd-descriptor`, then note the version");
+    assert_eq!(
+        version,
+        Some(noted.trim()),
+        "run `make etcd-descriptor`, then note the version"
+    );
 }

@@ -189,11 +189,9 @@ impl World {
             // Crash: the key stays until its lease ends.
             0..8 => node.running = false,
             // Graceful leave.
-            8..16 => {
-                if node.running && node.watch.is_some() {
-                    self.registry.delete(&node.me.id);
-                    node.running = false;
-                }
+            8..16 if node.running && node.watch.is_some() => {
+                self.registry.delete(&node.me.id);
+                node.running = false;
             }
             // A start, perhaps at another address, knowing nothing.
             16..40 if !node.running => {

@@ -213,7 +213,7 @@ pub struct OriginSettings {
 /// loopback interface. Each of `further` is a `section.name=value`.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`load()`].
 pub fn loopback(id: &str, further: &[&str]) -> Result<Settings, ConfigError> {
     let doors = ["grpc", "http", "admin"].map(|door| format!("{door}.listen=127.0.0.1:0"));
     let mut overrides = Vec::from(doors);

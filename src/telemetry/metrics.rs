@@ -383,9 +383,7 @@ mod tests {
             let line = format!("# TYPE {} {}", metric.name, metric.kind);
             assert!(text.contains(&line), "missing: {line}");
             for label in metric.labels {
-                let sample = text
-                    .lines()
-                    .find(|line| line.starts_with(&format!("{}", metric.name)));
+                let sample = text.lines().find(|line| line.starts_with(metric.name));
                 assert!(
                     sample.is_some_and(|line| line.contains(&format!("{label}=\""))),
                     "{label} of {}",
