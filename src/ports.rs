@@ -172,10 +172,11 @@ pub trait Session: Send + Sync + 'static {
     fn views(&self) -> watch::Receiver<View>;
     /// How the session fares.
     fn health(&self) -> watch::Receiver<RegistryHealth>;
-    /// Tells the others this node's state; returns when the registry took it, or with an error when it could not be told.
-    async fn announce(&self, state: MemberState) -> Result<()>;
-    /// Leaves: the registration is removed if it is still ours.
-    async fn leave(&self) -> Result<()>;
+    /// Tells the others this node's state; returns when the registry took it. The revision is the one from which on a view has it;
+    /// `None` where the registry has no way to tell.
+    async fn announce(&self, state: MemberState) -> Result<Option<u64>>;
+    /// Leaves: the registration is removed if it is still ours. The revision as in [`Session::announce`].
+    async fn leave(&self) -> Result<Option<u64>>;
 }
 
 /// Told by a group what happens in it; the telemetry edge counts. Calls must be cheap and must not block.

@@ -289,5 +289,6 @@ fn serve_drains_on_sigterm_and_exits_with_0() {
             .unwrap_or_else(|| panic!("{what}: {rest:#?}"))
     };
     assert!(position("draining") < position("deregistered"));
-    assert!(position("deregistered") < position("stopped"));
+    assert!(position("deregistered") < position("closing the doors"));
+    assert!(position("closing the doors") < position("stopped"));
 }

@@ -49,11 +49,11 @@ impl Session for ToldSession {
     fn health(&self) -> watch::Receiver<RegistryHealth> {
         self.health.subscribe()
     }
-    async fn announce(&self, _: MemberState) -> Result<()> {
-        Ok(())
+    async fn announce(&self, _: MemberState) -> Result<Option<u64>> {
+        Ok(None)
     }
-    async fn leave(&self) -> Result<()> {
-        Ok(())
+    async fn leave(&self) -> Result<Option<u64>> {
+        Ok(None)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Exit codes are part of the interface: 0, 1 failed, 2 usage, 3 not found, 64 bad configuration.
 
 mod calls;
+mod check;
 mod dev;
 mod ring;
 mod serve;
@@ -38,6 +39,8 @@ enum Command {
     Purge(calls::GroupArgs),
     /// Show the ring as a node sees it
     Ring(ring::RingArgs),
+    /// Ask every node in etcd for its ring and for a key, and compare
+    Check(check::CheckArgs),
     /// Print the settings in force and where each came from
     Config(ConfigArgs),
 }
@@ -140,6 +143,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Remove(args) => calls::remove(&args).await,
             Command::Purge(args) => calls::purge(&args).await,
             Command::Ring(args) => ring::ring(&args).await,
+            Command::Check(args) => check::check(&args).await,
             Command::Config(args) => show_config(&args),
         }
     });

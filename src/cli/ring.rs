@@ -98,27 +98,30 @@ async fn ring_from_etcd(args: &RingArgs) -> Result<(), Failure> {
 }
 
 async fn fetch(args: &RingArgs, known: Option<&str>) -> Result<RingReport, Failure> {
-    let mut url = format!("http://{}/ring?", args.target);
-    if let Some(key) = &args.key {
+    let report = fetch_report(&args.target, args.key.as_deref(), known).await;
+    report.map_err(|what| Failure::Failed(format!("{}: {what}", args.target)))
+}
+
+/// The ring of the node whose admin door is at `target`.
+pub(super) async fn fetch_report(
+    target: &str,
+    key: Option<&str>,
+    known: Option<&str>,
+) -> Result<RingReport, String> {
+    let mut url = format!("http://{target}/ring?");
+    if let Some(key) = key {
         let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
         let _ = write!(url, "key={key}&");
     }
     if let Some(known) = known {
         let _ = write!(url, "unlike={known}");
     }
-    let failed = |what: String| Failure::Failed(format!("{}: {what}", args.target));
-    let body = async {
-        let response = crate::origin::http::plain_client()?.get(url).send().await;
-        let response = response.and_then(reqwest::Response::error_for_status);
-        let bytes = response.map_err(|error| describe(&error))?.bytes().await;
-        bytes.map_err(|error| describe(&error))
-    };
-    let body = body.await.map_err(failed)?;
-    serde_json::from_slice(&body).map_err(|error| {
-        failed(format!(
-            "this is not the admin door of a gaocache node: {error}"
-        ))
-    })
+    let response = crate::origin::http::plain_client()?.get(url).send().await;
+    let response = response.and_then(reqwest::Response::error_for_status);
+    let bytes = response.map_err(|error| describe(&error))?.bytes().await;
+    let body = bytes.map_err(|error| describe(&error))?;
+    serde_json::from_slice(&body)
+        .map_err(|error| format!("this is not the admin door of a gaocache node: {error}"))
 }
 
 fn describe(error: &reqwest::Error) -> String {

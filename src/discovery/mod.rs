@@ -20,7 +20,8 @@
 //! let discovery = Discovery::start(etcd, ["greeter/"]);
 //! let channel = BalancedChannel::new(discovery, Picker::RoundRobin);
 //! # drop(channel);
-//! registration.close().await
+//! registration.close().await?;
+//! # Ok(())
 //! # }
 //! ```
 

@@ -77,7 +77,7 @@ pub struct Registration {
     updates: watch::Sender<Endpoint>,
     status: watch::Receiver<RegistrationStatus>,
     stop: CancellationToken,
-    task: JoinHandle<Result<()>>,
+    task: JoinHandle<Result<Option<u64>>>,
 }
 
 impl Registration {
@@ -109,7 +109,7 @@ impl Registration {
         };
         let task = tokio::spawn(async move {
             tokio::select! {
-                () = keeper.stop.cancelled() => return Ok(()),
+                () = keeper.stop.cancelled() => return Ok(None),
                 () = begin => {}
             }
             keeper.run().await
@@ -145,11 +145,11 @@ impl Registration {
         }
     }
 
-    /// Takes the key back, if it is still ours, and ends the lease.
+    /// Takes the key back, if it is still ours, and ends the lease. Returns etcd's revision at that moment; `None` if nothing stood.
     ///
     /// # Errors
     /// If etcd could not be reached; the key goes with its lease then.
-    pub async fn close(self) -> Result<()> {
+    pub async fn close(self) -> Result<Option<u64>> {
         self.stop.cancel();
         match self.task.await {
             Ok(closed) => closed,
@@ -197,7 +197,7 @@ struct Session {
 }
 
 impl Keeper {
-    async fn run(mut self) -> Result<()> {
+    async fn run(mut self) -> Result<Option<u64>> {
         let pauses = || {
             ExponentialBuilder::default()
                 .with_min_delay(FIRST_PAUSE)
@@ -492,13 +492,13 @@ impl Keeper {
     }
 
     /// Deletes the key if it still stands under our lease, and ends the lease. A successor's key is never touched.
-    async fn deregister(&mut self) -> Result<()> {
+    async fn deregister(&mut self) -> Result<Option<u64>> {
         let Some(lease) = self.lease.take() else {
-            return Ok(());
+            return Ok(None);
         };
         // Another member each time; then it is the lease's turn.
         let attempts = self.connector.config().endpoints.len().max(2);
-        let mut last = Ok(());
+        let mut last = Ok(None);
         for _ in 0..attempts {
             last = self.revoke(lease.id).await;
             if last.is_ok() {
@@ -509,15 +509,16 @@ impl Keeper {
         last
     }
 
-    async fn revoke(&self, lease: i64) -> Result<()> {
+    async fn revoke(&self, lease: i64) -> Result<Option<u64>> {
         let mut client = self.connector.connect().await?;
         let still_ours = Compare::lease(self.key.clone(), CompareOp::Equal, lease);
         let delete = TxnOp::delete(self.key.clone(), None);
         let guarded = Txn::new().when([still_ours]).and_then([delete]);
-        self.connector.bounded(client.txn(guarded)).await?;
+        let deleted = self.connector.bounded(client.txn(guarded)).await?;
+        let revision = deleted.header().map(|header| header.revision());
         match self.connector.bounded(client.lease_revoke(lease)).await {
             Err(error) if !error.message().contains("lease not found") => Err(error),
-            _ => Ok(()),
+            _ => Ok(revision.and_then(|revision| u64::try_from(revision).ok())),
         }
     }
 }

@@ -194,7 +194,7 @@ impl NodeBuilder {
 }
 
 /// How etcd is reached, from its settings.
-fn etcd_config(settings: &EtcdSettings) -> EtcdConfig {
+pub fn etcd_config(settings: &EtcdSettings) -> EtcdConfig {
     let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
     let tls = &settings.tls;
     EtcdConfig {

@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use build::{GroupDefinition, NodeBuilder};
+pub use build::{GroupDefinition, NodeBuilder, etcd_config};
 
 use crate::{
     admin::{Admin, Readiness},
@@ -114,6 +114,7 @@ impl Node {
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         )?;
         drop(health_service);
+        let groups = self.admin.groups.clone();
         let stop = CancellationToken::new();
         let crew = worker::Crew::start(
             self.workers,
@@ -147,17 +148,18 @@ impl Node {
 
         shutdown.await;
 
-        let drained = shutdown::drain(
-            session.as_ref(),
-            &self.cluster,
-            &self.peers,
-            &draining,
-            self.drain_timeout,
-        )
-        .await;
+        let leaving = shutdown::Leaving {
+            session: session.as_ref(),
+            cluster: &self.cluster,
+            peers: &self.peers,
+            groups: &groups,
+            draining: &draining,
+            bound: self.drain_timeout,
+        };
+        let drained = leaving.run().await;
+        tracing::info!("closing the doors");
         stop.cancel();
         crew.finish().await;
-        shutdown::leave(session.as_ref()).await;
         admin_stop.cancel();
         let _ = following.await;
         open.closed().await;

@@ -257,7 +257,7 @@ impl Session for EtcdSession {
         self.health.subscribe()
     }
 
-    async fn announce(&self, state: MemberState) -> Result<()> {
+    async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
         // Taken out for the time of the call: no lock may be held over it.
         let Some(registration) = self.registration.lock().take() else {
             return Err(Error::new(ErrorKind::NotReady, "no registration to change"));
@@ -272,16 +272,16 @@ impl Session for EtcdSession {
             registration: Some(registration),
         };
         match &mut put_back.registration {
-            Some(registration) => registration.update(change).await.map(|_| ()),
-            None => Ok(()),
+            Some(registration) => registration.update(change).await.map(Some),
+            None => Ok(None),
         }
     }
 
-    async fn leave(&self) -> Result<()> {
+    async fn leave(&self) -> Result<Option<u64>> {
         let registration = self.registration.lock().take();
         match registration {
             Some(registration) => registration.close().await,
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 }

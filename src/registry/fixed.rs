@@ -86,13 +86,13 @@ impl Session for FixedSession {
         self.health.subscribe()
     }
 
-    async fn announce(&self, _state: MemberState) -> Result<()> {
+    async fn announce(&self, _state: MemberState) -> Result<Option<u64>> {
         // Nobody to tell; who asks a node that is gone sets it aside.
-        Ok(())
+        Ok(None)
     }
 
-    async fn leave(&self) -> Result<()> {
-        Ok(())
+    async fn leave(&self) -> Result<Option<u64>> {
+        Ok(None)
     }
 }
 

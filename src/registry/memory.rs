@@ -25,15 +25,15 @@ struct Hub {
 }
 
 impl Hub {
-    /// Changes the members as one step with telling everyone.
-    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<Arc<str>, Member>) -> R) -> R {
+    /// Changes the members as one step with telling everyone; also returns the new revision.
+    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<Arc<str>, Member>) -> R) -> (R, u64) {
         let mut guard = self.members.lock();
         let (revision, members) = &mut *guard;
         let result = change(members);
         *revision += 1;
         let view = View::new(*revision, members.values().cloned());
         self.views.send_replace(view);
-        result
+        (result, *revision)
     }
 }
 
@@ -42,7 +42,7 @@ impl Registry for MemoryRegistry {
     async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
         let id = me.id.clone();
         let instance = me.instance.clone();
-        let taken = self.hub.change(|members| {
+        let (taken, _) = self.hub.change(|members| {
             let taken = members.contains_key(&id);
             if !taken {
                 members.insert(id.clone(), me);
@@ -85,18 +85,24 @@ impl Session for MemorySession {
         self.health.subscribe()
     }
 
-    async fn announce(&self, state: MemberState) -> Result<()> {
-        self.hub.change(|members| {
+    async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
+        let (_, revision) = self.hub.change(|members| {
             if let Some(me) = members.get_mut(&self.id) {
                 me.state = state;
             }
         });
-        Ok(())
+        Ok(Some(revision))
     }
 
-    async fn leave(&self) -> Result<()> {
-        self.hub.change(|members| {
-            // Not a successor that took the id meanwhile.
+    async fn leave(&self) -> Result<Option<u64>> {
+        Ok(Some(self.forget()))
+    }
+}
+
+impl MemorySession {
+    /// Removes this node, unless a successor has taken its id meanwhile.
+    fn forget(&self) -> u64 {
+        let (_, revision) = self.hub.change(|members| {
             if members
                 .get(&self.id)
                 .is_some_and(|me| me.instance == self.instance)
@@ -104,20 +110,13 @@ impl Session for MemorySession {
                 members.remove(&self.id);
             }
         });
-        Ok(())
+        revision
     }
 }
 
 impl Drop for MemorySession {
     fn drop(&mut self) {
-        self.hub.change(|members| {
-            if members
-                .get(&self.id)
-                .is_some_and(|me| me.instance == self.instance)
-            {
-                members.remove(&self.id);
-            }
-        });
+        self.forget();
     }
 }
 

@@ -8,7 +8,14 @@
 
 mod invalidate;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -119,6 +126,8 @@ pub struct Group {
     shared: Shared,
     local: Flights<Result<Cargo>>,
     remote: Flights<Result<Cargo>>,
+    /// Keeps nothing any more; see [`Group::retire`].
+    retired: AtomicBool,
 }
 
 impl Group {
@@ -139,6 +148,7 @@ impl Group {
             shared,
             local: Flights::new(),
             remote: Flights::new(),
+            retired: AtomicBool::new(false),
         }
     }
 
@@ -199,6 +209,17 @@ impl Group {
         }))
     }
 
+    /// From now on nothing is kept here, and what was kept is gone: for a node that invalidations no longer reach.
+    pub fn retire(&self) {
+        // The flag first: a flight that lands after the purge sees it, since landings and groundings share a lock.
+        self.retired.store(true, Ordering::SeqCst);
+        self.invalidate_here(None);
+    }
+
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
+    }
+
     fn look(&self, key: &str) -> Option<Arc<Entry>> {
         let now = self.shared.clock.now();
         self.shared
@@ -257,6 +278,7 @@ impl Group {
         let kept = kept.map(|cargo| cargo.entry.clone());
         ticket.land(result, || {
             if let Some(entry) = kept
+                && !self.is_retired()
                 && !self.shared.owned.insert(self.id, key, entry)
             {
                 self.observer.refused_by_store();
@@ -341,6 +363,7 @@ impl Group {
             .map(|(cargo, _)| cargo.entry.clone());
         ticket.land(result.map(|(cargo, _)| cargo), || {
             if let Some(entry) = copy
+                && !self.is_retired()
                 && self.shared.hot.insert(self.id, key, entry)
             {
                 self.observer.kept_hot_copy();
@@ -458,6 +481,11 @@ impl Groups {
                 format!("no group '{shown}' is configured here"),
             )
         })
+    }
+
+    /// Retires all of them; see [`Group::retire`].
+    pub fn retire(&self) {
+        self.iter().for_each(|group| group.retire());
     }
 
     /// All of them.

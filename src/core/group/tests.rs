@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize},
 };
 
 use async_trait::async_trait;
@@ -396,6 +396,38 @@ async fn a_removal_names_who_was_not_reached_and_reaches_the_others_all_the_same
         "{error}"
     );
     assert!(test.groups[owner].look_for_peer(&key).is_none());
+}
+
+#[tokio::test]
+async fn a_retired_node_keeps_nothing_and_asks_the_owners() {
+    let test = cluster(3);
+    let (key, owner, other) = test.key_and_ranks();
+    for _ in 0..=HOT_AFTER {
+        test.groups[other].get(&key).await.expect("a value");
+    }
+    assert_eq!(
+        test.groups[other].get(&key).await.expect("a copy").source,
+        Source::Hit
+    );
+    test.groups[other].retire();
+    // Off the list, it is not told of removals.
+    test.peers.down.lock().insert(format!("n{other}").into());
+    let view = View::new(
+        2,
+        (0..3)
+            .filter(|n| *n != other)
+            .map(|n| Member::new(format!("n{n}"), "h:1")),
+    );
+    test.clusters.iter().for_each(|cluster| {
+        cluster.install(view.clone());
+    });
+    test.origin.version.store(2, Ordering::SeqCst);
+    test.groups[owner].remove(&key).await.expect("removed");
+    for _ in 0..=HOT_AFTER {
+        let answer = test.groups[other].get(&key).await.expect("a value");
+        assert_eq!(answer.value, "alice v2");
+        assert_ne!(answer.source, Source::Hit);
+    }
 }
 
 #[tokio::test]

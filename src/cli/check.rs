@@ -1,0 +1,132 @@
+//! `gaocache check`: does every node that etcd knows have the same ring, and does each answer? `helm test` runs it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use clap::Args;
+use tonic::transport::Endpoint;
+
+use super::{ConfigArgs, Failure, calls::Cluster, println_or_stop, ring::fetch_report};
+use crate::{
+    core::membership::Member,
+    discovery::{Discovery, EtcdConfig},
+    error::ErrorKind,
+    node::etcd_config,
+    registry::etcd::{prefix, view},
+    rpc::{
+        status::from_status,
+        wire::{GetRequest, cache_client::CacheClient},
+    },
+};
+
+/// Bound on one question to one node, and on hearing from etcd.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    cluster: Cluster,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// How many nodes there must be
+    #[arg(long)]
+    members: Option<usize>,
+    /// Also get this group's key through every node; that there is no such key is an answer
+    #[arg(long, requires = "key")]
+    group: Option<String>,
+    #[arg(long, requires = "group")]
+    key: Option<String>,
+}
+
+pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
+    // Where etcd is: from the flags, else from a node's settings.
+    let (etcd, service) = if args.cluster.etcd.is_empty() {
+        let registry = args.config.load()?.settings.registry;
+        (etcd_config(&registry.etcd), registry.service)
+    } else {
+        (
+            EtcdConfig::new(args.cluster.etcd.clone()),
+            args.cluster.service.clone(),
+        )
+    };
+    let prefix = prefix(&service);
+    let discovery = Discovery::start(etcd, [prefix.clone()]);
+    let known = tokio::time::timeout(TIMEOUT, discovery.known()).await;
+    let snapshot =
+        known.map_err(|_| Failure::Failed(format!("etcd: {}", discovery.list().problem)))?;
+    let view = view(&prefix, &snapshot);
+    let mut problems = Vec::new();
+    let wanted = args.members.unwrap_or(view.members.len().max(1));
+    if view.members.len() != wanted {
+        problems.push(format!(
+            "etcd knows {} nodes, not {wanted}",
+            view.members.len()
+        ));
+    }
+    let expected = view.fingerprint().to_string();
+    let mut revisions = BTreeSet::new();
+    for member in view.members.iter() {
+        match ask(member, args).await {
+            Ok((fingerprint, revision, members)) => {
+                println_or_stop(&format!(
+                    "{} at {}: {members} members, revision {revision}, fingerprint {fingerprint}",
+                    member.id, member.address
+                ))?;
+                revisions.insert(revision);
+                if fingerprint != expected {
+                    problems.push(format!("{} has another ring than etcd", member.id));
+                }
+            }
+            Err(problem) => {
+                problems.push(format!("{} at {}: {problem}", member.id, member.address))
+            }
+        }
+    }
+    if revisions.len() > 1 {
+        problems.push(format!(
+            "the nodes are at different revisions: {revisions:?}"
+        ));
+    }
+    if problems.is_empty() {
+        return println_or_stop(&format!("ok: {wanted} nodes agree"));
+    }
+    Err(Failure::Failed(problems.join("\n  ")))
+}
+
+/// A node's fingerprint, revision and number of members, once it has also answered a get.
+async fn ask(member: &Member, args: &CheckArgs) -> Result<(String, u64, usize), String> {
+    let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
+    let admin = format!("{host}:{}", member.admin_port);
+    let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, None, None)).await;
+    let report = report.map_err(|_| "its admin door did not answer in time".to_owned())??;
+    if let Some((group, key)) = args.group.as_ref().zip(args.key.as_ref()) {
+        get(member, group, key).await?;
+    }
+    Ok((report.fingerprint, report.revision, report.members.len()))
+}
+
+async fn get(member: &Member, group: &str, key: &str) -> Result<(), String> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", member.address));
+    let endpoint = endpoint.map_err(|error| error.to_string())?;
+    let channel = endpoint
+        .connect_timeout(TIMEOUT)
+        .timeout(TIMEOUT)
+        .connect()
+        .await;
+    let channel = channel.map_err(|error| error.to_string())?;
+    let request = GetRequest {
+        group: group.to_owned(),
+        key: key.to_owned(),
+    };
+    let mut client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
+    match client.get(request).await {
+        Ok(_) => Ok(()),
+        Err(status) => match from_status(&status) {
+            Some(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            _ => Err(format!(
+                "get {key}: {}: {}",
+                status.code(),
+                status.message()
+            )),
+        },
+    }
+}
