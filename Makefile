@@ -1,10 +1,18 @@
 # `make run` and `make test` are all that a newcomer needs; `make help` lists the rest.
 SHELL := bash
 CARGO ?= cargo
+# The kind cluster: its name, the node image (empty: kind's own), how many cache pods, and whether a failed test leaves it standing.
+CLUSTER ?= gaocache
+KIND_NODE_IMAGE ?=
+REPLICAS ?= 3
+KEEP_ON_FAILURE ?=
+RELEASE ?= cache
+NAMESPACE ?= gaocache
 # One folder for what the checks need beside the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test check bench advisories etcd-descriptor docs
+.PHONY: help run test interop-test check bench advisories etcd-descriptor docs \
+	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,7 +34,36 @@ check: ## formatting, lints, documentation, dependencies, layers, shell scripts
 	tools/ensure-check-tools $(TOOLS)
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
 	PATH="$(TOOLS)/bin:$$PATH" cargo machete --skip-target-dir
-	shellcheck tools/check-layers tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc .ci/run
+	shellcheck tools/check-layers tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
+	  tools/chart-check tools/k8s-render tests/kind/run tests/kind/lib.sh .ci/run
+
+image: ## the node's image, gaocache:dev, and the demo's, gaocache-demo:dev
+	DOCKER_BUILDKIT=1 docker build --build-arg REVISION=$$(git rev-parse HEAD) -t gaocache:dev .
+	DOCKER_BUILDKIT=1 docker build --target demo -t gaocache-demo:dev .
+
+helm-lint: ## the chart without a cluster: lint, unit tests, refused values, drift
+	tools/chart-check
+
+helm-test: ## `helm test` of the release in the current context
+	helm test $(RELEASE) -n $(NAMESPACE)
+
+k8s-render: ## renders k8s/base from the chart
+	tools/k8s-render
+
+chart-docs: ## writes the chart's README from the comments in values.yaml (needs helm-docs)
+	helm-docs --chart-search-root charts/gaocache
+
+kind-up: ## a kind cluster of a control plane and two workers
+	kind create cluster --name $(CLUSTER) $(if $(KIND_NODE_IMAGE),--image $(KIND_NODE_IMAGE)) --config tests/kind/cluster.yaml --wait 120s
+
+kind-load: image ## loads the images into it
+	kind load docker-image gaocache:dev gaocache-demo:dev gcr.io/etcd-development/etcd:v3.7.3 --name $(CLUSTER)
+
+kind-test: image ## the cluster's story: install, scale, roll, kill, starve, drain, upgrade, misconfigure, remove
+	CLUSTER=$(CLUSTER)-test REPLICAS=$(REPLICAS) KEEP_ON_FAILURE=$(KEEP_ON_FAILURE) KIND_NODE_IMAGE=$(KIND_NODE_IMAGE) tests/kind/run
+
+kind-down: ## deletes the cluster of kind-up
+	kind delete cluster --name $(CLUSTER)
 
 advisories: ## known vulnerabilities among the dependencies; needs the advisory database
 	tools/ensure-check-tools $(TOOLS)

@@ -1,0 +1,135 @@
+# shellcheck shell=bash
+# What the kind test's story is told with: steps with times, questions to the cluster, and what is collected when one fails.
+
+CLUSTER=${CLUSTER:-gaocache-test}
+REPLICAS=${REPLICAS:-3}
+KEEP_ON_FAILURE=${KEEP_ON_FAILURE:-}
+OUT=${OUT:-target/kind-test}
+RELEASE=cache NS=gaocache NAME=cache-gaocache
+export KUBECONFIG=$PWD/$OUT/kubeconfig
+
+TABLE=() CASES=() STEP="" STARTED=$SECONDS
+
+say() { printf '%4d s  %s\n' $((SECONDS - STARTED)) "$*"; }
+note() { TABLE+=("$1|$2|${3:-}"); say "   $1: $2${3:+ (goal $3)}"; }
+fail() { echo "FAILED in '$STEP': $*" >&2; exit 1; }
+now_ms() { date +%s%3N; }
+
+# step NAME FUNCTION: one chapter; the load must not have failed a get in it.
+step() {
+  local began=$SECONDS before
+  STEP=$1
+  say "== $1"
+  before=$(failed_gets)
+  "$2"
+  local failed=$(($(failed_gets) - before))
+  note "$1: failed gets" "$failed" 0
+  [ "$failed" = 0 ] || fail "$failed gets failed: $(load_stats)"
+  CASES+=("<testcase classname=\"kind\" name=\"$1\" time=\"$((SECONDS - began))\"/>")
+}
+
+k() { kubectl -n "$NS" "$@"; }
+raw() { kubectl get --raw "/api/v1/namespaces/$NS/pods/$1/proxy/$2"; }
+load_stats() { raw demo-load:8001 stats 2>/dev/null || echo '{"failed":0}'; }
+failed_gets() { load_stats | jq .failed; }
+origin_loads() {
+  local pod
+  pod=$(k get pods -l app=demo-origin -o jsonpath='{.items[0].metadata.name}')
+  raw "$pod:8000" counts | jq .loads
+}
+
+# The pods that exist and don't end, as the ring should have them: "id address" lines.
+pods() {
+  k get pods -l app.kubernetes.io/component=node -o json |
+    jq -r '.items[] | select(.metadata.deletionTimestamp == null) | "\(.metadata.name) \(.status.podIP):7070"' | sort
+}
+
+pod_names() { pods | cut -d' ' -f1; }
+
+# Exactly: every pod's ring has exactly the pods that exist, all serving, and all are at one revision with one fingerprint.
+rings_agree() { # rings_agree COUNT
+  local expected pod ring seen="" these
+  expected=$(pods)
+  [ "$(wc -l <<<"$expected")" = "$1" ] || return 1
+  for pod in $(pod_names); do
+    ring=$(raw "$pod:9090" ring 2>/dev/null) || return 1
+    these=$(jq -r '.members[] | select(.state == "serving") | "\(.id) \(.address)"' <<<"$ring" | sort)
+    [ "$these" = "$expected" ] || return 1
+    [ "$(jq '.members | length' <<<"$ring")" = "$1" ] || return 1
+    seen+="$(jq -r '"\(.revision) \(.fingerprint)"' <<<"$ring")"$'\n'
+  done
+  [ "$(printf %s "$seen" | sort -u | wc -l)" = 1 ]
+}
+
+# until_agreed COUNT SECONDS WHAT: how long it takes from now, which must be within the bound; three times the goal is given, the figure is noted.
+until_agreed() {
+  local began took
+  began=$(now_ms)
+  until rings_agree "$1"; do
+    took=$(($(now_ms) - began))
+    [ "$took" -lt $(($2 * 3000)) ] || fail "$3: no agreement on $1 within $(($2 * 3)) s"
+    sleep 0.2
+  done
+  took=$(($(now_ms) - began))
+  note "$3: every ring agrees after" "$((took / 1000)).$(printf %03d $((took % 1000))) s" "$2 s"
+}
+
+rolled_out() { k rollout status "statefulset/$1" --timeout=240s >/dev/null || fail "$1 did not roll out"; }
+pods_gone() { # until no more than COUNT pods are left, ending ones included
+  local bound=$((SECONDS + 120))
+  until [ "$(k get pods -l app.kubernetes.io/component=node --no-headers 2>/dev/null | wc -l)" -le "$1" ]; do
+    [ $SECONDS -lt $bound ] || fail "pods don't end"
+    sleep 0.2
+  done
+}
+
+install_or_upgrade() { # the chart with the test's values and whatever follows
+  helm upgrade --install "$RELEASE" charts/gaocache -n "$NS" -f tests/kind/values.yaml --set "replicas=$REPLICAS" --wait --timeout 4m "$@" >/dev/null
+}
+
+collect() { # everything that may tell what went wrong, into one folder
+  local pod
+  mkdir -p "$OUT/failure"
+  k get all,pvc,pdb,events -o wide >"$OUT/failure/objects.txt" 2>&1
+  for pod in $(k get pods -o name 2>/dev/null); do
+    k logs "$pod" --all-containers --prefix >"$OUT/failure/${pod#pod/}.log" 2>&1
+    k logs "$pod" --all-containers --previous >"$OUT/failure/${pod#pod/}.previous.log" 2>/dev/null
+    raw "${pod#pod/}:9090" ring >"$OUT/failure/${pod#pod/}.ring.json" 2>/dev/null
+  done
+  k exec "$NAME-etcd-0" -- etcdctl get --prefix "$NAME/" >"$OUT/failure/etcd-keys.txt" 2>&1
+  load_stats >"$OUT/failure/load.json" 2>&1
+  echo "what was collected is in $OUT/failure" >&2
+}
+
+junit() { # junit FAILED
+  {
+    echo "<testsuite name=\"kind\" tests=\"$((${#CASES[@]} + $1))\" failures=\"$1\">"
+    [ ${#CASES[@]} = 0 ] || printf '%s\n' "${CASES[@]}"
+    [ "$1" = 0 ] || echo "<testcase classname=\"kind\" name=\"$STEP\"><failure/></testcase>"
+    echo "</testsuite>"
+  } >"$OUT/junit.xml"
+}
+
+table() {
+  echo
+  printf '%-70s %-14s %s\n' what figure goal
+  local row
+  for row in "${TABLE[@]}"; do
+    IFS='|' read -r what figure goal <<<"$row"
+    printf '%-70s %-14s %s\n' "$what" "$figure" "$goal"
+  done
+}
+
+finish() {
+  local status=$?
+  trap - EXIT
+  if [ "$status" = 0 ]; then junit 0; else junit 1; collect; fi
+  [ ${#TABLE[@]} = 0 ] || table
+  if [ "$status" = 0 ] || [ -z "$KEEP_ON_FAILURE" ]; then
+    kind delete cluster --name "$CLUSTER" >/dev/null 2>&1
+  else
+    echo "kept: KUBECONFIG=$KUBECONFIG, cluster $CLUSTER"
+  fi
+  echo "${#CASES[@]} passed, $([ "$status" = 0 ] && echo 0 || echo 1) failed"
+  exit "$status"
+}
