@@ -33,6 +33,8 @@ LABEL org.opencontainers.image.title="gaocache" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /src/target/release/gaocache /usr/local/bin/gaocache
+# The allocator would ask for huge pages, which cost an idle node 9 MiB of resident memory.
+ENV MIMALLOC_ALLOW_THP=0
 USER 65532:65532
 EXPOSE 7070 8080 9090
 ENTRYPOINT ["/usr/local/bin/gaocache"]
