@@ -34,7 +34,7 @@ check: ## formatting, lints, documentation, dependencies, layers, shell scripts
 	tools/ensure-check-tools $(TOOLS)
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
 	PATH="$(TOOLS)/bin:$$PATH" cargo machete --skip-target-dir
-	shellcheck tools/check-layers tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
+	shellcheck -x tools/check-layers tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tests/kind/run tests/kind/lib.sh .ci/run
 
 image: ## the node's image, gaocache:dev, and the demo's, gaocache-demo:dev
