@@ -19,7 +19,7 @@ use gaocache::{
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{Request, Response, Status};
 
-/// A registry that says what the test wants.
+/// A registry that says what the test wants. It takes what is announced at revision 7.
 struct Told(watch::Sender<View>);
 
 #[async_trait]
@@ -50,10 +50,10 @@ impl Session for ToldSession {
         self.health.subscribe()
     }
     async fn announce(&self, _: MemberState) -> Result<Option<u64>> {
-        Ok(None)
+        Ok(Some(7))
     }
     async fn leave(&self) -> Result<Option<u64>> {
-        Ok(None)
+        Ok(Some(8))
     }
 }
 
@@ -159,8 +159,12 @@ async fn a_peer_that_comes_back_is_found_by_probing() {
 }
 
 /// Answers in a format of the future, or, like a release without the service, not at all.
+#[derive(Default)]
 struct Other {
     format: Option<u32>,
+    /// The revision that its view has reached; asked for a later one, it waits.
+    revision: Option<watch::Receiver<u64>>,
+    asked: watch::Sender<u64>,
 }
 
 #[tonic::async_trait]
@@ -193,22 +197,67 @@ impl Peer for Other {
     }
     async fn await_revision(
         &self,
-        _: Request<wire::AwaitRevisionRequest>,
+        request: Request<wire::AwaitRevisionRequest>,
     ) -> Result<Response<wire::AwaitRevisionResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let Some(mut revisions) = self.revision.clone() else {
+            return Err(Status::unimplemented(""));
+        };
+        let wanted = request.into_inner().revision;
+        self.asked.send_replace(wanted);
+        let reached = revisions.wait_for(|revision| *revision >= wanted).await;
+        let revision = *reached.map_err(|_| Status::cancelled(""))?;
+        Ok(Response::new(wire::AwaitRevisionResponse { revision }))
     }
+}
+
+async fn serve(other: Other) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let server = tonic::transport::Server::builder().add_service(PeerServer::new(other));
+    tokio::spawn(server.serve_with_incoming(incoming));
+    address
+}
+
+#[tokio::test]
+async fn a_leaving_node_answers_until_the_others_have_seen_it_go() {
+    let origin = CountingOrigin::start().await;
+    let (reached, revision) = watch::channel(0);
+    let asked = watch::Sender::new(0);
+    let address = serve(Other {
+        revision: Some(revision),
+        asked: asked.clone(),
+        ..Other::default()
+    })
+    .await;
+    let node = node_among(&[("slow", address)], &origin.url(), &[]).await;
+    node.stop();
+    // First out of the ring, then off the list; each time it waits for the other.
+    for step in [7, 8] {
+        let mut asked = asked.subscribe();
+        within("the question", asked.wait_for(|it| *it == step))
+            .await
+            .unwrap();
+        let mut client = node.client().await;
+        let request = wire::GetRequest {
+            group: "users".into(),
+            key: "alice".into(),
+        };
+        client.get(request).await.expect("it still answers");
+        reached.send_replace(step);
+    }
+    node.stopped().await;
 }
 
 #[tokio::test]
 async fn a_peer_of_another_version_is_not_believed_and_costs_no_read() {
     for format in [Some(2), Some(0), None] {
         let origin = CountingOrigin::start().await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        let server =
-            tonic::transport::Server::builder().add_service(PeerServer::new(Other { format }));
-        tokio::spawn(server.serve_with_incoming(incoming));
+        let address = serve(Other {
+            format,
+            ..Other::default()
+        })
+        .await;
         let node = node_among(&[("other", address)], &origin.url(), &[]).await;
         read_all(&node).await;
         let counted = metric(

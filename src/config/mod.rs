@@ -5,6 +5,7 @@
 
 mod check;
 pub mod load;
+mod read;
 pub mod schema;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};

@@ -28,6 +28,7 @@
 mod channel;
 mod connector;
 mod endpoint;
+mod keeper;
 mod lease;
 mod pick;
 mod registration;

@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     connector::{Connector, EtcdConfig, describe, unreachable},
     endpoint::Endpoint,
-    registration::{FIRST_PAUSE, LAST_PAUSE},
+    keeper::{FIRST_PAUSE, LAST_PAUSE},
 };
 use crate::{
     core::membership::{Event, History, Reconciler},

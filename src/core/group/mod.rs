@@ -6,27 +6,27 @@
 //! - a *local* flight loads from the origin, a *remote* one asks a peer and may end in a local one; never the other way round, so
 //!   two nodes that each take the other for the owner can't wait for each other (mailgun/groupcache#72).
 
+mod groups;
 mod invalidate;
+mod parts;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use groups::Groups;
+pub use parts::{Answer, GroupRules, Shared, Source};
+
 use super::{
-    cluster::{Cluster, Owner},
+    cluster::Owner,
     flight::{Flights, Ticket},
-    hot::HotKeys,
     membership::Member,
     ring::{KeyHash, group_seed, hash_key},
-    store::{Entry, GroupId, Store},
+    store::{Entry, GroupId},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -40,73 +40,6 @@ pub const MAX_KEY_BYTES: usize = 4096;
 
 /// How many stand-ins are tried for an owner that is out of reach, before this node loads the value itself.
 const MAX_STAND_INS: usize = 2;
-
-/// What a group is made of.
-#[derive(Clone, Debug)]
-pub struct GroupRules {
-    /// Its name.
-    pub name: Arc<str>,
-    /// How long a value is kept where the origin says nothing; `None`: until it is evicted or removed.
-    pub ttl: Option<Duration>,
-    /// How long it is kept in mind that a key does not exist; zero: not at all.
-    pub negative_ttl: Duration,
-    /// The largest value, in bytes.
-    pub max_value: u64,
-}
-
-/// What the groups of a node share.
-#[derive(Clone)]
-pub struct Shared {
-    /// The ring in force.
-    pub cluster: Arc<Cluster>,
-    /// Calls to other members.
-    pub peers: Arc<dyn Peers>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What this node loaded from origins.
-    pub owned: Arc<Store>,
-    /// Copies of what others hold.
-    pub hot: Arc<Store>,
-    /// Which keys deserve a copy.
-    pub hot_keys: Arc<HotKeys>,
-}
-
-/// Where an answer came from, as the asked node sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// This node's memory.
-    Hit,
-    /// The owner's memory.
-    Peer,
-    /// The origin, asked for this request by this node or by the owner.
-    Origin,
-}
-
-impl Source {
-    /// As in the header `X-Cache` and in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Peer => "peer",
-            Self::Origin => "origin",
-        }
-    }
-}
-
-/// An answer to a get.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The value; a counted reference to the kept bytes.
-    pub value: Bytes,
-    /// When it expires.
-    pub expires_at: Timestamp,
-    /// A strong validator, the same on every node.
-    pub entity_tag: u64,
-    /// Where it came from.
-    pub source: Source,
-    /// The id of the key's owner; empty while there is no ring.
-    pub owner: Arc<str>,
-}
 
 /// What a flight brings: the entry and where it came from.
 #[derive(Clone, Debug)]
@@ -448,50 +381,6 @@ fn abandoned(key: &str) -> Error {
         ErrorKind::Internal,
         format!("the load of a key of {} bytes died; see the log", key.len()),
     )
-}
-
-/// The groups of a node, by name.
-#[derive(Clone, Default)]
-pub struct Groups {
-    by_name: Arc<HashMap<Arc<str>, Arc<Group>>>,
-}
-
-impl Groups {
-    /// These groups.
-    pub fn new(groups: impl IntoIterator<Item = Group>) -> Self {
-        let by_name = groups
-            .into_iter()
-            .map(|group| (group.name().clone(), Arc::new(group)))
-            .collect();
-        Self {
-            by_name: Arc::new(by_name),
-        }
-    }
-
-    /// The group of that name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::UnknownGroup`].
-    pub fn get(&self, name: &str) -> Result<&Arc<Group>> {
-        self.by_name.get(name).ok_or_else(|| {
-            // The name comes from outside: cut, or an attacker fills the log with it.
-            let shown: String = name.chars().take(64).collect();
-            Error::new(
-                ErrorKind::UnknownGroup,
-                format!("no group '{shown}' is configured here"),
-            )
-        })
-    }
-
-    /// Retires all of them; see [`Group::retire`].
-    pub fn retire(&self) {
-        self.iter().for_each(|group| group.retire());
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.by_name.values()
-    }
 }
 
 #[cfg(test)]

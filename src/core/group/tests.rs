@@ -1,8 +1,9 @@
 //! A cluster of groups without a network: peers call each other directly, time is set by hand, origins can be held back.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicU64, AtomicUsize},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::core::membership::View;
+use crate::core::{cluster::Cluster, hot::HotKeys, membership::View, store::Store};
 
 /// Time that stands still until it is set.
 #[derive(Default)]
@@ -57,8 +58,9 @@ impl Origin for TestOrigin {
 struct TestPeers {
     groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
     down: Mutex<HashSet<Arc<str>>>,
-    /// Members that answer `fetch` only when told to.
     fetches: AtomicUsize,
+    /// A node that, told of an invalidation already, reads the key just before the other node is told: (reader, told last).
+    reads_before: Mutex<Option<(Arc<str>, Arc<str>)>>,
 }
 
 impl TestPeers {
@@ -91,6 +93,14 @@ impl Peers for TestPeers {
         _: &str,
         key: Option<&str>,
     ) -> Result<u64, PeerError> {
+        let race = self.reads_before.lock().take_if(|race| race.1 == member.id);
+        if let (Some((reader, _)), Some(key)) = (race, key) {
+            let reader = self.groups.lock()[&reader].clone();
+            reader.invalidate_here(Some(key));
+            for _ in 0..=HOT_AFTER {
+                reader.get(key).await.expect("the old value");
+            }
+        }
         Ok(self.group(member)?.invalidate_here(key))
     }
 
@@ -378,6 +388,27 @@ async fn a_load_under_way_does_not_bring_back_what_was_removed() {
         for group in &test.groups {
             assert_eq!(group.get(&key).await.expect("a value").value, "alice v2");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_copy_made_while_a_removal_is_under_way_is_gone_when_it_answers() {
+    let test = cluster(3);
+    let (key, owner, reader) = test.key_and_ranks();
+    test.groups[owner].get(&key).await.expect("loads");
+    test.origin.version.store(2, Ordering::SeqCst);
+    *test.peers.reads_before.lock() =
+        Some((format!("n{reader}").into(), format!("n{owner}").into()));
+    test.groups[3 - owner - reader]
+        .remove(&key)
+        .await
+        .expect("removed");
+    assert!(
+        test.peers.reads_before.lock().is_none(),
+        "the race took place"
+    );
+    for group in &test.groups {
+        assert_eq!(group.get(&key).await.expect("a value").value, "alice v2");
     }
 }
 

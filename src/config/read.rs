@@ -1,0 +1,135 @@
+//! Reads single values as the schema wants them. Variables and flags give nothing but text, so text is read as whatever is wanted.
+
+use figment::value::{Num, Value};
+
+use super::schema::Takes;
+
+/// The value as the schema wants it. Text is read as what is wanted, since variables and flags give nothing but text.
+pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
+    let text = match value {
+        Value::String(_, text) => Some(text.as_str()),
+        _ => None,
+    };
+    let number = match value {
+        Value::Num(_, number) => show_number(number).parse().ok(),
+        Value::String(_, text) => text.trim().parse::<f64>().ok(),
+        _ => None,
+    };
+    let wrong = || "not a value that this setting takes".to_owned();
+    match takes {
+        Takes::Text => text.map(Into::into).ok_or_else(wrong),
+        Takes::Integer { min, max } => {
+            let number = number.ok_or_else(wrong)?;
+            if number.fract() != 0.0 {
+                return Err("not a whole number".into());
+            }
+            within(number, min as f64, max as f64)?;
+            Ok((number as i64).into())
+        }
+        Takes::Seconds { min, max } => {
+            let number = number.ok_or_else(wrong)?;
+            within(number, min, max)?;
+            Ok(number.into())
+        }
+        Takes::Boolean => match (value, text) {
+            (Value::Bool(_, truth), _) => Ok((*truth).into()),
+            (_, Some("true")) => Ok(true.into()),
+            (_, Some("false")) => Ok(false.into()),
+            _ => Err(wrong()),
+        },
+        Takes::Bytes => {
+            let text = text.ok_or_else(wrong)?;
+            let size: bytesize::ByteSize = text.parse().map_err(|_| "not a size".to_owned())?;
+            if size.as_u64() == 0 {
+                return Err("zero bytes hold nothing".into());
+            }
+            Ok(text.into())
+        }
+        Takes::Socket => {
+            let text = text.ok_or_else(wrong)?;
+            let socket: Result<std::net::SocketAddr, _> = text.parse();
+            socket.map_err(|_| "not an address and port".to_owned())?;
+            Ok(text.into())
+        }
+        Takes::OneOf(words) => match text {
+            Some(word) if words.contains(&word) => Ok(word.into()),
+            _ => Err(wrong()),
+        },
+        Takes::Texts => texts(value).ok_or_else(wrong),
+        Takes::Table => table(value).ok_or_else(wrong),
+    }
+}
+
+fn within(number: f64, min: f64, max: f64) -> Result<(), String> {
+    if (min..=max).contains(&number) {
+        Ok(())
+    } else {
+        Err("out of range".into())
+    }
+}
+
+/// A list of texts; from a variable also as TOML (`["a", "b"]`) or with commas (`a,b`).
+fn texts(value: &Value) -> Option<toml::Value> {
+    match value {
+        Value::Array(_, list) => list
+            .iter()
+            .map(|item| item.as_str().map(toml::Value::from))
+            .collect::<Option<Vec<_>>>()
+            .map(Into::into),
+        Value::String(_, text) if text.trim_start().starts_with('[') => {
+            let table: toml::Table = format!("list = {text}").parse().ok()?;
+            let list = table.get("list")?.as_array()?;
+            list.iter()
+                .all(toml::Value::is_str)
+                .then(|| list.clone().into())
+        }
+        Value::String(_, text) => {
+            let items = text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
+            Some(items.map(toml::Value::from).collect::<Vec<_>>().into())
+        }
+        _ => None,
+    }
+}
+
+fn table(value: &Value) -> Option<toml::Value> {
+    match value {
+        Value::Dict(_, dict) => dict
+            .iter()
+            .map(|(key, value)| Some((key.clone(), toml::Value::from(value.as_str()?))))
+            .collect::<Option<toml::Table>>()
+            .map(Into::into),
+        Value::String(_, text) => {
+            let table: toml::Table = format!("table = {text}").parse().ok()?;
+            let inner = table.get("table")?.as_table()?;
+            inner
+                .values()
+                .all(toml::Value::is_str)
+                .then(|| inner.clone().into())
+        }
+        _ => None,
+    }
+}
+
+/// A value as people would write it.
+pub(super) fn show(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => format!("{text:?}"),
+        Value::Char(_, letter) => format!("{letter:?}"),
+        Value::Bool(_, truth) => truth.to_string(),
+        Value::Num(_, number) => show_number(number),
+        Value::Dict(..) => "{…}".into(),
+        Value::Array(..) => "[…]".into(),
+        Value::Empty(..) => "(nothing)".into(),
+    }
+}
+
+fn show_number(number: &Num) -> String {
+    number
+        .to_i128()
+        .map(|whole| whole.to_string())
+        .or_else(|| number.to_f64().map(|fraction| fraction.to_string()))
+        .unwrap_or_default()
+}

@@ -1,0 +1,77 @@
+//! What a group is made of, and what it answers.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    core::{cluster::Cluster, hot::HotKeys, store::Store},
+    ports::{Clock, Peers, Timestamp},
+};
+
+/// What a group is made of.
+#[derive(Clone, Debug)]
+pub struct GroupRules {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How long a value is kept where the origin says nothing; `None`: until it is evicted or removed.
+    pub ttl: Option<Duration>,
+    /// How long it is kept in mind that a key does not exist; zero: not at all.
+    pub negative_ttl: Duration,
+    /// The largest value, in bytes.
+    pub max_value: u64,
+}
+
+/// What the groups of a node share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The ring in force.
+    pub cluster: Arc<Cluster>,
+    /// Calls to other members.
+    pub peers: Arc<dyn Peers>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What this node loaded from origins.
+    pub owned: Arc<Store>,
+    /// Copies of what others hold.
+    pub hot: Arc<Store>,
+    /// Which keys deserve a copy.
+    pub hot_keys: Arc<HotKeys>,
+}
+
+/// Where an answer came from, as the asked node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// This node's memory.
+    Hit,
+    /// The owner's memory.
+    Peer,
+    /// The origin, asked for this request by this node or by the owner.
+    Origin,
+}
+
+impl Source {
+    /// As in the header `X-Cache` and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Peer => "peer",
+            Self::Origin => "origin",
+        }
+    }
+}
+
+/// An answer to a get.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The value; a counted reference to the kept bytes.
+    pub value: Bytes,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// A strong validator, the same on every node.
+    pub entity_tag: u64,
+    /// Where it came from.
+    pub source: Source,
+    /// The id of the key's owner; empty while there is no ring.
+    pub owner: Arc<str>,
+}
