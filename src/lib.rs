@@ -5,6 +5,7 @@
 //! see `examples/embedded.rs`. `ARCHITECTURE.md` shows the house on one page.
 
 pub mod admin;
+mod backoff;
 pub mod cli;
 pub mod client;
 pub mod config;

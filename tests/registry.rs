@@ -511,6 +511,83 @@ async fn tls_with_client_certificates_and_a_user_with_a_password() {
     let registration = Registration::start(user, "svc/b", Endpoint::new("h:1"));
     until(&discovery, "the key", |it| it.endpoints.len() == 1).await;
     registration.close().await.expect("closes");
+
+    // And a node, by its settings.
+    let origin = CountingOrigin::start().await;
+    let file =
+        |setting: &str, name: &str| format!("registry.etcd.{setting}={}", path(name).display());
+    let further = [
+        file("tls.ca", "ca.pem"),
+        file("tls.cert", "client.pem"),
+        file("tls.key", "client.key"),
+        "registry.etcd.username=root".to_owned(),
+        file("password_file", "password"),
+    ];
+    let further: Vec<&str> = further.iter().map(String::as_str).collect();
+    let settings = node_settings("secured", &etcd.url, &origin, &further);
+    let mut node = TestNode::start(NodeBuilder::new(settings).bind().await.expect("binds"));
+    node.ready().await;
+    node.stopped().await;
+}
+
+#[tokio::test]
+async fn the_command_line_asks_the_cluster_through_etcd() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let mut nodes = vec![
+        node("n0", &etcd.url, &origin).await,
+        node("n1", &etcd.url, &origin).await,
+    ];
+    for node in &mut nodes {
+        node.ring_of(2).await;
+    }
+    let run = async |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"));
+        command.args(arguments).args(["--etcd", &etcd.url]);
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = within("the command", output).await.unwrap().expect("runs");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), text)
+    };
+    assert_eq!(
+        run(&["get", "users", "alice"]).await,
+        (Some(0), "value of alice".into())
+    );
+    assert_eq!(run(&["get", "users", "missing"]).await.0, Some(3));
+    let (_, ring) = run(&["ring", "--key", "alice", "--group", "users"]).await;
+    assert!(
+        ring.contains("2 members") && ring.contains("owner in group users: n"),
+        "{ring}"
+    );
+    assert_eq!(run(&["remove", "users", "alice"]).await.0, Some(0));
+    assert_eq!(run(&["get", "users", "alice"]).await.0, Some(0));
+    assert_eq!(origin.loads_of("alice"), 2);
+    let (code, purged) = run(&["purge", "users"]).await;
+    assert_eq!(code, Some(0), "{purged}");
+
+    let (code, checked) = run(&[
+        "check",
+        "--members",
+        "2",
+        "--group",
+        "users",
+        "--key",
+        "alice",
+    ])
+    .await;
+    assert_eq!(code, Some(0), "{checked}");
+    assert!(checked.ends_with("ok: 2 nodes agree\n"), "{checked}");
+    let (code, checked) = run(&["check", "--members", "3"]).await;
+    assert_eq!(code, Some(1));
+    assert!(checked.contains("etcd knows 2 nodes, not 3"), "{checked}");
+    // One that is registered and not there.
+    let mut client = etcd.client().await;
+    client
+        .put("gaocache/ghost", "127.0.0.1:1", None)
+        .await
+        .unwrap();
+    let (code, checked) = run(&["check"]).await;
+    assert_eq!(code, Some(1));
+    assert!(checked.contains("ghost at 127.0.0.1:1"), "{checked}");
 }
 
 #[tokio::test]
@@ -573,9 +650,9 @@ async fn a_hundred_comings_and_goings_in_a_second_change_the_ring_ten_times_at_m
     within("the last change", last).await.unwrap();
     let changes = common::metric(&node, "gaocache_ring_changes_total", &[]).await - before;
     println!("101 changes in {took:?}: {changes} rings");
-    // One for each full pause of the time that it took here, and the first and the last.
-    let allowed = 2.0 + took.as_secs_f64() / 0.12;
-    assert!(changes <= allowed.max(10.0), "{changes} rings in {took:?}");
+    // On a machine that took longer for it, a ring more for each 100 ms.
+    let allowed = 10.0 * took.as_secs_f64().max(1.0);
+    assert!(changes <= allowed, "{changes} rings in {took:?}");
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
@@ -17,6 +16,7 @@ use tonic::{
 };
 
 use crate::{
+    backoff::Pauses,
     core::{
         cluster::{Owner, Topology},
         group::Source,
@@ -195,12 +195,7 @@ impl Client {
     {
         let deadline = Instant::now() + self.inner.options.deadline;
         let hash = hash_key(group_seed(group), key);
-        let mut pauses = ExponentialBuilder::default()
-            .with_min_delay(FIRST_PAUSE)
-            .with_max_delay(LAST_PAUSE)
-            .without_max_times()
-            .with_jitter()
-            .build();
+        let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
         let mut last = Error::new(ErrorKind::NotReady, "no node is known");
         loop {
             let topology = self.inner.rings.borrow().clone();
@@ -221,7 +216,7 @@ impl Client {
                     return Err(last);
                 }
             }
-            let pause = pauses.next().unwrap_or(LAST_PAUSE);
+            let pause = pauses.next();
             let mut rings = self.inner.rings.clone();
             rings.mark_unchanged();
             // A new ring is a reason to try again at once.

@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
@@ -37,6 +36,8 @@ use super::{
     pick::{Canary, Candidate, Picker, Preferences, Throw, pick},
     watch::Discovery,
 };
+
+use crate::backoff::Pauses;
 
 /// The request header (gRPC metadata) that [`Picker::ConsistentHash`] goes by.
 pub const HASH_KEY_HEADER: &str = "x-hash-key";
@@ -196,18 +197,10 @@ async fn supervise(pool: Arc<Pool>, discovery: Discovery, stop: CancellationToke
 
 /// Keeps the connection to one endpoint, until it is cancelled.
 async fn tend(pool: Arc<Pool>, key: Arc<str>, address: Arc<str>) {
-    let pauses = || {
-        ExponentialBuilder::default()
-            .with_min_delay(FIRST_PAUSE)
-            .with_max_delay(LAST_PAUSE)
-            .without_max_times()
-            .with_jitter()
-            .build()
-    };
-    let mut pause = pauses();
+    let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
     loop {
         if let Some(channel) = connect(&pool.options, &address).await {
-            pause = pauses();
+            pauses.reset();
             let line = Arc::new(Line {
                 channel,
                 in_flight: AtomicUsize::new(0),
@@ -219,7 +212,7 @@ async fn tend(pool: Arc<Pool>, key: Arc<str>, address: Arc<str>) {
             }
             pool.set_line(&key, None);
         }
-        tokio::time::sleep(pause.next().unwrap_or(LAST_PAUSE)).await;
+        tokio::time::sleep(pauses.next()).await;
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use etcd_client::{
     Client, Compare, CompareOp, EventType, LeaseKeepAliveResponse, LeaseKeepAliveStream,
     LeaseKeeper, PutOptions, Txn, TxnOp, WatchOptions, WatchResponse, WatchStream,
@@ -23,7 +22,7 @@ use super::{
     lease::Lease,
     registration::{RegistrationEvent, RegistrationStatus},
 };
-use crate::error::Result;
+use crate::{backoff::Pauses, error::Result};
 
 /// Pauses between sessions. The last one is well under the shortest lease.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -73,21 +72,13 @@ struct Session {
 
 impl Keeper {
     pub(super) async fn run(mut self) -> Result<Option<u64>> {
-        let pauses = || {
-            ExponentialBuilder::default()
-                .with_min_delay(FIRST_PAUSE)
-                .with_max_delay(LAST_PAUSE)
-                .without_max_times()
-                .with_jitter()
-                .build()
-        };
-        let mut pause = pauses();
+        let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
         loop {
             let began = Instant::now();
             let end = self.session().await;
             // A session that stood for a while has earned a quick next try.
             if began.elapsed() > LAST_PAUSE {
-                pause = pauses();
+                pauses.reset();
             }
             match end {
                 End::Stop => break,
@@ -100,7 +91,7 @@ impl Keeper {
                         .send_modify(|status| status.problem = error.message().into());
                 }
             }
-            let pause = pause.next().unwrap_or(LAST_PAUSE);
+            let pause = pauses.next();
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}

@@ -6,7 +6,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use etcd_client::{
     Client, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
     WatchResponse, WatchStream,
@@ -23,12 +22,15 @@ use super::{
     keeper::{FIRST_PAUSE, LAST_PAUSE},
 };
 use crate::{
+    backoff::Pauses,
     core::membership::{Event, History, Reconciler},
     error::Error,
 };
 
-/// Two publications are at least this far apart: a lone change goes out at once, a hundred in a second as at most nine.
-const PUBLISH_PAUSE: Duration = Duration::from_millis(120);
+/// How long the next publication waits after one that told of a lone change, and after one that told of several: lone changes are in
+/// every ring within milliseconds, a hundred in a second become seven rings.
+const PAUSE_AFTER_ONE: Duration = Duration::from_millis(30);
+const PAUSE_AFTER_SEVERAL: Duration = Duration::from_millis(200);
 /// How often etcd is asked for a sign of life on the watch, and within what time it must give one. etcd's own progress reports come
 /// every ten minutes, and a stream that was silently dropped looks just like a quiet one.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -98,8 +100,8 @@ impl Discovery {
             reconciler: Reconciler::new(hold),
             epoch: Instant::now(),
             seen: None,
-            last_publication: None,
-            dirty: false,
+            publish_from: None,
+            changes: 0,
         };
         let stopped = stop.clone();
         tokio::spawn(async move {
@@ -149,26 +151,20 @@ struct Follower {
     reconciler: Reconciler<Endpoint>,
     epoch: Instant,
     seen: Option<Seen>,
-    last_publication: Option<Instant>,
-    dirty: bool,
+    /// The next publication must not come before.
+    publish_from: Option<Instant>,
+    /// Changes since the last publication.
+    changes: usize,
 }
 
 impl Follower {
     async fn run(mut self) {
-        let pauses = || {
-            ExponentialBuilder::default()
-                .with_min_delay(FIRST_PAUSE)
-                .with_max_delay(LAST_PAUSE)
-                .without_max_times()
-                .with_jitter()
-                .build()
-        };
-        let mut pause = pauses();
+        let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
         loop {
             let began = Instant::now();
             let error = self.session().await;
             if began.elapsed() > LAST_PAUSE {
-                pause = pauses();
+                pauses.reset();
             }
             (self.listener)(&DiscoveryEvent::Disconnected {
                 cause: error.to_string(),
@@ -177,7 +173,7 @@ impl Follower {
             self.publish
                 .send_modify(|snapshot| snapshot.problem = error.message().into());
             // Nobody who is held is let go meanwhile: cut off, we could not see them register again.
-            tokio::time::sleep(pause.next().unwrap_or(LAST_PAUSE)).await;
+            tokio::time::sleep(pauses.next()).await;
         }
     }
 
@@ -320,7 +316,7 @@ impl Follower {
                 EventType::Delete => Event::Delete(name(key)),
             };
             self.reconciler.apply(revision, change);
-            self.dirty = true;
+            self.changes += 1;
         }
         Ok(())
     }
@@ -336,14 +332,17 @@ impl Follower {
     }
 
     fn publish_at(&self) -> Option<Instant> {
-        self.dirty.then(|| match self.last_publication {
-            Some(last) => last + PUBLISH_PAUSE,
-            None => Instant::now(),
-        })
+        (self.changes > 0).then(|| self.publish_from.unwrap_or_else(Instant::now))
     }
 
     fn publish_now(&mut self) {
-        self.dirty = false;
+        let pause = if self.changes > 1 {
+            PAUSE_AFTER_SEVERAL
+        } else {
+            PAUSE_AFTER_ONE
+        };
+        self.changes = 0;
+        self.publish_from = Some(Instant::now() + pause);
         let snapshot = Snapshot {
             known: true,
             revision: self.reconciler.revision(),
@@ -355,7 +354,6 @@ impl Follower {
             *current = snapshot;
             changed
         });
-        self.last_publication = Some(Instant::now());
     }
 
     fn now_ms(&self) -> u64 {
@@ -369,7 +367,7 @@ impl Follower {
 
     fn release(&mut self) {
         let now = self.now_ms();
-        self.dirty |= self.reconciler.release(now);
+        self.changes += usize::from(self.reconciler.release(now));
     }
 }
 

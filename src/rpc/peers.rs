@@ -15,7 +15,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use backon::{BackoffBuilder, ExponentialBuilder};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::Instant};
 use tonic::{
@@ -32,6 +31,7 @@ use super::{
     wire::{self, peer_client::PeerClient},
 };
 use crate::{
+    backoff::Pauses,
     core::membership::Member,
     error::{Error, ErrorKind, Result},
     ports::{PeerAnswer, PeerError, Peers},
@@ -311,14 +311,9 @@ impl Inner {
 
     /// Tries the address until it serves, or until no member has it any more.
     async fn probe(self: Arc<Self>, address: Arc<str>) {
-        let mut pauses = ExponentialBuilder::default()
-            .with_min_delay(FIRST_PROBE)
-            .with_max_delay(LAST_PROBE)
-            .without_max_times()
-            .with_jitter()
-            .build();
+        let mut pauses = Pauses::new(FIRST_PROBE, LAST_PROBE);
         loop {
-            tokio::time::sleep(pauses.next().unwrap_or(LAST_PROBE)).await;
+            tokio::time::sleep(pauses.next()).await;
             if !self.aside.lock().contains(&address) {
                 return;
             }

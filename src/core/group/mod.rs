@@ -30,9 +30,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{
-        Clock, Freshness, GroupObserver, Loaded, Origin, PeerAnswer, PeerError, Peers, Timestamp,
-    },
+    ports::{Freshness, GroupObserver, Loaded, Origin, PeerAnswer, PeerError, Timestamp},
 };
 
 /// The longest key that is taken, in bytes of UTF-8.

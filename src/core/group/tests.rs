@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::core::{cluster::Cluster, hot::HotKeys, membership::View, store::Store};
+use crate::{
+    core::{cluster::Cluster, hot::HotKeys, membership::View, store::Store},
+    ports::{Clock, Peers},
+};
 
 /// Time that stands still until it is set.
 #[derive(Default)]
