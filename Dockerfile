@@ -16,9 +16,15 @@ FROM dependencies AS build
 COPY src src
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin gaocache
 
-FROM build AS build-demo
+# The demo's programs are examples, which cargo builds with the test dependencies: cached likewise.
+FROM dependencies AS dependencies-demo
+RUN echo 'fn main() {}' | tee examples/demo_origin.rs examples/demo_load.rs >/dev/null \
+ && cargo build --release --locked --example demo_origin --example demo_load
+
+FROM dependencies-demo AS build-demo
+COPY src src
 COPY examples examples
-RUN cargo build --release --locked --example demo_origin --example demo_load
+RUN touch src/lib.rs examples/*.rs && cargo build --release --locked --example demo_origin --example demo_load
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS demo
 COPY --from=build-demo /src/target/release/examples/demo_origin /src/target/release/examples/demo_load /usr/local/bin/

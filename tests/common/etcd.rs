@@ -13,6 +13,7 @@ use std::{
 };
 
 use etcd_client::{Client, ConnectOptions};
+use gaocache::{config::Settings, discovery::EtcdConfig};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -20,7 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{LONG, within};
+use super::{CountingOrigin, LONG, settings, within};
 
 /// A port that was free a moment ago and that no other test of this process gets. Below the range that the system gives out by itself.
 pub fn free_port() -> u16 {
@@ -419,4 +420,27 @@ pub fn certificates(folder: &Path) {
         std::fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
         std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     }
+}
+
+/// The lease of the tests: short, so that its end can be waited for.
+pub const TTL: Duration = Duration::from_secs(2);
+
+pub fn config(urls: &[&str]) -> EtcdConfig {
+    EtcdConfig {
+        lease_ttl: TTL,
+        ..EtcdConfig::new(urls.iter().copied())
+    }
+}
+
+/// Settings of a node of the tests that registers in etcd.
+pub fn node_settings(id: &str, etcd: &str, origin: &CountingOrigin, further: &[&str]) -> Settings {
+    let endpoints = format!("registry.etcd.endpoints={etcd}");
+    let mut given = vec![
+        "registry.kind=etcd",
+        &endpoints,
+        "registry.etcd.lease_ttl_seconds=2",
+        "node.worker_threads=1",
+    ];
+    given.extend(further);
+    settings(id, &origin.url(), &given)
 }

@@ -292,19 +292,19 @@ async fn nodes_that_each_take_the_other_for_the_owner_don_t_wait_for_each_other(
 async fn callers_that_give_up_don_t_cancel_the_load() {
     let test = cluster(3);
     test.hold_origin();
-    let (key, _, other) = test.key_and_ranks();
-    let group = test.groups[other].clone();
-    let asked = key.clone();
-    let caller = tokio::spawn(async move { group.get(&asked).await });
-    test.until_loads(1).await;
-    caller.abort();
-    assert!(caller.await.expect_err("aborted").is_cancelled());
-    test.origin.permits.add_permits(1);
-    assert_eq!(
-        test.groups[other].get(&key).await.expect("a value").value,
-        "alice v1"
-    );
-    assert_eq!(test.loads(), 1);
+    let (key, owner, other) = test.key_and_ranks();
+    for (round, asked) in [owner, other].into_iter().enumerate() {
+        let (group, asked_key) = (test.groups[asked].clone(), key.clone());
+        let caller = tokio::spawn(async move { group.get(&asked_key).await });
+        test.until_loads(round + 1).await;
+        caller.abort();
+        assert!(caller.await.expect_err("aborted").is_cancelled());
+        test.origin.permits.add_permits(1);
+        let answer = test.groups[asked].get(&key).await.expect("a value");
+        assert_eq!(answer.value, "alice v1");
+        assert_eq!(test.loads(), round + 1);
+        test.groups[owner].remove(&key).await.expect("removed");
+    }
 }
 
 #[tokio::test]
