@@ -507,3 +507,40 @@ async fn shutdown_is_bounded_even_while_a_request_hangs() {
     node.stopped().await;
     assert!(within("the cut request", open).await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn nodes_of_a_fixed_list_share_the_keys_and_stop_without_a_registry() {
+    let origin = CountingOrigin::start().await;
+    let ports = [etcd::free_port(), etcd::free_port()];
+    let peers = format!(
+        "registry.static.peers=n0=127.0.0.1:{},n1=127.0.0.1:{}",
+        ports[0], ports[1]
+    );
+    let mut nodes = Vec::new();
+    for (number, port) in ports.iter().enumerate() {
+        let listen = format!("grpc.listen=127.0.0.1:{port}");
+        let further = ["registry.kind=static", &peers, &listen];
+        let settings = settings(&format!("n{number}"), &origin.url(), &further);
+        let node = NodeBuilder::new(settings).bind().await.expect("binds");
+        nodes.push(TestNode::start(node));
+    }
+    let mut owners = std::collections::HashSet::new();
+    for node in &mut nodes {
+        node.ready().await;
+        node.ring_of(2).await;
+    }
+    for key in 0..20 {
+        for node in &nodes {
+            let answer = node.client().await.get(get(&format!("k{key}"))).await;
+            owners.insert(answer.expect("a value").into_inner().owner);
+        }
+    }
+    assert_eq!((origin.loads(), owners.len()), (20, 2));
+    // Its drain has nobody to wait for.
+    let first = nodes.remove(0);
+    first.stopped().await;
+    for key in 0..20 {
+        let answer = nodes[0].client().await.get(get(&format!("k{key}"))).await;
+        answer.expect("the other serves alone");
+    }
+}

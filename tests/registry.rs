@@ -3,7 +3,10 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    io::{BufRead, BufReader},
+    time::Duration,
+};
 
 use common::{
     CountingOrigin, TestNode,
@@ -168,7 +171,7 @@ async fn the_last_ring_stays_while_etcd_is_away_and_reads_go_on() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_asks_the_cluster_through_etcd() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
     let mut nodes = vec![
@@ -217,12 +220,30 @@ async fn the_command_line_asks_the_cluster_through_etcd() {
     let (code, checked) = run(&["check", "--members", "3"]).await;
     assert_eq!(code, Some(1));
     assert!(checked.contains("etcd knows 2 nodes, not 3"), "{checked}");
+    // A node's ring as it changes.
+    let admin = nodes[0].addresses.admin.to_string();
+    let mut watching = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"))
+        .args(["ring", "--watch", "--json", "--target", &admin])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(watching.stdout.take().expect("piped")).lines();
+    let mut members = || {
+        let line = lines.next().expect("a line").expect("readable");
+        let ring: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        ring["members"].as_array().expect("a list").len()
+    };
+    // Reading blocks, and the nodes of this test must go on meanwhile.
+    assert_eq!(tokio::task::block_in_place(&mut members), 2);
     // One that is registered and not there.
     let mut client = etcd.client().await;
     client
         .put("gaocache/ghost", "127.0.0.1:1", None)
         .await
         .unwrap();
+    assert_eq!(tokio::task::block_in_place(&mut members), 3);
+    watching.kill().expect("killed");
+    watching.wait().expect("ends");
     let (code, checked) = run(&["check"]).await;
     assert_eq!(code, Some(1));
     assert!(checked.contains("ghost at 127.0.0.1:1"), "{checked}");
