@@ -489,9 +489,15 @@ async fn a_node_that_leaves_is_out_of_every_ring_before_it_stops_answering() {
 #[tokio::test]
 async fn shutdown_is_bounded_even_while_a_request_hangs() {
     let origin = CountingOrigin::start().await;
+    // The origin's own bound is far away: it must not be what ends the request.
+    let groups = format!(
+        "groups=[{{ name = \"users\", origin = {{ kind = \"http\", url = \"{}\", timeout_seconds = 3600 }} }}]",
+        origin.url()
+    );
     let further = [
         "node.shutdown_timeout_seconds=0.2",
         "node.drain_timeout_seconds=0.2",
+        &groups,
     ];
     let mut nodes = cluster(1, &origin.url(), &further).await;
     let node = nodes.pop().unwrap();
