@@ -3,7 +3,13 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{
     CountingOrigin, TestNode,
@@ -14,8 +20,8 @@ use etcd_client::{Client, PutOptions};
 use gaocache::{
     NodeBuilder,
     discovery::{
-        Credentials, Discovery, Endpoint, EtcdConfig, Registration, RegistrationStatus, Snapshot,
-        TlsFiles,
+        Credentials, Discovery, Endpoint, EtcdConfig, Registration, RegistrationEvent,
+        RegistrationStatus, Snapshot, TlsFiles,
     },
 };
 use tokio::{sync::watch, time::Instant};
@@ -59,7 +65,12 @@ async fn lease_of(client: &mut Client, key: &str) -> i64 {
 async fn a_key_that_somebody_deleted_is_put_back_and_a_lost_lease_is_replaced() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    let registration = Registration::start(config(&[&etcd.url]), "svc/a", Endpoint::new("h:1"));
+    // A long lease, so that neither a renewal nor the periodic look can help out: the watch must see it.
+    let long = EtcdConfig {
+        lease_ttl: Duration::from_secs(300),
+        ..config(&[&etcd.url])
+    };
+    let registration = Registration::start(long, "svc/a", Endpoint::new("h:1"));
     let mut status = registration.status();
     let first = registered(&mut status).await;
     let lease = lease_of(&mut client, "svc/a").await;
@@ -408,10 +419,29 @@ async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_el
     let discovery = Discovery::start(config(&[&etcd.url]), ["svc/"]);
     let registration = Registration::start(config(&[&etcd.url]), "svc/a", Endpoint::new("h:1"));
     until(&discovery, "the key", |it| it.endpoints.len() == 1).await;
+    // One that is quiet for long: etcd hangs up on who pings it too often, and only traffic would hide that.
+    let disconnects = Arc::new(AtomicUsize::new(0));
+    let counted = disconnects.clone();
+    let long = EtcdConfig {
+        lease_ttl: Duration::from_secs(300),
+        ..config(&[&etcd.url])
+    };
+    let quiet = Registration::start_after(
+        long,
+        "quiet/a",
+        Endpoint::new("h:1"),
+        std::future::ready(()),
+        move |event| {
+            if matches!(event, RegistrationEvent::Disconnected { .. }) {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        },
+    );
+    registered(&mut quiet.status()).await;
     let (renewals, others) = requests().await;
     let began = Instant::now();
     // The measured time itself.
-    tokio::time::sleep(TTL * 3).await;
+    tokio::time::sleep(TTL * 8).await;
     let (renewals_after, others_after) = requests().await;
     let (took, renewed) = (began.elapsed(), renewals_after - renewals);
     println!(
@@ -421,8 +451,14 @@ async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_el
     // Three a lease, and one that may fall on the edge; fewer on a machine that stalls, but not none.
     let most = 3.0 * took.as_secs_f64() / TTL.as_secs_f64() + 1.0;
     assert!((1.0..=most).contains(&renewed), "{renewed} in {took:?}");
+    assert_eq!(
+        disconnects.load(Ordering::SeqCst),
+        0,
+        "the quiet one was cut off"
+    );
     assert_eq!(others_after, others, "no polling");
     registration.close().await.expect("closes");
+    quiet.close().await.expect("closes");
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub const HASH_KEY_HEADER: &str = "x-hash-key";
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// By TCP, which finds a host that is gone. Not by HTTP/2 pings: a Go server hangs up on who pings it more than once in five minutes,
+/// unless it was told otherwise.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// How a balanced channel behaves.
@@ -221,9 +223,9 @@ async fn connect(options: &ChannelOptions, address: &str) -> Option<Channel> {
     let endpoint = endpoint
         .connect_timeout(options.connect_timeout)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true);
+        .tcp_keepalive(Some(KEEP_ALIVE))
+        .tcp_keepalive_interval(Some(KEEP_ALIVE))
+        .tcp_keepalive_retries(Some(3));
     // Behind the connect's own bound: a host that takes the connection and then says nothing.
     let connected = tokio::time::timeout(options.connect_timeout * 2, endpoint.connect());
     connected.await.ok()?.ok()

@@ -17,6 +17,10 @@ use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// How often a connection is tested. Not more often than etcd allows: it hangs up on who pings it within less than five seconds
+/// (`--grpc-keepalive-min-time`).
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
 /// User and the file with the password.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -118,7 +122,7 @@ impl Connector {
         let timeout = self.config.request_timeout;
         let mut options = ConnectOptions::new()
             .with_connect_timeout(timeout)
-            .with_keep_alive(timeout, timeout)
+            .with_keep_alive(PING_INTERVAL, timeout)
             .with_keep_alive_while_idle(true)
             // A member cut off from its cluster must refuse a watch rather than stay silent.
             .with_require_leader(true);
