@@ -11,7 +11,7 @@ NAMESPACE ?= gaocache
 # One folder for what the checks need beside the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test check bench advisories etcd-descriptor docs \
+.PHONY: help run test interop-test check bench warm-test advisories etcd-descriptor docs \
 	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
 
 help: ## this list
@@ -50,7 +50,10 @@ helm-test: ## `helm test` of the release in the current context
 k8s-render: ## renders k8s/base from the chart
 	tools/k8s-render
 
-chart-docs: ## writes the chart's README from the comments in values.yaml (needs helm-docs)
+chart-warm-test: ## what the origin notices of scaling, rolling and crashing: real processes and etcd; prints a table
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) bench --locked --bench warm
+
+docs: ## writes the chart's README from the comments in values.yaml (needs helm-docs)
 	helm-docs --chart-search-root charts/gaocache
 
 kind-up: ## a kind cluster of a control plane and two workers
@@ -73,6 +76,9 @@ bench: ## figures of ring and hits, as ratios within one run
 	$(CARGO) bench --locked --bench ring
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) test --locked --test memory -- --nocapture | grep capacity
+
+warm-test: ## what the origin notices of scaling, rolling and crashing: real processes and etcd; prints a table
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) bench --locked --bench warm
 
 docs: ## writes the generated parts of docs/ anew
 	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs

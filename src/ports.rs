@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
-    core::membership::{Member, MemberState, View},
+    core::membership::{Fingerprint, Member, MemberState, View},
     error::{Error, Result},
 };
 
@@ -124,6 +124,66 @@ pub enum PeerError {
     Answered(Error),
 }
 
+/// An entry on its way to another member.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// Name of its group.
+    pub group: Arc<str>,
+    /// Its key.
+    pub key: Box<str>,
+    /// The value; `None`: the origin said that there is no such key.
+    pub value: Option<Bytes>,
+    /// When it expires: absolute, so that a value never gets younger by travelling.
+    pub expires_at: Timestamp,
+    /// The validator that was made when it was loaded.
+    pub entity_tag: u64,
+    /// How often it was asked for.
+    pub heat: u32,
+    /// Whether the sender keeps it too.
+    pub copy: bool,
+}
+
+impl Parcel {
+    /// About what it takes in a message, in bytes.
+    pub fn bytes(&self) -> usize {
+        /// Field tags, lengths, numbers.
+        const FRAME: usize = 48;
+        let value = self.value.as_ref().map_or(0, Bytes::len);
+        self.group.len() + self.key.len() + value + FRAME
+    }
+}
+
+/// What became of the entries of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Kept.
+    pub kept: u32,
+    /// There already.
+    pub known: u32,
+    /// Colder than what fills the receiver.
+    pub full: u32,
+    /// Expired, removed or purged lately, or of no group of the receiver's.
+    pub refused: u32,
+}
+
+/// A way on which batches of entries go to one member, answered in order.
+#[async_trait]
+pub trait Lane: Send {
+    /// Sends a batch; returns when it is on its way.
+    async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError>;
+    /// The answer to the oldest batch that has none yet.
+    async fn receipt(&mut self) -> Result<Receipt, PeerError>;
+}
+
+/// What a member answers to an invalidation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Invalidated {
+    /// Entries that went.
+    pub entries: u64,
+    /// The members that it knows, if they are others than the asker told of.
+    pub members: Vec<Member>,
+}
+
 /// Calls to other members.
 #[async_trait]
 pub trait Peers: Send + Sync + 'static {
@@ -132,13 +192,23 @@ pub trait Peers: Send + Sync + 'static {
     /// The value from that member, which loads it if it must and never forwards the call.
     async fn fetch(&self, member: &Member, group: &str, key: &str)
     -> Result<PeerAnswer, PeerError>;
-    /// Drops a key, or with `None` the whole group, at that member. Returns how many entries went.
+    /// What that member has in memory; it never loads for this.
+    async fn look(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Result<Option<PeerAnswer>, PeerError>;
+    /// Drops a key, or with `None` the whole group, at that member. `known` is the fingerprint of the members that are told.
     async fn invalidate(
         &self,
         member: &Member,
         group: &str,
         key: Option<&str>,
-    ) -> Result<u64, PeerError>;
+        known: Fingerprint,
+    ) -> Result<Invalidated, PeerError>;
+    /// Opens a way for entries to that member.
+    async fn hand_over(&self, member: &Member) -> Result<Box<dyn Lane>, PeerError>;
     /// Returns when that member's view has reached `revision`.
     async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
 }
@@ -187,4 +257,16 @@ pub trait GroupObserver: Send + Sync + 'static {
     fn refused_by_store(&self);
     /// A copy of a key that another member owns was kept, because it is hot.
     fn kept_hot_copy(&self);
+    /// Before a load, other members were asked whether they still have the key: true if one had it.
+    fn looked_around(&self, found: bool);
+}
+
+/// Told of the progress of hand-overs. Calls must be cheap and must not block.
+pub trait HandOverObserver: Send + Sync + 'static {
+    /// A batch was answered: bytes that went, and what became of the entries.
+    fn sent(&self, bytes: usize, receipt: Receipt);
+    /// Entries could not be sent, for now.
+    fn failed(&self, entries: usize);
+    /// Entries that are still to go, as far as known; 0 when a pass has ended.
+    fn waiting(&self, entries: usize);
 }

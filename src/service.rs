@@ -7,11 +7,15 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::time::Instant;
 
 use crate::{
-    core::group::{Answer, Group, Groups, Source},
+    core::{
+        group::{Answer, Group, Groups, Source, Taken},
+        membership::{Fingerprint, IdHash},
+        store::Offered,
+    },
     error::{Error, ErrorKind, Result},
-    ports::{Clock, PeerAnswer, Timestamp},
+    ports::{Clock, Invalidated, Parcel, PeerAnswer, Receipt, Timestamp},
     telemetry::{
-        metrics::{GroupMetrics, Metrics},
+        metrics::{GroupMetrics, HandOverMetrics, Metrics},
         throttle::Throttle,
     },
 };
@@ -28,6 +32,7 @@ struct Inner {
     /// For groups that don't exist.
     unknown: Arc<GroupMetrics>,
     clock: Arc<dyn Clock>,
+    handed_over: Arc<HandOverMetrics>,
     throttle: Throttle,
 }
 
@@ -44,6 +49,7 @@ impl Service {
                 metrics: by_name,
                 unknown: metrics.group(""),
                 clock,
+                handed_over: metrics.hand_over(),
                 throttle: Throttle::default(),
             }),
         }
@@ -76,9 +82,9 @@ impl Service {
     ///
     /// # Errors
     /// As [`Group::answer_peer`], or [`ErrorKind::UnknownGroup`].
-    pub async fn answer_peer(&self, group: &str, key: &str) -> Result<PeerAnswer> {
+    pub async fn answer_peer(&self, group: &str, key: &str, asker: IdHash) -> Result<PeerAnswer> {
         let answer = match self.inner.groups.get(group) {
-            Ok(group) => group.answer_peer(key).await,
+            Ok(group) => group.answer_peer(key, asker).await,
             Err(error) => Err(error),
         };
         let outcome = match &answer {
@@ -94,16 +100,55 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
-    pub fn look_for_peer(&self, group: &str, key: &str) -> Result<Option<PeerAnswer>> {
-        Ok(self.inner.groups.get(group)?.look_for_peer(key))
+    pub fn look_for_peer(
+        &self,
+        group: &str,
+        key: &str,
+        asker: IdHash,
+    ) -> Result<Option<PeerAnswer>> {
+        Ok(self.inner.groups.get(group)?.look_for_peer(key, asker))
     }
 
-    /// Another node's invalidation: here only. Returns how many entries went.
+    /// Takes entries that another node hands over.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotReady`] if this node is leaving: the ring will tell the sender of another owner.
+    pub fn take(&self, parcels: &[Parcel], sender: IdHash) -> Result<Receipt> {
+        let mut receipt = Receipt::default();
+        for parcel in parcels {
+            let taken = match self.inner.groups.get(&parcel.group) {
+                Ok(group) if group.is_leaving() => {
+                    return Err(Error::new(
+                        ErrorKind::NotReady,
+                        "this node is leaving itself",
+                    ));
+                }
+                Ok(group) => group.take(parcel, sender),
+                Err(_) => Taken::Refused,
+            };
+            *match taken {
+                Taken::Offered(Offered::Kept) => &mut receipt.kept,
+                Taken::Offered(Offered::Known) => &mut receipt.known,
+                Taken::Offered(Offered::Full) => &mut receipt.full,
+                Taken::Refused => &mut receipt.refused,
+            } += 1;
+        }
+        self.inner.handed_over.received(receipt);
+        Ok(receipt)
+    }
+
+    /// Another node's invalidation: here only. `known` are the members that it tells.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
-    pub fn invalidate_here(&self, group: &str, key: Option<&str>) -> Result<u64> {
-        Ok(self.inner.groups.get(group)?.invalidate_here(key))
+    pub fn invalidate_for_peer(
+        &self,
+        group: &str,
+        key: Option<&str>,
+        known: Fingerprint,
+    ) -> Result<Invalidated> {
+        let group = self.inner.groups.get(group)?;
+        Ok(group.invalidate_for_peer(key, known))
     }
 
     /// A client's removal of a key.

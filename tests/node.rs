@@ -363,16 +363,24 @@ async fn a_peer_is_answered_from_memory_or_by_a_load_and_looks_never_load() {
         let look = wire::LookRequest {
             group: "users".into(),
             key: "alice".into(),
+            asker: 0,
         };
         let entry = peer.look(look.clone()).await.unwrap().into_inner().entry;
         assert!(entry.is_none());
         let fetch = wire::FetchRequest {
             group: "users".into(),
             key: "alice".into(),
+            asker: 0,
         };
         let fetched = peer.fetch(fetch).await.unwrap().into_inner();
-        assert_eq!(fetched.source(), wire::Source::Origin);
-        assert_eq!(origin.loads(), number + 1, "loaded here, not forwarded");
+        assert_eq!(origin.loads(), 1, "the second finds it at the first");
+        let expected = [wire::Source::Origin, wire::Source::Hit];
+        assert_eq!(fetched.source(), expected[number]);
+        let forwarded = metric(node, "gaocache_peer_fetches_total", &[]).await;
+        assert_eq!(forwarded, 0.0, "never forwarded");
+        if number > 0 {
+            break;
+        }
         let entry = peer
             .look(look)
             .await

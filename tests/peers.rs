@@ -208,6 +208,13 @@ impl Peer for Other {
         let revision = *reached.map_err(|_| Status::cancelled(""))?;
         Ok(Response::new(wire::AwaitRevisionResponse { revision }))
     }
+    type HandOverStream = tokio_stream::Empty<Result<wire::HandOverReceipt, Status>>;
+    async fn hand_over(
+        &self,
+        _: Request<tonic::Streaming<wire::HandOverBatch>>,
+    ) -> Result<Response<Self::HandOverStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 async fn serve(other: Other) -> SocketAddr {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub peers: PeerSettings,
     /// `[cache]`
     pub cache: CacheSettings,
+    /// `[hand_over]`
+    pub hand_over: HandOverSettings,
     /// `[log]`
     pub log: LogSettings,
     /// `[[groups]]`
@@ -140,6 +142,28 @@ pub struct CacheSettings {
     pub capacity: u64,
     /// Requests within five to ten seconds that make a key of another member hot; 0: never.
     pub hot_after_requests: u32,
+    /// Members that hold each key: 1 or 2.
+    pub replicas: usize,
+    /// Which entries the second holds.
+    pub replicate: Replicate,
+}
+
+/// Which entries are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Replicate {
+    /// Each.
+    All,
+    /// Those asked for several times.
+    Hot,
+}
+
+/// `[hand_over]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct HandOverSettings {
+    /// Bound on what goes out in the background.
+    #[serde(deserialize_with = "bytes")]
+    pub max_bytes_per_second: u64,
 }
 
 /// `[log]`
@@ -196,6 +220,8 @@ pub struct OriginSettings {
     pub url: String,
     /// For `file`: the folder.
     pub path: PathBuf,
+    /// Seconds in which the concurrency grows to its bound after the start; 0: at once.
+    pub ramp_seconds: f64,
     /// Bound on one attempt.
     pub timeout_seconds: f64,
     /// Further attempts after a failure that may pass.

@@ -104,6 +104,12 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         also()
     }
 
+    /// Runs `work` while no flight of the key can land or be grounded.
+    pub fn hold<R>(&self, key: &str, work: impl FnOnce() -> R) -> R {
+        let _shard = self.shard(key).lock();
+        work()
+    }
+
     /// Grounds every flight. Landings that come after this returns keep nothing.
     pub fn ground_all(&self) {
         for shard in self.shards.iter() {

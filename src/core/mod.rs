@@ -6,7 +6,11 @@
 pub mod cluster;
 pub mod flight;
 pub mod group;
+pub mod hand_over;
 pub mod hot;
 pub mod membership;
 pub mod ring;
 pub mod store;
+
+#[cfg(test)]
+mod harness_tests;

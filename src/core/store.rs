@@ -7,7 +7,7 @@ use std::{
     hash::{Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -16,12 +16,16 @@ use quick_cache::{
     DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter, sync::Cache,
 };
 
+use super::membership::IdHash;
 use crate::ports::Timestamp;
 
 /// What an entry costs beside its key's and value's bytes: the slot and hash table of quick_cache with the slack of their doubling,
 /// the ghost entries, two allocations, their headers and the allocator's rounding. Chosen so that a store full of small
 /// entries stays within its capacity by resident memory; `cargo bench --bench store` prints the measured figure.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
+
+/// Uses are counted up to here: then the hottest entries are written to no more.
+pub const MOST_HEAT: u32 = 255;
 
 /// The number of a group within this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +40,10 @@ pub struct Entry {
     pub expires_at: Timestamp,
     /// A strong validator: xxh3 of the value, made when it was loaded.
     pub entity_tag: u64,
+    /// How often it was asked for, here and where it came from; see [`MOST_HEAT`].
+    heat: AtomicU32,
+    /// Which other member is known to hold it too; 0: none.
+    also_at: AtomicU64,
 }
 
 impl Entry {
@@ -45,8 +53,62 @@ impl Entry {
             value: value.map(|value| Bytes::from(Box::<[u8]>::from(value))),
             expires_at,
             entity_tag,
+            heat: AtomicU32::new(0),
+            also_at: AtomicU64::new(0),
         }
     }
+
+    /// The same, asked for so often already.
+    #[must_use]
+    pub fn with_heat(self, heat: u32) -> Self {
+        self.heat.store(heat.min(MOST_HEAT), Ordering::Relaxed);
+        self
+    }
+
+    /// How often it was asked for, here and where it came from; at most [`MOST_HEAT`].
+    pub fn heat(&self) -> u32 {
+        self.heat.load(Ordering::Relaxed)
+    }
+
+    /// Counts a use. A use lost to another thread's makes an entry look a little cooler, which is harmless.
+    fn used(&self) {
+        let heat = self.heat();
+        if heat < MOST_HEAT {
+            self.heat.store(heat + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The member that is known to hold it too.
+    pub fn also_at(&self) -> IdHash {
+        IdHash(self.also_at.load(Ordering::Relaxed))
+    }
+
+    /// That member holds it too.
+    pub fn set_also_at(&self, member: IdHash) {
+        self.also_at.store(member.0, Ordering::Relaxed);
+    }
+}
+
+/// What became of an entry that another node offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// Kept.
+    Kept,
+    /// A fresh entry is there already.
+    Known,
+    /// The store is full, and nobody asked for this entry lately.
+    Full,
+}
+
+/// An entry with its place, as a walk over the store finds it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The number of its group.
+    pub group: GroupId,
+    /// Its key.
+    pub key: Box<str>,
+    /// The entry.
+    pub entry: Arc<Entry>,
 }
 
 /// How many entries left a store, and why. Counted since the start.
@@ -101,6 +163,7 @@ impl Store {
         let lookup = KeyRef { group, key };
         let entry = self.cache.get(&lookup)?;
         if now < entry.expires_at {
+            entry.used();
             return Some(entry);
         }
         // Only this one: a fresh entry may have taken its place since the look.
@@ -124,6 +187,58 @@ impl Store {
         }
         self.cache.insert(key, entry);
         true
+    }
+
+    /// The entry, unless it has expired by `now`; doesn't count as asked for.
+    pub fn peek(&self, group: GroupId, key: &str, now: Timestamp) -> Option<Arc<Entry>> {
+        let entry = self.cache.peek(&KeyRef { group, key })?;
+        (now < entry.expires_at).then_some(entry)
+    }
+
+    /// Keeps an entry that another node offers, unless there is a fresh one, or the store is full and the entry cold.
+    ///
+    /// S3-FIFO would let the hottest of a long hand-over, which come first, be pushed out by the coldest, which come last. So
+    /// an entry comes in with as many uses as count in there, and one without any doesn't come into a full store.
+    pub fn offer(&self, group: GroupId, key: &str, entry: Arc<Entry>, now: Timestamp) -> Offered {
+        /// quick_cache counts no more uses than these (its `MAX_F`).
+        const USES_THAT_COUNT: u32 = 2;
+        if self.peek(group, key, now).is_some() {
+            return Offered::Known;
+        }
+        let heat = entry.heat();
+        let largest = self.cache.shard_capacity();
+        let room = self.capacity().saturating_sub(self.bytes());
+        let weight =
+            ENTRY_OVERHEAD_BYTES + (key.len() + entry.value.as_ref().map_or(0, Bytes::len)) as u64;
+        // A thirty-second is left: the shards don't fill evenly.
+        if (heat == 0 && room < weight + self.capacity() / 32) || weight > largest {
+            return Offered::Full;
+        }
+        self.insert(group, key, entry);
+        for _ in 0..heat.min(USES_THAT_COUNT) {
+            self.cache.get(&KeyRef { group, key });
+        }
+        Offered::Kept
+    }
+
+    /// A walk over all entries. No lock is held between steps; what comes or goes meanwhile may be seen or not.
+    pub fn walk(&self) -> impl Iterator<Item = Found> + Send + '_ {
+        self.cache.iter().map(|(key, entry)| Found {
+            group: key.group,
+            key: key.key,
+            entry,
+        })
+    }
+
+    /// Drops this very entry: a newer one of the same key stays.
+    pub fn remove_exactly(&self, found: &Found) {
+        let lookup = KeyRef {
+            group: found.group,
+            key: &found.key,
+        };
+        let _ = self
+            .cache
+            .remove_if(&lookup, |kept| Arc::ptr_eq(kept, &found.entry));
     }
 
     /// Drops an entry; true if there was one.
@@ -188,7 +303,7 @@ fn estimated_items(capacity: u64) -> usize {
     usize::try_from(capacity / 1024).unwrap_or(usize::MAX)
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct EntryKey {
     group: GroupId,
     key: Box<str>,

@@ -7,19 +7,20 @@ use tokio::sync::watch;
 use super::{Node, SystemClock, doors::Doors};
 use crate::{
     admin::Admin,
-    config::{EtcdSettings, GroupSettings, OriginKind, RegistryKind, Settings, seconds},
+    config::{EtcdSettings, GroupSettings, OriginKind, RegistryKind, Replicate, Settings, seconds},
     core::{
         cluster::{Cluster, Topology},
         group::{Group, GroupRules, Groups, Shared},
+        hand_over::{CopiesWanted, HandOver, HandOverParts, HandOverRules},
         hot::HotKeys,
-        membership::Member,
+        membership::{IdHash, Member},
         store::{GroupId, Store},
     },
     discovery::{Credentials, EtcdConfig, TlsFiles},
     error::{Error, ErrorKind, Result},
     origin::{
         file::FileOrigin,
-        guarded::Guarded,
+        guarded::{Bounds, Guarded},
         http::{HttpOrigin, HttpRules},
     },
     ports::{Clock, Origin, Registry},
@@ -42,10 +43,8 @@ pub struct GroupDefinition {
     pub rules: GroupRules,
     /// Where values come from.
     pub origin: Arc<dyn Origin>,
-    /// Loads at the same time.
-    pub max_concurrency: usize,
-    /// Loads that may wait for their turn.
-    pub max_queue: usize,
+    /// How much the origin is asked at once.
+    pub bounds: Bounds,
 }
 
 impl GroupDefinition {
@@ -59,8 +58,11 @@ impl GroupDefinition {
                 max_value: 8 << 20,
             },
             origin,
-            max_concurrency: 64,
-            max_queue: 10_000,
+            bounds: Bounds {
+                max_concurrency: 64,
+                max_queue: 10_000,
+                ramp: Duration::ZERO,
+            },
         }
     }
 }
@@ -144,6 +146,7 @@ impl NodeBuilder {
             .max()
             .unwrap_or(0);
         let peers = GrpcPeers::new(
+            IdHash::of(&id),
             PeerRules {
                 connect_timeout: seconds(settings.peers.connect_timeout_seconds),
                 timeout: seconds(settings.peers.timeout_seconds),
@@ -152,6 +155,11 @@ impl NodeBuilder {
             },
             metrics.clone(),
         );
+        let (copies, copies_wanted) = if settings.cache.replicas > 1 {
+            CopiesWanted::channel()
+        } else {
+            CopiesWanted::nobody()
+        };
         let hot_capacity = settings.cache.capacity / HOT_PART;
         let shared = Shared {
             cluster: cluster.clone(),
@@ -163,8 +171,21 @@ impl NodeBuilder {
             )),
             hot: Arc::new(Store::new(hot_capacity, max_value)),
             hot_keys: Arc::new(HotKeys::new(settings.cache.hot_after_requests)),
+            replicas: settings.cache.replicas,
+            copies,
         };
         let groups = assemble(groups, &metrics, &shared)?;
+        let hand_over = HandOver::new(
+            HandOverParts {
+                groups: groups.clone(),
+                cluster: cluster.clone(),
+                peers: shared.peers.clone(),
+                clock: clock.clone(),
+                store: shared.owned.clone(),
+                observer: metrics.hand_over(),
+            },
+            hand_over_rules(&settings),
+        );
         let (rings, _) = watch::channel(Arc::new(Topology::default()));
         let (readiness, _) = watch::channel("starting".into());
         let admin = Admin {
@@ -180,6 +201,10 @@ impl NodeBuilder {
             doors,
             registry,
             peers,
+            max_value,
+            hand_over: Arc::new(hand_over),
+            copies_wanted,
+            clock: clock.clone(),
             service: Service::new(groups, &metrics, clock),
             cluster,
             rings,
@@ -190,6 +215,19 @@ impl NodeBuilder {
             drain_timeout: seconds(settings.node.drain_timeout_seconds),
             shutdown_timeout: seconds(settings.node.shutdown_timeout_seconds),
         })
+    }
+}
+
+fn hand_over_rules(settings: &Settings) -> HandOverRules {
+    /// Uses that make an entry worth a copy where only the hot ones are copied.
+    const HOT: u32 = 4;
+    HandOverRules {
+        replicas: settings.cache.replicas,
+        copy_from_heat: match settings.cache.replicate {
+            Replicate::All => 0,
+            Replicate::Hot => HOT,
+        },
+        bytes_per_second: settings.hand_over.max_bytes_per_second,
     }
 }
 
@@ -288,8 +326,11 @@ fn definition(settings: &GroupSettings) -> Result<GroupDefinition> {
             max_value: settings.max_value,
         },
         origin: built,
-        max_concurrency: origin.max_concurrency,
-        max_queue: origin.max_queue,
+        bounds: Bounds {
+            max_concurrency: origin.max_concurrency,
+            max_queue: origin.max_queue,
+            ramp: seconds(origin.ramp_seconds),
+        },
     })
 }
 
@@ -314,12 +355,7 @@ fn assemble(
             )
         })?;
         let observer = metrics.group(name);
-        let origin = Guarded::new(
-            definition.origin,
-            observer.clone(),
-            definition.max_concurrency,
-            definition.max_queue,
-        );
+        let origin = Guarded::new(definition.origin, observer.clone(), definition.bounds);
         groups.push(Group::new(
             id,
             definition.rules,

@@ -11,7 +11,7 @@ use crate::{
         cluster::{Cluster, Topology},
         membership::View,
     },
-    ports::{RegistryHealth, Session},
+    ports::{Clock, RegistryHealth, Session},
     rpc::peers::GrpcPeers,
     telemetry::metrics::Metrics,
 };
@@ -28,6 +28,7 @@ pub(super) struct Follow {
     pub(super) rings: watch::Sender<Arc<Topology>>,
     pub(super) readiness: watch::Sender<Arc<str>>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) health: HealthReporter,
 }
 
@@ -70,7 +71,7 @@ impl Follow {
         if view.members.is_empty() || view == current.view {
             return;
         }
-        let (before, after) = self.cluster.install(view);
+        let (before, after) = self.cluster.install(view, self.clock.now());
         let addresses: HashSet<Arc<str>> = after
             .others()
             .map(|member| member.address.clone())

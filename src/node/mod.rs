@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use build::{GroupDefinition, NodeBuilder, etcd_config};
@@ -25,7 +25,9 @@ use crate::{
     admin::{Admin, Readiness},
     core::{
         cluster::{Cluster, Topology},
+        hand_over::HandOver,
         membership::Member,
+        store::GroupId,
     },
     error::Result,
     ports::{Clock, Registry, Timestamp},
@@ -64,6 +66,11 @@ pub struct Node {
     doors: doors::Doors,
     registry: Arc<dyn Registry>,
     peers: GrpcPeers,
+    /// The largest value of any group, in bytes.
+    max_value: u64,
+    hand_over: Arc<HandOver>,
+    copies_wanted: mpsc::Receiver<(GroupId, Box<str>)>,
+    clock: Arc<dyn Clock>,
     service: Service,
     cluster: Arc<Cluster>,
     rings: watch::Sender<Arc<Topology>>,
@@ -111,6 +118,7 @@ impl Node {
         let front = crate::rpc::front::Front::new(
             &self.service,
             self.rings.subscribe(),
+            self.max_value,
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         )?;
         drop(health_service);
@@ -140,19 +148,30 @@ impl Node {
             peers: self.peers.clone(),
             rings: self.rings,
             readiness: self.readiness,
-            metrics: self.metrics,
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
             health,
         };
+        let own_rings = follow.rings.subscribe();
         let draining = CancellationToken::new();
+        let moving = {
+            let (hand_over, rings) = (self.hand_over.clone(), follow.rings.subscribe());
+            let (wanted, stop) = (self.copies_wanted, draining.clone());
+            tokio::spawn(async move { hand_over.follow(rings, wanted, stop).await })
+        };
         let following = tokio::spawn(follow.run(draining.clone(), admin_stop.clone()));
 
         shutdown.await;
 
+        self.metrics.draining_since(self.clock.now());
         let leaving = shutdown::Leaving {
             session: session.as_ref(),
             cluster: &self.cluster,
+            rings: own_rings,
+            clock: self.clock.as_ref(),
             peers: &self.peers,
             groups: &groups,
+            hand_over: &self.hand_over,
             draining: &draining,
             bound: self.drain_timeout,
         };
@@ -162,6 +181,7 @@ impl Node {
         crew.finish().await;
         admin_stop.cancel();
         let _ = following.await;
+        let _ = moving.await;
         open.closed().await;
         tracing::info!(id = %self.me.id, drained, "stopped");
         Ok(())

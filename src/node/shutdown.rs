@@ -1,49 +1,52 @@
 //! Leaving: out of the ring, off the list, and only then silent. Every step has a bound.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    core::{cluster::Cluster, group::Groups, membership::MemberState},
-    ports::{Peers, Session},
+    core::{
+        cluster::{Cluster, Topology},
+        group::Groups,
+        hand_over::HandOver,
+        membership::{MemberState, View},
+    },
+    ports::{Clock, Peers, Session},
 };
 
 /// Bound on taking the registration back; after it the lease's end does the same.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Bound on seeing what the others have seen already.
+const OWN_VIEW_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What leaving needs.
 pub(super) struct Leaving<'a> {
     pub(super) session: &'a dyn Session,
     pub(super) cluster: &'a Cluster,
+    pub(super) rings: watch::Receiver<Arc<Topology>>,
+    pub(super) clock: &'a dyn Clock,
     pub(super) peers: &'a dyn Peers,
     pub(super) groups: &'a Groups,
+    pub(super) hand_over: &'a HandOver,
     pub(super) draining: &'a CancellationToken,
     pub(super) bound: Duration,
 }
 
 impl Leaving<'_> {
-    /// Takes this node out of the ring, then off the list, each time waiting until every other member has seen it. Meanwhile it goes on
-    /// answering. True if all of that came to its end in time.
+    /// Takes this node out of the ring, hands over what it holds, and takes it off the list, waiting until every other member has seen it go.
+    /// Meanwhile it goes on answering. True if all of that came to its end in time.
     pub(super) async fn run(self) -> bool {
         self.draining.cancel();
         tracing::info!("draining: leaving the ring");
-        let out_of_the_ring = timeout(self.bound, async {
-            match self.session.announce(MemberState::Draining).await {
-                Ok(revision) => self.seen_by_all(revision).await,
-                Err(error) => {
-                    tracing::warn!(%error, "the registry does not know that this node leaves");
-                }
-            }
-        });
-        let in_time = out_of_the_ring.await.is_ok();
+        let in_time = timeout(self.bound, self.drain()).await.is_ok();
         if !in_time {
             let bound_seconds = self.bound.as_secs_f64();
             tracing::warn!(
                 bound_seconds,
-                "draining took too long; going on all the same"
+                "draining took too long; what was not handed over will be loaded again (node.drain_timeout_seconds)"
             );
         }
         // Off the list, nobody tells this node of removals any more, while clients may still ask it. So it keeps nothing from here on and
@@ -64,6 +67,43 @@ impl Leaving<'_> {
             tracing::warn!("deregistering took too long; the lease will end by itself");
         }
         in_time
+    }
+
+    async fn drain(&self) {
+        match self.session.announce(MemberState::Draining).await {
+            Ok(revision) => self.seen_by_all(revision).await,
+            Err(error) => {
+                tracing::warn!(%error, "the registry does not know that this node leaves");
+            }
+        }
+        self.seen_by_itself().await;
+        // Only now: until it was seen, others handed entries over to us, which would have to go twice.
+        self.groups.leave();
+        let moved = self.hand_over.leave().await;
+        tracing::info!(entries = moved.sent, "handed over");
+    }
+
+    /// Returns when this node's own ring is without it. Where the registry can't tell (it is away, or a fixed list) the node concludes it by
+    /// itself: the others will find it gone, and ask those who come next in ring order.
+    async fn seen_by_itself(&self) {
+        let leaving = |topology: &Arc<Topology>| {
+            topology
+                .me()
+                .is_none_or(|me| me.state == MemberState::Draining)
+        };
+        let mut rings = self.rings.clone();
+        if let Ok(Ok(_)) = timeout(OWN_VIEW_TIMEOUT, rings.wait_for(leaving)).await {
+            return;
+        }
+        let current = self.cluster.shared();
+        let members = current.view.members.iter().cloned().map(|mut member| {
+            if member.id == *self.cluster.my_id() {
+                member.state = MemberState::Draining;
+            }
+            member
+        });
+        let view = View::new(current.view.revision, members);
+        self.cluster.install(view, self.clock.now());
     }
 
     /// Returns when every other member's view has reached the revision, or could not be asked.

@@ -1,6 +1,12 @@
 //! Stands before every origin: bounds how many loads run and how many wait, and counts.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::{sync::Semaphore, time::Instant};
@@ -23,26 +29,41 @@ pub struct Guarded {
     running: Semaphore,
     /// Counts those who run and those who wait.
     admitted: Semaphore,
-    max_concurrency: usize,
-    max_queue: usize,
+    bounds: Bounds,
+    ramp: Ramp,
+}
+
+/// How much an origin is asked at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Loads that run.
+    pub max_concurrency: usize,
+    /// Loads that wait.
+    pub max_queue: usize,
+    /// From the first load on, the time in which the concurrency grows from a tenth to the whole; zero: the whole at once.
+    pub ramp: Duration,
 }
 
 impl Guarded {
-    /// At most `max_concurrency` loads run and `max_queue` wait.
-    pub fn new(
-        origin: Arc<dyn Origin>,
-        observer: Arc<dyn LoadObserver>,
-        max_concurrency: usize,
-        max_queue: usize,
-    ) -> Self {
-        let bound = |permits: usize| Semaphore::new(permits.min(Semaphore::MAX_PERMITS));
+    /// Within these bounds.
+    pub fn new(origin: Arc<dyn Origin>, observer: Arc<dyn LoadObserver>, bounds: Bounds) -> Self {
+        let permits = |permits: usize| Semaphore::new(permits.min(Semaphore::MAX_PERMITS));
+        let ramp = Ramp::new(bounds);
         Self {
             origin,
             observer,
-            running: bound(max_concurrency),
-            admitted: bound(max_concurrency.saturating_add(max_queue)),
-            max_concurrency,
-            max_queue,
+            running: permits(ramp.first),
+            admitted: permits(bounds.max_concurrency.saturating_add(bounds.max_queue)),
+            bounds,
+            ramp,
+        }
+    }
+
+    /// Lets as many more loads run as the ramp allows by now. Each load that begins or ends calls it, so while any waits it is called.
+    fn widen(&self) {
+        let further = self.ramp.due(Instant::now());
+        if further > 0 {
+            self.running.add_permits(further);
         }
     }
 
@@ -52,13 +73,56 @@ impl Guarded {
                 ErrorKind::Overloaded,
                 format!(
                     "{} loads run and {} wait for this origin already (max_concurrency, max_queue)",
-                    self.max_concurrency, self.max_queue
+                    self.bounds.max_concurrency, self.bounds.max_queue
                 ),
             ));
         };
+        self.widen();
         let closed = |_| Error::new(ErrorKind::Internal, "the origin was closed");
         let _running = self.running.acquire().await.map_err(closed)?;
-        self.origin.load(key).await
+        let loaded = self.origin.load(key).await;
+        self.widen();
+        loaded
+    }
+}
+
+/// Spares an origin that is cold: the concurrency grows in a straight line.
+struct Ramp {
+    first: usize,
+    last: usize,
+    over: Duration,
+    began: OnceLock<Instant>,
+    granted: AtomicUsize,
+}
+
+impl Ramp {
+    fn new(bounds: Bounds) -> Self {
+        let last = bounds.max_concurrency.min(Semaphore::MAX_PERMITS);
+        let first = if bounds.ramp.is_zero() {
+            last
+        } else {
+            last.div_ceil(10)
+        };
+        Self {
+            first,
+            last,
+            over: bounds.ramp,
+            began: OnceLock::new(),
+            granted: AtomicUsize::new(first),
+        }
+    }
+
+    /// How many more loads may run from now on than were granted so far.
+    fn due(&self, now: Instant) -> usize {
+        if self.granted.load(Ordering::Relaxed) == self.last {
+            return 0;
+        }
+        let began = *self.began.get_or_init(|| now);
+        let done = (now - began).as_secs_f64() / self.over.as_secs_f64();
+        let grown = ((self.last - self.first) as f64 * done.min(1.0)) as usize;
+        let target = self.first + grown;
+        let before = self.granted.fetch_max(target, Ordering::Relaxed);
+        target.saturating_sub(before)
     }
 }
 
@@ -85,6 +149,48 @@ mod tests {
         fn loaded(&self, _took: Duration, _outcome: Result<usize, &Error>) {}
     }
 
+    #[test]
+    fn the_ramp_grants_a_tenth_at_first_and_everything_in_the_end() {
+        let ramp = Ramp::new(Bounds {
+            max_concurrency: 64,
+            max_queue: 0,
+            ramp: Duration::from_secs(10),
+        });
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(ramp.first, 7);
+        assert_eq!(ramp.due(began), 0);
+        assert_eq!(ramp.due(after(5)), 28);
+        assert_eq!(ramp.due(after(5)), 0);
+        assert_eq!(ramp.due(after(60)), 64 - 7 - 28);
+        assert_eq!(ramp.due(after(120)), 0);
+    }
+
+    #[tokio::test]
+    async fn while_the_ramp_holds_them_back_loads_wait_and_all_come_through() {
+        let (running, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (runs, peak) = (running.clone(), most.clone());
+        let slow = loader(move |_| {
+            let (running, most) = (runs.clone(), peak.clone());
+            async move {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok("v")
+            }
+        });
+        let bounds = Bounds {
+            max_concurrency: 20,
+            max_queue: 100,
+            ramp: Duration::from_secs(3600),
+        };
+        let origin = Guarded::new(slow, Arc::new(Nobody), bounds);
+        let loads = (0..50).map(|_| origin.load("k"));
+        let loaded = futures::future::join_all(loads).await;
+        assert!(loaded.iter().all(Result::is_ok));
+        assert_eq!(most.load(Ordering::SeqCst), 2, "a tenth of twenty");
+    }
+
     #[tokio::test]
     async fn past_the_queue_a_load_is_refused_at_once() {
         let gate = Arc::new(Notify::new());
@@ -96,7 +202,12 @@ mod tests {
                 Ok("v")
             }
         });
-        let origin = Guarded::new(slow, Arc::new(Nobody), 1, 1);
+        let bounds = Bounds {
+            max_concurrency: 1,
+            max_queue: 1,
+            ramp: Duration::ZERO,
+        };
+        let origin = Guarded::new(slow, Arc::new(Nobody), bounds);
         let (first, second, third) = tokio::join!(
             origin.load("1"),
             async {

@@ -1,12 +1,17 @@
 //! Wire types to domain types and back.
 
+use std::sync::Arc;
+
 use tonic::Status;
 
 use super::{lean::Reply, status, wire};
 use crate::{
-    core::group::{Answer, Source},
+    core::{
+        group::{Answer, Source},
+        membership::{IdHash, Member},
+    },
     error::Error,
-    ports::{PeerAnswer, Timestamp},
+    ports::{Invalidated, Parcel, PeerAnswer, Receipt, Timestamp},
 };
 
 /// The format of entries between nodes that this release writes and reads.
@@ -77,6 +82,95 @@ pub(super) fn peer_answer(response: wire::FetchResponse) -> Option<PeerAnswer> {
         entity_tag: response.entity_tag,
         uncacheable: response.uncacheable,
     })
+}
+
+pub(super) fn invalidate_response(done: Invalidated) -> wire::InvalidateResponse {
+    let members = done.members.iter().map(|member| wire::KnownMember {
+        id: member.id.to_string(),
+        address: member.address.to_string(),
+    });
+    wire::InvalidateResponse {
+        entries: done.entries,
+        members: members.collect(),
+    }
+}
+
+pub(super) fn invalidated(response: wire::InvalidateResponse) -> Invalidated {
+    let members = response.members.into_iter();
+    Invalidated {
+        entries: response.entries,
+        members: members.map(|it| Member::new(it.id, it.address)).collect(),
+    }
+}
+
+pub(super) fn hand_over_batch(sender: IdHash, parcels: Vec<Parcel>) -> wire::HandOverBatch {
+    let entries = parcels.into_iter().map(|parcel| wire::HandOverEntry {
+        group: parcel.group.to_string(),
+        key: parcel.key.into(),
+        found: parcel.value.is_some(),
+        value: parcel.value.unwrap_or_default(),
+        expires_at_ms: (parcel.expires_at != Timestamp::NEVER).then_some(parcel.expires_at.0),
+        entity_tag: parcel.entity_tag,
+        heat: parcel.heat,
+        copy: parcel.copy,
+    });
+    wire::HandOverBatch {
+        format: ENTRY_FORMAT,
+        sender: sender.0,
+        entries: entries.collect(),
+    }
+}
+
+/// The entries of a batch; `None` if they are in a format that this release doesn't know.
+pub(super) fn parcels(batch: wire::HandOverBatch) -> Option<Vec<Parcel>> {
+    // Mostly one group after another: its name is shared between them.
+    let mut group: Arc<str> = "".into();
+    let parcels = batch.entries.into_iter().map(|entry| {
+        if *group != *entry.group {
+            group = entry.group.into();
+        }
+        Parcel {
+            group: group.clone(),
+            key: entry.key.into(),
+            value: entry.found.then_some(entry.value),
+            expires_at: entry.expires_at_ms.map_or(Timestamp::NEVER, Timestamp),
+            entity_tag: entry.entity_tag,
+            heat: entry.heat,
+            copy: entry.copy,
+        }
+    });
+    let parcels = parcels.collect();
+    (batch.format == ENTRY_FORMAT).then_some(parcels)
+}
+
+pub(super) fn hand_over_receipt(receipt: Receipt) -> wire::HandOverReceipt {
+    let Receipt {
+        kept,
+        known,
+        full,
+        refused,
+    } = receipt;
+    wire::HandOverReceipt {
+        kept,
+        known,
+        full,
+        refused,
+    }
+}
+
+pub(super) fn receipt(answer: wire::HandOverReceipt) -> Receipt {
+    let wire::HandOverReceipt {
+        kept,
+        known,
+        full,
+        refused,
+    } = answer;
+    Receipt {
+        kept,
+        known,
+        full,
+        refused,
+    }
 }
 
 pub(super) fn key_error(error: &Error) -> wire::KeyError {
@@ -162,6 +256,31 @@ mod tests {
             assert_eq!(read, get_response(answer, Timestamp(2_000)));
             assert_eq!(read.ttl_remaining_ms, Some(3_000));
         }
+    }
+
+    #[test]
+    fn entries_handed_over_cross_the_wire_unchanged() {
+        let parcel = |group: &str, value: Option<&'static str>, expires_at| Parcel {
+            group: group.into(),
+            key: "k".into(),
+            value: value.map(Bytes::from_static_str),
+            expires_at,
+            entity_tag: u64::MAX,
+            heat: 7,
+            copy: true,
+        };
+        let sent = vec![
+            parcel("g", Some("value"), Timestamp(1_234)),
+            parcel("g", Some(""), Timestamp::NEVER),
+            parcel("h", None, Timestamp(0)),
+        ];
+        let bytes = hand_over_batch(IdHash(9), sent.clone()).encode_to_vec();
+        let mut read = wire::HandOverBatch::decode(&*bytes).expect("the generated code reads it");
+        assert_eq!(read.sender, 9);
+        let back = parcels(read.clone()).expect("a known format");
+        assert_eq!(format!("{back:?}"), format!("{sent:?}"));
+        read.format += 1;
+        assert!(parcels(read).is_none());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
     cache::CacheService,
     lean::{self, LeanBody},
     peer::PeerService,
+    peers::message_limit,
     wire::{self, cache_server::CacheServer, peer_server::PeerServer},
 };
 use crate::{
@@ -39,13 +40,14 @@ pub struct Front {
 }
 
 impl Front {
-    /// The door to `service`, with health and reflection beside it.
+    /// The door to `service`, with health and reflection beside it. `max_value`: the largest value of any group, in bytes.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] if the descriptors built into the program can't be read.
     pub fn new<H>(
         service: &Service,
         rings: watch::Receiver<Arc<Topology>>,
+        max_value: u64,
         health: H,
     ) -> Result<Self>
     where
@@ -59,7 +61,9 @@ impl Front {
             .build_v1()
             .map_err(|error| Error::new(ErrorKind::Internal, format!("reflection: {error}")))?;
         let routes = Routes::new(CacheServer::new(cache.clone()))
-            .add_service(PeerServer::new(peer.clone()))
+            .add_service(
+                PeerServer::new(peer.clone()).max_decoding_message_size(message_limit(max_value)),
+            )
             .add_service(tonic_health::pb::health_server::HealthServer::new(health))
             .add_service(reflection)
             .prepare();

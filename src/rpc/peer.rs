@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::watch;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     convert,
@@ -11,7 +12,14 @@ use super::{
     status::to_status,
     wire::{self, peer_server::Peer},
 };
-use crate::{core::cluster::Topology, error::Error, service::Service};
+use crate::{
+    core::{
+        cluster::Topology,
+        membership::{Fingerprint, IdHash},
+    },
+    error::{Error, ErrorKind},
+    service::Service,
+};
 
 /// The service over a node's groups.
 #[derive(Clone)]
@@ -30,7 +38,7 @@ impl PeerService {
     pub(super) async fn reply(&self, request: wire::FetchRequest) -> Result<Reply, Error> {
         let answer = self
             .service
-            .answer_peer(&request.group, &request.key)
+            .answer_peer(&request.group, &request.key, IdHash(request.asker))
             .await?;
         Ok(convert::fetch_reply(answer))
     }
@@ -42,8 +50,8 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::FetchRequest>,
     ) -> Result<Response<wire::FetchResponse>, Status> {
-        let wire::FetchRequest { group, key } = request.into_inner();
-        let answer = self.service.answer_peer(&group, &key).await;
+        let wire::FetchRequest { group, key, asker } = request.into_inner();
+        let answer = self.service.answer_peer(&group, &key, IdHash(asker)).await;
         let answer = answer.map_err(|error| to_status(&error))?;
         Ok(Response::new(convert::fetch_response(answer)))
     }
@@ -52,8 +60,8 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::LookRequest>,
     ) -> Result<Response<wire::LookResponse>, Status> {
-        let wire::LookRequest { group, key } = request.into_inner();
-        let found = self.service.look_for_peer(&group, &key);
+        let wire::LookRequest { group, key, asker } = request.into_inner();
+        let found = self.service.look_for_peer(&group, &key, IdHash(asker));
         let found = found.map_err(|error| to_status(&error))?;
         Ok(Response::new(wire::LookResponse {
             entry: found.map(convert::fetch_response),
@@ -64,10 +72,12 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::InvalidateRequest>,
     ) -> Result<Response<wire::InvalidateResponse>, Status> {
-        let wire::InvalidateRequest { group, key } = request.into_inner();
-        let dropped = self.service.invalidate_here(&group, key.as_deref());
-        let entries = dropped.map_err(|error| to_status(&error))?;
-        Ok(Response::new(wire::InvalidateResponse { entries }))
+        let request = request.into_inner();
+        let known = Fingerprint(request.members_fingerprint);
+        let key = request.key.as_deref();
+        let done = self.service.invalidate_for_peer(&request.group, key, known);
+        let done = done.map_err(|error| to_status(&error))?;
+        Ok(Response::new(convert::invalidate_response(done)))
     }
 
     async fn await_revision(
@@ -82,5 +92,37 @@ impl Peer for PeerService {
             Err(_) => return Err(Status::unavailable("this node stops")),
         };
         Ok(Response::new(wire::AwaitRevisionResponse { revision }))
+    }
+
+    type HandOverStream = BoxStream<'static, Result<wire::HandOverReceipt, Status>>;
+
+    async fn hand_over(
+        &self,
+        request: Request<Streaming<wire::HandOverBatch>>,
+    ) -> Result<Response<Self::HandOverStream>, Status> {
+        let this = self.clone();
+        let batches = request.into_inner();
+        // A batch is read only when the one before it has been taken: that is the back-pressure.
+        let receipts = batches.map(move |batch| this.take(batch?));
+        Ok(Response::new(receipts.boxed()))
+    }
+}
+
+impl PeerService {
+    fn take(&self, batch: wire::HandOverBatch) -> Result<wire::HandOverReceipt, Status> {
+        let sender = IdHash(batch.sender);
+        let Some(parcels) = convert::parcels(batch) else {
+            return Err(Status::unimplemented(
+                "entries in a format that is not known here",
+            ));
+        };
+        if !self.rings.borrow().knows(sender) {
+            // Who is no member is not told of removals, so what it holds may be old.
+            let error = Error::new(ErrorKind::NotReady, "the sender is no member as seen here");
+            return Err(to_status(&error));
+        }
+        let receipt = self.service.take(&parcels, sender);
+        let receipt = receipt.map_err(|error| to_status(&error))?;
+        Ok(convert::hand_over_receipt(receipt))
     }
 }

@@ -1,7 +1,7 @@
 //! The way to other nodes: a pool of connections, and which of them are set aside after a failure.
 //!
-//! Each worker thread has connections of its own, so that no request changes threads on its way; a peer thus has as many connections
-//! from this node as it has workers. A member that fails is set aside at once, and a task probes it with growing pauses until it
+//! Each worker thread has connections of its own, so that no request changes threads on its way; the other threads, hand-over among them,
+//! share one set. A peer thus has as many connections from this node as it has workers, and one. A member that fails is set aside at once, and a task probes it with growing pauses until it
 //! answers its health check; meanwhile the next member in ring order stands in for it.
 
 use std::{
@@ -16,9 +16,10 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{
@@ -26,15 +27,15 @@ use tonic_health::pb::{
 };
 
 use super::{
-    convert::peer_answer,
+    convert,
     status::from_status,
     wire::{self, peer_client::PeerClient},
 };
 use crate::{
     backoff::Pauses,
-    core::membership::Member,
+    core::membership::{Fingerprint, IdHash, Member},
     error::{Error, ErrorKind, Result},
-    ports::{PeerAnswer, PeerError, Peers},
+    ports::{Invalidated, Lane, Parcel, PeerAnswer, PeerError, Peers, Receipt},
     telemetry::{metrics::Metrics, throttle::Throttle},
 };
 
@@ -49,14 +50,16 @@ const FIRST_PROBE: Duration = Duration::from_millis(100);
 const LAST_PROBE: Duration = Duration::from_secs(5);
 /// Bound on a call that invalidates.
 const INVALIDATE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a message holds beside its value.
-const MESSAGE_OVERHEAD_BYTES: u64 = 64 * 1024;
+/// Bound on a look, which its peer answers from memory: past it the next is asked, and then the origin.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// What a message holds beside its largest value: key, numbers, and in a hand-over the smaller entries of the same batch.
+const MESSAGE_OVERHEAD_BYTES: u64 = 1024 * 1024;
 
 thread_local! {
-    static WORKER: Cell<usize> = const { Cell::new(0) };
+    static WORKER: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Tells the pool which worker this thread is. Threads that don't say share the first worker's connections.
+/// Tells the pool which worker this thread is. Threads that don't say share connections of their own.
 pub fn this_thread_is_worker(number: usize) {
     WORKER.set(number);
 }
@@ -74,6 +77,11 @@ pub struct PeerRules {
     pub workers: usize,
 }
 
+/// The largest message between nodes, in bytes: one that carries a value of `max_value`, or a batch of smaller ones with it.
+pub(super) fn message_limit(max_value: u64) -> usize {
+    usize::try_from(max_value.saturating_add(MESSAGE_OVERHEAD_BYTES)).unwrap_or(usize::MAX)
+}
+
 /// Calls to peers over gRPC. Cheap to clone.
 #[derive(Clone)]
 pub struct GrpcPeers {
@@ -81,9 +89,10 @@ pub struct GrpcPeers {
 }
 
 struct Inner {
+    me: IdHash,
     rules: PeerRules,
     metrics: Arc<Metrics>,
-    /// By worker, then by address.
+    /// By worker, the other threads last; then by address.
     pools: Vec<Mutex<HashMap<Arc<str>, Channel>>>,
     aside: Mutex<HashSet<Arc<str>>>,
     /// The size of `aside`, to be read without its lock: nearly always zero.
@@ -95,12 +104,11 @@ struct Inner {
 
 impl GrpcPeers {
     /// A pool without connections; they are made when first needed. Probes run on the current runtime.
-    pub fn new(rules: PeerRules, metrics: Arc<Metrics>) -> Self {
-        let pools = (0..rules.workers.max(1))
-            .map(|_| Mutex::default())
-            .collect();
+    pub fn new(me: IdHash, rules: PeerRules, metrics: Arc<Metrics>) -> Self {
+        let pools = (0..=rules.workers).map(|_| Mutex::default()).collect();
         Self {
             inner: Arc::new(Inner {
+                me,
                 rules,
                 metrics,
                 pools,
@@ -124,7 +132,7 @@ impl GrpcPeers {
 
     fn channel(&self, address: &Arc<str>) -> Result<Channel, PeerError> {
         let pools = &self.inner.pools;
-        let mut pool = pools[WORKER.get() % pools.len()].lock();
+        let mut pool = pools[WORKER.get().min(pools.len() - 1)].lock();
         if let Some(channel) = pool.get(address) {
             return Ok(channel.clone());
         }
@@ -134,12 +142,7 @@ impl GrpcPeers {
     }
 
     fn client(&self, member: &Member) -> Result<PeerClient<Channel>, PeerError> {
-        let limit = self
-            .inner
-            .rules
-            .max_value
-            .saturating_add(MESSAGE_OVERHEAD_BYTES);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let limit = message_limit(self.inner.rules.max_value);
         Ok(PeerClient::new(self.channel(&member.address)?).max_decoding_message_size(limit))
     }
 
@@ -204,13 +207,15 @@ impl GrpcPeers {
         let mut request = Request::new(wire::FetchRequest {
             group: group.to_owned(),
             key: key.to_owned(),
+            asker: self.inner.me.0,
         });
         let timeout = self.inner.rules.timeout;
         request.set_timeout(timeout);
         let mut client = self.client(member)?;
         let call = tokio::time::timeout(timeout, client.fetch(request)).await;
         let answered = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
-        let (result, outcome) = match answered.map(|response| peer_answer(response.into_inner())) {
+        let answered = answered.map(|response| convert::peer_answer(response.into_inner()));
+        let (result, outcome) = match answered {
             Ok(Some(answer)) => {
                 let outcome = if answer.was_hit { "hit" } else { "origin" };
                 (Ok(answer), outcome)
@@ -259,20 +264,54 @@ impl Peers for GrpcPeers {
         member: &Member,
         group: &str,
         key: Option<&str>,
-    ) -> Result<u64, PeerError> {
+        known: Fingerprint,
+    ) -> Result<Invalidated, PeerError> {
         let mut client = self.client(member)?;
         let request = wire::InvalidateRequest {
             group: group.to_owned(),
             key: key.map(str::to_owned),
+            members_fingerprint: known.0,
         };
         let call = tokio::time::timeout(INVALIDATE_TIMEOUT, client.invalidate(request)).await;
         match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
-            Ok(response) => Ok(response.into_inner().entries),
+            Ok(response) => Ok(convert::invalidated(response.into_inner())),
             Err(status) => match from_status(&status) {
                 Some(error) => Err(PeerError::Answered(error)),
                 None => Err(self.failed(member, &status).0),
             },
         }
+    }
+
+    async fn look(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Result<Option<PeerAnswer>, PeerError> {
+        let mut client = self.client(member)?;
+        let request = wire::LookRequest {
+            group: group.to_owned(),
+            key: key.to_owned(),
+            asker: self.inner.me.0,
+        };
+        let call = tokio::time::timeout(LOOK_TIMEOUT, client.look(request)).await;
+        match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
+            Ok(response) => Ok(response.into_inner().entry.and_then(convert::peer_answer)),
+            Err(status) => Err(self.failed(member, &status).0),
+        }
+    }
+
+    async fn hand_over(&self, member: &Member) -> Result<Box<dyn Lane>, PeerError> {
+        let mut client = self.client(member)?;
+        let (batches, sending) = mpsc::channel(1);
+        let answer = client.hand_over(ReceiverStream::new(sending)).await;
+        let receipts = answer.map_err(|status| self.failed(member, &status).0)?;
+        Ok(Box::new(GrpcLane {
+            peers: self.clone(),
+            member: member.clone(),
+            batches,
+            receipts: receipts.into_inner(),
+        }))
     }
 
     async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError> {
@@ -281,6 +320,39 @@ impl Peers for GrpcPeers {
         answer
             .map(|_| ())
             .map_err(|status| self.failed(member, &status).0)
+    }
+}
+
+/// A stream of batches, and that of their receipts.
+struct GrpcLane {
+    peers: GrpcPeers,
+    member: Member,
+    batches: mpsc::Sender<wire::HandOverBatch>,
+    receipts: Streaming<wire::HandOverReceipt>,
+}
+
+impl GrpcLane {
+    fn broken(&self) -> PeerError {
+        let status = Status::unavailable("the stream of entries ended early");
+        self.peers.failed(&self.member, &status).0
+    }
+}
+
+#[async_trait]
+impl Lane for GrpcLane {
+    async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError> {
+        let batch = convert::hand_over_batch(self.peers.inner.me, batch);
+        // If the other end hung up, its receipts tell why.
+        let _ = self.batches.send(batch).await;
+        Ok(())
+    }
+
+    async fn receipt(&mut self) -> Result<Receipt, PeerError> {
+        match self.receipts.message().await {
+            Ok(Some(receipt)) => Ok(convert::receipt(receipt)),
+            Ok(None) => Err(self.broken()),
+            Err(status) => Err(self.peers.failed(&self.member, &status).0),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     core::{cluster::Topology, group::Source, store::Store},
     error::{Error, ErrorKind, Result},
     origin::guarded::LoadObserver,
-    ports::{GroupObserver, Timestamp},
+    ports::{GroupObserver, HandOverObserver, Receipt, Timestamp},
 };
 
 /// From 50 µs, a hit on a busy machine, to 30 s, the longest that a load may take.
@@ -48,6 +48,11 @@ pub struct Metrics {
     pub peer_fetch_duration: Histogram,
     /// Peers not asked at the moment.
     pub peers_set_aside: IntGauge,
+    looks: IntCounterVec,
+    hand_over_entries: IntCounterVec,
+    hand_over_bytes: IntCounter,
+    hand_over_waiting: IntGauge,
+    draining_since: Gauge,
     ring_members: IntGauge,
     ring_revision: IntGauge,
     ring_fingerprint: IntGauge,
@@ -125,6 +130,14 @@ impl Metrics {
                 Histogram::with_opts(buckets(names::PEER_FETCH_DURATION)),
             )?,
             peers_set_aside: gauge(names::PEERS_SET_ASIDE)?,
+            looks: counters(names::LOOKS)?,
+            hand_over_entries: counters(names::HAND_OVER_ENTRIES)?,
+            hand_over_bytes: register(
+                &registry,
+                IntCounter::with_opts(opts(names::HAND_OVER_BYTES)),
+            )?,
+            hand_over_waiting: gauge(names::HAND_OVER_WAITING)?,
+            draining_since: register(&registry, Gauge::with_opts(opts(names::DRAINING_SINCE)))?,
             ring_members: gauge(names::RING_MEMBERS)?,
             ring_revision: gauge(names::RING_REVISION)?,
             ring_fingerprint: gauge(names::RING_FINGERPRINT)?,
@@ -159,11 +172,34 @@ impl Metrics {
             refusals: of(&self.store_refusals),
             flight_waits: of(&self.flight_waits),
             hot_copies: of(&self.hot_copies),
+            looks: ["found", "missing"].map(|it| self.looks.with_label_values(&[name, it])),
             origin_loads: self.origin_loads.clone(),
             origin_duration: self.origin_duration.with_label_values(&[name]),
             origin_bytes: of(&self.origin_bytes),
             throttle: Throttle::default(),
         })
+    }
+
+    /// The metrics of hand-overs, with their labels looked up once.
+    pub fn hand_over(&self) -> Arc<HandOverMetrics> {
+        let entries = |direction: &str, outcome: &str| {
+            self.hand_over_entries
+                .with_label_values(&[direction, outcome])
+        };
+        let four =
+            |direction| ["kept", "known", "full", "refused"].map(|it| entries(direction, it));
+        Arc::new(HandOverMetrics {
+            sent: four("sent"),
+            received: four("received"),
+            failed: entries("sent", "failed"),
+            bytes: self.hand_over_bytes.clone(),
+            waiting: self.hand_over_waiting.clone(),
+        })
+    }
+
+    /// This node begins to leave.
+    pub fn draining_since(&self, moment: Timestamp) {
+        self.draining_since.set(moment.0 as f64 / 1000.0);
     }
 
     /// Takes the numbers of a newly installed ring.
@@ -285,6 +321,8 @@ pub struct GroupMetrics {
     refusals: IntCounter,
     flight_waits: IntCounter,
     hot_copies: IntCounter,
+    /// Found, missing.
+    looks: [IntCounter; 2],
     origin_loads: IntCounterVec,
     origin_duration: Histogram,
     origin_bytes: IntCounter,
@@ -326,6 +364,54 @@ impl GroupObserver for GroupMetrics {
 
     fn kept_hot_copy(&self) {
         self.hot_copies.inc();
+    }
+
+    fn looked_around(&self, found: bool) {
+        self.looks[usize::from(!found)].inc();
+    }
+}
+
+/// The metrics of hand-overs.
+pub struct HandOverMetrics {
+    /// Kept, known, full, refused.
+    sent: [IntCounter; 4],
+    received: [IntCounter; 4],
+    failed: IntCounter,
+    bytes: IntCounter,
+    waiting: IntGauge,
+}
+
+fn count(counters: &[IntCounter; 4], receipt: Receipt) {
+    let Receipt {
+        kept,
+        known,
+        full,
+        refused,
+    } = receipt;
+    for (counter, entries) in counters.iter().zip([kept, known, full, refused]) {
+        counter.inc_by(u64::from(entries));
+    }
+}
+
+impl HandOverMetrics {
+    /// A batch of another node's was taken.
+    pub fn received(&self, receipt: Receipt) {
+        count(&self.received, receipt);
+    }
+}
+
+impl HandOverObserver for HandOverMetrics {
+    fn sent(&self, bytes: usize, receipt: Receipt) {
+        self.bytes.inc_by(bytes as u64);
+        count(&self.sent, receipt);
+    }
+
+    fn failed(&self, entries: usize) {
+        self.failed.inc_by(entries as u64);
+    }
+
+    fn waiting(&self, entries: usize) {
+        self.waiting.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 }
 
@@ -378,6 +464,7 @@ mod tests {
         metrics.connections.with_label_values(&["grpc"]).set(0);
         metrics.lease_renewed("ok");
         metrics.registered("start");
+        metrics.hand_over().received(Receipt::default());
         let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
         for metric in names::ALL {
             let line = format!("# TYPE {} {}", metric.name, metric.kind);

@@ -46,6 +46,11 @@ metrics! {
     PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values asked of another node: hit (it had it), origin (it loaded it), error (its answer was one), unreachable, incompatible.";
     PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Time of a fetch from another node.";
     PEERS_SET_ASIDE = "gaocache_peers_set_aside", "gauge", [], "Nodes not asked at the moment, since they failed.";
+    LOOKS = "gaocache_looks_total", "counter", ["group", "outcome"], "Keys that other members were asked for before a load, after a ring change: found or missing.";
+    HAND_OVER_ENTRIES = "gaocache_hand_over_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (there already), full (colder than what fills the receiver), refused (expired or removed lately), failed (not sent for now).";
+    HAND_OVER_BYTES = "gaocache_hand_over_sent_bytes_total", "counter", [], "Bytes of entries sent to other nodes.";
+    HAND_OVER_WAITING = "gaocache_hand_over_waiting_entries", "gauge", [], "Entries that are another node's now and still to go there.";
+    DRAINING_SINCE = "gaocache_draining_since_timestamp_seconds", "gauge", [], "When this node began to leave; 0 while it doesn't.";
     RING_MEMBERS = "gaocache_ring_members", "gauge", [], "Members of the ring, this node's view.";
     RING_REVISION = "gaocache_ring_revision", "gauge", [], "The registry's revision of the ring in force.";
     RING_FINGERPRINT = "gaocache_ring_fingerprint", "gauge", [], "A number (48 bits) that is equal on nodes that know the same members.";

@@ -357,6 +357,12 @@ impl NodeProcess {
         serde_json::from_slice(&answer.bytes().await.ok()?).ok()
     }
 
+    /// The value of a metric, summed over the samples whose labels contain `label`.
+    pub async fn metric(&self, name: &str, label: &str) -> f64 {
+        let url = format!("http://127.0.0.1:{}/metrics", self.admin);
+        super::metric_at(&url, name, &[label]).await
+    }
+
     pub async fn readyz(&self) -> Option<(u16, String)> {
         let url = format!("http://127.0.0.1:{}/readyz", self.admin);
         let answer = super::http().get(url).send().await.ok()?;

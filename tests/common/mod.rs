@@ -220,14 +220,12 @@ pub async fn joining(
 
 /// The value of a metric, summed over the samples whose labels contain all of `labels`.
 pub async fn metric(node: &TestNode, name: &str, labels: &[&str]) -> f64 {
-    let text = http()
-        .get(node.admin("/metrics"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    metric_at(&node.admin("/metrics"), name, labels).await
+}
+
+/// The same, of whoever answers there.
+pub async fn metric_at(url: &str, name: &str, labels: &[&str]) -> f64 {
+    let text = http().get(url).send().await.unwrap().text().await.unwrap();
     text.lines()
         .filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']))
         .filter(|line| labels.iter().all(|label| line.contains(label)))

@@ -43,6 +43,11 @@ impl Groups {
         self.iter().for_each(|group| group.retire());
     }
 
+    /// Lets none of them take anything over any more; see [`Group::leave`].
+    pub fn leave(&self) {
+        self.iter().for_each(|group| group.leave());
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.by_name.values()

@@ -1,14 +1,16 @@
 //! Read-through: memory, then the owner, then the origin; and the way back, invalidation.
 //!
 //! Two stores and two kinds of flight keep the invariants simple:
-//! - `owned` holds only what *this* node loaded from the origin, `hot` only copies of what another node holds as owned. A peer is
-//!   answered from `owned` alone, so a copy is never copied again and two rounds of invalidation reach everything.
-//! - a *local* flight loads from the origin, a *remote* one asks a peer and may end in a local one; never the other way round, so
-//!   two nodes that each take the other for the owner can't wait for each other (mailgun/groupcache#72).
+//! - `owned` holds what this node is to hold, loaded from the origin or taken over from who held it before (`transfer`); `hot` only copies
+//!   of what another node holds as owned. A peer is answered from `owned` alone, so a hot copy is never copied again.
+//! - a *local* flight looks around and loads from the origin, a *remote* one asks a peer and may end in a local one; never the other way
+//!   round, so two nodes that each take the other for the owner can't wait for each other (mailgun/groupcache#72). A look waits for nothing.
 
 mod groups;
 mod invalidate;
 mod parts;
+mod tombstones;
+mod transfer;
 
 use std::sync::{
     Arc,
@@ -20,11 +22,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use groups::Groups;
 pub use parts::{Answer, GroupRules, Shared, Source};
+pub use tombstones::TRANSFER_TIMEOUT;
+use tombstones::Tombstones;
+pub use transfer::Taken;
 
 use super::{
     cluster::Owner,
     flight::{Flights, Ticket},
-    membership::Member,
+    membership::{IdHash, Member},
     ring::{KeyHash, group_seed, hash_key},
     store::{Entry, GroupId},
 };
@@ -47,6 +52,16 @@ struct Cargo {
     uncacheable: bool,
 }
 
+impl Cargo {
+    fn hit(entry: Arc<Entry>) -> Self {
+        Self {
+            entry,
+            source: Source::Hit,
+            uncacheable: false,
+        }
+    }
+}
+
 /// One group of keys with one origin.
 pub struct Group {
     id: GroupId,
@@ -57,6 +72,9 @@ pub struct Group {
     shared: Shared,
     local: Flights<Result<Cargo>>,
     remote: Flights<Result<Cargo>>,
+    tombstones: Tombstones,
+    /// Takes nothing over any more; see [`Group::leave`].
+    leaving: AtomicBool,
     /// Keeps nothing any more; see [`Group::retire`].
     retired: AtomicBool,
 }
@@ -79,6 +97,8 @@ impl Group {
             shared,
             local: Flights::new(),
             remote: Flights::new(),
+            tombstones: Tombstones::default(),
+            leaving: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         }
     }
@@ -86,6 +106,11 @@ impl Group {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.rules.name
+    }
+
+    /// Its number within this node.
+    pub fn id(&self) -> GroupId {
+        self.id
     }
 
     /// The key's place in hash space.
@@ -113,31 +138,24 @@ impl Group {
         self.answer(key, &cargo.entry, cargo.source)
     }
 
-    /// Answers another node: from what this node loaded, or by loading it now. Never forwarded, whatever our ring says.
+    /// Answers another node: from what this node holds, or by loading it now. Never forwarded, whatever our ring says.
     ///
     /// # Errors
     /// As [`Group::get`], except that a missing key is an answer without a value.
-    pub async fn answer_peer(self: &Arc<Self>, key: &str) -> Result<PeerAnswer> {
+    pub async fn answer_peer(self: &Arc<Self>, key: &str, asker: IdHash) -> Result<PeerAnswer> {
         check_key(key)?;
         let cargo = match self.look_owned(key) {
-            Some(entry) => Cargo {
-                entry,
-                source: Source::Hit,
-                uncacheable: false,
-            },
+            Some(entry) => Cargo::hit(entry),
             None => self.load_here(key).await?,
         };
-        Ok(to_peer(&cargo))
+        Ok(self.to_peer(&cargo, asker))
     }
 
-    /// What this node has of the key, loaded by itself; never loads.
-    pub fn look_for_peer(&self, key: &str) -> Option<PeerAnswer> {
-        let entry = self.look_owned(key)?;
-        Some(to_peer(&Cargo {
-            entry,
-            source: Source::Hit,
-            uncacheable: false,
-        }))
+    /// What this node holds of the key; never loads, and doesn't count as a use.
+    pub fn look_for_peer(&self, key: &str, asker: IdHash) -> Option<PeerAnswer> {
+        let now = self.shared.clock.now();
+        let entry = self.shared.owned.peek(self.id, key, now)?;
+        Some(self.to_peer(&Cargo::hit(entry), asker))
     }
 
     /// From now on nothing is kept here, and what was kept is gone: for a node that invalidations no longer reach.
@@ -181,7 +199,18 @@ impl Group {
         })
     }
 
-    /// Loads from the origin, once for all who ask this node at the same moment.
+    fn to_peer(&self, cargo: &Cargo, asker: IdHash) -> PeerAnswer {
+        PeerAnswer {
+            value: cargo.entry.value.clone(),
+            expires_at: cargo.entry.expires_at,
+            entity_tag: cargo.entry.entity_tag,
+            was_hit: cargo.source != Source::Origin,
+            // A removal told by our list of members would not reach who is not on it.
+            uncacheable: cargo.uncacheable || !self.shared.cluster.topology().knows(asker),
+        }
+    }
+
+    /// Gets the value here, once for all who ask this node at the same moment.
     async fn load_here(self: &Arc<Self>, key: &str) -> Result<Cargo> {
         let boarding = self.local.board(key);
         if let Some(ticket) = boarding.ticket {
@@ -197,21 +226,25 @@ impl Group {
         // A second look: we may have missed in memory while an earlier flight was under way, and boarded after it landed. It
         // stored its value before it left the table, so now we must see it; without this look the origin is asked twice.
         if let Some(entry) = self.look_owned(key) {
-            let cargo = Cargo {
-                entry,
-                source: Source::Hit,
-                uncacheable: false,
-            };
-            return ticket.land(Ok(cargo), || {});
+            return ticket.land(Ok(Cargo::hit(entry)), || {});
         }
-        let result = self.load(key).await;
-        let kept = result.as_ref().ok().filter(|cargo| !cargo.uncacheable);
+        let hash = self.hash(key);
+        let result = match self.look_around(key, hash).await {
+            Some(cargo) => Ok(cargo),
+            None => self.load(key).await,
+        };
+        let kept = result.as_ref().ok().filter(|cargo| {
+            // What another member holds is kept only where it belongs; what was loaded, wherever it was loaded, or it would be again.
+            !cargo.uncacheable && (cargo.source == Source::Origin || self.holds(hash))
+        });
         let kept = kept.map(|cargo| cargo.entry.clone());
         ticket.land(result, || {
-            if let Some(entry) = kept
-                && !self.is_retired()
-                && !self.shared.owned.insert(self.id, key, entry)
-            {
+            let Some(entry) = kept.filter(|_| !self.is_retired()) else {
+                return;
+            };
+            if self.shared.owned.insert(self.id, key, entry) {
+                self.shared.copies.wanted(self.id, key);
+            } else {
                 self.observer.refused_by_store();
             }
         });
@@ -350,16 +383,6 @@ impl Group {
                 answer.entity_tag,
             )),
         })
-    }
-}
-
-fn to_peer(cargo: &Cargo) -> PeerAnswer {
-    PeerAnswer {
-        value: cargo.entry.value.clone(),
-        expires_at: cargo.entry.expires_at,
-        entity_tag: cargo.entry.entity_tag,
-        was_hit: cargo.source == Source::Hit,
-        uncacheable: cargo.uncacheable,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    core::{cluster::Cluster, hot::HotKeys, store::Store},
+    core::{cluster::Cluster, hand_over::CopiesWanted, hot::HotKeys, store::Store},
     ports::{Clock, Peers, Timestamp},
 };
 
@@ -31,12 +31,16 @@ pub struct Shared {
     pub peers: Arc<dyn Peers>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What this node loaded from origins.
+    /// What this node holds as owner, or as the one who holds a copy for the owner.
     pub owned: Arc<Store>,
     /// Copies of what others hold.
     pub hot: Arc<Store>,
     /// Which keys deserve a copy.
     pub hot_keys: Arc<HotKeys>,
+    /// Members that hold each key: 1, or 2 with a copy at the next in ring order.
+    pub replicas: usize,
+    /// Where entries that want a copy at another member are told.
+    pub copies: CopiesWanted,
 }
 
 /// Where an answer came from, as the asked node sees it.
@@ -44,7 +48,7 @@ pub struct Shared {
 pub enum Source {
     /// This node's memory.
     Hit,
-    /// The owner's memory.
+    /// The owner's memory, or that of a member that held it before.
     Peer,
     /// The origin, asked for this request by this node or by the owner.
     Origin,

@@ -1,176 +1,48 @@
-//! A cluster of groups without a network: peers call each other directly, time is set by hand, origins can be held back.
+//! Read-through and invalidation over nodes without a network: peers call each other directly, time is set by hand, origins can be held
+//! back.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::atomic::{AtomicU64, AtomicUsize},
-    time::Duration,
-};
+use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::{
-    core::{cluster::Cluster, hot::HotKeys, membership::View, store::Store},
-    ports::{Clock, Peers},
+use crate::core::{
+    cluster::Cluster,
+    harness_tests::{HOT_AFTER, HandClock, Plan, TTL_MS, TestNet, TestOrigin, ranked, view},
+    membership::View,
 };
-
-/// Time that stands still until it is set.
-#[derive(Default)]
-struct HandClock(AtomicU64);
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-}
-
-struct Unobserved;
-impl GroupObserver for Unobserved {
-    fn waited_for_flight(&self) {}
-    fn refused_by_store(&self) {}
-    fn kept_hot_copy(&self) {}
-}
-
-/// Answers with the version it is at; every load waits for a permit.
-struct TestOrigin {
-    loads: AtomicUsize,
-    version: AtomicUsize,
-    permits: Semaphore,
-    answer: Mutex<Option<Error>>,
-}
-
-#[async_trait]
-impl Origin for TestOrigin {
-    async fn load(&self, key: &str) -> Result<Loaded> {
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        // The value is what the origin has when the load begins.
-        let value = format!("{key} v{}", self.version.load(Ordering::SeqCst));
-        self.permits.acquire().await.expect("never closed").forget();
-        match self.answer.lock().clone() {
-            Some(error) => Err(error),
-            None => Ok(Bytes::from(value).into()),
-        }
-    }
-}
-
-/// Calls the other groups of the test directly.
-#[derive(Default)]
-struct TestPeers {
-    groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
-    down: Mutex<HashSet<Arc<str>>>,
-    fetches: AtomicUsize,
-    /// A node that, told of an invalidation already, reads the key just before the other node is told: (reader, told last).
-    reads_before: Mutex<Option<(Arc<str>, Arc<str>)>>,
-}
-
-impl TestPeers {
-    fn group(&self, member: &Member) -> Result<Arc<Group>, PeerError> {
-        if self.down.lock().contains(&member.id) {
-            return Err(PeerError::Unreachable(Error::new(
-                ErrorKind::PeerUnreachable,
-                "down",
-            )));
-        }
-        Ok(self.groups.lock()[&member.id].clone())
-    }
-}
-
-#[async_trait]
-impl Peers for TestPeers {
-    fn usable(&self, _member: &Member) -> bool {
-        true
-    }
-
-    async fn fetch(&self, member: &Member, _: &str, key: &str) -> Result<PeerAnswer, PeerError> {
-        self.fetches.fetch_add(1, Ordering::SeqCst);
-        let group = self.group(member)?;
-        group.answer_peer(key).await.map_err(PeerError::Answered)
-    }
-
-    async fn invalidate(
-        &self,
-        member: &Member,
-        _: &str,
-        key: Option<&str>,
-    ) -> Result<u64, PeerError> {
-        let race = self.reads_before.lock().take_if(|race| race.1 == member.id);
-        if let (Some((reader, _)), Some(key)) = (race, key) {
-            let reader = self.groups.lock()[&reader].clone();
-            reader.invalidate_here(Some(key));
-            for _ in 0..=HOT_AFTER {
-                reader.get(key).await.expect("the old value");
-            }
-        }
-        Ok(self.group(member)?.invalidate_here(key))
-    }
-
-    async fn await_revision(&self, _: &Member, _: u64) -> Result<(), PeerError> {
-        Ok(())
-    }
-}
 
 struct TestCluster {
     groups: Vec<Arc<Group>>,
     clusters: Vec<Arc<Cluster>>,
-    peers: Arc<TestPeers>,
+    peers: Arc<TestNet>,
     origin: Arc<TestOrigin>,
     clock: Arc<HandClock>,
 }
 
-const TTL_MS: u64 = 60_000;
-const HOT_AFTER: u32 = 3;
-
 fn cluster(size: usize) -> TestCluster {
-    let origin = Arc::new(TestOrigin {
-        loads: AtomicUsize::new(0),
-        version: AtomicUsize::new(1),
-        permits: Semaphore::new(Semaphore::MAX_PERMITS),
-        answer: Mutex::default(),
-    });
-    let (peers, clock) = (
-        Arc::new(TestPeers::default()),
-        Arc::new(HandClock::default()),
-    );
-    let view = View::new(
-        1,
-        (0..size).map(|n| Member::new(format!("n{n}"), format!("h:{n}"))),
-    );
-    let mut test = TestCluster {
-        groups: Vec::new(),
-        clusters: Vec::new(),
-        peers: peers.clone(),
-        origin: origin.clone(),
+    let origin = Arc::<TestOrigin>::default();
+    let (peers, clock) = (Arc::<TestNet>::default(), Arc::<HandClock>::default());
+    let plan = Plan {
+        replicas: 1,
+        capacity: 1 << 20,
         clock: clock.clone(),
+        origin: origin.clone(),
+        net: peers.clone(),
     };
-    for n in 0..size {
-        let id: Arc<str> = format!("n{n}").into();
-        let cluster = Arc::new(Cluster::new(id.clone()));
-        cluster.install(view.clone());
-        let shared = Shared {
-            cluster: cluster.clone(),
-            peers: peers.clone(),
-            clock: clock.clone(),
-            owned: Arc::new(Store::new(1 << 20, 1 << 10)),
-            hot: Arc::new(Store::new(1 << 20, 1 << 10)),
-            hot_keys: Arc::new(HotKeys::new(HOT_AFTER)),
-        };
-        let rules = GroupRules {
-            name: "users".into(),
-            ttl: Some(Duration::from_millis(TTL_MS)),
-            negative_ttl: Duration::from_millis(TTL_MS),
-            max_value: 1 << 10,
-        };
-        let observer = Arc::new(Unobserved);
-        let group = Group::new(GroupId(0), rules, origin.clone(), observer, shared);
-        let group = Arc::new(group);
-        peers.groups.lock().insert(id, group.clone());
-        test.groups.push(group);
-        test.clusters.push(cluster);
+    let ids: Vec<String> = (0..size).map(|n| format!("n{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let nodes: Vec<_> = ids.iter().map(|id| plan.node(id)).collect();
+    nodes.iter().for_each(|node| node.install(&view(1, &ids)));
+    TestCluster {
+        groups: nodes.iter().map(|node| node.group.clone()).collect(),
+        clusters: nodes.iter().map(|node| node.cluster.clone()).collect(),
+        peers,
+        origin,
+        clock,
     }
-    test
 }
 
 impl TestCluster {
@@ -181,16 +53,11 @@ impl TestCluster {
     /// A key and the numbers of its owner and of the one who stands in for it.
     fn key_and_ranks(&self) -> (String, usize, usize) {
         let key = "alice".to_owned();
-        let hash = self.groups[0].hash(&key);
-        // Seen from outside, so that nobody is "me".
         let view = self.clusters[0].shared().view.clone();
-        let outside = crate::core::cluster::Topology::new("outside", view);
-        let ranked: Vec<usize> = outside
-            .ranked(hash)
-            .map(|owner| match owner {
-                Owner::Other(member) => member.id[1..].parse().expect("a number"),
-                Owner::Me => unreachable!("outside is no member"),
-            })
+        let number = |id: &Arc<str>| id[1..].parse().expect("a number");
+        let ranked: Vec<usize> = ranked(&self.groups[0], &key, &view)
+            .iter()
+            .map(number)
             .collect();
         (key, ranked[0], ranked[1])
     }
@@ -280,7 +147,7 @@ async fn nodes_that_each_take_the_other_for_the_owner_don_t_wait_for_each_other(
     for (me, other) in [(0, 1), (1, 0)] {
         // Each sees only the other.
         let view = View::new(2, [Member::new(format!("n{other}"), "h:1")]);
-        test.clusters[me].install(view);
+        test.clusters[me].install(view, Timestamp(0));
     }
     let (a, b) = tokio::join!(test.groups[0].get(&key), test.groups[1].get(&key));
     assert_eq!(a.expect("a value").value, "alice v1");
@@ -316,7 +183,11 @@ async fn the_next_in_ring_order_stands_in_for_an_owner_that_is_down() {
         assert_eq!(group.1.get(&key).await.expect("a value").value, "alice v1");
     }
     assert_eq!(test.loads(), 1, "one of the others holds it for all");
-    assert!(test.groups[second].look_for_peer(&key).is_some());
+    assert!(
+        test.groups[second]
+            .look_for_peer(&key, IdHash::UNTOLD)
+            .is_some()
+    );
 }
 
 #[tokio::test]
@@ -429,7 +300,11 @@ async fn a_removal_names_who_was_not_reached_and_reaches_the_others_all_the_same
         !error.message().contains(&format!("n{owner} at")),
         "{error}"
     );
-    assert!(test.groups[owner].look_for_peer(&key).is_none());
+    assert!(
+        test.groups[owner]
+            .look_for_peer(&key, IdHash::UNTOLD)
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -453,7 +328,7 @@ async fn a_retired_node_keeps_nothing_and_asks_the_owners() {
             .map(|n| Member::new(format!("n{n}"), "h:1")),
     );
     test.clusters.iter().for_each(|cluster| {
-        cluster.install(view.clone());
+        cluster.install(view.clone(), Timestamp(0));
     });
     test.origin.version.store(2, Ordering::SeqCst);
     test.groups[owner].remove(&key).await.expect("removed");

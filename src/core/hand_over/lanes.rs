@@ -1,0 +1,272 @@
+//! The ways to the members that entries go to in one walk: batches, receipts, and what follows from them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{sleep, timeout};
+
+use super::{HandOverParts, Moved, Pace};
+use crate::{
+    core::{
+        group::{Group, TRANSFER_TIMEOUT},
+        membership::{IdHash, Member},
+        store::Found,
+    },
+    error::{Error, ErrorKind},
+    ports::{Lane, Parcel, PeerError},
+};
+
+/// A batch goes when it has so many bytes: enough that its message costs little, so few that its receiver's thread isn't held up (a few
+/// hundred entries of a kilobyte take it a fraction of a millisecond).
+const BATCH_BYTES: usize = 256 * 1024;
+/// What an entry takes beside key and value, about.
+const FRAME_BYTES: usize = 64;
+/// Batches without a receipt on one lane while leaving.
+const WINDOW: usize = 4;
+/// A receipt that takes longer tells that the receiver is busy: the background waits this many times as long.
+const BUSY: Duration = Duration::from_millis(20);
+const BUSY_FACTOR: u32 = 4;
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The lanes of one walk.
+pub(super) struct Lanes<'a> {
+    parts: &'a HandOverParts,
+    groups: &'a [Arc<Group>],
+    pace: Pace,
+    /// By member id; `None`: that member could not be reached in this walk.
+    lanes: HashMap<Arc<str>, Option<Loading>>,
+    moved: Moved,
+    /// Entries that are known to go after those under way.
+    left: usize,
+}
+
+/// A lane, the batch that is filled, and those that wait for their receipts.
+struct Loading {
+    lane: Box<dyn Lane>,
+    member: IdHash,
+    batch: Vec<Going>,
+    bytes: usize,
+    unanswered: VecDeque<Unanswered>,
+}
+
+struct Going {
+    found: Found,
+    copy: bool,
+}
+
+struct Unanswered {
+    entries: Vec<Going>,
+    bytes: usize,
+}
+
+impl<'a> Lanes<'a> {
+    pub(super) fn new(parts: &'a HandOverParts, groups: &'a [Arc<Group>], pace: Pace) -> Self {
+        Self {
+            parts,
+            groups,
+            pace,
+            lanes: HashMap::new(),
+            moved: Moved::default(),
+            left: 0,
+        }
+    }
+
+    pub(super) fn moved(&self) -> Moved {
+        self.moved
+    }
+
+    /// So many entries are left for the next walk.
+    pub(super) fn left_to_go(&mut self, entries: usize) {
+        self.left = entries;
+    }
+
+    /// Puts an entry on the way to `to`.
+    pub(super) async fn add(&mut self, to: &Member, found: Found, copy: bool) {
+        if !self.lanes.contains_key(&to.id) {
+            let opened = self.open(to).await;
+            self.lanes.insert(to.id.clone(), opened);
+        }
+        let Some(Some(loading)) = self.lanes.get_mut(&to.id) else {
+            self.failed(1);
+            return;
+        };
+        let value = found.entry.value.as_ref().map_or(0, bytes::Bytes::len);
+        loading.bytes += FRAME_BYTES + found.key.len() + value;
+        loading.batch.push(Going { found, copy });
+        if loading.bytes >= BATCH_BYTES {
+            self.drive(&to.id.clone(), Until::Sent).await;
+        }
+    }
+
+    /// Sends what is left, and waits for all receipts.
+    pub(super) async fn finish(&mut self) {
+        let ids: Vec<Arc<str>> = self.lanes.keys().cloned().collect();
+        for id in ids {
+            self.drive(&id, Until::Answered).await;
+        }
+    }
+
+    async fn open(&mut self, to: &Member) -> Option<Loading> {
+        if !self.parts.peers.usable(to) {
+            return None;
+        }
+        let opened = timeout(TRANSFER_TIMEOUT, self.parts.peers.hand_over(to)).await;
+        let lane = opened.ok()?.ok()?;
+        Some(Loading {
+            lane,
+            member: IdHash::of(&to.id),
+            batch: Vec::new(),
+            bytes: 0,
+            unanswered: VecDeque::new(),
+        })
+    }
+
+    /// Sends the lane's batch; a lane that fails is closed for this walk, and its entries stay where they are.
+    async fn drive(&mut self, id: &Arc<str>, until: Until) {
+        let Some(Some(mut loading)) = self.lanes.insert(id.clone(), None) else {
+            return;
+        };
+        let driven = self.try_drive(&mut loading, until).await;
+        match driven {
+            Ok(()) => {
+                self.lanes.insert(id.clone(), Some(loading));
+            }
+            Err(error) => {
+                let unanswered: usize = loading.unanswered.iter().map(|it| it.entries.len()).sum();
+                let entries = unanswered + loading.batch.len();
+                let (PeerError::Answered(error) | PeerError::Unreachable(error)) = error;
+                tracing::debug!(peer = %id, entries, %error, "entries could not be handed over");
+                self.failed(entries);
+            }
+        }
+    }
+
+    async fn try_drive(&mut self, loading: &mut Loading, until: Until) -> Result<(), PeerError> {
+        let window = match self.pace {
+            Pace::Background(_) => 1,
+            Pace::AtOnce => WINDOW,
+        };
+        while loading.unanswered.len() >= window {
+            self.settle_one(loading).await?;
+        }
+        self.send(loading).await?;
+        let open = match (until, self.pace) {
+            (Until::Sent, Pace::AtOnce) => WINDOW,
+            (Until::Sent, Pace::Background(_)) | (Until::Answered, _) => 0,
+        };
+        while loading.unanswered.len() > open {
+            self.settle_one(loading).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, loading: &mut Loading) -> Result<(), PeerError> {
+        let now = self.parts.clock.now();
+        let mut entries = std::mem::take(&mut loading.batch);
+        loading.bytes = 0;
+        // Read again: what was removed since the walk met it must not go, or its way would be longer than tombstones last.
+        entries.retain(|going| {
+            let kept = self
+                .parts
+                .store
+                .peek(going.found.group, &going.found.key, now);
+            kept.is_some_and(|kept| Arc::ptr_eq(&kept, &going.found.entry))
+        });
+        let batch: Vec<Parcel> = entries.iter().filter_map(|it| self.parcel(it)).collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let bytes = batch.iter().map(Parcel::bytes).sum();
+        loading.unanswered.push_back(Unanswered { entries, bytes });
+        timeout(TRANSFER_TIMEOUT, loading.lane.send(batch))
+            .await
+            .unwrap_or_else(|_| Err(too_slow()))
+    }
+
+    fn parcel(&self, going: &Going) -> Option<Parcel> {
+        let Found { group, key, entry } = &going.found;
+        Some(Parcel {
+            group: self.groups.get(usize::from(group.0))?.name().clone(),
+            key: key.clone(),
+            value: entry.value.clone(),
+            expires_at: entry.expires_at,
+            entity_tag: entry.entity_tag,
+            heat: entry.heat(),
+            copy: going.copy,
+        })
+    }
+
+    /// Waits for the oldest receipt. Whatever it says, the entries of its batch are done with: taken, or not to be had there.
+    async fn settle_one(&mut self, loading: &mut Loading) -> Result<(), PeerError> {
+        let asked_at = self.parts.clock.now();
+        let receipt = timeout(TRANSFER_TIMEOUT, loading.lane.receipt())
+            .await
+            .unwrap_or_else(|_| Err(too_slow()))?;
+        let took = self.parts.clock.now().since(asked_at);
+        let Some(answered) = loading.unanswered.pop_front() else {
+            return Ok(());
+        };
+        for going in &answered.entries {
+            if going.copy {
+                going.found.entry.set_also_at(loading.member);
+            } else {
+                self.parts.store.remove_exactly(&going.found);
+            }
+        }
+        self.moved.sent += answered.entries.len();
+        self.parts.observer.sent(answered.bytes, receipt);
+        self.parts.observer.waiting(self.left);
+        if let Pace::Background(bytes_per_second) = self.pace {
+            sleep(pause(answered.bytes, bytes_per_second, took)).await;
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, entries: usize) {
+        self.moved.failed += entries;
+        self.parts.observer.failed(entries);
+    }
+}
+
+/// How far to go with a lane.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The batch is on its way; in the background it is answered, too.
+    Sent,
+    /// Everything is answered.
+    Answered,
+}
+
+/// The background's rest after a batch.
+fn pause(bytes: usize, bytes_per_second: u64, took: Duration) -> Duration {
+    let rate = Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);
+    let busy = if took > BUSY {
+        took * BUSY_FACTOR
+    } else {
+        Duration::ZERO
+    };
+    rate.max(busy).min(LONGEST_PAUSE)
+}
+
+fn too_slow() -> PeerError {
+    PeerError::Unreachable(Error::new(
+        ErrorKind::PeerUnreachable,
+        "no receipt in time for entries handed over",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_background_rests_by_its_rate_and_longer_when_the_receiver_is_busy() {
+        let millis = Duration::from_millis;
+        assert_eq!(pause(1_000, 10_000, millis(1)), millis(100));
+        assert_eq!(pause(1_000, 10_000, millis(50)), millis(200));
+        assert_eq!(pause(1_000, 1, millis(1)), LONGEST_PAUSE);
+    }
+}

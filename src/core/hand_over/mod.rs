@@ -1,0 +1,326 @@
+//! Moves entries to where they belong, so that a changed ring costs the origin nothing.
+//!
+//! Each ring change makes some entries of this node another's. They are sent there in batches, the hottest first: to a node that joined, by a
+//! node that leaves, to the new holder of a copy; one plan ([`plan`]) tells for each entry, and whoever walks over the store twice finds
+//! nothing left to do. Meanwhile whoever misses a key asks those who may still hold it (`group::transfer`), so the background may take its time.
+//!
+//! It must never move an entry on its own account: only a ring change, a new entry that wants a copy, or a departure starts it. So two nodes
+//! whose rings disagree don't send an entry to and fro.
+
+mod lanes;
+mod plan;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use lanes::Lanes;
+pub use plan::{Plan, plan};
+
+use super::{
+    cluster::{Cluster, Topology},
+    group::{Group, Groups},
+    store::{Found, GroupId, Store},
+};
+use crate::ports::{Clock, HandOverObserver, Peers};
+
+/// Least uses of the entries that go in each walk over the store: the hottest first, without a list of all.
+const HEATS: [u32; 4] = [64, 8, 1, 0];
+/// Entries looked at before others on this thread get their turn.
+const STRIDE: usize = 256;
+/// New entries wait this long for company before they are copied.
+const GATHER: Duration = Duration::from_millis(20);
+/// Keys that wait to be copied; what comes past that is found by the next sweep.
+const WAITING_COPIES: usize = 65_536;
+/// How often a node that keeps copies at others looks for entries that have none.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Pause before entries that could not be sent are tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// While leaving there is less time.
+const LEAVING_RETRY: Duration = Duration::from_millis(20);
+/// Further walks after one that could not send everything; then the next ring change has to help.
+const RETRIES: u32 = 10;
+
+/// How entries are moved.
+#[derive(Clone, Copy, Debug)]
+pub struct HandOverRules {
+    /// Members that hold each key: 1 or 2.
+    pub replicas: usize,
+    /// Uses from which on an entry is copied.
+    pub copy_from_heat: u32,
+    /// Bound on what goes out in the background; leaving knows none.
+    pub bytes_per_second: u64,
+}
+
+/// Where groups tell of entries that may want a copy.
+#[derive(Clone, Debug, Default)]
+pub struct CopiesWanted(Option<mpsc::Sender<(GroupId, Box<str>)>>);
+
+impl CopiesWanted {
+    /// And where they are read.
+    pub fn channel() -> (Self, mpsc::Receiver<(GroupId, Box<str>)>) {
+        let (sender, receiver) = mpsc::channel(WAITING_COPIES);
+        (Self(Some(sender)), receiver)
+    }
+
+    /// Where nobody wants copies.
+    pub fn nobody() -> (Self, mpsc::Receiver<(GroupId, Box<str>)>) {
+        (Self(None), mpsc::channel(1).1)
+    }
+
+    /// This entry is new. Never waits: past the bound the next sweep finds it.
+    pub fn wanted(&self, group: GroupId, key: &str) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send((group, key.into()));
+        }
+    }
+}
+
+/// What a hand-over works with.
+#[derive(Clone)]
+pub struct HandOverParts {
+    /// The groups.
+    pub groups: Groups,
+    /// The ring in force.
+    pub cluster: Arc<Cluster>,
+    /// Calls to other members.
+    pub peers: Arc<dyn Peers>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is handed over.
+    pub store: Arc<Store>,
+    /// Told of the progress.
+    pub observer: Arc<dyn HandOverObserver>,
+}
+
+/// Moves a node's entries.
+pub struct HandOver {
+    parts: HandOverParts,
+    rules: HandOverRules,
+    /// By number.
+    groups: Vec<Arc<Group>>,
+    /// One at a time: the background, or leaving.
+    turn: Mutex<()>,
+}
+
+/// How fast entries go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// At most so many bytes a second, one batch at a time, with a pause when the receiver is busy.
+    Background(u64),
+    /// As fast as they are taken.
+    AtOnce,
+}
+
+/// What a walk over the store did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Entries that were answered for.
+    pub sent: usize,
+    /// Entries that could not be sent.
+    pub failed: usize,
+    /// The ring changed on the way, or this node began to leave.
+    interrupted: bool,
+}
+
+impl Moved {
+    fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.failed = other.failed;
+        self.interrupted = other.interrupted;
+    }
+}
+
+impl HandOver {
+    /// Of these parts.
+    pub fn new(parts: HandOverParts, rules: HandOverRules) -> Self {
+        let mut groups: Vec<Arc<Group>> = parts.groups.iter().cloned().collect();
+        groups.sort_by_key(|group| group.id().0);
+        Self {
+            parts,
+            rules,
+            groups,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Follows the rings, and copies what `wanted` tells, until `stop`.
+    pub async fn follow(
+        &self,
+        mut rings: watch::Receiver<Arc<Topology>>,
+        mut wanted: mpsc::Receiver<(GroupId, Box<str>)>,
+        stop: CancellationToken,
+    ) {
+        let _turn = self.turn.lock().await;
+        let copies = self.rules.replicas > 1;
+        let mut sweep = tokio::time::interval(SWEEP);
+        let mut keys = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = rings.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.settle(&mut rings, &stop).await;
+                }
+                _ = sweep.tick(), if copies => {
+                    self.walk(self.background(), &stop).await;
+                }
+                _ = wanted.recv_many(&mut keys, WAITING_COPIES), if copies => {
+                    tokio::time::sleep(GATHER).await;
+                    while let Ok(key) = wanted.try_recv() {
+                        keys.push(key);
+                    }
+                    self.copy(keys.drain(..), &stop).await;
+                }
+            }
+        }
+    }
+
+    /// After a ring change: walks until every entry is where it belongs.
+    async fn settle(&self, rings: &mut watch::Receiver<Arc<Topology>>, stop: &CancellationToken) {
+        let mut total = Moved::default();
+        for _ in 0..RETRIES {
+            rings.mark_unchanged();
+            let moved = self.walk(self.background(), stop).await;
+            total.add(moved);
+            let done = moved.sent == 0 && moved.failed == 0 && !moved.interrupted;
+            if done || stop.is_cancelled() {
+                break;
+            }
+            if moved.failed > 0 {
+                let waited = tokio::time::timeout(RETRY, rings.changed()).await;
+                if matches!(waited, Ok(Err(_))) {
+                    break;
+                }
+            }
+        }
+        if total.sent + total.failed > 0 {
+            let Moved { sent, failed, .. } = total;
+            tracing::info!(sent, failed, "entries went to where they belong now");
+        }
+    }
+
+    /// Hands over everything that is another's now, without a pause, and returns when nothing is left. The caller sets the bound.
+    pub async fn leave(&self) -> Moved {
+        let _turn = self.turn.lock().await;
+        let never = CancellationToken::new();
+        let mut total = Moved::default();
+        loop {
+            let moved = self.walk(Pace::AtOnce, &never).await;
+            total.add(moved);
+            if moved.sent == 0 && moved.failed == 0 && !moved.interrupted {
+                return total;
+            }
+            if moved.failed > 0 {
+                // A receiver may be leaving too; the ring will tell.
+                tokio::time::sleep(LEAVING_RETRY).await;
+            }
+        }
+    }
+
+    fn background(&self) -> Pace {
+        Pace::Background(self.rules.bytes_per_second)
+    }
+
+    /// Sends what is another's, the hottest first.
+    async fn walk(&self, pace: Pace, stop: &CancellationToken) -> Moved {
+        let topology = self.parts.cluster.shared();
+        let mut lanes = Lanes::new(&self.parts, &self.groups, pace);
+        let mut interrupted = false;
+        for least in HEATS {
+            let colder = self.walk_once(&topology, least, &mut lanes, stop).await;
+            // Before the next walk, which would find what is on its way once more.
+            lanes.finish().await;
+            interrupted = colder.is_none();
+            if colder.is_none_or(|colder| colder == 0) {
+                break;
+            }
+        }
+        self.parts.observer.waiting(0);
+        Moved {
+            interrupted,
+            ..lanes.moved()
+        }
+    }
+
+    /// One walk, for the entries of at least that heat. Returns how many colder ones are to go; `None` if it was broken off.
+    async fn walk_once(
+        &self,
+        topology: &Arc<Topology>,
+        least: u32,
+        lanes: &mut Lanes<'_>,
+        stop: &CancellationToken,
+    ) -> Option<usize> {
+        let mut colder = 0;
+        for (step, found) in self.parts.store.walk().enumerate() {
+            if step % STRIDE == STRIDE - 1 {
+                tokio::task::yield_now().await;
+                let changed = !Arc::ptr_eq(topology, &*self.parts.cluster.topology());
+                if changed || stop.is_cancelled() {
+                    return None;
+                }
+            }
+            colder += usize::from(!self.step(topology, found, least, lanes).await);
+        }
+        lanes.left_to_go(colder);
+        Some(colder)
+    }
+
+    /// Does with an entry what is to be done with it; false if that is to send it, in a later walk.
+    async fn step(
+        &self,
+        topology: &Topology,
+        found: Found,
+        least: u32,
+        lanes: &mut Lanes<'_>,
+    ) -> bool {
+        let Some(group) = self.groups.get(usize::from(found.group.0)) else {
+            return true;
+        };
+        if found.entry.expires_at <= self.parts.clock.now() {
+            return true;
+        }
+        match plan(topology, group.hash(&found.key), &found.entry, self.rules) {
+            Plan::Stay => true,
+            Plan::Drop => {
+                self.parts.store.remove_exactly(&found);
+                true
+            }
+            Plan::Send { .. } if found.entry.heat() < least => false,
+            Plan::Send { to, copy } => {
+                lanes.add(to, found, copy).await;
+                true
+            }
+        }
+    }
+
+    /// Copies new entries to the member next in ring order.
+    async fn copy(
+        &self,
+        keys: impl Iterator<Item = (GroupId, Box<str>)>,
+        stop: &CancellationToken,
+    ) {
+        let topology = self.parts.cluster.shared();
+        let mut lanes = Lanes::new(&self.parts, &self.groups, self.background());
+        let mut keys: VecDeque<_> = keys.collect();
+        while let Some((group, key)) = keys.pop_front() {
+            if stop.is_cancelled() {
+                return;
+            }
+            let now = self.parts.clock.now();
+            if let Some(entry) = self.parts.store.peek(group, &key, now) {
+                let found = Found { group, key, entry };
+                self.step(&topology, found, 0, &mut lanes).await;
+            }
+        }
+        lanes.finish().await;
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
