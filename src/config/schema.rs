@@ -105,7 +105,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some("16"), "A key that another node owns is hot, and a copy of it is kept here, after so many requests that missed here within five to ten seconds. 0: never."),
     setting("cache.replicas", Takes::Integer { min: 1, max: 2 }, Some("1"), "Members that hold each key. 2: the next in ring order holds a copy, so that a node that dies costs the origin next to nothing, and entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some("\"all\""), "With two replicas: copy all entries, or only those asked for at least four times."),
-    setting("hand_over.max_bytes_per_second", Takes::Bytes, Some("\"64MiB\""), "Bound on what a node sends in the background to members that own it now. A node that leaves knows no bound but its drain timeout."),
+    setting("hand_over.max_bytes_per_second", Takes::Bytes, Some("\"64MiB\""), "Bound on what a node sends in the background to members that own it now. A node that leaves is faster where half of its drain timeout would not suffice."),
     setting("log.level", Takes::Text, Some("\"info\""), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some("\"text\""), "How log lines look."),
     setting("groups[].name", Takes::Text, None, "Letters, digits, `.`, `_`, `-`; at most 64."),

@@ -108,6 +108,18 @@ impl Topology {
         self.ring.len()
     }
 
+    /// Whether the same members own the same keys in both, wherever they are and whatever else the views tell.
+    pub fn same_ring(&self, other: &Self) -> bool {
+        let slots = |topology: &Self| -> Vec<(Arc<str>, u32)> {
+            let members = topology.ring_members.iter();
+            members
+                .map(|&at| &topology.view.members[at as usize])
+                .map(|member| (member.id.clone(), member.weight))
+                .collect()
+        };
+        slots(self) == slots(other)
+    }
+
     /// Whether this node owns keys.
     pub fn in_ring(&self) -> bool {
         self.me
@@ -351,6 +363,13 @@ mod tests {
                 "the owner alone"
             );
         }
+    }
+
+    #[test]
+    fn a_ring_is_the_same_when_only_a_leaving_member_goes() {
+        let with = Topology::new("a", View::new(1, [Member::new("a", "h:1"), draining("b")]));
+        assert!(with.same_ring(&Topology::new("c", view(&["a"]))));
+        assert!(!with.same_ring(&Topology::new("a", view(&["a", "b"]))));
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Leaving<'_> {
         self.seen_by_itself().await;
         // Only now: until it was seen, others handed entries over to us, which would have to go twice.
         self.groups.leave();
-        let moved = self.hand_over.leave().await;
+        let moved = self.hand_over.leave(self.bound).await;
         tracing::info!(entries = moved.sent, "handed over");
     }
 

@@ -104,8 +104,14 @@ pub(super) fn invalidated(response: wire::InvalidateResponse) -> Invalidated {
 }
 
 pub(super) fn hand_over_batch(sender: IdHash, parcels: Vec<Parcel>) -> wire::HandOverBatch {
+    let mut group: Arc<str> = "".into();
     let entries = parcels.into_iter().map(|parcel| wire::HandOverEntry {
-        group: parcel.group.to_string(),
+        group: if parcel.group == group {
+            String::new()
+        } else {
+            group = parcel.group;
+            group.to_string()
+        },
         key: parcel.key.into(),
         found: parcel.value.is_some(),
         value: parcel.value.unwrap_or_default(),
@@ -123,10 +129,9 @@ pub(super) fn hand_over_batch(sender: IdHash, parcels: Vec<Parcel>) -> wire::Han
 
 /// The entries of a batch; `None` if they are in a format that this release doesn't know.
 pub(super) fn parcels(batch: wire::HandOverBatch) -> Option<Vec<Parcel>> {
-    // Mostly one group after another: its name is shared between them.
     let mut group: Arc<str> = "".into();
     let parcels = batch.entries.into_iter().map(|entry| {
-        if *group != *entry.group {
+        if !entry.group.is_empty() {
             group = entry.group.into();
         }
         Parcel {
@@ -272,6 +277,7 @@ mod tests {
         let sent = vec![
             parcel("g", Some("value"), Timestamp(1_234)),
             parcel("g", Some(""), Timestamp::NEVER),
+            parcel("g", None, Timestamp::NEVER),
             parcel("h", None, Timestamp(0)),
         ];
         let bytes = hand_over_batch(IdHash(9), sent.clone()).encode_to_vec();

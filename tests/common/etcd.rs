@@ -273,6 +273,7 @@ impl Proxy {
 pub struct NodeProcess {
     child: Option<Child>,
     arguments: Vec<String>,
+    asks: reqwest::Client,
     pub id: String,
     pub grpc: u16,
     pub http: u16,
@@ -305,6 +306,7 @@ impl NodeProcess {
         let mut node = Self {
             child: None,
             arguments,
+            asks: super::http(),
             id: id.into(),
             grpc,
             http,
@@ -353,19 +355,19 @@ impl NodeProcess {
 
     pub async fn ring(&self) -> Option<gaocache::admin::RingReport> {
         let url = format!("http://127.0.0.1:{}/ring", self.admin);
-        let answer = super::http().get(url).send().await.ok()?;
+        let answer = self.asks.get(url).send().await.ok()?;
         serde_json::from_slice(&answer.bytes().await.ok()?).ok()
     }
 
     /// The value of a metric, summed over the samples whose labels contain `label`.
     pub async fn metric(&self, name: &str, label: &str) -> f64 {
         let url = format!("http://127.0.0.1:{}/metrics", self.admin);
-        super::metric_at(&url, name, &[label]).await
+        super::metric_at(&self.asks, &url, name, &[label]).await
     }
 
     pub async fn readyz(&self) -> Option<(u16, String)> {
         let url = format!("http://127.0.0.1:{}/readyz", self.admin);
-        let answer = super::http().get(url).send().await.ok()?;
+        let answer = self.asks.get(url).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 

@@ -220,12 +220,17 @@ pub async fn joining(
 
 /// The value of a metric, summed over the samples whose labels contain all of `labels`.
 pub async fn metric(node: &TestNode, name: &str, labels: &[&str]) -> f64 {
-    metric_at(&node.admin("/metrics"), name, labels).await
+    metric_at(&http(), &node.admin("/metrics"), name, labels).await
 }
 
 /// The same, of whoever answers there.
-pub async fn metric_at(url: &str, name: &str, labels: &[&str]) -> f64 {
-    let text = http().get(url).send().await.unwrap().text().await.unwrap();
+pub async fn metric_at(
+    client: &reqwest::Client,
+    url: &str,
+    name: &str,
+    labels: &[&str],
+) -> f64 {
+    let text = client.get(url).send().await.unwrap().text().await.unwrap();
     text.lines()
         .filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']))
         .filter(|line| labels.iter().all(|label| line.contains(label)))
@@ -233,7 +238,7 @@ pub async fn metric_at(url: &str, name: &str, labels: &[&str]) -> f64 {
         .sum()
 }
 
-/// An HTTP client for tests.
+/// An HTTP client for tests. Its connections belong to the runtime that made them, so tests can't share one.
 pub fn http() -> reqwest::Client {
     gaocache::origin::http::plain_client().expect("a client")
 }

@@ -16,20 +16,22 @@ use crate::{
         store::Found,
     },
     error::{Error, ErrorKind},
-    ports::{Lane, Parcel, PeerError},
+    ports::{Lane, Parcel, PeerError, Timestamp},
 };
 
-/// A batch goes when it has so many bytes: enough that its message costs little, so few that its receiver's thread isn't held up (a few
+/// A batch goes when it has so many bytes: enough that its message costs little, so few that its receiver's thread isn't held up (a
 /// hundred entries of a kilobyte take it a fraction of a millisecond).
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 /// What an entry takes beside key and value, about.
 const FRAME_BYTES: usize = 64;
-/// Batches without a receipt on one lane while leaving.
-const WINDOW: usize = 4;
+/// Batches without a receipt on one lane. In the background there is one, so that its receipt tells how busy the receiver is.
+const WINDOW: usize = 8;
 /// A receipt that takes longer tells that the receiver is busy: the background waits this many times as long.
 const BUSY: Duration = Duration::from_millis(20);
 const BUSY_FACTOR: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Shorter rests are saved up: timers are no finer than a millisecond.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// The lanes of one walk.
 pub(super) struct Lanes<'a> {
@@ -41,6 +43,10 @@ pub(super) struct Lanes<'a> {
     moved: Moved,
     /// Entries that are known to go after those under way.
     left: usize,
+    /// The rest that is due for what went out.
+    owed: Duration,
+    /// When something went out last.
+    sent_at: Timestamp,
 }
 
 /// A lane, the batch that is filled, and those that wait for their receipts.
@@ -71,11 +77,18 @@ impl<'a> Lanes<'a> {
             lanes: HashMap::new(),
             moved: Moved::default(),
             left: 0,
+            owed: Duration::ZERO,
+            sent_at: parts.clock.now(),
         }
     }
 
     pub(super) fn moved(&self) -> Moved {
         self.moved
+    }
+
+    /// Whether there is time to rest.
+    pub(super) fn is_patient(&self) -> bool {
+        self.pace.patient
     }
 
     /// So many entries are left for the next walk.
@@ -145,17 +158,14 @@ impl<'a> Lanes<'a> {
     }
 
     async fn try_drive(&mut self, loading: &mut Loading, until: Until) -> Result<(), PeerError> {
-        let window = match self.pace {
-            Pace::Background(_) => 1,
-            Pace::AtOnce => WINDOW,
-        };
+        let window = if self.pace.patient { 1 } else { WINDOW };
         while loading.unanswered.len() >= window {
             self.settle_one(loading).await?;
         }
         self.send(loading).await?;
-        let open = match (until, self.pace) {
-            (Until::Sent, Pace::AtOnce) => WINDOW,
-            (Until::Sent, Pace::Background(_)) | (Until::Answered, _) => 0,
+        let open = match until {
+            Until::Sent if !self.pace.patient => WINDOW,
+            Until::Sent | Until::Answered => 0,
         };
         while loading.unanswered.len() > open {
             self.settle_one(loading).await?;
@@ -183,7 +193,22 @@ impl<'a> Lanes<'a> {
         loading.unanswered.push_back(Unanswered { entries, bytes });
         timeout(TRANSFER_TIMEOUT, loading.lane.send(batch))
             .await
-            .unwrap_or_else(|_| Err(too_slow()))
+            .unwrap_or_else(|_| Err(too_slow()))?;
+        self.rest(bytes).await;
+        Ok(())
+    }
+
+    /// Rests as long as the rate asks for after so many bytes.
+    async fn rest(&mut self, bytes: usize) {
+        let now = self.parts.clock.now();
+        let passed = now.since(self.sent_at);
+        self.sent_at = now;
+        self.owed = self.owed.saturating_sub(passed) + due(bytes, self.pace.bytes_per_second);
+        if self.owed >= SHORTEST_PAUSE {
+            sleep(self.owed.min(LONGEST_PAUSE)).await;
+            self.owed = Duration::ZERO;
+            self.sent_at = self.parts.clock.now();
+        }
     }
 
     fn parcel(&self, going: &Going) -> Option<Parcel> {
@@ -219,8 +244,8 @@ impl<'a> Lanes<'a> {
         self.moved.sent += answered.entries.len();
         self.parts.observer.sent(answered.bytes, receipt);
         self.parts.observer.waiting(self.left);
-        if let Pace::Background(bytes_per_second) = self.pace {
-            sleep(pause(answered.bytes, bytes_per_second, took)).await;
+        if self.pace.patient && took > BUSY {
+            sleep((took * BUSY_FACTOR).min(LONGEST_PAUSE)).await;
         }
         Ok(())
     }
@@ -234,21 +259,15 @@ impl<'a> Lanes<'a> {
 /// How far to go with a lane.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
-    /// The batch is on its way; in the background it is answered, too.
+    /// The batch is on its way; if there is time, it is answered, too.
     Sent,
     /// Everything is answered.
     Answered,
 }
 
-/// The background's rest after a batch.
-fn pause(bytes: usize, bytes_per_second: u64, took: Duration) -> Duration {
-    let rate = Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);
-    let busy = if took > BUSY {
-        took * BUSY_FACTOR
-    } else {
-        Duration::ZERO
-    };
-    rate.max(busy).min(LONGEST_PAUSE)
+/// The time that so many bytes may take.
+fn due(bytes: usize, bytes_per_second: u64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64)
 }
 
 fn too_slow() -> PeerError {
@@ -256,17 +275,4 @@ fn too_slow() -> PeerError {
         ErrorKind::PeerUnreachable,
         "no receipt in time for entries handed over",
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_background_rests_by_its_rate_and_longer_when_the_receiver_is_busy() {
-        let millis = Duration::from_millis;
-        assert_eq!(pause(1_000, 10_000, millis(1)), millis(100));
-        assert_eq!(pause(1_000, 10_000, millis(50)), millis(200));
-        assert_eq!(pause(1_000, 1, millis(1)), LONGEST_PAUSE);
-    }
 }

@@ -28,7 +28,9 @@ use crate::ports::{Clock, HandOverObserver, Peers};
 /// Least uses of the entries that go in each walk over the store: the hottest first, without a list of all.
 const HEATS: [u32; 4] = [64, 8, 1, 0];
 /// Entries looked at before others on this thread get their turn.
-const STRIDE: usize = 256;
+const STRIDE: usize = 1024;
+/// The background's rest after so many: a few times as long as they take.
+const BREATH: Duration = Duration::from_millis(1);
 /// New entries wait this long for company before they are copied.
 const GATHER: Duration = Duration::from_millis(20);
 /// Keys that wait to be copied; what comes past that is found by the next sweep.
@@ -49,7 +51,7 @@ pub struct HandOverRules {
     pub replicas: usize,
     /// Uses from which on an entry is copied.
     pub copy_from_heat: u32,
-    /// Bound on what goes out in the background; leaving knows none.
+    /// Bound on what goes out in the background. A node that leaves may be faster.
     pub bytes_per_second: u64,
 }
 
@@ -106,11 +108,10 @@ pub struct HandOver {
 
 /// How fast entries go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    /// At most so many bytes a second, one batch at a time, with a pause when the receiver is busy.
-    Background(u64),
-    /// As fast as they are taken.
-    AtOnce,
+struct Pace {
+    bytes_per_second: u64,
+    /// Whether there is time to rest when a receiver is busy.
+    patient: bool,
 }
 
 /// What a walk over the store did.
@@ -122,6 +123,24 @@ pub struct Moved {
     pub failed: usize,
     /// The ring changed on the way, or this node began to leave.
     interrupted: bool,
+}
+
+/// How settling ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    /// Everything is where it belongs.
+    Yes,
+    /// Some could not be sent, however often it was tried, or this node leaves.
+    GivenUp,
+    /// The ring changed on the way.
+    Changed,
+}
+
+/// Entries that a walk left to a later one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Colder {
+    count: usize,
+    hottest: u32,
 }
 
 impl Moved {
@@ -156,16 +175,20 @@ impl HandOver {
         let copies = self.rules.replicas > 1;
         let mut sweep = tokio::time::interval(SWEEP);
         let mut keys = Vec::new();
+        // The ring by which all entries are where they belong.
+        let mut settled = Arc::<Topology>::default();
         loop {
+            let ring = rings.borrow_and_update().clone();
+            if !settled.same_ring(&ring) {
+                match self.settle(&mut rings, &stop).await {
+                    Settled::Yes | Settled::GivenUp => settled = ring,
+                    Settled::Changed => continue,
+                }
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                changed = rings.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.settle(&mut rings, &stop).await;
-                }
+                changed = rings.changed() => if changed.is_err() { return },
                 _ = sweep.tick(), if copies => {
                     self.walk(self.background(), &stop).await;
                 }
@@ -181,19 +204,34 @@ impl HandOver {
     }
 
     /// After a ring change: walks until every entry is where it belongs.
-    async fn settle(&self, rings: &mut watch::Receiver<Arc<Topology>>, stop: &CancellationToken) {
+    async fn settle(
+        &self,
+        rings: &mut watch::Receiver<Arc<Topology>>,
+        stop: &CancellationToken,
+    ) -> Settled {
         let mut total = Moved::default();
+        let mut settled = Settled::GivenUp;
         for _ in 0..RETRIES {
-            rings.mark_unchanged();
             let moved = self.walk(self.background(), stop).await;
             total.add(moved);
-            let done = moved.sent == 0 && moved.failed == 0 && !moved.interrupted;
-            if done || stop.is_cancelled() {
+            if stop.is_cancelled() {
                 break;
             }
-            if moved.failed > 0 {
-                let waited = tokio::time::timeout(RETRY, rings.changed()).await;
-                if matches!(waited, Ok(Err(_))) {
+            if moved.interrupted {
+                settled = Settled::Changed;
+                break;
+            }
+            if moved.failed == 0 {
+                settled = Settled::Yes;
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(RETRY) => {}
+                changed = rings.changed() => {
+                    if changed.is_ok() {
+                        settled = Settled::Changed;
+                    }
                     break;
                 }
             }
@@ -202,15 +240,22 @@ impl HandOver {
             let Moved { sent, failed, .. } = total;
             tracing::info!(sent, failed, "entries went to where they belong now");
         }
+        settled
     }
 
-    /// Hands over everything that is another's now, without a pause, and returns when nothing is left. The caller sets the bound.
-    pub async fn leave(&self) -> Moved {
+    /// Hands over everything that is another's now, and returns when nothing is left. The caller gives it `bound` and no longer; the pace is
+    /// such that half of it suffices, and never slower than the background's.
+    pub async fn leave(&self, bound: Duration) -> Moved {
         let _turn = self.turn.lock().await;
+        let needed = self.parts.store.bytes() as f64 / (bound.as_secs_f64() / 2.0).max(0.001);
+        let pace = Pace {
+            bytes_per_second: self.rules.bytes_per_second.max(needed as u64),
+            patient: false,
+        };
         let never = CancellationToken::new();
         let mut total = Moved::default();
         loop {
-            let moved = self.walk(Pace::AtOnce, &never).await;
+            let moved = self.walk(pace, &never).await;
             total.add(moved);
             if moved.sent == 0 && moved.failed == 0 && !moved.interrupted {
                 return total;
@@ -223,7 +268,10 @@ impl HandOver {
     }
 
     fn background(&self) -> Pace {
-        Pace::Background(self.rules.bytes_per_second)
+        Pace {
+            bytes_per_second: self.rules.bytes_per_second,
+            patient: true,
+        }
     }
 
     /// Sends what is another's, the hottest first.
@@ -231,13 +279,21 @@ impl HandOver {
         let topology = self.parts.cluster.shared();
         let mut lanes = Lanes::new(&self.parts, &self.groups, pace);
         let mut interrupted = false;
+        let mut hottest = u32::MAX;
         for least in HEATS {
+            if hottest < least {
+                continue;
+            }
             let colder = self.walk_once(&topology, least, &mut lanes, stop).await;
             // Before the next walk, which would find what is on its way once more.
             lanes.finish().await;
-            interrupted = colder.is_none();
-            if colder.is_none_or(|colder| colder == 0) {
-                break;
+            match colder {
+                Some(Colder { count: 0, .. }) => break,
+                Some(colder) => hottest = colder.hottest,
+                None => {
+                    interrupted = true;
+                    break;
+                }
             }
         }
         self.parts.observer.waiting(0);
@@ -247,26 +303,36 @@ impl HandOver {
         }
     }
 
-    /// One walk, for the entries of at least that heat. Returns how many colder ones are to go; `None` if it was broken off.
+    /// One walk, for the entries of at least that heat. Returns what is left to go; `None` if it was broken off.
     async fn walk_once(
         &self,
         topology: &Arc<Topology>,
         least: u32,
         lanes: &mut Lanes<'_>,
         stop: &CancellationToken,
-    ) -> Option<usize> {
-        let mut colder = 0;
+    ) -> Option<Colder> {
+        let mut colder = Colder::default();
         for (step, found) in self.parts.store.walk().enumerate() {
             if step % STRIDE == STRIDE - 1 {
-                tokio::task::yield_now().await;
-                let changed = !Arc::ptr_eq(topology, &*self.parts.cluster.topology());
+                if lanes.is_patient() {
+                    // A walk computes without a pause otherwise, and would take a core from those who serve.
+                    tokio::time::sleep(BREATH).await;
+                } else {
+                    tokio::task::yield_now().await;
+                }
+                let current = self.parts.cluster.shared();
+                let changed = !Arc::ptr_eq(topology, &current) && !topology.same_ring(&current);
                 if changed || stop.is_cancelled() {
                     return None;
                 }
             }
-            colder += usize::from(!self.step(topology, found, least, lanes).await);
+            let heat = found.entry.heat();
+            if !self.step(topology, found, least, lanes).await {
+                colder.count += 1;
+                colder.hottest = colder.hottest.max(heat);
+            }
         }
-        lanes.left_to_go(colder);
+        lanes.left_to_go(colder.count);
         Some(colder)
     }
 

@@ -15,6 +15,7 @@ use crate::{
 };
 
 const KEYS: usize = 300;
+const BOUND: Duration = Duration::from_secs(10);
 
 struct Scene {
     plan: Plan,
@@ -93,7 +94,7 @@ impl Scene {
     async fn settle(&self) {
         let never = CancellationToken::new();
         for node in &self.nodes {
-            node.hand_over.walk(Pace::Background(1 << 40), &never).await;
+            node.hand_over.walk(node.hand_over.background(), &never).await;
         }
     }
 
@@ -163,7 +164,7 @@ async fn a_node_that_leaves_hands_everything_over_with_its_age() {
     scene.install(&with_leaving(2, &["b", "c"], &["a"]));
     let held = scene.node("a").store.len();
     assert!(held > 0);
-    assert_eq!(scene.node("a").hand_over.leave().await.sent, held);
+    assert_eq!(scene.node("a").hand_over.leave(BOUND).await.sent, held);
     assert_eq!(scene.node("a").store.len(), 0);
     for number in 0..KEYS {
         let answer = scene.node("b").group.get(&key(number)).await;
@@ -174,7 +175,7 @@ async fn a_node_that_leaves_hands_everything_over_with_its_age() {
     // What has expired is not worth the way.
     scene.clock.0.store(TTL_MS, Ordering::SeqCst);
     scene.install(&with_leaving(3, &["c"], &["b"]));
-    assert_eq!(scene.node("b").hand_over.leave().await.sent, 0);
+    assert_eq!(scene.node("b").hand_over.leave(BOUND).await.sent, 0);
 }
 
 #[tokio::test]
@@ -197,7 +198,7 @@ async fn three_of_five_leave_at_once() {
     }
     let leaving = ["a", "b", "c"].map(|id| scene.node(id));
     let (all_left, ()) = tokio::join!(
-        futures::future::join_all(leaving.iter().map(|node| node.hand_over.leave())),
+        futures::future::join_all(leaving.iter().map(|node| node.hand_over.leave(BOUND))),
         async {
             tokio::task::yield_now().await;
             scene.install(&last);
@@ -361,7 +362,7 @@ async fn a_receiver_that_is_full_keeps_the_hotter_of_both() {
         }
     }
     scene.install(&with_leaving(2, &["b"], &["a"]));
-    scene.node("a").hand_over.leave().await;
+    scene.node("a").hand_over.leave(BOUND).await;
     let kept = |name: &str, odd: usize| {
         let numbers = (odd..fits).step_by(2);
         let key = |number: &usize| format!("{name}-{number}");
@@ -384,7 +385,7 @@ async fn a_receiver_that_dies_half_way_loses_nothing() {
     scene.warm("b").await;
     scene.install(&with_leaving(2, &["b", "c"], &["a"]));
     scene.net.down.lock().insert("c".into());
-    let leave = scene.node("a").hand_over.leave();
+    let leave = scene.node("a").hand_over.leave(BOUND);
     let dies = async {
         tokio::task::yield_now().await;
         scene.install(&with_leaving(3, &["b"], &["a"]));
