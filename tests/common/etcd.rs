@@ -319,6 +319,8 @@ impl NodeProcess {
     pub fn revive(&mut self) {
         let child = Command::new(env!("CARGO_BIN_EXE_gaocache"))
             .args(&self.arguments)
+            // As in the image: a huge page is zeroed at once, which holds up a worker for milliseconds.
+            .env("MIMALLOC_ALLOW_THP", "0")
             .stdout(Stdio::piped())
             .spawn();
         let mut child = child.expect("starts");
