@@ -197,12 +197,13 @@ impl Peers for TestPeers {
     }
 
     async fn hand_over(&self, member: &Member) -> Result<Box<dyn Lane>, PeerError> {
-        self.net.group(&member.id)?;
+        let receiver = self.net.group(&member.id)?;
         let (answers, receipts) = mpsc::unbounded_channel();
         Ok(Box::new(TestLane {
             me: self.me.clone(),
             to: member.id.clone(),
             net: self.net.clone(),
+            receiver,
             answers,
             receipts,
         }))
@@ -218,6 +219,8 @@ struct TestLane {
     me: Arc<str>,
     to: Arc<str>,
     net: Arc<TestNet>,
+    /// The process at the other end: a connection doesn't outlive it.
+    receiver: Arc<Group>,
     answers: mpsc::UnboundedSender<Result<Receipt, PeerError>>,
     receipts: mpsc::UnboundedReceiver<Result<Receipt, PeerError>>,
 }
@@ -226,9 +229,9 @@ struct TestLane {
 impl Lane for TestLane {
     async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError> {
         let (net, me, to) = (self.net.clone(), self.me.clone(), self.to.clone());
-        let answers = self.answers.clone();
+        let (receiver, answers) = (self.receiver.clone(), self.answers.clone());
         tokio::spawn(async move {
-            let receipt = deliver(&net, &me, &to, &batch).await;
+            let receipt = deliver(&net, &me, &to, &receiver, &batch).await;
             let _ = answers.send(receipt);
         });
         Ok(())
@@ -243,10 +246,14 @@ async fn deliver(
     net: &TestNet,
     from: &str,
     to: &str,
+    receiver: &Arc<Group>,
     batch: &[Parcel],
 ) -> Result<Receipt, PeerError> {
     net.pass(from, to).await?;
     let group = net.group(to)?;
+    if !Arc::ptr_eq(&group, receiver) {
+        return Err(lost());
+    }
     let mut receipt = Receipt::default();
     // As the service does it.
     if group.is_leaving() || !group.knows(IdHash::of(from)) {

@@ -224,12 +224,7 @@ pub async fn metric(node: &TestNode, name: &str, labels: &[&str]) -> f64 {
 }
 
 /// The same, of whoever answers there.
-pub async fn metric_at(
-    client: &reqwest::Client,
-    url: &str,
-    name: &str,
-    labels: &[&str],
-) -> f64 {
+pub async fn metric_at(client: &reqwest::Client, url: &str, name: &str, labels: &[&str]) -> f64 {
     let text = client.get(url).send().await.unwrap().text().await.unwrap();
     text.lines()
         .filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']))

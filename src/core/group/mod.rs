@@ -12,9 +12,12 @@ mod parts;
 mod tombstones;
 mod transfer;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -43,6 +46,9 @@ pub const MAX_KEY_BYTES: usize = 4096;
 
 /// How many stand-ins are tried for an owner that is out of reach, before this node loads the value itself.
 const MAX_STAND_INS: usize = 2;
+
+/// How far the clocks of two members may be apart: by so much a value may seem to have expired already when its owner finds it fresh.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 
 /// What a flight brings: the entry and where it came from.
 #[derive(Clone, Debug)]
@@ -369,6 +375,17 @@ impl Group {
     async fn fetch_from(&self, member: &Member, key: &str) -> Result<Cargo, PeerError> {
         let peers = &self.shared.peers;
         let answer = peers.fetch(member, &self.rules.name, key).await?;
+        let now = self.shared.clock.now();
+        if answer.expires_at.after(CLOCKS_DIFFER) <= now {
+            // It was long on its way (the simulation found this): ask on.
+            return Err(PeerError::Unreachable(Error::new(
+                ErrorKind::PeerUnreachable,
+                format!(
+                    "the answer of {} came after its value had expired",
+                    member.id
+                ),
+            )));
+        }
         Ok(Cargo {
             source: if answer.was_hit {
                 Source::Peer
@@ -376,7 +393,7 @@ impl Group {
                 Source::Origin
             },
             // Clocks differ a little: what has just expired by ours is served, since its owner found it fresh, but not kept.
-            uncacheable: answer.uncacheable || answer.expires_at <= self.shared.clock.now(),
+            uncacheable: answer.uncacheable || answer.expires_at <= now,
             entry: Arc::new(Entry::owned(
                 answer.value.as_deref(),
                 answer.expires_at,

@@ -390,3 +390,6 @@ impl HandOver {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod simulation_tests;

@@ -94,7 +94,9 @@ impl Scene {
     async fn settle(&self) {
         let never = CancellationToken::new();
         for node in &self.nodes {
-            node.hand_over.walk(node.hand_over.background(), &never).await;
+            node.hand_over
+                .walk(node.hand_over.background(), &never)
+                .await;
         }
     }
 
