@@ -50,7 +50,7 @@ helm-test: ## `helm test` of the release in the current context
 k8s-render: ## renders k8s/base from the chart
 	tools/k8s-render
 
-chart-warm-test: ## what the origin notices of scaling, rolling and crashing: real processes and etcd; prints a table
+chart-warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) bench --locked --bench warm
 
 docs: ## writes the chart's README from the comments in values.yaml (needs helm-docs)
@@ -77,7 +77,7 @@ bench: ## figures of ring and hits, as ratios within one run
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) test --locked --test memory -- --nocapture | grep capacity
 
-warm-test: ## what the origin notices of scaling, rolling and crashing: real processes and etcd; prints a table
+warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) bench --locked --bench warm
 
 docs: ## writes the generated parts of docs/ anew

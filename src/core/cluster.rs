@@ -108,16 +108,23 @@ impl Topology {
         self.ring.len()
     }
 
-    /// Whether the same members own the same keys in both, wherever they are and whatever else the views tell.
+    /// Whether the same members own the same keys in both, wherever they are and whatever else the views tell. A member that was started
+    /// anew is another, since it holds nothing.
     pub fn same_ring(&self, other: &Self) -> bool {
-        let slots = |topology: &Self| -> Vec<(Arc<str>, u32)> {
+        let slots = |topology: &Self| -> Vec<(IdHash, u32)> {
             let members = topology.ring_members.iter();
             members
                 .map(|&at| &topology.view.members[at as usize])
-                .map(|member| (member.id.clone(), member.weight))
+                .map(|member| (member.incarnation(), member.weight))
                 .collect()
         };
         slots(self) == slots(other)
+    }
+
+    /// The member that calls itself this, if it is one.
+    pub fn member(&self, id: IdHash) -> Option<&Member> {
+        let mut members = self.view.members.iter();
+        members.find(|it| IdHash::of(&it.id) == id)
     }
 
     /// Whether this node owns keys.
@@ -242,9 +249,9 @@ impl Cluster {
         let past = self.past.load();
         let remembered = past.iter().take_while(|past| now < past.until);
         let mut asked: Vec<Member> = Vec::new();
-        let mut add = |member: &Member| {
+        let mut add = |member: &Member, most: usize| {
             let known = asked.iter().any(|it| it.id == member.id);
-            if *member.id != *self.my_id && !known && asked.len() < ASKED {
+            if *member.id != *self.my_id && !known && asked.len() < most {
                 asked.push(member.clone());
             }
         };
@@ -252,15 +259,16 @@ impl Cluster {
         for past in remembered {
             changed = true;
             let owner = past.topology.owner_id(key);
-            // By id: its address may be another by now.
+            // By id: its address may be another by now. One place is left for the owner.
             if let Some(member) = owner.and_then(|id| current.view.member(id)) {
-                add(member);
+                add(member, ASKED - 1);
             }
         }
+        // The owner after those before it: what they handed over meanwhile is there by then.
         if changed || current.owner(key) != Owner::Me {
             for owner in current.ranked(key).take(ASKED) {
                 if let Owner::Other(member) = owner {
-                    add(member);
+                    add(member, ASKED);
                 }
             }
         }

@@ -168,3 +168,33 @@ fn callers_that_give_up_leave_the_flight_alone() {
     first.ticket.expect("first").land(7, || {});
     assert_eq!(second.seat.blocking_recv(), Ok(7));
 }
+
+#[test]
+fn what_is_taken_over_does_not_slip_in_beside_a_removal() {
+    shuttle::check_random(
+        || {
+            let flights = ExploredFlights::new();
+            let store = Arc::new(OneKey::default());
+            let removed = Arc::new(shuttle::sync::Mutex::new(false));
+            let taker = {
+                let (flights, store, removed) = (flights.clone(), store.clone(), removed.clone());
+                shuttle::thread::spawn(move || {
+                    flights.hold("key", || {
+                        let removed = *removed.lock().expect("no panic");
+                        shuttle::thread::yield_now();
+                        if !removed {
+                            *store.kept.lock() = Some(0);
+                        }
+                    });
+                })
+            };
+            flights.ground("key", || {
+                *removed.lock().expect("no panic") = true;
+                *store.kept.lock() = None;
+            });
+            taker.join().expect("no panic");
+            assert_eq!(*store.kept.lock(), None);
+        },
+        1_000,
+    );
+}

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::{
     cluster::{Cluster, Owner, Topology},
     group::{Group, GroupRules, Groups, Shared, Taken},
-    hand_over::{CopiesWanted, HandOver, HandOverParts, HandOverRules},
+    hand_over::{CopiesWanted, HandOver, HandOverParts, HandOverRules, WantedKeys},
     hot::HotKeys,
     membership::{Fingerprint, IdHash, Member, View},
     store::{GroupId, Offered, Store},
@@ -95,6 +95,9 @@ impl Origin for TestOrigin {
 /// What happens to a message; resolves to false if it is lost.
 pub(super) type Passing = Box<dyn Fn(&str, &str) -> BoxFuture<'static, bool> + Send + Sync>;
 
+/// Told who asks for which key.
+pub(super) type OnFetch = Box<dyn Fn(&str, &str) + Send + Sync>;
+
 /// Joins the nodes by calling them directly.
 #[derive(Default)]
 pub(super) struct TestNet {
@@ -109,7 +112,7 @@ pub(super) struct TestNet {
     /// What happens to each message on its way; nothing by default.
     pub(super) passing: Mutex<Option<Arc<Passing>>>,
     /// Told of each fetch: who asks, and for what.
-    pub(super) on_fetch: Mutex<Option<Box<dyn Fn(&str, &str) + Send + Sync>>>,
+    pub(super) on_fetch: Mutex<Option<OnFetch>>,
 }
 
 impl TestNet {
@@ -198,7 +201,7 @@ impl Peers for TestPeers {
 
     async fn hand_over(&self, member: &Member) -> Result<Box<dyn Lane>, PeerError> {
         let receiver = self.net.group(&member.id)?;
-        let (answers, receipts) = mpsc::unbounded_channel();
+        let (answers, receipts) = mpsc::channel(64);
         Ok(Box::new(TestLane {
             me: self.me.clone(),
             to: member.id.clone(),
@@ -221,8 +224,8 @@ struct TestLane {
     net: Arc<TestNet>,
     /// The process at the other end: a connection doesn't outlive it.
     receiver: Arc<Group>,
-    answers: mpsc::UnboundedSender<Result<Receipt, PeerError>>,
-    receipts: mpsc::UnboundedReceiver<Result<Receipt, PeerError>>,
+    answers: mpsc::Sender<Result<Receipt, PeerError>>,
+    receipts: mpsc::Receiver<Result<Receipt, PeerError>>,
 }
 
 #[async_trait]
@@ -232,7 +235,7 @@ impl Lane for TestLane {
         let (receiver, answers) = (self.receiver.clone(), self.answers.clone());
         tokio::spawn(async move {
             let receipt = deliver(&net, &me, &to, &receiver, &batch).await;
-            let _ = answers.send(receipt);
+            let _ = answers.send(receipt).await;
         });
         Ok(())
     }
@@ -281,7 +284,7 @@ pub(super) struct TestNode {
     pub(super) store: Arc<Store>,
     pub(super) hand_over: Arc<HandOver>,
     pub(super) rings: watch::Sender<Arc<Topology>>,
-    pub(super) copies_wanted: Mutex<Option<mpsc::Receiver<(GroupId, Box<str>)>>>,
+    pub(super) copies_wanted: Mutex<Option<WantedKeys>>,
     clock: Arc<dyn Clock>,
 }
 

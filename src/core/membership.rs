@@ -67,6 +67,15 @@ impl IdHash {
 }
 
 impl Member {
+    /// Tells this start of the member's process from earlier ones, which held other entries.
+    pub fn incarnation(&self) -> IdHash {
+        let mut hash = Xxh3::new();
+        hash.update(self.id.as_bytes());
+        hash.update(&[0]);
+        hash.update(self.instance.as_bytes());
+        IdHash(hash.digest())
+    }
+
     /// A serving member with nothing but an id and an address.
     pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
         Self {

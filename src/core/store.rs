@@ -42,7 +42,7 @@ pub struct Entry {
     pub entity_tag: u64,
     /// How often it was asked for, here and where it came from; see [`MOST_HEAT`].
     heat: AtomicU32,
-    /// Which other member is known to hold it too; 0: none.
+    /// Which other member is known to hold it too, by its incarnation; 0: none.
     also_at: AtomicU64,
 }
 
@@ -78,7 +78,7 @@ impl Entry {
         }
     }
 
-    /// The member that is known to hold it too.
+    /// The member that is known to hold it too, by its incarnation.
     pub fn also_at(&self) -> IdHash {
         IdHash(self.also_at.load(Ordering::Relaxed))
     }

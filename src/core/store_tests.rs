@@ -75,3 +75,20 @@ fn a_kept_value_pins_no_larger_buffer() {
     // Only a unique handle to the whole buffer can be turned back: nothing kept refers to it any more.
     assert!(network_buffer.is_unique());
 }
+
+#[test]
+fn a_full_store_takes_over_what_was_asked_for_and_nothing_else() {
+    let store = Store::new(1 << 20, 1 << 10);
+    let offer = |key: &str, heat: u32| {
+        let entry = Entry::owned(Some(&[7; 1000]), Timestamp::NEVER, 0).with_heat(heat);
+        store.offer(GROUP, key, Arc::new(entry), Timestamp(0))
+    };
+    assert_eq!(offer("k", 0), Offered::Kept);
+    assert_eq!(offer("k", 0), Offered::Known);
+    for n in 0..2_000 {
+        offer(&n.to_string(), 1);
+    }
+    assert_eq!(offer("cold", 0), Offered::Full);
+    assert_eq!(offer("hot", 1), Offered::Kept);
+    assert!(store.bytes() <= store.capacity());
+}

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use build::{GroupDefinition, NodeBuilder, etcd_config};
@@ -25,9 +25,8 @@ use crate::{
     admin::{Admin, Readiness},
     core::{
         cluster::{Cluster, Topology},
-        hand_over::HandOver,
+        hand_over::{HandOver, WantedKeys},
         membership::Member,
-        store::GroupId,
     },
     error::Result,
     ports::{Clock, Registry, Timestamp},
@@ -69,7 +68,7 @@ pub struct Node {
     /// The largest value of any group, in bytes.
     max_value: u64,
     hand_over: Arc<HandOver>,
-    copies_wanted: mpsc::Receiver<(GroupId, Box<str>)>,
+    copies_wanted: WantedKeys,
     clock: Arc<dyn Clock>,
     service: Service,
     cluster: Arc<Cluster>,

@@ -32,10 +32,26 @@ k() { kubectl -n "$NS" "$@"; }
 raw() { kubectl get --raw "/api/v1/namespaces/$NS/pods/$1/proxy/$2"; }
 load_stats() { raw demo-load:8001 stats 2>/dev/null || echo '{"failed":0}'; }
 failed_gets() { load_stats | jq .failed; }
-origin_loads() {
+origin_counts() {
   local pod
   pod=$(k get pods -l app=demo-origin -o jsonpath='{.items[0].metadata.name}')
-  raw "$pod:8000" counts | jq .loads
+  raw "$pod:8000" counts
+}
+origin_loads() { origin_counts | jq .loads; }
+
+# Gets every key once, so that nothing that the cache lost goes unnoticed by the origin.
+sweep() {
+  local failed
+  failed=$(raw demo-load:8001 sweep | jq .failed) || fail "the sweep broke off"
+  [ "$failed" = 0 ] || fail "$failed gets of the sweep failed: $(load_stats)"
+}
+origin_watched() { LOADS_BEFORE=$(origin_loads); }
+origin_noticed() { # origin_noticed WHAT MOST: since origin_watched, after every key was asked for
+  local loads
+  sweep
+  loads=$(($(origin_loads) - LOADS_BEFORE))
+  note "$1: origin loads (of $KEYS keys)" "$loads" "$2"
+  [ "$loads" -le "$2" ] || fail "$1 cost the origin $loads loads"
 }
 
 # The pods that exist and don't end, as the ring should have them: "id address" lines.

@@ -237,7 +237,11 @@ impl Group {
         let hash = self.hash(key);
         let result = match self.look_around(key, hash).await {
             Some(cargo) => Ok(cargo),
-            None => self.load(key).await,
+            // Once more here: a member hands an entry over and drops it then, perhaps just before it was asked.
+            None => match self.look_owned(key) {
+                Some(entry) => return ticket.land(Ok(Cargo::hit(entry)), || {}),
+                None => self.load(key).await,
+            },
         };
         let kept = result.as_ref().ok().filter(|cargo| {
             // What another member holds is kept only where it belongs; what was loaded, wherever it was loaded, or it would be again.

@@ -94,7 +94,10 @@ impl Group {
         )
         .with_heat(parcel.heat);
         if parcel.copy {
-            entry.set_also_at(sender);
+            let topology = self.shared.cluster.topology();
+            if let Some(sender) = topology.member(sender) {
+                entry.set_also_at(sender.incarnation());
+            }
         }
         // Under the lock that removals take: either they see the entry, or we see that the key was removed.
         self.local.hold(key, || {

@@ -130,7 +130,7 @@ impl<'a> Lanes<'a> {
         let lane = opened.ok()?.ok()?;
         Some(Loading {
             lane,
-            member: IdHash::of(&to.id),
+            member: to.incarnation(),
             batch: Vec::new(),
             bytes: 0,
             unanswered: VecDeque::new(),

@@ -21,6 +21,7 @@ pub use plan::{Plan, plan};
 use super::{
     cluster::{Cluster, Topology},
     group::{Group, Groups},
+    membership::IdHash,
     store::{Found, GroupId, Store},
 };
 use crate::ports::{Clock, HandOverObserver, Peers};
@@ -55,19 +56,22 @@ pub struct HandOverRules {
     pub bytes_per_second: u64,
 }
 
+/// Keys of entries that may want a copy.
+pub type WantedKeys = mpsc::Receiver<(GroupId, Box<str>)>;
+
 /// Where groups tell of entries that may want a copy.
 #[derive(Clone, Debug, Default)]
 pub struct CopiesWanted(Option<mpsc::Sender<(GroupId, Box<str>)>>);
 
 impl CopiesWanted {
     /// And where they are read.
-    pub fn channel() -> (Self, mpsc::Receiver<(GroupId, Box<str>)>) {
+    pub fn channel() -> (Self, WantedKeys) {
         let (sender, receiver) = mpsc::channel(WAITING_COPIES);
         (Self(Some(sender)), receiver)
     }
 
     /// Where nobody wants copies.
-    pub fn nobody() -> (Self, mpsc::Receiver<(GroupId, Box<str>)>) {
+    pub fn nobody() -> (Self, WantedKeys) {
         (Self(None), mpsc::channel(1).1)
     }
 
@@ -168,7 +172,7 @@ impl HandOver {
     pub async fn follow(
         &self,
         mut rings: watch::Receiver<Arc<Topology>>,
-        mut wanted: mpsc::Receiver<(GroupId, Box<str>)>,
+        mut wanted: WantedKeys,
         stop: CancellationToken,
     ) {
         let _turn = self.turn.lock().await;
@@ -177,13 +181,19 @@ impl HandOver {
         let mut keys = Vec::new();
         // The ring by which all entries are where they belong.
         let mut settled = Arc::<Topology>::default();
+        let mut broken_off = false;
         loop {
             let ring = rings.borrow_and_update().clone();
             if !settled.same_ring(&ring) {
-                match self.settle(&mut rings, &stop).await {
-                    Settled::Yes | Settled::GivenUp => settled = ring,
-                    Settled::Changed => continue,
+                if broken_off {
+                    self.forget_copies().await;
                 }
+                let ended = self.settle(&mut rings, &stop).await;
+                broken_off = ended == Settled::Changed;
+                if broken_off {
+                    continue;
+                }
+                settled = ring;
             }
             tokio::select! {
                 biased;
@@ -200,6 +210,17 @@ impl HandOver {
                     self.copy(keys.drain(..), &stop).await;
                 }
             }
+        }
+    }
+
+    /// Takes it that nobody else holds what is here. For after a ring that this node didn't settle: others did, and may have given away in it
+    /// what this node counts on.
+    async fn forget_copies(&self) {
+        for (step, found) in self.parts.store.walk().enumerate() {
+            if step % STRIDE == STRIDE - 1 {
+                tokio::time::sleep(BREATH).await;
+            }
+            found.entry.set_also_at(IdHash::UNTOLD);
         }
     }
 
@@ -352,10 +373,6 @@ impl HandOver {
         }
         match plan(topology, group.hash(&found.key), &found.entry, self.rules) {
             Plan::Stay => true,
-            Plan::Drop => {
-                self.parts.store.remove_exactly(&found);
-                true
-            }
             Plan::Send { .. } if found.entry.heat() < least => false,
             Plan::Send { to, copy } => {
                 lanes.add(to, found, copy).await;

@@ -2,7 +2,7 @@
 
 use crate::core::{
     cluster::{Owner, Topology},
-    membership::{IdHash, Member},
+    membership::Member,
     ring::KeyHash,
     store::Entry,
 };
@@ -14,8 +14,6 @@ use super::HandOverRules;
 pub enum Plan<'a> {
     /// It belongs here, and whoever else is to hold it has it.
     Stay,
-    /// It belongs elsewhere, and one of those has it.
-    Drop,
     /// It is to go to that member.
     Send {
         /// Where to.
@@ -41,7 +39,7 @@ pub fn plan<'a>(
     let mut ranked = topology.ranked(key);
     let first = ranked.next().unwrap_or(Owner::Me);
     let second = ranked.next();
-    let has_it = |member: &Member| entry.also_at() == IdHash::of(&member.id);
+    let has_it = |member: &Member| entry.also_at() == member.incarnation();
     match (first, second) {
         (Owner::Me, Some(Owner::Other(to)))
             if !has_it(to) && entry.heat() >= rules.copy_from_heat =>
@@ -51,9 +49,7 @@ pub fn plan<'a>(
         (Owner::Me, _) => Plan::Stay,
         (Owner::Other(to), Some(Owner::Me)) if !has_it(to) => Plan::Send { to, copy: true },
         (Owner::Other(_), Some(Owner::Me)) => Plan::Stay,
-        (Owner::Other(owner), Some(Owner::Other(next))) if has_it(owner) || has_it(next) => {
-            Plan::Drop
-        }
+        // Even if another holder had it once: it may have given it away in a ring that this node hasn't seen.
         (Owner::Other(to), _) => Plan::Send { to, copy: false },
     }
 }
@@ -87,13 +83,12 @@ mod tests {
         let rank = |member: &Member| ranked.iter().position(|it| it.id == member.id);
         let entry = Entry::owned(None, Timestamp::NEVER, 0).with_heat(heat);
         if let Some(also_at) = also_at {
-            entry.set_also_at(IdHash::of(&ranked[also_at].id));
+            entry.set_also_at(ranked[also_at].incarnation());
         }
         let seen_by = |me: &&Member| {
             let topology = Topology::new(&me.id, view.clone());
             match plan(&topology, key, &entry, rules) {
                 Plan::Stay => "stay".to_owned(),
-                Plan::Drop => "drop".to_owned(),
                 Plan::Send { to, copy } => {
                     let what = if copy { "copy" } else { "move" };
                     format!("{what} to {}", rank(to).expect("a member"))
@@ -121,6 +116,6 @@ mod tests {
         assert_eq!(plans(RULES, 2, None)[0], "stay", "not hot enough");
         assert_eq!(plans(RULES, 3, Some(1))[0], "stay");
         assert_eq!(plans(RULES, 3, Some(2))[0], "copy to 1");
-        assert_eq!(plans(RULES, 3, Some(0))[1..], ["stay", "drop"]);
+        assert_eq!(plans(RULES, 3, Some(0))[1..], ["stay", "move to 0"]);
     }
 }

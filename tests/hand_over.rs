@@ -1,0 +1,174 @@
+//! Hand-over over real sockets: who may hand over what, and that the origin notices nothing when nodes come and go.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use futures::future::join_all;
+use gaocache::{
+    core::membership::IdHash,
+    ports::Registry,
+    registry::memory::MemoryRegistry,
+    rpc::wire::{self, peer_client::PeerClient},
+};
+use tonic::{Code, Status, transport::Channel};
+
+const KEYS: usize = 300;
+
+async fn peer(node: &TestNode) -> PeerClient<Channel> {
+    let url = format!("http://{}", node.addresses.grpc);
+    PeerClient::connect(url).await.expect("connects")
+}
+
+/// Hands one batch over and returns its receipt.
+async fn hand_over(
+    peer: &mut PeerClient<Channel>,
+    batch: wire::HandOverBatch,
+) -> Result<wire::HandOverReceipt, Status> {
+    let answer = peer.hand_over(tokio_stream::once(batch)).await?;
+    let receipt = answer.into_inner().message().await?;
+    Ok(receipt.expect("one for each batch"))
+}
+
+fn batch(sender: &str, key: &str) -> wire::HandOverBatch {
+    wire::HandOverBatch {
+        format: 1,
+        sender: IdHash::of(sender).0,
+        entries: vec![wire::HandOverEntry {
+            group: "users".into(),
+            key: key.into(),
+            value: "handed over".into(),
+            found: true,
+            ..wire::HandOverEntry::default()
+        }],
+    }
+}
+
+async fn read(node: &TestNode, keys: impl Iterator<Item = usize>) {
+    let client = node.client().await;
+    let gets = keys.map(|key| {
+        let mut client = client.clone();
+        async move {
+            let request = wire::GetRequest {
+                group: "users".into(),
+                key: format!("k{key}"),
+            };
+            let answer = client.get(request).await.expect("a value").into_inner();
+            assert_eq!(answer.value, format!("value of k{key}"));
+        }
+    });
+    join_all(gets).await;
+}
+
+#[tokio::test]
+async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving() {
+    let origin = CountingOrigin::start().await;
+    let mut nodes = cluster(2, &origin.url(), &[]).await;
+    let mut to = peer(&nodes[0]).await;
+    let receipt = hand_over(&mut to, batch("n1", "a")).await.expect("taken");
+    assert_eq!((receipt.kept, receipt.known), (1, 0));
+    let receipt = hand_over(&mut to, batch("n1", "a"))
+        .await
+        .expect("answered");
+    assert_eq!((receipt.kept, receipt.known), (0, 1));
+    let look = wire::LookRequest {
+        group: "users".into(),
+        key: "a".into(),
+        asker: IdHash::of("n1").0,
+    };
+    let found = to
+        .look(look.clone())
+        .await
+        .expect("answers")
+        .into_inner()
+        .entry;
+    let found = found.expect("it is there");
+    assert_eq!(
+        (&*found.value, found.uncacheable),
+        (&b"handed over"[..], false)
+    );
+    // A stranger may look, but not keep.
+    let stranger = wire::LookRequest {
+        asker: IdHash::of("stranger").0,
+        ..look
+    };
+    let found = to.look(stranger).await.expect("answers").into_inner().entry;
+    assert!(found.expect("it is there").uncacheable);
+
+    let refused = hand_over(&mut to, batch("stranger", "b")).await;
+    assert_eq!(refused.expect_err("refused").code(), Code::Unavailable);
+    let mut future = batch("n1", "b");
+    future.format = 2;
+    let refused = hand_over(&mut to, future).await;
+    assert_eq!(refused.expect_err("refused").code(), Code::Unimplemented);
+    let mut unknown = batch("n1", "b");
+    unknown.entries[0].group = "no such group".into();
+    let receipt = hand_over(&mut to, unknown).await.expect("answered");
+    assert_eq!(receipt.refused, 1);
+    let mut expired = batch("n1", "b");
+    expired.entries[0].expires_at_ms = Some(1);
+    let receipt = hand_over(&mut to, expired).await.expect("answered");
+    assert_eq!(receipt.refused, 1);
+
+    // What was removed a moment ago is taken from nobody.
+    let mut client = nodes[1].client().await;
+    let remove = wire::RemoveRequest {
+        group: "users".into(),
+        key: "c".into(),
+    };
+    client.remove(remove).await.expect("removed");
+    let receipt = hand_over(&mut to, batch("n1", "c"))
+        .await
+        .expect("answered");
+    assert_eq!(receipt.refused, 1);
+    let received = metric(
+        &nodes[0],
+        "gaocache_hand_over_entries_total",
+        &["received", "kept"],
+    );
+    assert_eq!(received.await, 1.0);
+    for node in nodes.drain(..) {
+        node.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn nodes_come_and_go_and_the_origin_notices_nothing() {
+    for replicas in ["cache.replicas=1", "cache.replicas=2"] {
+        let origin = CountingOrigin::start().await;
+        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::default());
+        let mut nodes = Vec::new();
+        for id in ["n0", "n1", "n2"] {
+            nodes.push(joining(&registry, id, &origin.url(), &[replicas]).await);
+        }
+        for node in &mut nodes {
+            node.ring_of(3).await;
+            node.ready().await;
+        }
+        read(&nodes[0], 0..KEYS).await;
+        assert_eq!(origin.loads(), KEYS);
+        // Each is replaced in turn, without a rest.
+        for number in 0..3 {
+            nodes.remove(0).stopped().await;
+            let id = format!("n{number}");
+            let mut node = joining(&registry, &id, &origin.url(), &[replicas]).await;
+            node.ready().await;
+            read(&node, 0..KEYS).await;
+            nodes.push(node);
+        }
+        for node in &nodes {
+            read(node, 0..KEYS).await;
+        }
+        assert_eq!(origin.loads(), KEYS, "{replicas}");
+        let mut sent = 0.0;
+        for node in &nodes {
+            sent += metric(node, "gaocache_hand_over_entries_total", &["sent", "kept"]).await;
+        }
+        assert!(sent > 0.0);
+        for node in nodes {
+            node.stopped().await;
+        }
+    }
+}
