@@ -50,10 +50,7 @@ helm-test: ## `helm test` of the release in the current context
 k8s-render: ## renders k8s/base from the chart
 	tools/k8s-render
 
-chart-warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
-	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) bench --locked --bench warm
-
-docs: ## writes the chart's README from the comments in values.yaml (needs helm-docs)
+chart-docs: ## writes the chart's README from the comments in values.yaml (needs helm-docs)
 	helm-docs --chart-search-root charts/gaocache
 
 kind-up: ## a kind cluster of a control plane and two workers
