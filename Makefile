@@ -6,12 +6,14 @@ CLUSTER ?= gaocache
 KIND_NODE_IMAGE ?=
 REPLICAS ?= 3
 KEEP_ON_FAILURE ?=
+# page-test: the folder for screenshots; empty: none.
+PICTURES ?=
 RELEASE ?= cache
 NAMESPACE ?= gaocache
 # One folder for what the checks need beside the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test check bench warm-test advisories etcd-descriptor docs \
+.PHONY: help run test interop-test check bench observability-test page-test warm-test advisories etcd-descriptor docs \
 	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
 
 help: ## this list
@@ -35,7 +37,7 @@ check: ## formatting, lints, documentation, dependencies, layers, shell scripts
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
 	PATH="$(TOOLS)/bin:$$PATH" cargo machete --skip-target-dir
 	shellcheck -x tools/check-layers tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
-	  tools/chart-check tools/k8s-render tests/kind/run tests/kind/lib.sh .ci/run
+	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-prometheus tests/kind/run tests/kind/lib.sh .ci/run
 
 image: ## the node's image, gaocache:dev, and the demo's, gaocache-demo:dev
 	DOCKER_BUILDKIT=1 docker build --build-arg REVISION=$$(git rev-parse HEAD) -t gaocache:dev .
@@ -73,6 +75,16 @@ bench: ## figures of ring and hits, as ratios within one run
 	$(CARGO) bench --locked --bench ring
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) test --locked --test memory -- --nocapture | grep capacity
+
+observability-test: ## dashboards and alerts against a real Prometheus, which is installed where it is missing
+	tools/ensure-prometheus
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features observability --test observability -- --nocapture
+
+page-test: ## the admin page in a real browser; needs Node.js, installs Debian's Chromium where it is missing
+	$(CARGO) build --locked
+	tools/ensure-chromium
+	npm install --prefix tests/page --no-package-lock --no-audit --no-fund --silent
+	etcd=$$(tools/ensure-etcd) && cd tests/page && GAOCACHE_TEST_ETCD=$$etcd GAOCACHE=$(CURDIR)/target/debug/gaocache PICTURES=$(PICTURES) npm test
 
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) bench --locked --bench warm

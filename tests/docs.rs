@@ -149,3 +149,66 @@ fn the_descriptors_fit_the_locked_etcd_client() {
         "run `make etcd-descriptor`, then note the version"
     );
 }
+
+/// The names of gaocache's own metrics in a text: those before a selector or in a function's parentheses.
+fn metrics_in(text: &str) -> Vec<String> {
+    let names = text.match_indices("gaocache_").map(|(at, _)| {
+        let rest = text[at..].chars();
+        rest.take_while(|it| it.is_ascii_alphanumeric() || *it == '_')
+            .collect::<String>()
+    });
+    names.collect()
+}
+
+#[test]
+fn dashboards_and_alerts_name_only_metrics_that_exist_and_dashboards_name_all() {
+    let dashboard = include_str!("../charts/gaocache/dashboards/gaocache.json");
+    let alerts = include_str!("../charts/gaocache/alerts/gaocache.yaml");
+    let known = |name: &str| {
+        let of = |suffix: &str| name.strip_suffix(suffix).unwrap_or(name).to_owned();
+        let base = [of("_bucket"), of("_sum"), of("_count")];
+        let mut metrics = names::ALL.iter();
+        metrics.any(|metric| base.iter().any(|base| base == metric.name))
+    };
+    for (what, text) in [("dashboard", dashboard), ("alerts", alerts)] {
+        for name in metrics_in(text) {
+            assert!(known(&name), "{name} is on the {what} and not in the code");
+        }
+    }
+    let shown = metrics_in(dashboard).join("\n");
+    for metric in names::ALL {
+        assert!(
+            shown.contains(metric.name),
+            "{} is on no dashboard",
+            metric.name
+        );
+    }
+}
+
+#[test]
+fn every_panel_has_a_description_and_every_alert_a_runbook() {
+    let dashboard = include_str!("../charts/gaocache/dashboards/gaocache.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).expect("JSON");
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        if panel["type"] != "row" {
+            let description = panel["description"].as_str().unwrap_or_default();
+            assert!(description.ends_with('.'), "{}", panel["title"]);
+        }
+    }
+    let runbook = include_str!("../docs/alerts.md");
+    let alerts = include_str!("../charts/gaocache/alerts/gaocache.yaml");
+    let schema = include_str!("../charts/gaocache/values.schema.json");
+    let named = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    for alert in named {
+        assert!(
+            runbook.contains(&format!("\n## {alert}\n")),
+            "{alert} has no runbook"
+        );
+        assert!(
+            schema.contains(&format!("\"{alert}\"")),
+            "{alert} can't be switched off"
+        );
+    }
+}

@@ -1,12 +1,18 @@
-//! The admin door: probes, metrics, and the ring as JSON. It runs on the control runtime, where the load of reads can't starve it.
+//! The admin door: probes, metrics, the ring as JSON, and a page that shows it. It runs on the control runtime, where the load of reads can't
+//! starve it.
+
+mod events;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
-    response::{IntoResponse, Response},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
+    },
+    response::{Html, IntoResponse, Response},
     routing::get,
 };
 use serde::{Deserialize, Serialize};
@@ -15,8 +21,10 @@ use tokio::sync::watch;
 use crate::{
     core::{cluster::Topology, group::Groups, membership::MemberState, store::Store},
     http::failed,
+    ports::Clock,
     telemetry::metrics::Metrics,
 };
+pub use events::{Changes, RingChange};
 
 /// Longest wait of `/ring?unlike=`; clients ask again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -37,6 +45,10 @@ pub struct Admin {
     pub groups: Groups,
     /// Its metrics.
     pub metrics: Arc<Metrics>,
+    /// The last changes of the ring.
+    pub changes: Changes,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     /// Its stores, by tier.
     pub stores: Arc<[(&'static str, Arc<Store>)]>,
 }
@@ -44,7 +56,8 @@ pub struct Admin {
 /// The routes.
 pub fn router(admin: Admin) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(page))
+        .route("/events", get(events::stream))
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -52,8 +65,13 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-async fn index() -> &'static str {
-    "gaocache: /livez /readyz /metrics /ring\n"
+/// The page needs nothing from elsewhere, and nothing may be loaded from elsewhere.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn page() -> Response {
+    let policy = HeaderValue::from_static(POLICY);
+    let headers = [(CONTENT_SECURITY_POLICY, policy)];
+    (headers, Html(include_str!("page.html"))).into_response()
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
@@ -121,6 +139,9 @@ pub struct MemberReport {
     pub state: String,
     /// The release it runs.
     pub version: String,
+    /// The lease that it is registered under, as etcd writes it; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
     /// Its share of all keys, 0 to 1.
     pub share: f64,
 }
@@ -174,6 +195,7 @@ pub fn report(node: &str, topology: &Topology, owners: Vec<OwnerReport>) -> Ring
                 weight: member.weight,
                 state: MemberState::name(member.state).to_owned(),
                 version: member.version.to_string(),
+                lease: (member.lease != 0).then(|| format!("{:x}", member.lease)),
                 share: topology.share(at),
             })
             .collect(),

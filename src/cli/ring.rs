@@ -153,20 +153,21 @@ fn table(report: &RingReport) -> String {
     );
     let _ = writeln!(
         out,
-        "{:id$}  {:address$}  {:zone$}  state     weight   share  version",
+        "{:id$}  {:address$}  {:zone$}  state     weight   share  version   lease",
         "id", "address", "zone"
     );
     for member in &report.members {
         let _ = writeln!(
             out,
-            "{:id$}  {:address$}  {:zone$}  {:8}  {:6}  {:5.1}%  {}",
+            "{:id$}  {:address$}  {:zone$}  {:8}  {:6}  {:5.1}%  {:8}  {}",
             member.id,
             member.address,
             member.zone,
             member.state,
             member.weight,
             member.share * 100.0,
-            member.version
+            member.version,
+            member.lease.as_deref().unwrap_or("-")
         );
     }
     for owner in &report.owners {

@@ -50,6 +50,8 @@ pub struct Member {
     pub admin_port: u16,
     /// Which start of the process this is: tells a restarted member from one that shares its id by mistake.
     pub instance: Arc<str>,
+    /// The lease that its registration stands under; 0: none.
+    pub lease: i64,
 }
 
 /// A member's id in eight bytes, for where every byte counts: in each fetch, in each entry.
@@ -87,6 +89,7 @@ impl Member {
             version: "".into(),
             admin_port: 0,
             instance: "".into(),
+            lease: 0,
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Endpoint {
     pub address: Arc<str>,
     /// Anything, by name. Go clients see it as `map[string]any`.
     pub metadata: BTreeMap<String, Value>,
+    /// The lease that its key stands under, as etcd told; 0: none, or not read from etcd. Never written.
+    pub lease: i64,
 }
 
 /// As Go writes it: `{"Op":0,"Addr":"10.0.0.7:7070","Metadata":{…}}`. `Op` is always 0 (add) in a stored value.
@@ -31,6 +33,7 @@ impl Endpoint {
         Self {
             address: address.into(),
             metadata: BTreeMap::new(),
+            lease: 0,
         }
     }
 
@@ -76,6 +79,7 @@ impl Endpoint {
             return (!stored.address.is_empty()).then(|| Self {
                 address: stored.address.into(),
                 metadata,
+                lease: 0,
             });
         }
         let bare = std::str::from_utf8(value).ok()?.trim();

@@ -328,7 +328,11 @@ impl Follower {
                 key: name(key).to_string(),
             });
         }
-        Some((name(key), endpoint?))
+        let endpoint = Endpoint {
+            lease: key.lease(),
+            ..endpoint?
+        };
+        Some((name(key), endpoint))
     }
 
     fn publish_at(&self) -> Option<Instant> {

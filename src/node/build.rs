@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{Node, SystemClock, doors::Doors};
 use crate::{
-    admin::Admin,
+    admin::{Admin, Changes},
     config::{EtcdSettings, GroupSettings, OriginKind, RegistryKind, Replicate, Settings, seconds},
     core::{
         cluster::{Cluster, Topology},
@@ -194,6 +194,8 @@ impl NodeBuilder {
             rings: rings.subscribe(),
             groups: groups.clone(),
             metrics: metrics.clone(),
+            changes: Changes::default(),
+            clock: clock.clone(),
             stores: Arc::new([("owned", shared.owned), ("hot", shared.hot)]),
         };
         Ok(Node {

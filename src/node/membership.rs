@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
+    admin::{Changes, RingChange},
     core::{
         cluster::{Cluster, Topology},
         membership::View,
@@ -29,6 +30,7 @@ pub(super) struct Follow {
     pub(super) readiness: watch::Sender<Arc<str>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) changes: Changes,
     pub(super) health: HealthReporter,
 }
 
@@ -79,6 +81,8 @@ impl Follow {
         self.peers.keep_only(&addresses);
         self.metrics.ring_changed(&after);
         log_change(&before, &after);
+        let change = RingChange::between(&before.view, &after.view, self.clock.now());
+        self.changes.add(change);
         self.rings.send_replace(after);
     }
 

@@ -122,6 +122,7 @@ impl Node {
         )?;
         drop(health_service);
         let groups = self.admin.groups.clone();
+        let changes = self.admin.changes.clone();
         let stop = CancellationToken::new();
         let crew = worker::Crew::start(
             self.workers,
@@ -149,6 +150,7 @@ impl Node {
             readiness: self.readiness,
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
+            changes,
             health,
         };
         let own_rings = follow.rings.subscribe();

@@ -230,6 +230,7 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
         version: text("version"),
         admin_port: admin_port.unwrap_or(0),
         instance: text("instance"),
+        lease: endpoint.lease,
         ..Member::new(id, endpoint.address.clone())
     }
 }

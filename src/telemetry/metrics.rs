@@ -230,6 +230,16 @@ impl Metrics {
         self.lease_expiry.set(moment.0 as f64 / 1000.0);
     }
 
+    /// When the lease ends, in seconds since the Unix epoch; 0: there is none.
+    pub fn lease_expires_at(&self) -> f64 {
+        self.lease_expiry.get()
+    }
+
+    /// Entries that are on their way to other members.
+    pub fn hand_over_waiting(&self) -> i64 {
+        self.hand_over_waiting.get()
+    }
+
     /// The node's key was written, and why.
     pub fn registered(&self, reason: &str) {
         self.registrations.with_label_values(&[reason]).inc();
@@ -347,6 +357,40 @@ impl GroupMetrics {
         self.invalidations
             .with_label_values(&[&self.name, outcome])
             .inc();
+    }
+}
+
+/// The numbers of one group, for people.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct GroupSummary {
+    /// The group.
+    pub name: String,
+    /// Gets of clients.
+    pub gets: u64,
+    /// Of those, answered from this node's memory or another member's.
+    pub hits: u64,
+    /// Of those, errors other than a missing key.
+    pub failed: u64,
+    /// Loads from the origin by this node.
+    pub origin_loads: u64,
+    /// Their time, all together.
+    pub origin_seconds: f64,
+}
+
+impl GroupMetrics {
+    /// The numbers as they are now.
+    pub fn summary(&self) -> GroupSummary {
+        let count = |outcome| self.requests[outcome_index(outcome)].get();
+        let failed = ErrorKind::ALL.into_iter();
+        let failed = failed.filter(|kind| *kind != ErrorKind::NotFound);
+        GroupSummary {
+            name: self.name.to_string(),
+            gets: self.requests.iter().map(IntCounter::get).sum(),
+            hits: count(Ok(Source::Hit)) + count(Ok(Source::Peer)),
+            failed: failed.map(|kind| count(Err(kind))).sum(),
+            origin_loads: self.origin_duration.get_sample_count(),
+            origin_seconds: self.origin_duration.get_sample_sum(),
+        }
     }
 }
 

@@ -110,6 +110,9 @@ async fn answer(State(state): State<Arc<OriginState>>, Path(key): Path<String>) 
     if key.starts_with("missing") {
         return StatusCode::NOT_FOUND.into_response();
     }
+    if key.starts_with("broken") {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
     if let Some(size) = key.strip_prefix("size-") {
         return vec![b'x'; size.parse().unwrap()].into_response();
     }

@@ -34,7 +34,8 @@ load_stats() { raw demo-load:8001 stats 2>/dev/null || echo '{"failed":0}'; }
 failed_gets() { load_stats | jq .failed; }
 origin_counts() {
   local pod
-  pod=$(k get pods -l app=demo-origin -o jsonpath='{.items[0].metadata.name}')
+  # Not one that is ending: it has counts of its own.
+  pod=$(k get pods -l app=demo-origin -o json | jq -r '[.items[] | select(.metadata.deletionTimestamp == null)][0].metadata.name')
   raw "$pod:8000" counts
 }
 origin_loads() { origin_counts | jq .loads; }
@@ -105,6 +106,8 @@ install_or_upgrade() { # the chart with the test's values and whatever follows
 
 collect() { # everything that may tell what went wrong, into one folder
   local pod
+  # What can't be had doesn't keep the rest from being collected.
+  set +e
   mkdir -p "$OUT/failure"
   k get all,pvc,pdb,events -o wide >"$OUT/failure/objects.txt" 2>&1
   for pod in $(k get pods -o name 2>/dev/null); do

@@ -1,0 +1,211 @@
+//! What the page shows, as server-sent events: the whole state, at once when the ring changes and each second for the numbers.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio_stream::wrappers::{IntervalStream, WatchStream};
+
+use super::{Admin, RingReport, report};
+use crate::{
+    core::{
+        cluster::Topology,
+        membership::{MemberState, View},
+    },
+    ports::Timestamp,
+    telemetry::metrics::GroupSummary,
+};
+
+/// Pages open at the same time. Each costs a report a second.
+static VIEWERS: Semaphore = Semaphore::const_new(64);
+/// How often the numbers are told.
+const BEAT: Duration = Duration::from_secs(1);
+/// Changes remembered.
+const REMEMBERED: usize = 30;
+
+/// A change of the ring.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RingChange {
+    /// When, in seconds since the Unix epoch.
+    pub at_seconds: f64,
+    /// The registry's revision.
+    pub revision: u64,
+    /// Ids of members that are new.
+    pub joined: Vec<String>,
+    /// Ids of members that are gone.
+    pub left: Vec<String>,
+    /// Ids of members that began to leave.
+    pub leaving: Vec<String>,
+}
+
+impl RingChange {
+    /// From one view to the next.
+    pub fn between(before: &View, after: &View, now: Timestamp) -> Self {
+        let missing = |from: &View, all: &View| {
+            let missing = all
+                .members
+                .iter()
+                .filter(|it| from.member(&it.id).is_none());
+            missing.map(|it| it.id.to_string()).collect()
+        };
+        let began = after.members.iter().filter(|member| {
+            let was = before.member(&member.id).map(|it| it.state);
+            member.state == MemberState::Draining && was != Some(MemberState::Draining)
+        });
+        Self {
+            at_seconds: now.0 as f64 / 1000.0,
+            revision: after.revision,
+            joined: missing(before, after),
+            left: missing(after, before),
+            leaving: began.map(|member| member.id.to_string()).collect(),
+        }
+    }
+}
+
+/// The last changes of the ring, newest first. Cheap to clone; clones share.
+#[derive(Clone, Default)]
+pub struct Changes(Arc<Mutex<VecDeque<RingChange>>>);
+
+impl Changes {
+    /// Remembers one more.
+    pub fn add(&self, change: RingChange) {
+        let mut changes = self.0.lock();
+        changes.truncate(REMEMBERED - 1);
+        changes.push_front(change);
+    }
+
+    fn list(&self) -> Vec<RingChange> {
+        self.0.lock().iter().cloned().collect()
+    }
+}
+
+/// Everything the page shows.
+#[derive(Serialize)]
+struct Shown {
+    now_seconds: f64,
+    /// Empty: it is.
+    not_ready: String,
+    ring: RingReport,
+    changes: Vec<RingChange>,
+    groups: Vec<GroupSummary>,
+    stores: Vec<StoreShown>,
+    /// 0: no lease.
+    lease_expires_at_seconds: f64,
+    hand_over_waiting: i64,
+}
+
+#[derive(Serialize)]
+struct StoreShown {
+    tier: &'static str,
+    items: usize,
+    bytes: u64,
+    capacity: u64,
+}
+
+impl Admin {
+    fn shown(&self, topology: &Topology) -> Shown {
+        let store = |(tier, store): &(&'static str, Arc<crate::core::store::Store>)| StoreShown {
+            tier,
+            items: store.len(),
+            bytes: store.bytes(),
+            capacity: store.capacity(),
+        };
+        let mut groups: Vec<GroupSummary> = self
+            .groups
+            .iter()
+            .map(|group| self.metrics.group(group.name()).summary())
+            .collect();
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        Shown {
+            now_seconds: self.clock.now().0 as f64 / 1000.0,
+            not_ready: self.readiness.borrow().to_string(),
+            ring: report(&self.id, topology, Vec::new()),
+            changes: self.changes.list(),
+            groups,
+            stores: self.stores.iter().map(store).collect(),
+            lease_expires_at_seconds: self.metrics.lease_expires_at(),
+            hand_over_waiting: self.metrics.hand_over_waiting(),
+        }
+    }
+}
+
+/// `/events`.
+pub(super) async fn stream(State(admin): State<Admin>) -> Response {
+    let Ok(viewer) = VIEWERS.try_acquire() else {
+        let text = "too many pages are open on this node\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    };
+    let states = states(admin).map(move |event| {
+        // Held as long as the stream lives.
+        let _ = &viewer;
+        Ok::<_, Infallible>(event)
+    });
+    Sse::new(states)
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
+
+fn states(admin: Admin) -> impl Stream<Item = Event> {
+    let rings = WatchStream::new(admin.rings.clone()).map(|_| ());
+    let beats = IntervalStream::new(tokio::time::interval(BEAT)).map(|_| ());
+    futures::stream::select(rings, beats).map(move |()| {
+        let topology = admin.rings.borrow().clone();
+        let event = Event::default().event("state");
+        let shown = admin.shown(&topology);
+        event
+            .json_data(shown)
+            .unwrap_or_else(|error| Event::default().event("failed").data(error.to_string()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::membership::Member;
+
+    fn view(revision: u64, members: &[(&str, MemberState)]) -> View {
+        let members = members.iter().map(|(id, state)| Member {
+            state: *state,
+            ..Member::new(*id, "h:1")
+        });
+        View::new(revision, members)
+    }
+
+    #[test]
+    fn a_change_tells_who_came_and_went_and_is_going() {
+        use MemberState::{Draining, Serving};
+        let before = view(1, &[("a", Serving), ("b", Serving), ("c", Draining)]);
+        let after = view(2, &[("a", Draining), ("b", Serving), ("d", Serving)]);
+        let change = RingChange::between(&before, &after, Timestamp(1_500));
+        assert_eq!(change.joined, ["d"]);
+        assert_eq!(change.left, ["c"]);
+        assert_eq!(change.leaving, ["a"]);
+        assert_eq!((change.revision, change.at_seconds), (2, 1.5));
+    }
+
+    #[test]
+    fn the_newest_changes_are_remembered() {
+        let changes = Changes::default();
+        for revision in 0..100 {
+            let empty = View::default();
+            changes.add(RingChange::between(
+                &empty,
+                &view(revision, &[]),
+                Timestamp(0),
+            ));
+        }
+        let listed = changes.list();
+        assert_eq!(listed.len(), REMEMBERED);
+        assert_eq!(listed[0].revision, 99);
+    }
+}
