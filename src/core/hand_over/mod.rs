@@ -1,7 +1,7 @@
 //! Moves entries to where they belong, so that a changed ring costs the origin nothing.
 //!
 //! Each ring change makes some entries of this node another's. They are sent there in batches, the hottest first: to a node that joined, by a
-//! node that leaves, to the new holder of a copy; one plan ([`plan`]) tells for each entry, and whoever walks over the store twice finds
+//! node that leaves, to the new holder of a copy; one plan ([`plan()`]) tells for each entry, and whoever walks over the store twice finds
 //! nothing left to do. Meanwhile whoever misses a key asks those who may still hold it (`group::transfer`), so the background may take its time.
 //!
 //! It must never move an entry on its own account: only a ring change, a new entry that wants a copy, or a departure starts it. So two nodes
