@@ -10,7 +10,7 @@ use std::{
 
 use common::{
     CountingOrigin, TestNode,
-    etcd::{Etcd, node_settings},
+    etcd::{Etcd, NodeProcess, node_settings},
     within,
 };
 use gaocache::NodeBuilder;
@@ -19,6 +19,33 @@ use tokio::time::Instant;
 async fn node(id: &str, etcd: &str, origin: &CountingOrigin) -> TestNode {
     let builder = NodeBuilder::new(node_settings(id, etcd, origin, &[]));
     TestNode::start(builder.bind().await.expect("binds"))
+}
+
+#[tokio::test]
+async fn the_level_of_the_log_is_changed_while_the_node_runs() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let node = NodeProcess::start("n0", &[&etcd.url], &origin.url(), &[]);
+    node.until_ready().await;
+    let client = common::http();
+    let url = format!("http://127.0.0.1:{}/log", node.admin);
+    let text = async |request: reqwest::RequestBuilder| {
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let now = text(client.get(&url)).await;
+    assert_eq!(now, (200, "info\n".into()));
+    let wrong = text(client.put(format!("{url}?level=gaocache%3Dloud"))).await;
+    assert_eq!(wrong.0, 400, "{}", wrong.1);
+    assert!(wrong.1.contains("loud"), "{}", wrong.1);
+    let changed = text(client.put(format!("{url}?level=info,h2=debug"))).await;
+    assert_eq!(changed, (200, "info,h2=debug\n".into()));
+    // What h2 does is told from now on: the session with etcd is never silent for long.
+    common::within("lines of h2", async {
+        while !node.log.lock().iter().any(|line| line.contains("DEBUG")) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use crate::{
     core::{cluster::Topology, group::Groups, membership::MemberState, store::Store},
     http::failed,
     ports::Clock,
-    telemetry::metrics::Metrics,
+    telemetry::{log::LogLevel, metrics::Metrics},
 };
 pub use events::{Changes, RingChange};
 
@@ -58,6 +58,7 @@ pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/events", get(events::stream))
+        .route("/log", get(log_level).put(set_log_level))
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -98,6 +99,32 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         }
         Err(error) => failed(&error),
     }
+}
+
+#[derive(Deserialize)]
+struct LogQuery {
+    /// As the setting `log.level`.
+    level: String,
+}
+
+async fn log_level() -> Response {
+    match LogLevel::of_process() {
+        Some(level) => format!("{}\n", level.text()).into_response(),
+        None => no_log(),
+    }
+}
+
+async fn set_log_level(Query(query): Query<LogQuery>) -> Response {
+    match LogLevel::of_process().map(|level| level.set(&query.level)) {
+        Some(Ok(())) => format!("{}\n", query.level).into_response(),
+        Some(Err(what)) => (StatusCode::BAD_REQUEST, format!("{what}\n")).into_response(),
+        None => no_log(),
+    }
+}
+
+fn no_log() -> Response {
+    let text = "this process has a log of its own\n";
+    (StatusCode::NOT_FOUND, text).into_response()
 }
 
 #[derive(Deserialize)]

@@ -121,6 +121,8 @@ impl Node {
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         )?;
         drop(health_service);
+        let control = tokio::runtime::Handle::current();
+        self.metrics.watch_runtime("control", control.metrics());
         let groups = self.admin.groups.clone();
         let changes = self.admin.changes.clone();
         let stop = CancellationToken::new();

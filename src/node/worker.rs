@@ -102,7 +102,7 @@ impl Crew {
                 stop: stop.clone(),
                 all_closed: all_closed.clone(),
             };
-            let thread = start_thread(number, worker, jobs, closed)?;
+            let thread = start_thread(number, worker, jobs, closed, metrics)?;
             crew.senders.push(sender);
             crew.threads.push((thread, when_closed));
         }
@@ -142,6 +142,7 @@ fn start_thread(
     worker: Worker,
     jobs: mpsc::Receiver<Job>,
     closed: oneshot::Sender<()>,
+    metrics: &Metrics,
 ) -> Result<JoinHandle<()>> {
     let failed = |error: std::io::Error| {
         Error::new(
@@ -153,6 +154,7 @@ fn start_thread(
         .enable_all()
         .build()
         .map_err(failed)?;
+    metrics.watch_runtime(&format!("worker-{number}"), runtime.metrics());
     std::thread::Builder::new()
         .name(format!("gaocache-{number}"))
         .spawn(move || {

@@ -61,6 +61,9 @@ metrics! {
     REGISTRATIONS = "gaocache_registrations_total", "counter", ["reason"], "Writes of this node's key: start, changed, lease_lost, key_lost; superseded: another process wrote it.";
     WATCH_RECONNECTS = "gaocache_watch_reconnects_total", "counter", [], "Times the watch on etcd had to begin anew.";
     REGISTRY_HEARD = "gaocache_registry_heard_timestamp_seconds", "gauge", [], "When etcd gave its last sign of life.";
+    RUNTIME_BUSY = "gaocache_runtime_busy_seconds_total", "counter", ["runtime"], "Time that a runtime's thread was at work: worker-0 and so on serve reads, control has membership, admin, hand-over.";
+    RUNTIME_TASKS = "gaocache_runtime_tasks", "gauge", ["runtime"], "Tasks alive on a runtime.";
+    RUNTIME_QUEUE = "gaocache_runtime_queued_tasks", "gauge", ["runtime"], "Tasks that other threads woke and that wait for a runtime's thread.";
     READY = "gaocache_ready", "gauge", [], "1 while this node is ready to serve.";
     CONNECTIONS = "gaocache_connections", "gauge", ["door"], "Open connections: grpc or http.";
     BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; tells the release.";

@@ -14,6 +14,7 @@ use std::{
 
 use etcd_client::{Client, ConnectOptions};
 use gaocache::{config::Settings, discovery::EtcdConfig};
+use parking_lot::Mutex;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -274,6 +275,8 @@ pub struct NodeProcess {
     child: Option<Child>,
     arguments: Vec<String>,
     asks: reqwest::Client,
+    /// The lines of its log.
+    pub log: Arc<Mutex<Vec<String>>>,
     pub id: String,
     pub grpc: u16,
     pub http: u16,
@@ -307,6 +310,7 @@ impl NodeProcess {
             child: None,
             arguments,
             asks: super::http(),
+            log: Arc::default(),
             id: id.into(),
             grpc,
             http,
@@ -324,15 +328,19 @@ impl NodeProcess {
             .stdout(Stdio::piped())
             .spawn();
         let mut child = child.expect("starts");
-        // Its log is read away, or the pipe would fill; shown with GAOCACHE_TEST_LOG.
+        // Its log is read away, or the pipe would fill; kept, and shown with GAOCACHE_TEST_LOG.
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (id, shown) = (
             self.id.clone(),
             std::env::var_os("GAOCACHE_TEST_LOG").is_some(),
         );
+        let log = self.log.clone();
         std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok).filter(|_| shown) {
-                eprintln!("{id}: {line}");
+            for line in lines.map_while(Result::ok) {
+                if shown {
+                    eprintln!("{id}: {line}");
+                }
+                log.lock().push(line);
             }
         });
         self.child = Some(child);
