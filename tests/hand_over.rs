@@ -5,7 +5,10 @@ mod common;
 
 use std::sync::Arc;
 
-use common::*;
+use common::{
+    etcd::{Etcd, NodeProcess},
+    *,
+};
 use futures::future::join_all;
 use gaocache::{
     core::membership::IdHash,
@@ -171,4 +174,37 @@ async fn nodes_come_and_go_and_the_origin_notices_nothing() {
             node.stopped().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_while_etcd_is_away_hands_its_entries_to_those_who_stand_in() {
+    let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let ids = ["n0", "n1", "n2"];
+    let further = ["node.drain_timeout_seconds=4"];
+    let mut nodes: Vec<NodeProcess> = ids
+        .map(|id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &further))
+        .into();
+    for node in &nodes {
+        node.until_ready().await;
+        node.until_ring(&ids).await;
+    }
+    let client = common::http();
+    let read_all = async |node: &NodeProcess| {
+        for key in 0..KEYS {
+            let url = format!("http://127.0.0.1:{}/v1/users/k{key}", node.http);
+            let answer = client.get(url).send().await.expect("answers");
+            let value = answer.text().await.expect("text");
+            assert_eq!(value, format!("value of k{key}"));
+        }
+    };
+    read_all(&nodes[0]).await;
+    assert_eq!(origin.loads(), KEYS);
+    etcd.kill();
+    let mut leaving = nodes.pop().expect("three");
+    leaving.terminate().await;
+    // Nobody could tell them: they find it gone, and ask the next in ring order.
+    for node in &nodes {
+        read_all(node).await;
+    }
+    assert_eq!(origin.loads(), KEYS);
 }

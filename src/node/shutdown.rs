@@ -70,16 +70,23 @@ impl Leaving<'_> {
     }
 
     async fn drain(&self) {
-        match self.session.announce(MemberState::Draining).await {
-            Ok(revision) => self.seen_by_all(revision).await,
-            Err(error) => {
-                tracing::warn!(%error, "the registry does not know that this node leaves");
+        let announced = timeout(self.bound / 2, async {
+            match self.session.announce(MemberState::Draining).await {
+                Ok(revision) => self.seen_by_all(revision).await,
+                Err(error) => {
+                    tracing::warn!(%error, "the registry does not know that this node leaves");
+                }
             }
+        });
+        if announced.await.is_err() {
+            tracing::warn!(
+                "not everybody has heard in time that this node leaves; handing over all the same"
+            );
         }
         self.seen_by_itself().await;
         // Only now: until it was seen, others handed entries over to us, which would have to go twice.
         self.groups.leave();
-        let moved = self.hand_over.leave(self.bound).await;
+        let moved = self.hand_over.leave(self.bound / 2).await;
         tracing::info!(entries = moved.sent, "handed over");
     }
 

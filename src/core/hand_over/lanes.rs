@@ -26,6 +26,8 @@ const BATCH_BYTES: usize = 128 * 1024;
 const FRAME_BYTES: usize = 64;
 /// Batches without a receipt on one lane. In the background there is one, so that its receipt tells how busy the receiver is.
 const WINDOW: usize = 8;
+/// And bytes: values may be large, and each is copied into its message.
+const WINDOW_BYTES: usize = 2 * 1024 * 1024;
 /// A receipt that takes longer tells that the receiver is busy: the background waits this many times as long.
 const BUSY: Duration = Duration::from_millis(20);
 const BUSY_FACTOR: u32 = 4;
@@ -56,6 +58,13 @@ struct Loading {
     batch: Vec<Going>,
     bytes: usize,
     unanswered: VecDeque<Unanswered>,
+}
+
+impl Loading {
+    /// Bytes without a receipt.
+    fn under_way(&self) -> usize {
+        self.unanswered.iter().map(|it| it.bytes).sum()
+    }
 }
 
 struct Going {
@@ -159,7 +168,7 @@ impl<'a> Lanes<'a> {
 
     async fn try_drive(&mut self, loading: &mut Loading, until: Until) -> Result<(), PeerError> {
         let window = if self.pace.patient { 1 } else { WINDOW };
-        while loading.unanswered.len() >= window {
+        while loading.unanswered.len() >= window || loading.under_way() >= WINDOW_BYTES {
             self.settle_one(loading).await?;
         }
         self.send(loading).await?;

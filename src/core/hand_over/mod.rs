@@ -125,7 +125,7 @@ pub struct Moved {
     pub sent: usize,
     /// Entries that could not be sent.
     pub failed: usize,
-    /// The ring changed on the way, or this node began to leave.
+    /// The ring changed on the way.
     interrupted: bool,
 }
 
@@ -134,7 +134,7 @@ pub struct Moved {
 enum Settled {
     /// Everything is where it belongs.
     Yes,
-    /// Some could not be sent, however often it was tried, or this node leaves.
+    /// Some could not be sent, however often it was tried.
     GivenUp,
     /// The ring changed on the way.
     Changed,
@@ -171,11 +171,20 @@ impl HandOver {
     /// Follows the rings, and copies what `wanted` tells, until `stop`.
     pub async fn follow(
         &self,
-        mut rings: watch::Receiver<Arc<Topology>>,
-        mut wanted: WantedKeys,
+        rings: watch::Receiver<Arc<Topology>>,
+        wanted: WantedKeys,
         stop: CancellationToken,
     ) {
         let _turn = self.turn.lock().await;
+        // Broken off wherever it stands, for a node that leaves has no time to wait: an entry goes only when its receipt has come.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.follow_on(rings, wanted) => {}
+        }
+    }
+
+    async fn follow_on(&self, mut rings: watch::Receiver<Arc<Topology>>, mut wanted: WantedKeys) {
         let copies = self.rules.replicas > 1;
         let mut sweep = tokio::time::interval(SWEEP);
         let mut keys = Vec::new();
@@ -188,8 +197,7 @@ impl HandOver {
                 if broken_off {
                     self.forget_copies().await;
                 }
-                let ended = self.settle(&mut rings, &stop).await;
-                broken_off = ended == Settled::Changed;
+                broken_off = self.settle(&mut rings).await == Settled::Changed;
                 if broken_off {
                     continue;
                 }
@@ -197,17 +205,16 @@ impl HandOver {
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
                 changed = rings.changed() => if changed.is_err() { return },
                 _ = sweep.tick(), if copies => {
-                    self.walk(self.background(), &stop).await;
+                    self.walk(self.background()).await;
                 }
                 _ = wanted.recv_many(&mut keys, WAITING_COPIES), if copies => {
                     tokio::time::sleep(GATHER).await;
                     while let Ok(key) = wanted.try_recv() {
                         keys.push(key);
                     }
-                    self.copy(keys.drain(..), &stop).await;
+                    self.copy(keys.drain(..)).await;
                 }
             }
         }
@@ -225,19 +232,12 @@ impl HandOver {
     }
 
     /// After a ring change: walks until every entry is where it belongs.
-    async fn settle(
-        &self,
-        rings: &mut watch::Receiver<Arc<Topology>>,
-        stop: &CancellationToken,
-    ) -> Settled {
+    async fn settle(&self, rings: &mut watch::Receiver<Arc<Topology>>) -> Settled {
         let mut total = Moved::default();
         let mut settled = Settled::GivenUp;
         for _ in 0..RETRIES {
-            let moved = self.walk(self.background(), stop).await;
+            let moved = self.walk(self.background()).await;
             total.add(moved);
-            if stop.is_cancelled() {
-                break;
-            }
             if moved.interrupted {
                 settled = Settled::Changed;
                 break;
@@ -246,15 +246,9 @@ impl HandOver {
                 settled = Settled::Yes;
                 break;
             }
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(RETRY) => {}
-                changed = rings.changed() => {
-                    if changed.is_ok() {
-                        settled = Settled::Changed;
-                    }
-                    break;
-                }
+            if let Ok(Ok(())) = tokio::time::timeout(RETRY, rings.changed()).await {
+                settled = Settled::Changed;
+                break;
             }
         }
         if total.sent + total.failed > 0 {
@@ -273,10 +267,9 @@ impl HandOver {
             bytes_per_second: self.rules.bytes_per_second.max(needed as u64),
             patient: false,
         };
-        let never = CancellationToken::new();
         let mut total = Moved::default();
         loop {
-            let moved = self.walk(pace, &never).await;
+            let moved = self.walk(pace).await;
             total.add(moved);
             if moved.sent == 0 && moved.failed == 0 && !moved.interrupted {
                 return total;
@@ -296,7 +289,7 @@ impl HandOver {
     }
 
     /// Sends what is another's, the hottest first.
-    async fn walk(&self, pace: Pace, stop: &CancellationToken) -> Moved {
+    async fn walk(&self, pace: Pace) -> Moved {
         let topology = self.parts.cluster.shared();
         let mut lanes = Lanes::new(&self.parts, &self.groups, pace);
         let mut interrupted = false;
@@ -305,7 +298,7 @@ impl HandOver {
             if hottest < least {
                 continue;
             }
-            let colder = self.walk_once(&topology, least, &mut lanes, stop).await;
+            let colder = self.walk_once(&topology, least, &mut lanes).await;
             // Before the next walk, which would find what is on its way once more.
             lanes.finish().await;
             match colder {
@@ -330,7 +323,6 @@ impl HandOver {
         topology: &Arc<Topology>,
         least: u32,
         lanes: &mut Lanes<'_>,
-        stop: &CancellationToken,
     ) -> Option<Colder> {
         let mut colder = Colder::default();
         for (step, found) in self.parts.store.walk().enumerate() {
@@ -341,12 +333,13 @@ impl HandOver {
                 } else {
                     tokio::task::yield_now().await;
                 }
-                let current = self.parts.cluster.shared();
-                let changed = !Arc::ptr_eq(topology, &current) && !topology.same_ring(&current);
-                if changed || stop.is_cancelled() {
-                    return None;
-                }
             }
+            // At each entry: one with a large value may take its time.
+            let current = self.parts.cluster.topology();
+            if !Arc::ptr_eq(topology, &current) && !topology.same_ring(&current) {
+                return None;
+            }
+            drop(current);
             let heat = found.entry.heat();
             if !self.step(topology, found, least, lanes).await {
                 colder.count += 1;
@@ -382,18 +375,11 @@ impl HandOver {
     }
 
     /// Copies new entries to the member next in ring order.
-    async fn copy(
-        &self,
-        keys: impl Iterator<Item = (GroupId, Box<str>)>,
-        stop: &CancellationToken,
-    ) {
+    async fn copy(&self, keys: impl Iterator<Item = (GroupId, Box<str>)>) {
         let topology = self.parts.cluster.shared();
         let mut lanes = Lanes::new(&self.parts, &self.groups, self.background());
         let mut keys: VecDeque<_> = keys.collect();
         while let Some((group, key)) = keys.pop_front() {
-            if stop.is_cancelled() {
-                return;
-            }
             let now = self.parts.clock.now();
             if let Some(entry) = self.parts.store.peek(group, &key, now) {
                 let found = Found { group, key, entry };

@@ -426,7 +426,7 @@ async fn the_background_keeps_to_its_rate() {
         bytes_per_second: 1 << 20,
         patient: true,
     };
-    let moved = hand_over.walk(pace, &CancellationToken::new()).await;
+    let moved = hand_over.walk(pace).await;
     assert_eq!(moved.sent, bytes / 1000);
     let took = began.elapsed().as_secs_f64();
     assert!(

@@ -92,11 +92,8 @@ impl Scene {
 
     /// One walk in the background at every node.
     async fn settle(&self) {
-        let never = CancellationToken::new();
         for node in &self.nodes {
-            node.hand_over
-                .walk(node.hand_over.background(), &never)
-                .await;
+            node.hand_over.walk(node.hand_over.background()).await;
         }
     }
 
