@@ -109,6 +109,8 @@ pub(super) struct TestNet {
     pub(super) reads_before: Mutex<Option<(Arc<str>, Arc<str>)>>,
     /// Entries that went from node to node.
     pub(super) parcels: AtomicUsize,
+    /// How hot they were, in order.
+    pub(super) heats: Mutex<Vec<u32>>,
     /// What happens to each message on its way; nothing by default.
     pub(super) passing: Mutex<Option<Arc<Passing>>>,
     /// Told of each fetch: who asks, and for what.
@@ -264,6 +266,7 @@ async fn deliver(
     }
     for parcel in batch {
         net.parcels.fetch_add(1, Ordering::SeqCst);
+        net.heats.lock().push(parcel.heat);
         *match group.take(parcel, IdHash::of(from)) {
             Taken::Offered(Offered::Kept) => &mut receipt.kept,
             Taken::Offered(Offered::Known) => &mut receipt.known,

@@ -31,7 +31,7 @@ pub use transfer::Taken;
 
 use super::{
     cluster::Owner,
-    flight::{Flights, Ticket},
+    flight::{Boarding, Flights, Ticket},
     membership::{IdHash, Member},
     ring::{KeyHash, group_seed, hash_key},
     store::{Entry, GroupId},
@@ -218,7 +218,7 @@ impl Group {
 
     /// Gets the value here, once for all who ask this node at the same moment.
     async fn load_here(self: &Arc<Self>, key: &str) -> Result<Cargo> {
-        let boarding = self.local.board(key);
+        let boarding = self.board(&self.local, key);
         if let Some(ticket) = boarding.ticket {
             let (group, key) = (self.clone(), key.to_owned());
             tokio::spawn(async move { group.fly_locally(&key, ticket).await });
@@ -226,6 +226,15 @@ impl Group {
             self.observer.waited_for_flight();
         }
         boarding.seat.await.unwrap_or_else(|_| Err(abandoned(key)))
+    }
+
+    /// A seat in the key's flight. Once retired, a node boards no flight that is under way: nobody grounds it any more when the key is
+    /// removed, so it may bring what was removed before it was asked for (the simulation found this).
+    fn board(&self, flights: &Flights<Result<Cargo>>, key: &str) -> Boarding<Result<Cargo>> {
+        if self.is_retired() {
+            flights.ground(key, || ());
+        }
+        flights.board(key)
     }
 
     async fn fly_locally(&self, key: &str, ticket: Ticket<Result<Cargo>>) {
@@ -312,7 +321,7 @@ impl Group {
     /// Asks the owner, or who stands in for it, once for all who ask this node at the same moment.
     async fn ask_owner(self: &Arc<Self>, key: &str, hash: KeyHash) -> Result<Cargo> {
         let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
-        let boarding = self.remote.board(key);
+        let boarding = self.board(&self.remote, key);
         if let Some(ticket) = boarding.ticket {
             let (group, key) = (self.clone(), key.to_owned());
             tokio::spawn(async move { group.fly_remotely(&key, hash, hot, ticket).await });

@@ -67,9 +67,15 @@ impl TestCluster {
     }
 
     async fn until_loads(&self, loads: usize) {
-        while self.loads() < loads {
+        /// Far more than any load needs to begin; without a bound a broken flight would hang instead of fail.
+        const TURNS: usize = 100_000;
+        for _ in 0..TURNS {
+            if self.loads() >= loads {
+                return;
+            }
             tokio::task::yield_now().await;
         }
+        panic!("load {loads} never began");
     }
 }
 
@@ -337,6 +343,37 @@ async fn a_retired_node_keeps_nothing_and_asks_the_owners() {
         assert_eq!(answer.value, "alice v2");
         assert_ne!(answer.source, Source::Hit);
     }
+}
+
+#[tokio::test]
+async fn a_retired_node_boards_no_flight_that_a_removal_could_not_ground() {
+    let test = cluster(3);
+    test.hold_origin();
+    let (key, owner, other) = test.key_and_ranks();
+    test.groups[other].retire();
+    let get = || {
+        let (group, key) = (test.groups[other].clone(), key.clone());
+        tokio::spawn(async move { group.get(&key).await })
+    };
+    let early = get();
+    test.until_loads(1).await;
+    let ids: Vec<String> = (0..3)
+        .filter(|n| *n != other)
+        .map(|n| format!("n{n}"))
+        .collect();
+    let left: Vec<&str> = ids.iter().map(String::as_str).collect();
+    for cluster in &test.clusters {
+        cluster.install(view(2, &left), Timestamp(0));
+    }
+    test.origin.version.store(2, Ordering::SeqCst);
+    test.groups[owner].remove(&key).await.expect("removed");
+    let late = get();
+    test.until_loads(2).await;
+    test.origin.permits.add_permits(2);
+    let early = early.await.expect("no panic").expect("asked before");
+    assert_eq!(early.value, "alice v1");
+    let late = late.await.expect("no panic").expect("a value");
+    assert_eq!(late.value, "alice v2", "asked after the removal");
 }
 
 #[tokio::test]

@@ -386,51 +386,71 @@ fn whatever_comes_and_goes_nothing_old_is_served_and_everything_ends() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_background_keeps_to_its_rate() {
+/// What a background walk of ten thousand entries of a kilobyte from a to b takes, in virtual seconds, when each message takes so long.
+async fn background_walk(bytes_per_second: u64, message_takes: Duration) -> f64 {
+    const ENTRIES: usize = 10_000;
     let clock = Arc::new(VirtualClock(Instant::now()));
     let origin = Arc::new(Versions {
         current: SyncMutex::default(),
         clock: clock.clone(),
         rng: SyncMutex::new(Rng::with_seed(1)),
     });
+    let net = Arc::<TestNet>::default();
+    *net.passing.lock() = Some(Arc::new(Box::new(move |_, _| {
+        async move {
+            sleep(message_takes).await;
+            true
+        }
+        .boxed()
+    })));
     let plan = Nodes {
         replicas: 1,
         capacity: 64 << 20,
         clock: clock.clone(),
         origin,
-        net: Arc::default(),
+        net,
     };
     let nodes = [plan.node("a"), plan.node("b")];
-    let bytes = 10 << 20;
-    for number in 0..bytes / 1000 {
+    for number in 0..ENTRIES {
         let entry = crate::core::store::Entry::owned(Some(&[0; 1000]), Timestamp::NEVER, 0);
         let key = format!("k{number}");
-        nodes[0]
-            .store
-            .offer(GroupId(0), &key, entry.into(), clock.now());
+        let store = &nodes[0].store;
+        store.offer(GroupId(0), &key, entry.into(), clock.now());
     }
-    let only_b = View::new(
-        2,
-        [Member::new("b", "b:1"), {
-            Member {
-                state: MemberState::Draining,
-                ..Member::new("a", "a:1")
-            }
-        }],
-    );
+    let leaving = Member {
+        state: MemberState::Draining,
+        ..Member::new("a", "a:1")
+    };
+    let only_b = View::new(2, [Member::new("b", "b:1"), leaving]);
     nodes.iter().for_each(|node| node.install(&only_b));
-    let hand_over = &nodes[0].hand_over;
     let began = Instant::now();
     let pace = Pace {
-        bytes_per_second: 1 << 20,
+        bytes_per_second,
         patient: true,
     };
-    let moved = hand_over.walk(pace).await;
-    assert_eq!(moved.sent, bytes / 1000);
-    let took = began.elapsed().as_secs_f64();
+    let moved = nodes[0].hand_over.walk(pace).await;
+    assert_eq!(moved.sent, ENTRIES);
+    began.elapsed().as_secs_f64()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_keeps_to_its_rate() {
+    let took = background_walk(1 << 20, Duration::ZERO).await;
     assert!(
         (10.0..13.0).contains(&took),
-        "10 MiB at 1 MiB a second in {took} s"
+        "10 MB at 1 MiB a second in {took} s"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_rests_while_its_receiver_is_busy() {
+    let quick = background_walk(1 << 40, Duration::from_millis(1)).await;
+    // There and back: 60 ms for a receipt, three times as long as from an idle receiver at most; then four times that of rest.
+    let busy = background_walk(1 << 40, Duration::from_millis(30)).await;
+    let batches = 10_000_000.0 / 131_072.0;
+    assert!(
+        busy > batches * 0.06 * 4.0,
+        "{busy} s, {quick} s when it is idle"
+    );
+    assert!(quick < 1.0, "{quick} s");
 }

@@ -403,3 +403,19 @@ async fn a_receiver_that_dies_half_way_loses_nothing() {
     }
     assert_eq!(scene.loads(), before);
 }
+
+#[tokio::test]
+async fn the_hottest_go_first() {
+    let scene = scene(&["a", "b"], 1);
+    for number in 0..KEYS {
+        let heat = [0, 1, 8, 64][number % 4];
+        let entry = Entry::owned(Some(&[7; 900]), Timestamp(TTL_MS), 0).with_heat(heat);
+        let store = &scene.node("a").store;
+        store.offer(GroupId(0), &key(number), entry.into(), Timestamp(0));
+    }
+    scene.install(&with_leaving(2, &["b"], &["a"]));
+    scene.node("a").hand_over.leave(BOUND).await;
+    let heats = scene.net.heats.lock().clone();
+    assert_eq!(heats.len(), KEYS);
+    assert!(heats.is_sorted_by(|a, b| a >= b), "{heats:?}");
+}
