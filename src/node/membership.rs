@@ -80,8 +80,8 @@ impl Follow {
             .collect();
         self.peers.keep_only(&addresses);
         self.metrics.ring_changed(&after);
-        log_change(&before, &after);
         let change = RingChange::between(&before.view, &after.view, self.clock.now());
+        log_change(&after, &change);
         self.changes.add(change);
         self.rings.send_replace(after);
     }
@@ -127,26 +127,13 @@ impl Follow {
 
 const DRAINING: &str = "draining: this node is leaving";
 
-fn log_change(before: &Topology, after: &Topology) {
-    let ids = |topology: &Topology| -> HashSet<Arc<str>> {
-        topology
-            .view
-            .members
-            .iter()
-            .map(|member| member.id.clone())
-            .collect()
-    };
-    let (old, new) = (ids(before), ids(after));
-    let names = |mut ids: Vec<&Arc<str>>| {
-        ids.sort();
-        ids.iter().map(|id| &***id).collect::<Vec<_>>().join(",")
-    };
+fn log_change(after: &Topology, change: &RingChange) {
     tracing::info!(
         members = after.ring_len(),
         revision = after.view.revision,
         fingerprint = %after.view.fingerprint(),
-        joined = names(new.difference(&old).collect()),
-        left = names(old.difference(&new).collect()),
+        joined = change.joined.join(","),
+        left = change.left.join(","),
         "the ring changed"
     );
 }

@@ -10,7 +10,7 @@
 mod lanes;
 mod plan;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -325,6 +325,7 @@ impl HandOver {
         lanes: &mut Lanes<'_>,
     ) -> Option<Colder> {
         let mut colder = Colder::default();
+        let mut seen = topology.clone();
         for (step, found) in self.parts.store.walk().enumerate() {
             if step % STRIDE == STRIDE - 1 {
                 if lanes.is_patient() {
@@ -335,11 +336,13 @@ impl HandOver {
                 }
             }
             // At each entry: one with a large value may take its time.
-            let current = self.parts.cluster.topology();
-            if !Arc::ptr_eq(topology, &current) && !topology.same_ring(&current) {
-                return None;
+            if !Arc::ptr_eq(&seen, &self.parts.cluster.topology()) {
+                // Compared once for each view that comes: many change nothing of the ring.
+                seen = self.parts.cluster.shared();
+                if !topology.same_ring(&seen) {
+                    return None;
+                }
             }
-            drop(current);
             let heat = found.entry.heat();
             if !self.step(topology, found, least, lanes).await {
                 colder.count += 1;
@@ -375,11 +378,10 @@ impl HandOver {
     }
 
     /// Copies new entries to the member next in ring order.
-    async fn copy(&self, keys: impl Iterator<Item = (GroupId, Box<str>)>) {
+    async fn copy(&self, keys: impl Iterator<Item = (GroupId, Box<str>)> + Send) {
         let topology = self.parts.cluster.shared();
         let mut lanes = Lanes::new(&self.parts, &self.groups, self.background());
-        let mut keys: VecDeque<_> = keys.collect();
-        while let Some((group, key)) = keys.pop_front() {
+        for (group, key) in keys {
             let now = self.parts.clock.now();
             if let Some(entry) = self.parts.store.peek(group, &key, now) {
                 let found = Found { group, key, entry };
