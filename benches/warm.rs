@@ -21,7 +21,7 @@ use axum::{
     extract::{Path, State},
     routing::get,
 };
-use common::etcd::{Etcd, NodeProcess};
+use common::{etcd::Etcd, process::NodeProcess};
 use futures::future::join_all;
 use gaocache::{
     Client, ClientOptions,

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::{
@@ -36,6 +37,9 @@ pub trait Clock: Send + Sync + 'static {
     /// Now, by the wall.
     fn now(&self) -> Timestamp;
 }
+
+/// Wraps a task that is about to be spawned, so that it goes on in the trace of whoever spawns it.
+pub type Carry = fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
 
 /// How long a loaded value may be kept, as the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     telemetry::{
         metrics::{GroupMetrics, HandOverMetrics, Metrics},
         throttle::Throttle,
+        trace::{self, Call, Sampling, Scope, Told},
     },
 };
 
@@ -33,12 +35,18 @@ struct Inner {
     unknown: Arc<GroupMetrics>,
     clock: Arc<dyn Clock>,
     handed_over: Arc<HandOverMetrics>,
+    sampling: Sampling,
     throttle: Throttle,
 }
 
 impl Service {
     /// Serves these groups.
-    pub fn new(groups: Groups, metrics: &Metrics, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        groups: Groups,
+        metrics: &Metrics,
+        clock: Arc<dyn Clock>,
+        sampling: Sampling,
+    ) -> Self {
         let by_name = groups
             .iter()
             .map(|group| (group.name().clone(), metrics.group(group.name())))
@@ -50,6 +58,7 @@ impl Service {
                 unknown: metrics.group(""),
                 clock,
                 handed_over: metrics.hand_over(),
+                sampling,
                 throttle: Throttle::default(),
             }),
         }
@@ -58,6 +67,16 @@ impl Service {
     /// The time, for what is left of an answer's life.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
+    }
+
+    /// What a client's call is to run in.
+    pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
+        self.inner.sampling.begin(call, headers)
+    }
+
+    /// What another node's call is to run in.
+    pub fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
+        self.inner.sampling.follow(call, headers)
     }
 
     /// A client's get.
@@ -72,6 +91,15 @@ impl Service {
         };
         let outcome = answer.as_ref().map(|it| it.source).map_err(Error::kind);
         self.metrics(group).request(started.elapsed(), outcome);
+        trace::ended(
+            answer.as_ref().map(|it| it.source.name()),
+            Told {
+                group,
+                key: self.inner.sampling.key(key),
+                owner: answer.as_ref().ok().map(|it| &*it.owner),
+                bytes: answer.as_ref().ok().map(|it| it.value.len()),
+            },
+        );
         if let Err(error) = &answer {
             self.log(group, error);
         }
@@ -93,6 +121,20 @@ impl Service {
             Err(error) => Err(error.kind()),
         };
         self.metrics(group).peer_request(outcome);
+        let value = answer.as_ref().ok().and_then(|it| it.value.as_ref());
+        trace::ended(
+            match (&answer, outcome) {
+                (Err(error), _) => Err(error),
+                (_, Ok(source)) => Ok(source.name()),
+                (_, Err(kind)) => Ok(kind.name()),
+            },
+            Told {
+                group,
+                key: self.inner.sampling.key(key),
+                owner: None,
+                bytes: value.map(|it| it.len()),
+            },
+        );
         answer
     }
 
@@ -181,6 +223,13 @@ impl Service {
         };
         let outcome = result.as_ref().map(|_| ()).map_err(Error::kind);
         self.metrics(group).invalidation(outcome);
+        trace::ended(
+            result.as_ref().map(|_| "ok"),
+            Told {
+                group,
+                ..Told::default()
+            },
+        );
         if let Err(error) = &result {
             self.log(group, error);
         }

@@ -13,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use common::{
-    CountingOrigin,
-    etcd::{Etcd, NodeProcess},
-};
+use common::{CountingOrigin, etcd::Etcd, process::NodeProcess};
 use gaocache::{Client, ClientOptions, discovery::EtcdConfig};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;

@@ -5,10 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{
-    etcd::{Etcd, NodeProcess},
-    *,
-};
+use common::{etcd::Etcd, process::NodeProcess, *};
 use futures::future::join_all;
 use gaocache::{
     core::membership::IdHash,

@@ -32,7 +32,7 @@ fn resident_bytes() -> u64 {
 
 /// Fills a store, and checks along the way: its tables grow by doubling, and just after that they are largest for what they hold.
 fn fill(capacity: u64, before: u64) {
-    let store = Store::new(capacity, 1 << 20);
+    let store = Store::new(capacity, 1 << 20, 1);
     for number in 0..ENTRIES {
         let entry = Entry::owned(Some(&[7; 100]), Timestamp::NEVER, number);
         assert!(store.insert(GroupId(0), &format!("user/{number:011}"), Arc::new(entry)));

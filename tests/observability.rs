@@ -14,7 +14,8 @@ use std::{
 
 use common::{
     CountingOrigin,
-    etcd::{Etcd, NodeProcess, free_port},
+    etcd::{Etcd, free_port},
+    process::NodeProcess,
     within,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};

@@ -10,7 +10,8 @@ use std::{
 
 use common::{
     CountingOrigin, TestNode,
-    etcd::{Etcd, NodeProcess, node_settings},
+    etcd::{Etcd, node_settings},
+    process::NodeProcess,
     within,
 };
 use gaocache::NodeBuilder;

@@ -20,6 +20,7 @@ use super::{Admin, RingReport, report};
 use crate::{
     core::{
         cluster::Topology,
+        group::Group,
         membership::{MemberState, View},
     },
     ports::Timestamp,
@@ -97,11 +98,19 @@ struct Shown {
     not_ready: String,
     ring: RingReport,
     changes: Vec<RingChange>,
-    groups: Vec<GroupSummary>,
+    groups: Vec<GroupShown>,
     stores: Vec<StoreShown>,
     /// 0: no lease.
     lease_expires_at_seconds: f64,
     hand_over_waiting: i64,
+}
+
+#[derive(Serialize)]
+struct GroupShown {
+    #[serde(flatten)]
+    summary: GroupSummary,
+    /// In this node's memory, copies of what others own included.
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -120,12 +129,16 @@ impl Admin {
             bytes: store.bytes(),
             capacity: store.capacity(),
         };
-        let mut groups: Vec<GroupSummary> = self
-            .groups
-            .iter()
-            .map(|group| self.metrics.group(group.name()).summary())
-            .collect();
-        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        let group = |group: &Arc<Group>| GroupShown {
+            summary: self.metrics.group(group.name()).summary(),
+            bytes: self
+                .stores
+                .iter()
+                .map(|(_, it)| it.tally(group.id()).bytes)
+                .sum(),
+        };
+        let mut groups: Vec<_> = self.groups.iter().map(group).collect();
+        groups.sort_by(|a, b| a.summary.name.cmp(&b.summary.name));
         Shown {
             now_seconds: self.clock.now().0 as f64 / 1000.0,
             not_ready: self.readiness.borrow().to_string(),

@@ -90,7 +90,11 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     for (tier, store) in admin.stores.iter() {
-        admin.metrics.store(tier, store);
+        admin.metrics.store_capacity(tier, store.capacity());
+        for group in admin.groups.iter() {
+            let tally = store.tally(group.id());
+            admin.metrics.store_of_group(group.name(), tier, tally);
+        }
     }
     match admin.metrics.render() {
         Ok(text) => {

@@ -14,7 +14,7 @@ use crate::{
     error::ErrorKind,
     node::{Node, NodeBuilder},
     registry::memory::MemoryRegistry,
-    telemetry::log,
+    telemetry,
 };
 
 /// First ports tried; node `n` takes these plus `n`.
@@ -37,6 +37,9 @@ pub(super) struct DevArgs {
 
 pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let stop = stop_signal()?;
+    let first = settings(0, args, &group(&args.origin), true)?;
+    let telemetry =
+        telemetry::start(&first.log, &first.trace, "dev").map_err(Failure::Configuration)?;
     let registry = MemoryRegistry::default();
     let group = group(&args.origin);
     let mut nodes = Vec::new();
@@ -80,6 +83,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     while let Some(ended) = running.join_next().await {
         first_error(ended)?;
     }
+    telemetry.flush();
     Ok(())
 }
 
@@ -177,7 +181,6 @@ async fn bind(
     registry: &MemoryRegistry,
 ) -> Result<Node, Failure> {
     let usual = settings(number, args, group, false)?;
-    log::start(&usual.log).map_err(Failure::Configuration)?;
     let build = async |settings: Settings| {
         let registry = Arc::new(registry.clone());
         NodeBuilder::new(settings).registry(registry).bind().await

@@ -3,7 +3,7 @@
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigArgs, Failure};
-use crate::{config::ConfigError, config::load::Problem, node::NodeBuilder, telemetry::log};
+use crate::{config::ConfigError, config::load::Problem, node::NodeBuilder, telemetry};
 
 pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     let loaded = args.load()?;
@@ -16,10 +16,17 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
         }])
         .into());
     }
-    log::start(&loaded.settings.log).map_err(Failure::Configuration)?;
-    let node = NodeBuilder::new(loaded.settings).bind().await?;
-    node.run(stop_signal()?).await?;
-    Ok(())
+    let settings = &loaded.settings;
+    let telemetry = telemetry::start(&settings.log, &settings.trace, &settings.node.id)
+        .map_err(Failure::Configuration)?;
+    let served = async {
+        let node = NodeBuilder::new(loaded.settings).bind().await?;
+        node.run(stop_signal()?).await?;
+        Ok(())
+    };
+    let result = served.await;
+    telemetry.flush();
+    result
 }
 
 /// Resolves at the first SIGTERM or SIGINT.

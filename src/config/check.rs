@@ -21,6 +21,7 @@ pub(super) fn together(settings: &Settings) -> Vec<Problem> {
     }
     registry(settings, &mut wrong);
     doors(settings, &mut wrong);
+    trace(settings, &mut wrong);
     groups(settings, &mut wrong);
     problems
 }
@@ -80,6 +81,19 @@ fn doors(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
         if address.port() != 0 && !ports.insert(address.port()) {
             wrong(name, "another door listens on this port already".into());
         }
+    }
+}
+
+fn trace(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+    let endpoint = &settings.trace.endpoint;
+    let is_url = ["http://", "https://"]
+        .iter()
+        .any(|scheme| endpoint.starts_with(scheme));
+    if !endpoint.is_empty() && !is_url {
+        wrong(
+            "trace.endpoint",
+            "must begin with http:// or https://".into(),
+        );
     }
 }
 

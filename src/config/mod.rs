@@ -35,6 +35,8 @@ pub struct Settings {
     pub hand_over: HandOverSettings,
     /// `[log]`
     pub log: LogSettings,
+    /// `[trace]`
+    pub trace: TraceSettings,
     /// `[[groups]]`
     #[serde(default)]
     pub groups: Vec<GroupSettings>,
@@ -183,6 +185,59 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+/// Which requests are sampled: the words of `OTEL_TRACES_SAMPLER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Sampler {
+    /// As the caller decided, else a share.
+    #[serde(rename = "parentbased_traceidratio")]
+    ParentBasedRatio,
+    /// As the caller decided, else all.
+    #[serde(rename = "parentbased_always_on")]
+    ParentBasedAlwaysOn,
+    /// As the caller decided, else none.
+    #[serde(rename = "parentbased_always_off")]
+    ParentBasedAlwaysOff,
+    /// A share.
+    #[serde(rename = "traceidratio")]
+    Ratio,
+    /// All.
+    #[serde(rename = "always_on")]
+    AlwaysOn,
+    /// None.
+    #[serde(rename = "always_off")]
+    AlwaysOff,
+}
+
+/// `[trace]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct TraceSettings {
+    /// False: no spans, whatever the endpoint.
+    pub enabled: bool,
+    /// The OTLP receiver; empty: no spans.
+    pub endpoint: String,
+    /// File with the authorities that sign its certificate; empty: the system's.
+    pub ca: PathBuf,
+    /// Which requests are sampled.
+    pub sampler: Sampler,
+    /// The share, for the samplers that take one.
+    pub sample_ratio: f64,
+    /// As what this service appears in traces.
+    pub service_name: String,
+    /// Whether spans tell keys.
+    pub keys: bool,
+    /// Spans that wait to be sent.
+    pub max_queue: usize,
+    /// Bound on sending a batch.
+    pub timeout_seconds: f64,
+}
+
+impl TraceSettings {
+    /// Whether there are spans at all.
+    pub fn is_on(&self) -> bool {
+        self.enabled && !self.endpoint.is_empty()
+    }
 }
 
 /// `[[groups]]`

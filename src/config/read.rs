@@ -31,6 +31,11 @@ pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
             within(number, min, max)?;
             Ok(number.into())
         }
+        Takes::Ratio => {
+            let number = number.ok_or_else(wrong)?;
+            within(number, 0.0, 1.0)?;
+            Ok(number.into())
+        }
         Takes::Boolean => match (value, text) {
             (Value::Bool(_, truth), _) => Ok((*truth).into()),
             (_, Some("true")) => Ok(true.into()),

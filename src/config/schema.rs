@@ -15,6 +15,8 @@ pub enum Takes {
     /// Seconds from `min` to `max`, fractions allowed.
     #[allow(missing_docs)]
     Seconds { min: f64, max: f64 },
+    /// A share from 0 to 1.
+    Ratio,
     /// `true` or `false`.
     Boolean,
     /// A size such as `"512MiB"`.
@@ -36,6 +38,7 @@ impl Takes {
             Self::Text => "text".into(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Seconds { min, max } => format!("seconds from {min} to {max}"),
+            Self::Ratio => "a share from 0 to 1".into(),
             Self::Boolean => "true or false".into(),
             Self::Bytes => "a size such as \"64MiB\" or \"2GB\"".into(),
             Self::Socket => "address:port such as \"0.0.0.0:7070\"".into(),
@@ -108,6 +111,15 @@ pub const SETTINGS: &[Setting] = &[
     setting("hand_over.max_bytes_per_second", Takes::Bytes, Some("\"64MiB\""), "Bound on what a node sends in the background to members that own it now. A node that leaves is faster where half of its drain timeout would not suffice."),
     setting("log.level", Takes::Text, Some("\"info\""), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some("\"text\""), "How log lines look."),
+    setting("trace.enabled", Takes::Boolean, Some("true"), "Whether spans are made where there is an endpoint. Default: not if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none."),
+    setting("trace.endpoint", Takes::Text, Some("\"\""), "URL of an OTLP receiver that speaks gRPC, such as `http://otel-collector:4317`. Empty: no spans. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`."),
+    setting("trace.ca", Takes::Text, Some("\"\""), "For `https`: file (PEM) with the authorities that sign the receiver's certificate; empty: the system's. Default: `OTEL_EXPORTER_OTLP_CERTIFICATE`."),
+    setting("trace.sampler", Takes::OneOf(&["parentbased_traceidratio", "parentbased_always_on", "parentbased_always_off", "traceidratio", "always_on", "always_off"]), Some("\"parentbased_traceidratio\""), "Which requests of clients have spans. `parentbased_…`: as the caller's `traceparent` says, and by the rest of the word where there is none. Default: `OTEL_TRACES_SAMPLER`."),
+    setting("trace.sample_ratio", Takes::Ratio, Some("0.01"), "The share, for the samplers with a ratio. Default: `OTEL_TRACES_SAMPLER_ARG`."),
+    setting("trace.service_name", Takes::Text, Some("\"gaocache\""), "As what the node appears in traces. Default: `OTEL_SERVICE_NAME`; further attributes: `OTEL_RESOURCE_ATTRIBUTES`."),
+    setting("trace.keys", Takes::Boolean, Some("false"), "Whether spans tell keys, which may be personal data."),
+    setting("trace.max_queue", Takes::Integer { min: 1, max: 1_000_000 }, Some("2048"), "Spans that may wait to be sent; past that they are dropped and counted, and no request waits. Default: `OTEL_BSP_MAX_QUEUE_SIZE`."),
+    setting("trace.timeout_seconds", Takes::Seconds { min: 0.01, max: 600.0 }, Some("10"), "Bound on sending a batch of spans. Default: `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, else `OTEL_EXPORTER_OTLP_TIMEOUT`, both in milliseconds."),
     setting("groups[].name", Takes::Text, None, "Letters, digits, `.`, `_`, `-`; at most 64."),
     setting("groups[].ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some("0"), "How long a value is kept. 0: until it is evicted or removed."),
     setting("groups[].negative_ttl_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some("0"), "How long it is kept in mind that a key does not exist. 0: not at all."),

@@ -317,7 +317,7 @@ impl Plan {
             me: id.clone(),
             net: self.net.clone(),
         });
-        let store = Arc::new(Store::new(self.capacity, 1 << 10));
+        let store = Arc::new(Store::new(self.capacity, 1 << 10, 1));
         let (copies, copies_wanted) = if self.replicas > 1 {
             CopiesWanted::channel()
         } else {
@@ -328,10 +328,11 @@ impl Plan {
             peers: peers.clone(),
             clock: self.clock.clone(),
             owned: store.clone(),
-            hot: Arc::new(Store::new(1 << 20, 1 << 10)),
+            hot: Arc::new(Store::new(1 << 20, 1 << 10, 1)),
             hot_keys: Arc::new(HotKeys::new(HOT_AFTER)),
             replicas: self.replicas,
             copies,
+            carry: |task| task,
         };
         let rules = GroupRules {
             name: "users".into(),

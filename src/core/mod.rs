@@ -11,6 +11,7 @@ pub mod hot;
 pub mod membership;
 pub mod ring;
 pub mod store;
+pub mod tally;
 
 #[cfg(test)]
 mod harness_tests;

@@ -16,7 +16,10 @@ use quick_cache::{
     DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter, sync::Cache,
 };
 
-use super::membership::IdHash;
+use super::{
+    membership::IdHash,
+    tally::{Departure, GroupTally, Tallies},
+};
 use crate::ports::Timestamp;
 
 /// What an entry costs beside its key's and value's bytes: the slot and hash table of quick_cache with the slack of their doubling,
@@ -111,50 +114,30 @@ pub struct Found {
     pub entry: Arc<Entry>,
 }
 
-/// How many entries left a store, and why. Counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Departures {
-    /// Pushed out by others.
-    pub evicted: u64,
-    /// Found past their expiry.
-    pub expired: u64,
-}
-
 /// One bounded store.
 pub struct Store {
-    cache: Cache<EntryKey, Arc<Entry>, Bytesize, DefaultHashBuilder, CountEvictions>,
-    evicted: Arc<AtomicU64>,
-    expired: AtomicU64,
+    cache: Cache<EntryKey, Arc<Entry>, Bytesize, DefaultHashBuilder, Collect>,
+    tallies: Tallies,
 }
 
 impl Store {
     /// A store of `capacity` bytes, all told, which must be able to keep a value of `largest_value` bytes if that is less than its
-    /// capacity at all.
-    pub fn new(capacity: u64, largest_value: u64) -> Self {
-        let evicted = Arc::new(AtomicU64::new(0));
+    /// capacity at all. The groups' numbers are below `groups`.
+    pub fn new(capacity: u64, largest_value: u64, groups: usize) -> Self {
         let options = OptionsBuilder::new()
             .shards(shards(capacity, largest_value))
             .weight_capacity(capacity)
             .estimated_items_capacity(estimated_items(capacity))
             .build();
-        let lifecycle = CountEvictions(evicted.clone());
+        let hasher = DefaultHashBuilder::default();
         let cache = match options {
-            Ok(options) => {
-                Cache::with_options(options, Bytesize, DefaultHashBuilder::default(), lifecycle)
-            }
+            Ok(options) => Cache::with_options(options, Bytesize, hasher, Collect),
             // Only a missing capacity is refused, and both are given.
-            Err(_) => Cache::with(
-                0,
-                capacity,
-                Bytesize,
-                DefaultHashBuilder::default(),
-                lifecycle,
-            ),
+            Err(_) => Cache::with(0, capacity, Bytesize, hasher, Collect),
         };
         Self {
             cache,
-            evicted,
-            expired: AtomicU64::new(0),
+            tallies: Tallies::new(groups),
         }
     }
 
@@ -170,23 +153,41 @@ impl Store {
         let gone = self
             .cache
             .remove_if(&lookup, |kept| Arc::ptr_eq(kept, &entry));
-        self.expired
-            .fetch_add(u64::from(gone.is_some()), Ordering::Relaxed);
+        self.gone(gone.as_ref(), Departure::Expired);
         None
     }
 
     /// Keeps an entry, in place of an older one; false if it is larger than the store takes.
     pub fn insert(&self, group: GroupId, key: &str, entry: Arc<Entry>) -> bool {
-        let key = EntryKey {
+        let bytes = weight(key, &entry);
+        if bytes > self.cache.shard_capacity() {
+            self.remove(group, key);
+            return false;
+        }
+        let place = EntryKey {
             group,
             key: key.into(),
         };
-        if Bytesize.weight(&key, &entry) > self.cache.shard_capacity() {
-            self.cache.remove(&key);
-            return false;
+        self.tallies.comes(group, bytes);
+        let mut left = Vec::new();
+        self.cache.insert_with_lifecycle(place, entry, &mut left);
+        for (place, entry) in left {
+            // An older entry of the same key is told here too.
+            let why = if place.group == group && *place.key == *key {
+                Departure::Dropped
+            } else {
+                Departure::Evicted
+            };
+            self.gone(Some(&(place, entry)), why);
         }
-        self.cache.insert(key, entry);
         true
+    }
+
+    fn gone(&self, entry: Option<&(EntryKey, Arc<Entry>)>, why: Departure) {
+        if let Some((place, entry)) = entry {
+            self.tallies
+                .goes(place.group, weight(&place.key, entry), why);
+        }
     }
 
     /// The entry, unless it has expired by `now`; doesn't count as asked for.
@@ -208,8 +209,7 @@ impl Store {
         let heat = entry.heat();
         let largest = self.cache.shard_capacity();
         let room = self.capacity().saturating_sub(self.bytes());
-        let weight =
-            ENTRY_OVERHEAD_BYTES + (key.len() + entry.value.as_ref().map_or(0, Bytes::len)) as u64;
+        let weight = weight(key, &entry);
         // A thirty-second is left: the shards don't fill evenly.
         if (heat == 0 && room < weight + self.capacity() / 32) || weight > largest {
             return Offered::Full;
@@ -236,22 +236,29 @@ impl Store {
             group: found.group,
             key: &found.key,
         };
-        let _ = self
+        let gone = self
             .cache
             .remove_if(&lookup, |kept| Arc::ptr_eq(kept, &found.entry));
+        self.gone(gone.as_ref(), Departure::Dropped);
     }
 
     /// Drops an entry; true if there was one.
     pub fn remove(&self, group: GroupId, key: &str) -> bool {
-        self.cache.remove(&KeyRef { group, key }).is_some()
+        let gone = self.cache.remove(&KeyRef { group, key });
+        self.gone(gone.as_ref(), Departure::Dropped);
+        gone.is_some()
     }
 
     /// Drops all entries of a group; returns how many there were.
     pub fn purge(&self, group: GroupId) -> u64 {
         let purged = AtomicU64::new(0);
-        self.cache.retain(|key, _| {
-            let keep = key.group != group;
-            purged.fetch_add(u64::from(!keep), Ordering::Relaxed);
+        self.cache.retain(|place, entry| {
+            let keep = place.group != group;
+            if !keep {
+                purged.fetch_add(1, Ordering::Relaxed);
+                let bytes = weight(&place.key, entry);
+                self.tallies.goes(group, bytes, Departure::Dropped);
+            }
             keep
         });
         purged.into_inner()
@@ -277,12 +284,9 @@ impl Store {
         self.cache.capacity()
     }
 
-    /// How many entries left, and why.
-    pub fn departures(&self) -> Departures {
-        Departures {
-            evicted: self.evicted.load(Ordering::Relaxed),
-            expired: self.expired.load(Ordering::Relaxed),
-        }
+    /// What is held of a group, and how much of it left.
+    pub fn tally(&self, group: GroupId) -> GroupTally {
+        self.tallies.read(group)
     }
 }
 
@@ -333,20 +337,25 @@ impl Equivalent<EntryKey> for KeyRef<'_> {
 struct Bytesize;
 
 impl Weighter<EntryKey, Arc<Entry>> for Bytesize {
-    fn weight(&self, key: &EntryKey, entry: &Arc<Entry>) -> u64 {
-        let value = entry.value.as_ref().map_or(0, Bytes::len);
-        (key.key.len() + value) as u64 + ENTRY_OVERHEAD_BYTES
+    fn weight(&self, place: &EntryKey, entry: &Arc<Entry>) -> u64 {
+        weight(&place.key, entry)
     }
 }
 
+fn weight(key: &str, entry: &Entry) -> u64 {
+    let value = entry.value.as_ref().map_or(0, Bytes::len);
+    (key.len() + value) as u64 + ENTRY_OVERHEAD_BYTES
+}
+
+/// Collects what an insertion pushes out, to be counted and freed when the store's lock is released.
 #[derive(Clone)]
-struct CountEvictions(Arc<AtomicU64>);
+struct Collect;
 
-impl Lifecycle<EntryKey, Arc<Entry>> for CountEvictions {
-    type RequestState = ();
+impl Lifecycle<EntryKey, Arc<Entry>> for Collect {
+    type RequestState = Vec<(EntryKey, Arc<Entry>)>;
 
-    fn on_evict(&self, _state: &mut Self::RequestState, _key: EntryKey, _entry: Arc<Entry>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn on_evict(&self, left: &mut Self::RequestState, place: EntryKey, entry: Arc<Entry>) {
+        left.push((place, entry));
     }
 }
 

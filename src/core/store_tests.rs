@@ -12,7 +12,7 @@ fn entry(bytes: usize, expires_at: u64) -> Arc<Entry> {
 
 #[test]
 fn nothing_is_served_from_its_expiry_on() {
-    let store = Store::new(1 << 20, 1 << 10);
+    let store = Store::new(1 << 20, 1 << 10, 3);
     store.insert(GROUP, "k", entry(10, 1_000));
     assert!(store.get(GROUP, "k", Timestamp(999)).is_some());
     assert!(store.get(GROUP, "k", Timestamp(1_000)).is_none());
@@ -20,24 +20,24 @@ fn nothing_is_served_from_its_expiry_on() {
         store.is_empty(),
         "what has expired is dropped when it is found"
     );
-    assert_eq!(store.departures().expired, 1);
+    assert_eq!(store.tally(GROUP).expired, 1);
 }
 
 #[test]
 fn it_stays_within_its_capacity_and_counts_what_it_pushes_out() {
     let capacity = 1 << 20;
-    let store = Store::new(capacity, 1 << 10);
+    let store = Store::new(capacity, 1 << 10, 3);
     for n in 0..10_000 {
         store.insert(GROUP, &n.to_string(), entry(100, u64::MAX));
     }
     assert!(store.bytes() <= capacity, "{} bytes", store.bytes());
     assert!(store.bytes() > capacity / 2, "{} bytes", store.bytes());
-    assert_eq!(store.departures().evicted as usize + store.len(), 10_000);
+    assert_eq!(store.tally(GROUP).evicted as usize + store.len(), 10_000);
 }
 
 #[test]
 fn a_value_as_large_as_allowed_fits_and_a_larger_one_replaces_nothing_by_nothing_stale() {
-    let store = Store::new(64 << 20, 8 << 20);
+    let store = Store::new(64 << 20, 8 << 20, 3);
     assert!(store.insert(GROUP, "k", entry(8 << 20, u64::MAX)));
     assert!(
         !store.insert(GROUP, "k", entry(70 << 20, u64::MAX)),
@@ -51,7 +51,7 @@ fn a_value_as_large_as_allowed_fits_and_a_larger_one_replaces_nothing_by_nothing
 
 #[test]
 fn groups_are_apart() {
-    let store = Store::new(1 << 20, 1 << 10);
+    let store = Store::new(1 << 20, 1 << 10, 3);
     for group in [GroupId(1), GroupId(2)] {
         for n in 0..10 {
             store.insert(group, &n.to_string(), entry(10, u64::MAX));
@@ -62,6 +62,50 @@ fn groups_are_apart() {
     assert!(store.get(GroupId(2), "3", Timestamp(0)).is_some());
     assert_eq!(store.purge(GroupId(1)), 9);
     assert_eq!(store.len(), 10);
+}
+
+/// The sum of the groups' numbers is what quick_cache says of the whole, whatever was done.
+#[test]
+fn each_group_is_counted_apart() {
+    let store = Store::new(1 << 20, 1 << 10, 3);
+    let mut random = fastrand::Rng::with_seed(7);
+    for step in 0..50_000u64 {
+        let group = GroupId(random.u16(0..3));
+        let key = random.u32(0..5_000).to_string();
+        match random.u8(0..10) {
+            0 => _ = store.remove(group, &key),
+            1 => _ = store.get(group, &key, Timestamp(step)),
+            2 => _ = store.offer(group, &key, entry(100, step + 1_000), Timestamp(step)),
+            3 if step % 5_000 == 0 => _ = store.purge(group),
+            4 => {
+                if let Some(entry) = store.peek(group, &key, Timestamp(step)) {
+                    store.remove_exactly(&Found {
+                        group,
+                        key: key.into(),
+                        entry,
+                    });
+                }
+            }
+            _ => _ = store.insert(group, &key, entry(random.usize(0..900), step + 1_000)),
+        }
+    }
+    let tallies = [0, 1, 2].map(|group| store.tally(GroupId(group)));
+    let sum = |part: fn(&GroupTally) -> u64| tallies.iter().map(part).sum::<u64>();
+    assert_eq!(sum(|it| it.items), store.len() as u64);
+    assert_eq!(sum(|it| it.bytes), store.bytes());
+    for tally in tallies {
+        assert!(tally.evicted > 0 && tally.expired > 0, "{tally:?}");
+    }
+}
+
+#[test]
+fn a_newer_value_of_a_key_pushes_nothing_out() {
+    let store = Store::new(1 << 20, 1 << 10, 3);
+    for _ in 0..2 {
+        store.insert(GROUP, "k", entry(10, u64::MAX));
+    }
+    let tally = store.tally(GROUP);
+    assert_eq!((tally.items, tally.evicted), (1, 0));
 }
 
 #[test]
@@ -78,7 +122,7 @@ fn a_kept_value_pins_no_larger_buffer() {
 
 #[test]
 fn a_full_store_takes_over_what_was_asked_for_and_nothing_else() {
-    let store = Store::new(1 << 20, 1 << 10);
+    let store = Store::new(1 << 20, 1 << 10, 3);
     let offer = |key: &str, heat: u32| {
         let entry = Entry::owned(Some(&[7; 1000]), Timestamp::NEVER, 0).with_heat(heat);
         store.offer(GROUP, key, Arc::new(entry), Timestamp(0))

@@ -1,5 +1,7 @@
 //! The HTTP door for clients: `GET` and `DELETE /v1/{group}/{key}`.
 
+use std::pin::pin;
+
 use axum::{
     Router,
     body::Body,
@@ -18,6 +20,7 @@ use crate::{
     ports::Timestamp,
     rpc::status::{KIND_HEADER, codes},
     service::Service,
+    telemetry::trace::Call,
 };
 
 /// The routes over a node's groups.
@@ -31,8 +34,12 @@ pub fn router(service: Service) -> Router {
 
 type GroupAndKey = std::result::Result<Path<(String, String)>, PathRejection>;
 
+const GET: Call = Call::http("GET /v1/{group}/{key}");
+const DELETE: Call = Call::http("DELETE /v1/{group}/{key}");
+
 async fn read(State(service): State<Service>, path: GroupAndKey, headers: HeaderMap) -> Response {
-    match find(&service, path).await {
+    let scope = service.begin(GET, &headers);
+    match scope.run(pin!(find(&service, path))).await {
         Ok(answer) => found(answer, &headers, service.now()),
         Err(error) => failed(&error),
     }
@@ -43,12 +50,13 @@ async fn find(service: &Service, path: GroupAndKey) -> Result<Answer> {
     service.get(&group, &key).await
 }
 
-async fn remove(State(service): State<Service>, path: GroupAndKey) -> Response {
-    let removed = async {
+async fn remove(State(service): State<Service>, path: GroupAndKey, headers: HeaderMap) -> Response {
+    let scope = service.begin(DELETE, &headers);
+    let removed = pin!(async {
         let (group, key) = group_and_key(path)?;
         service.remove(&group, &key).await
-    };
-    match removed.await {
+    });
+    match scope.run(removed).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => failed(&error),
     }

@@ -31,7 +31,10 @@ use crate::{
     },
     rpc::peers::{GrpcPeers, PeerRules},
     service::Service,
-    telemetry::metrics::Metrics,
+    telemetry::{
+        metrics::Metrics,
+        trace::{self, Sampling},
+    },
 };
 
 /// The part of the capacity that is kept for hot copies: one in this many bytes, as in groupcache.
@@ -168,11 +171,13 @@ impl NodeBuilder {
             owned: Arc::new(Store::new(
                 settings.cache.capacity - hot_capacity,
                 max_value,
+                groups.len(),
             )),
-            hot: Arc::new(Store::new(hot_capacity, max_value)),
+            hot: Arc::new(Store::new(hot_capacity, max_value, groups.len())),
             hot_keys: Arc::new(HotKeys::new(settings.cache.hot_after_requests)),
             replicas: settings.cache.replicas,
             copies,
+            carry: trace::carry,
         };
         let groups = assemble(groups, &metrics, &shared)?;
         let hand_over = HandOver::new(
@@ -207,7 +212,7 @@ impl NodeBuilder {
             hand_over: Arc::new(hand_over),
             copies_wanted,
             clock: clock.clone(),
-            service: Service::new(groups, &metrics, clock),
+            service: Service::new(groups, &metrics, clock, Sampling::new(&settings.trace)),
             cluster,
             rings,
             readiness,

@@ -10,10 +10,12 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{sync::Semaphore, time::Instant};
+use tracing::Instrument;
 
 use crate::{
     error::{Error, ErrorKind, Result},
     ports::{Loaded, Origin},
+    telemetry::trace,
 };
 
 /// Told of every load.
@@ -80,6 +82,7 @@ impl Guarded {
         self.widen();
         let closed = |_| Error::new(ErrorKind::Internal, "the origin was closed");
         let _running = self.running.acquire().await.map_err(closed)?;
+        trace::event("its turn has come", None);
         let loaded = self.origin.load(key).await;
         self.widen();
         loaded
@@ -129,11 +132,14 @@ impl Ramp {
 #[async_trait]
 impl Origin for Guarded {
     async fn load(&self, key: &str) -> Result<Loaded> {
-        let started = Instant::now();
-        let result = self.load_in_turn(key).await;
-        let outcome = result.as_ref().map(|loaded| loaded.value.len());
-        self.observer.loaded(started.elapsed(), outcome);
-        result
+        let load = async {
+            let started = Instant::now();
+            let result = self.load_in_turn(key).await;
+            let outcome = result.as_ref().map(|loaded| loaded.value.len());
+            self.observer.loaded(started.elapsed(), outcome);
+            result
+        };
+        load.instrument(trace::load_span()).await
     }
 }
 

@@ -17,6 +17,7 @@ use reqwest::{
 use crate::{
     error::{Error, ErrorKind, Result},
     ports::{Freshness, Loaded, Origin},
+    telemetry::trace,
 };
 
 const PLACEHOLDER: &str = "{key}";
@@ -81,7 +82,10 @@ impl HttpOrigin {
             };
             Error::new(kind, describe(&error))
         };
-        let response = self.client.get(url.clone()).send().await.map_err(failed)?;
+        let mut headers = HeaderMap::new();
+        trace::hand_on(&mut headers);
+        let request = self.client.get(url.clone()).headers(headers);
+        let response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND | StatusCode::GONE => {

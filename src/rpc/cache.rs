@@ -1,8 +1,9 @@
 //! The service `gaocache.v1.Cache`, for clients.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 
 use futures::{Stream, StreamExt, stream};
+use http::HeaderMap;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -11,7 +12,11 @@ use super::{
     status::to_status,
     wire::{self, cache_server::Cache},
 };
-use crate::{error::Error, service::Service};
+use crate::{
+    error::Error,
+    service::Service,
+    telemetry::trace::{Call, Scope},
+};
 
 /// Keys of one `GetMany` that are worked on at the same time.
 const MANY_AT_ONCE: usize = 64;
@@ -26,6 +31,11 @@ impl CacheService {
     /// Over these groups.
     pub fn new(service: Service) -> Self {
         Self { service }
+    }
+
+    /// What a call is to run in.
+    pub(super) fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
+        self.service.begin(call, headers)
     }
 
     /// `Get` with the value apart, for the lean path.
@@ -58,11 +68,13 @@ impl Cache for CacheService {
     ) -> Result<Response<Self::GetManyStream>, Status> {
         let wire::GetManyRequest { group, keys } = request.into_inner();
         let service = self.service.clone();
+        // The stream outlives this call, and its trace goes on with it.
+        let scope = Scope::current();
         let answers = stream::iter(keys)
             .map(move |key| {
-                let (service, group) = (service.clone(), group.clone());
+                let (service, group, scope) = (service.clone(), group.clone(), scope.clone());
                 async move {
-                    let answer = service.get(&group, &key).await;
+                    let answer = scope.run(pin!(service.get(&group, &key))).await;
                     Ok(convert::many_response(key, answer, service.now()))
                 }
             })

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -26,10 +26,23 @@ use crate::{
     core::cluster::Topology,
     error::{Error, ErrorKind, Result},
     service::Service,
+    telemetry::trace::{Call, Scope},
 };
 
 const GET: &str = "/gaocache.v1.Cache/Get";
 const FETCH: &str = "/gaocache.v1.Peer/Fetch";
+
+/// The calls of clients that go through tonic.
+const ROUTED: [&str; 3] = [
+    "/gaocache.v1.Cache/GetMany",
+    "/gaocache.v1.Cache/Remove",
+    "/gaocache.v1.Cache/Purge",
+];
+
+/// How a call is named in traces: its path without the slash at the beginning.
+fn traced(path: &'static str) -> Call {
+    Call::grpc(path.trim_start_matches('/'))
+}
 
 /// The door, as a hyper service. Cheap to clone: one for each connection.
 #[derive(Clone)]
@@ -89,20 +102,29 @@ where
             GET => {
                 let cache = self.cache.clone();
                 Box::pin(async move {
-                    let answer = lean::unary(request, async |it| cache.reply(it).await).await;
-                    Ok(answer.map(FrontBody::Lean))
+                    let scope = |headers: &_| cache.begin(traced(GET), headers);
+                    let answer = lean::unary(request, scope, async |it| cache.reply(it).await);
+                    Ok(answer.await.map(FrontBody::Lean))
                 })
             }
             FETCH => {
                 let peer = self.peer.clone();
                 Box::pin(async move {
-                    let answer = lean::unary(request, async |it| peer.reply(it).await).await;
-                    Ok(answer.map(FrontBody::Lean))
+                    let scope = |headers: &_| peer.follow(traced(FETCH), headers);
+                    let answer = lean::unary(request, scope, async |it| peer.reply(it).await);
+                    Ok(answer.await.map(FrontBody::Lean))
                 })
             }
-            _ => {
+            path => {
+                let scope = match ROUTED.into_iter().find(|known| *known == path) {
+                    Some(path) => self.cache.begin(traced(path), request.headers()),
+                    None => Scope::Nothing,
+                };
                 let mut routes = self.routes.clone();
-                Box::pin(async move { Ok(routes.call(request).await?.map(FrontBody::Routed)) })
+                Box::pin(async move {
+                    let answer = scope.run(pin!(routes.call(request))).await?;
+                    Ok(answer.map(FrontBody::Routed))
+                })
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use std::{
     convert::Infallible,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,7 +20,10 @@ use prost::Message;
 use tonic::Status;
 
 use super::status::to_status;
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    telemetry::trace::Scope,
+};
 
 /// Larger than any request of these two calls may be: the longest key, the longest group name, and room for fields to come.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
@@ -114,8 +117,12 @@ impl Body for LeanBody {
     }
 }
 
-/// Reads a request, calls `handle` within the caller's deadline, and writes its answer.
-pub(super) async fn unary<B, Q, H>(request: Request<B>, handle: H) -> Response<LeanBody>
+/// Reads a request, calls `handle` within the caller's deadline and trace, and writes its answer.
+pub(super) async fn unary<B, Q, H>(
+    request: Request<B>,
+    scope: impl FnOnce(&HeaderMap) -> Scope,
+    handle: H,
+) -> Response<LeanBody>
 where
     B: Body<Data = Bytes>,
     Q: Message + Default,
@@ -128,12 +135,14 @@ where
         return response;
     }
     let deadline = deadline(&parts.headers);
-    let answer = async {
+    let scope = scope(&parts.headers);
+    let answer = pin!(async {
         let message = read(body).await?;
         let question = Q::decode(message)
             .map_err(|error| Status::invalid_argument(format!("not a valid message: {error}")))?;
         handle(question).await.map_err(|error| to_status(&error))
-    };
+    });
+    let answer = scope.run(answer);
     let answer = match deadline {
         Some(deadline) => tokio::time::timeout(deadline, answer)
             .await
@@ -172,7 +181,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// The one message of the request, without its prefix.
 async fn read<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, Status> {
-    let mut body = std::pin::pin!(body);
+    let mut body = pin!(body);
     let mut collected = BytesMut::new();
     let mut first = Bytes::new();
     while let Some(frame) = body.frame().await {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream::BoxStream};
+use http::HeaderMap;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -19,6 +20,7 @@ use crate::{
     },
     error::{Error, ErrorKind},
     service::Service,
+    telemetry::trace::{Call, Scope},
 };
 
 /// The service over a node's groups.
@@ -32,6 +34,11 @@ impl PeerService {
     /// Over these groups; `rings` tells each ring that comes in force.
     pub fn new(service: Service, rings: watch::Receiver<Arc<Topology>>) -> Self {
         Self { service, rings }
+    }
+
+    /// What a call is to run in.
+    pub(super) fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
+        self.service.follow(call, headers)
     }
 
     /// `Fetch` with the value apart, for the lean path.

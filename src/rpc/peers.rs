@@ -15,6 +15,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,6 +27,8 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+use tracing::Instrument;
+
 use super::{
     convert,
     status::from_status,
@@ -36,7 +39,11 @@ use crate::{
     core::membership::{Fingerprint, IdHash, Member},
     error::{Error, ErrorKind, Result},
     ports::{Invalidated, Lane, Parcel, PeerAnswer, PeerError, Peers, Receipt},
-    telemetry::{metrics::Metrics, throttle::Throttle},
+    telemetry::{
+        metrics::Metrics,
+        throttle::Throttle,
+        trace::{self, Told},
+    },
 };
 
 /// How often an idle or waiting connection is tested, and how long an answer may take. Together they bound how long a node that
@@ -211,6 +218,7 @@ impl GrpcPeers {
         });
         let timeout = self.inner.rules.timeout;
         request.set_timeout(timeout);
+        trace::hand_on(request.metadata_mut().as_mut());
         let mut client = self.client(member)?;
         let call = tokio::time::timeout(timeout, client.fetch(request)).await;
         let answered = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
@@ -235,6 +243,17 @@ impl GrpcPeers {
             .peer_fetches
             .with_label_values(&[&*member.id, outcome])
             .inc();
+        let value = result.as_ref().ok().and_then(|it| it.value.as_ref());
+        trace::ended(
+            match &result {
+                Ok(_) => Ok(outcome),
+                Err(PeerError::Answered(error) | PeerError::Unreachable(error)) => Err(error),
+            },
+            Told {
+                bytes: value.map(Bytes::len),
+                ..Told::default()
+            },
+        );
         result
     }
 }
@@ -253,7 +272,8 @@ impl Peers for GrpcPeers {
         key: &str,
     ) -> Result<PeerAnswer, PeerError> {
         let started = Instant::now();
-        let result = self.call_fetch(member, group, key).await;
+        let span = trace::fetch_span(member, group);
+        let result = self.call_fetch(member, group, key).instrument(span).await;
         let took = started.elapsed().as_secs_f64();
         self.inner.metrics.peer_fetch_duration.observe(took);
         result

@@ -1,15 +1,25 @@
-//! Sets up the log: `tracing` to standard output, as text or JSON, with a level that can be changed while the process runs.
+//! The log: `tracing` to standard output, as text or JSON, with trace ids, and a level that can be changed while the process runs.
 
 use std::{
+    fmt,
     io::{IsTerminal, stdout},
     sync::{Arc, OnceLock},
 };
 
 use parking_lot::Mutex;
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::{
-    EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, filter_fn},
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{Format, Writer},
+    },
+    registry::LookupSpan,
+    reload,
 };
 
+use super::trace;
 use crate::config::{LogFormat, LogSettings};
 
 /// The level of the whole process, which has one log.
@@ -23,9 +33,13 @@ pub struct LogLevel {
 }
 
 impl LogLevel {
-    /// The level of this process; `None` where [`start`] was not called: an embedding program has a log of its own.
+    /// The level of this process; `None` where [`super::start`] was not called: an embedding program has a log of its own.
     pub fn of_process() -> Option<&'static Self> {
         LEVEL.get()
+    }
+
+    pub(super) fn is_of_process(self) {
+        let _ = LEVEL.set(self);
     }
 
     /// As it was given.
@@ -53,25 +67,82 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
         .map_err(|error| format!("log.level = {text:?}: {error}"))
 }
 
-/// Starts logging for the whole process. A second call changes nothing, so that tests may call it too.
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// What writes the lines, and what sets their level.
 ///
 /// # Errors
 /// A level that is no filter; the message says what is wrong with it.
-pub fn start(settings: &LogSettings) -> Result<(), String> {
+pub(super) fn layer(settings: &LogSettings) -> Result<(Lines, LogLevel), String> {
     let (filter, handle) = reload::Layer::new(filter(&settings.level)?);
-    let subscriber = tracing_subscriber::registry().with(filter);
-    let text = fmt::layer().with_writer(stdout);
-    let started = match settings.format {
-        LogFormat::Text => subscriber
-            .with(text.with_ansi(stdout().is_terminal()).with_target(false))
-            .try_init(),
-        LogFormat::Json => subscriber.with(text.json().flatten_event(true)).try_init(),
+    // A line has the ids of its trace; what else the spans hold is in the trace.
+    let filter = filter.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
+    let layer = tracing_subscriber::fmt::layer().with_writer(stdout);
+    let lines = match settings.format {
+        LogFormat::Text => layer
+            .with_ansi(stdout().is_terminal())
+            .event_format(WithTrace(Format::default().with_target(false)))
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Json => layer
+            .json()
+            .event_format(WithTrace(Format::default().json().flatten_event(true)))
+            .with_filter(filter)
+            .boxed(),
     };
-    if started.is_ok() {
-        let _ = LEVEL.set(LogLevel {
-            text: Arc::new(Mutex::new(settings.level.clone())),
-            filter: handle,
-        });
+    let level = LogLevel {
+        text: Arc::new(Mutex::new(settings.level.clone())),
+        filter: handle,
+    };
+    Ok((lines, level))
+}
+
+/// A format whose lines end with the trace that they belong to: `trace_id` and `span_id`, as in OpenTelemetry's logs outside OTLP.
+struct WithTrace<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for WithTrace<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let Some(ids) = trace::ids() else {
+            return self.0.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        self.0
+            .format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(&with_ids(&line, &ids))
     }
-    Ok(())
+}
+
+fn with_ids(line: &str, (trace, span): &(String, String)) -> String {
+    let line = line.trim_end();
+    match line.strip_suffix('}').filter(|_| line.starts_with('{')) {
+        Some(object) => format!("{object},\"trace_id\":\"{trace}\",\"span_id\":\"{span}\"}}\n"),
+        None => format!("{line} trace_id={trace} span_id={span}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_with_its_trace() {
+        let ids = ("t".to_owned(), "s".to_owned());
+        let text = with_ids("2026-01-01 WARN {odd} text\n", &ids);
+        assert_eq!(text, "2026-01-01 WARN {odd} text trace_id=t span_id=s\n");
+        let json: serde_json::Value =
+            serde_json::from_str(&with_ids("{\"message\":\"m\"}\n", &ids)).expect("JSON");
+        assert_eq!(json["trace_id"], "t");
+        assert_eq!(json["span_id"], "s");
+        assert_eq!(json["message"], "m");
+    }
 }

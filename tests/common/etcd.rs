@@ -1,7 +1,6 @@
-//! Real etcd processes for tests, a proxy that can be cut, and nodes as processes of their own.
+//! Real etcd processes for tests, and a proxy that can be cut.
 
 use std::{
-    io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener as StdListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -14,7 +13,6 @@ use std::{
 
 use etcd_client::{Client, ConnectOptions};
 use gaocache::{config::Settings, discovery::EtcdConfig};
-use parking_lot::Mutex;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -22,7 +20,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{CountingOrigin, LONG, settings, within};
+use super::{CountingOrigin, settings, within};
 
 /// A port that was free a moment ago and that no other test of this process gets. Below the range that the system gives out by itself.
 pub fn free_port() -> u16 {
@@ -267,154 +265,6 @@ impl Proxy {
 
     pub fn mend(&self) {
         self.open.send_replace(true);
-    }
-}
-
-/// `gaocache serve` as a process of its own.
-pub struct NodeProcess {
-    child: Option<Child>,
-    arguments: Vec<String>,
-    asks: reqwest::Client,
-    /// The lines of its log.
-    pub log: Arc<Mutex<Vec<String>>>,
-    pub id: String,
-    pub grpc: u16,
-    pub http: u16,
-    pub admin: u16,
-}
-
-impl NodeProcess {
-    /// A node on etcd; not yet ready.
-    pub fn start(id: &str, etcd: &[&str], origin: &str, further: &[&str]) -> Self {
-        let (grpc, http, admin) = (free_port(), free_port(), free_port());
-        let groups = format!(
-            "groups=[{{ name = \"users\", ttl_seconds = 600, origin = {{ kind = \"http\", url = \"{origin}\", timeout_seconds = 5 }} }}]"
-        );
-        let mut settings = vec![
-            format!("node.id={id}"),
-            format!("grpc.listen=127.0.0.1:{grpc}"),
-            format!("http.listen=127.0.0.1:{http}"),
-            format!("admin.listen=127.0.0.1:{admin}"),
-            format!("registry.etcd.endpoints={}", etcd.join(",")),
-            "registry.etcd.lease_ttl_seconds=3".into(),
-            "node.worker_threads=1".into(),
-            "cache.capacity=64MiB".into(),
-            groups,
-        ];
-        settings.extend(further.iter().map(|&it| it.to_owned()));
-        let mut arguments = vec!["serve".to_owned()];
-        for setting in settings {
-            arguments.extend(["--set".to_owned(), setting]);
-        }
-        let mut node = Self {
-            child: None,
-            arguments,
-            asks: super::http(),
-            log: Arc::default(),
-            id: id.into(),
-            grpc,
-            http,
-            admin,
-        };
-        node.revive();
-        node
-    }
-
-    pub fn revive(&mut self) {
-        let child = Command::new(env!("CARGO_BIN_EXE_gaocache"))
-            .args(&self.arguments)
-            // As in the image: a huge page is zeroed at once, which holds up a worker for milliseconds.
-            .env("MIMALLOC_ALLOW_THP", "0")
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut child = child.expect("starts");
-        // Its log is read away, or the pipe would fill; kept, and shown with GAOCACHE_TEST_LOG.
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (id, shown) = (
-            self.id.clone(),
-            std::env::var_os("GAOCACHE_TEST_LOG").is_some(),
-        );
-        let log = self.log.clone();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if shown {
-                    eprintln!("{id}: {line}");
-                }
-                log.lock().push(line);
-            }
-        });
-        self.child = Some(child);
-    }
-
-    /// SIGKILL.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    /// SIGTERM, and its end.
-    pub async fn terminate(&mut self) {
-        let mut child = self.child.take().unwrap();
-        signal(&child, "-TERM");
-        let ended = tokio::task::spawn_blocking(move || child.wait());
-        let status = within("the node's end", ended).await.unwrap().unwrap();
-        assert!(status.success());
-    }
-
-    pub async fn ring(&self) -> Option<gaocache::admin::RingReport> {
-        let url = format!("http://127.0.0.1:{}/ring", self.admin);
-        let answer = self.asks.get(url).send().await.ok()?;
-        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
-    }
-
-    /// The value of a metric, summed over the samples whose labels contain `label`.
-    pub async fn metric(&self, name: &str, label: &str) -> f64 {
-        let url = format!("http://127.0.0.1:{}/metrics", self.admin);
-        super::metric_at(&self.asks, &url, name, &[label]).await
-    }
-
-    pub async fn readyz(&self) -> Option<(u16, String)> {
-        let url = format!("http://127.0.0.1:{}/readyz", self.admin);
-        let answer = self.asks.get(url).send().await.ok()?;
-        Some((answer.status().as_u16(), answer.text().await.ok()?))
-    }
-
-    /// Resolves when its ring has exactly these members, asking again whenever it answers otherwise.
-    pub async fn until_ring(&self, ids: &[&str]) -> gaocache::admin::RingReport {
-        let mut seen = None;
-        let wanted = async {
-            loop {
-                if let Some(ring) = self.ring().await {
-                    let members: Vec<&str> = ring.members.iter().map(|it| &*it.id).collect();
-                    if members == ids && ring.members.iter().all(|it| it.state == "serving") {
-                        return ring;
-                    }
-                    seen = Some(ring);
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        match tokio::time::timeout(LONG, wanted).await {
-            Ok(ring) => ring,
-            Err(_) => panic!("{} never saw {ids:?}, but {seen:?}", self.id),
-        }
-    }
-
-    pub async fn until_ready(&self) {
-        within("readiness", async {
-            while self.readyz().await.is_none_or(|(status, _)| status != 200) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
-    }
-}
-
-impl Drop for NodeProcess {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

@@ -8,6 +8,7 @@
 )]
 
 pub mod etcd;
+pub mod process;
 
 use std::{
     collections::HashMap,
@@ -22,7 +23,7 @@ use std::{
 use axum::{
     Router,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -59,6 +60,8 @@ pub struct CountingOrigin {
 struct OriginState {
     loads: Mutex<HashMap<String, usize>>,
     total: AtomicUsize,
+    /// The `traceparent` of the last load, by key.
+    traces: Mutex<HashMap<String, String>>,
     /// Answers wait until this is true.
     open: watch::Sender<bool>,
 }
@@ -68,6 +71,7 @@ impl CountingOrigin {
         let state = Arc::new(OriginState {
             loads: Mutex::default(),
             total: AtomicUsize::new(0),
+            traces: Mutex::default(),
             open: watch::Sender::new(true),
         });
         let router = Router::new()
@@ -91,6 +95,11 @@ impl CountingOrigin {
         self.state.loads.lock().get(key).copied().unwrap_or(0)
     }
 
+    /// The `traceparent` that came with the last load of the key.
+    pub fn trace_of(&self, key: &str) -> Option<String> {
+        self.state.traces.lock().get(key).cloned()
+    }
+
     /// Loads wait from now on.
     pub fn hold(&self) {
         self.state.open.send_replace(false);
@@ -102,7 +111,15 @@ impl CountingOrigin {
     }
 }
 
-async fn answer(State(state): State<Arc<OriginState>>, Path(key): Path<String>) -> Response {
+async fn answer(
+    State(state): State<Arc<OriginState>>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(trace) = headers.get("traceparent") {
+        let trace = trace.to_str().unwrap().to_owned();
+        state.traces.lock().insert(key.clone(), trace);
+    }
     state.total.fetch_add(1, Ordering::SeqCst);
     *state.loads.lock().entry(key.clone()).or_default() += 1;
     let mut open = state.open.subscribe();

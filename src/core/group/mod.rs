@@ -221,7 +221,8 @@ impl Group {
         let boarding = self.board(&self.local, key);
         if let Some(ticket) = boarding.ticket {
             let (group, key) = (self.clone(), key.to_owned());
-            tokio::spawn(async move { group.fly_locally(&key, ticket).await });
+            self.shared
+                .spawn(async move { group.fly_locally(&key, ticket).await });
         } else {
             self.observer.waited_for_flight();
         }
@@ -324,7 +325,8 @@ impl Group {
         let boarding = self.board(&self.remote, key);
         if let Some(ticket) = boarding.ticket {
             let (group, key) = (self.clone(), key.to_owned());
-            tokio::spawn(async move { group.fly_remotely(&key, hash, hot, ticket).await });
+            self.shared
+                .spawn(async move { group.fly_remotely(&key, hash, hot, ticket).await });
         } else {
             self.observer.waited_for_flight();
         }

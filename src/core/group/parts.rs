@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     core::{cluster::Cluster, hand_over::CopiesWanted, hot::HotKeys, store::Store},
-    ports::{Clock, Peers, Timestamp},
+    ports::{Carry, Clock, Peers, Timestamp},
 };
 
 /// What a group is made of.
@@ -41,6 +41,15 @@ pub struct Shared {
     pub replicas: usize,
     /// Where entries that want a copy at another member are told.
     pub copies: CopiesWanted,
+    /// Wraps the tasks that load.
+    pub carry: Carry,
+}
+
+impl Shared {
+    /// Runs a load in a task of its own: it goes on when those who wait for it give up.
+    pub(super) fn spawn(&self, load: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn((self.carry)(Box::pin(load)));
+    }
 }
 
 /// Where an answer came from, as the asked node sees it.

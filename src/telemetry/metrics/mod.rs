@@ -1,25 +1,31 @@
 //! The metrics of one node, in a registry of their own so that several nodes can live in one process.
 
-use std::{sync::Arc, time::Duration};
+mod group;
+mod hand_over;
+
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::{
     CounterVec, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
-
 use tokio::runtime::RuntimeMetrics;
 
+pub use group::{GroupMetrics, GroupSummary};
+pub use hand_over::HandOverMetrics;
+
 use super::{
+    exporter::SPANS,
     names::{self, Metric},
     throttle::Throttle,
 };
 use crate::{
-    core::{cluster::Topology, group::Source, store::Store},
+    core::{cluster::Topology, tally::GroupTally},
     error::{Error, ErrorKind, Result},
-    origin::guarded::LoadObserver,
-    ports::{GroupObserver, HandOverObserver, Receipt, Timestamp},
+    ports::Timestamp,
 };
+use group::OUTCOMES;
 
 /// From 50 µs, a hit on a busy machine, to 30 s, the longest that a load may take.
 const SECONDS: [f64; 14] = [
@@ -69,12 +75,17 @@ pub struct Metrics {
     runtime_busy: CounterVec,
     runtime_tasks: IntGaugeVec,
     runtime_queue: IntGaugeVec,
+    spans: IntCounterVec,
     /// Whose numbers are read at a scrape.
     runtimes: Mutex<Vec<(String, RuntimeMetrics)>>,
     /// 1 while ready.
     pub ready: IntGauge,
     /// By door.
     pub connections: IntGaugeVec,
+}
+
+fn gauge(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn opts(metric: Metric) -> Opts {
@@ -165,6 +176,7 @@ impl Metrics {
             )?,
             runtime_tasks: gauges(names::RUNTIME_TASKS)?,
             runtime_queue: gauges(names::RUNTIME_QUEUE)?,
+            spans: counters(names::TRACE_SPANS)?,
             runtimes: Mutex::default(),
             ready: gauge(names::READY)?,
             connections: gauges(names::CONNECTIONS)?,
@@ -219,7 +231,6 @@ impl Metrics {
 
     /// Takes the numbers of a newly installed ring.
     pub fn ring_changed(&self, topology: &Topology) {
-        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.ring_members.set(gauge(topology.ring_len() as u64));
         self.ring_revision.set(gauge(topology.view.revision));
         // Prometheus keeps doubles, which hold 53 bits exactly.
@@ -270,25 +281,27 @@ impl Metrics {
         self.registry_heard.set(moment.0 as f64 / 1000.0);
     }
 
-    /// Takes the numbers of a store; called before a scrape.
-    pub fn store(&self, tier: &str, store: &Store) {
-        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let tier = &[tier];
-        self.store_items
-            .with_label_values(tier)
-            .set(gauge(store.len() as u64));
-        self.store_bytes
-            .with_label_values(tier)
-            .set(gauge(store.bytes()));
+    /// Takes how much a store may hold.
+    pub fn store_capacity(&self, tier: &str, bytes: u64) {
         self.store_capacity
-            .with_label_values(tier)
-            .set(gauge(store.capacity()));
-        let departures = store.departures();
+            .with_label_values(&[tier])
+            .set(gauge(bytes));
+    }
+
+    /// Takes what a store holds of a group; called before a scrape.
+    pub fn store_of_group(&self, group: &str, tier: &str, tally: GroupTally) {
+        let labels = &[group, tier];
+        self.store_items
+            .with_label_values(labels)
+            .set(gauge(tally.items));
+        self.store_bytes
+            .with_label_values(labels)
+            .set(gauge(tally.bytes));
         for (counters, total) in [
-            (&self.store_evictions, departures.evicted),
-            (&self.store_expirations, departures.expired),
+            (&self.store_evictions, tally.evicted),
+            (&self.store_expirations, tally.expired),
         ] {
-            let counter = counters.with_label_values(tier);
+            let counter = counters.with_label_values(labels);
             counter.inc_by(total.saturating_sub(counter.get()));
         }
     }
@@ -299,7 +312,6 @@ impl Metrics {
     }
 
     fn read_runtimes(&self) {
-        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         for (name, runtime) in self.runtimes.lock().iter() {
             let name = &[name.as_str()];
             let busy = self.runtime_busy.with_label_values(name);
@@ -307,10 +319,17 @@ impl Metrics {
             busy.inc_by((total - busy.get()).max(0.0));
             self.runtime_tasks
                 .with_label_values(name)
-                .set(gauge(runtime.num_alive_tasks()));
+                .set(gauge(runtime.num_alive_tasks() as u64));
             self.runtime_queue
                 .with_label_values(name)
-                .set(gauge(runtime.global_queue_depth()));
+                .set(gauge(runtime.global_queue_depth() as u64));
+        }
+    }
+
+    fn read_spans(&self) {
+        for (outcome, total) in SPANS.read() {
+            let counter = self.spans.with_label_values(&[outcome]);
+            counter.inc_by(total.saturating_sub(counter.get()));
         }
     }
 
@@ -320,6 +339,7 @@ impl Metrics {
     /// [`ErrorKind::Internal`] if encoding fails.
     pub fn render(&self) -> Result<Vec<u8>> {
         self.read_runtimes();
+        self.read_spans();
         let mut out = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut out)
@@ -328,296 +348,5 @@ impl Metrics {
     }
 }
 
-const OUTCOMES: [&str; 13] = [
-    "hit",
-    "peer",
-    "origin",
-    ErrorKind::ALL[0].name(),
-    ErrorKind::ALL[1].name(),
-    ErrorKind::ALL[2].name(),
-    ErrorKind::ALL[3].name(),
-    ErrorKind::ALL[4].name(),
-    ErrorKind::ALL[5].name(),
-    ErrorKind::ALL[6].name(),
-    ErrorKind::ALL[7].name(),
-    ErrorKind::ALL[8].name(),
-    ErrorKind::ALL[9].name(),
-];
-
-fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
-    match outcome {
-        Ok(Source::Hit) => 0,
-        Ok(Source::Peer) => 1,
-        Ok(Source::Origin) => 2,
-        Err(kind) => {
-            3 + ErrorKind::ALL
-                .iter()
-                .position(|&known| known == kind)
-                .unwrap_or(ErrorKind::ALL.len() - 1)
-        }
-    }
-}
-
-/// The metrics of one group. The group "" counts requests for groups that don't exist: their names come from outside.
-pub struct GroupMetrics {
-    name: Arc<str>,
-    requests: [IntCounter; 13],
-    request_duration: Histogram,
-    peer_requests: [IntCounter; 13],
-    invalidations: IntCounterVec,
-    refusals: IntCounter,
-    flight_waits: IntCounter,
-    hot_copies: IntCounter,
-    /// Found, missing.
-    looks: [IntCounter; 2],
-    origin_loads: IntCounterVec,
-    origin_duration: Histogram,
-    origin_bytes: IntCounter,
-    throttle: Throttle,
-}
-
-impl GroupMetrics {
-    /// A client's get ended.
-    pub fn request(&self, took: Duration, outcome: Result<Source, ErrorKind>) {
-        self.requests[outcome_index(outcome)].inc();
-        self.request_duration.observe(took.as_secs_f64());
-    }
-
-    /// Another node's fetch ended.
-    pub fn peer_request(&self, outcome: Result<Source, ErrorKind>) {
-        self.peer_requests[outcome_index(outcome)].inc();
-    }
-
-    /// A client's removal or purge ended.
-    pub fn invalidation(&self, outcome: Result<(), ErrorKind>) {
-        let outcome = outcome.map_or_else(ErrorKind::name, |()| "ok");
-        self.invalidations
-            .with_label_values(&[&self.name, outcome])
-            .inc();
-    }
-}
-
-/// The numbers of one group, for people.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct GroupSummary {
-    /// The group.
-    pub name: String,
-    /// Gets of clients.
-    pub gets: u64,
-    /// Of those, answered from this node's memory or another member's.
-    pub hits: u64,
-    /// Of those, errors other than a missing key.
-    pub failed: u64,
-    /// Loads from the origin by this node.
-    pub origin_loads: u64,
-    /// Their time, all together.
-    pub origin_seconds: f64,
-}
-
-impl GroupMetrics {
-    /// The numbers as they are now.
-    pub fn summary(&self) -> GroupSummary {
-        let count = |outcome| self.requests[outcome_index(outcome)].get();
-        let failed = ErrorKind::ALL.into_iter();
-        let failed = failed.filter(|kind| *kind != ErrorKind::NotFound);
-        GroupSummary {
-            name: self.name.to_string(),
-            gets: self.requests.iter().map(IntCounter::get).sum(),
-            hits: count(Ok(Source::Hit)) + count(Ok(Source::Peer)),
-            failed: failed.map(|kind| count(Err(kind))).sum(),
-            origin_loads: self.origin_duration.get_sample_count(),
-            origin_seconds: self.origin_duration.get_sample_sum(),
-        }
-    }
-}
-
-impl GroupObserver for GroupMetrics {
-    fn waited_for_flight(&self) {
-        self.flight_waits.inc();
-    }
-
-    fn refused_by_store(&self) {
-        self.refusals.inc();
-        if let Some(left_out) = self.throttle.due("refused") {
-            tracing::warn!(group = %self.name, left_out, "a value is too large to be kept; raise cache.capacity");
-        }
-    }
-
-    fn kept_hot_copy(&self) {
-        self.hot_copies.inc();
-    }
-
-    fn looked_around(&self, found: bool) {
-        self.looks[usize::from(!found)].inc();
-    }
-}
-
-/// The metrics of hand-overs.
-pub struct HandOverMetrics {
-    /// Kept, known, full, refused.
-    sent: [IntCounter; 4],
-    received: [IntCounter; 4],
-    failed: IntCounter,
-    bytes: IntCounter,
-    waiting: IntGauge,
-}
-
-fn count(counters: &[IntCounter; 4], receipt: Receipt) {
-    let Receipt {
-        kept,
-        known,
-        full,
-        refused,
-    } = receipt;
-    for (counter, entries) in counters.iter().zip([kept, known, full, refused]) {
-        counter.inc_by(u64::from(entries));
-    }
-}
-
-impl HandOverMetrics {
-    /// A batch of another node's was taken.
-    pub fn received(&self, receipt: Receipt) {
-        count(&self.received, receipt);
-    }
-}
-
-impl HandOverObserver for HandOverMetrics {
-    fn sent(&self, bytes: usize, receipt: Receipt) {
-        self.bytes.inc_by(bytes as u64);
-        count(&self.sent, receipt);
-    }
-
-    fn failed(&self, entries: usize) {
-        self.failed.inc_by(entries as u64);
-    }
-
-    fn waiting(&self, entries: usize) {
-        self.waiting.set(i64::try_from(entries).unwrap_or(i64::MAX));
-    }
-}
-
-impl LoadObserver for GroupMetrics {
-    fn loaded(&self, took: Duration, outcome: Result<usize, &Error>) {
-        self.origin_duration.observe(took.as_secs_f64());
-        let label = match outcome {
-            Ok(bytes) => {
-                self.origin_bytes.inc_by(bytes as u64);
-                "ok"
-            }
-            Err(error) => {
-                self.log_load(error);
-                error.kind().name()
-            }
-        };
-        self.origin_loads
-            .with_label_values(&[&self.name, label])
-            .inc();
-    }
-}
-
-impl GroupMetrics {
-    fn log_load(&self, error: &Error) {
-        if error.kind() == ErrorKind::NotFound {
-            return;
-        }
-        if let Some(left_out) = self.throttle.due(error.kind().name()) {
-            tracing::warn!(
-                group = %self.name, kind = error.kind().name(), %error, left_out,
-                "loading from the origin failed"
-            );
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
-        let metrics = Metrics::new().expect("names are valid");
-        metrics.watch_runtime("control", tokio::runtime::Handle::current().metrics());
-        let group = metrics.group("g");
-        group.request(Duration::ZERO, Err(ErrorKind::Internal));
-        group.loaded(Duration::ZERO, Ok(1));
-        group.invalidation(Ok(()));
-        metrics.store("owned", &Store::new(1 << 20, 1 << 10));
-        metrics.peer_fetches.with_label_values(&["p", "hit"]).inc();
-        metrics.connections.with_label_values(&["grpc"]).set(0);
-        metrics.lease_renewed("ok");
-        metrics.registered("start");
-        metrics.hand_over().received(Receipt::default());
-        let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
-        for metric in names::ALL {
-            let line = format!("# TYPE {} {}", metric.name, metric.kind);
-            assert!(text.contains(&line), "missing: {line}");
-            for label in metric.labels {
-                let sample = text.lines().find(|line| line.starts_with(metric.name));
-                assert!(
-                    sample.is_some_and(|line| line.contains(&format!("{label}=\""))),
-                    "{label} of {}",
-                    metric.name
-                );
-            }
-        }
-    }
-
-    /// `cargo test --lib -- a_scrape --nocapture` prints the figures; 5 ms is the goal for the time, which a test must not judge.
-    #[test]
-    fn a_scrape_of_ten_groups_and_a_hundred_peers_has_at_most_300_kb() {
-        let metrics = Metrics::new().expect("names are valid");
-        for number in 0..10 {
-            let group = metrics.group(&format!("group-{number}"));
-            for kind in ErrorKind::ALL {
-                group.request(Duration::from_millis(1), Err(kind));
-                group.loaded(Duration::from_millis(1), Err(&Error::new(kind, "x")));
-                group.invalidation(Err(kind));
-            }
-        }
-        for number in 0..100 {
-            for outcome in ["hit", "origin", "error", "unreachable", "incompatible"] {
-                let peer = format!("cache-gaocache-{number}");
-                metrics
-                    .peer_fetches
-                    .with_label_values(&[peer.as_str(), outcome])
-                    .inc();
-            }
-        }
-        let began = tokio::time::Instant::now();
-        let bytes = metrics.render().expect("renders").len();
-        println!("a scrape: {bytes} bytes in {:?}", began.elapsed());
-        assert!(bytes <= 300_000, "{bytes} bytes");
-    }
-
-    #[test]
-    fn the_table_keeps_to_its_own_rules() {
-        for metric in names::ALL {
-            assert!(metric.name.starts_with("gaocache_"), "{}", metric.name);
-            assert_eq!(
-                metric.kind == "counter",
-                metric.name.ends_with("_total"),
-                "{}",
-                metric.name
-            );
-            assert_eq!(
-                metric.kind == "histogram",
-                metric.name.ends_with("_duration_seconds"),
-                "{}",
-                metric.name
-            );
-            assert!(metric.help.ends_with('.'), "{}", metric.name);
-            assert!(!metric.labels.contains(&"key"));
-        }
-    }
-
-    #[test]
-    fn every_error_is_an_outcome_of_its_own() {
-        for kind in ErrorKind::ALL {
-            assert_eq!(OUTCOMES[outcome_index(Err(kind))], kind.name());
-        }
-        assert_eq!(
-            OUTCOMES[outcome_index(Ok(Source::Peer))],
-            Source::Peer.name()
-        );
-    }
-}
+mod tests;

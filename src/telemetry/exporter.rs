@@ -1,0 +1,262 @@
+//! Sends spans to an OTLP receiver over gRPC.
+//!
+//! Batches are made on a thread of the SDK's, and the connection lives on a runtime of its own with one more thread: the SDK's thread
+//! waits for it, which on a runtime shared with others could lock up (open-telemetry/opentelemetry-rust#2583).
+//!
+//! It must never make a request wait: past `trace.max_queue` spans are dropped, and counted.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use opentelemetry::{Context, KeyValue, trace::TracerProvider};
+use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_sdk::{
+    Resource,
+    error::{OTelSdkError, OTelSdkResult},
+    trace::{
+        BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span,
+        SpanData, SpanExporter, SpanProcessor,
+    },
+};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+
+use super::throttle::Throttle;
+use crate::config::{TraceSettings, seconds};
+
+/// Bound on sending what is left when the process ends; see `terminationGracePeriodSeconds` in the chart.
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What became of this process' spans. There is one exporter in a process, so all of its nodes show the same numbers.
+pub static SPANS: SpanCounts = SpanCounts {
+    exported: AtomicU64::new(0),
+    failed: AtomicU64::new(0),
+    dropped: AtomicU64::new(0),
+};
+
+/// Counts since the start.
+pub struct SpanCounts {
+    exported: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl SpanCounts {
+    /// By outcome, as in the metric.
+    pub fn read(&self) -> [(&'static str, u64); 3] {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [
+            ("exported", read(&self.exported)),
+            ("failed", read(&self.failed)),
+            ("dropped", read(&self.dropped)),
+        ]
+    }
+}
+
+fn count(counter: &AtomicU64, spans: usize) {
+    counter.fetch_add(spans as u64, Ordering::Relaxed);
+}
+
+/// The exporter, as long as it runs.
+pub struct Exporter {
+    provider: SdkTracerProvider,
+    runtime: Option<Runtime>,
+}
+
+impl Exporter {
+    /// Starts its threads. Nothing is connected before there is something to send. `instance` tells this process from others.
+    ///
+    /// # Errors
+    /// Settings or `OTEL_` variables that can't work, for people.
+    pub fn start(settings: &TraceSettings, instance: &str) -> Result<Self, String> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("gaocache-traces")
+            .enable_all()
+            .build()
+            .map_err(|error| format!("starting the exporter of traces: {error}"))?;
+        let entered = runtime.enter();
+        let sender = Sender {
+            inner: Arc::new(connection(settings)?),
+            runtime: runtime.handle().clone(),
+            timeout: seconds(settings.timeout_seconds),
+            queued: Arc::default(),
+            throttle: Arc::default(),
+        };
+        drop(entered);
+        let bounded = Bounded {
+            queued: sender.queued.clone(),
+            most: settings.max_queue,
+            batches: BatchSpanProcessor::builder(sender)
+                .with_batch_config(
+                    BatchConfigBuilder::default()
+                        .with_max_queue_size(settings.max_queue)
+                        .build(),
+                )
+                .build(),
+        };
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(bounded)
+            // Whoever has a span is sampled: `trace::Sampling` has decided.
+            .with_sampler(Sampler::AlwaysOn)
+            .with_resource(resource(settings, instance))
+            .build();
+        Ok(Self {
+            provider,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// What spans are made with.
+    pub fn tracer(&self) -> SdkTracer {
+        self.provider.tracer("gaocache")
+    }
+
+    /// Sends what is left, for [`FLUSH_TIMEOUT`] at most. Blocks.
+    pub fn flush(&self) {
+        if let Err(error) = self.provider.shutdown_with_timeout(FLUSH_TIMEOUT) {
+            tracing::warn!(%error, "not all spans could be sent before the end");
+        }
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn resource(settings: &TraceSettings, instance: &str) -> Resource {
+    // The builder adds what OTEL_RESOURCE_ATTRIBUTES says.
+    Resource::builder()
+        .with_service_name(settings.service_name.clone())
+        .with_attributes([
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", instance.to_owned()),
+        ])
+        .build()
+}
+
+/// The OTLP client. It reads `OTEL_EXPORTER_OTLP_HEADERS` and `_COMPRESSION` itself.
+fn connection(settings: &TraceSettings) -> Result<OtlpExporter, String> {
+    let timeout = seconds(settings.timeout_seconds);
+    let wrong = |error: &dyn std::error::Error| format!("trace.endpoint: {error}");
+    let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
+        .map_err(|error| wrong(&error))?
+        // Without it an address that drops packets would hold a batch for minutes.
+        .connect_timeout(timeout)
+        .timeout(timeout);
+    if settings.endpoint.starts_with("https://") {
+        endpoint = endpoint
+            .tls_config(tls(settings)?)
+            .map_err(|error| wrong(&error))?;
+    }
+    OtlpExporter::builder()
+        .with_tonic()
+        .with_channel(endpoint.connect_lazy())
+        .with_timeout(timeout)
+        .build()
+        .map_err(|error| wrong(&error))
+}
+
+fn tls(settings: &TraceSettings) -> Result<ClientTlsConfig, String> {
+    if settings.ca.as_os_str().is_empty() {
+        return Ok(ClientTlsConfig::new().with_enabled_roots());
+    }
+    let pem = std::fs::read(&settings.ca)
+        .map_err(|error| format!("trace.ca: {}: {error}", settings.ca.display()))?;
+    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+}
+
+/// Takes no more spans than its bound, and counts what it doesn't take: the SDK's own queue drops without telling how many.
+#[derive(Debug)]
+struct Bounded {
+    /// Spans taken and neither sent nor given up yet.
+    queued: Arc<AtomicUsize>,
+    most: usize,
+    batches: BatchSpanProcessor,
+}
+
+impl SpanProcessor for Bounded {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.batches.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if self.queued.fetch_add(1, Ordering::AcqRel) < self.most {
+            self.batches.on_end(span);
+        } else {
+            self.queued.fetch_sub(1, Ordering::AcqRel);
+            count(&SPANS.dropped, 1);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.batches.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.batches.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.batches.set_resource(resource);
+    }
+}
+
+/// Sends batches on the runtime, each within its time, and counts.
+struct Sender {
+    inner: Arc<OtlpExporter>,
+    runtime: Handle,
+    timeout: Duration,
+    queued: Arc<AtomicUsize>,
+    throttle: Arc<Throttle>,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl SpanExporter for Sender {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let (inner, timeout) = (self.inner.clone(), self.timeout);
+        let sending = async move { tokio::time::timeout(timeout, inner.export(batch)).await };
+        let result = match self.runtime.spawn(sending).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(OTelSdkError::Timeout(timeout)),
+            Err(died) => Err(OTelSdkError::InternalFailure(died.to_string())),
+        };
+        self.queued.fetch_sub(spans, Ordering::AcqRel);
+        match &result {
+            Ok(()) => count(&SPANS.exported, spans),
+            Err(error) => {
+                count(&SPANS.failed, spans);
+                if let Some(left_out) = self.throttle.due("export") {
+                    tracing::warn!(%error, spans, left_out, "spans could not be sent");
+                }
+            }
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        // Called before the first batch, when nobody else holds it yet.
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.set_resource(resource);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The metrics of one group, which count what its service, its core and its origin tell.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus::{Histogram, IntCounter, IntCounterVec};
+
+use crate::{
+    core::group::Source,
+    error::{Error, ErrorKind, Result},
+    origin::guarded::LoadObserver,
+    ports::GroupObserver,
+    telemetry::{
+        throttle::Throttle,
+        trace::{self, Told},
+    },
+};
+
+pub(super) const OUTCOMES: [&str; 13] = [
+    "hit",
+    "peer",
+    "origin",
+    ErrorKind::ALL[0].name(),
+    ErrorKind::ALL[1].name(),
+    ErrorKind::ALL[2].name(),
+    ErrorKind::ALL[3].name(),
+    ErrorKind::ALL[4].name(),
+    ErrorKind::ALL[5].name(),
+    ErrorKind::ALL[6].name(),
+    ErrorKind::ALL[7].name(),
+    ErrorKind::ALL[8].name(),
+    ErrorKind::ALL[9].name(),
+];
+
+pub(super) fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
+    match outcome {
+        Ok(Source::Hit) => 0,
+        Ok(Source::Peer) => 1,
+        Ok(Source::Origin) => 2,
+        Err(kind) => {
+            3 + ErrorKind::ALL
+                .iter()
+                .position(|&known| known == kind)
+                .unwrap_or(ErrorKind::ALL.len() - 1)
+        }
+    }
+}
+
+/// The metrics of one group. The group "" counts requests for groups that don't exist: their names come from outside.
+pub struct GroupMetrics {
+    pub(super) name: Arc<str>,
+    pub(super) requests: [IntCounter; 13],
+    pub(super) request_duration: Histogram,
+    pub(super) peer_requests: [IntCounter; 13],
+    pub(super) invalidations: IntCounterVec,
+    pub(super) refusals: IntCounter,
+    pub(super) flight_waits: IntCounter,
+    pub(super) hot_copies: IntCounter,
+    /// Found, missing.
+    pub(super) looks: [IntCounter; 2],
+    pub(super) origin_loads: IntCounterVec,
+    pub(super) origin_duration: Histogram,
+    pub(super) origin_bytes: IntCounter,
+    pub(super) throttle: Throttle,
+}
+
+impl GroupMetrics {
+    /// A client's get ended.
+    pub fn request(&self, took: Duration, outcome: Result<Source, ErrorKind>) {
+        self.requests[outcome_index(outcome)].inc();
+        self.request_duration.observe(took.as_secs_f64());
+    }
+
+    /// Another node's fetch ended.
+    pub fn peer_request(&self, outcome: Result<Source, ErrorKind>) {
+        self.peer_requests[outcome_index(outcome)].inc();
+    }
+
+    /// A client's removal or purge ended.
+    pub fn invalidation(&self, outcome: Result<(), ErrorKind>) {
+        let outcome = outcome.map_or_else(ErrorKind::name, |()| "ok");
+        self.invalidations
+            .with_label_values(&[&self.name, outcome])
+            .inc();
+    }
+}
+
+/// The numbers of one group, for people.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct GroupSummary {
+    /// The group.
+    pub name: String,
+    /// Gets of clients.
+    pub gets: u64,
+    /// Of those, answered from this node's memory or another member's.
+    pub hits: u64,
+    /// Of those, errors other than a missing key.
+    pub failed: u64,
+    /// Loads from the origin by this node.
+    pub origin_loads: u64,
+    /// Their time, all together.
+    pub origin_seconds: f64,
+}
+
+impl GroupMetrics {
+    /// The numbers as they are now.
+    pub fn summary(&self) -> GroupSummary {
+        let count = |outcome| self.requests[outcome_index(outcome)].get();
+        let failed = ErrorKind::ALL.into_iter();
+        let failed = failed.filter(|kind| *kind != ErrorKind::NotFound);
+        GroupSummary {
+            name: self.name.to_string(),
+            gets: self.requests.iter().map(IntCounter::get).sum(),
+            hits: count(Ok(Source::Hit)) + count(Ok(Source::Peer)),
+            failed: failed.map(|kind| count(Err(kind))).sum(),
+            origin_loads: self.origin_duration.get_sample_count(),
+            origin_seconds: self.origin_duration.get_sample_sum(),
+        }
+    }
+}
+
+impl GroupObserver for GroupMetrics {
+    fn waited_for_flight(&self) {
+        self.flight_waits.inc();
+        trace::event("waits for a load under way", None);
+    }
+
+    fn refused_by_store(&self) {
+        self.refusals.inc();
+        if let Some(left_out) = self.throttle.due("refused") {
+            tracing::warn!(group = %self.name, left_out, "a value is too large to be kept; raise cache.capacity");
+        }
+    }
+
+    fn kept_hot_copy(&self) {
+        self.hot_copies.inc();
+    }
+
+    fn looked_around(&self, found: bool) {
+        self.looks[usize::from(!found)].inc();
+        let outcome = if found { "found" } else { "missing" };
+        trace::event("asked who may still hold it", Some(("outcome", outcome)));
+    }
+}
+
+impl LoadObserver for GroupMetrics {
+    fn loaded(&self, took: Duration, outcome: Result<usize, &Error>) {
+        self.origin_duration.observe(took.as_secs_f64());
+        let label = match outcome {
+            Ok(bytes) => {
+                self.origin_bytes.inc_by(bytes as u64);
+                "ok"
+            }
+            Err(error) => {
+                self.log_load(error);
+                error.kind().name()
+            }
+        };
+        self.origin_loads
+            .with_label_values(&[&self.name, label])
+            .inc();
+        trace::ended(
+            outcome.map(|_| label),
+            Told {
+                group: &self.name,
+                bytes: outcome.ok(),
+                ..Told::default()
+            },
+        );
+    }
+}
+
+impl GroupMetrics {
+    fn log_load(&self, error: &Error) {
+        if error.kind() == ErrorKind::NotFound {
+            return;
+        }
+        if let Some(left_out) = self.throttle.due(error.kind().name()) {
+            tracing::warn!(
+                group = %self.name, kind = error.kind().name(), %error, left_out,
+                "loading from the origin failed"
+            );
+        }
+    }
+}

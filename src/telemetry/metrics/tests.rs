@@ -1,0 +1,92 @@
+use super::{group::outcome_index, *};
+use crate::{core::group::Source, origin::guarded::LoadObserver, ports::Receipt};
+use std::time::Duration;
+
+#[tokio::test]
+async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
+    let metrics = Metrics::new().expect("names are valid");
+    metrics.watch_runtime("control", tokio::runtime::Handle::current().metrics());
+    let group = metrics.group("g");
+    group.request(Duration::ZERO, Err(ErrorKind::Internal));
+    group.loaded(Duration::ZERO, Ok(1));
+    group.invalidation(Ok(()));
+    metrics.store_of_group("g", "owned", GroupTally::default());
+    metrics.store_capacity("owned", 1);
+    metrics.peer_fetches.with_label_values(&["p", "hit"]).inc();
+    metrics.connections.with_label_values(&["grpc"]).set(0);
+    metrics.lease_renewed("ok");
+    metrics.registered("start");
+    metrics.hand_over().received(Receipt::default());
+    let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
+    for metric in names::ALL {
+        let line = format!("# TYPE {} {}", metric.name, metric.kind);
+        assert!(text.contains(&line), "missing: {line}");
+        for label in metric.labels {
+            let sample = text.lines().find(|line| line.starts_with(metric.name));
+            assert!(
+                sample.is_some_and(|line| line.contains(&format!("{label}=\""))),
+                "{label} of {}",
+                metric.name
+            );
+        }
+    }
+}
+
+/// `cargo test --lib -- a_scrape --nocapture` prints the figures; 5 ms is the goal for the time, which a test must not judge.
+#[test]
+fn a_scrape_of_ten_groups_and_a_hundred_peers_has_at_most_300_kb() {
+    let metrics = Metrics::new().expect("names are valid");
+    for number in 0..10 {
+        let group = metrics.group(&format!("group-{number}"));
+        for kind in ErrorKind::ALL {
+            group.request(Duration::from_millis(1), Err(kind));
+            group.loaded(Duration::from_millis(1), Err(&Error::new(kind, "x")));
+            group.invalidation(Err(kind));
+        }
+    }
+    for number in 0..100 {
+        for outcome in ["hit", "origin", "error", "unreachable", "incompatible"] {
+            let peer = format!("cache-gaocache-{number}");
+            metrics
+                .peer_fetches
+                .with_label_values(&[peer.as_str(), outcome])
+                .inc();
+        }
+    }
+    let began = tokio::time::Instant::now();
+    let bytes = metrics.render().expect("renders").len();
+    println!("a scrape: {bytes} bytes in {:?}", began.elapsed());
+    assert!(bytes <= 300_000, "{bytes} bytes");
+}
+
+#[test]
+fn the_table_keeps_to_its_own_rules() {
+    for metric in names::ALL {
+        assert!(metric.name.starts_with("gaocache_"), "{}", metric.name);
+        assert_eq!(
+            metric.kind == "counter",
+            metric.name.ends_with("_total"),
+            "{}",
+            metric.name
+        );
+        assert_eq!(
+            metric.kind == "histogram",
+            metric.name.ends_with("_duration_seconds"),
+            "{}",
+            metric.name
+        );
+        assert!(metric.help.ends_with('.'), "{}", metric.name);
+        assert!(!metric.labels.contains(&"key"));
+    }
+}
+
+#[test]
+fn every_error_is_an_outcome_of_its_own() {
+    for kind in ErrorKind::ALL {
+        assert_eq!(OUTCOMES[outcome_index(Err(kind))], kind.name());
+    }
+    assert_eq!(
+        OUTCOMES[outcome_index(Ok(Source::Peer))],
+        Source::Peer.name()
+    );
+}

@@ -1,0 +1,320 @@
+//! The trace that a request is part of: whether it has one, its spans, and what of it goes on to other processes (W3C Trace Context).
+//!
+//! Whether a request is sampled is decided before any span is built, so a request that is not costs a look into its headers and a random
+//! number. A get that misses on a node that isn't the owner makes four spans: the get, the fetch, the owner's answer, and the load.
+//! A trace context that is not sampled is handed on all the same, so that whoever comes after keeps to the decision.
+//!
+//! It must never put a key into a span unless `trace.keys` allows it, and never wait for the exporter.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context as TaskContext, Poll},
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use http::{HeaderMap, HeaderName};
+use opentelemetry::{
+    Context, KeyValue, TraceFlags,
+    propagation::TextMapPropagator,
+    trace::{FutureExt as _, SpanContext, TraceContextExt},
+};
+use opentelemetry_http::{HeaderExtractor, HeaderInjector};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::{Instrument, Span, field::Empty};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::{
+    config::{Sampler, TraceSettings},
+    core::membership::Member,
+    error::{Error, ErrorKind},
+};
+
+/// The target of every span that is meant for traces.
+pub const TARGET: &str = "gaocache::trace";
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A call that may begin a trace, or go on with its caller's.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    name: &'static str,
+    door: &'static str,
+}
+
+impl Call {
+    /// A call over gRPC, such as `gaocache.v1.Cache/Get`.
+    pub const fn grpc(name: &'static str) -> Self {
+        Self { name, door: "grpc" }
+    }
+
+    /// A call over HTTP, by method and route.
+    pub const fn http(name: &'static str) -> Self {
+        Self { name, door: "http" }
+    }
+}
+
+/// Decides which requests have spans.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampling {
+    /// Share of the requests that are sampled without regard to who asks; `None`: none has spans.
+    ratio: Option<f64>,
+    /// Whether a caller's decision comes first.
+    parent_based: bool,
+    keys: bool,
+}
+
+impl Sampling {
+    /// As the settings have it.
+    pub fn new(settings: &TraceSettings) -> Self {
+        let (ratio, parent_based) = match settings.sampler {
+            Sampler::ParentBasedRatio => (settings.sample_ratio, true),
+            Sampler::ParentBasedAlwaysOn => (1.0, true),
+            Sampler::ParentBasedAlwaysOff => (0.0, true),
+            Sampler::Ratio => (settings.sample_ratio, false),
+            Sampler::AlwaysOn => (1.0, false),
+            Sampler::AlwaysOff => (0.0, false),
+        };
+        Self {
+            ratio: settings.is_on().then_some(ratio),
+            parent_based,
+            keys: settings.keys,
+        }
+    }
+
+    /// For a call of a client's.
+    pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
+        let caller = caller(headers);
+        let by_chance = |ratio: f64| fastrand::f64() < ratio;
+        let sampled = match (self.ratio, &caller) {
+            (None, _) => false,
+            (Some(_), Some(caller)) if self.parent_based => is_sampled(caller),
+            (Some(ratio), _) => by_chance(ratio),
+        };
+        self.scope(call, caller, sampled)
+    }
+
+    /// For a call of another node's, which has decided already: it never begins a trace.
+    pub fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
+        let caller = caller(headers);
+        let sampled = self.ratio.is_some() && caller.as_ref().is_some_and(is_sampled);
+        self.scope(call, caller, sampled)
+    }
+
+    fn scope(&self, call: Call, caller: Option<Context>, sampled: bool) -> Scope {
+        match caller {
+            None if !sampled => Scope::Nothing,
+            Some(caller) if !sampled => Scope::HandedOn(if self.ratio.is_some() {
+                not_sampled(&caller)
+            } else {
+                caller
+            }),
+            caller => Scope::Traced(server_span(call, caller)),
+        }
+    }
+
+    /// What a server's span tells of a key: nothing, unless the settings allow it.
+    pub fn key<'a>(&self, key: &'a str) -> Option<&'a str> {
+        self.keys.then_some(key)
+    }
+}
+
+fn caller(headers: &HeaderMap) -> Option<Context> {
+    if !headers.contains_key(TRACEPARENT) {
+        return None;
+    }
+    let extractor = HeaderExtractor(headers);
+    let caller = TraceContextPropagator::new().extract_with_context(&Context::new(), &extractor);
+    // A header that can't be read is no trace, as the standard wants it.
+    caller.has_active_span().then_some(caller)
+}
+
+fn is_sampled(context: &Context) -> bool {
+    context.span().span_context().is_sampled()
+}
+
+/// The same, for those who come after to see that we decided against it.
+fn not_sampled(context: &Context) -> Context {
+    let span = context.span();
+    let said = span.span_context();
+    Context::new().with_remote_span_context(SpanContext::new(
+        said.trace_id(),
+        said.span_id(),
+        said.trace_flags() & !TraceFlags::SAMPLED,
+        true,
+        said.trace_state().clone(),
+    ))
+}
+
+fn server_span(call: Call, caller: Option<Context>) -> Span {
+    let span = tracing::info_span!(
+        target: TARGET, parent: None, "request", otel.name = call.name, otel.kind = "server", door = call.door,
+        group = Empty, key = Empty, outcome = Empty, owner = Empty, value_bytes = Empty, otel.status_code = Empty
+    );
+    if let Some(caller) = caller {
+        // Fails where the program that embeds us sends its spans elsewhere; they are roots then.
+        let _ = span.set_parent(caller);
+    }
+    span
+}
+
+/// What a request runs in.
+#[derive(Clone)]
+pub enum Scope {
+    /// No trace.
+    Nothing,
+    /// A trace that this node has no part in but hands on.
+    HandedOn(Context),
+    /// A span of its own.
+    Traced(Span),
+}
+
+impl Scope {
+    /// The one that runs here.
+    pub fn current() -> Self {
+        if is_traced() {
+            return Self::Traced(Span::current());
+        }
+        let context = Context::current();
+        if context.has_active_span() {
+            Self::HandedOn(context)
+        } else {
+            Self::Nothing
+        }
+    }
+
+    /// Runs `work` in it.
+    pub async fn run<F: Future>(&self, mut work: Pin<&mut F>) -> F::Output {
+        poll_fn(|task| self.poll(work.as_mut(), task)).await
+    }
+
+    fn poll<F: Future>(&self, work: Pin<&mut F>, task: &mut TaskContext<'_>) -> Poll<F::Output> {
+        match self {
+            Self::Nothing => work.poll(task),
+            Self::HandedOn(context) => {
+                let _here = context.clone().attach();
+                work.poll(task)
+            }
+            Self::Traced(span) => span.in_scope(|| work.poll(task)),
+        }
+    }
+}
+
+/// Lets a task that is about to be spawned go on in the trace of whoever spawns it.
+pub fn carry(task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+    if !Context::map_current(Context::has_active_span) {
+        return task;
+    }
+    task.in_current_span().with_current_context().boxed()
+}
+
+/// Whether this request has spans of ours.
+fn is_traced() -> bool {
+    Context::map_current(|context| {
+        let span = context.span();
+        span.span_context().is_sampled() && !span.span_context().is_remote()
+    })
+}
+
+/// Writes the trace that runs here, if any, into the headers of a call to another process.
+pub fn hand_on(headers: &mut HeaderMap) {
+    Context::map_current(|context| {
+        if context.has_active_span() {
+            TraceContextPropagator::new().inject_context(context, &mut HeaderInjector(headers));
+        }
+    });
+}
+
+/// A fetch from another node.
+pub fn fetch_span(member: &Member, group: &str) -> Span {
+    if !is_traced() {
+        return Span::none();
+    }
+    tracing::info_span!(
+        target: TARGET, "fetch", otel.name = "gaocache.v1.Peer/Fetch", otel.kind = "client", peer = &*member.id,
+        server.address = &*member.address, group, outcome = Empty, value_bytes = Empty, otel.status_code = Empty
+    )
+}
+
+/// A load from the origin, waiting for its turn included.
+pub fn load_span() -> Span {
+    if !is_traced() {
+        return Span::none();
+    }
+    tracing::info_span!(
+        target: TARGET, "load", otel.name = "load from origin", otel.kind = "client", group = Empty,
+        outcome = Empty, value_bytes = Empty, otel.status_code = Empty
+    )
+}
+
+/// Something worth a mark in the span that runs here.
+pub fn event(name: &'static str, attribute: Option<(&'static str, &'static str)>) {
+    if is_traced() {
+        let attributes = attribute.map(|(name, value)| KeyValue::new(name, value));
+        Context::map_current(|context| {
+            context
+                .span()
+                .add_event(name, attributes.into_iter().collect());
+        });
+    }
+}
+
+/// What a span tells in the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// The group; empty: the span has it already.
+    pub group: &'a str,
+    /// The key, if it may be told.
+    pub key: Option<&'a str>,
+    /// The owner of the key, as seen here.
+    pub owner: Option<&'a str>,
+    /// Bytes of the value.
+    pub bytes: Option<usize>,
+}
+
+/// Completes the span that runs here. The outcomes are those of the metrics.
+pub fn ended(outcome: Result<&'static str, &Error>, told: Told<'_>) {
+    if !is_traced() {
+        return;
+    }
+    /// Names of groups that don't exist come from outside.
+    const LONGEST_GROUP: usize = 64;
+    let span = Span::current();
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if error.kind() != ErrorKind::NotFound {
+                span.record("otel.status_code", "ERROR");
+            }
+            error.kind().name()
+        }
+    };
+    span.record("outcome", outcome);
+    if !told.group.is_empty() {
+        let group: String = told.group.chars().take(LONGEST_GROUP).collect();
+        span.record("group", group);
+    }
+    if let Some(key) = told.key {
+        span.record("key", key);
+    }
+    if let Some(owner) = told.owner {
+        span.record("owner", owner);
+    }
+    if let Some(bytes) = told.bytes {
+        span.record("value_bytes", bytes);
+    }
+}
+
+/// Trace and span that run here, as the standard writes them, for the log.
+pub fn ids() -> Option<(String, String)> {
+    Context::map_current(|context| {
+        let span = context.span();
+        let here = span.span_context();
+        here.is_valid()
+            .then(|| (here.trace_id().to_string(), here.span_id().to_string()))
+    })
+}
+
+#[cfg(test)]
+#[path = "trace_tests.rs"]
+mod tests;

@@ -1,0 +1,117 @@
+use super::*;
+use crate::config;
+
+const CALL: Call = Call::grpc("Cache/Get");
+
+fn sampling(further: &[&str]) -> Sampling {
+    let mut given = vec!["trace.endpoint=http://127.0.0.1:4317"];
+    given.extend(further);
+    let settings = config::loopback("n", &given).expect("good settings");
+    Sampling::new(&settings.trace)
+}
+
+fn from_caller(traceparent: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(TRACEPARENT, http::HeaderValue::from_static(traceparent));
+    headers
+}
+
+fn sampled() -> HeaderMap {
+    from_caller("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+}
+
+fn unsampled() -> HeaderMap {
+    from_caller("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+}
+
+fn shown(scope: &Scope) -> &'static str {
+    match scope {
+        Scope::Nothing => "nothing",
+        Scope::HandedOn(_) => "handed on",
+        Scope::Traced(_) => "traced",
+    }
+}
+
+#[test]
+fn who_decides() {
+    let cases = [
+        // sampler, no caller, sampled caller, unsampled caller
+        ("parentbased_always_on", "traced", "traced", "handed on"),
+        ("parentbased_always_off", "nothing", "traced", "handed on"),
+        ("always_on", "traced", "traced", "traced"),
+        ("always_off", "nothing", "handed on", "handed on"),
+    ];
+    for (sampler, none, yes, no) in cases {
+        let sampling = sampling(&[&format!("trace.sampler={sampler}")]);
+        for (headers, wanted) in [
+            (HeaderMap::new(), none),
+            (sampled(), yes),
+            (unsampled(), no),
+        ] {
+            let scope = sampling.begin(CALL, &headers);
+            assert_eq!(shown(&scope), wanted, "{sampler} {headers:?}");
+        }
+    }
+}
+
+#[test]
+fn another_node_has_decided_already() {
+    let sampling = sampling(&["trace.sampler=always_on"]);
+    for (headers, wanted) in [
+        (HeaderMap::new(), "nothing"),
+        (sampled(), "traced"),
+        (unsampled(), "handed on"),
+    ] {
+        let scope = sampling.follow(CALL, &headers);
+        assert_eq!(shown(&scope), wanted, "{headers:?}");
+    }
+}
+
+#[test]
+fn without_an_endpoint_there_are_no_spans_and_callers_traces_go_on_as_they_are() {
+    let off = sampling(&["trace.sampler=always_on", "trace.enabled=false"]);
+    assert_eq!(shown(&off.begin(CALL, &HeaderMap::new())), "nothing");
+    let scope = off.begin(CALL, &sampled());
+    let Scope::HandedOn(context) = scope else {
+        panic!("{}", shown(&scope));
+    };
+    assert!(is_sampled(&context), "we have decided nothing");
+}
+
+#[test]
+fn who_comes_after_sees_that_we_decided_against_it() {
+    let never = sampling(&["trace.sampler=always_off"]);
+    let scope = never.begin(CALL, &sampled());
+    let Scope::HandedOn(context) = scope else {
+        panic!("{}", shown(&scope));
+    };
+    let mut headers = HeaderMap::new();
+    let here = context.attach();
+    hand_on(&mut headers);
+    drop(here);
+    assert_eq!(headers[TRACEPARENT], unsampled()[TRACEPARENT]);
+}
+
+/// 1,000 draws at 20 %: outside these bounds once in more than 10¹⁵ runs.
+#[test]
+fn a_share_is_sampled() {
+    let sampling = sampling(&["trace.sample_ratio=0.2"]);
+    let draws = (0..1_000).map(|_| sampling.begin(CALL, &HeaderMap::new()));
+    let sampled = draws.filter(|scope| shown(scope) == "traced").count();
+    assert!((100..=300).contains(&sampled), "{sampled}");
+}
+
+#[test]
+fn a_header_that_can_t_be_read_is_no_trace() {
+    let sampling = sampling(&["trace.sampler=parentbased_always_off"]);
+    for wrong in [
+        "",
+        "00",
+        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0g",
+    ] {
+        let scope = sampling.begin(CALL, &from_caller(wrong));
+        assert_eq!(shown(&scope), "nothing", "{wrong}");
+    }
+}

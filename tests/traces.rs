@@ -1,0 +1,323 @@
+//! Traces across real processes, received as OTLP by a small service.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use common::{CountingOrigin, client, etcd::Etcd, http, process::NodeProcess, within};
+use gaocache::rpc::wire;
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{KeyValue, any_value::Value},
+    trace::v1::{Span, span::SpanKind, status::StatusCode},
+};
+use tokio::{net::TcpListener, sync::watch};
+use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLER: &str = "00f067aa0ba902b7";
+
+fn traceparent(sampled: bool) -> String {
+    format!("00-{TRACE}-{CALLER}-0{}", u8::from(sampled))
+}
+
+/// A span and the process that it came from.
+#[derive(Clone, Debug)]
+struct Received {
+    span: Span,
+    instance: String,
+    service: String,
+}
+
+impl Received {
+    fn attributes(&self) -> HashMap<String, String> {
+        texts(&self.span.attributes)
+    }
+
+    fn id(&self) -> String {
+        hex(&self.span.span_id)
+    }
+
+    fn parent(&self) -> String {
+        hex(&self.span.parent_span_id)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn texts(attributes: &[KeyValue]) -> HashMap<String, String> {
+    let text = |value: &Value| match value {
+        Value::StringValue(text) => text.clone(),
+        Value::IntValue(number) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    let value = |it: &KeyValue| text(it.value.as_ref().unwrap().value.as_ref().unwrap());
+    attributes
+        .iter()
+        .map(|it| (it.key.clone(), value(it)))
+        .collect()
+}
+
+/// An OTLP receiver.
+#[derive(Clone)]
+struct Receiver {
+    spans: watch::Sender<Vec<Received>>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Receiver {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        for of_process in request.into_inner().resource_spans {
+            let resource = texts(&of_process.resource.unwrap_or_default().attributes);
+            let spans = of_process.scope_spans.into_iter().flat_map(|it| it.spans);
+            let spans = spans.map(|span| Received {
+                span,
+                instance: resource["service.instance.id"].clone(),
+                service: resource["service.name"].clone(),
+            });
+            self.spans.send_modify(|all| all.extend(spans));
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Receiver {
+    async fn start() -> (Self, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let receiver = Self {
+            spans: watch::Sender::default(),
+        };
+        let service = TraceServiceServer::new(receiver.clone());
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpIncoming::from(listener)),
+        );
+        (receiver, url)
+    }
+
+    fn of(&self, trace: &str) -> Vec<Received> {
+        let all = self.spans.borrow();
+        let wanted = all.iter().filter(|it| hex(&it.span.trace_id) == trace);
+        wanted.cloned().collect()
+    }
+}
+
+fn address(node: &NodeProcess) -> SocketAddr {
+    ([127, 0, 0, 1], node.grpc).into()
+}
+
+/// A get over gRPC with this `traceparent`.
+async fn get(node: &NodeProcess, key: &str, trace: &str) -> Result<wire::GetResponse, Status> {
+    let mut request = Request::new(wire::GetRequest {
+        group: "users".into(),
+        key: key.into(),
+    });
+    request
+        .metadata_mut()
+        .insert("traceparent", trace.parse().unwrap());
+    let mut client = client(address(node)).await;
+    Ok(client.get(request).await?.into_inner())
+}
+
+async fn two_nodes(
+    etcd: &Etcd,
+    origin: &CountingOrigin,
+    settings: &[&str],
+    variables: &[(&str, &str)],
+) -> [NodeProcess; 2] {
+    let start =
+        |id| NodeProcess::with_variables(id, &[&etcd.url], &origin.url(), settings, variables);
+    let nodes = [start("n0"), start("n1")];
+    for node in &nodes {
+        node.until_ring(&["n0", "n1"]).await;
+        node.until_ready().await;
+    }
+    nodes
+}
+
+/// A key that the first does not own.
+async fn foreign_key(nodes: &[NodeProcess; 2]) -> String {
+    for number in 0.. {
+        let key = format!("k{number}");
+        if nodes[0].owner(&key).await == "n1" {
+            return key;
+        }
+    }
+    unreachable!("one of them owns something")
+}
+
+/// Also shows that spans are flushed at the end: the batch's own time is far longer than this test's.
+#[tokio::test]
+async fn a_miss_on_a_node_that_is_not_the_owner_is_one_trace_of_four_spans_in_two_processes() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let (receiver, url) = Receiver::start().await;
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
+        ("OTEL_SERVICE_NAME", "cache"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+    ];
+    let mut nodes = two_nodes(&etcd, &origin, &[], &variables).await;
+    let key = foreign_key(&nodes).await;
+    get(&nodes[0], &key, &traceparent(true)).await.unwrap();
+    for node in &mut nodes {
+        node.terminate().await;
+    }
+    let spans = receiver.of(TRACE);
+    let named = |name: &str, kind: SpanKind| {
+        let mut found = spans
+            .iter()
+            .filter(|it| it.span.name == name && it.span.kind() == kind);
+        let one = found
+            .next()
+            .unwrap_or_else(|| panic!("no {name}: {spans:#?}"));
+        assert!(found.next().is_none(), "two of {name}");
+        one
+    };
+    assert_eq!(spans.len(), 4, "{spans:#?}");
+    let entry = named("gaocache.v1.Cache/Get", SpanKind::Server);
+    let fetch = named("gaocache.v1.Peer/Fetch", SpanKind::Client);
+    let owner = named("gaocache.v1.Peer/Fetch", SpanKind::Server);
+    let load = named("load from origin", SpanKind::Client);
+    assert_eq!(entry.parent(), CALLER);
+    assert_eq!(fetch.parent(), entry.id());
+    assert_eq!(owner.parent(), fetch.id());
+    assert_eq!(load.parent(), owner.id());
+    let header = origin.trace_of(&key).expect("the origin was told");
+    assert_eq!(header, format!("00-{TRACE}-{}-01", load.id()));
+    for (span, instance) in [(entry, "n0"), (fetch, "n0"), (owner, "n1"), (load, "n1")] {
+        assert_eq!((&*span.instance, &*span.service), (instance, "cache"));
+        let told = span.attributes();
+        assert_eq!(told["group"], "users", "{told:?}");
+        assert!(told.contains_key("outcome"), "{told:?}");
+        assert_eq!(
+            told["value_bytes"],
+            format!("value of {key}").len().to_string()
+        );
+        assert!(!told.values().any(|value| *value == key), "{told:?}");
+    }
+    assert_eq!(entry.attributes()["owner"], "n1");
+    assert_eq!(entry.attributes()["outcome"], "origin");
+    assert_eq!(fetch.attributes()["peer"], "n1");
+}
+
+#[tokio::test]
+async fn errors_and_allowed_keys_are_told_and_a_failed_request_s_log_has_its_trace() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let (receiver, url) = Receiver::start().await;
+    let endpoint = format!("trace.endpoint={url}");
+    let settings = [
+        &endpoint,
+        "trace.keys=true",
+        "log.format=json",
+        "log.level=warn",
+    ];
+    let mut nodes = two_nodes(&etcd, &origin, &settings, &[]).await;
+    let asked = get(&nodes[0], "", &traceparent(true)).await;
+    assert_eq!(asked.unwrap_err().code(), tonic::Code::InvalidArgument);
+    let url = format!("http://127.0.0.1:{}/v1/users/broken", nodes[0].http);
+    let request = http().get(url).header("traceparent", traceparent(true));
+    assert_eq!(request.send().await.unwrap().status(), 502);
+    for node in &mut nodes {
+        node.terminate().await;
+    }
+    let spans = receiver.of(TRACE);
+    let of_http = |it: &&Received| it.span.name == "GET /v1/{group}/{key}";
+    let span = spans.iter().find(of_http).expect("the HTTP door's span");
+    assert_eq!(span.attributes()["key"], "broken");
+    assert_eq!(span.attributes()["outcome"], "origin_failed");
+    assert_eq!(span.span.status.as_ref().unwrap().code(), StatusCode::Error);
+    let lines = nodes[0].log.lock().join("\n");
+    let told = lines.lines().any(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        line["message"] == "a request failed" && line["trace_id"] == TRACE
+    });
+    assert!(told, "{lines}");
+}
+
+#[tokio::test]
+async fn a_trace_that_is_not_sampled_has_no_spans_but_reaches_the_origin() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let (receiver, url) = Receiver::start().await;
+    let endpoint = format!("trace.endpoint={url}");
+    let settings = [&endpoint, "trace.sampler=parentbased_always_off"];
+    let mut nodes = two_nodes(&etcd, &origin, &settings, &[]).await;
+    let key = foreign_key(&nodes).await;
+    get(&nodes[0], &key, &traceparent(false)).await.unwrap();
+    // Nobody took part, so the caller's span stays the parent.
+    assert_eq!(origin.trace_of(&key), Some(traceparent(false)));
+    get(&nodes[0], "untraced", "not a traceparent")
+        .await
+        .unwrap();
+    assert_eq!(origin.trace_of("untraced"), None);
+    for node in &mut nodes {
+        node.terminate().await;
+    }
+    assert!(receiver.spans.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_answers_holds_up_nobody_and_what_is_dropped_is_counted() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("trace.endpoint=http://{}", hole.local_addr().unwrap());
+    let (connected, mut connections) = watch::channel(0);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = hole.accept().await {
+            open.push(stream);
+            connected.send_replace(open.len());
+        }
+    });
+    let settings = [&endpoint, "trace.sampler=always_on", "trace.max_queue=100"];
+    let variables = [("OTEL_BSP_SCHEDULE_DELAY", "10")];
+    let mut nodes = two_nodes(&etcd, &origin, &settings, &variables).await;
+    for _ in 0..500 {
+        get(&nodes[0], "k", "").await.unwrap();
+    }
+    let reached = connections.wait_for(|open| *open > 0);
+    within("the exporter's connection", reached).await.unwrap();
+    let dropped = nodes[0]
+        .metric("gaocache_trace_spans_total", "outcome=\"dropped\"")
+        .await;
+    assert!(dropped >= 400.0, "{dropped}");
+    // Its end doesn't wait for the receiver beyond a bound: `terminate` has one.
+    for node in &mut nodes {
+        node.terminate().await;
+    }
+    let lines = nodes[0].log.lock().join("\n");
+    assert!(lines.contains("not all spans could be sent"), "{lines}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_away_costs_its_spans_and_nothing_else() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let nobody = common::etcd::free_port();
+    let endpoint = format!("trace.endpoint=http://127.0.0.1:{nobody}");
+    let settings = [&endpoint, "trace.sampler=always_on"];
+    let variables = [("OTEL_BSP_SCHEDULE_DELAY", "10")];
+    let nodes = two_nodes(&etcd, &origin, &settings, &variables).await;
+    for number in 0..50 {
+        get(&nodes[0], &format!("k{number}"), "").await.unwrap();
+    }
+    within("failures that are counted", async {
+        let failed = async || {
+            let name = "gaocache_trace_spans_total";
+            nodes[0].metric(name, "outcome=\"failed\"").await
+        };
+        while failed().await == 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
