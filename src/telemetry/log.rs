@@ -38,7 +38,7 @@ impl LogLevel {
         LEVEL.get()
     }
 
-    pub(super) fn is_of_process(self) {
+    pub(super) fn becomes_the_process_s(self) {
         let _ = LEVEL.set(self);
     }
 

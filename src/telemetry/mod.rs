@@ -56,7 +56,7 @@ pub fn start(
     });
     let subscriber = tracing_subscriber::registry().with(lines).with(spans);
     if subscriber.try_init().is_ok() {
-        level.is_of_process();
+        level.becomes_the_process_s();
     }
     Ok(Telemetry { exporter })
 }
