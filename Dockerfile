@@ -8,7 +8,7 @@ COPY proto proto
 COPY build.rs Cargo.toml Cargo.lock ./
 # Just enough source for cargo to build everything that the program depends on.
 RUN mkdir -p src benches tests examples \
- && echo 'fn main() {}' | tee src/main.rs benches/ring.rs benches/hit.rs benches/warm.rs tests/interop.rs tests/observability.rs >/dev/null \
+ && echo 'fn main() {}' | tee src/main.rs benches/ring.rs benches/hit.rs benches/telemetry.rs benches/warm.rs tests/interop.rs tests/observability.rs >/dev/null \
  && touch src/lib.rs \
  && cargo build --release --locked --lib --bin gaocache
 

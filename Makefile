@@ -71,9 +71,10 @@ advisories: ## known vulnerabilities among the dependencies; needs the advisory 
 	tools/ensure-check-tools $(TOOLS)
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check advisories
 
-bench: ## figures of ring and hits, as ratios within one run
+bench: ## figures of ring, hits and what measuring costs, as ratios within one run
 	$(CARGO) bench --locked --bench ring
 	$(CARGO) bench --locked --bench hit
+	$(CARGO) bench --locked --bench telemetry
 	$(CARGO) test --locked --test memory -- --nocapture | grep capacity
 
 observability-test: ## dashboards and alerts against a real Prometheus, which is installed where it is missing

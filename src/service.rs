@@ -22,6 +22,15 @@ use crate::{
     },
 };
 
+/// What is measured of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Measuring {
+    /// Whether they are counted and timed.
+    pub requests: bool,
+    /// Which of them have spans.
+    pub sampling: Sampling,
+}
+
 /// The node's groups as the doors serve them. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
@@ -35,7 +44,7 @@ struct Inner {
     unknown: Arc<GroupMetrics>,
     clock: Arc<dyn Clock>,
     handed_over: Arc<HandOverMetrics>,
-    sampling: Sampling,
+    measuring: Measuring,
     throttle: Throttle,
 }
 
@@ -45,7 +54,7 @@ impl Service {
         groups: Groups,
         metrics: &Metrics,
         clock: Arc<dyn Clock>,
-        sampling: Sampling,
+        measuring: Measuring,
     ) -> Self {
         let by_name = groups
             .iter()
@@ -58,7 +67,7 @@ impl Service {
                 unknown: metrics.group(""),
                 clock,
                 handed_over: metrics.hand_over(),
-                sampling,
+                measuring,
                 throttle: Throttle::default(),
             }),
         }
@@ -71,12 +80,12 @@ impl Service {
 
     /// What a client's call is to run in.
     pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
-        self.inner.sampling.begin(call, headers)
+        self.inner.measuring.sampling.begin(call, headers)
     }
 
     /// What another node's call is to run in.
     pub fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
-        self.inner.sampling.follow(call, headers)
+        self.inner.measuring.sampling.follow(call, headers)
     }
 
     /// A client's get.
@@ -84,18 +93,20 @@ impl Service {
     /// # Errors
     /// As [`Group::get`], or [`ErrorKind::UnknownGroup`].
     pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
-        let started = Instant::now();
+        let started = self.inner.measuring.requests.then(Instant::now);
         let answer = match self.inner.groups.get(group) {
             Ok(group) => group.get(key).await,
             Err(error) => Err(error),
         };
-        let outcome = answer.as_ref().map(|it| it.source).map_err(Error::kind);
-        self.metrics(group).request(started.elapsed(), outcome);
+        if let Some(started) = started {
+            let outcome = answer.as_ref().map(|it| it.source).map_err(Error::kind);
+            self.metrics(group).request(started.elapsed(), outcome);
+        }
         trace::ended(
             answer.as_ref().map(|it| it.source.name()),
             Told {
                 group,
-                key: self.inner.sampling.key(key),
+                key: self.inner.measuring.sampling.key(key),
                 owner: answer.as_ref().ok().map(|it| &*it.owner),
                 bytes: answer.as_ref().ok().map(|it| it.value.len()),
             },
@@ -130,7 +141,7 @@ impl Service {
             },
             Told {
                 group,
-                key: self.inner.sampling.key(key),
+                key: self.inner.measuring.sampling.key(key),
                 owner: None,
                 bytes: value.map(|it| it.len()),
             },

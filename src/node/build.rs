@@ -30,7 +30,7 @@ use crate::{
         memory::MemoryRegistry,
     },
     rpc::peers::{GrpcPeers, PeerRules},
-    service::Service,
+    service::{Measuring, Service},
     telemetry::{
         metrics::Metrics,
         trace::{self, Sampling},
@@ -76,6 +76,7 @@ pub struct NodeBuilder {
     groups: Vec<GroupDefinition>,
     registry: Option<Arc<dyn Registry>>,
     clock: Arc<dyn Clock>,
+    measured: bool,
 }
 
 impl NodeBuilder {
@@ -86,6 +87,7 @@ impl NodeBuilder {
             groups: Vec::new(),
             registry: None,
             clock: Arc::new(SystemClock),
+            measured: true,
         }
     }
 
@@ -110,6 +112,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Neither counts nor times requests: for the benchmark that tells what that costs.
+    #[must_use]
+    pub fn unmeasured(mut self) -> Self {
+        self.measured = false;
+        self
+    }
+
     /// Opens the doors. Call it on the runtime that is to run membership, admin and probes.
     ///
     /// # Errors
@@ -120,6 +129,7 @@ impl NodeBuilder {
             mut groups,
             registry,
             clock,
+            measured,
         } = self;
         for group in &settings.groups {
             groups.push(definition(group)?);
@@ -212,7 +222,15 @@ impl NodeBuilder {
             hand_over: Arc::new(hand_over),
             copies_wanted,
             clock: clock.clone(),
-            service: Service::new(groups, &metrics, clock, Sampling::new(&settings.trace)),
+            service: Service::new(
+                groups,
+                &metrics,
+                clock,
+                Measuring {
+                    requests: measured,
+                    sampling: Sampling::new(&settings.trace),
+                },
+            ),
             cluster,
             rings,
             readiness,

@@ -78,12 +78,18 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   "cache" (dict "capacity" .Values.cache.capacity)
   "log" (dict "level" .Values.log.level "format" .Values.log.format)
   "groups" .Values.groups }}
+{{- /* Left out where there is none, so that OTEL_ variables of the pod count. */}}
+{{- with .Values.trace }}
+{{- if .endpoint }}
+{{- $_ := set $config "trace" (dict "endpoint" .endpoint "sampler" .sampler "sample_ratio" .sampleRatio) }}
+{{- end }}
+{{- end }}
 {{- mergeOverwrite $config (deepCopy .Values.settings) | toToml }}
 {{- end }}
 
-{{/* The longest that a pod may take to go: each step's bound, deregistering (3 s), and a little. */}}
+{{/* The longest that a pod may take to go: each step's bound, deregistering (3 s), the last spans (3 s), and a little. */}}
 {{- define "gaocache.gracePeriod" -}}
-{{- add (int .Values.drain.preStopSeconds) (int .Values.drain.timeoutSeconds) (int .Values.drain.shutdownSeconds) 8 }}
+{{- add (int .Values.drain.preStopSeconds) (int .Values.drain.timeoutSeconds) (int .Values.drain.shutdownSeconds) 11 }}
 {{- end }}
 
 {{/* The restricted Pod Security Standard. */}}

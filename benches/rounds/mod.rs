@@ -1,0 +1,120 @@
+//! Rounds of gets against a server in a process of its own, which is this very program with other arguments. Each round's CPU time, throughput
+//! and tail; whoever compares lets rounds alternate, so that a noisy machine disturbs both sides, and takes the median of ratios.
+#![allow(dead_code)]
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use gaocache::rpc::wire::{self, cache_client::CacheClient};
+use tokio::time::Instant;
+
+const CONNECTIONS: usize = 4;
+const IN_FLIGHT: usize = 16;
+
+pub struct Server {
+    child: Child,
+    clients: Vec<CacheClient<tonic::transport::Channel>>,
+}
+
+/// What a round brought.
+#[derive(Clone, Copy)]
+pub struct Round {
+    /// Seconds of the server's process per million gets.
+    pub cpu: f64,
+    /// Gets a second.
+    pub per_second: f64,
+    /// 99th percentile of the time of a get, in seconds.
+    pub tail: f64,
+}
+
+impl Server {
+    /// Starts this program with `arguments`; it prints the address that it listens on.
+    pub async fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut address)
+            .unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            clients.push(
+                CacheClient::connect(format!("http://{}", address.trim()))
+                    .await
+                    .unwrap(),
+            );
+        }
+        Self { child, clients }
+    }
+
+    /// CPU seconds of all threads of the server: the first field of each one's schedstat, in nanoseconds.
+    fn cpu_seconds(&self) -> f64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanoseconds = tasks.map(|task| {
+            let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+            text.split(' ').next().unwrap().parse::<f64>().unwrap()
+        });
+        nanoseconds.sum::<f64>() / 1e9
+    }
+
+    /// Gets of the key that is named after `size`, and has a value of so many bytes.
+    pub async fn round(&self, size: usize, gets: usize) -> Round {
+        let (cpu, started) = (self.cpu_seconds(), Instant::now());
+        let mut callers = Vec::new();
+        for client in &self.clients {
+            for _ in 0..IN_FLIGHT {
+                let calls = gets / (CONNECTIONS * IN_FLIGHT);
+                callers.push(tokio::spawn(call(client.clone(), size, calls)));
+            }
+        }
+        let mut times = Vec::with_capacity(gets);
+        for caller in callers {
+            times.extend(caller.await.unwrap());
+        }
+        let done = times.len() as f64;
+        let took = started.elapsed().as_secs_f64();
+        times.sort_by(f64::total_cmp);
+        Round {
+            cpu: (self.cpu_seconds() - cpu) / done * 1e6,
+            per_second: done / took,
+            tail: times[times.len() * 99 / 100],
+        }
+    }
+}
+
+async fn call(
+    mut client: CacheClient<tonic::transport::Channel>,
+    size: usize,
+    calls: usize,
+) -> Vec<f64> {
+    let mut times = Vec::with_capacity(calls);
+    for _ in 0..calls {
+        let request = wire::GetRequest {
+            group: "bench".into(),
+            key: size.to_string(),
+        };
+        let began = Instant::now();
+        let answer = client.get(request).await.unwrap();
+        times.push(began.elapsed().as_secs_f64());
+        assert_eq!(answer.into_inner().value.len(), size);
+    }
+    times
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}

@@ -1,0 +1,153 @@
+//! What metrics and traces cost a hit: CPU time of the server's process per million gets, throughput and tail, as ratios within one run.
+//! `cargo bench --bench telemetry`
+//!
+//! Four servers with one worker thread each: nothing measured; metrics and no exporter; metrics and one get of a hundred traced to a receiver;
+//! the same to a black hole, which takes connections and never answers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod rounds;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gaocache::{GroupDefinition, NodeBuilder, config, loader, telemetry};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    trace_service_server::{TraceService, TraceServiceServer},
+};
+use rounds::{Round, Server, median};
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SIZE: usize = 1024;
+const GETS: usize = 60_000;
+const ROUNDS: usize = 15;
+
+async fn serve(measured: &str, endpoint: &str) {
+    let endpoint = format!("trace.endpoint={endpoint}");
+    let given = ["node.worker_threads=1", "log.level=error", &endpoint];
+    let settings = config::loopback("bench", &given).unwrap();
+    let started = telemetry::start(&settings.log, &settings.trace, "bench").unwrap();
+    let value = Bytes::from(vec![b'x'; SIZE]);
+    let values = loader(move |_| {
+        let value = value.clone();
+        async move { Ok(value) }
+    });
+    let group = GroupDefinition::new("bench", Duration::from_secs(3600), values);
+    let builder = NodeBuilder::new(settings).group(group);
+    let builder = match measured {
+        "unmeasured" => builder.unmeasured(),
+        _ => builder,
+    };
+    let node = builder.bind().await.unwrap();
+    println!("{}", node.addresses().grpc);
+    node.run(std::future::pending()).await.unwrap();
+    started.flush();
+}
+
+struct Receiver;
+
+#[tonic::async_trait]
+impl TraceService for Receiver {
+    async fn export(
+        &self,
+        _: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+/// The URLs of a receiver and of a black hole, both in this process.
+async fn receivers() -> (String, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+    let urls = (url(&listener), url(&hole));
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(TraceServiceServer::new(Receiver))
+            .serve_with_incoming(TcpIncoming::from(listener)),
+    );
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = hole.accept().await {
+            open.push(stream);
+        }
+    });
+    urls
+}
+
+async fn compare() {
+    let (receiver, hole) = receivers().await;
+    let servers = [
+        Server::start(&["serve", "unmeasured", ""]).await,
+        Server::start(&["serve", "measured", ""]).await,
+        Server::start(&["serve", "measured", &receiver]).await,
+        Server::start(&["serve", "measured", &hole]).await,
+    ];
+    for server in &servers {
+        server.round(SIZE, GETS / 10).await;
+    }
+    let mut rounds: [Vec<Round>; 4] = Default::default();
+    for number in 0..ROUNDS {
+        // Each comes first as often as last: a machine that grows slower wrongs nobody.
+        for step in 0..servers.len() {
+            let at = (number + step) % servers.len();
+            rounds[at].push(servers[at].round(SIZE, GETS).await);
+        }
+    }
+    let [nothing, metrics, traced, black_hole] = &rounds;
+    let ratio = |a: &[Round], b: &[Round], part: fn(&Round) -> f64| {
+        median(a.iter().zip(b).map(|(a, b)| part(a) / part(b)))
+    };
+    println!("| a hit of {SIZE} B | CPU s/1M | gets/s | p99 µs |\n|---|---|---|---|");
+    for (name, rounds) in [
+        ("nothing measured", nothing),
+        ("metrics", metrics),
+        ("metrics, 1 % traced", traced),
+        ("metrics, 1 % traced into a black hole", black_hole),
+    ] {
+        let of = |part: fn(&Round) -> f64| median(rounds.iter().map(part));
+        println!(
+            "| {name} | {:.2} | {:.0} | {:.0} |",
+            of(|it| it.cpu),
+            of(|it| it.per_second),
+            of(|it| it.tail) * 1e6
+        );
+    }
+    println!("\n| ratio, median of {ROUNDS} rounds | |\n|---|---|");
+    let cpu: fn(&Round) -> f64 = |it| it.cpu;
+    let lines = [
+        ("CPU, metrics / nothing", ratio(metrics, nothing, cpu)),
+        (
+            "CPU, metrics and 1 % traced / nothing",
+            ratio(traced, nothing, cpu),
+        ),
+        (
+            "gets/s, black hole / no exporter",
+            ratio(black_hole, metrics, |it| it.per_second),
+        ),
+        (
+            "p99, black hole / no exporter",
+            ratio(black_hole, metrics, |it| it.tail),
+        ),
+    ];
+    for (name, ratio) in lines {
+        println!("| {name} | {ratio:.3} |");
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("serve") => runtime.block_on(serve(&arguments[2], &arguments[3])),
+        _ => runtime.block_on(compare()),
+    }
+}
