@@ -6,7 +6,7 @@ CLUSTER ?= gaocache
 KIND_NODE_IMAGE ?=
 REPLICAS ?= 3
 KEEP_ON_FAILURE ?=
-# page-test: the folder for screenshots; empty: none.
+# page-test, observability-test: the folder for pictures; empty: none.
 PICTURES ?=
 RELEASE ?= cache
 NAMESPACE ?= gaocache
@@ -79,7 +79,7 @@ bench: ## figures of ring, hits and what measuring costs, as ratios within one r
 
 observability-test: ## dashboards and alerts against a real Prometheus, which is installed where it is missing
 	tools/ensure-prometheus
-	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features observability --test observability -- --nocapture
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd PICTURES=$(abspath $(PICTURES)) $(CARGO) test --locked --features observability --test observability -- --nocapture
 
 page-test: ## the admin page in a real browser; needs Node.js, installs Debian's Chromium where it is missing
 	$(CARGO) build --locked

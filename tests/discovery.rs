@@ -397,14 +397,8 @@ async fn several_prefixes_make_one_list_and_what_is_no_endpoint_is_left_out() {
 async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_else() {
     let etcd = Etcd::start().await;
     let requests = async || {
-        let text = common::http()
-            .get(format!("{}/metrics", etcd.url))
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
+        let url = format!("{}/metrics", etcd.url);
+        let text = common::text_at(&common::http(), &url).await;
         let of = |method: &str| -> f64 {
             let wanted = format!("grpc_method=\"{method}\"");
             text.lines()

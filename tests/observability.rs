@@ -1,11 +1,13 @@
 //! A real Prometheus scrapes three nodes under load; every query of every panel and every series of every alert must have data.
-//! `make observability-test`
+//! `make observability-test`, and with `PICTURES=docs/pictures` it draws the panels from Prometheus' answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "observability/draw.rs"]
+mod draw;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io::Write as _,
     process::{Child, Command, Stdio},
@@ -75,6 +77,14 @@ impl Prometheus {
         body["data"]["result"].as_array().map(Vec::len)
     }
 
+    /// The number that a query of one number returns.
+    async fn number(&self, query: &str) -> f64 {
+        let url = format!("{}/api/v1/query?query={query}", self.url);
+        let answer = self.client.get(url).send().await.unwrap();
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        body["data"]["result"][1].as_str().unwrap().parse().unwrap()
+    }
+
     /// Resolves when the query returns data.
     async fn until_data(&self, what: &str, query: &str) {
         within(&format!("data for {what}: {query}"), async {
@@ -118,25 +128,106 @@ fn promtool(arguments: &[&str], input: &str) {
     );
 }
 
-/// Title and query of every panel, with the variables filled in.
-fn panels() -> Vec<(String, String)> {
+/// A query of a panel, with the variables filled in.
+struct Target {
+    query: String,
+    legend: String,
+}
+
+/// A panel of the dashboard.
+struct Panel {
+    row: String,
+    title: String,
+    unit: String,
+    targets: Vec<Target>,
+}
+
+fn panels() -> Vec<Panel> {
     let text = include_str!("../charts/gaocache/dashboards/gaocache.json");
     let dashboard: Value = serde_json::from_str(text).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap().iter();
-    let targets = panels
-        .filter(|panel| panel["type"] != "row")
-        .flat_map(|panel| {
-            let title = panel["title"].as_str().unwrap().to_owned();
-            let targets = panel["targets"].as_array().unwrap().iter();
-            targets.map(move |target| {
-                let query = target["expr"].as_str().unwrap();
-                let query = query
-                    .replace("$cluster", ".*")
-                    .replace("$namespace", "gaocache");
-                (title.clone(), query.replace("$__rate_interval", "10s"))
-            })
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let target = |target: &Value| Target {
+        query: text(&target["expr"])
+            .replace("$cluster", ".*")
+            .replace("$namespace", "gaocache")
+            .replace("$__rate_interval", "10s"),
+        legend: text(&target["legendFormat"]),
+    };
+    let (mut row, mut panels) = (String::new(), Vec::new());
+    for panel in dashboard["panels"].as_array().unwrap() {
+        if panel["type"] == "row" {
+            row = text(&panel["title"]);
+            continue;
+        }
+        panels.push(Panel {
+            row: row.clone(),
+            title: text(&panel["title"]),
+            unit: text(&panel["fieldConfig"]["defaults"]["unit"]),
+            targets: panel["targets"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(target)
+                .collect(),
         });
-    targets.collect()
+    }
+    panels
+}
+
+/// The lines that a query drew in the last `seconds`.
+async fn lines(prometheus: &Prometheus, target: &Target, seconds: f64) -> Vec<draw::Line> {
+    let query = utf8_percent_encode(&target.query, NON_ALPHANUMERIC);
+    let now = prometheus.number("time()").await;
+    let url = format!(
+        "{}/api/v1/query_range?query={query}&start={}&end={now}&step=1",
+        prometheus.url,
+        now - seconds
+    );
+    let answer = prometheus.client.get(url).send().await.unwrap();
+    let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    let series = body["data"]["result"].as_array().unwrap().iter();
+    series
+        .map(|series| {
+            let mut name = target.legend.clone();
+            for (label, value) in series["metric"].as_object().unwrap() {
+                name = name.replace(&format!("{{{{{label}}}}}"), value.as_str().unwrap());
+            }
+            // Prometheus leaves empty labels out: the group of requests for groups that don't exist.
+            if name.contains("{{") {
+                name = "(none)".into();
+            }
+            let points = series["values"].as_array().unwrap().iter();
+            let points = points.map(|point| {
+                let value: f64 = point[1].as_str().unwrap().parse().unwrap();
+                (point[0].as_f64().unwrap() - (now - seconds), value)
+            });
+            (
+                name,
+                points.filter(|(_, value)| value.is_finite()).collect(),
+            )
+        })
+        .collect()
+}
+
+/// Draws every panel, one file for each row of the dashboard.
+async fn draw_all(prometheus: &Prometheus, folder: &str, seconds: f64) {
+    let mut rows: BTreeMap<String, Vec<draw::Panel>> = BTreeMap::new();
+    for panel in panels() {
+        let mut all = Vec::new();
+        for target in &panel.targets {
+            all.extend(lines(prometheus, target, seconds).await);
+        }
+        rows.entry(panel.row).or_default().push(draw::Panel {
+            title: panel.title,
+            unit: panel.unit,
+            lines: all,
+        });
+    }
+    for (title, panels) in rows {
+        let name = title.to_lowercase().replace([' ', '-'], "_");
+        let file = format!("{folder}/dashboard_{name}.svg");
+        std::fs::write(file, draw::row(&title, &panels)).unwrap();
+    }
 }
 
 /// The series that a rule file names.
@@ -197,15 +288,29 @@ async fn every_panel_and_every_alert_has_data_in_a_real_prometheus() {
     prometheus
         .until_data("three nodes", "count(gaocache_build_info) == 3")
         .await;
-    life(&nodes, &origin, &etcd).await;
-    let panels = panels();
-    for (title, query) in &panels {
-        if EMPTY_WHEN_WELL.contains(&title.as_str()) {
-            // It must be valid all the same.
-            assert!(prometheus.series(query).await.is_some(), "{title}");
-        } else {
-            prometheus.until_data(title, query).await;
+    let pictures = std::env::var("PICTURES").ok().filter(|it| !it.is_empty());
+    // One life has everything in it; a picture wants some more of it.
+    let lives = if pictures.is_some() { 100 } else { 1 };
+    let began = prometheus.number("time()").await;
+    for _ in 0..lives {
+        life(&nodes, &origin, &etcd).await;
+    }
+    let mut queries = 0;
+    for panel in panels() {
+        for target in panel.targets {
+            queries += 1;
+            if EMPTY_WHEN_WELL.contains(&panel.title.as_str()) {
+                // It must be valid all the same.
+                let series = prometheus.series(&target.query).await;
+                assert!(series.is_some(), "{}", panel.title);
+            } else {
+                prometheus.until_data(&panel.title, &target.query).await;
+            }
         }
+    }
+    if let Some(folder) = pictures {
+        let seconds = prometheus.number("time()").await - began;
+        draw_all(&prometheus, &folder, seconds).await;
     }
     let alerts = include_str!("../charts/gaocache/alerts/gaocache.yaml");
     let series = series_of(alerts);
@@ -214,18 +319,11 @@ async fn every_panel_and_every_alert_has_data_in_a_real_prometheus() {
     }
     println!(
         "{} queries of panels, {} series of alerts have data",
-        panels.len(),
+        queries,
         series.len()
     );
     let url = format!("http://127.0.0.1:{}/metrics", nodes[0].admin);
-    let text = common::http()
-        .get(url)
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let text = common::text_at(&common::http(), &url).await;
     promtool(&["check", "metrics"], &text);
 }
 

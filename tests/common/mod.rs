@@ -245,12 +245,17 @@ pub async fn metric(node: &TestNode, name: &str, labels: &[&str]) -> f64 {
 
 /// The same, of whoever answers there.
 pub async fn metric_at(client: &reqwest::Client, url: &str, name: &str, labels: &[&str]) -> f64 {
-    let text = client.get(url).send().await.unwrap().text().await.unwrap();
+    let text = text_at(client, url).await;
     text.lines()
         .filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']))
         .filter(|line| labels.iter().all(|label| line.contains(label)))
         .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
         .sum()
+}
+
+/// What answers there, as text.
+pub async fn text_at(client: &reqwest::Client, url: &str) -> String {
+    client.get(url).send().await.unwrap().text().await.unwrap()
 }
 
 /// An HTTP client for tests. Its connections belong to the runtime that made them, so tests can't share one.
