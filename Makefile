@@ -85,7 +85,7 @@ page-test: ## the admin page in a real browser; needs Node.js, installs Debian's
 	$(CARGO) build --locked
 	tools/ensure-chromium
 	npm install --prefix tests/page --no-package-lock --no-audit --no-fund --silent
-	etcd=$$(tools/ensure-etcd) && cd tests/page && GAOCACHE_TEST_ETCD=$$etcd GAOCACHE=$(CURDIR)/target/debug/gaocache PICTURES=$(PICTURES) npm test
+	etcd=$$(tools/ensure-etcd) && cd tests/page && GAOCACHE_TEST_ETCD=$$etcd GAOCACHE=$(CURDIR)/target/debug/gaocache PICTURES=$(abspath $(PICTURES)) npm test
 
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) bench --locked --bench warm
