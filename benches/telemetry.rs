@@ -24,7 +24,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZE: usize = 1024;
 const GETS: usize = 60_000;
-const ROUNDS: usize = 15;
+/// Processes of the same program differ by some percent for as long as they live, by where things lie in memory: so they are started
+/// anew that often, with so many rounds each.
+const GENERATIONS: usize = 7;
+const ROUNDS: usize = 4;
 
 async fn serve(measured: &str, endpoint: &str) {
     let endpoint = format!("trace.endpoint={endpoint}");
@@ -82,16 +85,23 @@ async fn receivers() -> (String, String) {
 
 async fn compare() {
     let (receiver, hole) = receivers().await;
+    let mut rounds: [Vec<Round>; 4] = Default::default();
+    for _ in 0..GENERATIONS {
+        generation(&receiver, &hole, &mut rounds).await;
+    }
+    report(&rounds);
+}
+
+async fn generation(receiver: &str, hole: &str, rounds: &mut [Vec<Round>; 4]) {
     let servers = [
         Server::start(&["serve", "unmeasured", ""]).await,
         Server::start(&["serve", "measured", ""]).await,
-        Server::start(&["serve", "measured", &receiver]).await,
-        Server::start(&["serve", "measured", &hole]).await,
+        Server::start(&["serve", "measured", receiver]).await,
+        Server::start(&["serve", "measured", hole]).await,
     ];
     for server in &servers {
         server.round(SIZE, GETS / 10).await;
     }
-    let mut rounds: [Vec<Round>; 4] = Default::default();
     for number in 0..ROUNDS {
         // Each comes first as often as last: a machine that grows slower wrongs nobody.
         for step in 0..servers.len() {
@@ -99,7 +109,10 @@ async fn compare() {
             rounds[at].push(servers[at].round(SIZE, GETS).await);
         }
     }
-    let [nothing, metrics, traced, black_hole] = &rounds;
+}
+
+fn report(rounds: &[Vec<Round>; 4]) {
+    let [nothing, metrics, traced, black_hole] = rounds;
     let ratio = |a: &[Round], b: &[Round], part: fn(&Round) -> f64| {
         median(a.iter().zip(b).map(|(a, b)| part(a) / part(b)))
     };
@@ -118,7 +131,10 @@ async fn compare() {
             of(|it| it.tail) * 1e6
         );
     }
-    println!("\n| ratio, median of {ROUNDS} rounds | |\n|---|---|");
+    println!(
+        "\n| ratio, median of {} rounds | |\n|---|---|",
+        rounds[0].len()
+    );
     let cpu: fn(&Round) -> f64 = |it| it.cpu;
     let lines = [
         ("CPU, metrics / nothing", ratio(metrics, nothing, cpu)),

@@ -67,7 +67,7 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
         .map_err(|error| format!("log.level = {text:?}: {error}"))
 }
 
-type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// What writes the lines, and what sets their level.
 ///
