@@ -16,6 +16,7 @@ use gaocache::{
         self,
         cache_server::{Cache, CacheServer},
     },
+    telemetry,
 };
 use rounds::{Round, Server, median};
 use tonic::{Request, Response, Status};
@@ -86,7 +87,9 @@ async fn serve_echo() {
 }
 
 async fn serve_gaocache() {
-    let settings = config::loopback("bench", &["node.worker_threads=1"]).unwrap();
+    let settings = config::loopback("bench", &["node.worker_threads=1", "log.level=warn"]).unwrap();
+    // As in production, where every trace point meets a subscriber.
+    let _telemetry = telemetry::start(&settings.log, &settings.trace, "bench").unwrap();
     let values = loader(async |key: String| Ok(value(&key)));
     let group = GroupDefinition::new("bench", Duration::from_secs(3600), values);
     let node = NodeBuilder::new(settings)

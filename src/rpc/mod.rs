@@ -5,6 +5,7 @@
 pub mod cache;
 mod convert;
 pub mod front;
+mod lane;
 mod lean;
 pub mod peer;
 pub mod peers;

@@ -17,10 +17,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::{runtime::Handle, time::Instant};
 use tonic::{
-    Code, Request, Status, Streaming,
+    Code, Request, Status,
     transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{
@@ -31,6 +30,7 @@ use tracing::Instrument;
 
 use super::{
     convert,
+    lane::GrpcLane,
     status::from_status,
     wire::{self, peer_client::PeerClient},
 };
@@ -38,7 +38,7 @@ use crate::{
     backoff::Pauses,
     core::membership::{Fingerprint, IdHash, Member},
     error::{Error, ErrorKind, Result},
-    ports::{Invalidated, Lane, Parcel, PeerAnswer, PeerError, Peers, Receipt},
+    ports::{Invalidated, Lane, PeerAnswer, PeerError, Peers},
     telemetry::{
         metrics::Metrics,
         throttle::Throttle,
@@ -127,6 +127,11 @@ impl GrpcPeers {
         }
     }
 
+    /// Who calls.
+    pub(super) fn me(&self) -> IdHash {
+        self.inner.me
+    }
+
     /// Lets go of connections to addresses that no member has any more.
     pub fn keep_only(&self, addresses: &HashSet<Arc<str>>) {
         for pool in &self.inner.pools {
@@ -148,13 +153,13 @@ impl GrpcPeers {
         Ok(channel)
     }
 
-    fn client(&self, member: &Member) -> Result<PeerClient<Channel>, PeerError> {
+    pub(super) fn client(&self, member: &Member) -> Result<PeerClient<Channel>, PeerError> {
         let limit = message_limit(self.inner.rules.max_value);
         Ok(PeerClient::new(self.channel(&member.address)?).max_decoding_message_size(limit))
     }
 
     /// Sorts a failed call: an answer of the peer's, or a failure to reach it, which sets it aside.
-    fn failed(&self, member: &Member, status: &Status) -> (PeerError, &'static str) {
+    pub(super) fn failed(&self, member: &Member, status: &Status) -> (PeerError, &'static str) {
         if let Some(error) = from_status(status) {
             return match error.kind() {
                 // It doesn't know the group yet (a rollout), or is going: another member may answer.
@@ -322,16 +327,7 @@ impl Peers for GrpcPeers {
     }
 
     async fn hand_over(&self, member: &Member) -> Result<Box<dyn Lane>, PeerError> {
-        let mut client = self.client(member)?;
-        let (batches, sending) = mpsc::channel(1);
-        let answer = client.hand_over(ReceiverStream::new(sending)).await;
-        let receipts = answer.map_err(|status| self.failed(member, &status).0)?;
-        Ok(Box::new(GrpcLane {
-            peers: self.clone(),
-            member: member.clone(),
-            batches,
-            receipts: receipts.into_inner(),
-        }))
+        Ok(Box::new(GrpcLane::open(self, member).await?))
     }
 
     async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError> {
@@ -340,39 +336,6 @@ impl Peers for GrpcPeers {
         answer
             .map(|_| ())
             .map_err(|status| self.failed(member, &status).0)
-    }
-}
-
-/// A stream of batches, and that of their receipts.
-struct GrpcLane {
-    peers: GrpcPeers,
-    member: Member,
-    batches: mpsc::Sender<wire::HandOverBatch>,
-    receipts: Streaming<wire::HandOverReceipt>,
-}
-
-impl GrpcLane {
-    fn broken(&self) -> PeerError {
-        let status = Status::unavailable("the stream of entries ended early");
-        self.peers.failed(&self.member, &status).0
-    }
-}
-
-#[async_trait]
-impl Lane for GrpcLane {
-    async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError> {
-        let batch = convert::hand_over_batch(self.peers.inner.me, batch);
-        // If the other end hung up, its receipts tell why.
-        let _ = self.batches.send(batch).await;
-        Ok(())
-    }
-
-    async fn receipt(&mut self) -> Result<Receipt, PeerError> {
-        match self.receipts.message().await {
-            Ok(Some(receipt)) => Ok(convert::receipt(receipt)),
-            Ok(None) => Err(self.broken()),
-            Err(status) => Err(self.peers.failed(&self.member, &status).0),
-        }
     }
 }
 

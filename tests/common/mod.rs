@@ -25,7 +25,7 @@ use axum::{
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::get,
+    routing,
 };
 use gaocache::{
     Node, NodeBuilder,
@@ -33,7 +33,7 @@ use gaocache::{
     node::Addresses,
     ports::Registry,
     registry::memory::MemoryRegistry,
-    rpc::wire::cache_client::CacheClient,
+    rpc::wire::{GetRequest, cache_client::CacheClient},
 };
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -75,7 +75,7 @@ impl CountingOrigin {
             open: watch::Sender::new(true),
         });
         let router = Router::new()
-            .route("/users/{key}", get(answer))
+            .route("/users/{key}", routing::get(answer))
             .with_state(state.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -93,6 +93,16 @@ impl CountingOrigin {
 
     pub fn loads_of(&self, key: &str) -> usize {
         self.state.loads.lock().get(key).copied().unwrap_or(0)
+    }
+
+    /// Returns when it has been asked at all.
+    pub async fn is_asked(&self) {
+        within("a load", async {
+            while self.loads() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     /// The `traceparent` that came with the last load of the key.
@@ -204,6 +214,14 @@ impl TestNode {
         self.stop.cancel();
         let ended = within("the node's end", self.running).await;
         ended.expect("no panic").expect("no error");
+    }
+}
+
+/// A get of the group of the tests.
+pub fn get_request(key: &str) -> GetRequest {
+    GetRequest {
+        group: "users".into(),
+        key: key.into(),
     }
 }
 

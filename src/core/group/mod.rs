@@ -8,20 +8,16 @@
 
 mod groups;
 mod invalidate;
+mod local;
 mod parts;
+mod remote;
 mod tombstones;
 mod transfer;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
-
-use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
 
 pub use groups::Groups;
 pub use parts::{Answer, GroupRules, Shared, Source};
@@ -31,24 +27,18 @@ pub use transfer::Taken;
 
 use super::{
     cluster::Owner,
-    flight::{Boarding, Flights, Ticket},
-    membership::{IdHash, Member},
+    flight::Flights,
+    membership::IdHash,
     ring::{KeyHash, group_seed, hash_key},
     store::{Entry, GroupId},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{Freshness, GroupObserver, Loaded, Origin, PeerAnswer, PeerError, Timestamp},
+    ports::{GroupObserver, Origin, PeerAnswer},
 };
 
 /// The longest key that is taken, in bytes of UTF-8.
 pub const MAX_KEY_BYTES: usize = 4096;
-
-/// How many stand-ins are tried for an owner that is out of reach, before this node loads the value itself.
-const MAX_STAND_INS: usize = 2;
-
-/// How far the clocks of two members may be apart: by so much a value may seem to have expired already when its owner finds it fresh.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 
 /// What a flight brings: the entry and where it came from.
 #[derive(Clone, Debug)]
@@ -214,207 +204,6 @@ impl Group {
             // A removal told by our list of members would not reach who is not on it.
             uncacheable: cargo.uncacheable || !self.shared.cluster.topology().knows(asker),
         }
-    }
-
-    /// Gets the value here, once for all who ask this node at the same moment.
-    async fn load_here(self: &Arc<Self>, key: &str) -> Result<Cargo> {
-        let boarding = self.board(&self.local, key);
-        if let Some(ticket) = boarding.ticket {
-            let (group, key) = (self.clone(), key.to_owned());
-            self.shared
-                .spawn(async move { group.fly_locally(&key, ticket).await });
-        } else {
-            self.observer.waited_for_flight();
-        }
-        boarding.seat.await.unwrap_or_else(|_| Err(abandoned(key)))
-    }
-
-    /// A seat in the key's flight. Once retired, a node boards no flight that is under way: nobody grounds it any more when the key is
-    /// removed, so it may bring what was removed before it was asked for (the simulation found this).
-    fn board(&self, flights: &Flights<Result<Cargo>>, key: &str) -> Boarding<Result<Cargo>> {
-        if self.is_retired() {
-            flights.ground(key, || ());
-        }
-        flights.board(key)
-    }
-
-    async fn fly_locally(&self, key: &str, ticket: Ticket<Result<Cargo>>) {
-        // A second look: we may have missed in memory while an earlier flight was under way, and boarded after it landed. It
-        // stored its value before it left the table, so now we must see it; without this look the origin is asked twice.
-        if let Some(entry) = self.look_owned(key) {
-            return ticket.land(Ok(Cargo::hit(entry)), || {});
-        }
-        let hash = self.hash(key);
-        let result = match self.look_around(key, hash).await {
-            Some(cargo) => Ok(cargo),
-            // Once more here: a member hands an entry over and drops it then, perhaps just before it was asked.
-            None => match self.look_owned(key) {
-                Some(entry) => return ticket.land(Ok(Cargo::hit(entry)), || {}),
-                None => self.load(key).await,
-            },
-        };
-        let kept = result.as_ref().ok().filter(|cargo| {
-            // What another member holds is kept only where it belongs; what was loaded, wherever it was loaded, or it would be again.
-            !cargo.uncacheable && (cargo.source == Source::Origin || self.holds(hash))
-        });
-        let kept = kept.map(|cargo| cargo.entry.clone());
-        ticket.land(result, || {
-            let Some(entry) = kept.filter(|_| !self.is_retired()) else {
-                return;
-            };
-            if self.shared.owned.insert(self.id, key, entry) {
-                self.shared.copies.wanted(self.id, key);
-            } else {
-                self.observer.refused_by_store();
-            }
-        });
-    }
-
-    async fn load(&self, key: &str) -> Result<Cargo> {
-        let loaded = self.origin.load(key).await;
-        let now = self.shared.clock.now();
-        let cargo = |value: Option<&[u8]>, expires_at, uncacheable| Cargo {
-            entry: Arc::new(Entry::owned(value, expires_at, value.map_or(0, xxh3_64))),
-            source: Source::Origin,
-            uncacheable,
-        };
-        match loaded {
-            Ok(loaded) => {
-                self.check_value(&loaded.value)?;
-                let (expires_at, uncacheable) = self.expiry(&loaded, now);
-                Ok(cargo(Some(&loaded.value), expires_at, uncacheable))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let ttl = self.rules.negative_ttl;
-                Ok(cargo(None, now.after(ttl), ttl.is_zero()))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn check_value(&self, value: &Bytes) -> Result<()> {
-        if value.len() as u64 <= self.rules.max_value {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::ValueTooLarge,
-            format!(
-                "the origin's value has {} bytes; group '{}' takes {} (max_value)",
-                value.len(),
-                self.rules.name,
-                self.rules.max_value
-            ),
-        ))
-    }
-
-    /// When a value loaded now expires, and whether it must not be kept at all.
-    fn expiry(&self, loaded: &Loaded, now: Timestamp) -> (Timestamp, bool) {
-        match loaded.freshness {
-            Freshness::Uncacheable => (now, true),
-            Freshness::For(ttl) => (now.after(ttl), ttl.is_zero()),
-            Freshness::Unsaid => match self.rules.ttl {
-                Some(ttl) => (now.after(ttl), ttl.is_zero()),
-                None => (Timestamp::NEVER, false),
-            },
-        }
-    }
-
-    /// Asks the owner, or who stands in for it, once for all who ask this node at the same moment.
-    async fn ask_owner(self: &Arc<Self>, key: &str, hash: KeyHash) -> Result<Cargo> {
-        let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
-        let boarding = self.board(&self.remote, key);
-        if let Some(ticket) = boarding.ticket {
-            let (group, key) = (self.clone(), key.to_owned());
-            self.shared
-                .spawn(async move { group.fly_remotely(&key, hash, hot, ticket).await });
-        } else {
-            self.observer.waited_for_flight();
-        }
-        boarding.seat.await.unwrap_or_else(|_| Err(abandoned(key)))
-    }
-
-    async fn fly_remotely(
-        self: &Arc<Self>,
-        key: &str,
-        hash: KeyHash,
-        hot: bool,
-        ticket: Ticket<Result<Cargo>>,
-    ) {
-        let result = self.fetch(key, hash).await;
-        let copy = result
-            .as_ref()
-            .ok()
-            .filter(|(cargo, from_peer)| hot && *from_peer && !cargo.uncacheable)
-            .map(|(cargo, _)| cargo.entry.clone());
-        ticket.land(result.map(|(cargo, _)| cargo), || {
-            if let Some(entry) = copy
-                && !self.is_retired()
-                && self.shared.hot.insert(self.id, key, entry)
-            {
-                self.observer.kept_hot_copy();
-            }
-        });
-    }
-
-    /// The value from the owner or a stand-in; true beside it if it came from a peer, false if we ended up loading it.
-    async fn fetch(self: &Arc<Self>, key: &str, hash: KeyHash) -> Result<(Cargo, bool)> {
-        let topology = self.shared.cluster.shared();
-        let owner = topology.owner(hash);
-        if let Some(answer) = self.try_member(owner, key).await {
-            return answer.map(|cargo| (cargo, true));
-        }
-        let stand_ins = topology.ranked(hash).skip(1).take(MAX_STAND_INS);
-        for stand_in in stand_ins.take_while(|stand_in| *stand_in != Owner::Me) {
-            if let Some(answer) = self.try_member(stand_in, key).await {
-                return answer.map(|cargo| (cargo, true));
-            }
-        }
-        self.load_here(key).await.map(|cargo| (cargo, false))
-    }
-
-    /// One peer's answer; `None` if it is us, set aside, or out of reach.
-    async fn try_member(&self, owner: Owner<'_>, key: &str) -> Option<Result<Cargo>> {
-        let Owner::Other(member) = owner else {
-            return None;
-        };
-        if !self.shared.peers.usable(member) {
-            return None;
-        }
-        match self.fetch_from(member, key).await {
-            Ok(cargo) => Some(Ok(cargo)),
-            Err(PeerError::Answered(error)) => Some(Err(error)),
-            Err(PeerError::Unreachable(_)) => None,
-        }
-    }
-
-    async fn fetch_from(&self, member: &Member, key: &str) -> Result<Cargo, PeerError> {
-        let peers = &self.shared.peers;
-        let answer = peers.fetch(member, &self.rules.name, key).await?;
-        let now = self.shared.clock.now();
-        if answer.expires_at.after(CLOCKS_DIFFER) <= now {
-            // It was long on its way (the simulation found this): ask on.
-            return Err(PeerError::Unreachable(Error::new(
-                ErrorKind::PeerUnreachable,
-                format!(
-                    "the answer of {} came after its value had expired",
-                    member.id
-                ),
-            )));
-        }
-        Ok(Cargo {
-            source: if answer.was_hit {
-                Source::Peer
-            } else {
-                Source::Origin
-            },
-            // Clocks differ a little: what has just expired by ours is served, since its owner found it fresh, but not kept.
-            uncacheable: answer.uncacheable || answer.expires_at <= now,
-            entry: Arc::new(Entry::owned(
-                answer.value.as_deref(),
-                answer.expires_at,
-                answer.entity_tag,
-            )),
-        })
     }
 }
 

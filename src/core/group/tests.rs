@@ -4,6 +4,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
 
@@ -11,8 +12,9 @@ use super::*;
 use crate::core::{
     cluster::Cluster,
     harness_tests::{HOT_AFTER, HandClock, Plan, TTL_MS, TestNet, TestOrigin, ranked, view},
-    membership::View,
+    membership::{Member, View},
 };
+use crate::ports::{Freshness, Loaded, Timestamp};
 
 struct TestCluster {
     groups: Vec<Arc<Group>>,

@@ -1,0 +1,7 @@
+//! Nodes over real sockets: both doors, agreement between nodes, invalidation, readiness, drain.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod doors;
+mod lifecycle;
