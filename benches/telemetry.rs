@@ -23,11 +23,11 @@ use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZE: usize = 1024;
-const GETS: usize = 60_000;
+const GETS: usize = 20_000;
 /// Processes of the same program differ by some percent for as long as they live, by where things lie in memory: so they are started
 /// anew that often, with so many rounds each.
-const GENERATIONS: usize = 7;
-const ROUNDS: usize = 4;
+const GENERATIONS: usize = 10;
+const ROUNDS: usize = 12;
 
 async fn serve(measured: &str, endpoint: &str) {
     let endpoint = format!("trace.endpoint={endpoint}");
