@@ -5,8 +5,18 @@ mod common;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use common::{CountingOrigin, client, etcd::Etcd, http, process::NodeProcess, within};
-use gaocache::rpc::wire;
+use common::{
+    CountingOrigin, client,
+    etcd::{Etcd, config},
+    get_request, http,
+    process::NodeProcess,
+    within,
+};
+use gaocache::{Client, ClientOptions, rpc::wire};
+use opentelemetry::{
+    Context, SpanId, TraceFlags, TraceId,
+    trace::{FutureExt, SpanContext, TraceContextExt, TraceState},
+};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -119,10 +129,7 @@ fn address(node: &NodeProcess) -> SocketAddr {
 
 /// A get over gRPC with this `traceparent`.
 async fn get(node: &NodeProcess, key: &str, trace: &str) -> Result<wire::GetResponse, Status> {
-    let mut request = Request::new(wire::GetRequest {
-        group: "users".into(),
-        key: key.into(),
-    });
+    let mut request = Request::new(get_request(key));
     request
         .metadata_mut()
         .insert("traceparent", trace.parse().unwrap());
@@ -264,6 +271,25 @@ async fn a_trace_that_is_not_sampled_has_no_spans_but_reaches_the_origin() {
         node.terminate().await;
     }
     assert!(receiver.spans.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_program_s_trace_goes_along_with_its_client() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let _nodes = two_nodes(&etcd, &origin, &[], &[]).await;
+    let client = Client::new(config(&[&etcd.url]), "gaocache", ClientOptions::default());
+    let context = SpanContext::new(
+        TraceId::from_hex(TRACE).unwrap(),
+        SpanId::from_hex(CALLER).unwrap(),
+        TraceFlags::SAMPLED,
+        false,
+        TraceState::NONE,
+    );
+    let here = Context::new().with_remote_span_context(context);
+    let got = client.get("users", "k").with_context(here).await;
+    assert_eq!(got.unwrap().value, "value of k");
+    // The nodes have no exporter: the program's span is the parent of whatever the origin does.
+    assert_eq!(origin.trace_of("k"), Some(traceparent(true)));
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! A client that knows the ring: it finds the nodes in etcd, computes the same ring as they do, and asks a key's owner straight away.
 //!
 //! It retries within the caller's deadline: a node that can't be reached is set aside for a moment, and the key goes to the next in ring
-//! order, which any node may answer. An error that a node *answered* is final, unless it says that it is going.
+//! order, which any node may answer. An error that a node *answered* is final, unless it says that it is going. The caller's trace (its
+//! OpenTelemetry context) goes along.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ use crate::{
         status::from_status,
         wire::{self, cache_client::CacheClient},
     },
+    telemetry::trace,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -135,7 +137,7 @@ impl Client {
         let answer = self
             .call(group, key, move |mut client| {
                 let request = request.clone();
-                async move { client.get(request).await }
+                async move { client.get(trace::request(request)).await }
             })
             .await?
             .into_inner();
@@ -162,7 +164,7 @@ impl Client {
         };
         self.call(group, key, move |mut client| {
             let request = request.clone();
-            async move { client.remove(request).await }
+            async move { client.remove(trace::request(request)).await }
         })
         .await
         .map(|_| ())
@@ -178,7 +180,7 @@ impl Client {
         };
         self.call(group, "", move |mut client| {
             let request = request.clone();
-            async move { client.purge(request).await }
+            async move { client.purge(trace::request(request)).await }
         })
         .await
         .map(|answer| answer.into_inner().entries)

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::Instant};
 use tonic::{
-    Code, Request, Status,
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{
@@ -216,14 +216,13 @@ impl GrpcPeers {
         group: &str,
         key: &str,
     ) -> Result<PeerAnswer, PeerError> {
-        let mut request = Request::new(wire::FetchRequest {
+        let mut request = trace::request(wire::FetchRequest {
             group: group.to_owned(),
             key: key.to_owned(),
             asker: self.inner.me.0,
         });
         let timeout = self.inner.rules.timeout;
         request.set_timeout(timeout);
-        trace::hand_on(request.metadata_mut().as_mut());
         let mut client = self.client(member)?;
         let call = tokio::time::timeout(timeout, client.fetch(request)).await;
         let answered = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));

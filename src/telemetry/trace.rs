@@ -225,6 +225,13 @@ pub fn hand_on(headers: &mut HeaderMap) {
     });
 }
 
+/// A call over gRPC that takes the trace which runs here along.
+pub fn request<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    hand_on(request.metadata_mut().as_mut());
+    request
+}
+
 /// A fetch from another node.
 pub fn fetch_span(member: &Member, group: &str) -> Span {
     if !is_traced() {
