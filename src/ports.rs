@@ -231,6 +231,10 @@ pub struct RegistryHealth {
 /// Where nodes find each other.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
+    /// How long after its last sign of life a member is taken for dead; `None`: never.
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
     /// Begins to watch, then registers `me`, and keeps both up until [`Session::leave`]. Returns at once: what can't be reached
     /// yet is tried in the background, and [`Session::health`] tells.
     ///
@@ -244,6 +248,10 @@ pub trait Registry: Send + Sync + 'static {
 pub trait Session: Send + Sync + 'static {
     /// The views as they come. The first value may be empty: nothing known yet.
     fn views(&self) -> watch::Receiver<View>;
+    /// When this node's lease ends unless it is renewed, by the acknowledged renewals; `None`: it has none.
+    fn lease_end(&self) -> Option<Timestamp> {
+        None
+    }
     /// How the session fares.
     fn health(&self) -> watch::Receiver<RegistryHealth>;
     /// Tells the others this node's state; returns when the registry took it. The revision is the one from which on a view has it;

@@ -273,6 +273,51 @@ async fn a_trace_that_is_not_sampled_has_no_spans_but_reaches_the_origin() {
     assert!(receiver.spans.borrow().is_empty());
 }
 
+/// Its answers come as a stream that outlives the call.
+#[tokio::test]
+async fn the_keys_of_a_get_many_share_its_span() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let (receiver, url) = Receiver::start().await;
+    let endpoint = format!("trace.endpoint={url}");
+    let mut nodes = two_nodes(&etcd, &origin, &[&endpoint], &[]).await;
+    let mut keys = Vec::new();
+    for number in 0..20 {
+        keys.push(format!("k{number}"));
+    }
+    let mut foreign = 0;
+    for key in &keys {
+        foreign += usize::from(nodes[0].owner(key).await == "n1");
+    }
+    let mut request = Request::new(wire::GetManyRequest {
+        group: "users".into(),
+        keys,
+    });
+    let trace = traceparent(true).parse().unwrap();
+    request.metadata_mut().insert("traceparent", trace);
+    let mut client = client(address(&nodes[0])).await;
+    let mut answers = client.get_many(request).await.unwrap().into_inner();
+    while answers.message().await.unwrap().is_some() {}
+    for node in &mut nodes {
+        node.terminate().await;
+    }
+    let spans = receiver.of(TRACE);
+    let of_call = |it: &&Received| it.span.name == "gaocache.v1.Cache/GetMany";
+    let calls: Vec<_> = spans.iter().filter(of_call).collect();
+    assert_eq!(calls.len(), 1, "{spans:#?}");
+    assert_eq!(calls[0].parent(), CALLER);
+    let within = |it: &&Received| it.instance == "n0" && it.parent() == calls[0].id();
+    let named = |name: &str| {
+        spans
+            .iter()
+            .filter(within)
+            .filter(|it| it.span.name == name)
+            .count()
+    };
+    assert_eq!(named("gaocache.v1.Peer/Fetch"), foreign);
+    assert_eq!(named("load from origin"), 20 - foreign);
+    assert!((1..20).contains(&foreign));
+}
+
 #[tokio::test]
 async fn a_program_s_trace_goes_along_with_its_client() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);

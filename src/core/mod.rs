@@ -12,6 +12,7 @@ pub mod membership;
 pub mod ring;
 pub mod store;
 pub mod tally;
+pub mod trust;
 
 #[cfg(test)]
 mod harness_tests;

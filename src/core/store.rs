@@ -19,6 +19,7 @@ use quick_cache::{
 use super::{
     membership::IdHash,
     tally::{Departure, GroupTally, Tallies},
+    trust::Trust,
 };
 use crate::ports::Timestamp;
 
@@ -118,6 +119,7 @@ pub struct Found {
 pub struct Store {
     cache: Cache<EntryKey, Arc<Entry>, Bytesize, DefaultHashBuilder, Collect>,
     tallies: Tallies,
+    trust: Option<Arc<Trust>>,
 }
 
 impl Store {
@@ -138,13 +140,28 @@ impl Store {
         Self {
             cache,
             tallies: Tallies::new(groups),
+            trust: None,
         }
+    }
+
+    /// Entries are found only while this trust holds.
+    #[must_use]
+    pub fn under(mut self, trust: Arc<Trust>) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
+    fn is_trusted(&self, now: Timestamp) -> bool {
+        self.trust.as_ref().is_none_or(|trust| trust.holds(now))
     }
 
     /// The entry, unless it has expired by `now`.
     pub fn get(&self, group: GroupId, key: &str, now: Timestamp) -> Option<Arc<Entry>> {
         let lookup = KeyRef { group, key };
         let entry = self.cache.get(&lookup)?;
+        if !self.is_trusted(now) {
+            return None;
+        }
         if now < entry.expires_at {
             entry.used();
             return Some(entry);
@@ -193,7 +210,7 @@ impl Store {
     /// The entry, unless it has expired by `now`; doesn't count as asked for.
     pub fn peek(&self, group: GroupId, key: &str, now: Timestamp) -> Option<Arc<Entry>> {
         let entry = self.cache.peek(&KeyRef { group, key })?;
-        (now < entry.expires_at).then_some(entry)
+        (now < entry.expires_at && self.is_trusted(now)).then_some(entry)
     }
 
     /// Keeps an entry that another node offers, unless there is a fresh one, or the store is full and the entry cold.

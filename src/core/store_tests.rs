@@ -136,3 +136,15 @@ fn a_full_store_takes_over_what_was_asked_for_and_nothing_else() {
     assert_eq!(offer("hot", 1), Offered::Kept);
     assert!(store.bytes() <= store.capacity());
 }
+
+#[test]
+fn nothing_is_found_when_the_trust_is_over_and_the_entries_stay_until_they_are_dropped() {
+    let trust = Arc::new(Trust::new(std::time::Duration::from_secs(10)));
+    let store = Store::new(1 << 20, 1 << 10, 3).under(trust.clone());
+    store.insert(GROUP, "k", entry(10, u64::MAX));
+    trust.keep_up(Timestamp(0), None);
+    assert!(store.get(GROUP, "k", Timestamp(9_999)).is_some());
+    assert!(store.get(GROUP, "k", Timestamp(10_000)).is_none());
+    assert!(store.peek(GROUP, "k", Timestamp(10_000)).is_none());
+    assert_eq!(store.len(), 1);
+}

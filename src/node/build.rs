@@ -15,6 +15,7 @@ use crate::{
         hot::HotKeys,
         membership::{IdHash, Member},
         store::{GroupId, Store},
+        trust::Trust,
     },
     discovery::{Credentials, EtcdConfig, TlsFiles},
     error::{Error, ErrorKind, Result},
@@ -174,16 +175,18 @@ impl NodeBuilder {
             CopiesWanted::nobody()
         };
         let hot_capacity = settings.cache.capacity / HOT_PART;
+        let lease = registry.lease();
+        let trust = Arc::new(Trust::new(lease.unwrap_or(Duration::ZERO)));
+        let store = |capacity| {
+            let store = Store::new(capacity, max_value, groups.len());
+            Arc::new(store.under(trust.clone()))
+        };
         let shared = Shared {
             cluster: cluster.clone(),
             peers: Arc::new(peers.clone()),
             clock: clock.clone(),
-            owned: Arc::new(Store::new(
-                settings.cache.capacity - hot_capacity,
-                max_value,
-                groups.len(),
-            )),
-            hot: Arc::new(Store::new(hot_capacity, max_value, groups.len())),
+            owned: store(settings.cache.capacity - hot_capacity),
+            hot: store(hot_capacity),
             hot_keys: Arc::new(HotKeys::new(settings.cache.hot_after_requests)),
             replicas: settings.cache.replicas,
             copies,
@@ -220,6 +223,8 @@ impl NodeBuilder {
             peers,
             max_value,
             hand_over: Arc::new(hand_over),
+            lease,
+            trust,
             copies_wanted,
             clock: clock.clone(),
             service: Service::new(

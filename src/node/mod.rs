@@ -7,6 +7,7 @@
 mod build;
 mod doors;
 mod membership;
+mod pulse;
 mod shutdown;
 mod worker;
 
@@ -27,6 +28,7 @@ use crate::{
         cluster::{Cluster, Topology},
         hand_over::{HandOver, WantedKeys},
         membership::Member,
+        trust::Trust,
     },
     error::Result,
     ports::{Clock, Registry, Timestamp},
@@ -68,6 +70,9 @@ pub struct Node {
     /// The largest value of any group, in bytes.
     max_value: u64,
     hand_over: Arc<HandOver>,
+    /// The time to live of its lease, if it has one.
+    lease: Option<Duration>,
+    trust: Arc<Trust>,
     copies_wanted: WantedKeys,
     clock: Arc<dyn Clock>,
     service: Service,
@@ -156,6 +161,17 @@ impl Node {
             health,
         };
         let own_rings = follow.rings.subscribe();
+        let pulse = pulse::Pulse {
+            trust: self.trust,
+            session: session.clone(),
+            groups: groups.clone(),
+            rings: follow.rings.subscribe(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let beating = self
+            .lease
+            .map(|lease| tokio::spawn(pulse.run(lease, admin_stop.clone())));
         let draining = CancellationToken::new();
         let moving = {
             let (hand_over, rings) = (self.hand_over.clone(), follow.rings.subscribe());
@@ -185,6 +201,9 @@ impl Node {
         admin_stop.cancel();
         let _ = following.await;
         let _ = moving.await;
+        if let Some(beating) = beating {
+            let _ = beating.await;
+        }
         open.closed().await;
         tracing::info!(id = %self.me.id, drained, "stopped");
         Ok(())

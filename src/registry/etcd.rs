@@ -1,6 +1,12 @@
 //! Membership in etcd: a registration and a discovery (see [`crate::discovery`]) as the cache's registry.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -13,7 +19,7 @@ use crate::{
         RegistrationStatus, Snapshot,
     },
     error::{Error, ErrorKind, Result},
-    ports::{Clock, Registry, RegistryHealth, Session},
+    ports::{Clock, Registry, RegistryHealth, Session, Timestamp},
     telemetry::{metrics::Metrics, throttle::Throttle},
 };
 
@@ -63,13 +69,18 @@ impl EtcdRegistry {
         }
     }
 
-    fn registration_listener(&self) -> impl Fn(&RegistrationEvent) + Send + Sync + 'static {
+    fn registration_listener(
+        &self,
+        lease_end: Arc<AtomicU64>,
+    ) -> impl Fn(&RegistrationEvent) + Send + Sync + 'static {
         let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
         let throttle = Throttle::default();
         move |event| match event {
             RegistrationEvent::Renewed { left } => {
+                let end = clock.now().after(*left);
+                lease_end.store(end.0, Ordering::Relaxed);
                 metrics.lease_renewed("ok");
-                metrics.lease_expires(clock.now().after(*left));
+                metrics.lease_expires(end);
                 metrics.registry_heard(clock.now());
             }
             RegistrationEvent::RenewalFailed => metrics.lease_renewed("failed"),
@@ -98,6 +109,10 @@ impl EtcdRegistry {
 
 #[async_trait]
 impl Registry for EtcdRegistry {
+    fn lease(&self) -> Option<Duration> {
+        Some(self.config.lease_ttl)
+    }
+
     async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
         let prefix = prefix(&self.service);
         let discovery = Discovery::start_with(
@@ -105,6 +120,7 @@ impl Registry for EtcdRegistry {
             [prefix.clone()],
             self.discovery_listener(),
         );
+        let lease_end = Arc::new(AtomicU64::new(0));
         // Watch first, then register: so the own key is seen coming, and a node is ready when it has seen it.
         let listed = discovery.clone();
         let registration = Registration::start_after(
@@ -114,7 +130,7 @@ impl Registry for EtcdRegistry {
             async move {
                 listed.known().await;
             },
-            self.registration_listener(),
+            self.registration_listener(lease_end.clone()),
         );
         let views = watch::Sender::new(View::default());
         let health = watch::Sender::new(RegistryHealth::default());
@@ -128,6 +144,7 @@ impl Registry for EtcdRegistry {
         let following = tokio::spawn(follow);
         Ok(Box::new(EtcdSession {
             registration: Mutex::new(Some(registration)),
+            lease_end,
             views,
             health,
             following,
@@ -237,6 +254,8 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
 
 struct EtcdSession {
     registration: Mutex<Option<Registration>>,
+    /// 0: none yet.
+    lease_end: Arc<AtomicU64>,
     views: watch::Sender<View>,
     health: watch::Sender<RegistryHealth>,
     following: tokio::task::JoinHandle<()>,
@@ -252,6 +271,13 @@ impl Drop for EtcdSession {
 impl Session for EtcdSession {
     fn views(&self) -> watch::Receiver<View> {
         self.views.subscribe()
+    }
+
+    fn lease_end(&self) -> Option<Timestamp> {
+        match self.lease_end.load(Ordering::Relaxed) {
+            0 => None,
+            end => Some(Timestamp(end)),
+        }
     }
 
     fn health(&self) -> watch::Receiver<RegistryHealth> {

@@ -116,6 +116,15 @@ impl NodeProcess {
         }
     }
 
+    /// Stops it where it stands, until [`NodeProcess::thaw`].
+    pub fn freeze(&self) {
+        signal(self.child.as_ref().unwrap(), "-STOP");
+    }
+
+    pub fn thaw(&self) {
+        signal(self.child.as_ref().unwrap(), "-CONT");
+    }
+
     /// SIGTERM, and its end.
     pub async fn terminate(&mut self) {
         let mut child = self.child.take().unwrap();

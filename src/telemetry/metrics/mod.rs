@@ -69,6 +69,7 @@ pub struct Metrics {
     ring_changes: IntCounter,
     lease_renewals: IntCounterVec,
     lease_expiry: Gauge,
+    standstills: IntCounter,
     registrations: IntCounterVec,
     watch_reconnects: IntCounter,
     registry_heard: Gauge,
@@ -164,6 +165,7 @@ impl Metrics {
             ring_changes: register(&registry, IntCounter::with_opts(opts(names::RING_CHANGES)))?,
             lease_renewals: counters(names::LEASE_RENEWALS)?,
             lease_expiry: register(&registry, Gauge::with_opts(opts(names::LEASE_EXPIRY)))?,
+            standstills: register(&registry, IntCounter::with_opts(opts(names::STANDSTILLS)))?,
             registrations: counters(names::REGISTRATIONS)?,
             watch_reconnects: register(
                 &registry,
@@ -264,6 +266,11 @@ impl Metrics {
     /// Entries that are on their way to other members.
     pub fn hand_over_waiting(&self) -> i64 {
         self.hand_over_waiting.get()
+    }
+
+    /// This process stood still for longer than its lease.
+    pub fn stood_still(&self) {
+        self.standstills.inc();
     }
 
     /// The node's key was written, and why.
