@@ -1,13 +1,15 @@
 //! Traces across real processes, received as OTLP by a small service.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod receiver;
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use common::{
     CountingOrigin, client,
-    etcd::{Etcd, config},
+    etcd::{Etcd, certificates, config},
     get_request, http,
     process::NodeProcess,
     within,
@@ -17,110 +19,19 @@ use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId,
     trace::{FutureExt, SpanContext, TraceContextExt, TraceState},
 };
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
-    },
-    common::v1::{KeyValue, any_value::Value},
-    trace::v1::{Span, span::SpanKind, status::StatusCode},
-};
+use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
+use receiver::{Received, Receiver};
 use tokio::{net::TcpListener, sync::watch};
-use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+use tonic::{
+    Request, Status,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
 fn traceparent(sampled: bool) -> String {
     format!("00-{TRACE}-{CALLER}-0{}", u8::from(sampled))
-}
-
-/// A span and the process that it came from.
-#[derive(Clone, Debug)]
-struct Received {
-    span: Span,
-    instance: String,
-    service: String,
-}
-
-impl Received {
-    fn attributes(&self) -> HashMap<String, String> {
-        texts(&self.span.attributes)
-    }
-
-    fn id(&self) -> String {
-        hex(&self.span.span_id)
-    }
-
-    fn parent(&self) -> String {
-        hex(&self.span.parent_span_id)
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn texts(attributes: &[KeyValue]) -> HashMap<String, String> {
-    let text = |value: &Value| match value {
-        Value::StringValue(text) => text.clone(),
-        Value::IntValue(number) => number.to_string(),
-        other => format!("{other:?}"),
-    };
-    let value = |it: &KeyValue| text(it.value.as_ref().unwrap().value.as_ref().unwrap());
-    attributes
-        .iter()
-        .map(|it| (it.key.clone(), value(it)))
-        .collect()
-}
-
-/// An OTLP receiver.
-#[derive(Clone)]
-struct Receiver {
-    spans: watch::Sender<Vec<Received>>,
-}
-
-#[tonic::async_trait]
-impl TraceService for Receiver {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        for of_process in request.into_inner().resource_spans {
-            let resource = texts(&of_process.resource.unwrap_or_default().attributes);
-            let spans = of_process.scope_spans.into_iter().flat_map(|it| it.spans);
-            let spans = spans.map(|span| Received {
-                span,
-                instance: resource["service.instance.id"].clone(),
-                service: resource["service.name"].clone(),
-            });
-            self.spans.send_modify(|all| all.extend(spans));
-        }
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Receiver {
-    async fn start() -> (Self, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let receiver = Self {
-            spans: watch::Sender::default(),
-        };
-        let service = TraceServiceServer::new(receiver.clone());
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(service)
-                .serve_with_incoming(TcpIncoming::from(listener)),
-        );
-        (receiver, url)
-    }
-
-    fn of(&self, trace: &str) -> Vec<Received> {
-        let all = self.spans.borrow();
-        let wanted = all.iter().filter(|it| hex(&it.span.trace_id) == trace);
-        wanted.cloned().collect()
-    }
 }
 
 fn address(node: &NodeProcess) -> SocketAddr {
@@ -271,6 +182,35 @@ async fn a_trace_that_is_not_sampled_has_no_spans_but_reaches_the_origin() {
         node.terminate().await;
     }
     assert!(receiver.spans.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_behind_tls_is_trusted_by_its_authority_alone() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let file = |name: &str| folder.path().join(name);
+    let read = |name: &str| std::fs::read(file(name)).unwrap();
+    let identity = Identity::from_pem(read("server.pem"), read("server.key"));
+    let tls = ServerTlsConfig::new().identity(identity);
+    let server = Server::builder().tls_config(tls).unwrap();
+    let (receiver, address) = Receiver::serving(server).await;
+    let endpoint = format!("trace.endpoint=https://localhost:{}", address.port());
+    let ca = format!("trace.ca={}", file("ca.pem").display());
+    let start =
+        |id, settings: &[&str]| NodeProcess::start(id, &[&etcd.url], &origin.url(), settings);
+    // The second knows the system's authorities only.
+    let mut nodes = [start("n0", &[&endpoint, &ca]), start("n1", &[&endpoint])];
+    for node in &nodes {
+        node.until_ready().await;
+        get(node, "k", &traceparent(true)).await.unwrap();
+    }
+    for node in &mut nodes {
+        node.terminate().await;
+    }
+    let spans = receiver.of(TRACE);
+    assert!(!spans.is_empty());
+    assert!(spans.iter().all(|it| it.instance == "n0"), "{spans:#?}");
 }
 
 /// Its answers come as a stream that outlives the call.
