@@ -151,6 +151,12 @@ impl fmt::Debug for Error {
     }
 }
 
+/// What an error of a library says, with all of its causes. `text` stands for the error itself.
+pub(crate) fn with_causes(text: String, error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(text, |text, cause| format!("{text}: {cause}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

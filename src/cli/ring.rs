@@ -13,6 +13,7 @@ use crate::{
         ring::{group_seed, hash_key},
     },
     discovery::{Discovery, EtcdConfig},
+    error::with_causes,
     registry::etcd::{prefix, view},
 };
 
@@ -125,13 +126,7 @@ pub(super) async fn fetch_report(
 }
 
 fn describe(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
+    with_causes(error.to_string(), error)
 }
 
 fn table(report: &RingReport) -> String {

@@ -7,6 +7,7 @@ mod check;
 pub mod load;
 mod read;
 pub mod schema;
+mod walk;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 

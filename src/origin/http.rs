@@ -15,7 +15,7 @@ use reqwest::{
 };
 
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Result, with_causes},
     ports::{Freshness, Loaded, Origin},
     telemetry::trace,
 };
@@ -231,20 +231,14 @@ fn freshness(headers: &HeaderMap) -> Freshness {
 
 /// The whole chain of causes, without the URL: it holds the key.
 fn describe(error: &reqwest::Error) -> String {
-    let mut text = if error.is_timeout() {
-        "the origin did not answer in time".to_owned()
+    let text = if error.is_timeout() {
+        "the origin did not answer in time"
     } else if error.is_connect() {
-        "the origin can't be reached".to_owned()
+        "the origin can't be reached"
     } else {
-        "the origin's answer is broken".to_owned()
+        "the origin's answer is broken"
     };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    with_causes(text.to_owned(), error)
 }
 
 /// A client without timeouts of its own, for the command line.
