@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -52,21 +55,26 @@ impl Leaving<'_> {
         // Off the list, nobody tells this node of removals any more, while clients may still ask it. So it keeps nothing from here on and
         // asks the owners like anybody else.
         self.groups.retire();
-        let off_the_list = timeout(LEAVE_TIMEOUT, async {
-            match self.session.leave().await {
-                Ok(revision) => {
-                    tracing::info!(revision, "deregistered");
-                    self.seen_by_all(revision).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "could not deregister; the lease will end by itself");
+        self.deregister(Instant::now() + LEAVE_TIMEOUT).await;
+        in_time
+    }
+
+    async fn deregister(&self, until: Instant) {
+        match timeout_at(until, self.session.leave()).await {
+            Ok(Ok(revision)) => {
+                tracing::info!(revision, "deregistered");
+                if timeout_at(until, self.seen_by_all(revision)).await.is_err() {
+                    // Usual when all nodes stop at once: who goes last sees no list any more.
+                    tracing::info!("not everybody has seen it in time");
                 }
             }
-        });
-        if off_the_list.await.is_err() {
-            tracing::warn!("deregistering took too long; the lease will end by itself");
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "could not deregister; the lease will end by itself");
+            }
+            Err(_) => {
+                tracing::warn!("deregistering took too long; the lease will end by itself");
+            }
         }
-        in_time
     }
 
     async fn drain(&self) {
