@@ -126,19 +126,18 @@ impl Service {
             Ok(group) => group.answer_peer(key, asker).await,
             Err(error) => Err(error),
         };
-        let outcome = match &answer {
-            Ok(answer) if answer.was_hit => Ok(Source::Hit),
-            Ok(_) => Ok(Source::Origin),
-            Err(error) => Err(error.kind()),
-        };
-        self.metrics(group).peer_request(outcome);
+        let source = answer.as_ref().map(|it| {
+            if it.was_hit {
+                Source::Hit
+            } else {
+                Source::Origin
+            }
+        });
+        self.metrics(group)
+            .peer_request(source.map_err(Error::kind));
         let value = answer.as_ref().ok().and_then(|it| it.value.as_ref());
         trace::ended(
-            match (&answer, outcome) {
-                (Err(error), _) => Err(error),
-                (_, Ok(source)) => Ok(source.name()),
-                (_, Err(kind)) => Ok(kind.name()),
-            },
+            source.map(Source::name),
             Told {
                 group,
                 key: self.inner.measuring.sampling.key(key),

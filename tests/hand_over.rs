@@ -5,7 +5,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{etcd::Etcd, process::NodeProcess, *};
+use common::{
+    etcd::Etcd,
+    process::{NodeProcess, agree},
+    *,
+};
 use futures::future::join_all;
 use gaocache::{
     core::membership::IdHash,
@@ -181,10 +185,7 @@ async fn a_node_that_leaves_while_etcd_is_away_hands_its_entries_to_those_who_st
     let mut nodes: Vec<NodeProcess> = ids
         .map(|id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &further))
         .into();
-    for node in &nodes {
-        node.until_ready().await;
-        node.until_ring(&ids).await;
-    }
+    agree(&nodes).await;
     let client = common::http();
     let read_all = async |node: &NodeProcess| {
         for key in 0..KEYS {

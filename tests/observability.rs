@@ -17,7 +17,7 @@ use std::{
 use common::{
     CountingOrigin,
     etcd::{Etcd, free_port},
-    process::NodeProcess,
+    process::{NodeProcess, agree},
     within,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -280,10 +280,7 @@ async fn every_panel_and_every_alert_has_data_in_a_real_prometheus() {
     let nodes: Vec<NodeProcess> = ["n0", "n1", "n2"]
         .map(|id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &[]))
         .into();
-    for node in &nodes {
-        node.until_ring(&["n0", "n1", "n2"]).await;
-        node.until_ready().await;
-    }
+    agree(&nodes).await;
     let prometheus = Prometheus::scraping(&nodes).await;
     prometheus
         .until_data("three nodes", "count(gaocache_build_info) == 3")

@@ -3,7 +3,13 @@
 
 mod common;
 
-use common::{CountingOrigin, etcd::Etcd, http, process::NodeProcess, within};
+use common::{
+    CountingOrigin,
+    etcd::Etcd,
+    http,
+    process::{NodeProcess, agree},
+    within,
+};
 use gaocache::{node::SystemClock, ports::Clock};
 
 async fn get(node: &NodeProcess, key: &str) {
@@ -18,31 +24,13 @@ async fn remove(node: &NodeProcess, key: &str) {
     assert_eq!(answer.status(), 204, "{key}");
 }
 
-/// Keys that this node owns.
-async fn keys_of(node: &NodeProcess, count: usize) -> Vec<String> {
-    let mut keys = Vec::new();
-    for number in 0.. {
-        let key = format!("k{number}");
-        if node.owner(&key).await == node.id {
-            keys.push(key);
-        }
-        if keys.len() == count {
-            break;
-        }
-    }
-    keys
-}
-
 #[tokio::test]
 async fn what_was_removed_while_a_node_stood_still_is_not_served_when_it_goes_on() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
     let start = |id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &[]);
     let nodes = [start("n0"), start("n1")];
-    for node in &nodes {
-        node.until_ring(&["n0", "n1"]).await;
-        node.until_ready().await;
-    }
-    let keys = keys_of(&nodes[1], 20).await;
+    agree(&nodes).await;
+    let keys = nodes[1].own_keys(20).await;
     for key in &keys {
         get(&nodes[1], key).await;
         assert_eq!(origin.loads_of(key), 1);
@@ -59,9 +47,7 @@ async fn what_was_removed_while_a_node_stood_still_is_not_served_when_it_goes_on
         get(&nodes[1], key).await;
         assert!(origin.loads_of(key) > 1, "{key}: the removed value");
     }
-    for node in &nodes {
-        node.until_ring(&["n0", "n1"]).await;
-    }
+    agree(&nodes).await;
     assert_eq!(nodes[1].metric("gaocache_standstills_total", "").await, 1.0);
     // What it loaded before the others saw it again goes too: it was told of no removals yet.
     within("the second drop", async {
@@ -84,11 +70,8 @@ async fn an_etcd_that_is_away_for_longer_than_the_lease_costs_no_entry() {
     let further = ["registry.etcd.lease_ttl_seconds=6"];
     let start = |id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &further);
     let nodes = [start("n0"), start("n1")];
-    for node in &nodes {
-        node.until_ring(&["n0", "n1"]).await;
-        node.until_ready().await;
-    }
-    let keys = keys_of(&nodes[1], 20).await;
+    agree(&nodes).await;
+    let keys = nodes[1].own_keys(20).await;
     for key in &keys {
         get(&nodes[1], key).await;
     }

@@ -37,11 +37,11 @@ pub(super) struct DevArgs {
 
 pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let first = settings(0, args, &group(&args.origin), true)?;
+    let group = group(&args.origin);
+    let first = settings(0, args, &group, true)?;
     let telemetry =
         telemetry::start(&first.log, &first.trace, "dev").map_err(Failure::Configuration)?;
     let registry = MemoryRegistry::default();
-    let group = group(&args.origin);
     let mut nodes = Vec::new();
     for number in 0..args.nodes {
         let node = bind(number, args, &group, &registry).await?;

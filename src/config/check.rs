@@ -43,7 +43,7 @@ fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
                 );
             }
             for url in &registry.etcd.endpoints {
-                if !url.starts_with("http://") && !url.starts_with("https://") {
+                if !is_http(url) {
                     wrong(
                         "registry.etcd.endpoints",
                         format!("'{url}' is no URL that begins with http:// or https://"),
@@ -86,10 +86,7 @@ fn doors(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
 
 fn trace(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
     let endpoint = &settings.trace.endpoint;
-    let is_url = ["http://", "https://"]
-        .iter()
-        .any(|scheme| endpoint.starts_with(scheme));
-    if !endpoint.is_empty() && !is_url {
+    if !endpoint.is_empty() && !is_http(endpoint) {
         wrong(
             "trace.endpoint",
             "must begin with http:// or https://".into(),
@@ -147,6 +144,10 @@ fn origin(
             }
         }
     }
+}
+
+fn is_http(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
 }
 
 fn is_group_name(name: &str) -> bool {

@@ -86,7 +86,7 @@ impl Exporter {
             runtime: runtime.handle().clone(),
             timeout: seconds(settings.timeout_seconds),
             queued: Arc::default(),
-            throttle: Arc::default(),
+            throttle: Throttle::default(),
         };
         drop(entered);
         let bounded = Bounded {
@@ -217,7 +217,7 @@ struct Sender {
     runtime: Handle,
     timeout: Duration,
     queued: Arc<AtomicUsize>,
-    throttle: Arc<Throttle>,
+    throttle: Throttle,
 }
 
 impl std::fmt::Debug for Sender {

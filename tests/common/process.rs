@@ -143,6 +143,21 @@ impl NodeProcess {
         report.owners[0].owner.clone()
     }
 
+    /// The first `count` of `k0`, `k1`, … that it owns, as it sees it.
+    pub async fn own_keys(&self, count: usize) -> Vec<String> {
+        let mut keys = Vec::new();
+        for number in 0.. {
+            let key = format!("k{number}");
+            if self.owner(&key).await == self.id {
+                keys.push(key);
+            }
+            if keys.len() == count {
+                break;
+            }
+        }
+        keys
+    }
+
     pub async fn ring(&self) -> Option<gaocache::admin::RingReport> {
         let url = format!("http://127.0.0.1:{}/ring", self.admin);
         let answer = self.asks.get(url).send().await.ok()?;
@@ -195,5 +210,14 @@ impl NodeProcess {
 impl Drop for NodeProcess {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Resolves when all are ready and each sees exactly these.
+pub async fn agree(nodes: &[NodeProcess]) {
+    let ids: Vec<&str> = nodes.iter().map(|node| &*node.id).collect();
+    for node in nodes {
+        node.until_ring(&ids).await;
+        node.until_ready().await;
     }
 }

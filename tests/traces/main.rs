@@ -11,7 +11,7 @@ use common::{
     CountingOrigin, client,
     etcd::{Etcd, certificates, config},
     get_request, http,
-    process::NodeProcess,
+    process::{NodeProcess, agree},
     within,
 };
 use gaocache::{Client, ClientOptions, rpc::wire};
@@ -57,22 +57,13 @@ async fn two_nodes(
     let start =
         |id| NodeProcess::with_variables(id, &[&etcd.url], &origin.url(), settings, variables);
     let nodes = [start("n0"), start("n1")];
-    for node in &nodes {
-        node.until_ring(&["n0", "n1"]).await;
-        node.until_ready().await;
-    }
+    agree(&nodes).await;
     nodes
 }
 
 /// A key that the first does not own.
 async fn foreign_key(nodes: &[NodeProcess; 2]) -> String {
-    for number in 0.. {
-        let key = format!("k{number}");
-        if nodes[0].owner(&key).await == "n1" {
-            return key;
-        }
-    }
-    unreachable!("one of them owns something")
+    nodes[1].own_keys(1).await.remove(0)
 }
 
 /// Also shows that spans are flushed at the end: the batch's own time is far longer than this test's.

@@ -89,6 +89,11 @@ fn gauge(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// Brings a counter to a total that is counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
 fn opts(metric: Metric) -> Opts {
     Opts::new(metric.name, metric.help)
 }
@@ -119,6 +124,8 @@ impl Metrics {
         let counters = |m: Metric| register(&registry, IntCounterVec::new(opts(m), m.labels));
         let gauges = |m: Metric| register(&registry, IntGaugeVec::new(opts(m), m.labels));
         let gauge = |m: Metric| register(&registry, IntGauge::with_opts(opts(m)));
+        let counter = |m: Metric| register(&registry, IntCounter::with_opts(opts(m)));
+        let fraction = |m: Metric| register(&registry, Gauge::with_opts(opts(m)));
         let buckets = |m: Metric| HistogramOpts::from(opts(m)).buckets(SECONDS.to_vec());
         let histograms = |m: Metric| register(&registry, HistogramVec::new(buckets(m), m.labels));
         gauges(names::BUILD_INFO)?
@@ -152,26 +159,20 @@ impl Metrics {
             peers_set_aside: gauge(names::PEERS_SET_ASIDE)?,
             looks: counters(names::LOOKS)?,
             hand_over_entries: counters(names::HAND_OVER_ENTRIES)?,
-            hand_over_bytes: register(
-                &registry,
-                IntCounter::with_opts(opts(names::HAND_OVER_BYTES)),
-            )?,
+            hand_over_bytes: counter(names::HAND_OVER_BYTES)?,
             hand_over_waiting: gauge(names::HAND_OVER_WAITING)?,
-            draining_since: register(&registry, Gauge::with_opts(opts(names::DRAINING_SINCE)))?,
+            draining_since: fraction(names::DRAINING_SINCE)?,
             ring_members: gauge(names::RING_MEMBERS)?,
             ring_revision: gauge(names::RING_REVISION)?,
             ring_fingerprint: gauge(names::RING_FINGERPRINT)?,
-            ring_share: register(&registry, Gauge::with_opts(opts(names::RING_SHARE)))?,
-            ring_changes: register(&registry, IntCounter::with_opts(opts(names::RING_CHANGES)))?,
+            ring_share: fraction(names::RING_SHARE)?,
+            ring_changes: counter(names::RING_CHANGES)?,
             lease_renewals: counters(names::LEASE_RENEWALS)?,
-            lease_expiry: register(&registry, Gauge::with_opts(opts(names::LEASE_EXPIRY)))?,
-            standstills: register(&registry, IntCounter::with_opts(opts(names::STANDSTILLS)))?,
+            lease_expiry: fraction(names::LEASE_EXPIRY)?,
+            standstills: counter(names::STANDSTILLS)?,
             registrations: counters(names::REGISTRATIONS)?,
-            watch_reconnects: register(
-                &registry,
-                IntCounter::with_opts(opts(names::WATCH_RECONNECTS)),
-            )?,
-            registry_heard: register(&registry, Gauge::with_opts(opts(names::REGISTRY_HEARD)))?,
+            watch_reconnects: counter(names::WATCH_RECONNECTS)?,
+            registry_heard: fraction(names::REGISTRY_HEARD)?,
             runtime_busy: register(
                 &registry,
                 CounterVec::new(opts(names::RUNTIME_BUSY), names::RUNTIME_BUSY.labels),
@@ -308,8 +309,7 @@ impl Metrics {
             (&self.store_evictions, tally.evicted),
             (&self.store_expirations, tally.expired),
         ] {
-            let counter = counters.with_label_values(labels);
-            counter.inc_by(total.saturating_sub(counter.get()));
+            raise(&counters.with_label_values(labels), total);
         }
     }
 
@@ -335,8 +335,7 @@ impl Metrics {
 
     fn read_spans(&self) {
         for (outcome, total) in SPANS.read() {
-            let counter = self.spans.with_label_values(&[outcome]);
-            counter.inc_by(total.saturating_sub(counter.get()));
+            raise(&self.spans.with_label_values(&[outcome]), total);
         }
     }
 
