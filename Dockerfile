@@ -1,5 +1,6 @@
-# The node's image, and beside it (--target demo) an origin and a load to try a cluster on.
-# Stages: dependencies (cached until Cargo.lock changes), the program, and the images without shell or package manager.
+# The node's image, and beside it (--target demo) an origin and a load to try a cluster on. Stages:
+# dependencies (cached until Cargo.lock changes), the program, and the images without shell or
+# package manager.
 FROM rust:1.95-bookworm AS dependencies
 WORKDIR /src
 COPY .cargo .cargo

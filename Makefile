@@ -1,7 +1,8 @@
 # `make run` and `make test` are all that a newcomer needs; `make help` lists the rest.
 SHELL := bash
 CARGO ?= cargo
-# The kind cluster: its name, the node image (empty: kind's own), how many cache pods, and whether a failed test leaves it standing.
+# The kind cluster: its name, the node image (empty: kind's own), how many cache pods, and whether a
+# failed test leaves it standing.
 CLUSTER ?= gaocache
 KIND_NODE_IMAGE ?=
 REPLICAS ?= 3

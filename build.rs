@@ -1,4 +1,5 @@
-//! Compiles `proto/` with protox, a protobuf compiler written in Rust, so that no `protoc` is needed.
+//! Compiles `proto/` with protox, a protobuf compiler written in Rust, so that no `protoc` is
+//! needed.
 
 use std::{env, error::Error, fs, path::PathBuf};
 

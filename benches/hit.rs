@@ -1,8 +1,9 @@
-//! What a hit costs beside a bare tonic echo: CPU seconds of the server's process per million gets, and throughput.
-//! `cargo bench --bench hit`
+//! What a hit costs beside a bare tonic echo: CPU seconds of the server's process per million gets,
+//! and throughput. `cargo bench --bench hit`
 //!
-//! Both servers speak the same protocol to the same client: 4 connections with 16 calls under way on each. Each runs in a process of its
-//! own with one worker thread. Rounds alternate, so that a noisy machine disturbs both; the median of the ratios counts.
+//! Both servers speak the same protocol to the same client: 4 connections with 16 calls under way
+//! on each. Each runs in a process of its own with one worker thread. Rounds alternate, so that a
+//! noisy machine disturbs both; the median of the ratios counts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rounds;
@@ -90,7 +91,7 @@ async fn serve_gaocache() {
     let settings = config::loopback("bench", &["node.worker_threads=1", "log.level=warn"]).unwrap();
     // As in production, where every trace point meets a subscriber.
     let _telemetry = telemetry::start(&settings.log, &settings.trace, "bench").unwrap();
-    let values = loader(async |key: String| Ok(value(&key)));
+    let values = loader(async |key: String| Ok::<_, gaocache::Error>(value(&key)));
     let group = GroupDefinition::new("bench", Duration::from_secs(3600), values);
     let node = NodeBuilder::new(settings)
         .group(group)

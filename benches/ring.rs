@@ -1,10 +1,10 @@
-//! Figures of the ring: a lookup at several sizes, equal and unequal weights, and the build of 1,000 members.
-//! `cargo bench --bench ring`
+//! Figures of the ring: a lookup at several sizes, equal and unequal weights, and the build of
+//! 1,000 members. `cargo bench --bench ring`
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use gaocache::core::ring::{KeyHash, Ring, Slot, group_seed, hash_key};
+use gaocache_core::ring::{KeyHash, Ring, Slot, group_seed, hash_key};
 
 fn ring(members: usize, weight: impl Fn(usize) -> u32) -> Ring {
     let ids: Vec<String> = (0..members).map(|n| format!("gaocache-{n}")).collect();

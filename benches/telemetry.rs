@@ -1,8 +1,9 @@
-//! What metrics and traces cost a hit: CPU time of the server's process per million gets, throughput and tail, as ratios within one run.
-//! `cargo bench --bench telemetry`
+//! What metrics and traces cost a hit: CPU time of the server's process per million gets,
+//! throughput and tail, as ratios within one run. `cargo bench --bench telemetry`
 //!
-//! Four servers with one worker thread each: nothing measured; metrics and no exporter; metrics and one get of a hundred traced to a receiver;
-//! the same to a black hole, which takes connections and never answers.
+//! Four servers with one worker thread each: nothing measured; metrics and no exporter; metrics and
+//! one get of a hundred traced to a receiver; the same to a black hole, which takes connections and
+//! never answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rounds;
@@ -24,8 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZE: usize = 1024;
 const GETS: usize = 20_000;
-/// Processes of the same program differ by some percent for as long as they live, by where things lie in memory: so they are started
-/// anew that often, with so many rounds each.
+/// Processes of the same program differ by some percent for as long as they live, by where things
+/// lie in memory: so they are started anew that often, with so many rounds each.
 const GENERATIONS: usize = 10;
 const ROUNDS: usize = 12;
 
@@ -37,7 +38,7 @@ async fn serve(measured: &str, endpoint: &str) {
     let value = Bytes::from(vec![b'x'; SIZE]);
     let values = loader(move |_| {
         let value = value.clone();
-        async move { Ok(value) }
+        async move { Ok::<_, gaocache::Error>(value) }
     });
     let group = GroupDefinition::new("bench", Duration::from_secs(3600), values);
     let builder = NodeBuilder::new(settings).group(group);

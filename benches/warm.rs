@@ -1,8 +1,10 @@
-//! What the origin notices when the cluster scales, rolls and crashes: real processes, a real etcd, a steady load. `make warm-test`
+//! What the origin notices when the cluster scales, rolls and crashes: real processes, a real etcd,
+//! a steady load. `make warm-test`
 //!
-//! Each event has a cluster of its own. All keys are warm; then the event takes place under load; then every key is read once, so that
-//! nothing that was lost on the way goes unnoticed. Counted is what the origin was asked from the event's begin on. It fails when a get
-//! fails or the origin notices more than the goal; times are printed, not judged.
+//! Each event has a cluster of its own. All keys are warm; then the event takes place under load;
+//! then every key is read once, so that nothing that was lost on the way goes unnoticed. Counted is
+//! what the origin was asked from the event's begin on. It fails when a get fails or the origin
+//! notices more than the goal; times are printed, not judged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../tests/common/mod.rs"]
@@ -25,10 +27,10 @@ use common::{etcd::Etcd, process::NodeProcess};
 use futures::future::join_all;
 use gaocache::{
     Client, ClientOptions,
-    core::group::Source,
-    discovery::EtcdConfig,
     rpc::wire::{GetManyRequest, cache_client::CacheClient, get_many_response::Outcome},
 };
+use gaocache_core::group::Source;
+use gaocache_discovery::EtcdConfig;
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
@@ -38,7 +40,8 @@ use tokio::{
 
 const KEYS: usize = 100_000;
 const VALUE_BYTES: usize = 1024;
-/// Gets a second, of all callers together: steady, and well below what two cores can serve beside the event itself.
+/// Gets a second, of all callers together: steady, and well below what two cores can serve beside
+/// the event itself.
 const RATE: u32 = 1_000;
 const CALLERS: u32 = 8;
 /// Gets before the event, and from its begin on at least: five seconds of each are compared.
@@ -94,7 +97,8 @@ fn expected(key: usize) -> String {
     format!("{key:0>VALUE_BYTES$}")
 }
 
-/// Draws keys, the first the most often: the inverse of the continuous approximation of Zipf's distribution function.
+/// Draws keys, the first the most often: the inverse of the continuous approximation of Zipf's
+/// distribution function.
 fn zipf(keys: usize) -> usize {
     let rest = 1.0 - ZIPF_EXPONENT;
     let total = ((keys as f64).powf(rest) - 1.0) / rest;
@@ -152,13 +156,13 @@ impl Scene {
     async fn sweep(&self) -> usize {
         const AT_ONCE: usize = 1_000;
         let failed = AtomicU64::new(0);
-        let lanes = self.nodes.iter().enumerate().map(|(lane, node)| {
+        let streams = self.nodes.iter().enumerate().map(|(stream, node)| {
             let url = format!("http://127.0.0.1:{}", node.grpc);
             let failed = &failed;
             async move {
                 let client = CacheClient::connect(url).await.expect("connects");
                 let mut client = client.max_decoding_message_size(usize::MAX);
-                let keys: Vec<usize> = (0..self.keys).skip(lane).step_by(self.nodes.len()).collect();
+                let keys: Vec<usize> = (0..self.keys).skip(stream).step_by(self.nodes.len()).collect();
                 for keys in keys.chunks(AT_ONCE) {
                     let request = GetManyRequest {
                         group: "users".into(),
@@ -175,7 +179,7 @@ impl Scene {
                 }
             }
         });
-        join_all(lanes).await;
+        join_all(streams).await;
         failed.into_inner() as usize
     }
 
@@ -424,7 +428,7 @@ async fn crash(event: &'static str, replicas: usize) -> Row {
 /// How long a node with about 100 MB takes from SIGTERM to its end, at this rate.
 async fn drain(what: &str, rate: &str) {
     const DRAINED_KEYS: usize = 200_000;
-    let rate_setting = format!("hand_over.max_bytes_per_second={rate}");
+    let rate_setting = format!("handoff.max_bytes_per_second={rate}");
     let mut scene = Scene::start(2, DRAINED_KEYS, &[&rate_setting]).await;
     let leaving = &mut scene.nodes[1];
     let entries = leaving.metric("gaocache_store_items", "owned").await;

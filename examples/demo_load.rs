@@ -1,8 +1,10 @@
-//! A steady load of gets over HTTP, that tells how it fares: `cargo run --example demo_load -- --url http://127.0.0.1:8080`.
+//! A steady load of gets over HTTP, that tells how it fares: `cargo run --example demo_load --
+//! --url http://127.0.0.1:8080`.
 //!
-//! A get is what a careful client does: another attempt when the connection breaks, within a deadline. It counts as failed when no
-//! attempt brought the right value in time. `/stats` on the given port tells gets, further attempts and failures; `/sweep` gets every key
-//! once and tells how many gets failed, so that nothing that the cache lost goes unnoticed by the origin.
+//! A get is what a careful client does: another attempt when the connection breaks, within a
+//! deadline. It counts as failed when no attempt brought the right value in time. `/stats` on the
+//! given port tells gets, further attempts and failures; `/sweep` gets every key once and tells how
+//! many gets failed, so that nothing that the cache lost goes unnoticed by the origin.
 
 use std::{
     error::Error,
@@ -22,7 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 #[derive(Clone, Parser)]
 struct Arguments {
-    /// The HTTP door of the cache
+    /// The HTTP listener of the cache
     #[arg(long)]
     url: String,
     #[arg(long, default_value = "users")]

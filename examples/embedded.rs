@@ -1,5 +1,6 @@
-//! A group with a loader of your own, on three nodes in one process: `cargo run --example embedded`.
-//! Each node is what one pod of your program would hold. The loader runs once, whoever asks and however many.
+//! A group with a loader of your own, on three nodes in one process: `cargo run --example
+//! embedded`. Each node is what one pod of your program would hold. The loader runs once, whoever
+//! asks and however many.
 
 use std::{
     error::Error,

@@ -1,5 +1,5 @@
-//! Three nodes in one process that find each other in etcd, and a client that asks each key's owner:
-//! `cargo run --example embedded_cluster -- http://127.0.0.1:2379`.
+//! Three nodes in one process that find each other in etcd, and a client that asks each key's
+//! owner: `cargo run --example embedded_cluster -- http://127.0.0.1:2379`.
 
 use std::{
     error::Error,
@@ -10,9 +10,8 @@ use std::{
     time::Duration,
 };
 
-use gaocache::{
-    Client, ClientOptions, GroupDefinition, NodeBuilder, config, discovery::EtcdConfig, loader,
-};
+use gaocache::{Client, ClientOptions, GroupDefinition, NodeBuilder, config, loader};
+use gaocache_discovery::EtcdConfig;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
@@ -26,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let counter = loads.clone();
         let shout = loader(move |key: String| {
             counter.fetch_add(1, Ordering::SeqCst);
-            async move { Ok(key.to_uppercase()) }
+            async move { Ok::<_, gaocache::Error>(key.to_uppercase()) }
         });
         let endpoints = format!("registry.etcd.endpoints={etcd}");
         let further = [

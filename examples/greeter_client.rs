@@ -1,9 +1,10 @@
-//! Calls all greeters in turn, as etcd knows them: `cargo run --example greeter_client -- --count 6`.
+//! Calls all greeters in turn, as etcd knows them: `cargo run --example greeter_client -- --count
+//! 6`.
 
 use std::{error::Error, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use gaocache::discovery::{BalancedChannel, Discovery, EtcdConfig, Picker};
+use gaocache_discovery::{BalancedChannel, Discovery, EtcdConfig, Picker};
 
 mod greeter {
     tonic::include_proto!("greeter.v1");

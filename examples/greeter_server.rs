@@ -5,7 +5,7 @@
 use std::{error::Error, time::Duration};
 
 use clap::Parser;
-use gaocache::discovery::{Endpoint, EtcdConfig, Registration};
+use gaocache_discovery::{Endpoint, EtcdConfig, Registration};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},

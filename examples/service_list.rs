@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use clap::Parser;
-use gaocache::discovery::{Discovery, EtcdConfig};
+use gaocache_discovery::{Discovery, EtcdConfig};
 
 #[derive(Parser)]
 struct Arguments {

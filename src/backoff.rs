@@ -2,58 +2,15 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBuilder};
 
 /// The pauses of one line of attempts.
-pub(crate) struct Pauses {
-    first: Duration,
-    last: Duration,
-    running: ExponentialBackoff,
-}
-
-impl Pauses {
-    pub(crate) fn new(first: Duration, last: Duration) -> Self {
-        Self {
-            first,
-            last,
-            running: Self::begin(first, last),
-        }
-    }
-
-    /// How long to wait before the next attempt.
-    pub(crate) fn next(&mut self) -> Duration {
-        self.running.next().unwrap_or(self.last)
-    }
-
-    /// Begins with the first pause again: an attempt has succeeded.
-    pub(crate) fn reset(&mut self) {
-        self.running = Self::begin(self.first, self.last);
-    }
-
-    fn begin(first: Duration, last: Duration) -> ExponentialBackoff {
-        ExponentialBuilder::default()
-            .with_min_delay(first)
-            .with_max_delay(last)
-            .without_max_times()
-            .with_jitter()
-            .build()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_bound_and_begin_anew_after_a_success() {
-        let (first, last) = (Duration::from_millis(50), Duration::from_secs(2));
-        let mut pauses = Pauses::new(first, last);
-        let begun = pauses.next();
-        assert!(begun >= first && begun <= first * 2, "{begun:?}");
-        let all: Vec<Duration> = (0..100).map(|_| pauses.next()).collect();
-        assert!(all.iter().all(|pause| *pause <= last * 2));
-        assert!(all[99] >= last, "it goes on without an end");
-        pauses.reset();
-        assert!(pauses.next() <= first * 2);
-    }
+pub(crate) fn pauses(first: Duration, last: Duration) -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(first)
+        .with_max_delay(last)
+        .without_max_times()
+        .with_jitter()
+        .build()
+        .chain(std::iter::repeat(last))
 }

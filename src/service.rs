@@ -1,4 +1,5 @@
-//! What the doors (gRPC, HTTP) share: finding the group, measuring, and logging what went wrong.
+//! What the listeners (gRPC, HTTP) share: finding the group, measuring, and logging what went
+//! wrong.
 //!
 //! It must never know how a request came in.
 
@@ -7,19 +8,17 @@ use std::{collections::HashMap, sync::Arc};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::{
-    core::{
-        group::{Answer, Group, Groups, Source, Taken},
-        membership::{Fingerprint, IdHash},
-        store::Offered,
-    },
+use crate::telemetry::{
+    metrics::{GroupMetrics, HandoffMetrics, Metrics},
+    throttle::Throttle,
+    trace::{self, Call, Sampling, Scope, Told},
+};
+use gaocache_core::{
     error::{Error, ErrorKind, Result},
+    group::{Accepted, Answer, Group, Groups, Source},
+    membership::{Fingerprint, IdHash},
     ports::{Clock, Invalidated, Parcel, PeerAnswer, Receipt, Timestamp},
-    telemetry::{
-        metrics::{GroupMetrics, HandOverMetrics, Metrics},
-        throttle::Throttle,
-        trace::{self, Call, Sampling, Scope, Told},
-    },
+    store::Offered,
 };
 
 /// What is measured of requests.
@@ -31,7 +30,7 @@ pub struct Measuring {
     pub sampling: Sampling,
 }
 
-/// The node's groups as the doors serve them. Cheap to clone.
+/// The node's groups as the listeners serve them. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
     inner: Arc<Inner>,
@@ -43,7 +42,7 @@ struct Inner {
     /// For groups that don't exist.
     unknown: Arc<GroupMetrics>,
     clock: Arc<dyn Clock>,
-    handed_over: Arc<HandOverMetrics>,
+    handoff_metrics: Arc<HandoffMetrics>,
     measuring: Measuring,
     throttle: Throttle,
 }
@@ -66,7 +65,7 @@ impl Service {
                 metrics: by_name,
                 unknown: metrics.group(""),
                 clock,
-                handed_over: metrics.hand_over(),
+                handoff_metrics: metrics.handoff(),
                 measuring,
                 throttle: Throttle::default(),
             }),
@@ -152,20 +151,21 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
-    pub fn look_for_peer(
+    pub fn peek_for_peer(
         &self,
         group: &str,
         key: &str,
         asker: IdHash,
     ) -> Result<Option<PeerAnswer>> {
-        Ok(self.inner.groups.get(group)?.look_for_peer(key, asker))
+        Ok(self.inner.groups.get(group)?.peek_for_peer(key, asker))
     }
 
     /// Takes entries that another node hands over.
     ///
     /// # Errors
-    /// [`ErrorKind::NotReady`] if this node is leaving: the ring will tell the sender of another owner.
-    pub fn take(&self, parcels: &[Parcel], sender: IdHash) -> Result<Receipt> {
+    /// [`ErrorKind::NotReady`] if this node is leaving: the ring will tell the sender of another
+    /// owner.
+    pub fn accept(&self, parcels: &[Parcel], sender: IdHash) -> Result<Receipt> {
         let mut receipt = Receipt::default();
         for parcel in parcels {
             let taken = match self.inner.groups.get(&parcel.group) {
@@ -175,17 +175,17 @@ impl Service {
                         "this node is leaving itself",
                     ));
                 }
-                Ok(group) => group.take(parcel, sender),
-                Err(_) => Taken::Refused,
+                Ok(group) => group.accept(parcel, sender),
+                Err(_) => Accepted::Refused,
             };
             *match taken {
-                Taken::Offered(Offered::Kept) => &mut receipt.kept,
-                Taken::Offered(Offered::Known) => &mut receipt.known,
-                Taken::Offered(Offered::Full) => &mut receipt.full,
-                Taken::Refused => &mut receipt.refused,
+                Accepted::Offered(Offered::Kept) => &mut receipt.kept,
+                Accepted::Offered(Offered::Known) => &mut receipt.known,
+                Accepted::Offered(Offered::Full) => &mut receipt.full,
+                Accepted::Refused => &mut receipt.refused,
             } += 1;
         }
-        self.inner.handed_over.received(receipt);
+        self.inner.handoff_metrics.received(receipt);
         Ok(receipt)
     }
 
@@ -262,9 +262,9 @@ impl Service {
         ) {
             return;
         }
-        if let Some(left_out) = self.inner.throttle.due(kind.name()) {
+        if let Some(suppressed) = self.inner.throttle.due(kind.name()) {
             let group: String = group.chars().take(64).collect();
-            tracing::warn!(group, kind = kind.name(), %error, left_out, "a request failed");
+            tracing::warn!(group, kind = kind.name(), %error, suppressed, "a request failed");
         }
     }
 }

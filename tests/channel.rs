@@ -1,4 +1,5 @@
-//! The balanced channel against real servers and a real etcd: only what is ready gets calls, and pickers do what they say.
+//! The balanced channel against real servers and a real etcd: only what is ready gets calls, and
+//! pickers do what they say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -6,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{etcd::Etcd, within};
-use gaocache::discovery::{
+use gaocache_discovery::{
     BalancedChannel, Canary, ChannelOptions, Discovery, Endpoint, EtcdConfig, HASH_KEY_HEADER,
     Picker, Registration,
 };

@@ -1,4 +1,5 @@
-//! The program as users type it: `gaocache dev` asked by `curl`, the other commands against it, exit codes, drain by signal.
+//! The program as users type it: `gaocache dev` asked by `curl`, the other commands against it,
+//! exit codes, drain by signal.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -289,6 +290,6 @@ fn serve_drains_on_sigterm_and_exits_with_0() {
             .unwrap_or_else(|| panic!("{what}: {rest:#?}"))
     };
     assert!(position("draining") < position("deregistered"));
-    assert!(position("deregistered") < position("closing the doors"));
-    assert!(position("closing the doors") < position("stopped"));
+    assert!(position("deregistered") < position("closing the listeners"));
+    assert!(position("closing the listeners") < position("stopped"));
 }

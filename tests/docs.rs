@@ -1,4 +1,5 @@
-//! The references in `docs/` are generated from the code, and checked against it. `make docs` writes them anew.
+//! The references in `docs/` are generated from the code, and checked against it. `make docs`
+//! writes them anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{fmt::Write, fs, path::Path};
@@ -10,7 +11,8 @@ fn root(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Compares what stands between the markers of a file with what the code says; with `GAOCACHE_WRITE_DOCS` writes it.
+/// Compares what stands between the markers of a file with what the code says; with
+/// `GAOCACHE_WRITE_DOCS` writes it.
 fn check(file: &str, generated: &str) {
     let path = root(file);
     let text = fs::read_to_string(&path).expect("the file is there");
@@ -150,7 +152,8 @@ fn the_descriptors_fit_the_locked_etcd_client() {
     );
 }
 
-/// The names of gaocache's own metrics in a text: those before a selector or in a function's parentheses.
+/// The names of gaocache's own metrics in a text: those before a selector or in a function's
+/// parentheses.
 fn metrics_in(text: &str) -> Vec<String> {
     let names = text.match_indices("gaocache_").map(|(at, _)| {
         let rest = text[at..].chars();

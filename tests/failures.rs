@@ -1,6 +1,8 @@
-//! Ten nodes as processes, a steady load of gets, and things that break: no get may fail. Each failure is a test of its own.
+//! Ten nodes as processes, a steady load of gets, and things that break: no get may fail. Each
+//! failure is a test of its own.
 //!
-//! The load goes by two ways: the ring-aware client, which knows every node, and plain HTTP to nodes that the test leaves alone.
+//! The load goes by two ways: the ring-aware client, which knows every node, and plain HTTP to
+//! nodes that the test leaves alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -14,7 +16,8 @@ use std::{
 };
 
 use common::{CountingOrigin, etcd::Etcd, process::NodeProcess};
-use gaocache::{Client, ClientOptions, discovery::EtcdConfig};
+use gaocache::{Client, ClientOptions};
+use gaocache_discovery::EtcdConfig;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 

@@ -1,4 +1,5 @@
-//! Go programs that know nothing of gaocache find its nodes, and what they register is found here. `make interop-test`; needs Go.
+//! Go programs that know nothing of gaocache find its nodes, and what they register is found here.
+//! `make interop-test`; needs Go.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -11,10 +12,8 @@ use std::{
 };
 
 use common::{CountingOrigin, TestNode, etcd::Etcd, settings, within};
-use gaocache::{
-    NodeBuilder,
-    discovery::{Discovery, EtcdConfig},
-};
+use gaocache::NodeBuilder;
+use gaocache_discovery::{Discovery, EtcdConfig};
 
 /// Builds the Go program of `tests/interop/go`.
 fn program() -> PathBuf {

@@ -1,11 +1,12 @@
-//! Memory stays within the configured bytes, as the operating system measures it. One test, so that nothing else allocates.
+//! Memory stays within the configured bytes, as the operating system measures it. One test, so that
+//! nothing else allocates.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 
-use gaocache::{
-    core::store::{Entry, GroupId, Store},
+use gaocache_core::{
     ports::Timestamp,
+    store::{Entry, GroupId, Store},
 };
 
 #[global_allocator]
@@ -30,7 +31,8 @@ fn resident_bytes() -> u64 {
     kib * 1024
 }
 
-/// Fills a store, and checks along the way: its tables grow by doubling, and just after that they are largest for what they hold.
+/// Fills a store, and checks along the way: its tables grow by doubling, and just after that they
+/// are largest for what they hold.
 fn fill(capacity: u64, before: u64) {
     let store = Store::new(capacity, 1 << 20, 1);
     for number in 0..ENTRIES {

@@ -1,5 +1,6 @@
-//! A real Prometheus scrapes three nodes under load; every query of every panel and every series of every alert must have data.
-//! `make observability-test`, and with `PICTURES=docs/pictures` it draws the panels from Prometheus' answers.
+//! A real Prometheus scrapes three nodes under load; every query of every panel and every series of
+//! every alert must have data. `make observability-test`, and with `PICTURES=docs/pictures` it
+//! draws the panels from Prometheus' answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -192,7 +193,8 @@ async fn lines(prometheus: &Prometheus, target: &Target, seconds: f64) -> Vec<dr
             for (label, value) in series["metric"].as_object().unwrap() {
                 name = name.replace(&format!("{{{{{label}}}}}"), value.as_str().unwrap());
             }
-            // Prometheus leaves empty labels out: the group of requests for groups that don't exist.
+            // Prometheus leaves empty labels out: the group of requests for groups that don't
+            // exist.
             if name.contains("{{") {
                 name = "(none)".into();
             }

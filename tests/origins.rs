@@ -1,4 +1,5 @@
-//! Origins that misbehave on the socket: each gives the right error, and the node and its other keys go on.
+//! Origins that misbehave on the socket: each gives the right error, and the node and its other
+//! keys go on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

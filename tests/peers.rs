@@ -1,4 +1,5 @@
-//! Peers that are gone, slow, or speak another version: no read fails, and what happened is counted.
+//! Peers that are gone, slow, or speak another version: no read fails, and what happened is
+//! counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -9,12 +10,14 @@ use async_trait::async_trait;
 use common::*;
 use gaocache::{
     NodeBuilder, Result,
-    core::membership::{Member, MemberState, View},
-    ports::{Registry, RegistryHealth, Session},
     rpc::wire::{
         self,
         peer_server::{Peer, PeerServer},
     },
+};
+use gaocache_core::{
+    membership::{Member, MemberState, View},
+    ports::{Registry, RegistryHealth, Session},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{Request, Response, Status};
@@ -98,7 +101,7 @@ async fn the_keys_of_a_peer_that_is_gone_are_served_all_the_same() {
     let others = read_all(&node).await;
     assert!(others > 10, "some keys are the other's: {others}");
     assert_eq!(origin.loads(), 60);
-    assert_eq!(metric(&node, "gaocache_peers_set_aside", &[]).await, 1.0);
+    assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 1.0);
     let tried = metric(
         &node,
         "gaocache_peer_fetches_total",
@@ -107,7 +110,7 @@ async fn the_keys_of_a_peer_that_is_gone_are_served_all_the_same() {
     .await;
     assert!(
         (1.0..=3.0).contains(&tried),
-        "set aside at once, so asked hardly ever: {tried}"
+        "ejected at once, so asked hardly ever: {tried}"
     );
     read_all(&node).await;
     assert_eq!(origin.loads(), 60, "what a stand-in loaded is kept");
@@ -125,7 +128,7 @@ async fn a_peer_that_answers_nothing_is_given_up_within_its_time() {
     ];
     let node = node_among(&[("silent", address)], &origin.url(), &further).await;
     read_all(&node).await;
-    assert_eq!(metric(&node, "gaocache_peers_set_aside", &[]).await, 1.0);
+    assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 1.0);
 }
 
 #[tokio::test]
@@ -136,13 +139,13 @@ async fn a_peer_that_comes_back_is_found_by_probing() {
     drop(held);
     let node = node_among(&[("late", address)], &origin.url(), &[]).await;
     read_all(&node).await;
-    assert_eq!(metric(&node, "gaocache_peers_set_aside", &[]).await, 1.0);
+    assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 1.0);
     let listen = format!("grpc.listen={address}");
     let late = settings("late", &origin.url(), &[&listen]);
     let mut late = TestNode::start(NodeBuilder::new(late).bind().await.expect("binds"));
     late.ready().await;
     within("the probe", async {
-        while metric(&node, "gaocache_peers_set_aside", &[]).await > 0.0 {
+        while metric(&node, "gaocache_peers_ejected", &[]).await > 0.0 {
             tokio::task::yield_now().await;
         }
     })
@@ -183,10 +186,10 @@ impl Peer for Other {
             None => Err(Status::unimplemented("")),
         }
     }
-    async fn look(
+    async fn peek(
         &self,
-        _: Request<wire::LookRequest>,
-    ) -> Result<Response<wire::LookResponse>, Status> {
+        _: Request<wire::PeekRequest>,
+    ) -> Result<Response<wire::PeekResponse>, Status> {
         Err(Status::unimplemented(""))
     }
     async fn invalidate(
@@ -208,11 +211,11 @@ impl Peer for Other {
         let revision = *reached.map_err(|_| Status::cancelled(""))?;
         Ok(Response::new(wire::AwaitRevisionResponse { revision }))
     }
-    type HandOverStream = tokio_stream::Empty<Result<wire::HandOverReceipt, Status>>;
-    async fn hand_over(
+    type HandoffStream = tokio_stream::Empty<Result<wire::HandoffReceipt, Status>>;
+    async fn handoff(
         &self,
-        _: Request<tonic::Streaming<wire::HandOverBatch>>,
-    ) -> Result<Response<Self::HandOverStream>, Status> {
+        _: Request<tonic::Streaming<wire::HandoffBatch>>,
+    ) -> Result<Response<Self::HandoffStream>, Status> {
         Err(Status::unimplemented(""))
     }
 }

@@ -1,4 +1,5 @@
-//! Nodes that find each other in a real etcd, and what they do when it, its keys and its history come and go.
+//! Nodes that find each other in a real etcd, and what they do when it, its keys and its history
+//! come and go.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -1,9 +1,9 @@
-//! Membership in a simulated network: a registry with leases, members that come, go, crash and are cut off, watches that lag and
-//! break, a registry that is wiped. Thousands of histories, each from a seed that reproduces it:
-//! `GAOCACHE_SIMULATION_SEED=17 cargo test --test simulation`.
+//! Membership in a simulated network: a registry with leases, members that come, go, crash and are
+//! cut off, watches that lag and break, a registry that is wiped. Thousands of histories, each from
+//! a seed that reproduces it: `GAOCACHE_SIMULATION_SEED=17 cargo test --test simulation`.
 //!
-//! What is real here is the core (`Reconciler`, `View`); what is simulated is etcd and the network. `tests/registry.rs` and
-//! `tests/failures.rs` have the real ones.
+//! What is real here is the core (`Reconciler`, `View`); what is simulated is etcd and the network.
+//! `tests/registry.rs` and `tests/failures.rs` have the real ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -11,7 +11,8 @@ use std::{
     sync::Arc,
 };
 
-use gaocache::core::membership::{Event, History, Member, Reconciler, View};
+use gaocache_core::membership::{Member, View};
+use gaocache_discovery::reconcile::{Event, History, Reconciler};
 
 const SEEDS: u64 = 3_000;
 const NODES: usize = 5;
@@ -141,7 +142,8 @@ impl Node {
             self.connect(registry, now);
         }
         self.reconciler.release(now);
-        // Only an explicit deletion of the last member may; neither a listing nor the end of a grace.
+        // Only an explicit deletion of the last member may; neither a listing nor the end of a
+        // grace.
         let knows_somebody = !self.reconciler.members().is_empty();
         assert!(
             knows_somebody || !knew_somebody,

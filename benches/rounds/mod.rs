@@ -1,5 +1,6 @@
-//! Rounds of gets against a server in a process of its own, which is this very program with other arguments. Each round's CPU time, throughput
-//! and tail; whoever compares lets rounds alternate, so that a noisy machine disturbs both sides, and takes the median of ratios.
+//! Rounds of gets against a server in a process of its own, which is this very program with other
+//! arguments. Each round's CPU time, throughput and tail; whoever compares lets rounds alternate,
+//! so that a noisy machine disturbs both sides, and takes the median of ratios.
 #![allow(dead_code)]
 
 use std::{
@@ -52,7 +53,8 @@ impl Server {
         Self { child, clients }
     }
 
-    /// CPU seconds of all threads of the server: the first field of each one's schedstat, in nanoseconds.
+    /// CPU seconds of all threads of the server: the first field of each one's schedstat, in
+    /// nanoseconds.
     fn cpu_seconds(&self) -> f64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let nanoseconds = tasks.map(|task| {

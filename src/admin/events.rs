@@ -1,4 +1,5 @@
-//! What the page shows, as server-sent events: the whole state, at once when the ring changes and each second for the numbers.
+//! What the page shows, as server-sent events: the whole state, at once when the ring changes and
+//! each second for the numbers.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -17,14 +18,12 @@ use tokio::sync::Semaphore;
 use tokio_stream::wrappers::{IntervalStream, WatchStream};
 
 use super::{Admin, RingReport, report};
-use crate::{
-    core::{
-        cluster::Topology,
-        group::Group,
-        membership::{MemberState, View},
-    },
+use crate::telemetry::metrics::GroupSummary;
+use gaocache_core::{
+    cluster::Topology,
+    group::Group,
+    membership::{MemberState, View},
     ports::Timestamp,
-    telemetry::metrics::GroupSummary,
 };
 
 /// Pages open at the same time. Each costs a report a second.
@@ -102,7 +101,7 @@ struct Shown {
     stores: Vec<StoreShown>,
     /// 0: no lease.
     lease_expires_at_seconds: f64,
-    hand_over_waiting: i64,
+    handoff_waiting: i64,
 }
 
 #[derive(Serialize)]
@@ -123,7 +122,7 @@ struct StoreShown {
 
 impl Admin {
     fn shown(&self, topology: &Topology) -> Shown {
-        let store = |(tier, store): &(&'static str, Arc<crate::core::store::Store>)| StoreShown {
+        let store = |(tier, store): &(&'static str, Arc<gaocache_core::store::Store>)| StoreShown {
             tier,
             items: store.len(),
             bytes: store.bytes(),
@@ -134,7 +133,7 @@ impl Admin {
             bytes: self
                 .stores
                 .iter()
-                .map(|(_, it)| it.tally(group.id()).bytes)
+                .map(|(_, it)| it.stats(group.id()).bytes)
                 .sum(),
         };
         let mut groups: Vec<_> = self.groups.iter().map(group).collect();
@@ -147,7 +146,7 @@ impl Admin {
             groups,
             stores: self.stores.iter().map(store).collect(),
             lease_expires_at_seconds: self.metrics.lease_expires_at(),
-            hand_over_waiting: self.metrics.hand_over_waiting(),
+            handoff_waiting: self.metrics.handoff_waiting(),
         }
     }
 }
@@ -184,7 +183,7 @@ fn states(admin: Admin) -> impl Stream<Item = Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::membership::Member;
+    use gaocache_core::membership::Member;
 
     fn view(revision: u64, members: &[(&str, MemberState)]) -> View {
         let members = members.iter().map(|(id, state)| Member {

@@ -1,5 +1,5 @@
-//! The admin door: probes, metrics, the ring as JSON, and a page that shows it. It runs on the control runtime, where the load of reads can't
-//! starve it.
+//! The admin listener: probes, metrics, the ring as JSON, and a page that shows it. It runs on the
+//! control runtime, where the load of reads can't starve it.
 
 mod events;
 
@@ -19,12 +19,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    core::{cluster::Topology, group::Groups, membership::MemberState, store::Store},
     http::failed,
-    ports::Clock,
     telemetry::{log::LogLevel, metrics::Metrics},
 };
 pub use events::{Changes, RingChange};
+use gaocache_core::{
+    cluster::Topology, group::Groups, membership::MemberState, ports::Clock, store::Store,
+};
 
 /// Longest wait of `/ring?unlike=`; clients ask again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -32,7 +33,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Why a node is not ready; empty: it is.
 pub type Readiness = watch::Receiver<Arc<str>>;
 
-/// What the admin door shows.
+/// What the admin listener shows.
 #[derive(Clone)]
 pub struct Admin {
     /// This node's id.
@@ -92,8 +93,8 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     for (tier, store) in admin.stores.iter() {
         admin.metrics.store_capacity(tier, store.capacity());
         for group in admin.groups.iter() {
-            let tally = store.tally(group.id());
-            admin.metrics.store_of_group(group.name(), tier, tally);
+            let stats = store.stats(group.id());
+            admin.metrics.store_of_group(group.name(), tier, stats);
         }
     }
     match admin.metrics.render() {
@@ -160,7 +161,7 @@ pub struct RingReport {
 pub struct MemberReport {
     /// Stable over restarts.
     pub id: String,
-    /// Its gRPC door.
+    /// Its gRPC listener.
     pub address: String,
     /// Where it runs.
     pub zone: String,

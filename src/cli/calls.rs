@@ -11,13 +11,13 @@ use tonic::{
 use super::{Failure, println_or_stop};
 use crate::{
     client::{Client, ClientOptions},
-    discovery::EtcdConfig,
-    error::{Error, ErrorKind},
     rpc::{
         status::from_status,
         wire::{self, cache_client::CacheClient},
     },
 };
+use gaocache_core::error::{Error, ErrorKind};
+use gaocache_discovery::EtcdConfig;
 
 /// Bound on connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,5 @@
-//! `gaocache check`: does every node that etcd knows have the same ring, and does each answer? `helm test` runs it.
+//! `gaocache check`: does every node that etcd knows have the same ring, and does each answer?
+//! `helm test` runs it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,9 +8,6 @@ use tonic::transport::Endpoint;
 
 use super::{ConfigArgs, Failure, calls::Cluster, println_or_stop, ring::fetch_report};
 use crate::{
-    core::membership::Member,
-    discovery::{Discovery, EtcdConfig},
-    error::ErrorKind,
     node::etcd_config,
     registry::etcd::{prefix, view},
     rpc::{
@@ -17,6 +15,8 @@ use crate::{
         wire::{GetRequest, cache_client::CacheClient},
     },
 };
+use gaocache_core::{error::ErrorKind, membership::Member};
+use gaocache_discovery::{Discovery, EtcdConfig};
 
 /// Bound on one question to one node, and on hearing from etcd.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,7 +97,7 @@ async fn ask(member: &Member, args: &CheckArgs) -> Result<(String, u64, usize), 
     let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
     let admin = format!("{host}:{}", member.admin_port);
     let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, None, None)).await;
-    let report = report.map_err(|_| "its admin door did not answer in time".to_owned())??;
+    let report = report.map_err(|_| "its admin listener did not answer in time".to_owned())??;
     if let Some((group, key)) = args.group.as_ref().zip(args.key.as_ref()) {
         get(member, group, key).await?;
     }

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, println_or_stop, serve::stop_signal};
 use crate::{
     config::{self, Settings, Sources},
-    error::ErrorKind,
     node::{Node, NodeBuilder},
     registry::memory::MemoryRegistry,
     telemetry,
 };
+use gaocache_core::error::ErrorKind;
 
 /// First ports tried; node `n` takes these plus `n`.
 const GRPC_PORT: u16 = 7070;
@@ -88,7 +88,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
 }
 
 fn first_error(
-    ended: Result<crate::error::Result<()>, tokio::task::JoinError>,
+    ended: Result<gaocache_core::error::Result<()>, tokio::task::JoinError>,
 ) -> Result<(), Failure> {
     match ended {
         Ok(result) => Ok(result?),

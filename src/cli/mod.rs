@@ -12,10 +12,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{
-    config::{self, ConfigError, Sources},
-    error::{Error, ErrorKind},
-};
+use crate::config::{self, ConfigError, Sources};
+use gaocache_core::error::{Error, ErrorKind};
 
 /// A distributed read-through cache.
 #[derive(Debug, Parser)]
@@ -87,7 +85,8 @@ fn platform() -> Vec<(&'static str, String, String)> {
     told
 }
 
-/// OpenTelemetry's standard variables, as settings. An empty one counts as none, as its standard wants it.
+/// OpenTelemetry's standard variables, as settings. An empty one counts as none, as its standard
+/// wants it.
 fn opentelemetry(variable: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, String, String)> {
     /// Later ones come first.
     const SETTINGS: [(&str, &str); 9] = [
@@ -169,7 +168,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
-    // One thread: reads have threads of their own, and this one is for membership, admin and probes.
+    // One thread: reads have threads of their own, and this one is for membership, admin and
+    // probes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -205,7 +205,8 @@ fn show_config(args: &ConfigArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a line; a reader that has gone (`gaocache config | head`) is no failure of ours but ends the command.
+/// Prints a line; a reader that has gone (`gaocache config | head`) is no failure of ours but ends
+/// the command.
 fn println_or_stop(line: &str) -> Result<(), Failure> {
     use std::io::Write;
     writeln!(std::io::stdout(), "{line}")

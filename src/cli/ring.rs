@@ -1,4 +1,4 @@
-//! `gaocache ring`: the ring as a node sees it, from its admin door.
+//! `gaocache ring`: the ring as a node sees it, from its admin listener.
 
 use std::{fmt::Write, time::Duration};
 
@@ -8,14 +8,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{Failure, calls::Cluster, println_or_stop};
 use crate::{
     admin::{OwnerReport, RingReport, report},
-    core::{
-        cluster::Topology,
-        ring::{group_seed, hash_key},
-    },
-    discovery::{Discovery, EtcdConfig},
-    error::with_causes,
     registry::etcd::{prefix, view},
 };
+use gaocache_core::{
+    cluster::Topology,
+    error::with_causes,
+    ring::{group_seed, hash_key},
+};
+use gaocache_discovery::{Discovery, EtcdConfig};
 
 /// Bound on hearing from etcd for the first time.
 const ETCD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,7 +103,7 @@ async fn fetch(args: &RingArgs, known: Option<&str>) -> Result<RingReport, Failu
     report.map_err(|what| Failure::Failed(format!("{}: {what}", args.target)))
 }
 
-/// The ring of the node whose admin door is at `target`.
+/// The ring of the node whose admin listener is at `target`.
 pub(super) async fn fetch_report(
     target: &str,
     key: Option<&str>,
@@ -122,7 +122,7 @@ pub(super) async fn fetch_report(
     let bytes = response.map_err(|error| describe(&error))?.bytes().await;
     let body = bytes.map_err(|error| describe(&error))?;
     serde_json::from_slice(&body)
-        .map_err(|error| format!("this is not the admin door of a gaocache node: {error}"))
+        .map_err(|error| format!("this is not the admin listener of a gaocache node: {error}"))
 }
 
 fn describe(error: &reqwest::Error) -> String {

@@ -1,8 +1,10 @@
-//! A client that knows the ring: it finds the nodes in etcd, computes the same ring as they do, and asks a key's owner straight away.
+//! A client that knows the ring: it finds the nodes in etcd, computes the same ring as they do, and
+//! asks a key's owner straight away.
 //!
-//! It retries within the caller's deadline: a node that can't be reached is set aside for a moment, and the key goes to the next in ring
-//! order, which any node may answer. An error that a node *answered* is final, unless it says that it is going. The caller's trace (its
-//! OpenTelemetry context) goes along.
+//! It retries within the caller's deadline: a node that can't be reached is ejected for a moment,
+//! and the key goes to the next in ring order, which any node may answer. An error that a node
+//! *answered* is final, unless it says that it is going. The caller's trace (its OpenTelemetry
+//! context) goes along.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,15 +19,7 @@ use tonic::{
 };
 
 use crate::{
-    backoff::Pauses,
-    core::{
-        cluster::{Owner, Topology},
-        group::Source,
-        membership::Member,
-        ring::{group_seed, hash_key},
-    },
-    discovery::{Discovery, EtcdConfig},
-    error::{Error, ErrorKind, Result},
+    backoff::pauses,
     registry::etcd::{prefix, view},
     rpc::{
         status::from_status,
@@ -33,11 +27,19 @@ use crate::{
     },
     telemetry::trace,
 };
+use gaocache_core::{
+    cluster::{Owner, Topology},
+    error::{Error, ErrorKind, Result},
+    group::Source,
+    membership::Member,
+    ring::{group_seed, hash_key},
+};
+use gaocache_discovery::{Discovery, EtcdConfig};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a node that failed is asked only when no other is left.
-const SET_ASIDE: Duration = Duration::from_secs(2);
+const EJECTED_FOR: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// How a client behaves.
@@ -84,11 +86,12 @@ struct Inner {
     options: ClientOptions,
     rings: watch::Receiver<Arc<Topology>>,
     channels: Mutex<HashMap<Arc<str>, Channel>>,
-    aside: Mutex<HashMap<Arc<str>, Instant>>,
+    ejected: Mutex<HashMap<Arc<str>, Instant>>,
 }
 
 impl Client {
-    /// A client of the nodes of `service` in etcd. Returns at once; a call waits, within its deadline, until nodes are known.
+    /// A client of the nodes of `service` in etcd. Returns at once; a call waits, within its
+    /// deadline, until nodes are known.
     pub fn new(etcd: EtcdConfig, service: &str, options: ClientOptions) -> Self {
         let prefix = prefix(service);
         let discovery = Discovery::start(etcd, [prefix.clone()]);
@@ -114,7 +117,7 @@ impl Client {
                 options,
                 rings,
                 channels: Mutex::default(),
-                aside: Mutex::default(),
+                ejected: Mutex::default(),
             }),
         }
     }
@@ -127,8 +130,8 @@ impl Client {
     /// The value of a key.
     ///
     /// # Errors
-    /// What the node answered; [`ErrorKind::PeerUnreachable`] when no node did within the deadline; [`ErrorKind::NotReady`] when none
-    /// is known.
+    /// What the node answered; [`ErrorKind::PeerUnreachable`] when no node did within the deadline;
+    /// [`ErrorKind::NotReady`] when none is known.
     pub async fn get(&self, group: &str, key: &str) -> Result<Value> {
         let request = wire::GetRequest {
             group: group.to_owned(),
@@ -156,7 +159,8 @@ impl Client {
     /// Drops a key everywhere.
     ///
     /// # Errors
-    /// As [`Client::get`]; [`ErrorKind::PeerUnreachable`] also when a node could not reach another, which it names.
+    /// As [`Client::get`]; [`ErrorKind::PeerUnreachable`] also when a node could not reach another,
+    /// which it names.
     pub async fn remove(&self, group: &str, key: &str) -> Result<()> {
         let request = wire::RemoveRequest {
             group: group.to_owned(),
@@ -197,7 +201,7 @@ impl Client {
     {
         let deadline = Instant::now() + self.inner.options.deadline;
         let hash = hash_key(group_seed(group), key);
-        let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
+        let mut pauses = pauses(FIRST_PAUSE, LAST_PAUSE);
         let mut last = Error::new(ErrorKind::NotReady, "no node is known");
         loop {
             let topology = self.inner.rings.borrow().clone();
@@ -218,7 +222,7 @@ impl Client {
                     return Err(last);
                 }
             }
-            let pause = pauses.next();
+            let pause = pauses.next().unwrap_or(LAST_PAUSE);
             let mut rings = self.inner.rings.clone();
             rings.mark_unchanged();
             // A new ring is a reason to try again at once.
@@ -240,11 +244,11 @@ impl Inner {
     /// The members in order, those that failed lately behind the others.
     fn usable_first<'a>(&self, members: &[&'a Member]) -> Vec<&'a Member> {
         let now = Instant::now();
-        let mut aside = self.aside.lock();
-        aside.retain(|_, until| *until > now);
+        let mut ejected = self.ejected.lock();
+        ejected.retain(|_, until| *until > now);
         let (late, first): (Vec<&Member>, Vec<&Member>) = members
             .iter()
-            .partition(|member| aside.contains_key(&member.address));
+            .partition(|member| ejected.contains_key(&member.address));
         first.into_iter().chain(late).collect()
     }
 
@@ -267,8 +271,8 @@ impl Inner {
             Some(error) if error.kind() == ErrorKind::NotReady => Try::Next(error),
             Some(error) => Try::Final(error),
             None => {
-                let until = Instant::now() + SET_ASIDE;
-                self.aside.lock().insert(member.address.clone(), until);
+                let until = Instant::now() + EJECTED_FOR;
+                self.ejected.lock().insert(member.address.clone(), until);
                 Try::Next(Error::new(
                     ErrorKind::PeerUnreachable,
                     format!(

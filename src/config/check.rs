@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{GroupSettings, OriginKind, RegistryKind, Settings, load::Problem};
-use crate::{core::store::ENTRY_OVERHEAD_BYTES, registry::fixed};
+use crate::registry::fixed;
+use gaocache_core::store::ENTRY_OVERHEAD_BYTES;
 
 /// Everything that doesn't fit together.
 pub(super) fn together(settings: &Settings) -> Vec<Problem> {
@@ -20,7 +21,7 @@ pub(super) fn together(settings: &Settings) -> Vec<Problem> {
         wrong("node.id", "must not be empty nor contain '/'".into());
     }
     registry(settings, &mut wrong);
-    doors(settings, &mut wrong);
+    listeners(settings, &mut wrong);
     trace(settings, &mut wrong);
     groups(settings, &mut wrong);
     problems
@@ -70,16 +71,16 @@ fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
     }
 }
 
-fn doors(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
-    let doors = [
+fn listeners(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+    let listeners = [
         ("grpc.listen", settings.grpc.listen),
         ("http.listen", settings.http.listen),
         ("admin.listen", settings.admin.listen),
     ];
     let mut ports = BTreeSet::new();
-    for (name, address) in doors {
+    for (name, address) in listeners {
         if address.port() != 0 && !ports.insert(address.port()) {
-            wrong(name, "another door listens on this port already".into());
+            wrong(name, "another listener listens on this port already".into());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Puts the sources together and checks the result against the schema, value by value.
 //!
-//! figment merges and remembers where each value came from. Its own extraction would stop at the first error and knows no
-//! allowed values, so the walk over the schema is ours.
+//! figment merges and remembers where each value came from. Its own extraction would stop at the
+//! first error and knows no allowed values, so the walk over the schema is ours.
 
 use std::{
     fmt,
@@ -17,8 +17,8 @@ use serde::Deserialize;
 
 use super::{Settings, check, schema, walk::Walk};
 
-/// Begins the environment variables that set something. Two underscores, so that the `GAOCACHE_PORT=tcp://…` that Kubernetes adds for a
-/// service named gaocache never counts.
+/// Begins the environment variables that set something. Two underscores, so that the
+/// `GAOCACHE_PORT=tcp://…` that Kubernetes adds for a service named gaocache never counts.
 pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
 
 /// Where settings may come from.
@@ -125,7 +125,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let settings = match Settings::deserialize(checked) {
         Ok(settings) => settings,
         Err(error) => {
-            // A required setting is missing; the schema's own walk has seen every value that is there.
+            // A required setting is missing; the schema's own walk has seen every value that is
+            // there.
             return Err(ConfigError(vec![Problem {
                 name: "settings".into(),
                 value: None,

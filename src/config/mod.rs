@@ -1,7 +1,8 @@
 //! Settings: plain values, checked once, before anything starts.
 //!
-//! Order of precedence, later wins: defaults, platform (`POD_NAME`, `POD_IP`, host name), TOML file, environment
-//! `GAOCACHE__SECTION__NAME`, flags `--set section.name=value`. No settings struct may reach the core.
+//! Order of precedence, later wins: defaults, platform (`POD_NAME`, `POD_IP`, host name), TOML
+//! file, environment `GAOCACHE__SECTION__NAME`, flags `--set section.name=value`. No settings
+//! struct may reach the core.
 
 mod check;
 pub mod load;
@@ -32,8 +33,8 @@ pub struct Settings {
     pub peers: PeerSettings,
     /// `[cache]`
     pub cache: CacheSettings,
-    /// `[hand_over]`
-    pub hand_over: HandOverSettings,
+    /// `[handoff]`
+    pub handoff: HandoffSettings,
     /// `[log]`
     pub log: LogSettings,
     /// `[trace]`
@@ -62,7 +63,7 @@ pub struct NodeSettings {
     pub shutdown_timeout_seconds: f64,
 }
 
-/// A door.
+/// A listener.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ListenSettings {
     /// Address and port; port 0 takes a free one.
@@ -161,9 +162,9 @@ pub enum Replicate {
     Hot,
 }
 
-/// `[hand_over]`
+/// `[handoff]`
 #[derive(Clone, Debug, Deserialize)]
-pub struct HandOverSettings {
+pub struct HandoffSettings {
     /// Bound on what goes out in the background.
     #[serde(deserialize_with = "bytes")]
     pub max_bytes_per_second: u64,
@@ -292,14 +293,16 @@ pub struct OriginSettings {
     pub headers: BTreeMap<String, String>,
 }
 
-/// Settings of a node that embeds itself into a program or a test: defaults, the memory registry, and all doors on free ports of the
-/// loopback interface. Each of `further` is a `section.name=value`.
+/// Settings of a node that embeds itself into a program or a test: defaults, the memory registry,
+/// and all listeners on free ports of the loopback interface. Each of `further` is a
+/// `section.name=value`.
 ///
 /// # Errors
 /// As [`load()`].
 pub fn loopback(id: &str, further: &[&str]) -> Result<Settings, ConfigError> {
-    let doors = ["grpc", "http", "admin"].map(|door| format!("{door}.listen=127.0.0.1:0"));
-    let mut overrides = Vec::from(doors);
+    let listeners =
+        ["grpc", "http", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));
+    let mut overrides = Vec::from(listeners);
     overrides.push("registry.kind=memory".into());
     overrides.push(format!("node.id={id}"));
     overrides.extend(further.iter().map(|&setting| setting.into()));

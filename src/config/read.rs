@@ -1,10 +1,12 @@
-//! Reads single values as the schema wants them. Variables and flags give nothing but text, so text is read as whatever is wanted.
+//! Reads single values as the schema wants them. Variables and flags give nothing but text, so text
+//! is read as whatever is wanted.
 
 use figment::value::{Num, Value};
 
 use super::schema::Takes;
 
-/// The value as the schema wants it. Text is read as what is wanted, since variables and flags give nothing but text.
+/// The value as the schema wants it. Text is read as what is wanted, since variables and flags give
+/// nothing but text.
 pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
     let text = match value {
         Value::String(_, text) => Some(text.as_str()),

@@ -1,6 +1,7 @@
 //! Every setting there is: its name, what it takes, its default and what it is for.
 //!
-//! The checks, the defaults and the reference in `docs/configuration.md` all come from this one table.
+//! The checks, the defaults and the reference in `docs/configuration.md` all come from this one
+//! table.
 
 use std::fmt::Write;
 
@@ -89,9 +90,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.worker_threads", Takes::Integer { min: 0, max: 1024 }, Some("0"), "Threads that serve reads. 0: one a core."),
     setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some("20"), "On SIGTERM: bound on leaving the ring, waiting until the others have seen it, and handing the entries over to them."),
     setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some("10"), "After the drain: bound on requests that are still open."),
-    setting("grpc.listen", Takes::Socket, Some("\"0.0.0.0:7070\""), "Door for gRPC: clients and other nodes. Port 0 takes a free one."),
-    setting("http.listen", Takes::Socket, Some("\"0.0.0.0:8080\""), "Door for HTTP clients."),
-    setting("admin.listen", Takes::Socket, Some("\"0.0.0.0:9090\""), "Door for probes, metrics and the ring."),
+    setting("grpc.listen", Takes::Socket, Some("\"0.0.0.0:7070\""), "Listener for gRPC: clients and other nodes. Port 0 takes a free one."),
+    setting("http.listen", Takes::Socket, Some("\"0.0.0.0:8080\""), "Listener for HTTP clients."),
+    setting("admin.listen", Takes::Socket, Some("\"0.0.0.0:9090\""), "Listener for probes, metrics and the ring."),
     setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some("\"etcd\""), "How nodes find each other: leases in etcd, a fixed list, or within one process."),
     setting("registry.service", Takes::Text, Some("\"gaocache\""), "Name under which the nodes find each other; the prefix of their keys in etcd."),
     setting("registry.static.peers", Takes::Texts, Some("[]"), "For `static`: all nodes, this one too, each as `id=host:port`."),
@@ -108,7 +109,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some("16"), "A key that another node owns is hot, and a copy of it is kept here, after so many requests that missed here within five to ten seconds. 0: never."),
     setting("cache.replicas", Takes::Integer { min: 1, max: 2 }, Some("1"), "Members that hold each key. 2: the next in ring order holds a copy, so that a node that dies costs the origin next to nothing, and entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some("\"all\""), "With two replicas: copy all entries, or only those asked for at least four times."),
-    setting("hand_over.max_bytes_per_second", Takes::Bytes, Some("\"64MiB\""), "Bound on what a node sends in the background to members that own it now. A node that leaves is faster where half of its drain timeout would not suffice."),
+    setting("handoff.max_bytes_per_second", Takes::Bytes, Some("\"64MiB\""), "Bound on what a node sends in the background to members that own it now. A node that leaves is faster where half of its drain timeout would not suffice."),
     setting("log.level", Takes::Text, Some("\"info\""), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some("\"text\""), "How log lines look."),
     setting("trace.enabled", Takes::Boolean, Some("true"), "Whether spans are made where there is an endpoint. Default: not if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none."),
@@ -164,7 +165,8 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, name)| name)
 }
 
-/// The environment variable that sets `name`; `None` for settings of a group, which come as one list.
+/// The environment variable that sets `name`; `None` for settings of a group, which come as one
+/// list.
 pub fn variable(name: &str) -> Option<String> {
     (!name.starts_with("groups["))
         .then(|| format!("GAOCACHE__{}", name.to_uppercase().replace('.', "__")))

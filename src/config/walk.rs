@@ -1,4 +1,5 @@
-//! The walk over the merged values, against the schema: each value checked, each with where it came from.
+//! The walk over the merged values, against the schema: each value checked, each with where it came
+//! from.
 
 use figment::{
     Figment, Metadata, Source,

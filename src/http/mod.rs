@@ -1,4 +1,4 @@
-//! The HTTP door for clients: `GET` and `DELETE /v1/{group}/{key}`.
+//! The HTTP listener for clients: `GET` and `DELETE /v1/{group}/{key}`.
 
 use std::pin::pin;
 
@@ -15,12 +15,14 @@ use axum::{
 };
 
 use crate::{
-    core::group::Answer,
-    error::{Error, ErrorKind, Result},
-    ports::Timestamp,
     rpc::status::{KIND_HEADER, codes},
     service::Service,
     telemetry::trace::Call,
+};
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    group::Answer,
+    ports::Timestamp,
 };
 
 /// The routes over a node's groups.

@@ -4,27 +4,15 @@ use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Node, SystemClock, doors::Doors};
+use super::{Node, SystemClock, listeners::Listeners};
 use crate::{
     admin::{Admin, Changes},
     config::{EtcdSettings, GroupSettings, OriginKind, RegistryKind, Replicate, Settings, seconds},
-    core::{
-        cluster::{Cluster, Topology},
-        group::{Group, GroupRules, Groups, Shared},
-        hand_over::{CopiesWanted, HandOver, HandOverParts, HandOverRules},
-        hot::HotKeys,
-        membership::{IdHash, Member},
-        store::{GroupId, Store},
-        trust::Trust,
-    },
-    discovery::{Credentials, EtcdConfig, TlsFiles},
-    error::{Error, ErrorKind, Result},
     origin::{
         file::FileOrigin,
         guarded::{Bounds, Guarded},
         http::{HttpOrigin, HttpRules},
     },
-    ports::{Clock, Origin, Registry},
     registry::{
         etcd::EtcdRegistry,
         fixed::{self, FixedRegistry},
@@ -37,6 +25,18 @@ use crate::{
         trace::{self, Sampling},
     },
 };
+use gaocache_core::{
+    cluster::{Cluster, Topology},
+    error::{Error, ErrorKind, Result},
+    fence::Fence,
+    group::{Group, GroupRules, Groups, Shared},
+    handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules},
+    hot::HotKeys,
+    membership::{IdHash, Member},
+    ports::{Clock, Origin, Registry},
+    store::{GroupId, Store},
+};
+use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 
 /// The part of the capacity that is kept for hot copies: one in this many bytes, as in groupcache.
 const HOT_PART: u64 = 8;
@@ -120,10 +120,11 @@ impl NodeBuilder {
         self
     }
 
-    /// Opens the doors. Call it on the runtime that is to run membership, admin and probes.
+    /// Opens the listeners. Call it on the runtime that is to run membership, admin and probes.
     ///
     /// # Errors
-    /// A port in use, an origin that can't work, two groups of one name. Nothing has been announced then.
+    /// A port in use, an origin that can't work, two groups of one name. Nothing has been announced
+    /// then.
     pub async fn bind(self) -> Result<Node> {
         let Self {
             settings,
@@ -135,8 +136,8 @@ impl NodeBuilder {
         for group in &settings.groups {
             groups.push(definition(group)?);
         }
-        let doors = Doors::bind(&settings)?;
-        let addresses = doors.addresses();
+        let listeners = Listeners::bind(&settings)?;
+        let addresses = listeners.addresses();
         let id: Arc<str> = settings.node.id.as_str().into();
         let me = member(
             &settings,
@@ -169,17 +170,17 @@ impl NodeBuilder {
             },
             metrics.clone(),
         );
-        let (copies, copies_wanted) = if settings.cache.replicas > 1 {
-            CopiesWanted::channel()
+        let (copies, queued_copies) = if settings.cache.replicas > 1 {
+            CopyQueue::channel()
         } else {
-            CopiesWanted::nobody()
+            CopyQueue::nobody()
         };
         let hot_capacity = settings.cache.capacity / HOT_PART;
         let lease = registry.lease();
-        let trust = Arc::new(Trust::new(lease.unwrap_or(Duration::ZERO)));
+        let fence = Arc::new(Fence::new(lease.unwrap_or(Duration::ZERO)));
         let store = |capacity| {
             let store = Store::new(capacity, max_value, groups.len());
-            Arc::new(store.under(trust.clone()))
+            Arc::new(store.under(fence.clone()))
         };
         let shared = Shared {
             cluster: cluster.clone(),
@@ -190,19 +191,19 @@ impl NodeBuilder {
             hot_keys: Arc::new(HotKeys::new(settings.cache.hot_after_requests)),
             replicas: settings.cache.replicas,
             copies,
-            carry: trace::carry,
+            wrap_task: trace::wrap_task,
         };
         let groups = assemble(groups, &metrics, &shared)?;
-        let hand_over = HandOver::new(
-            HandOverParts {
+        let handoff = Handoff::new(
+            HandoffParts {
                 groups: groups.clone(),
                 cluster: cluster.clone(),
                 peers: shared.peers.clone(),
                 clock: clock.clone(),
                 store: shared.owned.clone(),
-                observer: metrics.hand_over(),
+                observer: metrics.handoff(),
             },
-            hand_over_rules(&settings),
+            handoff_rules(&settings),
         );
         let (rings, _) = watch::channel(Arc::new(Topology::default()));
         let (readiness, _) = watch::channel("starting".into());
@@ -218,14 +219,14 @@ impl NodeBuilder {
         };
         Ok(Node {
             me,
-            doors,
+            listeners,
             registry,
             peers,
             max_value,
-            hand_over: Arc::new(hand_over),
+            handoff: Arc::new(handoff),
             lease,
-            trust,
-            copies_wanted,
+            fence,
+            queued_copies,
             clock: clock.clone(),
             service: Service::new(
                 groups,
@@ -248,16 +249,16 @@ impl NodeBuilder {
     }
 }
 
-fn hand_over_rules(settings: &Settings) -> HandOverRules {
+fn handoff_rules(settings: &Settings) -> HandoffRules {
     /// Uses that make an entry worth a copy where only the hot ones are copied.
     const HOT: u32 = 4;
-    HandOverRules {
+    HandoffRules {
         replicas: settings.cache.replicas,
-        copy_from_heat: match settings.cache.replicate {
+        copy_from_use_count: match settings.cache.replicate {
             Replicate::All => 0,
             Replicate::Hot => HOT,
         },
-        bytes_per_second: settings.hand_over.max_bytes_per_second,
+        bytes_per_second: settings.handoff.max_bytes_per_second,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Follows the registry: each view becomes the ring in force, and decides whether this node is ready.
+//! Follows the registry: each view becomes the ring in force, and decides whether this node is
+//! ready.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -8,16 +9,17 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     admin::{Changes, RingChange},
-    core::{
-        cluster::{Cluster, Topology},
-        membership::View,
-    },
-    ports::{Clock, RegistryHealth, Session},
     rpc::peers::GrpcPeers,
     telemetry::metrics::Metrics,
 };
+use gaocache_core::{
+    cluster::{Cluster, Topology},
+    membership::View,
+    ports::{Clock, RegistryHealth, Session},
+};
 
-/// The health services: readiness under the name that every prober asks and under the services' own, and liveness.
+/// The health services: readiness under the name that every prober asks and under the services'
+/// own, and liveness.
 const READY_SERVICES: [&str; 3] = ["", "gaocache.v1.Cache", "gaocache.v1.Peer"];
 const LIVENESS_SERVICE: &str = "liveness";
 
@@ -67,9 +69,10 @@ impl Follow {
         }
     }
 
-    /// Puts a view in force, unless it is empty: nothing known yet, or a registry that lost everything. The last ring stays.
+    /// Puts a view in force, unless it is empty: nothing known yet, or a registry that lost
+    /// everything. The last ring stays.
     fn install(&self, view: View) {
-        let current = self.cluster.shared();
+        let current = self.cluster.snapshot();
         if view.members.is_empty() || view == current.view {
             return;
         }

@@ -1,13 +1,13 @@
 //! The composition root: the only place that names concrete types.
 //!
-//! A node is made in stages. [`NodeBuilder::bind`] opens the doors, so addresses are known and a port in use is an error before
-//! anything is announced; [`Node::run`] serves until its shutdown future resolves, then drains within bounds. Nothing in here reads
-//! signals; `main` does.
+//! A node is made in stages. [`NodeBuilder::bind`] opens the listeners, so addresses are known and
+//! a port in use is an error before anything is announced; [`Node::run`] serves until its shutdown
+//! future resolves, then drains within bounds. Nothing in here reads signals; `main` does.
 
 mod build;
-mod doors;
+mod listeners;
 mod membership;
-mod pulse;
+mod process_pause;
 mod shutdown;
 mod worker;
 
@@ -24,17 +24,17 @@ pub use build::{GroupDefinition, NodeBuilder, etcd_config};
 
 use crate::{
     admin::{Admin, Readiness},
-    core::{
-        cluster::{Cluster, Topology},
-        hand_over::{HandOver, WantedKeys},
-        membership::Member,
-        trust::Trust,
-    },
-    error::Result,
-    ports::{Clock, Registry, Timestamp},
     rpc::peers::GrpcPeers,
     service::Service,
     telemetry::metrics::Metrics,
+};
+use gaocache_core::{
+    cluster::{Cluster, Topology},
+    error::Result,
+    fence::Fence,
+    handoff::{Handoff, QueuedKeys},
+    membership::Member,
+    ports::{Clock, Registry, Timestamp},
 };
 
 /// The wall clock of this machine.
@@ -61,19 +61,19 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// A node whose doors are open and that nobody knows of yet.
+/// A node whose listeners are open and that nobody knows of yet.
 pub struct Node {
     me: Member,
-    doors: doors::Doors,
+    listeners: listeners::Listeners,
     registry: Arc<dyn Registry>,
     peers: GrpcPeers,
     /// The largest value of any group, in bytes.
     max_value: u64,
-    hand_over: Arc<HandOver>,
+    handoff: Arc<Handoff>,
     /// The time to live of its lease, if it has one.
     lease: Option<Duration>,
-    trust: Arc<Trust>,
-    copies_wanted: WantedKeys,
+    fence: Arc<Fence>,
+    queued_copies: QueuedKeys,
     clock: Arc<dyn Clock>,
     service: Service,
     cluster: Arc<Cluster>,
@@ -89,7 +89,7 @@ pub struct Node {
 impl Node {
     /// Where it listens.
     pub fn addresses(&self) -> Addresses {
-        self.doors.addresses()
+        self.listeners.addresses()
     }
 
     /// How others will know it.
@@ -112,11 +112,12 @@ impl Node {
         self.readiness.subscribe()
     }
 
-    /// Registers, serves until `shutdown` resolves, drains, and returns when the last connection is closed or the time for it is
-    /// over.
+    /// Registers, serves until `shutdown` resolves, drains, and returns when the last connection is
+    /// closed or the time for it is over.
     ///
     /// # Errors
-    /// What makes it impossible to begin: a thread that can't be started, an id that is taken. Never anything after that.
+    /// What makes it impossible to begin: a thread that can't be started, an id that is taken.
+    /// Never anything after that.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let front = crate::rpc::front::Front::new(
@@ -131,7 +132,7 @@ impl Node {
         let groups = self.admin.groups.clone();
         let changes = self.admin.changes.clone();
         let stop = CancellationToken::new();
-        let crew = worker::Crew::start(
+        let workers = worker::Workers::start(
             self.workers,
             &self.metrics,
             self.shutdown_timeout,
@@ -139,16 +140,17 @@ impl Node {
             || (front.clone(), crate::http::router(self.service.clone())),
         )?;
         let session = self.registry.join(self.me.clone()).await?;
-        let session: Arc<dyn crate::ports::Session> = Arc::from(session);
+        let session: Arc<dyn gaocache_core::ports::Session> = Arc::from(session);
         tracing::info!(
             id = %self.me.id, address = %self.me.address, grpc = %self.addresses().grpc,
-            http = %self.addresses().http, admin = %self.addresses().admin, "doors are open"
+            http = %self.addresses().http, admin = %self.addresses().admin, "listeners are open"
         );
-        // The admin door closes last: probes and metrics are wanted most while a node goes down.
+        // The admin listener closes last: probes and metrics are wanted most while a node goes
+        // down.
         let admin_stop = CancellationToken::new();
         let open = self
-            .doors
-            .open(crew.hands(), self.admin, &stop, &admin_stop);
+            .listeners
+            .open(workers.dispatcher(), self.admin, &stop, &admin_stop);
         let follow = membership::Follow {
             session: session.clone(),
             cluster: self.cluster.clone(),
@@ -161,22 +163,22 @@ impl Node {
             health,
         };
         let own_rings = follow.rings.subscribe();
-        let pulse = pulse::Pulse {
-            trust: self.trust,
+        let pauses = process_pause::PauseWatch {
+            fence: self.fence,
             session: session.clone(),
             groups: groups.clone(),
             rings: follow.rings.subscribe(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
-        let beating = self
+        let watching_pauses = self
             .lease
-            .map(|lease| tokio::spawn(pulse.run(lease, admin_stop.clone())));
+            .map(|lease| tokio::spawn(pauses.run(lease, admin_stop.clone())));
         let draining = CancellationToken::new();
         let moving = {
-            let (hand_over, rings) = (self.hand_over.clone(), follow.rings.subscribe());
-            let (wanted, stop) = (self.copies_wanted, draining.clone());
-            tokio::spawn(async move { hand_over.follow(rings, wanted, stop).await })
+            let (handoff, rings) = (self.handoff.clone(), follow.rings.subscribe());
+            let (wanted, stop) = (self.queued_copies, draining.clone());
+            tokio::spawn(async move { handoff.follow(rings, wanted, stop).await })
         };
         let following = tokio::spawn(follow.run(draining.clone(), admin_stop.clone()));
 
@@ -190,19 +192,19 @@ impl Node {
             clock: self.clock.as_ref(),
             peers: &self.peers,
             groups: &groups,
-            hand_over: &self.hand_over,
+            handoff: &self.handoff,
             draining: &draining,
             bound: self.drain_timeout,
         };
         let drained = leaving.run().await;
-        tracing::info!("closing the doors");
+        tracing::info!("closing the listeners");
         stop.cancel();
-        crew.finish().await;
+        workers.finish().await;
         admin_stop.cancel();
         let _ = following.await;
         let _ = moving.await;
-        if let Some(beating) = beating {
-            let _ = beating.await;
+        if let Some(watching_pauses) = watching_pauses {
+            let _ = watching_pauses.await;
         }
         open.closed().await;
         tracing::info!(id = %self.me.id, drained, "stopped");

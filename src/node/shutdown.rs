@@ -9,13 +9,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    core::{
-        cluster::{Cluster, Topology},
-        group::Groups,
-        hand_over::HandOver,
-        membership::{MemberState, View},
-    },
+use gaocache_core::{
+    cluster::{Cluster, Topology},
+    group::Groups,
+    handoff::Handoff,
+    membership::{MemberState, View},
     ports::{Clock, Peers, Session},
 };
 
@@ -33,14 +31,15 @@ pub(super) struct Leaving<'a> {
     pub(super) clock: &'a dyn Clock,
     pub(super) peers: &'a dyn Peers,
     pub(super) groups: &'a Groups,
-    pub(super) hand_over: &'a HandOver,
+    pub(super) handoff: &'a Handoff,
     pub(super) draining: &'a CancellationToken,
     pub(super) bound: Duration,
 }
 
 impl Leaving<'_> {
-    /// Takes this node out of the ring, hands over what it holds, and takes it off the list, waiting until every other member has seen it go.
-    /// Meanwhile it goes on answering. True if all of that came to its end in time.
+    /// Takes this node out of the ring, dispatcher over what it holds, and takes it off the list,
+    /// waiting until every other member has seen it go. Meanwhile it goes on answering. True if all
+    /// of that came to its end in time.
     pub(super) async fn run(self) -> bool {
         self.draining.cancel();
         tracing::info!("draining: leaving the ring");
@@ -52,9 +51,9 @@ impl Leaving<'_> {
                 "draining took too long; what was not handed over will be loaded again (node.drain_timeout_seconds)"
             );
         }
-        // Off the list, nobody tells this node of removals any more, while clients may still ask it. So it keeps nothing from here on and
-        // asks the owners like anybody else.
-        self.groups.retire();
+        // Off the list, nobody tells this node of removals any more, while clients may still ask
+        // it. So it keeps nothing from here on and asks the owners like anybody else.
+        self.groups.pass_through();
         self.deregister(Instant::now() + LEAVE_TIMEOUT).await;
         in_time
     }
@@ -92,14 +91,16 @@ impl Leaving<'_> {
             );
         }
         self.seen_by_itself().await;
-        // Only now: until it was seen, others handed entries over to us, which would have to go twice.
+        // Only now: until it was seen, others handed entries over to us, which would have to go
+        // twice.
         self.groups.leave();
-        let moved = self.hand_over.leave(self.bound / 2).await;
+        let moved = self.handoff.leave(self.bound / 2).await;
         tracing::info!(entries = moved.sent, "handed over");
     }
 
-    /// Returns when this node's own ring is without it. Where the registry can't tell (it is away, or a fixed list) the node concludes it by
-    /// itself: the others will find it gone, and ask those who come next in ring order.
+    /// Returns when this node's own ring is without it. Where the registry can't tell (it is away,
+    /// or a fixed list) the node concludes it by itself: the others will find it gone, and ask
+    /// those who come next in ring order.
     async fn seen_by_itself(&self) {
         let leaving = |topology: &Arc<Topology>| {
             topology
@@ -110,7 +111,7 @@ impl Leaving<'_> {
         if let Ok(Ok(_)) = timeout(OWN_VIEW_TIMEOUT, rings.wait_for(leaving)).await {
             return;
         }
-        let current = self.cluster.shared();
+        let current = self.cluster.snapshot();
         let members = current.view.members.iter().cloned().map(|mut member| {
             if member.id == *self.cluster.my_id() {
                 member.state = MemberState::Draining;
@@ -124,7 +125,7 @@ impl Leaving<'_> {
     /// Returns when every other member's view has reached the revision, or could not be asked.
     async fn seen_by_all(&self, revision: Option<u64>) {
         let Some(revision) = revision else { return };
-        let topology = self.cluster.shared();
+        let topology = self.cluster.snapshot();
         let seen = topology
             .others()
             .map(|member| self.peers.await_revision(member, revision));

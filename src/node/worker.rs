@@ -1,7 +1,8 @@
 //! The threads that serve reads: one current-thread runtime each.
 //!
-//! On a runtime of one thread a request is decoded, looked up and answered without a task ever changing threads; measured against
-//! tokio's default runtime that is worth 29 % of the CPU of an echo (design.md, "Speed").
+//! On a runtime of one thread a request is decoded, looked up and answered without a task ever
+//! changing threads; measured against tokio's default runtime that is worth 29 % of the CPU of an
+//! echo (design.md, "Speed").
 
 use std::{
     sync::{
@@ -29,10 +30,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    error::{Error, ErrorKind, Result},
     rpc::{front::Front, peers::this_thread_is_worker},
     telemetry::metrics::Metrics,
 };
+use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Accepted connections that wait for their worker.
 const WAITING_CONNECTIONS: usize = 256;
@@ -47,52 +48,54 @@ const SEND_BUFFER: usize = 1 << 20;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection and what is spoken on it.
-pub(super) enum Job {
+pub(super) enum Connection {
     Grpc(TcpStream),
     Http(TcpStream),
 }
 
 /// Gives connections to the workers in turn.
-pub(super) struct Hands {
-    workers: Vec<mpsc::Sender<Job>>,
+pub(super) struct Dispatcher {
+    workers: Vec<mpsc::Sender<Connection>>,
     next: AtomicUsize,
 }
 
-impl Hands {
-    pub(super) async fn pass(&self, job: Job) {
+impl Dispatcher {
+    pub(super) async fn dispatch(&self, connection: Connection) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.workers.len();
-        // A worker that stops drops its jobs; the connection closes, as it would a moment later.
-        let _ = self.workers[turn].send(job).await;
+        // A worker that stops drops its connections; the connection closes, as it would a moment
+        // later.
+        let _ = self.workers[turn].send(connection).await;
     }
 }
 
 /// All workers of a node.
-pub(super) struct Crew {
-    senders: Vec<mpsc::Sender<Job>>,
+pub(super) struct Workers {
+    senders: Vec<mpsc::Sender<Connection>>,
     threads: Vec<(JoinHandle<()>, oneshot::Receiver<()>)>,
-    /// Lets the threads end, once the connections of all are closed: a load may run on one for a caller on another.
+    /// Lets the threads end, once the connections of all are closed: a load may run on one for a
+    /// caller on another.
     all_closed: CancellationToken,
 }
 
-impl Crew {
-    /// Starts the threads; `doors` makes what each serves.
+impl Workers {
+    /// Starts the threads; `listeners` makes what each serves.
     pub(super) fn start(
         count: usize,
         metrics: &Metrics,
         close_timeout: Duration,
         stop: &CancellationToken,
-        doors: impl Fn() -> (Front, axum::Router),
+        listeners: impl Fn() -> (Front, axum::Router),
     ) -> Result<Self> {
         let all_closed = CancellationToken::new();
-        let mut crew = Self {
+        let mut workers = Self {
             senders: Vec::new(),
             threads: Vec::new(),
             all_closed: all_closed.clone(),
         };
         for number in 0..count {
-            let (sender, jobs) = mpsc::channel(WAITING_CONNECTIONS);
+            let (sender, connections) = mpsc::channel(WAITING_CONNECTIONS);
             let (closed, when_closed) = oneshot::channel();
-            let (front, router) = doors();
+            let (front, router) = listeners();
             let worker = Worker {
                 front,
                 router,
@@ -102,21 +105,22 @@ impl Crew {
                 stop: stop.clone(),
                 all_closed: all_closed.clone(),
             };
-            let thread = start_thread(number, worker, jobs, closed, metrics)?;
-            crew.senders.push(sender);
-            crew.threads.push((thread, when_closed));
+            let thread = start_thread(number, worker, connections, closed, metrics)?;
+            workers.senders.push(sender);
+            workers.threads.push((thread, when_closed));
         }
-        Ok(crew)
+        Ok(workers)
     }
 
-    pub(super) fn hands(&self) -> Hands {
-        Hands {
+    pub(super) fn dispatcher(&self) -> Dispatcher {
+        Dispatcher {
             workers: self.senders.clone(),
             next: AtomicUsize::new(0),
         }
     }
 
-    /// Returns when all threads have ended. They do so by themselves after `stop`, within the close timeout.
+    /// Returns when all threads have ended. They do so by themselves after `stop`, within the close
+    /// timeout.
     pub(super) async fn finish(self) {
         drop(self.senders);
         let mut threads = Vec::new();
@@ -140,7 +144,7 @@ impl Crew {
 fn start_thread(
     number: usize,
     worker: Worker,
-    jobs: mpsc::Receiver<Job>,
+    connections: mpsc::Receiver<Connection>,
     closed: oneshot::Sender<()>,
     metrics: &Metrics,
 ) -> Result<JoinHandle<()>> {
@@ -160,7 +164,7 @@ fn start_thread(
         .spawn(move || {
             this_thread_is_worker(number);
             let worker = Arc::new(worker);
-            runtime.block_on(worker.run(jobs, closed));
+            runtime.block_on(worker.run(connections, closed));
             // Loads may sit in blocking reads of files; those end by themselves.
             runtime.shutdown_background();
         })
@@ -178,17 +182,22 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self: Arc<Self>, mut jobs: mpsc::Receiver<Job>, closed: oneshot::Sender<()>) {
+    async fn run(
+        self: Arc<Self>,
+        mut connections: mpsc::Receiver<Connection>,
+        closed: oneshot::Sender<()>,
+    ) {
         let graceful = GracefulShutdown::new();
         loop {
-            let job = tokio::select! {
+            let connection = tokio::select! {
                 () = self.stop.cancelled() => break,
-                job = jobs.recv() => job,
+                connection = connections.recv() => connection,
             };
-            let Some(job) = job else { break };
-            tokio::spawn(self.clone().serve(job, graceful.watcher()));
+            let Some(connection) = connection else { break };
+            tokio::spawn(self.clone().serve(connection, graceful.watcher()));
         }
-        // GOAWAY to all, then their open requests. hyper waits for those without a bound (hyperium/hyper#4170).
+        // GOAWAY to all, then their open requests. hyper waits for those without a bound
+        // (hyperium/hyper#4170).
         let open = graceful.count();
         if tokio::time::timeout(self.close_timeout, graceful.shutdown())
             .await
@@ -203,13 +212,13 @@ impl Worker {
         self.all_closed.cancelled().await;
     }
 
-    async fn serve(self: Arc<Self>, job: Job, watcher: Watcher) {
-        let (connections, result) = match job {
-            Job::Grpc(stream) => {
+    async fn serve(self: Arc<Self>, connection: Connection, watcher: Watcher) {
+        let (connections, result) = match connection {
+            Connection::Grpc(stream) => {
                 let counted = Counted::new(&self.grpc_connections);
                 (counted, self.serve_grpc(stream, watcher).await)
             }
-            Job::Http(stream) => {
+            Connection::Http(stream) => {
                 let counted = Counted::new(&self.http_connections);
                 (counted, self.serve_http(stream, watcher).await)
             }

@@ -1,7 +1,8 @@
 //! A folder as an origin: a key is the path of a file below it.
 //!
-//! cap-std opens every path relative to the folder's handle and refuses whatever would lead out of it: `..`, absolute paths and
-//! symbolic links, also ones that change between a check and the opening.
+//! cap-std opens every path relative to the folder's handle and refuses whatever would lead out of
+//! it: `..`, absolute paths and symbolic links, also ones that change between a check and the
+//! opening.
 
 use std::{
     io::{self, Read},
@@ -13,8 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::{ambient_authority, fs::Dir};
 
-use crate::{
-    error::{Error, ErrorKind, Result},
+use gaocache_core::{
+    error::{BoxError, Error, ErrorKind, Result},
     ports::{Loaded, Origin},
 };
 
@@ -25,13 +26,16 @@ pub struct FileOrigin {
 }
 
 impl FileOrigin {
-    /// The folder at `path`; files of more than `max_value` bytes are refused before they are read whole.
+    /// The folder at `path`; files of more than `max_value` bytes are refused before they are read
+    /// whole.
     ///
     /// # Errors
     /// [`ErrorKind::OriginFailed`] if it can't be opened.
     pub fn open(path: &Path, max_value: u64) -> Result<Self> {
-        let folder = Dir::open_ambient_dir(path, ambient_authority())
-            .map_err(|error| Error::origin_failed(format!("folder {}: {error}", path.display())))?;
+        let folder = Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
+            let message = format!("folder {}: {error}", path.display());
+            Error::new(ErrorKind::Configuration, message).with_source(error)
+        })?;
         Ok(Self {
             folder: Arc::new(folder),
             max_value,
@@ -41,11 +45,12 @@ impl FileOrigin {
 
 #[async_trait]
 impl Origin for FileOrigin {
-    async fn load(&self, key: &str) -> Result<Loaded> {
+    async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
         let (folder, key, max_value) = (self.folder.clone(), key.to_owned(), self.max_value);
         let read = tokio::task::spawn_blocking(move || read(&folder, &key, max_value));
-        read.await
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("reading died: {error}")))?
+        let died =
+            |error| Error::new(ErrorKind::Internal, "reading a file died").with_source(error);
+        Ok(read.await.map_err(died)??)
     }
 }
 
@@ -100,7 +105,8 @@ mod tests {
 
     async fn load(folder: &Path, key: &str) -> Result<Bytes> {
         let origin = FileOrigin::open(folder, 10).expect("a folder");
-        origin.load(key).await.map(|loaded| loaded.value)
+        let loaded = origin.load(key).await.map_err(Error::from_loader);
+        loaded.map(|loaded| loaded.value)
     }
 
     #[tokio::test]

@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::Instrument;
 
-use crate::{
-    error::{Error, ErrorKind, Result},
+use crate::telemetry::trace;
+use gaocache_core::{
+    error::{BoxError, Error, ErrorKind, Result},
     ports::{Loaded, Origin},
-    telemetry::trace,
 };
 
 /// Told of every load.
@@ -42,7 +42,8 @@ pub struct Bounds {
     pub max_concurrency: usize,
     /// Loads that wait.
     pub max_queue: usize,
-    /// From the first load on, the time in which the concurrency grows from a tenth to the whole; zero: the whole at once.
+    /// From the first load on, the time in which the concurrency grows from a tenth to the whole;
+    /// zero: the whole at once.
     pub ramp: Duration,
 }
 
@@ -61,7 +62,8 @@ impl Guarded {
         }
     }
 
-    /// Lets as many more loads run as the ramp allows by now. Each load that begins or ends calls it, so while any waits it is called.
+    /// Lets as many more loads run as the ramp allows by now. Each load that begins or ends calls
+    /// it, so while any waits it is called.
     fn widen(&self) {
         let further = self.ramp.due(Instant::now());
         if further > 0 {
@@ -83,7 +85,7 @@ impl Guarded {
         let closed = |_| Error::new(ErrorKind::Internal, "the origin was closed");
         let _running = self.running.acquire().await.map_err(closed)?;
         trace::event("its turn has come", None);
-        let loaded = self.origin.load(key).await;
+        let loaded = self.origin.load(key).await.map_err(Error::from_loader);
         self.widen();
         loaded
     }
@@ -131,13 +133,13 @@ impl Ramp {
 
 #[async_trait]
 impl Origin for Guarded {
-    async fn load(&self, key: &str) -> Result<Loaded> {
+    async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
         let load = async {
             let started = Instant::now();
             let result = self.load_in_turn(key).await;
             let outcome = result.as_ref().map(|loaded| loaded.value.len());
             self.observer.loaded(started.elapsed(), outcome);
-            result
+            result.map_err(Into::into)
         };
         load.instrument(trace::load_span()).await
     }
@@ -148,7 +150,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::ports::loader;
+    use gaocache_core::ports::loader;
 
     struct Nobody;
     impl LoadObserver for Nobody {
@@ -182,7 +184,7 @@ mod tests {
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
                 running.fetch_sub(1, Ordering::SeqCst);
-                Ok("v")
+                Ok::<_, Error>("v")
             }
         });
         let bounds = Bounds {
@@ -205,7 +207,7 @@ mod tests {
             let gate = waiting.clone();
             async move {
                 gate.notified().await;
-                Ok("v")
+                Ok::<_, Error>("v")
             }
         });
         let bounds = Bounds {
@@ -234,6 +236,7 @@ mod tests {
         let (second, third) = second;
         gate.notify_one();
         assert!(second.is_ok());
-        assert_eq!(third.unwrap_err().kind(), ErrorKind::Overloaded);
+        let refused = Error::from_loader(third.unwrap_err());
+        assert_eq!(refused.kind(), ErrorKind::Overloaded);
     }
 }

@@ -1,7 +1,8 @@
 //! An HTTP service as an origin.
 //!
-//! The key goes into the URL percent-encoded down to letters, digits and `-_~`, and `.` too where it could make a `..`: whatever the
-//! key, the URL's path is what the template's author meant. The body is bounded while it is read, since a length can lie.
+//! The key goes into the URL percent-encoded down to letters, digits and `-_~`, and `.` too where
+//! it could make a `..`: whatever the key, the URL's path is what the template's author meant. The
+//! body is bounded while it is read, since a length can lie.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,15 +15,16 @@ use reqwest::{
     header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue},
 };
 
-use crate::{
-    error::{Error, ErrorKind, Result, with_causes},
+use crate::telemetry::trace;
+use gaocache_core::{
+    error::{BoxError, Error, ErrorKind, Result, with_causes},
     ports::{Freshness, Loaded, Origin},
-    telemetry::trace,
 };
 
 const PLACEHOLDER: &str = "{key}";
 
-/// All but the unreserved characters of RFC 3986 without `.`: a key of `..` must not become a step up.
+/// All but the unreserved characters of RFC 3986 without `.`: a key of `..` must not become a step
+/// up.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 /// First pause before a retry; it doubles, with jitter, up to the last.
@@ -138,7 +140,7 @@ impl HttpOrigin {
 
 #[async_trait]
 impl Origin for HttpOrigin {
-    async fn load(&self, key: &str) -> Result<Loaded> {
+    async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
         let url = expand(&self.rules.template, key)?;
         let pauses = ExponentialBuilder::default()
             .with_min_delay(FIRST_PAUSE)
@@ -146,11 +148,13 @@ impl Origin for HttpOrigin {
             .with_max_times(self.rules.retries)
             .with_jitter()
             .build();
-        (|| self.attempt(&url))
+        let loaded = (|| self.attempt(&url))
             .retry(pauses)
-            // A time-out is not tried again: who waits has waited long enough, and the origin is loaded enough.
+            // A time-out is not tried again: who waits has waited long enough, and the origin is
+            // loaded enough.
             .when(|error| error.kind() == ErrorKind::OriginFailed)
-            .await
+            .await;
+        Ok(loaded?)
     }
 }
 
@@ -197,7 +201,8 @@ pub fn check_headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, St
 
 fn expand(template: &str, key: &str) -> Result<Url> {
     let escaped = utf8_percent_encode(key, ESCAPED).to_string();
-    // The URL standard takes `%2e%2e` for `..`, so encoding a dot is not enough: a segment of dots alone can't be sent at all.
+    // The URL standard takes `%2e%2e` for `..`, so encoding a dot is not enough: a segment of dots
+    // alone can't be sent at all.
     if key == "." || key == ".." {
         return Err(Error::not_found("no URL has such a key"));
     }
@@ -205,7 +210,8 @@ fn expand(template: &str, key: &str) -> Result<Url> {
         .map_err(|error| Error::origin_failed(format!("the origin's URL: {error}")))
 }
 
-/// `Cache-Control` as a shared cache reads it (RFC 9111): `s-maxage` before `max-age`; what may not be kept is not kept.
+/// `Cache-Control` as a shared cache reads it (RFC 9111): `s-maxage` before `max-age`; what may not
+/// be kept is not kept.
 fn freshness(headers: &HeaderMap) -> Freshness {
     let mut max_age = None;
     let mut shared_max_age = None;

@@ -1,4 +1,5 @@
-//! Membership in etcd: a registration and a discovery (see [`crate::discovery`]) as the cache's registry.
+//! Membership in etcd: a registration and a discovery (see [`gaocache_discovery`]) as the cache's
+//! registry.
 
 use std::{
     sync::{
@@ -12,15 +13,15 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{
-    core::membership::{DEFAULT_WEIGHT, Member, MemberState, View},
-    discovery::{
-        Discovery, DiscoveryEvent, Endpoint, EtcdConfig, Registration, RegistrationEvent,
-        RegistrationStatus, Snapshot,
-    },
+use crate::telemetry::{metrics::Metrics, throttle::Throttle};
+use gaocache_core::{
     error::{Error, ErrorKind, Result},
+    membership::{DEFAULT_WEIGHT, Member, MemberState, View},
     ports::{Clock, Registry, RegistryHealth, Session, Timestamp},
-    telemetry::{metrics::Metrics, throttle::Throttle},
+};
+use gaocache_discovery::{
+    Discovery, DiscoveryEvent, Endpoint, EtcdConfig, Registration, RegistrationEvent,
+    RegistrationStatus, Snapshot,
 };
 
 /// The registry of one service.
@@ -54,16 +55,16 @@ impl EtcdRegistry {
             DiscoveryEvent::Heard => metrics.registry_heard(clock.now()),
             DiscoveryEvent::Disconnected { cause } => {
                 metrics.watch_reconnected();
-                if let Some(left_out) = throttle.due("watch") {
-                    tracing::warn!(%cause, left_out, "the watch on etcd begins anew; the last ring stays");
+                if let Some(suppressed) = throttle.due("watch") {
+                    tracing::warn!(%cause, suppressed, "the watch on etcd begins anew; the last ring stays");
                 }
             }
             DiscoveryEvent::HistoryLost => tracing::warn!(
                 "etcd lost its history (wiped or restored); members that it misses are kept for one lease"
             ),
             DiscoveryEvent::Malformed { key } => {
-                if let Some(left_out) = throttle.due(key) {
-                    tracing::warn!(%key, left_out, "a key of the service holds no endpoint; left out");
+                if let Some(suppressed) = throttle.due(key) {
+                    tracing::warn!(%key, suppressed, "a key of the service holds no endpoint; left out");
                 }
             }
         }
@@ -99,8 +100,8 @@ impl EtcdRegistry {
                 );
             }
             RegistrationEvent::Disconnected { cause } => {
-                if let Some(left_out) = throttle.due("registration") {
-                    tracing::warn!(%cause, left_out, "etcd can't be reached; trying again");
+                if let Some(suppressed) = throttle.due("registration") {
+                    tracing::warn!(%cause, suppressed, "etcd can't be reached; trying again");
                 }
             }
         }
@@ -121,7 +122,8 @@ impl Registry for EtcdRegistry {
             self.discovery_listener(),
         );
         let lease_end = Arc::new(AtomicU64::new(0));
-        // Watch first, then register: so the own key is seen coming, and a node is ready when it has seen it.
+        // Watch first, then register: so the own key is seen coming, and a node is ready when it
+        // has seen it.
         let listed = discovery.clone();
         let registration = Registration::start_after(
             self.config.clone(),
@@ -150,6 +152,15 @@ impl Registry for EtcdRegistry {
             following,
         }))
     }
+}
+
+/// What an error of the discovery library means for a node.
+pub fn registry_error(error: gaocache_discovery::Error) -> Error {
+    let kind = match error.kind() {
+        gaocache_discovery::ErrorKind::Configuration => ErrorKind::Configuration,
+        _ => ErrorKind::Registry,
+    };
+    Error::new(kind, error.message()).with_source(error)
 }
 
 /// The prefix of a service's keys, as Go's endpoints manager has it.
@@ -299,7 +310,10 @@ impl Session for EtcdSession {
             registration: Some(registration),
         };
         match &mut put_back.registration {
-            Some(registration) => registration.update(change).await.map(Some),
+            Some(registration) => {
+                let updated = registration.update(change).await;
+                updated.map(Some).map_err(registry_error)
+            }
             None => Ok(None),
         }
     }
@@ -307,13 +321,14 @@ impl Session for EtcdSession {
     async fn leave(&self) -> Result<Option<u64>> {
         let registration = self.registration.lock().take();
         match registration {
-            Some(registration) => registration.close().await,
+            Some(registration) => registration.close().await.map_err(registry_error),
             None => Ok(None),
         }
     }
 }
 
-/// Gives the registration back even when the call that borrowed it is dropped half-way, by a timeout.
+/// Gives the registration back even when the call that borrowed it is dropped half-way, by a
+/// timeout.
 struct PutBack<'a> {
     slot: &'a Mutex<Option<Registration>>,
     registration: Option<Registration>,

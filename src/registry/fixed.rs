@@ -1,12 +1,12 @@
-//! A fixed list of members: every node knows all the others from its settings. Nobody joins or leaves; a member that is down is
-//! found out by asking it.
+//! A fixed list of members: every node knows all the others from its settings. Nobody joins or
+//! leaves; a member that is down is found out by asking it.
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::{
-    core::membership::{Member, MemberState, View},
+use gaocache_core::{
     error::{Error, ErrorKind, Result},
+    membership::{Member, MemberState, View},
     ports::{Registry, RegistryHealth, Session},
 };
 
@@ -55,7 +55,8 @@ impl FixedRegistry {
 #[async_trait]
 impl Registry for FixedRegistry {
     async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
-        // The list's address counts, also for ourselves: all nodes must compute the same fingerprint.
+        // The list's address counts, also for ourselves: all nodes must compute the same
+        // fingerprint.
         if !self.members.iter().any(|member| member.id == me.id) {
             return Err(Error::new(
                 ErrorKind::InvalidRequest,
@@ -87,7 +88,7 @@ impl Session for FixedSession {
     }
 
     async fn announce(&self, _state: MemberState) -> Result<Option<u64>> {
-        // Nobody to tell; who asks a node that is gone sets it aside.
+        // Nobody to tell; who asks a node that is gone ejects it.
         Ok(None)
     }
 

@@ -1,4 +1,5 @@
-//! A registry for the nodes of one process: `gaocache dev`, tests, and programs that embed several nodes.
+//! A registry for the nodes of one process: `gaocache dev`, tests, and programs that embed several
+//! nodes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,9 +7,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{
-    core::membership::{Member, MemberState, View},
+use gaocache_core::{
     error::{Error, ErrorKind, Result},
+    membership::{Member, MemberState, View},
     ports::{Registry, RegistryHealth, Session},
 };
 

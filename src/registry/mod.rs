@@ -1,4 +1,5 @@
-//! Where nodes find each other: a fixed list, memory shared within a process, or etcd. Each implements [`crate::ports::Registry`].
+//! Where nodes find each other: a fixed list, memory shared within a process, or etcd. Each
+//! implements [`gaocache_core::ports::Registry`].
 
 pub mod etcd;
 pub mod fixed;

@@ -13,10 +13,10 @@ use super::{
     wire::{self, cache_server::Cache},
 };
 use crate::{
-    error::Error,
     service::Service,
     telemetry::trace::{Call, Scope},
 };
+use gaocache_core::error::Error;
 
 /// Keys of one `GetMany` that are worked on at the same time.
 const MANY_AT_ONCE: usize = 64;

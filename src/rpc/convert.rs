@@ -5,19 +5,18 @@ use std::sync::Arc;
 use tonic::Status;
 
 use super::{lean::Reply, status, wire};
-use crate::{
-    core::{
-        group::{Answer, Source},
-        membership::{IdHash, Member},
-    },
+use gaocache_core::{
     error::Error,
+    group::{Answer, Source},
+    membership::{IdHash, Member},
     ports::{Invalidated, Parcel, PeerAnswer, Receipt, Timestamp},
 };
 
 /// The format of entries between nodes that this release writes and reads.
 pub(super) const ENTRY_FORMAT: u32 = 1;
 
-/// Field numbers of `value`, which the lean path writes itself; a test compares them with the generated code.
+/// Field numbers of `value`, which the lean path writes itself; a test compares them with the
+/// generated code.
 const GET_VALUE: u8 = 1;
 const FETCH_VALUE: u8 = 2;
 
@@ -103,9 +102,9 @@ pub(super) fn invalidated(response: wire::InvalidateResponse) -> Invalidated {
     }
 }
 
-pub(super) fn hand_over_batch(sender: IdHash, parcels: Vec<Parcel>) -> wire::HandOverBatch {
+pub(super) fn handoff_batch(sender: IdHash, parcels: Vec<Parcel>) -> wire::HandoffBatch {
     let mut group: Arc<str> = "".into();
-    let entries = parcels.into_iter().map(|parcel| wire::HandOverEntry {
+    let entries = parcels.into_iter().map(|parcel| wire::HandoffEntry {
         group: if parcel.group == group {
             String::new()
         } else {
@@ -117,10 +116,10 @@ pub(super) fn hand_over_batch(sender: IdHash, parcels: Vec<Parcel>) -> wire::Han
         value: parcel.value.unwrap_or_default(),
         expires_at_ms: (parcel.expires_at != Timestamp::NEVER).then_some(parcel.expires_at.0),
         entity_tag: parcel.entity_tag,
-        heat: parcel.heat,
+        use_count: parcel.use_count,
         copy: parcel.copy,
     });
-    wire::HandOverBatch {
+    wire::HandoffBatch {
         format: ENTRY_FORMAT,
         sender: sender.0,
         entries: entries.collect(),
@@ -128,7 +127,7 @@ pub(super) fn hand_over_batch(sender: IdHash, parcels: Vec<Parcel>) -> wire::Han
 }
 
 /// The entries of a batch; `None` if they are in a format that this release doesn't know.
-pub(super) fn parcels(batch: wire::HandOverBatch) -> Option<Vec<Parcel>> {
+pub(super) fn parcels(batch: wire::HandoffBatch) -> Option<Vec<Parcel>> {
     let mut group: Arc<str> = "".into();
     let parcels = batch.entries.into_iter().map(|entry| {
         if !entry.group.is_empty() {
@@ -140,7 +139,7 @@ pub(super) fn parcels(batch: wire::HandOverBatch) -> Option<Vec<Parcel>> {
             value: entry.found.then_some(entry.value),
             expires_at: entry.expires_at_ms.map_or(Timestamp::NEVER, Timestamp),
             entity_tag: entry.entity_tag,
-            heat: entry.heat,
+            use_count: entry.use_count,
             copy: entry.copy,
         }
     });
@@ -148,14 +147,14 @@ pub(super) fn parcels(batch: wire::HandOverBatch) -> Option<Vec<Parcel>> {
     (batch.format == ENTRY_FORMAT).then_some(parcels)
 }
 
-pub(super) fn hand_over_receipt(receipt: Receipt) -> wire::HandOverReceipt {
+pub(super) fn handoff_receipt(receipt: Receipt) -> wire::HandoffReceipt {
     let Receipt {
         kept,
         known,
         full,
         refused,
     } = receipt;
-    wire::HandOverReceipt {
+    wire::HandoffReceipt {
         kept,
         known,
         full,
@@ -163,8 +162,8 @@ pub(super) fn hand_over_receipt(receipt: Receipt) -> wire::HandOverReceipt {
     }
 }
 
-pub(super) fn receipt(answer: wire::HandOverReceipt) -> Receipt {
-    let wire::HandOverReceipt {
+pub(super) fn receipt(answer: wire::HandoffReceipt) -> Receipt {
+    let wire::HandoffReceipt {
         kept,
         known,
         full,
@@ -271,7 +270,7 @@ mod tests {
             value: value.map(Bytes::from_static_str),
             expires_at,
             entity_tag: u64::MAX,
-            heat: 7,
+            use_count: 7,
             copy: true,
         };
         let sent = vec![
@@ -280,8 +279,8 @@ mod tests {
             parcel("g", None, Timestamp::NEVER),
             parcel("h", None, Timestamp(0)),
         ];
-        let bytes = hand_over_batch(IdHash(9), sent.clone()).encode_to_vec();
-        let mut read = wire::HandOverBatch::decode(&*bytes).expect("the generated code reads it");
+        let bytes = handoff_batch(IdHash(9), sent.clone()).encode_to_vec();
+        let mut read = wire::HandoffBatch::decode(&*bytes).expect("the generated code reads it");
         assert_eq!(read.sender, 9);
         let back = parcels(read.clone()).expect("a known format");
         assert_eq!(format!("{back:?}"), format!("{sent:?}"));

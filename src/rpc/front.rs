@@ -1,4 +1,5 @@
-//! The gRPC door of a node: the two hot calls on the lean path, everything else through tonic's routes.
+//! The gRPC listener of a node: the two hot calls on the lean path, everything else through tonic's
+//! routes.
 
 use std::{
     convert::Infallible,
@@ -23,10 +24,12 @@ use super::{
     wire::{self, cache_server::CacheServer, peer_server::PeerServer},
 };
 use crate::{
-    core::cluster::Topology,
-    error::{Error, ErrorKind, Result},
     service::Service,
     telemetry::trace::{Call, Scope},
+};
+use gaocache_core::{
+    cluster::Topology,
+    error::{Error, ErrorKind, Result},
 };
 
 const GET: &str = "/gaocache.v1.Cache/Get";
@@ -44,7 +47,7 @@ fn traced(path: &'static str) -> Call {
     Call::grpc(path.trim_start_matches('/'))
 }
 
-/// The door, as a hyper service. Cheap to clone: one for each connection.
+/// The listener, as a hyper service. Cheap to clone: one for each connection.
 #[derive(Clone)]
 pub struct Front {
     cache: CacheService,
@@ -53,7 +56,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// The door to `service`, with health and reflection beside it. `max_value`: the largest value of any group, in bytes.
+    /// The listener to `service`, with health and reflection beside it. `max_value`: the largest
+    /// value of any group, in bytes.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] if the descriptors built into the program can't be read.

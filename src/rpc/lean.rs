@@ -1,7 +1,9 @@
-//! A unary gRPC call without tonic's server machinery, for the two calls that carry the load: `Cache.Get` and `Peer.Fetch`.
+//! A unary gRPC call without tonic's server machinery, for the two calls that wrap_task the load:
+//! `Cache.Get` and `Peer.Fetch`.
 //!
-//! tonic encodes a message into one buffer, which copies the value, and runs each call through a stack of boxed layers. Here the
-//! value goes out as its own frame, the same counted bytes that lie in the store. Everything else about the calls is as
+//! tonic encodes a message into one buffer, which copies the value, and runs each call through a
+//! stack of boxed layers. Here the value goes out as its own frame, the same counted bytes that lie
+//! in the store. Everything else about the calls is as
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> has it, and as tonic does it: the tests hold both against one
 //! client. Messages are neither taken nor sent compressed.
 
@@ -20,12 +22,11 @@ use prost::Message;
 use tonic::Status;
 
 use super::status::to_status;
-use crate::{
-    error::{Error, ErrorKind},
-    telemetry::trace::Scope,
-};
+use crate::telemetry::trace::Scope;
+use gaocache_core::error::{Error, ErrorKind};
 
-/// Larger than any request of these two calls may be: the longest key, the longest group name, and room for fields to come.
+/// Larger than any request of these two calls may be: the longest key, the longest group name, and
+/// room for fields to come.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// gRPC's prefix of a message: a flag for compression and the length.
 const PREFIX_BYTES: usize = 5;

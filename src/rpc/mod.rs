@@ -1,11 +1,12 @@
 //! gRPC: the only place where wire types and domain types meet.
 //!
-//! [`front`] is the door of a node, [`cache`] and [`peer`] the services behind it, [`peers`] the way to other nodes.
+//! [`front`] is the listener of a node, [`cache`] and [`peer`] the services behind it, [`peers`]
+//! the way to other nodes.
 
 pub mod cache;
 mod convert;
 pub mod front;
-mod lane;
+mod handoff;
 mod lean;
 pub mod peer;
 pub mod peers;

@@ -14,13 +14,13 @@ use super::{
     wire::{self, peer_server::Peer},
 };
 use crate::{
-    core::{
-        cluster::Topology,
-        membership::{Fingerprint, IdHash},
-    },
-    error::{Error, ErrorKind},
     service::Service,
     telemetry::trace::{Call, Scope},
+};
+use gaocache_core::{
+    cluster::Topology,
+    error::{Error, ErrorKind},
+    membership::{Fingerprint, IdHash},
 };
 
 /// The service over a node's groups.
@@ -63,14 +63,14 @@ impl Peer for PeerService {
         Ok(Response::new(convert::fetch_response(answer)))
     }
 
-    async fn look(
+    async fn peek(
         &self,
-        request: Request<wire::LookRequest>,
-    ) -> Result<Response<wire::LookResponse>, Status> {
-        let wire::LookRequest { group, key, asker } = request.into_inner();
-        let found = self.service.look_for_peer(&group, &key, IdHash(asker));
+        request: Request<wire::PeekRequest>,
+    ) -> Result<Response<wire::PeekResponse>, Status> {
+        let wire::PeekRequest { group, key, asker } = request.into_inner();
+        let found = self.service.peek_for_peer(&group, &key, IdHash(asker));
         let found = found.map_err(|error| to_status(&error))?;
-        Ok(Response::new(wire::LookResponse {
+        Ok(Response::new(wire::PeekResponse {
             entry: found.map(convert::fetch_response),
         }))
     }
@@ -101,22 +101,22 @@ impl Peer for PeerService {
         Ok(Response::new(wire::AwaitRevisionResponse { revision }))
     }
 
-    type HandOverStream = BoxStream<'static, Result<wire::HandOverReceipt, Status>>;
+    type HandoffStream = BoxStream<'static, Result<wire::HandoffReceipt, Status>>;
 
-    async fn hand_over(
+    async fn handoff(
         &self,
-        request: Request<Streaming<wire::HandOverBatch>>,
-    ) -> Result<Response<Self::HandOverStream>, Status> {
+        request: Request<Streaming<wire::HandoffBatch>>,
+    ) -> Result<Response<Self::HandoffStream>, Status> {
         let this = self.clone();
         let batches = request.into_inner();
         // A batch is read only when the one before it has been taken: that is the back-pressure.
-        let receipts = batches.map(move |batch| this.take(batch?));
+        let receipts = batches.map(move |batch| this.accept(batch?));
         Ok(Response::new(receipts.boxed()))
     }
 }
 
 impl PeerService {
-    fn take(&self, batch: wire::HandOverBatch) -> Result<wire::HandOverReceipt, Status> {
+    fn accept(&self, batch: wire::HandoffBatch) -> Result<wire::HandoffReceipt, Status> {
         let sender = IdHash(batch.sender);
         let Some(parcels) = convert::parcels(batch) else {
             return Err(Status::unimplemented(
@@ -128,8 +128,8 @@ impl PeerService {
             let error = Error::new(ErrorKind::NotReady, "the sender is no member as seen here");
             return Err(to_status(&error));
         }
-        let receipt = self.service.take(&parcels, sender);
+        let receipt = self.service.accept(&parcels, sender);
         let receipt = receipt.map_err(|error| to_status(&error))?;
-        Ok(convert::hand_over_receipt(receipt))
+        Ok(convert::handoff_receipt(receipt))
     }
 }

@@ -1,8 +1,10 @@
-//! The way to other nodes: a pool of connections, and which of them are set aside after a failure.
+//! The way to other nodes: a pool of connections, and which of them are ejected after a failure.
 //!
-//! Each worker thread has connections of its own, so that no request changes threads on its way; the other threads, hand-over among them,
-//! share one set. A peer thus has as many connections from this node as it has workers, and one. A member that fails is set aside at once, and a task probes it with growing pauses until it
-//! answers its health check; meanwhile the next member in ring order stands in for it.
+//! Each worker thread has connections of its own, so that no request changes threads on its way;
+//! the other threads, handoff among them, share one set. A peer thus has as many connections from
+//! this node as it has workers, and one. A member that fails is ejected at once, and a task probes
+//! it with growing pauses until it answers its health check; meanwhile the next member in ring
+//! order stands in for it.
 
 use std::{
     cell::Cell,
@@ -30,43 +32,49 @@ use tracing::Instrument;
 
 use super::{
     convert,
-    lane::GrpcLane,
+    handoff::GrpcHandoffStream,
     status::from_status,
     wire::{self, peer_client::PeerClient},
 };
 use crate::{
-    backoff::Pauses,
-    core::membership::{Fingerprint, IdHash, Member},
-    error::{Error, ErrorKind, Result},
-    ports::{Invalidated, Lane, PeerAnswer, PeerError, Peers},
+    backoff::pauses,
     telemetry::{
         metrics::Metrics,
         throttle::Throttle,
         trace::{self, Told},
     },
 };
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    membership::{Fingerprint, IdHash, Member},
+    ports::{HandoffStream, Invalidated, PeerAnswer, PeerError, Peers},
+};
 
-/// How often an idle or waiting connection is tested, and how long an answer may take. Together they bound how long a node that
-/// froze (not one that died: its kernel answers) holds up requests.
+/// How often an idle or waiting connection is tested, and how long an answer may take. Together
+/// they bound how long a node that froze (not one that died: its kernel answers) holds up requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Room for a megabyte under way in a call, and eight on a connection: a large value doesn't wait for window updates.
+/// Room for a megabyte under way in a call, and eight on a connection: a large value doesn't wait
+/// for window updates.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
-/// Pauses between probes of a member that is set aside.
+/// Pauses between probes of a member that is ejected.
 const FIRST_PROBE: Duration = Duration::from_millis(100);
 const LAST_PROBE: Duration = Duration::from_secs(5);
 /// Bound on a call that invalidates.
 const INVALIDATE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bound on a look, which its peer answers from memory: past it the next is asked, and then the origin.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-/// What a message holds beside its largest value: key, numbers, and in a hand-over the smaller entries of the same batch.
+/// Bound on a look, which its peer answers from memory: past it the next is asked, and then the
+/// origin.
+const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
+/// What a message holds beside its largest value: key, numbers, and in a handoff the smaller
+/// entries of the same batch.
 const MESSAGE_OVERHEAD_BYTES: u64 = 1024 * 1024;
 
 thread_local! {
     static WORKER: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Tells the pool which worker this thread is. Threads that don't say share connections of their own.
+/// Tells the pool which worker this thread is. Threads that don't say share connections of their
+/// own.
 pub fn this_thread_is_worker(number: usize) {
     WORKER.set(number);
 }
@@ -84,7 +92,8 @@ pub struct PeerRules {
     pub workers: usize,
 }
 
-/// The largest message between nodes, in bytes: one that carries a value of `max_value`, or a batch of smaller ones with it.
+/// The largest message between nodes, in bytes: one that carries a value of `max_value`, or a batch
+/// of smaller ones with it.
 pub(super) fn message_limit(max_value: u64) -> usize {
     usize::try_from(max_value.saturating_add(MESSAGE_OVERHEAD_BYTES)).unwrap_or(usize::MAX)
 }
@@ -101,16 +110,17 @@ struct Inner {
     metrics: Arc<Metrics>,
     /// By worker, the other threads last; then by address.
     pools: Vec<Mutex<HashMap<Arc<str>, Channel>>>,
-    aside: Mutex<HashSet<Arc<str>>>,
-    /// The size of `aside`, to be read without its lock: nearly always zero.
-    aside_count: AtomicUsize,
+    ejected: Mutex<HashSet<Arc<str>>>,
+    /// The size of `ejected`, to be read without its lock: nearly always zero.
+    ejected_count: AtomicUsize,
     /// Where probes run, so that they outlive the request that found the failure.
     runtime: Handle,
     throttle: Throttle,
 }
 
 impl GrpcPeers {
-    /// A pool without connections; they are made when first needed. Probes run on the current runtime.
+    /// A pool without connections; they are made when first needed. Probes run on the current
+    /// runtime.
     pub fn new(me: IdHash, rules: PeerRules, metrics: Arc<Metrics>) -> Self {
         let pools = (0..=rules.workers).map(|_| Mutex::default()).collect();
         Self {
@@ -119,8 +129,8 @@ impl GrpcPeers {
                 rules,
                 metrics,
                 pools,
-                aside: Mutex::default(),
-                aside_count: AtomicUsize::new(0),
+                ejected: Mutex::default(),
+                ejected_count: AtomicUsize::new(0),
                 runtime: Handle::current(),
                 throttle: Throttle::default(),
             }),
@@ -137,9 +147,9 @@ impl GrpcPeers {
         for pool in &self.inner.pools {
             pool.lock().retain(|address, _| addresses.contains(address));
         }
-        let mut aside = self.inner.aside.lock();
-        aside.retain(|address| addresses.contains(address));
-        self.inner.count_aside(&aside);
+        let mut ejected = self.inner.ejected.lock();
+        ejected.retain(|address| addresses.contains(address));
+        self.inner.count_ejected(&ejected);
     }
 
     fn channel(&self, address: &Arc<str>) -> Result<Channel, PeerError> {
@@ -158,11 +168,12 @@ impl GrpcPeers {
         Ok(PeerClient::new(self.channel(&member.address)?).max_decoding_message_size(limit))
     }
 
-    /// Sorts a failed call: an answer of the peer's, or a failure to reach it, which sets it aside.
+    /// Sorts a failed call: an answer of the peer's, or a failure to reach it, which ejects it.
     pub(super) fn failed(&self, member: &Member, status: &Status) -> (PeerError, &'static str) {
         if let Some(error) = from_status(status) {
             return match error.kind() {
-                // It doesn't know the group yet (a rollout), or is going: another member may answer.
+                // It doesn't know the group yet (a rollout), or is going: another member may
+                // answer.
                 ErrorKind::UnknownGroup | ErrorKind::NotReady => {
                     (PeerError::Unreachable(error), "unavailable")
                 }
@@ -174,11 +185,12 @@ impl GrpcPeers {
             format!("{}: {}", status.code(), status.message()),
         );
         if status.code() == Code::Unimplemented {
-            // Something answers there, but not this release's service. Setting it aside wouldn't change that.
+            // Something answers there, but not this release's service. ejecting it wouldn't change
+            // that.
             self.log(member, "speaks another version", status);
             return (PeerError::Unreachable(error), "incompatible");
         }
-        self.set_aside(member);
+        self.eject(member);
         self.log(
             member,
             "can't be reached; its keys go to the next in ring order",
@@ -188,22 +200,22 @@ impl GrpcPeers {
     }
 
     fn log(&self, member: &Member, what: &str, status: &Status) {
-        if let Some(left_out) = self.inner.throttle.due(&member.id) {
+        if let Some(suppressed) = self.inner.throttle.due(&member.id) {
             tracing::warn!(
                 peer = %member.id, address = %member.address, code = %status.code(),
-                cause = status.message(), left_out, "a peer {what}"
+                cause = status.message(), suppressed, "a peer {what}"
             );
         }
     }
 
-    fn set_aside(&self, member: &Member) {
+    fn eject(&self, member: &Member) {
         let address = member.address.clone();
-        let mut aside = self.inner.aside.lock();
-        if !aside.insert(address.clone()) {
+        let mut ejected = self.inner.ejected.lock();
+        if !ejected.insert(address.clone()) {
             return;
         }
-        self.inner.count_aside(&aside);
-        drop(aside);
+        self.inner.count_ejected(&ejected);
+        drop(ejected);
         let inner = self.inner.clone();
         self.inner
             .runtime
@@ -265,8 +277,8 @@ impl GrpcPeers {
 #[async_trait]
 impl Peers for GrpcPeers {
     fn usable(&self, member: &Member) -> bool {
-        self.inner.aside_count.load(Ordering::Acquire) == 0
-            || !self.inner.aside.lock().contains(&member.address)
+        self.inner.ejected_count.load(Ordering::Acquire) == 0
+            || !self.inner.ejected.lock().contains(&member.address)
     }
 
     async fn fetch(
@@ -306,27 +318,27 @@ impl Peers for GrpcPeers {
         }
     }
 
-    async fn look(
+    async fn peek(
         &self,
         member: &Member,
         group: &str,
         key: &str,
     ) -> Result<Option<PeerAnswer>, PeerError> {
         let mut client = self.client(member)?;
-        let request = wire::LookRequest {
+        let request = wire::PeekRequest {
             group: group.to_owned(),
             key: key.to_owned(),
             asker: self.inner.me.0,
         };
-        let call = tokio::time::timeout(LOOK_TIMEOUT, client.look(request)).await;
+        let call = tokio::time::timeout(PEEK_TIMEOUT, client.peek(request)).await;
         match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
             Ok(response) => Ok(response.into_inner().entry.and_then(convert::peer_answer)),
             Err(status) => Err(self.failed(member, &status).0),
         }
     }
 
-    async fn hand_over(&self, member: &Member) -> Result<Box<dyn Lane>, PeerError> {
-        Ok(Box::new(GrpcLane::open(self, member).await?))
+    async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError> {
+        Ok(Box::new(GrpcHandoffStream::open(self, member).await?))
     }
 
     async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError> {
@@ -356,26 +368,25 @@ impl Inner {
             .initial_connection_window_size(CONNECTION_WINDOW))
     }
 
-    fn count_aside(&self, aside: &HashSet<Arc<str>>) {
-        self.aside_count.store(aside.len(), Ordering::Release);
+    fn count_ejected(&self, ejected: &HashSet<Arc<str>>) {
+        self.ejected_count.store(ejected.len(), Ordering::Release);
         self.metrics
-            .peers_set_aside
-            .set(i64::try_from(aside.len()).unwrap_or(i64::MAX));
+            .peers_ejected
+            .set(i64::try_from(ejected.len()).unwrap_or(i64::MAX));
     }
 
     /// Tries the address until it serves, or until no member has it any more.
     async fn probe(self: Arc<Self>, address: Arc<str>) {
-        let mut pauses = Pauses::new(FIRST_PROBE, LAST_PROBE);
-        loop {
-            tokio::time::sleep(pauses.next()).await;
-            if !self.aside.lock().contains(&address) {
+        for pause in pauses(FIRST_PROBE, LAST_PROBE) {
+            tokio::time::sleep(pause).await;
+            if !self.ejected.lock().contains(&address) {
                 return;
             }
             if self.serves(&address).await {
-                let mut aside = self.aside.lock();
-                aside.remove(&address);
-                self.count_aside(&aside);
-                tracing::info!(%address, "a peer that was set aside answers again");
+                let mut ejected = self.ejected.lock();
+                ejected.remove(&address);
+                self.count_ejected(&ejected);
+                tracing::info!(%address, "a peer that was ejected answers again");
                 return;
             }
         }

@@ -1,9 +1,10 @@
-//! One mapping from an error's kind to a gRPC code and an HTTP status, and the way back between nodes.
+//! One mapping from an error's kind to a gRPC code and an HTTP status, and the way back between
+//! nodes.
 
 use http::StatusCode;
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use crate::error::{Error, ErrorKind};
+use gaocache_core::error::{Error, ErrorKind};
 
 /// The metadata entry and HTTP header that carries the exact kind.
 pub const KIND_HEADER: &str = "gaocache-error";
@@ -18,9 +19,10 @@ pub const fn codes(kind: ErrorKind) -> (Code, StatusCode) {
         ErrorKind::OriginTimeout => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT),
         ErrorKind::OriginFailed => (Code::Unavailable, StatusCode::BAD_GATEWAY),
         ErrorKind::Overloaded => (Code::ResourceExhausted, StatusCode::SERVICE_UNAVAILABLE),
-        ErrorKind::PeerUnreachable | ErrorKind::NotReady => {
+        ErrorKind::PeerUnreachable | ErrorKind::NotReady | ErrorKind::Registry => {
             (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE)
         }
+        ErrorKind::Configuration => (Code::FailedPrecondition, StatusCode::INTERNAL_SERVER_ERROR),
         ErrorKind::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
@@ -33,7 +35,8 @@ pub fn to_status(error: &Error) -> Status {
     status
 }
 
-/// The error that a gaocache node sent; `None` for a status that something else made (the transport, a proxy, an old release).
+/// The error that a gaocache node sent; `None` for a status that something else made (the
+/// transport, a proxy, an old release).
 pub fn from_status(status: &Status) -> Option<Error> {
     let kind = status.metadata().get(KIND_HEADER)?.to_str().ok()?;
     // A kind that a newer release invented is still an answer; its code tells enough.

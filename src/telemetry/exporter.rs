@@ -1,7 +1,8 @@
 //! Sends spans to an OTLP receiver over gRPC.
 //!
-//! Batches are made on a thread of the SDK's, and the connection lives on a runtime of its own with one more thread: the SDK's thread
-//! waits for it, which on a runtime shared with others could lock up (open-telemetry/opentelemetry-rust#2583).
+//! Batches are made on a thread of the SDK's, and the connection lives on a runtime of its own with
+//! one more thread: the SDK's thread waits for it, which on a runtime shared with others could lock
+//! up (open-telemetry/opentelemetry-rust#2583).
 //!
 //! It must never make a request wait: past `trace.max_queue` spans are dropped, and counted.
 
@@ -29,10 +30,12 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use super::throttle::Throttle;
 use crate::config::{TraceSettings, seconds};
 
-/// Bound on sending what is left when the process ends; see `terminationGracePeriodSeconds` in the chart.
+/// Bound on sending what is left when the process ends; see `terminationGracePeriodSeconds` in the
+/// chart.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What became of this process' spans. There is one exporter in a process, so all of its nodes show the same numbers.
+/// What became of this process' spans. There is one exporter in a process, so all of its nodes show
+/// the same numbers.
 pub static SPANS: SpanCounts = SpanCounts {
     exported: AtomicU64::new(0),
     failed: AtomicU64::new(0),
@@ -69,7 +72,8 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Starts its threads. Nothing is connected before there is something to send. `instance` tells this process from others.
+    /// Starts its threads. Nothing is connected before there is something to send. `instance` tells
+    /// this process from others.
     ///
     /// # Errors
     /// Settings or `OTEL_` variables that can't work, for people.
@@ -175,7 +179,8 @@ fn tls(settings: &TraceSettings) -> Result<ClientTlsConfig, String> {
     Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
 }
 
-/// Takes no more spans than its bound, and counts what it doesn't take: the SDK's own queue drops without telling how many.
+/// Takes no more spans than its bound, and counts what it doesn't take: the SDK's own queue drops
+/// without telling how many.
 #[derive(Debug)]
 struct Bounded {
     /// Spans taken and neither sent nor given up yet.
@@ -241,8 +246,8 @@ impl SpanExporter for Sender {
             Ok(()) => count(&SPANS.exported, spans),
             Err(error) => {
                 count(&SPANS.failed, spans);
-                if let Some(left_out) = self.throttle.due("export") {
-                    tracing::warn!(%error, spans, left_out, "spans could not be sent");
+                if let Some(suppressed) = self.throttle.due("export") {
+                    tracing::warn!(%error, spans, suppressed, "spans could not be sent");
                 }
             }
         }

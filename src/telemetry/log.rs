@@ -1,4 +1,5 @@
-//! The log: `tracing` to standard output, as text or JSON, with trace ids, and a level that can be changed while the process runs.
+//! The log: `tracing` to standard output, as text or JSON, with trace ids, and a level that can be
+//! changed while the process runs.
 
 use std::{
     fmt,
@@ -33,7 +34,8 @@ pub struct LogLevel {
 }
 
 impl LogLevel {
-    /// The level of this process; `None` where [`super::start`] was not called: an embedding program has a log of its own.
+    /// The level of this process; `None` where [`super::start`] was not called: an embedding
+    /// program has a log of its own.
     pub fn of_process() -> Option<&'static Self> {
         LEVEL.get()
     }
@@ -97,7 +99,8 @@ pub(super) fn layer(settings: &LogSettings) -> Result<(Lines, LogLevel), String>
     Ok((lines, level))
 }
 
-/// A format whose lines end with the trace that they belong to: `trace_id` and `span_id`, as in OpenTelemetry's logs outside OTLP.
+/// A format whose lines end with the trace that they belong to: `trace_id` and `span_id`, as in
+/// OpenTelemetry's logs outside OTLP.
 struct WithTrace<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for WithTrace<F>

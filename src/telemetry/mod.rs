@@ -29,8 +29,9 @@ impl Telemetry {
     }
 }
 
-/// Starts the log, and the exporter of spans where there is one, for the whole process. `instance` tells this process from others. Only
-/// the first call of a process counts, so that tests may call it too.
+/// Starts the log, and the exporter of spans where there is one, for the whole process. `instance`
+/// tells this process from others. Only the first call of a process counts, so that tests may call
+/// it too.
 ///
 /// # Errors
 /// A level that is no filter, or an exporter that can't work; the message says what is wrong.
@@ -55,8 +56,9 @@ pub fn start(
     Ok(Telemetry { exporter })
 }
 
-/// A list, not `.with(spans)`: where that is `None` it counts as a layer that wants everything, and every trace point of every library is
-/// asked anew each time it is passed. A hit took more than twice the CPU (`cargo bench --bench telemetry`).
+/// A list, not `.with(spans)`: where that is `None` it counts as a layer that wants everything, and
+/// every trace point of every library is asked anew each time it is passed. A hit took more than
+/// twice the CPU (`cargo bench --bench telemetry`).
 fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
     let spans = exporter.map(|exporter| {
         tracing_opentelemetry::layer()

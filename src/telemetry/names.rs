@@ -1,6 +1,7 @@
 //! The names of all metrics: a contract with dashboards and alerts, so they stand in this one file.
 //!
-//! `gaocache_<what>_<unit>[_total]`, base units, few label values, never a key. A peer is a label only of counters.
+//! `gaocache_<what>_<unit>[_total]`, base units, few label values, never a key. A peer is a label
+//! only of counters.
 
 /// A metric as the outside knows it.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +46,11 @@ metrics! {
     ORIGIN_BYTES = "gaocache_origin_loaded_bytes_total", "counter", ["group"], "Bytes loaded from the origin.";
     PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values asked of another node: hit (it had it), origin (it loaded it), error (its answer was one), unreachable, unavailable (it has no such group yet, or is leaving), incompatible.";
     PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Time of a fetch from another node.";
-    PEERS_SET_ASIDE = "gaocache_peers_set_aside", "gauge", [], "Nodes not asked at the moment, since they failed.";
-    LOOKS = "gaocache_looks_total", "counter", ["group", "outcome"], "Keys that other members were asked for before a load, after a ring change: found or missing.";
-    HAND_OVER_ENTRIES = "gaocache_hand_over_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (there already), full (colder than what fills the receiver), refused (expired or removed lately), failed (not sent for now).";
-    HAND_OVER_BYTES = "gaocache_hand_over_sent_bytes_total", "counter", [], "Bytes of entries sent to other nodes.";
-    HAND_OVER_WAITING = "gaocache_hand_over_waiting_entries", "gauge", [], "Entries that are another node's now and still to go there.";
+    PEERS_EJECTED = "gaocache_peers_ejected", "gauge", [], "Nodes not asked at the moment, since they failed.";
+    PEEKS = "gaocache_peeks_total", "counter", ["group", "outcome"], "Keys that other members were asked for before a load, after a ring change: found or missing.";
+    HANDOFF_ENTRIES = "gaocache_handoff_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (there already), full (colder than what fills the receiver), refused (expired or removed lately), failed (not sent for now).";
+    HANDOFF_BYTES = "gaocache_handoff_sent_bytes_total", "counter", [], "Bytes of entries sent to other nodes.";
+    HANDOFF_WAITING = "gaocache_handoff_waiting_entries", "gauge", [], "Entries that are another node's now and still to go there.";
     DRAINING_SINCE = "gaocache_draining_since_timestamp_seconds", "gauge", [], "When this node began to leave; 0 while it doesn't.";
     RING_MEMBERS = "gaocache_ring_members", "gauge", [], "Members of the ring, this node's view.";
     RING_REVISION = "gaocache_ring_revision", "gauge", [], "The registry's revision of the ring in force.";
@@ -58,15 +59,15 @@ metrics! {
     RING_CHANGES = "gaocache_ring_changes_total", "counter", [], "Rings put in force.";
     LEASE_RENEWALS = "gaocache_lease_renewals_total", "counter", ["outcome"], "Renewals of this node's lease in etcd: ok, failed (not acknowledged) or lost (the lease was gone).";
     LEASE_EXPIRY = "gaocache_lease_expiry_timestamp_seconds", "gauge", [], "When this node's lease ends unless it is renewed, by the acknowledged renewals.";
-    STANDSTILLS = "gaocache_standstills_total", "counter", [], "Times that this process stood still for longer than its lease and dropped its entries, since it was told of no removals.";
+    PROCESS_PAUSES = "gaocache_process_pauses_total", "counter", [], "Times that this process stood still for longer than its lease and dropped its entries, since it was told of no removals.";
     REGISTRATIONS = "gaocache_registrations_total", "counter", ["reason"], "Writes of this node's key: start, changed, lease_lost, key_lost; superseded: another process wrote it.";
     WATCH_RECONNECTS = "gaocache_watch_reconnects_total", "counter", [], "Times the watch on etcd had to begin anew.";
     REGISTRY_HEARD = "gaocache_registry_heard_timestamp_seconds", "gauge", [], "When etcd gave its last sign of life.";
-    RUNTIME_BUSY = "gaocache_runtime_busy_seconds_total", "counter", ["runtime"], "Time that a runtime's thread was at work: worker-0 and so on serve reads, control has membership, admin, hand-over.";
+    RUNTIME_BUSY = "gaocache_runtime_busy_seconds_total", "counter", ["runtime"], "Time that a runtime's thread was at work: worker-0 and so on serve reads, control has membership, admin, handoff.";
     RUNTIME_TASKS = "gaocache_runtime_tasks", "gauge", ["runtime"], "Tasks alive on a runtime.";
     RUNTIME_QUEUE = "gaocache_runtime_queued_tasks", "gauge", ["runtime"], "Tasks that other threads woke and that wait for a runtime's thread.";
     TRACE_SPANS = "gaocache_trace_spans_total", "counter", ["outcome"], "Spans of this process: exported, failed (the receiver was away or slow), dropped (too many were waiting).";
     READY = "gaocache_ready", "gauge", [], "1 while this node is ready to serve.";
-    CONNECTIONS = "gaocache_connections", "gauge", ["door"], "Open connections: grpc or http.";
+    CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections: grpc or http.";
     BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; tells the release.";
 }

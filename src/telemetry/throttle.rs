@@ -1,4 +1,5 @@
-//! Lets a repeated failure into the log once in a while, with how often it was left out. A flood of lines helps nobody.
+//! Lets a repeated failure into the log once in a while, with how often it was left out. A flood of
+//! lines helps nobody.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,17 +18,18 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// `Some(left out since the last line)` if a line on `subject` is due, `None` if it is to be left out.
+    /// `Some(left out since the last line)` if a line on `subject` is due, `None` if it is to be
+    /// left out.
     pub fn due(&self, subject: &str) -> Option<u64> {
         let now = Instant::now();
         let mut subjects = self.subjects.lock();
-        if let Some((last, left_out)) = subjects.get_mut(subject) {
+        if let Some((last, suppressed)) = subjects.get_mut(subject) {
             if now.duration_since(*last) < PAUSE {
-                *left_out += 1;
+                *suppressed += 1;
                 return None;
             }
             *last = now;
-            return Some(std::mem::take(left_out));
+            return Some(std::mem::take(suppressed));
         }
         if subjects.len() >= MOST_SUBJECTS {
             subjects.retain(|_, (last, _)| now.duration_since(*last) < PAUSE);

@@ -1,10 +1,13 @@
-//! The trace that a request is part of: whether it has one, its spans, and what of it goes on to other processes (W3C Trace Context).
+//! The trace that a request is part of: whether it has one, its spans, and what of it goes on to
+//! other processes (W3C Trace Context).
 //!
-//! Whether a request is sampled is decided before any span is built, so a request that is not costs a look into its headers and a random
-//! number. A get that misses on a node that isn't the owner makes four spans: the get, the fetch, the owner's answer, and the load.
-//! A trace context that is not sampled is handed on all the same, so that whoever comes after keeps to the decision.
+//! Whether a request is sampled is decided before any span is built, so a request that is not costs
+//! a look into its headers and a random number. A get that misses on a node that isn't the owner
+//! makes four spans: the get, the fetch, the owner's answer, and the load. A trace context that is
+//! not sampled is handed on all the same, so that whoever comes after keeps to the decision.
 //!
-//! It must never put a key into a span unless `trace.keys` allows it, and never wait for the exporter.
+//! It must never put a key into a span unless `trace.keys` allows it, and never wait for the
+//! exporter.
 
 use std::{
     future::poll_fn,
@@ -24,10 +27,10 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::{
-    config::{Sampler, TraceSettings},
-    core::membership::Member,
+use crate::config::{Sampler, TraceSettings};
+use gaocache_core::{
     error::{Error, ErrorKind},
+    membership::Member,
 };
 
 /// The target of every span that is meant for traces.
@@ -39,18 +42,24 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     name: &'static str,
-    door: &'static str,
+    listener: &'static str,
 }
 
 impl Call {
     /// A call over gRPC, such as `gaocache.v1.Cache/Get`.
     pub const fn grpc(name: &'static str) -> Self {
-        Self { name, door: "grpc" }
+        Self {
+            name,
+            listener: "grpc",
+        }
     }
 
     /// A call over HTTP, by method and route.
     pub const fn http(name: &'static str) -> Self {
-        Self { name, door: "http" }
+        Self {
+            name,
+            listener: "http",
+        }
     }
 }
 
@@ -148,7 +157,7 @@ fn not_sampled(context: &Context) -> Context {
 
 fn server_span(call: Call, caller: Option<Context>) -> Span {
     let span = tracing::info_span!(
-        target: TARGET, parent: None, "request", otel.name = call.name, otel.kind = "server", door = call.door,
+        target: TARGET, parent: None, "request", otel.name = call.name, otel.kind = "server", listener = call.listener,
         group = Empty, key = Empty, outcome = Empty, owner = Empty, value_bytes = Empty, otel.status_code = Empty
     );
     if let Some(caller) = caller {
@@ -201,7 +210,7 @@ impl Scope {
 }
 
 /// Lets a task that is about to be spawned go on in the trace of whoever spawns it.
-pub fn carry(task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+pub fn wrap_task(task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
     if !Context::map_current(Context::has_active_span) {
         return task;
     }

@@ -12,7 +12,8 @@ use std::{
 };
 
 use etcd_client::{Client, ConnectOptions};
-use gaocache::{config::Settings, discovery::EtcdConfig};
+use gaocache::config::Settings;
+use gaocache_discovery::EtcdConfig;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -22,7 +23,8 @@ use tokio::{
 
 use super::{CountingOrigin, settings, within};
 
-/// A port that was free a moment ago and that no other test of this process gets. Below the range that the system gives out by itself.
+/// A port that was free a moment ago and that no other test of this process gets. Below the range
+/// that the system gives out by itself.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -268,7 +270,8 @@ impl Proxy {
     }
 }
 
-/// Writes files of a small certificate authority: `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`.
+/// Writes files of a small certificate authority: `ca.pem`, `server.pem`, `server.key`,
+/// `client.pem`, `client.key`.
 pub fn certificates(folder: &Path) {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     let ca_key = KeyPair::generate().unwrap();

@@ -1,4 +1,5 @@
-//! What the socket-level tests share: an origin that counts and misbehaves on request, and nodes on free ports.
+//! What the socket-level tests share: an origin that counts and misbehaves on request, and nodes on
+//! free ports.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -31,10 +32,10 @@ use gaocache::{
     Node, NodeBuilder,
     config::{self, Settings},
     node::Addresses,
-    ports::Registry,
     registry::memory::MemoryRegistry,
     rpc::wire::{GetRequest, cache_client::CacheClient},
 };
+use gaocache_core::ports::Registry;
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -146,7 +147,8 @@ async fn answer(
     format!("value of {key}").into_response()
 }
 
-/// Settings of a test node: free ports on loopback, one group `users` over `url`, and further `section.name=value`.
+/// Settings of a test node: free ports on loopback, one group `users` over `url`, and further
+/// `section.name=value`.
 pub fn settings(id: &str, url: &str, further: &[&str]) -> Settings {
     let group = format!(
         "groups=[{{ name = \"users\", ttl_seconds = 600, max_value = \"1MiB\", origin = {{ kind = \"http\", url = \"{url}\", timeout_seconds = 2 }} }}]"
@@ -166,7 +168,7 @@ pub fn settings(id: &str, url: &str, further: &[&str]) -> Settings {
 pub struct TestNode {
     pub addresses: Addresses,
     pub readiness: watch::Receiver<Arc<str>>,
-    pub rings: watch::Receiver<Arc<gaocache::core::cluster::Topology>>,
+    pub rings: watch::Receiver<Arc<gaocache_core::cluster::Topology>>,
     stop: CancellationToken,
     pub running: JoinHandle<gaocache::Result<()>>,
 }
@@ -276,7 +278,8 @@ pub async fn text_at(client: &reqwest::Client, url: &str) -> String {
     client.get(url).send().await.unwrap().text().await.unwrap()
 }
 
-/// An HTTP client for tests. Its connections belong to the runtime that made them, so tests can't share one.
+/// An HTTP client for tests. Its connections belong to the runtime that made them, so tests can't
+/// share one.
 pub fn http() -> reqwest::Client {
     gaocache::origin::http::plain_client().expect("a client")
 }

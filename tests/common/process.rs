@@ -85,7 +85,8 @@ impl NodeProcess {
         let child = Command::new(env!("CARGO_BIN_EXE_gaocache"))
             .args(&self.arguments)
             .envs(self.variables.iter().cloned())
-            // As in the image: a huge page is zeroed at once, which holds up a worker for milliseconds.
+            // As in the image: a huge page is zeroed at once, which holds up a worker for
+            // milliseconds.
             .env("MIMALLOC_ALLOW_THP", "0")
             .stdout(Stdio::piped())
             .spawn();
@@ -176,7 +177,8 @@ impl NodeProcess {
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
-    /// Resolves when its ring has exactly these members, asking again whenever it answers otherwise.
+    /// Resolves when its ring has exactly these members, asking again whenever it answers
+    /// otherwise.
     pub async fn until_ring(&self, ids: &[&str]) -> gaocache::admin::RingReport {
         let mut seen = None;
         let wanted = async {

@@ -8,7 +8,7 @@ mod reach;
 
 use common::within;
 use etcd_client::Client;
-use gaocache::discovery::{Discovery, RegistrationStatus, Snapshot};
+use gaocache_discovery::{Discovery, RegistrationStatus, Snapshot};
 use tokio::sync::watch;
 
 async fn registered(status: &mut watch::Receiver<RegistrationStatus>) -> RegistrationStatus {

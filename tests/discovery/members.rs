@@ -14,14 +14,15 @@ use super::common::{
 };
 use super::{keys, lease_of, registered, until};
 use etcd_client::PutOptions;
-use gaocache::discovery::{Discovery, Endpoint, EtcdConfig, Registration, RegistrationEvent};
+use gaocache_discovery::{Discovery, Endpoint, EtcdConfig, Registration, RegistrationEvent};
 use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_key_that_somebody_deleted_is_put_back_and_a_lost_lease_is_replaced() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    // A long lease, so that neither a renewal nor the periodic look can help out: the watch must see it.
+    // A long lease, so that neither a renewal nor the periodic look can help out: the watch must
+    // see it.
     let long = EtcdConfig {
         lease_ttl: Duration::from_secs(300),
         ..config(&[&etcd.url])
@@ -172,7 +173,7 @@ async fn what_was_missed_and_compacted_is_in_the_list_after_the_watch_is_back() 
 }
 
 #[tokio::test]
-async fn several_prefixes_make_one_list_and_what_is_no_endpoint_is_left_out() {
+async fn several_prefixes_make_one_list_and_what_is_no_endpoint_is_suppressed() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     client.put("users/a", "10.0.0.1:1", None).await.unwrap();
@@ -218,7 +219,8 @@ async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_el
     let discovery = Discovery::start(config(&[&etcd.url]), ["svc/"]);
     let registration = Registration::start(config(&[&etcd.url]), "svc/a", Endpoint::new("h:1"));
     until(&discovery, "the key", |it| it.endpoints.len() == 1).await;
-    // One that is quiet for long: etcd hangs up on who pings it too often, and only traffic would hide that.
+    // One that is quiet for long: etcd hangs up on who pings it too often, and only traffic would
+    // hide that.
     let disconnects = Arc::new(AtomicUsize::new(0));
     let counted = disconnects.clone();
     let long = EtcdConfig {
@@ -247,7 +249,8 @@ async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_el
         "in {took:?}: {renewed} renewals, {} other requests",
         others_after - others
     );
-    // Three a lease, and one that may fall on the edge; fewer on a machine that stalls, but not none.
+    // Three a lease, and one that may fall on the edge; fewer on a machine that stalls, but not
+    // none.
     let most = 3.0 * took.as_secs_f64() / TTL.as_secs_f64() + 1.0;
     assert!((1.0..=most).contains(&renewed), "{renewed} in {took:?}");
     assert_eq!(

@@ -9,10 +9,8 @@ use super::common::{
 };
 use super::{keys, registered, until};
 use etcd_client::Client;
-use gaocache::{
-    NodeBuilder,
-    discovery::{Credentials, Discovery, Endpoint, EtcdConfig, Registration, TlsFiles},
-};
+use gaocache::NodeBuilder;
+use gaocache_discovery::{Credentials, Discovery, Endpoint, EtcdConfig, Registration, TlsFiles};
 
 #[tokio::test]
 async fn an_etcd_that_freezes_is_left_for_another_member() {

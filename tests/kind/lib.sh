@@ -1,5 +1,5 @@
-# shellcheck shell=bash
-# What the kind test's story is told with: steps with times, questions to the cluster, and what is collected when one fails.
+# shellcheck shell=bash What the kind test's story is told with: steps with times, questions to the
+# cluster, and what is collected when one fails.
 
 CLUSTER=${CLUSTER:-gaocache-test}
 REPLICAS=${REPLICAS:-3}
@@ -63,7 +63,8 @@ pods() {
 
 pod_names() { pods | cut -d' ' -f1; }
 
-# Exactly: every pod's ring has exactly the pods that exist, all serving, and all are at one revision with one fingerprint.
+# Exactly: every pod's ring has exactly the pods that exist, all serving, and all are at one
+# revision with one fingerprint.
 rings_agree() { # rings_agree COUNT
   local expected pod ring seen="" these
   expected=$(pods)
@@ -78,7 +79,8 @@ rings_agree() { # rings_agree COUNT
   [ "$(printf %s "$seen" | sort -u | wc -l)" = 1 ]
 }
 
-# until_agreed COUNT SECONDS WHAT: how long it takes from now, which must be within the bound; three times the goal is given, the figure is noted.
+# until_agreed COUNT SECONDS WHAT: how long it takes from now, which must be within the bound; three
+# times the goal is given, the figure is noted.
 until_agreed() {
   local began took
   began=$(now_ms)

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use gaocache::{NodeBuilder, ports::Registry, registry::memory::MemoryRegistry};
+use gaocache::{NodeBuilder, registry::memory::MemoryRegistry};
+use gaocache_core::ports::Registry;
 
 use super::common::{get_request as get, *};
 
@@ -89,7 +90,7 @@ async fn a_node_that_leaves_is_out_of_every_ring_before_it_stops_answering() {
     leaving.stopped().await;
     assert!(
         client.get(get("alice")).await.is_err(),
-        "its door is closed"
+        "its listener is closed"
     );
     for node in &nodes {
         node.client()

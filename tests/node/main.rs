@@ -1,7 +1,8 @@
-//! Nodes over real sockets: both doors, agreement between nodes, invalidation, readiness, drain.
+//! Nodes over real sockets: both listeners, agreement between nodes, invalidation, readiness,
+//! drain.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../common/mod.rs"]
 mod common;
-mod doors;
 mod lifecycle;
+mod listeners;

@@ -1,4 +1,5 @@
-//! Draws the dashboard's panels from what Prometheus answered, as Grafana would lay them out, into one SVG for each row of the dashboard.
+//! Draws the dashboard's panels from what Prometheus answered, as Grafana would lay them out, into
+//! one SVG for each row of the dashboard.
 
 use plotters::{
     coord::Shift,

@@ -66,7 +66,8 @@ async fn foreign_key(nodes: &[NodeProcess; 2]) -> String {
     nodes[1].own_keys(1).await.remove(0)
 }
 
-/// Also shows that spans are flushed at the end: the batch's own time is far longer than this test's.
+/// Also shows that spans are flushed at the end: the batch's own time is far longer than this
+/// test's.
 #[tokio::test]
 async fn a_miss_on_a_node_that_is_not_the_owner_is_one_trace_of_four_spans_in_two_processes() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
@@ -142,7 +143,10 @@ async fn errors_and_allowed_keys_are_told_and_a_failed_request_s_log_has_its_tra
     }
     let spans = receiver.of(TRACE);
     let of_http = |it: &&Received| it.span.name == "GET /v1/{group}/{key}";
-    let span = spans.iter().find(of_http).expect("the HTTP door's span");
+    let span = spans
+        .iter()
+        .find(of_http)
+        .expect("the HTTP listener's span");
     assert_eq!(span.attributes()["key"], "broken");
     assert_eq!(span.attributes()["outcome"], "origin_failed");
     assert_eq!(span.span.status.as_ref().unwrap().code(), StatusCode::Error);
@@ -176,7 +180,7 @@ async fn a_trace_that_is_not_sampled_has_no_spans_but_reaches_the_origin() {
 }
 
 #[tokio::test]
-async fn a_receiver_behind_tls_is_trusted_by_its_authority_alone() {
+async fn a_receiver_behind_tls_is_open_by_its_authority_alone() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());

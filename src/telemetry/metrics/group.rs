@@ -5,14 +5,16 @@ use std::{sync::Arc, time::Duration};
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use crate::{
-    core::group::Source,
-    error::{Error, ErrorKind, Result},
     origin::guarded::LoadObserver,
-    ports::GroupObserver,
     telemetry::{
         throttle::Throttle,
         trace::{self, Told},
     },
+};
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    group::Source,
+    ports::GroupObserver,
 };
 
 pub(super) const OUTCOMES: [&str; 13] = [
@@ -45,7 +47,8 @@ pub(super) fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
     }
 }
 
-/// The metrics of one group. The group "" counts requests for groups that don't exist: their names come from outside.
+/// The metrics of one group. The group "" counts requests for groups that don't exist: their names
+/// come from outside.
 pub struct GroupMetrics {
     pub(super) name: Arc<str>,
     pub(super) requests: [IntCounter; 13],
@@ -56,7 +59,7 @@ pub struct GroupMetrics {
     pub(super) flight_waits: IntCounter,
     pub(super) hot_copies: IntCounter,
     /// Found, missing.
-    pub(super) looks: [IntCounter; 2],
+    pub(super) peeks: [IntCounter; 2],
     pub(super) origin_loads: IntCounterVec,
     pub(super) origin_duration: Histogram,
     pub(super) origin_bytes: IntCounter,
@@ -126,8 +129,8 @@ impl GroupObserver for GroupMetrics {
 
     fn refused_by_store(&self) {
         self.refusals.inc();
-        if let Some(left_out) = self.throttle.due("refused") {
-            tracing::warn!(group = %self.name, left_out, "a value is too large to be kept; raise cache.capacity");
+        if let Some(suppressed) = self.throttle.due("refused") {
+            tracing::warn!(group = %self.name, suppressed, "a value is too large to be kept; raise cache.capacity");
         }
     }
 
@@ -135,8 +138,8 @@ impl GroupObserver for GroupMetrics {
         self.hot_copies.inc();
     }
 
-    fn looked_around(&self, found: bool) {
-        self.looks[usize::from(!found)].inc();
+    fn asked_previous_owners(&self, found: bool) {
+        self.peeks[usize::from(!found)].inc();
         let outcome = if found { "found" } else { "missing" };
         trace::event("asked who may still hold it", Some(("outcome", outcome)));
     }
@@ -174,9 +177,9 @@ impl GroupMetrics {
         if error.kind() == ErrorKind::NotFound {
             return;
         }
-        if let Some(left_out) = self.throttle.due(error.kind().name()) {
+        if let Some(suppressed) = self.throttle.due(error.kind().name()) {
             tracing::warn!(
-                group = %self.name, kind = error.kind().name(), %error, left_out,
+                group = %self.name, kind = error.kind().name(), %error, suppressed,
                 "loading from the origin failed"
             );
         }

@@ -1,7 +1,8 @@
-//! The metrics of one node, in a registry of their own so that several nodes can live in one process.
+//! The metrics of one node, in a registry of their own so that several nodes can live in one
+//! process.
 
 mod group;
-mod hand_over;
+mod handoff;
 
 use std::sync::Arc;
 
@@ -13,17 +14,18 @@ use prometheus::{
 use tokio::runtime::RuntimeMetrics;
 
 pub use group::{GroupMetrics, GroupSummary};
-pub use hand_over::HandOverMetrics;
+pub use handoff::HandoffMetrics;
 
 use super::{
     exporter::SPANS,
     names::{self, Metric},
     throttle::Throttle,
 };
-use crate::{
-    core::{cluster::Topology, tally::GroupTally},
+use gaocache_core::{
+    cluster::Topology,
     error::{Error, ErrorKind, Result},
     ports::Timestamp,
+    stats::GroupStats,
 };
 use group::OUTCOMES;
 
@@ -56,11 +58,11 @@ pub struct Metrics {
     /// Time of fetches.
     pub peer_fetch_duration: Histogram,
     /// Peers not asked at the moment.
-    pub peers_set_aside: IntGauge,
-    looks: IntCounterVec,
-    hand_over_entries: IntCounterVec,
-    hand_over_bytes: IntCounter,
-    hand_over_waiting: IntGauge,
+    pub peers_ejected: IntGauge,
+    peeks: IntCounterVec,
+    handoff_entries: IntCounterVec,
+    handoff_bytes: IntCounter,
+    handoff_waiting: IntGauge,
     draining_since: Gauge,
     ring_members: IntGauge,
     ring_revision: IntGauge,
@@ -69,7 +71,7 @@ pub struct Metrics {
     ring_changes: IntCounter,
     lease_renewals: IntCounterVec,
     lease_expiry: Gauge,
-    standstills: IntCounter,
+    process_pauses: IntCounter,
     registrations: IntCounterVec,
     watch_reconnects: IntCounter,
     registry_heard: Gauge,
@@ -81,7 +83,7 @@ pub struct Metrics {
     runtimes: Mutex<Vec<(String, RuntimeMetrics)>>,
     /// 1 while ready.
     pub ready: IntGauge,
-    /// By door.
+    /// By listener.
     pub connections: IntGaugeVec,
 }
 
@@ -98,7 +100,8 @@ fn opts(metric: Metric) -> Opts {
     Opts::new(metric.name, metric.help)
 }
 
-/// Registers a collector. Names are distinct and valid, which `tests` see to, so this can't fail in a build that passed them.
+/// Registers a collector. Names are distinct and valid, which `tests` see to, so this can't fail in
+/// a build that passed them.
 fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     built: prometheus::Result<C>,
@@ -156,11 +159,11 @@ impl Metrics {
                 &registry,
                 Histogram::with_opts(buckets(names::PEER_FETCH_DURATION)),
             )?,
-            peers_set_aside: gauge(names::PEERS_SET_ASIDE)?,
-            looks: counters(names::LOOKS)?,
-            hand_over_entries: counters(names::HAND_OVER_ENTRIES)?,
-            hand_over_bytes: counter(names::HAND_OVER_BYTES)?,
-            hand_over_waiting: gauge(names::HAND_OVER_WAITING)?,
+            peers_ejected: gauge(names::PEERS_EJECTED)?,
+            peeks: counters(names::PEEKS)?,
+            handoff_entries: counters(names::HANDOFF_ENTRIES)?,
+            handoff_bytes: counter(names::HANDOFF_BYTES)?,
+            handoff_waiting: gauge(names::HANDOFF_WAITING)?,
             draining_since: fraction(names::DRAINING_SINCE)?,
             ring_members: gauge(names::RING_MEMBERS)?,
             ring_revision: gauge(names::RING_REVISION)?,
@@ -169,7 +172,7 @@ impl Metrics {
             ring_changes: counter(names::RING_CHANGES)?,
             lease_renewals: counters(names::LEASE_RENEWALS)?,
             lease_expiry: fraction(names::LEASE_EXPIRY)?,
-            standstills: counter(names::STANDSTILLS)?,
+            process_pauses: counter(names::PROCESS_PAUSES)?,
             registrations: counters(names::REGISTRATIONS)?,
             watch_reconnects: counter(names::WATCH_RECONNECTS)?,
             registry_heard: fraction(names::REGISTRY_HEARD)?,
@@ -202,7 +205,7 @@ impl Metrics {
             refusals: of(&self.store_refusals),
             flight_waits: of(&self.flight_waits),
             hot_copies: of(&self.hot_copies),
-            looks: ["found", "missing"].map(|it| self.looks.with_label_values(&[name, it])),
+            peeks: ["found", "missing"].map(|it| self.peeks.with_label_values(&[name, it])),
             origin_loads: self.origin_loads.clone(),
             origin_duration: self.origin_duration.with_label_values(&[name]),
             origin_bytes: of(&self.origin_bytes),
@@ -210,20 +213,20 @@ impl Metrics {
         })
     }
 
-    /// The metrics of hand-overs, with their labels looked up once.
-    pub fn hand_over(&self) -> Arc<HandOverMetrics> {
+    /// The metrics of handoffs, with their labels looked up once.
+    pub fn handoff(&self) -> Arc<HandoffMetrics> {
         let entries = |direction: &str, outcome: &str| {
-            self.hand_over_entries
+            self.handoff_entries
                 .with_label_values(&[direction, outcome])
         };
         let four =
             |direction| ["kept", "known", "full", "refused"].map(|it| entries(direction, it));
-        Arc::new(HandOverMetrics {
+        Arc::new(HandoffMetrics {
             sent: four("sent"),
             received: four("received"),
             failed: entries("sent", "failed"),
-            bytes: self.hand_over_bytes.clone(),
-            waiting: self.hand_over_waiting.clone(),
+            bytes: self.handoff_bytes.clone(),
+            waiting: self.handoff_waiting.clone(),
         })
     }
 
@@ -265,13 +268,13 @@ impl Metrics {
     }
 
     /// Entries that are on their way to other members.
-    pub fn hand_over_waiting(&self) -> i64 {
-        self.hand_over_waiting.get()
+    pub fn handoff_waiting(&self) -> i64 {
+        self.handoff_waiting.get()
     }
 
     /// This process stood still for longer than its lease.
-    pub fn stood_still(&self) {
-        self.standstills.inc();
+    pub fn process_paused(&self) {
+        self.process_pauses.inc();
     }
 
     /// The node's key was written, and why.
@@ -297,17 +300,17 @@ impl Metrics {
     }
 
     /// Takes what a store holds of a group; called before a scrape.
-    pub fn store_of_group(&self, group: &str, tier: &str, tally: GroupTally) {
+    pub fn store_of_group(&self, group: &str, tier: &str, stats: GroupStats) {
         let labels = &[group, tier];
         self.store_items
             .with_label_values(labels)
-            .set(gauge(tally.items));
+            .set(gauge(stats.items));
         self.store_bytes
             .with_label_values(labels)
-            .set(gauge(tally.bytes));
+            .set(gauge(stats.bytes));
         for (counters, total) in [
-            (&self.store_evictions, tally.evicted),
-            (&self.store_expirations, tally.expired),
+            (&self.store_evictions, stats.evicted),
+            (&self.store_expirations, stats.expired),
         ] {
             raise(&counters.with_label_values(labels), total);
         }

@@ -1,5 +1,6 @@
 use super::{group::outcome_index, *};
-use crate::{core::group::Source, origin::guarded::LoadObserver, ports::Receipt};
+use crate::origin::guarded::LoadObserver;
+use gaocache_core::{group::Source, ports::Receipt};
 use std::time::Duration;
 
 #[tokio::test]
@@ -10,13 +11,13 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     group.request(Duration::ZERO, Err(ErrorKind::Internal));
     group.loaded(Duration::ZERO, Ok(1));
     group.invalidation(Ok(()));
-    metrics.store_of_group("g", "owned", GroupTally::default());
+    metrics.store_of_group("g", "owned", GroupStats::default());
     metrics.store_capacity("owned", 1);
     metrics.peer_fetches.with_label_values(&["p", "hit"]).inc();
     metrics.connections.with_label_values(&["grpc"]).set(0);
     metrics.lease_renewed("ok");
     metrics.registered("start");
-    metrics.hand_over().received(Receipt::default());
+    metrics.handoff().received(Receipt::default());
     let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
     for metric in names::ALL {
         let line = format!("# TYPE {} {}", metric.name, metric.kind);
@@ -32,7 +33,8 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     }
 }
 
-/// `cargo test --lib -- a_scrape --nocapture` prints the figures; 5 ms is the goal for the time, which a test must not judge.
+/// `cargo test --lib -- a_scrape --nocapture` prints the figures; 5 ms is the goal for the time,
+/// which a test must not judge.
 #[test]
 fn a_scrape_of_ten_groups_and_a_hundred_peers_has_at_most_300_kb() {
     let metrics = Metrics::new().expect("names are valid");

@@ -1,0 +1,213 @@
+//! One load per key, however many ask: single-flight.
+//!
+//! A flight is detached from those who wait for it: the one who opens it runs the load in a task of
+//! its own, and callers that give up leave it untouched (mailgun/groupcache#30). An invalidation
+//! *grounds* the flights it concerns: whoever waits still gets their answer, since they asked
+//! before; but the result is not kept, and the next to ask opens a new flight (mailgun/groupcache
+//! PR#54, #69).
+//!
+//! It must never hold its lock across an await, and it never starts a load by itself.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use parking_lot::{
+    RawMutex,
+    lock_api::{Mutex, RawMutex as LockKind},
+};
+use tokio::sync::oneshot;
+
+/// Enough that two loads rarely meet at one lock; a load costs far more than the lock.
+const SHARDS: usize = 16;
+
+/// The flights of one group. `K` is the kind of lock, which tests replace to explore interleavings.
+pub struct Flights<T, K: LockKind = RawMutex> {
+    shards: Arc<[Mutex<K, Shard<T>>]>,
+}
+
+/// What `join` gives: a waiter to wait in, and for the first to come the leader, which obliges its
+/// holder to load.
+pub struct Joined<T, K: LockKind = RawMutex> {
+    /// Present for the one who has to load.
+    pub leader: Option<Leader<T, K>>,
+    /// Resolves when the flight lands; to an error if it was abandoned (the loading task died).
+    pub waiter: oneshot::Receiver<T>,
+}
+
+/// The duty to load one key. Dropped without [`Leader::land`], it frees the key and tells those who
+/// wait.
+pub struct Leader<T, K: LockKind = RawMutex> {
+    flights: Flights<T, K>,
+    key: Arc<str>,
+    number: u64,
+}
+
+struct Shard<T> {
+    in_flight: HashMap<Arc<str>, Flight<T>>,
+    /// Flights that were grounded: no longer found by key, still owed to those who wait.
+    grounded: HashMap<u64, Vec<oneshot::Sender<T>>>,
+    next_number: u64,
+}
+
+struct Flight<T> {
+    number: u64,
+    waiting: Vec<oneshot::Sender<T>>,
+}
+
+impl<T: Clone, K: LockKind> Flights<T, K> {
+    /// No flights yet.
+    pub fn new() -> Self {
+        let shard = || {
+            Mutex::new(Shard {
+                in_flight: HashMap::new(),
+                grounded: HashMap::new(),
+                next_number: 0,
+            })
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+        }
+    }
+
+    /// Takes a waiter in the key's flight, opening one if there is none.
+    pub fn join(&self, key: &str) -> Joined<T, K> {
+        let (sender, waiter) = oneshot::channel();
+        let mut shard = self.shard(key).lock();
+        if let Some(flight) = shard.in_flight.get_mut(key) {
+            flight.waiting.push(sender);
+            return Joined {
+                leader: None,
+                waiter,
+            };
+        }
+        let number = shard.next_number;
+        shard.next_number += 1;
+        let key: Arc<str> = key.into();
+        let flight = Flight {
+            number,
+            waiting: vec![sender],
+        };
+        shard.in_flight.insert(key.clone(), flight);
+        let leader = Leader {
+            flights: self.clone(),
+            key,
+            number,
+        };
+        Joined {
+            leader: Some(leader),
+            waiter,
+        }
+    }
+
+    /// Grounds the key's flight and runs `also` (which drops the key from the store) as one step:
+    /// no landing can come between.
+    pub fn ground<R>(&self, key: &str, also: impl FnOnce() -> R) -> R {
+        let mut shard = self.shard(key).lock();
+        if let Some(flight) = shard.in_flight.remove(key) {
+            shard.grounded.insert(flight.number, flight.waiting);
+        }
+        also()
+    }
+
+    /// Runs `work` while no flight of the key can land or be grounded.
+    pub fn hold<R>(&self, key: &str, work: impl FnOnce() -> R) -> R {
+        let _shard = self.shard(key).lock();
+        work()
+    }
+
+    /// Grounds every flight. Landings that come after this returns keep nothing.
+    pub fn ground_all(&self) {
+        for shard in self.shards.iter() {
+            let shard = &mut *shard.lock();
+            for (_, flight) in shard.in_flight.drain() {
+                shard.grounded.insert(flight.number, flight.waiting);
+            }
+        }
+    }
+
+    /// How many loads are under way for those who may still come.
+    pub fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().in_flight.len())
+            .sum()
+    }
+
+    /// True when nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, key: &str) -> &Mutex<K, Shard<T>> {
+        let hash = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
+        &self.shards[hash as usize % SHARDS]
+    }
+}
+
+impl<T: Clone, K: LockKind> Default for Flights<T, K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, K: LockKind> Clone for Flights<T, K> {
+    fn clone(&self) -> Self {
+        Self {
+            shards: self.shards.clone(),
+        }
+    }
+}
+
+impl<T: Clone, K: LockKind> Leader<T, K> {
+    /// Ends the flight: runs `keep` unless the flight was grounded, then hands `result` to all who
+    /// wait.
+    ///
+    /// `keep` runs under the same lock that `ground` takes. Storing before that lock, or after it,
+    /// would let this happen: the load reads the old value, the origin changes, `Remove` empties
+    /// the store and answers OK, and the old value is stored.
+    pub fn land(self, result: T, keep: impl FnOnce()) {
+        let mut shard = self.flights.shard(&self.key).lock();
+        let waiting = match shard.take(&self.key, self.number) {
+            Some(waiting) => {
+                keep();
+                waiting
+            }
+            None => shard.grounded.remove(&self.number).unwrap_or_default(),
+        };
+        drop(shard);
+        for waiter in waiting {
+            // Who left before the landing is not an error.
+            let _ = waiter.send(result.clone());
+        }
+    }
+}
+
+impl<T, K: LockKind> Drop for Leader<T, K> {
+    fn drop(&mut self) {
+        // After `land` there is nothing left to find. Otherwise dropping the senders tells those
+        // who wait.
+        let hash = xxhash_rust::xxh3::xxh3_64(self.key.as_bytes());
+        let mut shard = self.flights.shards[hash as usize % SHARDS].lock();
+        let _waiting = shard
+            .take(&self.key, self.number)
+            .or_else(|| shard.grounded.remove(&self.number));
+    }
+}
+
+impl<T> Shard<T> {
+    /// Ends the flight of that number if it is still the key's flight.
+    fn take(&mut self, key: &Arc<str>, number: u64) -> Option<Vec<oneshot::Sender<T>>> {
+        match self.in_flight.entry(key.clone()) {
+            Entry::Occupied(flight) if flight.get().number == number => {
+                Some(flight.remove().waiting)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "flight_tests.rs"]
+mod tests;

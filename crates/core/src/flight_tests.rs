@@ -1,0 +1,201 @@
+//! Interleavings are explored with shuttle: the lock of the flight table is replaced by one whose
+//! every step shuttle schedules.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use shuttle::sync::atomic::{AtomicBool as ShuttleBool, Ordering as ShuttleOrdering};
+
+use super::*;
+
+/// A spin lock that yields to shuttle's scheduler at every attempt.
+struct Explored(ShuttleBool);
+
+// SAFETY: `locked` is set by exactly one holder between lock and unlock, by compare-exchange.
+#[allow(unsafe_code)]
+unsafe impl LockKind for Explored {
+    #[allow(clippy::declare_interior_mutable_const)]
+    const INIT: Self = Self(ShuttleBool::new(false));
+    type GuardMarker = parking_lot::lock_api::GuardSend;
+
+    fn lock(&self) {
+        while !self.try_lock() {
+            shuttle::thread::yield_now();
+        }
+    }
+
+    fn try_lock(&self) -> bool {
+        self.0
+            .compare_exchange(
+                false,
+                true,
+                ShuttleOrdering::SeqCst,
+                ShuttleOrdering::SeqCst,
+            )
+            .is_ok()
+    }
+
+    unsafe fn unlock(&self) {
+        self.0.store(false, ShuttleOrdering::SeqCst);
+    }
+}
+
+type ExploredFlights = Flights<u32, Explored>;
+
+/// A store of one key, as far as flights care.
+#[derive(Default)]
+struct OneKey {
+    kept: parking_lot::Mutex<Option<u32>>,
+    origin: AtomicUsize,
+    loads: AtomicUsize,
+}
+
+/// A get as the group does it: look, join, look again, load, land.
+fn get(flights: &ExploredFlights, store: &OneKey) -> u32 {
+    if let Some(value) = *store.kept.lock() {
+        return value;
+    }
+    let joined = flights.join("key");
+    if let Some(leader) = joined.leader {
+        let second_look = *store.kept.lock();
+        let (value, load) = match second_look {
+            Some(value) => (value, false),
+            None => {
+                store.loads.fetch_add(1, Ordering::SeqCst);
+                let value = store.origin.load(Ordering::SeqCst) as u32;
+                shuttle::thread::yield_now();
+                (value, true)
+            }
+        };
+        leader.land(value, || {
+            if load {
+                *store.kept.lock() = Some(value);
+            }
+        });
+    }
+    shuttle::future::block_on(joined.waiter).expect("landed")
+}
+
+#[test]
+fn however_many_ask_at_once_there_is_one_load() {
+    shuttle::check_random(
+        || {
+            let flights = ExploredFlights::new();
+            let store = Arc::new(OneKey::default());
+            let askers: Vec<_> = (0..4)
+                .map(|_| {
+                    let (flights, store) = (flights.clone(), store.clone());
+                    shuttle::thread::spawn(move || get(&flights, &store))
+                })
+                .collect();
+            for asker in askers {
+                assert_eq!(asker.join().expect("no panic"), 0);
+            }
+            assert_eq!(store.loads.load(Ordering::SeqCst), 1);
+            assert!(flights.is_empty());
+        },
+        2_000,
+    );
+}
+
+#[test]
+fn after_a_removal_nobody_gets_the_old_value_and_no_flight_brings_it_back() {
+    shuttle::check_random(
+        || {
+            let flights = ExploredFlights::new();
+            let store = Arc::new(OneKey::default());
+            let early: Vec<_> = (0..2)
+                .map(|_| {
+                    let (flights, store) = (flights.clone(), store.clone());
+                    shuttle::thread::spawn(move || get(&flights, &store))
+                })
+                .collect();
+            let remover = {
+                let (flights, store) = (flights.clone(), store.clone());
+                shuttle::thread::spawn(move || {
+                    store.origin.store(1, Ordering::SeqCst);
+                    flights.ground("key", || *store.kept.lock() = None);
+                    get(&flights, &store)
+                })
+            };
+            assert_eq!(
+                remover.join().expect("no panic"),
+                1,
+                "asked after the removal"
+            );
+            for asker in early {
+                asker.join().expect("who asked before still gets an answer");
+            }
+            assert_eq!(*store.kept.lock(), Some(1));
+            assert!(flights.is_empty());
+        },
+        3_000,
+    );
+}
+
+#[test]
+fn grounding_everything_is_like_grounding_each() {
+    let flights: Flights<u32> = Flights::new();
+    let old = flights.join("key");
+    flights.ground_all();
+    let new = flights.join("key");
+    let mut kept = Vec::new();
+    old.leader.expect("first").land(1, || kept.push(1));
+    new.leader
+        .expect("opens a new flight")
+        .land(2, || kept.push(2));
+    assert_eq!(kept, [2]);
+    assert_eq!(old.waiter.blocking_recv(), Ok(1));
+    assert_eq!(new.waiter.blocking_recv(), Ok(2));
+}
+
+#[test]
+fn a_load_that_dies_frees_its_key_and_tells_who_waits() {
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join("key");
+    let second = flights.join("key");
+    assert!(second.leader.is_none());
+    drop(first.leader);
+    assert!(first.waiter.blocking_recv().is_err());
+    assert!(second.waiter.blocking_recv().is_err());
+    assert!(flights.join("key").leader.is_some());
+}
+
+#[test]
+fn callers_that_give_up_leave_the_flight_alone() {
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join("key");
+    let second = flights.join("key");
+    drop(first.waiter);
+    first.leader.expect("first").land(7, || {});
+    assert_eq!(second.waiter.blocking_recv(), Ok(7));
+}
+
+#[test]
+fn what_is_taken_over_does_not_slip_in_beside_a_removal() {
+    shuttle::check_random(
+        || {
+            let flights = ExploredFlights::new();
+            let store = Arc::new(OneKey::default());
+            let removed = Arc::new(shuttle::sync::Mutex::new(false));
+            let taker = {
+                let (flights, store, removed) = (flights.clone(), store.clone(), removed.clone());
+                shuttle::thread::spawn(move || {
+                    flights.hold("key", || {
+                        let removed = *removed.lock().expect("no panic");
+                        shuttle::thread::yield_now();
+                        if !removed {
+                            *store.kept.lock() = Some(0);
+                        }
+                    });
+                })
+            };
+            flights.ground("key", || {
+                *removed.lock().expect("no panic") = true;
+                *store.kept.lock() = None;
+            });
+            taker.join().expect("no panic");
+            assert_eq!(*store.kept.lock(), None);
+        },
+        1_000,
+    );
+}

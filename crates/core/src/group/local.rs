@@ -1,0 +1,129 @@
+//! Local flights: a key that this node is to load, for its clients or for other nodes.
+//!
+//! They look around and ask the origin; they must never ask another node to load.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{FlightOutcome, Group, Source, abandoned};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    flight::{Flights, Joined, Leader},
+    ports::{Freshness, Loaded, Timestamp},
+    store::Entry,
+};
+
+impl Group {
+    /// Gets the value here, once for all who ask this node at the same moment.
+    pub(super) async fn load_here(self: &Arc<Self>, key: &str) -> Result<FlightOutcome> {
+        let joined = self.join(&self.local, key);
+        if let Some(leader) = joined.leader {
+            let (group, key) = (self.clone(), key.to_owned());
+            self.shared
+                .spawn(async move { group.fly_locally(&key, leader).await });
+        } else {
+            self.observer.waited_for_flight();
+        }
+        joined.waiter.await.unwrap_or_else(|_| Err(abandoned(key)))
+    }
+
+    /// A waiter in the key's flight. Once retired, a node joins no flight that is under way: nobody
+    /// grounds it any more when the key is removed, so it may bring what was removed before it was
+    /// asked for (the simulation found this).
+    pub(super) fn join(
+        &self,
+        flights: &Flights<Result<FlightOutcome>>,
+        key: &str,
+    ) -> Joined<Result<FlightOutcome>> {
+        if self.is_pass_through() {
+            flights.ground(key, || ());
+        }
+        flights.join(key)
+    }
+
+    async fn fly_locally(&self, key: &str, leader: Leader<Result<FlightOutcome>>) {
+        // A second look: we may have missed in memory while an earlier flight was under way, and
+        // joined after it landed. It stored its value before it left the table, so now we must see
+        // it; without this look the origin is asked twice.
+        if let Some(entry) = self.find_owned(key) {
+            return leader.land(Ok(FlightOutcome::hit(entry)), || {});
+        }
+        let hash = self.hash(key);
+        let result = match self.ask_previous_owners(key, hash).await {
+            Some(outcome) => Ok(outcome),
+            // Once more here: a member hands an entry over and drops it then, perhaps just before
+            // it was asked.
+            None => match self.find_owned(key) {
+                Some(entry) => return leader.land(Ok(FlightOutcome::hit(entry)), || {}),
+                None => self.load(key).await,
+            },
+        };
+        let kept = result.as_ref().ok().filter(|outcome| {
+            // What another member holds is kept only where it belongs; what was loaded, wherever it
+            // was loaded, or it would be again.
+            !outcome.uncacheable && (outcome.source == Source::Origin || self.holds(hash))
+        });
+        let kept = kept.map(|outcome| outcome.entry.clone());
+        leader.land(result, || {
+            let Some(entry) = kept.filter(|_| !self.is_pass_through()) else {
+                return;
+            };
+            if self.shared.owned.insert(self.id, key, entry) {
+                self.shared.copies.wanted(self.id, key);
+            } else {
+                self.observer.refused_by_store();
+            }
+        });
+    }
+
+    async fn load(&self, key: &str) -> Result<FlightOutcome> {
+        let loaded = self.origin.load(key).await.map_err(Error::from_loader);
+        let now = self.shared.clock.now();
+        let outcome = |value: Option<&[u8]>, expires_at, uncacheable| FlightOutcome {
+            entry: Arc::new(Entry::owned(value, expires_at, value.map_or(0, xxh3_64))),
+            source: Source::Origin,
+            uncacheable,
+        };
+        match loaded {
+            Ok(loaded) => {
+                self.check_value(&loaded.value)?;
+                let (expires_at, uncacheable) = self.expiry(&loaded, now);
+                Ok(outcome(Some(&loaded.value), expires_at, uncacheable))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let ttl = self.rules.negative_ttl;
+                Ok(outcome(None, now.after(ttl), ttl.is_zero()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check_value(&self, value: &Bytes) -> Result<()> {
+        if value.len() as u64 <= self.rules.max_value {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::ValueTooLarge,
+            format!(
+                "the origin's value has {} bytes; group '{}' takes {} (max_value)",
+                value.len(),
+                self.rules.name,
+                self.rules.max_value
+            ),
+        ))
+    }
+
+    /// When a value loaded now expires, and whether it must not be kept at all.
+    fn expiry(&self, loaded: &Loaded, now: Timestamp) -> (Timestamp, bool) {
+        match loaded.freshness {
+            Freshness::Uncacheable => (now, true),
+            Freshness::For(ttl) => (now.after(ttl), ttl.is_zero()),
+            Freshness::Unsaid => match self.rules.ttl {
+                Some(ttl) => (now.after(ttl), ttl.is_zero()),
+                None => (Timestamp::NEVER, false),
+            },
+        }
+    }
+}

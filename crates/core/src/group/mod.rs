@@ -1,0 +1,235 @@
+//! Read-through: memory, then the owner, then the origin; and the way back, invalidation.
+//!
+//! Two stores and two kinds of flight keep the invariants simple:
+//! - `owned` holds what this node is to hold, loaded from the origin or taken over from who held it
+//!   before (`transfer`); `hot` only copies of what another node holds as owned. A peer is answered
+//!   from `owned` alone, so a hot copy is never copied again.
+//! - a *local* flight looks around and loads from the origin, a *remote* one asks a peer and may
+//!   end in a local one; never the other way round, so two nodes that each take the other for the
+//!   owner can't wait for each other (mailgun/groupcache#72). A look waits for nothing.
+
+mod groups;
+mod invalidate;
+mod local;
+mod parts;
+mod remote;
+mod tombstones;
+mod transfer;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+pub use groups::Groups;
+pub use parts::{Answer, GroupRules, Shared, Source};
+pub use tombstones::TRANSFER_TIMEOUT;
+use tombstones::Tombstones;
+pub use transfer::Accepted;
+
+use super::{
+    cluster::Owner,
+    flight::Flights,
+    membership::IdHash,
+    ring::{KeyHash, group_seed, hash_key},
+    store::{Entry, GroupId},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    ports::{GroupObserver, Origin, PeerAnswer},
+};
+
+/// The longest key that is taken, in bytes of UTF-8.
+pub const MAX_KEY_BYTES: usize = 4096;
+
+/// What a flight brings: the entry and where it came from.
+#[derive(Clone, Debug)]
+struct FlightOutcome {
+    entry: Arc<Entry>,
+    source: Source,
+    uncacheable: bool,
+}
+
+impl FlightOutcome {
+    fn hit(entry: Arc<Entry>) -> Self {
+        Self {
+            entry,
+            source: Source::Hit,
+            uncacheable: false,
+        }
+    }
+}
+
+/// One group of keys with one origin.
+pub struct Group {
+    id: GroupId,
+    seed: u64,
+    rules: GroupRules,
+    origin: Arc<dyn Origin>,
+    observer: Arc<dyn GroupObserver>,
+    shared: Shared,
+    local: Flights<Result<FlightOutcome>>,
+    remote: Flights<Result<FlightOutcome>>,
+    tombstones: Tombstones,
+    /// Takes nothing over any more; see [`Group::leave`].
+    leaving: AtomicBool,
+    /// Keeps nothing any more; see [`Group::pass_through`].
+    pass_through: AtomicBool,
+}
+
+impl Group {
+    /// A group; `id` is its number within this node.
+    pub fn new(
+        id: GroupId,
+        rules: GroupRules,
+        origin: Arc<dyn Origin>,
+        observer: Arc<dyn GroupObserver>,
+        shared: Shared,
+    ) -> Self {
+        Self {
+            id,
+            seed: group_seed(&rules.name),
+            rules,
+            origin,
+            observer,
+            shared,
+            local: Flights::new(),
+            remote: Flights::new(),
+            tombstones: Tombstones::default(),
+            leaving: AtomicBool::new(false),
+            pass_through: AtomicBool::new(false),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.rules.name
+    }
+
+    /// Its number within this node.
+    pub fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// The key's place in hash space.
+    pub fn hash(&self, key: &str) -> KeyHash {
+        hash_key(self.seed, key)
+    }
+
+    /// The value of `key`, wherever it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for an empty or oversized key, [`ErrorKind::NotFound`] if the
+    /// origin has no such key, and what the load ended with otherwise.
+    pub async fn get(self: &Arc<Self>, key: &str) -> Result<Answer> {
+        check_key(key)?;
+        if let Some(entry) = self.find(key) {
+            return self.answer(key, &entry, Source::Hit);
+        }
+        let hash = self.hash(key);
+        let mine = self.shared.cluster.topology().owner(hash) == Owner::Me;
+        let outcome = if mine {
+            self.load_here(key).await
+        } else {
+            self.ask_owner(key, hash).await
+        }?;
+        self.answer(key, &outcome.entry, outcome.source)
+    }
+
+    /// Answers another node: from what this node holds, or by loading it now. Never forwarded,
+    /// whatever our ring says.
+    ///
+    /// # Errors
+    /// As [`Group::get`], except that a missing key is an answer without a value.
+    pub async fn answer_peer(self: &Arc<Self>, key: &str, asker: IdHash) -> Result<PeerAnswer> {
+        check_key(key)?;
+        let outcome = match self.find_owned(key) {
+            Some(entry) => FlightOutcome::hit(entry),
+            None => self.load_here(key).await?,
+        };
+        Ok(self.to_peer(&outcome, asker))
+    }
+
+    /// What this node holds of the key; never loads, and doesn't count as a use.
+    pub fn peek_for_peer(&self, key: &str, asker: IdHash) -> Option<PeerAnswer> {
+        let now = self.shared.clock.now();
+        let entry = self.shared.owned.peek(self.id, key, now)?;
+        Some(self.to_peer(&FlightOutcome::hit(entry), asker))
+    }
+
+    /// From now on nothing is kept here, and what was kept is gone: for a node that invalidations
+    /// no longer reach.
+    pub fn pass_through(&self) {
+        // The flag first: a flight that lands after the purge sees it, since landings and
+        // groundings share a lock.
+        self.pass_through.store(true, Ordering::SeqCst);
+        self.invalidate_here(None);
+    }
+
+    fn is_pass_through(&self) -> bool {
+        self.pass_through.load(Ordering::SeqCst)
+    }
+
+    fn find(&self, key: &str) -> Option<Arc<Entry>> {
+        let now = self.shared.clock.now();
+        self.shared
+            .owned
+            .get(self.id, key, now)
+            .or_else(|| self.shared.hot.get(self.id, key, now))
+    }
+
+    fn find_owned(&self, key: &str) -> Option<Arc<Entry>> {
+        self.shared.owned.get(self.id, key, self.shared.clock.now())
+    }
+
+    fn answer(&self, key: &str, entry: &Entry, source: Source) -> Result<Answer> {
+        let Some(value) = &entry.value else {
+            return Err(Error::not_found(format!(
+                "group '{}' has no such key",
+                self.rules.name
+            )));
+        };
+        let topology = self.shared.cluster.topology();
+        let owner = topology.owner_id(self.hash(key));
+        Ok(Answer {
+            value: value.clone(),
+            expires_at: entry.expires_at,
+            entity_tag: entry.entity_tag,
+            source,
+            owner: owner.cloned().unwrap_or_default(),
+        })
+    }
+
+    fn to_peer(&self, outcome: &FlightOutcome, asker: IdHash) -> PeerAnswer {
+        PeerAnswer {
+            value: outcome.entry.value.clone(),
+            expires_at: outcome.entry.expires_at,
+            entity_tag: outcome.entry.entity_tag,
+            was_hit: outcome.source != Source::Origin,
+            // A removal told by our list of members would not reach who is not on it.
+            uncacheable: outcome.uncacheable || !self.shared.cluster.topology().knows(asker),
+        }
+    }
+}
+
+fn check_key(key: &str) -> Result<()> {
+    match key.len() {
+        0 => Err(Error::new(ErrorKind::InvalidRequest, "the key is empty")),
+        1..=MAX_KEY_BYTES => Ok(()),
+        length => Err(Error::new(
+            ErrorKind::InvalidRequest,
+            format!("the key has {length} bytes; at most {MAX_KEY_BYTES} are taken"),
+        )),
+    }
+}
+
+fn abandoned(key: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("the load of a key of {} bytes died; see the log", key.len()),
+    )
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

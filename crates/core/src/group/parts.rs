@@ -1,0 +1,94 @@
+//! What a group is made of, and what it answers.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    cluster::Cluster,
+    handoff::CopyQueue,
+    hot::HotKeys,
+    ports::{Clock, Peers, TaskWrapper, Timestamp},
+    store::Store,
+};
+
+/// What a group is made of.
+#[derive(Clone, Debug)]
+pub struct GroupRules {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How long a value is kept where the origin says nothing; `None`: until it is evicted or
+    /// removed.
+    pub ttl: Option<Duration>,
+    /// How long it is kept in mind that a key does not exist; zero: not at all.
+    pub negative_ttl: Duration,
+    /// The largest value, in bytes.
+    pub max_value: u64,
+}
+
+/// What the groups of a node share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The ring in force.
+    pub cluster: Arc<Cluster>,
+    /// Calls to other members.
+    pub peers: Arc<dyn Peers>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What this node holds as owner, or as the one who holds a copy for the owner.
+    pub owned: Arc<Store>,
+    /// Copies of what others hold.
+    pub hot: Arc<Store>,
+    /// Which keys deserve a copy.
+    pub hot_keys: Arc<HotKeys>,
+    /// Members that hold each key: 1, or 2 with a copy at the next in ring order.
+    pub replicas: usize,
+    /// Where entries that want a copy at another member are told.
+    pub copies: CopyQueue,
+    /// Wraps the tasks that load.
+    pub wrap_task: TaskWrapper,
+}
+
+impl Shared {
+    /// Runs a load in a task of its own: it goes on when those who wait for it give up.
+    pub(super) fn spawn(&self, load: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn((self.wrap_task)(Box::pin(load)));
+    }
+}
+
+/// Where an answer came from, as the asked node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// This node's memory.
+    Hit,
+    /// The owner's memory, or that of a member that held it before.
+    Peer,
+    /// The origin, asked for this request by this node or by the owner.
+    Origin,
+}
+
+impl Source {
+    /// As in the header `X-Cache` and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Peer => "peer",
+            Self::Origin => "origin",
+        }
+    }
+}
+
+/// An answer to a get.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The value; a counted reference to the kept bytes.
+    pub value: Bytes,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// A strong validator, the same on every node.
+    pub entity_tag: u64,
+    /// Where it came from.
+    pub source: Source,
+    /// The id of the key's owner; empty while there is no ring.
+    pub owner: Arc<str>,
+}

@@ -1,0 +1,129 @@
+//! Remote flights: a key that another member owns. It is asked, then who stands in for it; in the
+//! end this node loads the value itself.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{FlightOutcome, Group, Source, abandoned};
+use crate::{
+    cluster::Owner,
+    error::{Error, ErrorKind, Result},
+    flight::Leader,
+    membership::Member,
+    ports::PeerError,
+    ring::KeyHash,
+    store::Entry,
+};
+
+/// How many stand-ins are tried for an owner that is out of reach, before this node loads the value
+/// itself.
+const MAX_STAND_INS: usize = 2;
+
+/// How far the clocks of two members may be apart: by so much a value may seem to have expired
+/// already when its owner finds it fresh.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
+
+impl Group {
+    /// Asks the owner, or who stands in for it, once for all who ask this node at the same moment.
+    pub(super) async fn ask_owner(
+        self: &Arc<Self>,
+        key: &str,
+        hash: KeyHash,
+    ) -> Result<FlightOutcome> {
+        let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
+        let joined = self.join(&self.remote, key);
+        if let Some(leader) = joined.leader {
+            let (group, key) = (self.clone(), key.to_owned());
+            self.shared
+                .spawn(async move { group.fly_remotely(&key, hash, hot, leader).await });
+        } else {
+            self.observer.waited_for_flight();
+        }
+        joined.waiter.await.unwrap_or_else(|_| Err(abandoned(key)))
+    }
+
+    async fn fly_remotely(
+        self: &Arc<Self>,
+        key: &str,
+        hash: KeyHash,
+        hot: bool,
+        leader: Leader<Result<FlightOutcome>>,
+    ) {
+        let result = self.fetch(key, hash).await;
+        let copy = result
+            .as_ref()
+            .ok()
+            .filter(|(outcome, from_peer)| hot && *from_peer && !outcome.uncacheable)
+            .map(|(outcome, _)| outcome.entry.clone());
+        leader.land(result.map(|(outcome, _)| outcome), || {
+            if let Some(entry) = copy
+                && !self.is_pass_through()
+                && self.shared.hot.insert(self.id, key, entry)
+            {
+                self.observer.kept_hot_copy();
+            }
+        });
+    }
+
+    /// The value from the owner or a stand-in; true beside it if it came from a peer, false if we
+    /// ended up loading it.
+    async fn fetch(self: &Arc<Self>, key: &str, hash: KeyHash) -> Result<(FlightOutcome, bool)> {
+        let topology = self.shared.cluster.snapshot();
+        let owner = topology.owner(hash);
+        if let Some(answer) = self.try_member(owner, key).await {
+            return answer.map(|outcome| (outcome, true));
+        }
+        let stand_ins = topology.ranked(hash).skip(1).take(MAX_STAND_INS);
+        for stand_in in stand_ins.take_while(|stand_in| *stand_in != Owner::Me) {
+            if let Some(answer) = self.try_member(stand_in, key).await {
+                return answer.map(|outcome| (outcome, true));
+            }
+        }
+        self.load_here(key).await.map(|outcome| (outcome, false))
+    }
+
+    /// One peer's answer; `None` if it is us, ejected, or out of reach.
+    async fn try_member(&self, owner: Owner<'_>, key: &str) -> Option<Result<FlightOutcome>> {
+        let Owner::Other(member) = owner else {
+            return None;
+        };
+        if !self.shared.peers.usable(member) {
+            return None;
+        }
+        match self.fetch_from(member, key).await {
+            Ok(outcome) => Some(Ok(outcome)),
+            Err(PeerError::Answered(error)) => Some(Err(error)),
+            Err(PeerError::Unreachable(_)) => None,
+        }
+    }
+
+    async fn fetch_from(&self, member: &Member, key: &str) -> Result<FlightOutcome, PeerError> {
+        let peers = &self.shared.peers;
+        let answer = peers.fetch(member, &self.rules.name, key).await?;
+        let now = self.shared.clock.now();
+        if answer.expires_at.after(CLOCKS_DIFFER) <= now {
+            // It was long on its way (the simulation found this): ask on.
+            return Err(PeerError::Unreachable(Error::new(
+                ErrorKind::PeerUnreachable,
+                format!(
+                    "the answer of {} came after its value had expired",
+                    member.id
+                ),
+            )));
+        }
+        Ok(FlightOutcome {
+            source: if answer.was_hit {
+                Source::Peer
+            } else {
+                Source::Origin
+            },
+            // Clocks differ a little: what has just expired by ours is served, since its owner
+            // found it fresh, but not kept.
+            uncacheable: answer.uncacheable || answer.expires_at <= now,
+            entry: Arc::new(Entry::owned(
+                answer.value.as_deref(),
+                answer.expires_at,
+                answer.entity_tag,
+            )),
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Which keys were removed a moment ago: what another node still has of them must not come in.
+//!
+//! A removal tells every member, but a batch of entries, or the answer to a look, may be on its way
+//! meanwhile with the old value in it and arrive after both rounds. So for a while a removed key is
+//! taken from nobody but its origin. The time needs no clocks that agree: it only has to be longer
+//! than anything can be on its way ([`TRANSFER_TIMEOUT`]).
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{ports::Timestamp, ring::KeyHash};
+
+/// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Twice the longest way.
+const LASTS: Duration = Duration::from_secs(20);
+/// Keys remembered; past that the whole group takes nothing in for a while, which is safe and costs
+/// loads.
+const MOST_KEYS: usize = 100_000;
+
+/// The removals of one group.
+#[derive(Default)]
+pub(super) struct Tombstones {
+    keys: Mutex<HashMap<KeyHash, Timestamp>>,
+    /// The size of `keys`, to be read without its lock.
+    count: AtomicUsize,
+    /// Until then the whole group takes nothing in.
+    all_until: AtomicU64,
+}
+
+impl Tombstones {
+    /// The key was removed.
+    pub(super) fn removed(&self, key: KeyHash, now: Timestamp) {
+        let mut keys = self.keys.lock();
+        if keys.len() >= MOST_KEYS {
+            keys.retain(|_, until| now < *until);
+        }
+        if keys.len() >= MOST_KEYS {
+            self.purged(now);
+            keys.clear();
+        }
+        keys.insert(key, now.after(LASTS));
+        self.count.store(keys.len(), Ordering::Release);
+    }
+
+    /// All keys were.
+    pub(super) fn purged(&self, now: Timestamp) {
+        self.all_until
+            .fetch_max(now.after(LASTS).0, Ordering::AcqRel);
+    }
+
+    /// Whether what another node has of the key must not come in.
+    pub(super) fn refuse(&self, key: KeyHash, now: Timestamp) -> bool {
+        if now.0 < self.all_until.load(Ordering::Acquire) {
+            return true;
+        }
+        if self.count.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let mut keys = self.keys.lock();
+        match keys.get(&key) {
+            Some(until) if now < *until => true,
+            Some(_) => {
+                keys.remove(&key);
+                self.count.store(keys.len(), Ordering::Release);
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_key_is_refused_for_longer_than_anything_is_on_its_way() {
+        let (tombstones, key, other) = (Tombstones::default(), KeyHash(1), KeyHash(2));
+        assert!(!tombstones.refuse(key, Timestamp(0)));
+        tombstones.removed(key, Timestamp(0));
+        assert!(tombstones.refuse(key, Timestamp(0).after(TRANSFER_TIMEOUT)));
+        assert!(!tombstones.refuse(other, Timestamp(0)));
+        assert!(!tombstones.refuse(key, Timestamp(0).after(LASTS)));
+        tombstones.purged(Timestamp(0));
+        assert!(tombstones.refuse(other, Timestamp(0).after(TRANSFER_TIMEOUT)));
+        assert!(!tombstones.refuse(other, Timestamp(0).after(LASTS)));
+    }
+
+    #[test]
+    fn more_removals_than_are_remembered_close_the_group() {
+        let tombstones = Tombstones::default();
+        for key in 0..=MOST_KEYS as u64 {
+            tombstones.removed(KeyHash(key), Timestamp(0));
+        }
+        assert!(tombstones.refuse(KeyHash(0), Timestamp(0)));
+        assert!(tombstones.keys.lock().len() <= MOST_KEYS);
+    }
+}

@@ -1,0 +1,135 @@
+//! Entries that come from other nodes instead of the origin: looked for before a load, or handed
+//! over.
+//!
+//! An owned entry may be copied to another node's owned store, which the two rounds of an
+//! invalidation alone would not survive. Three rules close that: a key removed lately is taken from
+//! nobody (`tombstones`); who is no member gets nothing to keep; and a member told of a removal
+//! names the members that it knows, so that whoever it gave a copy to is told too (`invalidate`).
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{FlightOutcome, Group, MAX_KEY_BYTES, Source};
+use crate::{
+    cluster::Owner,
+    membership::IdHash,
+    ports::{Parcel, PeerAnswer},
+    ring::KeyHash,
+    store::{Entry, Offered},
+};
+
+/// What became of a parcel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// The store's word.
+    Offered(Offered),
+    /// Expired, removed or purged lately, or too large.
+    Refused,
+}
+
+impl Group {
+    /// The key's value from a member that may still hold it. Nobody is asked while the ring is old
+    /// and the key this node's.
+    pub(super) async fn ask_previous_owners(
+        &self,
+        key: &str,
+        hash: KeyHash,
+    ) -> Option<FlightOutcome> {
+        let now = self.shared.clock.now();
+        let asked = self.shared.cluster.may_hold(hash, now);
+        if asked.is_empty() || self.tombstones.refuse(hash, now) {
+            return None;
+        }
+        let peers = &self.shared.peers;
+        for member in asked.iter().filter(|member| peers.usable(member)) {
+            // Out of reach, or without the group: the next, and in the end the origin, will do.
+            let Ok(Some(answer)) = peers.peek(member, self.name(), key).await else {
+                continue;
+            };
+            if let Some(outcome) = self.usable_here(&answer) {
+                self.observer.asked_previous_owners(true);
+                return Some(outcome);
+            }
+        }
+        self.observer.asked_previous_owners(false);
+        None
+    }
+
+    fn usable_here(&self, answer: &PeerAnswer) -> Option<FlightOutcome> {
+        let fits = answer
+            .value
+            .as_ref()
+            .is_none_or(|value| value.len() as u64 <= self.rules.max_value);
+        let fresh = self.shared.clock.now() < answer.expires_at;
+        (fits && fresh).then(|| FlightOutcome {
+            entry: Arc::new(Entry::owned(
+                answer.value.as_deref(),
+                answer.expires_at,
+                answer.entity_tag,
+            )),
+            source: Source::Peer,
+            uncacheable: answer.uncacheable,
+        })
+    }
+
+    /// Whether this node is to hold the key, as owner or as the one who holds a copy.
+    pub(super) fn holds(&self, hash: KeyHash) -> bool {
+        let topology = self.shared.cluster.topology();
+        topology.owner(hash) == Owner::Me
+            || (self.shared.replicas > 1
+                && topology
+                    .ranked(hash)
+                    .take(self.shared.replicas)
+                    .any(|owner| owner == Owner::Me))
+    }
+
+    /// Takes an entry that another member hands over.
+    pub fn accept(&self, parcel: &Parcel, sender: IdHash) -> Accepted {
+        let now = self.shared.clock.now();
+        let size = parcel.value.as_ref().map_or(0, |value| value.len() as u64);
+        let key = &*parcel.key;
+        let valid = (1..=MAX_KEY_BYTES).contains(&key.len());
+        if !valid || size > self.rules.max_value || parcel.expires_at <= now {
+            return Accepted::Refused;
+        }
+        let hash = self.hash(key);
+        let entry = Entry::owned(
+            parcel.value.as_deref(),
+            parcel.expires_at,
+            parcel.entity_tag,
+        )
+        .with_use_count(parcel.use_count);
+        if parcel.copy {
+            let topology = self.shared.cluster.topology();
+            if let Some(sender) = topology.member(sender) {
+                entry.set_replica_at(sender.incarnation());
+            }
+        }
+        // Under the lock that removals take: either they see the entry, or we see that the key was
+        // removed.
+        self.local.hold(key, || {
+            if self.is_pass_through() || self.tombstones.refuse(hash, now) {
+                return Accepted::Refused;
+            }
+            let offered = self.shared.owned.offer(self.id, key, entry.into(), now);
+            if offered == Offered::Kept {
+                self.shared.copies.wanted(self.id, key);
+            }
+            Accepted::Offered(offered)
+        })
+    }
+
+    /// Whether who calls itself this is a member as seen here.
+    pub fn knows(&self, id: IdHash) -> bool {
+        self.shared.cluster.topology().knows(id)
+    }
+
+    /// From now on nothing is taken over any more: this node is handing over what it has itself.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Group::leave`] was called.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,408 @@
+//! Moves entries to where they belong, so that a changed ring costs the origin nothing.
+//!
+//! Each ring change makes some entries of this node another's. They are sent there in batches, the
+//! hottest first: to a node that joined, by a node that leaves, to the new holder of a copy; one
+//! plan ([`plan()`]) tells for each entry, and whoever walks over the store twice finds nothing
+//! left to do. Meanwhile whoever misses a key asks those who may still hold it (`group::transfer`),
+//! so the background may take its time.
+//!
+//! It must never move an entry on its own account: only a ring change, a new entry that wants a
+//! copy, or a departure starts it. So two nodes whose rings disagree don't send an entry to and
+//! fro.
+
+mod plan;
+mod streams;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use plan::{Plan, plan};
+use streams::Streams;
+
+use super::{
+    cluster::{Cluster, Topology},
+    group::{Group, Groups},
+    membership::IdHash,
+    store::{Found, GroupId, Store},
+};
+use crate::ports::{Clock, HandoffObserver, Peers};
+
+/// Least uses of the entries that go in each walk over the store: the hottest first, without a list
+/// of all.
+const USE_COUNT_STEPS: [u32; 4] = [64, 8, 1, 0];
+/// Entries looked at before others on this thread get their turn.
+const STRIDE: usize = 1024;
+/// The background's rest after so many: a few times as long as they take.
+const BREATH: Duration = Duration::from_millis(1);
+/// New entries wait this long for company before they are copied.
+const GATHER: Duration = Duration::from_millis(20);
+/// Keys that wait to be copied; what comes past that is found by the next sweep.
+const WAITING_COPIES: usize = 65_536;
+/// How often a node that keeps copies at others looks for entries that have none.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Pause before entries that could not be sent are tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// While leaving there is less time.
+const LEAVING_RETRY: Duration = Duration::from_millis(20);
+/// Further walks after one that could not send everything; then the next ring change has to help.
+const RETRIES: u32 = 10;
+
+/// How entries are moved.
+#[derive(Clone, Copy, Debug)]
+pub struct HandoffRules {
+    /// Members that hold each key: 1 or 2.
+    pub replicas: usize,
+    /// Uses from which on an entry is copied.
+    pub copy_from_use_count: u32,
+    /// Bound on what goes out in the background. A node that leaves may be faster.
+    pub bytes_per_second: u64,
+}
+
+/// Keys of entries that may want a copy.
+pub type QueuedKeys = mpsc::Receiver<(GroupId, Box<str>)>;
+
+/// Where groups tell of entries that may want a copy.
+#[derive(Clone, Debug, Default)]
+pub struct CopyQueue(Option<mpsc::Sender<(GroupId, Box<str>)>>);
+
+impl CopyQueue {
+    /// And where they are read.
+    pub fn channel() -> (Self, QueuedKeys) {
+        let (sender, receiver) = mpsc::channel(WAITING_COPIES);
+        (Self(Some(sender)), receiver)
+    }
+
+    /// Where nobody wants copies.
+    pub fn nobody() -> (Self, QueuedKeys) {
+        (Self(None), mpsc::channel(1).1)
+    }
+
+    /// This entry is new. Never waits: past the bound the next sweep finds it.
+    pub fn wanted(&self, group: GroupId, key: &str) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send((group, key.into()));
+        }
+    }
+}
+
+/// What a handoff works with.
+#[derive(Clone)]
+pub struct HandoffParts {
+    /// The groups.
+    pub groups: Groups,
+    /// The ring in force.
+    pub cluster: Arc<Cluster>,
+    /// Calls to other members.
+    pub peers: Arc<dyn Peers>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is handed over.
+    pub store: Arc<Store>,
+    /// Told of the progress.
+    pub observer: Arc<dyn HandoffObserver>,
+}
+
+/// Moves a node's entries.
+pub struct Handoff {
+    parts: HandoffParts,
+    rules: HandoffRules,
+    /// By number.
+    groups: Vec<Arc<Group>>,
+    /// One at a time: the background, or leaving.
+    turn: Mutex<()>,
+}
+
+/// How fast entries go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace {
+    bytes_per_second: u64,
+    /// Whether there is time to rest when a receiver is busy.
+    patient: bool,
+}
+
+/// What a walk over the store did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Entries that were answered for.
+    pub sent: usize,
+    /// Entries that could not be sent.
+    pub failed: usize,
+    /// The ring changed on the way.
+    interrupted: bool,
+}
+
+/// How settling ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    /// Everything is where it belongs.
+    Yes,
+    /// Some could not be sent, however often it was tried.
+    GivenUp,
+    /// The ring changed on the way.
+    Changed,
+}
+
+/// Entries that a walk left to a later one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Colder {
+    count: usize,
+    hottest: u32,
+}
+
+impl Moved {
+    fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.failed = other.failed;
+        self.interrupted = other.interrupted;
+    }
+}
+
+impl Handoff {
+    /// Of these parts.
+    pub fn new(parts: HandoffParts, rules: HandoffRules) -> Self {
+        let mut groups: Vec<Arc<Group>> = parts.groups.iter().cloned().collect();
+        groups.sort_by_key(|group| group.id().0);
+        Self {
+            parts,
+            rules,
+            groups,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Follows the rings, and copies what `wanted` tells, until `stop`.
+    pub async fn follow(
+        &self,
+        rings: watch::Receiver<Arc<Topology>>,
+        wanted: QueuedKeys,
+        stop: CancellationToken,
+    ) {
+        let _turn = self.turn.lock().await;
+        // Broken off wherever it stands, for a node that leaves has no time to wait: an entry goes
+        // only when its receipt has come.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.follow_on(rings, wanted) => {}
+        }
+    }
+
+    async fn follow_on(&self, mut rings: watch::Receiver<Arc<Topology>>, mut wanted: QueuedKeys) {
+        let copies = self.rules.replicas > 1;
+        let mut sweep = tokio::time::interval(SWEEP);
+        let mut keys = Vec::new();
+        // The ring by which all entries are where they belong.
+        let mut settled = Arc::<Topology>::default();
+        let mut broken_off = false;
+        loop {
+            let ring = rings.borrow_and_update().clone();
+            if !settled.same_ring(&ring) {
+                if broken_off {
+                    self.forget_copies().await;
+                }
+                broken_off = self.settle(&mut rings).await == Settled::Changed;
+                if broken_off {
+                    continue;
+                }
+                settled = ring;
+            }
+            tokio::select! {
+                biased;
+                changed = rings.changed() => if changed.is_err() { return },
+                _ = sweep.tick(), if copies => {
+                    self.walk(self.background()).await;
+                }
+                _ = wanted.recv_many(&mut keys, WAITING_COPIES), if copies => {
+                    tokio::time::sleep(GATHER).await;
+                    while let Ok(key) = wanted.try_recv() {
+                        keys.push(key);
+                    }
+                    self.copy(keys.drain(..)).await;
+                }
+            }
+        }
+    }
+
+    /// Takes it that nobody else holds what is here. For after a ring that this node didn't settle:
+    /// others did, and may have given away in it what this node counts on.
+    async fn forget_copies(&self) {
+        for (step, found) in self.parts.store.walk().enumerate() {
+            if step % STRIDE == STRIDE - 1 {
+                tokio::time::sleep(BREATH).await;
+            }
+            found.entry.set_replica_at(IdHash::UNTOLD);
+        }
+    }
+
+    /// After a ring change: walks until every entry is where it belongs.
+    async fn settle(&self, rings: &mut watch::Receiver<Arc<Topology>>) -> Settled {
+        let mut total = Moved::default();
+        let mut settled = Settled::GivenUp;
+        for _ in 0..RETRIES {
+            let moved = self.walk(self.background()).await;
+            total.add(moved);
+            if moved.interrupted {
+                settled = Settled::Changed;
+                break;
+            }
+            if moved.failed == 0 {
+                settled = Settled::Yes;
+                break;
+            }
+            if let Ok(Ok(())) = tokio::time::timeout(RETRY, rings.changed()).await {
+                settled = Settled::Changed;
+                break;
+            }
+        }
+        if total.sent + total.failed > 0 {
+            let Moved { sent, failed, .. } = total;
+            tracing::info!(sent, failed, "entries went to where they belong now");
+        }
+        settled
+    }
+
+    /// Hands over everything that is another's now, and returns when nothing is left. The caller
+    /// gives it `bound` and no longer; the pace is such that half of it suffices, and never slower
+    /// than the background's.
+    pub async fn leave(&self, bound: Duration) -> Moved {
+        let _turn = self.turn.lock().await;
+        let needed = self.parts.store.bytes() as f64 / (bound.as_secs_f64() / 2.0).max(0.001);
+        let pace = Pace {
+            bytes_per_second: self.rules.bytes_per_second.max(needed as u64),
+            patient: false,
+        };
+        let mut total = Moved::default();
+        loop {
+            let moved = self.walk(pace).await;
+            total.add(moved);
+            if moved.sent == 0 && moved.failed == 0 && !moved.interrupted {
+                return total;
+            }
+            if moved.failed > 0 {
+                // A receiver may be leaving too; the ring will tell.
+                tokio::time::sleep(LEAVING_RETRY).await;
+            }
+        }
+    }
+
+    fn background(&self) -> Pace {
+        Pace {
+            bytes_per_second: self.rules.bytes_per_second,
+            patient: true,
+        }
+    }
+
+    /// Sends what is another's, the hottest first.
+    async fn walk(&self, pace: Pace) -> Moved {
+        let topology = self.parts.cluster.snapshot();
+        let mut streams = Streams::new(&self.parts, &self.groups, pace);
+        let mut interrupted = false;
+        let mut hottest = u32::MAX;
+        for least in USE_COUNT_STEPS {
+            if hottest < least {
+                continue;
+            }
+            let colder = self.walk_once(&topology, least, &mut streams).await;
+            // Before the next walk, which would find what is on its way once more.
+            streams.finish().await;
+            match colder {
+                Some(Colder { count: 0, .. }) => break,
+                Some(colder) => hottest = colder.hottest,
+                None => {
+                    interrupted = true;
+                    break;
+                }
+            }
+        }
+        self.parts.observer.waiting(0);
+        Moved {
+            interrupted,
+            ..streams.moved()
+        }
+    }
+
+    /// One walk, for the entries of at least that use_count. Returns what is left to go; `None` if
+    /// it was broken off.
+    async fn walk_once(
+        &self,
+        topology: &Arc<Topology>,
+        least: u32,
+        streams: &mut Streams<'_>,
+    ) -> Option<Colder> {
+        let mut colder = Colder::default();
+        let mut seen = topology.clone();
+        for (step, found) in self.parts.store.walk().enumerate() {
+            if step % STRIDE == STRIDE - 1 {
+                if streams.is_patient() {
+                    // A walk computes without a pause otherwise, and would take a core from those
+                    // who serve.
+                    tokio::time::sleep(BREATH).await;
+                } else {
+                    tokio::task::yield_now().await;
+                }
+            }
+            // At each entry: one with a large value may take its time.
+            if !Arc::ptr_eq(&seen, &self.parts.cluster.topology()) {
+                // Compared once for each view that comes: many change nothing of the ring.
+                seen = self.parts.cluster.snapshot();
+                if !topology.same_ring(&seen) {
+                    return None;
+                }
+            }
+            let use_count = found.entry.use_count();
+            if !self.step(topology, found, least, streams).await {
+                colder.count += 1;
+                colder.hottest = colder.hottest.max(use_count);
+            }
+        }
+        streams.left_to_go(colder.count);
+        Some(colder)
+    }
+
+    /// Does with an entry what is to be done with it; false if that is to send it, in a later walk.
+    async fn step(
+        &self,
+        topology: &Topology,
+        found: Found,
+        least: u32,
+        streams: &mut Streams<'_>,
+    ) -> bool {
+        let Some(group) = self.groups.get(usize::from(found.group.0)) else {
+            return true;
+        };
+        if found.entry.expires_at <= self.parts.clock.now() {
+            return true;
+        }
+        match plan(topology, group.hash(&found.key), &found.entry, self.rules) {
+            Plan::Stay => true,
+            Plan::Send { .. } if found.entry.use_count() < least => false,
+            Plan::Send { to, copy } => {
+                streams.add(to, found, copy).await;
+                true
+            }
+        }
+    }
+
+    /// Copies new entries to the member next in ring order.
+    async fn copy(&self, keys: impl Iterator<Item = (GroupId, Box<str>)> + Send) {
+        let topology = self.parts.cluster.snapshot();
+        let mut streams = Streams::new(&self.parts, &self.groups, self.background());
+        for (group, key) in keys {
+            let now = self.parts.clock.now();
+            if let Some(entry) = self.parts.store.peek(group, &key, now) {
+                let found = Found { group, key, entry };
+                self.step(&topology, found, 0, &mut streams).await;
+            }
+        }
+        streams.finish().await;
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
+
+#[cfg(test)]
+mod simulation_tests;

@@ -1,0 +1,397 @@
+//! A cluster without sockets: nodes of core alone, joined by a network that the test controls. What
+//! the tests of `group` and `handoff` share.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::{
+    cluster::{Cluster, Owner, Topology},
+    group::{Accepted, Group, GroupRules, Groups, Shared},
+    handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
+    hot::HotKeys,
+    membership::{Fingerprint, IdHash, Member, View},
+    store::{GroupId, Offered, Store},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    ports::{
+        Clock, GroupObserver, HandoffObserver, HandoffStream, Invalidated, Loaded, Origin, Parcel,
+        PeerAnswer, PeerError, Peers, Receipt, Timestamp,
+    },
+};
+
+pub(super) const TTL_MS: u64 = 60_000;
+pub(super) const HOT_AFTER: u32 = 3;
+
+/// Time that stands still until it is set.
+#[derive(Default)]
+pub(super) struct HandClock(pub(super) AtomicU64);
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+pub(super) struct Unobserved;
+
+impl GroupObserver for Unobserved {
+    fn waited_for_flight(&self) {}
+    fn refused_by_store(&self) {}
+    fn kept_hot_copy(&self) {}
+    fn asked_previous_owners(&self, _found: bool) {}
+}
+
+impl HandoffObserver for Unobserved {
+    fn sent(&self, _bytes: usize, _receipt: Receipt) {}
+    fn failed(&self, _entries: usize) {}
+    fn waiting(&self, _entries: usize) {}
+}
+
+/// Answers with the version it is at; every load waits for a permit.
+pub(super) struct TestOrigin {
+    pub(super) loads: AtomicUsize,
+    pub(super) version: AtomicUsize,
+    pub(super) permits: Semaphore,
+    pub(super) answer: Mutex<Option<Error>>,
+}
+
+impl Default for TestOrigin {
+    fn default() -> Self {
+        Self {
+            loads: AtomicUsize::new(0),
+            version: AtomicUsize::new(1),
+            permits: Semaphore::new(Semaphore::MAX_PERMITS),
+            answer: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Origin for TestOrigin {
+    async fn load(&self, key: &str) -> Result<Loaded, crate::error::BoxError> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        // The value is what the origin has when the load begins.
+        let value = format!("{key} v{}", self.version.load(Ordering::SeqCst));
+        self.permits.acquire().await.expect("never closed").forget();
+        match self.answer.lock().clone() {
+            Some(error) => Err(error.into()),
+            None => Ok(Bytes::from(value).into()),
+        }
+    }
+}
+
+/// What happens to a message; resolves to false if it is lost.
+pub(super) type Passing = Box<dyn Fn(&str, &str) -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// Told who asks for which key.
+pub(super) type OnFetch = Box<dyn Fn(&str, &str) + Send + Sync>;
+
+/// Joins the nodes by calling them directly.
+#[derive(Default)]
+pub(super) struct TestNet {
+    pub(super) groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
+    pub(super) down: Mutex<HashSet<Arc<str>>>,
+    pub(super) fetches: AtomicUsize,
+    pub(super) peeks: AtomicUsize,
+    /// A node that, told of an invalidation already, reads the key just before the other node is
+    /// told: (reader, told last).
+    pub(super) reads_before: Mutex<Option<(Arc<str>, Arc<str>)>>,
+    /// Entries that went from node to node.
+    pub(super) parcels: AtomicUsize,
+    /// How hot they were, in order.
+    pub(super) heats: Mutex<Vec<u32>>,
+    /// What happens to each message on its way; nothing by default.
+    pub(super) passing: Mutex<Option<Arc<Passing>>>,
+    /// Told of each fetch: who asks, and for what.
+    pub(super) on_fetch: Mutex<Option<OnFetch>>,
+}
+
+impl TestNet {
+    fn group(&self, id: &str) -> Result<Arc<Group>, PeerError> {
+        if self.down.lock().contains(id) {
+            return Err(lost());
+        }
+        self.groups.lock().get(id).cloned().ok_or_else(lost)
+    }
+
+    async fn pass(&self, from: &str, to: &str) -> Result<(), PeerError> {
+        let passing = self.passing.lock().clone();
+        match passing {
+            Some(passing) if !passing(from, to).await => Err(lost()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn lost() -> PeerError {
+    PeerError::Unreachable(Error::new(ErrorKind::PeerUnreachable, "down"))
+}
+
+/// The calls of one node.
+pub(super) struct TestPeers {
+    me: Arc<str>,
+    net: Arc<TestNet>,
+}
+
+#[async_trait]
+impl Peers for TestPeers {
+    fn usable(&self, _member: &Member) -> bool {
+        true
+    }
+
+    async fn fetch(&self, member: &Member, _: &str, key: &str) -> Result<PeerAnswer, PeerError> {
+        self.net.fetches.fetch_add(1, Ordering::SeqCst);
+        if let Some(told) = &*self.net.on_fetch.lock() {
+            told(&self.me, key);
+        }
+        self.net.pass(&self.me, &member.id).await?;
+        let group = self.net.group(&member.id)?;
+        let answer = group.answer_peer(key, IdHash::of(&self.me)).await;
+        self.net.pass(&member.id, &self.me).await?;
+        answer.map_err(PeerError::Answered)
+    }
+
+    async fn peek(
+        &self,
+        member: &Member,
+        _: &str,
+        key: &str,
+    ) -> Result<Option<PeerAnswer>, PeerError> {
+        self.net.peeks.fetch_add(1, Ordering::SeqCst);
+        self.net.pass(&self.me, &member.id).await?;
+        let group = self.net.group(&member.id)?;
+        let answer = group.peek_for_peer(key, IdHash::of(&self.me));
+        self.net.pass(&member.id, &self.me).await?;
+        Ok(answer)
+    }
+
+    async fn invalidate(
+        &self,
+        member: &Member,
+        _: &str,
+        key: Option<&str>,
+        known: Fingerprint,
+    ) -> Result<Invalidated, PeerError> {
+        let race = self
+            .net
+            .reads_before
+            .lock()
+            .take_if(|race| race.1 == member.id);
+        if let (Some((reader, _)), Some(key)) = (race, key) {
+            let reader = self.net.groups.lock()[&reader].clone();
+            reader.invalidate_here(Some(key));
+            for _ in 0..=HOT_AFTER {
+                reader.get(key).await.expect("the old value");
+            }
+        }
+        self.net.pass(&self.me, &member.id).await?;
+        let done = self.net.group(&member.id)?.invalidate_for_peer(key, known);
+        self.net.pass(&member.id, &self.me).await?;
+        Ok(done)
+    }
+
+    async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError> {
+        let receiver = self.net.group(&member.id)?;
+        let (answers, receipts) = mpsc::channel(64);
+        Ok(Box::new(TestLane {
+            me: self.me.clone(),
+            to: member.id.clone(),
+            net: self.net.clone(),
+            receiver,
+            answers,
+            receipts,
+        }))
+    }
+
+    async fn await_revision(&self, _: &Member, _: u64) -> Result<(), PeerError> {
+        Ok(())
+    }
+}
+
+/// A batch is on its way on its own: it arrives even if its sender has given up by then.
+struct TestLane {
+    me: Arc<str>,
+    to: Arc<str>,
+    net: Arc<TestNet>,
+    /// The process at the other end: a connection doesn't outlive it.
+    receiver: Arc<Group>,
+    answers: mpsc::Sender<Result<Receipt, PeerError>>,
+    receipts: mpsc::Receiver<Result<Receipt, PeerError>>,
+}
+
+#[async_trait]
+impl HandoffStream for TestLane {
+    async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError> {
+        let (net, me, to) = (self.net.clone(), self.me.clone(), self.to.clone());
+        let (receiver, answers) = (self.receiver.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let receipt = deliver(&net, &me, &to, &receiver, &batch).await;
+            let _ = answers.send(receipt).await;
+        });
+        Ok(())
+    }
+
+    async fn receipt(&mut self) -> Result<Receipt, PeerError> {
+        self.receipts.recv().await.unwrap_or_else(|| Err(lost()))
+    }
+}
+
+async fn deliver(
+    net: &TestNet,
+    from: &str,
+    to: &str,
+    receiver: &Arc<Group>,
+    batch: &[Parcel],
+) -> Result<Receipt, PeerError> {
+    net.pass(from, to).await?;
+    let group = net.group(to)?;
+    if !Arc::ptr_eq(&group, receiver) {
+        return Err(lost());
+    }
+    let mut receipt = Receipt::default();
+    // As the service does it.
+    if group.is_leaving() || !group.knows(IdHash::of(from)) {
+        return Err(lost());
+    }
+    for parcel in batch {
+        net.parcels.fetch_add(1, Ordering::SeqCst);
+        net.heats.lock().push(parcel.use_count);
+        *match group.accept(parcel, IdHash::of(from)) {
+            Accepted::Offered(Offered::Kept) => &mut receipt.kept,
+            Accepted::Offered(Offered::Known) => &mut receipt.known,
+            Accepted::Offered(Offered::Full) => &mut receipt.full,
+            Accepted::Refused => &mut receipt.refused,
+        } += 1;
+    }
+    net.pass(to, from).await?;
+    Ok(receipt)
+}
+
+/// One node: its group, its ring, its handoff.
+pub(super) struct TestNode {
+    pub(super) id: Arc<str>,
+    pub(super) group: Arc<Group>,
+    pub(super) groups: Groups,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) store: Arc<Store>,
+    pub(super) handoff: Arc<Handoff>,
+    pub(super) rings: watch::Sender<Arc<Topology>>,
+    pub(super) queued_copies: Mutex<Option<QueuedKeys>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl TestNode {
+    /// Puts a view in force here.
+    pub(super) fn install(&self, view: &View) {
+        let (_, after) = self.cluster.install(view.clone(), self.clock.now());
+        self.rings.send_replace(after);
+    }
+}
+
+/// How the nodes of a test are made.
+pub(super) struct Plan {
+    pub(super) replicas: usize,
+    pub(super) capacity: u64,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) origin: Arc<dyn Origin>,
+    pub(super) net: Arc<TestNet>,
+}
+
+impl Plan {
+    /// A node that has seen no ring yet.
+    pub(super) fn node(&self, id: &str) -> TestNode {
+        let id: Arc<str> = id.into();
+        let cluster = Arc::new(Cluster::new(id.clone()));
+        let peers: Arc<dyn Peers> = Arc::new(TestPeers {
+            me: id.clone(),
+            net: self.net.clone(),
+        });
+        let store = Arc::new(Store::new(self.capacity, 1 << 10, 1));
+        let (copies, queued_copies) = if self.replicas > 1 {
+            CopyQueue::channel()
+        } else {
+            CopyQueue::nobody()
+        };
+        let shared = Shared {
+            cluster: cluster.clone(),
+            peers: peers.clone(),
+            clock: self.clock.clone(),
+            owned: store.clone(),
+            hot: Arc::new(Store::new(1 << 20, 1 << 10, 1)),
+            hot_keys: Arc::new(HotKeys::new(HOT_AFTER)),
+            replicas: self.replicas,
+            copies,
+            wrap_task: |task| task,
+        };
+        let rules = GroupRules {
+            name: "users".into(),
+            ttl: Some(Duration::from_millis(TTL_MS)),
+            negative_ttl: Duration::from_millis(TTL_MS),
+            max_value: 1 << 10,
+        };
+        let observer = Arc::new(Unobserved);
+        let group = Group::new(GroupId(0), rules, self.origin.clone(), observer, shared);
+        let groups = Groups::new([group]);
+        let group = groups.get("users").expect("made above").clone();
+        self.net.groups.lock().insert(id.clone(), group.clone());
+        let handoff = Handoff::new(
+            HandoffParts {
+                groups: groups.clone(),
+                cluster: cluster.clone(),
+                peers,
+                clock: self.clock.clone(),
+                store: store.clone(),
+                observer: Arc::new(Unobserved),
+            },
+            HandoffRules {
+                replicas: self.replicas,
+                copy_from_use_count: 0,
+                bytes_per_second: 1 << 40,
+            },
+        );
+        TestNode {
+            id,
+            group,
+            groups,
+            cluster,
+            store,
+            handoff: Arc::new(handoff),
+            rings: watch::Sender::new(Arc::default()),
+            queued_copies: Mutex::new(Some(queued_copies)),
+            clock: self.clock.clone(),
+        }
+    }
+}
+
+/// A view of serving members of these ids.
+pub(super) fn view(revision: u64, ids: &[&str]) -> View {
+    View::new(
+        revision,
+        ids.iter().map(|id| Member::new(*id, format!("{id}:1"))),
+    )
+}
+
+/// The ids in ring order for a key, as seen from outside.
+pub(super) fn ranked(group: &Group, key: &str, view: &View) -> Vec<Arc<str>> {
+    let outside = Topology::new("outside", view.clone());
+    outside
+        .ranked(group.hash(key))
+        .map(|owner| match owner {
+            Owner::Other(member) => member.id.clone(),
+            Owner::Me => unreachable!("outside is no member"),
+        })
+        .collect()
+}

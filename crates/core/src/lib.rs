@@ -1,0 +1,23 @@
+//! The cache itself, without IO: ring, membership, flight, store, group and handoff.
+//!
+//! The crate decides whose key is whose, what may be served, what is kept and what counts as
+//! removed. Whoever puts sockets, a registry and a clock around it implements [`ports`]. The crate
+//! must never do IO or read a clock other than [`ports::Clock`]; its dependencies make that hard.
+
+pub mod cluster;
+pub mod error;
+pub mod fence;
+pub mod flight;
+pub mod group;
+pub mod handoff;
+pub mod hot;
+pub mod membership;
+pub mod ports;
+pub mod stats;
+pub mod store;
+
+#[cfg(test)]
+mod harness_tests;
+
+pub use error::{Error, ErrorKind, Result};
+pub use gaocache_ring as ring;

@@ -1,0 +1,155 @@
+//! Who is in the cluster: members, and the view of them at a revision. Pure.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// The weight of a member that says nothing of it.
+pub const DEFAULT_WEIGHT: u32 = 100;
+
+/// What a member is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MemberState {
+    /// Owns its share of the keys.
+    #[default]
+    Serving,
+    /// Is leaving: out of the ring, still reachable.
+    Draining,
+}
+
+impl MemberState {
+    /// As written in etcd and in `/ring`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// A node as the others know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Stable over restarts (the pod's name); what the ring hashes.
+    pub id: Arc<str>,
+    /// `host:port` of its gRPC listener; may change with every restart.
+    pub address: Arc<str>,
+    /// Where it runs; empty if nobody said.
+    pub zone: Arc<str>,
+    /// Its share of the keys, relative to the others'. At least 1.
+    pub weight: u32,
+    /// Whether it owns keys.
+    pub state: MemberState,
+    /// The release it runs.
+    pub version: Arc<str>,
+    /// The port of its admin listener; 0 if nobody said.
+    pub admin_port: u16,
+    /// Which start of the process this is: tells a restarted member from one that shares its id by
+    /// mistake.
+    pub instance: Arc<str>,
+    /// The lease that its registration stands under; 0: none.
+    pub lease: i64,
+}
+
+/// A member's id in eight bytes, for where every byte counts: in each fetch, in each entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdHash(pub u64);
+
+impl IdHash {
+    /// Stands for an id that nobody told.
+    pub const UNTOLD: Self = Self(0);
+
+    /// Of this id.
+    pub fn of(id: &str) -> Self {
+        Self(xxh3_64(id.as_bytes()))
+    }
+}
+
+impl Member {
+    /// Tells this start of the member's process from earlier ones, which held other entries.
+    pub fn incarnation(&self) -> IdHash {
+        let mut hash = Xxh3::new();
+        hash.update(self.id.as_bytes());
+        hash.update(&[0]);
+        hash.update(self.instance.as_bytes());
+        IdHash(hash.digest())
+    }
+
+    /// A serving member with nothing but an id and an address.
+    pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
+        Self {
+            id: id.into(),
+            address: address.into(),
+            zone: "".into(),
+            weight: DEFAULT_WEIGHT,
+            state: MemberState::Serving,
+            version: "".into(),
+            admin_port: 0,
+            instance: "".into(),
+            lease: 0,
+        }
+    }
+}
+
+/// The members at a revision of the registry, ordered by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The registry's revision of the last change seen; 0 where the registry has none.
+    pub revision: u64,
+    /// Ordered by id, each id once.
+    pub members: Arc<[Member]>,
+}
+
+impl View {
+    /// A view of these members, whatever their order. Of two with one id the later stays.
+    pub fn new(revision: u64, members: impl IntoIterator<Item = Member>) -> Self {
+        let by_id: BTreeMap<Arc<str>, Member> = members
+            .into_iter()
+            .map(|member| (member.id.clone(), member))
+            .collect();
+        Self {
+            revision,
+            members: by_id.into_values().collect(),
+        }
+    }
+
+    /// The member of that id.
+    pub fn member(&self, id: &str) -> Option<&Member> {
+        self.members
+            .binary_search_by(|member| (*member.id).cmp(id))
+            .ok()
+            .map(|at| &self.members[at])
+    }
+
+    /// Equal for equal members (id, address, zone, weight, state), on any node and any platform.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut hash = Xxh3::new();
+        let mut field = |bytes: &[u8]| {
+            // Lengths first, so that no two lists of fields read the same.
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        for member in self.members.iter() {
+            field(member.id.as_bytes());
+            field(member.address.as_bytes());
+            field(member.zone.as_bytes());
+            field(&member.weight.to_le_bytes());
+            field(member.state.name().as_bytes());
+        }
+        Fingerprint(hash.digest())
+    }
+}
+
+/// Tells whether two nodes know the same members; see [`View::fingerprint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub u64);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+#[path = "membership_tests.rs"]
+mod tests;

@@ -1,0 +1,81 @@
+//! What a store holds of each group, and how much of it left and why: quick_cache knows only the
+//! sum.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::store::GroupId;
+
+/// The numbers of one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupStats {
+    /// Entries held.
+    pub items: u64,
+    /// Bytes held, overhead included.
+    pub bytes: u64,
+    /// Entries pushed out by others, since the start.
+    pub evicted: u64,
+    /// Entries found past their expiry, since the start.
+    pub expired: u64,
+}
+
+/// Why an entry leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// Pushed out by others.
+    Evicted,
+    /// Found past its expiry.
+    Expired,
+    /// Removed, handed over, or replaced by a newer one of its key.
+    Dropped,
+}
+
+#[derive(Default)]
+struct Counters {
+    items: AtomicU64,
+    bytes: AtomicU64,
+    evicted: AtomicU64,
+    expired: AtomicU64,
+}
+
+/// The numbers of all groups.
+pub(super) struct StoreStats(Box<[Counters]>);
+
+impl StoreStats {
+    pub(super) fn new(groups: usize) -> Self {
+        Self((0..groups).map(|_| Counters::default()).collect())
+    }
+
+    /// To be called before the entry is in the store: it may be pushed out the moment it is.
+    pub(super) fn comes(&self, group: GroupId, bytes: u64) {
+        if let Some(counters) = self.0.get(usize::from(group.0)) {
+            counters.items.fetch_add(1, Ordering::Relaxed);
+            counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn goes(&self, group: GroupId, bytes: u64, why: Departure) {
+        let Some(counters) = self.0.get(usize::from(group.0)) else {
+            return;
+        };
+        counters.items.fetch_sub(1, Ordering::Relaxed);
+        counters.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        match why {
+            Departure::Evicted => counters.evicted.fetch_add(1, Ordering::Relaxed),
+            Departure::Expired => counters.expired.fetch_add(1, Ordering::Relaxed),
+            Departure::Dropped => 0,
+        };
+    }
+
+    pub(super) fn read(&self, group: GroupId) -> GroupStats {
+        let Some(counters) = self.0.get(usize::from(group.0)) else {
+            return GroupStats::default();
+        };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        GroupStats {
+            items: read(&counters.items),
+            bytes: read(&counters.bytes),
+            evicted: read(&counters.evicted),
+            expired: read(&counters.expired),
+        }
+    }
+}

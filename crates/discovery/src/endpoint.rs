@@ -1,0 +1,135 @@
+//! An endpoint as it stands in etcd: the JSON of Go's endpoints manager.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where a service can be reached, and what it says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// `host:port`.
+    pub address: Arc<str>,
+    /// Anything, by name. Go clients see it as `map[string]any`.
+    pub metadata: BTreeMap<String, Value>,
+    /// The lease that its key stands under, as etcd told; 0: none, or not read from etcd. Never
+    /// written.
+    pub lease: i64,
+}
+
+/// As Go writes it: `{"Op":0,"Addr":"10.0.0.7:7070","Metadata":{…}}`. `Op` is always 0 (add) in a
+/// stored value.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(rename = "Op", default)]
+    operation: u8,
+    #[serde(rename = "Addr")]
+    address: String,
+    #[serde(rename = "Metadata", default)]
+    metadata: Value,
+}
+
+impl Endpoint {
+    /// An endpoint without metadata.
+    pub fn new(address: impl Into<Arc<str>>) -> Self {
+        Self {
+            address: address.into(),
+            metadata: BTreeMap::new(),
+            lease: 0,
+        }
+    }
+
+    /// The endpoint with one more piece of metadata.
+    #[must_use]
+    pub fn with_metadata(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.metadata.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// A piece of metadata that is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.metadata.get(name).and_then(Value::as_str)
+    }
+
+    /// A piece of metadata that is a whole number, not negative.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.metadata.get(name).and_then(Value::as_u64)
+    }
+
+    /// The value to store.
+    pub fn to_json(&self) -> Vec<u8> {
+        let stored = Stored {
+            operation: 0,
+            address: self.address.to_string(),
+            metadata: if self.metadata.is_empty() {
+                Value::Null
+            } else {
+                self.metadata.clone().into_iter().collect()
+            },
+        };
+        // Text keys and JSON values: nothing in it can fail to serialize.
+        serde_json::to_vec(&stored).unwrap_or_default()
+    }
+
+    /// Reads a stored value: the JSON, or a bare `host:port` as many tutorials store it. `None` if
+    /// it is neither.
+    pub fn from_stored(value: &[u8]) -> Option<Self> {
+        if let Ok(stored) = serde_json::from_slice::<Stored>(value) {
+            let metadata = match stored.metadata {
+                Value::Object(map) => map.into_iter().collect(),
+                _ => BTreeMap::new(),
+            };
+            return (!stored.address.is_empty()).then(|| Self {
+                address: stored.address.into(),
+                metadata,
+                lease: 0,
+            });
+        }
+        let bare = std::str::from_utf8(value).ok()?.trim();
+        let (host, port) = bare.rsplit_once(':')?;
+        let is_host = !host.is_empty() && !host.contains(['{', '"', ' ', '/']);
+        (is_host && port.parse::<u16>().is_ok()).then(|| Self::new(bare))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_go_writes_is_read_and_what_we_write_is_what_go_writes() {
+        let go = br#"{"Op":0,"Addr":"10.0.0.7:7070","Metadata":{"weight":7,"zone":"b"}}"#;
+        let endpoint = Endpoint::from_stored(go).expect("an endpoint");
+        assert_eq!(&*endpoint.address, "10.0.0.7:7070");
+        assert_eq!(
+            (endpoint.text("zone"), endpoint.number("weight")),
+            (Some("b"), Some(7))
+        );
+        assert_eq!(endpoint.to_json(), go);
+        let bare = br#"{"Op":0,"Addr":"h:1","Metadata":null}"#;
+        assert_eq!(
+            Endpoint::from_stored(bare).expect("an endpoint").to_json(),
+            bare
+        );
+    }
+
+    #[test]
+    fn a_bare_address_is_read_and_anything_else_is_refused() {
+        for good in ["10.0.0.7:7070", "host:1", "[::1]:2", " host:1\n"] {
+            assert!(Endpoint::from_stored(good.as_bytes()).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "host",
+            "host:port",
+            ":1",
+            "{\"Addr\":\"\"}",
+            "{\"x\":1}",
+            "http://h:1",
+            "\u{0}",
+        ] {
+            assert!(Endpoint::from_stored(bad.as_bytes()).is_none(), "{bad}");
+        }
+        assert!(Endpoint::from_stored(&[0xff, b':', b'1']).is_none());
+    }
+}

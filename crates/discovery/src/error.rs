@@ -1,0 +1,129 @@
+//! What can go wrong with etcd, as far as a caller can act on it.
+
+use std::{error::Error as StdError, fmt, sync::Arc};
+
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// etcd could not be reached, did not answer in time, or has no leader. Trying again may help.
+    Unavailable,
+    /// etcd answered and refused: wrong user or password, no permission. Trying again does not
+    /// help.
+    Refused,
+    /// Another process holds the key that was to be registered.
+    Conflict,
+    /// The configuration is wrong: no endpoints, a URL or a file that can't be read.
+    Configuration,
+}
+
+/// An error about etcd. Cheap to clone; [`source`](StdError::source) is the cause.
+#[derive(Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: Arc<str>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// What this crate's calls return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: format!("etcd: {}", message.into()).into(),
+            source: None,
+        }
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, message)
+    }
+
+    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The same error, told of this endpoint.
+    pub(crate) fn at(mut self, endpoint: &str) -> Self {
+        let message = self.message.trim_start_matches("etcd: ");
+        self.message = format!("etcd: {endpoint}: {message}").into();
+        self
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The sentence for people, the cause included.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether etcd answered that it has no such lease (`rpctypes.ErrGRPCLeaseNotFound`).
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(
+            self.etcd_error(),
+            Some(etcd_client::Error::GRpcStatus(status)) if status.code() == tonic::Code::NotFound
+        )
+    }
+
+    /// Whether opening a stream of renewals failed. The lease may be gone: etcd-client makes one
+    /// kind of error of that and of a broken stream, so the caller has to ask etcd.
+    pub(crate) fn is_keep_alive(&self) -> bool {
+        matches!(
+            self.etcd_error(),
+            Some(etcd_client::Error::LeaseKeepAliveError(_))
+        )
+    }
+
+    fn etcd_error(&self) -> Option<&etcd_client::Error> {
+        self.source.as_ref()?.downcast_ref()
+    }
+}
+
+impl From<etcd_client::Error> for Error {
+    fn from(error: etcd_client::Error) -> Self {
+        use tonic::Code;
+        let (kind, message) = match &error {
+            // Without the dump of metadata that tonic's status prints.
+            etcd_client::Error::GRpcStatus(status) => {
+                let kind = match status.code() {
+                    Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument => {
+                        ErrorKind::Refused
+                    }
+                    _ => ErrorKind::Unavailable,
+                };
+                (kind, format!("{}: {}", status.code(), status.message()))
+            }
+            etcd_client::Error::InvalidUri(_) | etcd_client::Error::InvalidArgs(_) => {
+                (ErrorKind::Configuration, error.to_string())
+            }
+            _ => (ErrorKind::Unavailable, error.to_string()),
+        };
+        Self::new(kind, message).with_source(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source
+            .as_deref()
+            .map(|it| it as &(dyn StdError + 'static))
+    }
+}

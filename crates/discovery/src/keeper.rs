@@ -1,0 +1,405 @@
+//! The task behind a registration.
+//!
+//! etcd-client renews nothing, resumes nothing and notices nothing by itself
+//! (etcdv3/etcd-client#17, #48), so this task does: a session on one etcd member renews the lease,
+//! watches the own key, and ends at the first doubt; the next session takes up the same lease if it
+//! still lives and puts right what is not.
+
+use std::{sync::Arc, time::Duration};
+
+use etcd_client::{
+    Client, Compare, CompareOp, EventType, LeaseKeepAliveResponse, LeaseKeepAliveStream,
+    LeaseKeeper, PutOptions, Txn, TxnOp, WatchOptions, WatchResponse, WatchStream,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connector::Connector,
+    endpoint::Endpoint,
+    lease::Lease,
+    registration::{RegistrationEvent, RegistrationStatus},
+};
+use crate::{
+    backoff::Pauses,
+    error::{Error, Result},
+};
+
+/// Pauses between sessions. The last one is well under the shortest lease.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// The key is read again once in this many renewals, in case the watch missed something.
+const RENEWALS_PER_CHECK: u32 = 30;
+
+pub(super) type Listener = Arc<dyn Fn(&RegistrationEvent) + Send + Sync>;
+
+/// Why a session ended.
+enum End {
+    Stop,
+    /// Something is to be put right at once, in a new session.
+    Again,
+    Failed(Error),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The task behind a registration.
+pub(super) struct Keeper {
+    pub(super) connector: Arc<Connector>,
+    pub(super) key: String,
+    pub(super) wanted: watch::Receiver<Endpoint>,
+    pub(super) status: watch::Sender<RegistrationStatus>,
+    pub(super) stop: CancellationToken,
+    pub(super) listener: Listener,
+    pub(super) lease: Option<Lease>,
+    /// The lease under which the key was written last; tells why it is written again.
+    pub(super) written_under: Option<i64>,
+}
+
+/// The streams of a session.
+struct Session {
+    client: Client,
+    keeper: LeaseKeeper,
+    renewals: LeaseKeepAliveStream,
+    watch: WatchStream,
+    /// When the renewal that is not yet answered was sent.
+    asked_at: Option<Instant>,
+    since_check: u32,
+}
+
+impl Keeper {
+    pub(super) async fn run(mut self) -> Result<Option<u64>> {
+        let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
+        loop {
+            let began = Instant::now();
+            let end = self.session().await;
+            // A session that stood for a while has earned a quick next try.
+            if began.elapsed() > LAST_PAUSE {
+                pauses.reset();
+            }
+            match end {
+                End::Stop => break,
+                End::Again => {}
+                End::Failed(error) => {
+                    self.tell(&RegistrationEvent::Disconnected {
+                        cause: error.to_string(),
+                    });
+                    self.status
+                        .send_modify(|status| status.problem = error.message().into());
+                }
+            }
+            let pause = pauses.next();
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.deregister().await
+    }
+
+    fn tell(&self, event: &RegistrationEvent) {
+        (self.listener)(event);
+    }
+
+    async fn session(&mut self) -> End {
+        let stop = self.stop.clone();
+        let opened = tokio::select! {
+            () = stop.cancelled() => return End::Stop,
+            opened = self.open() => opened,
+        };
+        let mut session = match opened {
+            Ok(session) => session,
+            Err(end) => return end,
+        };
+        let mut ticks = tokio::time::interval(Lease::renewal_interval(self.ttl()));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        loop {
+            let step = tokio::select! {
+                () = self.stop.cancelled() => return End::Stop,
+                _ = ticks.tick() => self.renew(&mut session).await,
+                answer = session.renewals.message() => self.renewed(&mut session, answer),
+                answer = session.watch.message() => self.key_changed(&mut session, answer).await,
+                changed = self.wanted.changed() => match changed {
+                    Ok(()) => self.write(&mut session.client, "changed").await,
+                    // Dropped without close: nobody is left to keep it for. The lease's end does
+                    // the rest.
+                    Err(_) => return End::Stop,
+                },
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    fn ttl(&self) -> Duration {
+        self.connector.config().lease_ttl
+    }
+
+    /// A connection with a living lease, the key as it should be, and the streams that keep it so.
+    async fn open(&mut self) -> Result<Session, End> {
+        let mut client = self.connector.connect().await?;
+        self.ensure_lease(&mut client).await?;
+        let from = self.ensure_key(&mut client).await?;
+        let Some(lease) = self.lease else {
+            return Err(End::Again);
+        };
+        let asked_at = Instant::now();
+        let kept = self
+            .connector
+            .bounded(client.lease_keep_alive(lease.id))
+            .await;
+        let (keeper, renewals) = match kept {
+            Ok(streams) => streams,
+            Err(error) if error.is_keep_alive() && self.is_gone(&mut client, lease.id).await? => {
+                return Err(self.lost_lease());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.acknowledge(asked_at);
+        let options = WatchOptions::new().with_start_revision(from + 1);
+        let watch = client.watch(self.key.clone(), Some(options));
+        let watch = self.connector.bounded(watch).await?;
+        self.status.send_modify(|status| status.problem = "".into());
+        Ok(Session {
+            client,
+            keeper,
+            renewals,
+            watch,
+            asked_at: None,
+            since_check: 0,
+        })
+    }
+
+    /// Whether etcd knows this lease no longer.
+    async fn is_gone(&self, client: &mut Client, lease: i64) -> Result<bool, End> {
+        let asked = client.lease_time_to_live(lease, None);
+        let answer = self.connector.bounded(asked).await?;
+        Ok(answer.ttl() <= 0)
+    }
+
+    async fn ensure_lease(&mut self, client: &mut Client) -> Result<(), End> {
+        if self
+            .lease
+            .is_some_and(|lease| !lease.may_have_ended(Instant::now()))
+        {
+            return Ok(());
+        }
+        let ttl = self.ttl();
+        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
+        let asked_at = Instant::now();
+        let granted = self
+            .connector
+            .bounded(client.lease_grant(seconds, None))
+            .await?;
+        self.lease = Some(Lease::granted(granted.id(), ttl, asked_at));
+        self.acknowledge(asked_at);
+        Ok(())
+    }
+
+    /// Reads the key and writes it unless it stands as it should. Returns the revision from which
+    /// on it is to be watched.
+    async fn ensure_key(&mut self, client: &mut Client) -> Result<i64, End> {
+        let read = self
+            .connector
+            .bounded(client.get(self.key.clone(), None))
+            .await?;
+        let revision = read.header().map_or(0, |header| header.revision());
+        let Some(lease) = self.lease else {
+            return Err(End::Again);
+        };
+        let standing = read.kvs().first();
+        let wanted = self.wanted.borrow_and_update().clone();
+        if let Some(key) = standing {
+            if key.lease() == lease.id && key.value() == wanted.to_json() {
+                return Ok(revision);
+            }
+            // Somebody else's, written after ours: we don't fight over it. At the first start it is
+            // a predecessor's, and we take over.
+            if key.lease() != lease.id && self.status.borrow().superseded {
+                return Ok(revision);
+            }
+            let ours = [Some(lease.id), self.written_under];
+            if self.written_under.is_some() && !ours.contains(&Some(key.lease())) {
+                self.superseded();
+                return Ok(revision);
+            }
+        }
+        let reason = match self.written_under {
+            None => "start",
+            Some(id) if id != lease.id => "lease_lost",
+            Some(_) => "key_lost",
+        };
+        self.write(client, reason).await?;
+        Ok(i64::try_from(self.status.borrow().revision).unwrap_or(revision))
+    }
+
+    async fn write(&mut self, client: &mut Client, reason: &'static str) -> Result<(), End> {
+        if self.status.borrow().superseded && reason == "changed" {
+            return Ok(());
+        }
+        let Some(lease) = self.lease else {
+            return Err(End::Again);
+        };
+        let endpoint = self.wanted.borrow_and_update().clone();
+        let options = PutOptions::new().with_lease(lease.id);
+        let put = client.put(self.key.clone(), endpoint.to_json(), Some(options));
+        let written = match self.connector.bounded(put).await {
+            Ok(written) => written,
+            Err(error) if error.is_not_found() => {
+                return Err(self.lost_lease());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.written_under = Some(lease.id);
+        let revision = written.header().map_or(0, |header| header.revision());
+        self.status.send_replace(RegistrationStatus {
+            registered: Some(endpoint),
+            revision: u64::try_from(revision).unwrap_or(0),
+            superseded: false,
+            problem: "".into(),
+        });
+        self.tell(&RegistrationEvent::Registered { reason });
+        Ok(())
+    }
+
+    async fn renew(&mut self, session: &mut Session) -> Result<(), End> {
+        if session.asked_at.is_some() {
+            self.tell(&RegistrationEvent::RenewalFailed);
+            return Err(Error::unavailable("a renewal of the lease was not answered").into());
+        }
+        session.since_check += 1;
+        if session.since_check >= RENEWALS_PER_CHECK {
+            session.since_check = 0;
+            self.ensure_key(&mut session.client).await?;
+        }
+        session.asked_at = Some(Instant::now());
+        let asked = session.keeper.keep_alive().await;
+        asked.map_err(|error| {
+            self.tell(&RegistrationEvent::RenewalFailed);
+            Error::from(error).into()
+        })
+    }
+
+    fn renewed(
+        &mut self,
+        session: &mut Session,
+        answer: Result<Option<LeaseKeepAliveResponse>, etcd_client::Error>,
+    ) -> Result<(), End> {
+        match answer {
+            Ok(Some(answer)) if answer.ttl() <= 0 => Err(self.lost_lease()),
+            Ok(Some(_)) => {
+                if let Some(asked_at) = session.asked_at.take() {
+                    self.acknowledge(asked_at);
+                }
+                Ok(())
+            }
+            Ok(None) => {
+                self.tell(&RegistrationEvent::RenewalFailed);
+                Err(Error::unavailable("the stream of renewals ended").into())
+            }
+            Err(error) => {
+                self.tell(&RegistrationEvent::RenewalFailed);
+                Err(Error::from(error).into())
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, asked_at: Instant) {
+        if let Some(lease) = &mut self.lease {
+            lease.renewed(asked_at);
+            let left = lease.deadline().saturating_duration_since(Instant::now());
+            self.tell(&RegistrationEvent::Renewed { left });
+        }
+    }
+
+    fn lost_lease(&mut self) -> End {
+        self.lease = None;
+        self.tell(&RegistrationEvent::LeaseLost);
+        End::Again
+    }
+
+    fn superseded(&self) {
+        self.status.send_modify(|status| {
+            status.registered = None;
+            status.superseded = true;
+            status.problem = format!(
+                "another process registered as '{}'; ids must be distinct",
+                self.key
+            )
+            .into();
+        });
+        self.tell(&RegistrationEvent::Superseded);
+    }
+
+    async fn key_changed(
+        &mut self,
+        session: &mut Session,
+        answer: Result<Option<WatchResponse>, etcd_client::Error>,
+    ) -> Result<(), End> {
+        let answer = match answer {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Err(Error::unavailable("the watch ended").into()),
+            Err(error) => return Err(Error::from(error).into()),
+        };
+        if answer.canceled() {
+            // Compacted away or refused: the next session reads the key itself.
+            return Err(End::Again);
+        }
+        let Some(last) = answer.events().last() else {
+            return Ok(());
+        };
+        let ours = self.lease.map(|lease| lease.id);
+        match last.event_type() {
+            // Deleted by hand, or with the lease of whoever had superseded us; if with our own
+            // lease, writing will tell.
+            EventType::Delete => self.write(&mut session.client, "key_lost").await,
+            EventType::Put => {
+                if last.kv().is_some_and(|key| Some(key.lease()) != ours) {
+                    self.superseded();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Deletes the key if it still stands under our lease, and ends the lease. A successor's key is
+    /// never touched.
+    async fn deregister(&mut self) -> Result<Option<u64>> {
+        let Some(lease) = self.lease.take() else {
+            return Ok(None);
+        };
+        // Another member each time; then it is the lease's turn.
+        let attempts = self.connector.config().endpoints.len().max(2);
+        let mut last = Ok(None);
+        for _ in 0..attempts {
+            last = self.revoke(lease.id).await;
+            if last.is_ok() {
+                self.status.send_modify(|status| status.registered = None);
+                break;
+            }
+        }
+        last
+    }
+
+    async fn revoke(&self, lease: i64) -> Result<Option<u64>> {
+        let mut client = self.connector.connect().await?;
+        let still_ours = Compare::lease(self.key.clone(), CompareOp::Equal, lease);
+        let delete = TxnOp::delete(self.key.clone(), None);
+        let guarded = Txn::new().when([still_ours]).and_then([delete]);
+        let deleted = self.connector.bounded(client.txn(guarded)).await?;
+        let revision = deleted.header().map(|header| header.revision());
+        match self.connector.bounded(client.lease_revoke(lease)).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(revision.and_then(|revision| u64::try_from(revision).ok())),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! When a lease must be renewed and until when it surely lives: arithmetic on moments, no IO.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A lease, as far as this side knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) id: i64,
+    ttl: Duration,
+    /// The last renewal that etcd acknowledged, at the moment when it was *asked*: etcd counts from
+    /// a later one, so ours is safe.
+    renewed_at: Instant,
+}
+
+impl Lease {
+    /// A lease granted upon a request sent at `asked_at`.
+    pub(super) fn granted(id: i64, ttl: Duration, asked_at: Instant) -> Self {
+        Self {
+            id,
+            ttl,
+            renewed_at: asked_at,
+        }
+    }
+
+    /// etcd acknowledged a renewal that was sent at `asked_at`.
+    pub(super) fn renewed(&mut self, asked_at: Instant) {
+        self.renewed_at = self.renewed_at.max(asked_at);
+    }
+
+    /// Until this moment nobody else can have seen it end.
+    pub(super) fn deadline(&self) -> Instant {
+        self.renewed_at + self.ttl
+    }
+
+    /// How often it is renewed: two renewals may be lost.
+    pub(super) fn renewal_interval(ttl: Duration) -> Duration {
+        ttl / 3
+    }
+
+    /// Whether it may have ended by `now`.
+    pub(super) fn may_have_ended(&self, now: Instant) -> bool {
+        now >= self.deadline()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_counts_from_the_asking_and_never_goes_back() {
+        let ttl = Duration::from_secs(9);
+        let asked = Instant::now();
+        let mut lease = Lease::granted(7, ttl, asked);
+        assert_eq!(lease.deadline(), asked + ttl);
+        assert!(!lease.may_have_ended(asked + ttl - Duration::from_millis(1)));
+        assert!(lease.may_have_ended(asked + ttl));
+        let later = asked + Lease::renewal_interval(ttl);
+        lease.renewed(later);
+        // An answer that overtook another.
+        lease.renewed(asked);
+        assert_eq!(lease.deadline(), later + ttl);
+        assert_eq!(Lease::renewal_interval(ttl), Duration::from_secs(3));
+    }
+}

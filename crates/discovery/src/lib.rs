@@ -1,0 +1,49 @@
+//! Registration and discovery of services in etcd, for use with or without the cache.
+//!
+//! - [`Registration`] keeps an endpoint under a lease: renews it, puts it back when the lease or
+//!   the key was lost, and takes back only what
+//!   is its own.
+//! - [`Discovery`] keeps the list of one or several prefixes, follows changes, and keeps the last
+//!   known list while etcd is away.
+//! - [`BalancedChannel`] is a tonic channel over a discovery: it picks among the endpoints whose
+//!   connection is ready.
+//!
+//! Keys and values are those of Go's `go.etcd.io/etcd/client/v3/naming/endpoints`, so Go clients
+//! find what is registered here and the other way round.
+//!
+//! ```no_run
+//! # async fn example() -> gaocache::Result<()> {
+//! use gaocache::discovery::{BalancedChannel, Discovery, Endpoint, EtcdConfig, Picker, Registration};
+//!
+//! let etcd = EtcdConfig::new(["http://127.0.0.1:2379"]);
+//! // A server: registered until `close`.
+//! let me = Endpoint::new("10.0.0.7:50051").with_metadata("version", "1.4");
+//! let registration = Registration::start(etcd.clone(), "greeter/10.0.0.7:50051", me);
+//! // A client: a channel for any generated tonic client.
+//! let discovery = Discovery::start(etcd, ["greeter/"]);
+//! let channel = BalancedChannel::new(discovery, Picker::RoundRobin);
+//! # drop(channel);
+//! registration.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod backoff;
+mod channel;
+mod connector;
+mod endpoint;
+mod error;
+mod keeper;
+mod lease;
+mod pick;
+pub mod reconcile;
+mod registration;
+mod watch;
+
+pub use channel::{BalancedChannel, ChannelOptions, HASH_KEY_HEADER};
+pub use connector::{Credentials, EtcdConfig, TlsFiles};
+pub use endpoint::Endpoint;
+pub use error::{Error, ErrorKind, Result};
+pub use pick::{Canary, Picker};
+pub use registration::{Registration, RegistrationEvent, RegistrationStatus};
+pub use watch::{Discovery, DiscoveryEvent, Snapshot};

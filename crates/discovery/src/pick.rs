@@ -1,0 +1,249 @@
+//! Which endpoint gets a request: pure, given who is ready.
+
+use super::endpoint::Endpoint;
+use gaocache_ring::{Ring, Slot, hash_key};
+
+/// How endpoints share the requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Picker {
+    /// In turn.
+    #[default]
+    RoundRobin,
+    /// In proportion to the metadata `weight` (a whole number; 100 if missing).
+    Weighted,
+    /// The one with the fewest requests under way.
+    LeastInFlight,
+    /// By the request header [`HASH_KEY_HEADER`](super::HASH_KEY_HEADER): one key always goes to
+    /// one endpoint, weights count, and only the keys of an endpoint that is gone move. Without the
+    /// header: in turn.
+    ConsistentHash,
+}
+
+/// A share of the requests for endpoints with a certain metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Canary {
+    /// Name of the metadata, such as `version`.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The share, 0 to 1, that goes to endpoints with it; the rest goes to the others.
+    pub share: f64,
+}
+
+/// Preferences that come before the picker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Preferences {
+    pub(super) picker: Picker,
+    pub(super) zone: Option<String>,
+    /// Endpoints of the own zone with so many requests under way are passed over for other zones.
+    pub(super) spill_over_at: usize,
+    pub(super) canary: Option<Canary>,
+}
+
+/// An endpoint that is ready.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate<'a> {
+    pub(super) key: &'a str,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) in_flight: usize,
+}
+
+/// What differs from request to request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Throw<'a> {
+    pub(super) hash_key: Option<&'a str>,
+    /// Counts requests.
+    pub(super) turn: usize,
+    /// Uniform in [0, 1), twice.
+    pub(super) dice: [f64; 2],
+}
+
+/// The index of the endpoint that gets the request; `None` if there is none.
+pub(super) fn pick(
+    candidates: &[Candidate<'_>],
+    preferences: &Preferences,
+    throw: Throw<'_>,
+) -> Option<usize> {
+    let mut left: Vec<usize> = (0..candidates.len()).collect();
+    // Endpoints that say they are leaving are a last resort.
+    narrow(&mut left, |at| {
+        candidates[at].endpoint.text("state") != Some("draining")
+    });
+    if let Some(canary) = &preferences.canary {
+        let wanted = throw.dice[0] < canary.share;
+        narrow(&mut left, |at| {
+            let value = candidates[at].endpoint.text(&canary.name);
+            (value == Some(&canary.value)) == wanted
+        });
+    }
+    if let Some(zone) = &preferences.zone {
+        narrow(&mut left, |at| {
+            candidates[at].endpoint.text("zone") == Some(zone)
+                && candidates[at].in_flight < preferences.spill_over_at
+        });
+    }
+    let in_turn = || (!left.is_empty()).then(|| left[throw.turn % left.len()]);
+    match preferences.picker {
+        Picker::RoundRobin => in_turn(),
+        Picker::Weighted => weighted(candidates, &left, throw.dice[1]),
+        Picker::LeastInFlight => {
+            // Of equals the next in turn, or the first would get every lone request.
+            let count = left.len().max(1);
+            (0..left.len())
+                .map(|step| left[(throw.turn + step) % count])
+                .min_by_key(|&at| candidates[at].in_flight)
+        }
+        Picker::ConsistentHash => match throw.hash_key {
+            Some(key) => consistent(candidates, &left, key),
+            None => in_turn(),
+        },
+    }
+}
+
+/// Keeps those that are `wanted`, unless there are none.
+fn narrow(left: &mut Vec<usize>, wanted: impl Fn(usize) -> bool) {
+    if left.iter().any(|&at| wanted(at)) {
+        left.retain(|&at| wanted(at));
+    }
+}
+
+fn weight(endpoint: &Endpoint) -> u32 {
+    let weight = endpoint.number("weight").unwrap_or(100);
+    u32::try_from(weight).unwrap_or(u32::MAX)
+}
+
+fn weighted(candidates: &[Candidate<'_>], left: &[usize], dice: f64) -> Option<usize> {
+    let of = |at: usize| f64::from(weight(candidates[at].endpoint));
+    let total: f64 = left.iter().map(|&at| of(at)).sum();
+    let mut rest = dice * total;
+    let found = left.iter().find(|&&at| {
+        rest -= of(at);
+        rest < 0.0
+    });
+    found.or(left.last()).copied()
+}
+
+fn consistent(candidates: &[Candidate<'_>], left: &[usize], key: &str) -> Option<usize> {
+    let slots: Vec<Slot<'_>> = left
+        .iter()
+        .map(|&at| Slot {
+            id: candidates[at].key,
+            weight: weight(candidates[at].endpoint).max(1),
+        })
+        .collect();
+    Ring::new(&slots).owner(hash_key(0, key)).map(|at| left[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoints() -> Vec<Endpoint> {
+        vec![
+            Endpoint::new("a:1")
+                .with_metadata("zone", "x")
+                .with_metadata("weight", 100),
+            Endpoint::new("b:1")
+                .with_metadata("zone", "x")
+                .with_metadata("weight", 300),
+            Endpoint::new("c:1")
+                .with_metadata("zone", "y")
+                .with_metadata("version", "2"),
+        ]
+    }
+
+    /// How many of 1,200 requests each endpoint gets.
+    fn spread(preferences: &Preferences, in_flight: [usize; 3], hash: bool) -> Vec<usize> {
+        let endpoints = endpoints();
+        let keys = ["s/a", "s/b", "s/c"];
+        let candidates: Vec<_> = (0..3)
+            .map(|at| Candidate {
+                key: keys[at],
+                endpoint: &endpoints[at],
+                in_flight: in_flight[at],
+            })
+            .collect();
+        let mut counts = vec![0; 3];
+        for turn in 0..1_200 {
+            let key = turn.to_string();
+            let throw = Throw {
+                hash_key: hash.then_some(&key),
+                turn,
+                dice: [(turn % 100) as f64 / 100.0, (turn % 97) as f64 / 97.0],
+            };
+            counts[pick(&candidates, preferences, throw).expect("one is ready")] += 1;
+        }
+        counts
+    }
+
+    fn with(picker: Picker) -> Preferences {
+        Preferences {
+            picker,
+            spill_over_at: 10,
+            ..Preferences::default()
+        }
+    }
+
+    #[test]
+    fn each_picker_spreads_as_it_says() {
+        assert_eq!(
+            spread(&with(Picker::RoundRobin), [0; 3], false),
+            [400, 400, 400]
+        );
+        assert_eq!(
+            spread(&with(Picker::LeastInFlight), [5, 2, 7], false),
+            [0, 1200, 0]
+        );
+        assert_eq!(spread(&with(Picker::LeastInFlight), [2, 2, 7], false)[2], 0);
+        for (picker, hash) in [(Picker::Weighted, false), (Picker::ConsistentHash, true)] {
+            let counts = spread(&with(picker), [0; 3], hash);
+            // 100 : 300 : 100 of 1,200.
+            assert!((200..280).contains(&counts[0]), "{picker:?} {counts:?}");
+            assert!((660..780).contains(&counts[1]), "{picker:?} {counts:?}");
+        }
+    }
+
+    #[test]
+    fn the_own_zone_comes_first_and_spills_over_when_it_is_busy_or_gone() {
+        let zone = |zone: &str| Preferences {
+            zone: Some(zone.into()),
+            ..with(Picker::RoundRobin)
+        };
+        assert_eq!(spread(&zone("y"), [0; 3], false), [0, 0, 1200]);
+        assert_eq!(spread(&zone("x"), [0; 3], false), [600, 600, 0]);
+        assert_eq!(spread(&zone("x"), [10, 0, 0], false), [0, 1200, 0]);
+        assert_eq!(spread(&zone("x"), [10, 10, 0], false), [400, 400, 400]);
+        assert_eq!(spread(&zone("nowhere"), [0; 3], false), [400, 400, 400]);
+    }
+
+    #[test]
+    fn a_canary_gets_its_share_and_everything_when_alone() {
+        let canary = |value: &str| Preferences {
+            canary: Some(Canary {
+                name: "version".into(),
+                value: value.into(),
+                share: 0.25,
+            }),
+            ..with(Picker::RoundRobin)
+        };
+        assert_eq!(spread(&canary("2"), [0; 3], false)[2], 300);
+        assert_eq!(spread(&canary("none"), [0; 3], false), [400, 400, 400]);
+    }
+
+    #[test]
+    fn nobody_ready_is_nobody() {
+        let throw = Throw {
+            hash_key: None,
+            turn: 0,
+            dice: [0.0; 2],
+        };
+        for picker in [
+            Picker::RoundRobin,
+            Picker::Weighted,
+            Picker::LeastInFlight,
+            Picker::ConsistentHash,
+        ] {
+            assert_eq!(pick(&[], &with(picker), throw), None);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Keeps one key in etcd under a lease: what users hold of it. The work is in [`super::keeper`].
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connector::{Connector, EtcdConfig},
+    endpoint::Endpoint,
+    keeper::Keeper,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How a registration fares.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RegistrationStatus {
+    /// What stands in etcd as far as we know; `None`: nothing of ours.
+    pub registered: Option<Endpoint>,
+    /// The revision at which it was written last.
+    pub revision: u64,
+    /// Another process holds the key under another lease: two with one id, or a successor.
+    pub superseded: bool,
+    /// What stands in the way at the moment; empty: nothing.
+    pub problem: Arc<str>,
+}
+
+/// What happened to a registration, for metrics and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistrationEvent {
+    /// A lease was granted or renewed; it surely lives for that long from now.
+    Renewed {
+        /// Time to live left.
+        left: Duration,
+    },
+    /// A renewal was not acknowledged.
+    RenewalFailed,
+    /// The lease is gone at etcd.
+    LeaseLost,
+    /// The key was written, and why.
+    Registered {
+        /// `start`, `lease_lost`, `key_lost`, `changed`.
+        reason: &'static str,
+    },
+    /// Another process wrote the key.
+    Superseded,
+    /// A session broke.
+    Disconnected {
+        /// Why.
+        cause: String,
+    },
+}
+
+/// A key kept in etcd until [`Registration::close`]. Dropped without it, the key goes with its
+/// lease.
+pub struct Registration {
+    updates: watch::Sender<Endpoint>,
+    status: watch::Receiver<RegistrationStatus>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<Option<u64>>>,
+}
+
+impl Registration {
+    /// Begins to keep `endpoint` at `key`. Returns at once; [`Registration::status`] tells when it
+    /// stands.
+    pub fn start(config: EtcdConfig, key: impl Into<String>, endpoint: Endpoint) -> Self {
+        Self::start_after(config, key, endpoint, std::future::ready(()), |_| {})
+    }
+
+    /// The same, once `begin` has resolved, telling `listener` what happens.
+    pub fn start_after(
+        config: EtcdConfig,
+        key: impl Into<String>,
+        endpoint: Endpoint,
+        begin: impl Future<Output = ()> + Send + 'static,
+        listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,
+    ) -> Self {
+        let (updates, wanted) = watch::channel(endpoint);
+        let (status_sender, status) = watch::channel(RegistrationStatus::default());
+        let stop = CancellationToken::new();
+        let keeper = Keeper {
+            connector: Connector::new(config),
+            key: key.into(),
+            wanted,
+            status: status_sender,
+            stop: stop.clone(),
+            listener: Arc::new(listener),
+            lease: None,
+            written_under: None,
+        };
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = keeper.stop.cancelled() => return Ok(None),
+                () = begin => {}
+            }
+            keeper.run().await
+        });
+        Self {
+            updates,
+            status,
+            stop,
+            task,
+        }
+    }
+
+    /// How it fares.
+    pub fn status(&self) -> watch::Receiver<RegistrationStatus> {
+        self.status.clone()
+    }
+
+    /// Changes what is registered; resolves when it stands in etcd.
+    ///
+    /// # Errors
+    /// If the task behind it has ended, or another process holds the key.
+    pub async fn update(&self, change: impl FnOnce(&mut Endpoint)) -> Result<u64> {
+        self.updates.send_modify(change);
+        let wanted = self.updates.borrow().clone();
+        let mut status = self.status.clone();
+        let written = status
+            .wait_for(|it| it.superseded || it.registered.as_ref() == Some(&wanted))
+            .await;
+        match written {
+            Ok(status) if status.superseded => {
+                Err(Error::new(ErrorKind::Conflict, &*status.problem))
+            }
+            Ok(status) => Ok(status.revision),
+            Err(_) => Err(Error::unavailable("the registration has ended")),
+        }
+    }
+
+    /// Takes the key back, if it is still ours, and ends the lease. Returns etcd's revision at that
+    /// moment; `None` if nothing stood.
+    ///
+    /// # Errors
+    /// If etcd could not be reached; the key goes with its lease then.
+    pub async fn close(self) -> Result<Option<u64>> {
+        self.stop.cancel();
+        match self.task.await {
+            Ok(closed) => closed,
+            Err(error) => Err(Error::unavailable("the registration task died").with_source(error)),
+        }
+    }
+}

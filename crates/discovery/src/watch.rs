@@ -1,0 +1,393 @@
+//! Keeps the list of everything under one or several prefixes.
+//!
+//! A session lists all prefixes at one revision, then watches each from the next revision on.
+//! Whatever breaks it (a closed or silent stream, a compaction, a member without a leader) leads to
+//! a new session, whose listing *replaces* what was known. Bursts of changes are published
+//! together.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use etcd_client::{
+    Client, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
+    WatchResponse, WatchStream,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    connector::{Connector, EtcdConfig},
+    endpoint::Endpoint,
+    keeper::{FIRST_PAUSE, LAST_PAUSE},
+};
+use crate::{
+    backoff::Pauses,
+    error::Error,
+    reconcile::{Event, History, Reconciler},
+};
+
+/// How long the next publication waits after one that told of a lone change, and after one that
+/// told of several: lone changes are in every ring within milliseconds, a hundred in a second
+/// become seven rings.
+const PAUSE_AFTER_ONE: Duration = Duration::from_millis(30);
+const PAUSE_AFTER_SEVERAL: Duration = Duration::from_millis(200);
+/// How often etcd is asked for a sign of life on the watch, and within what time it must give one.
+/// etcd's own progress reports come every ten minutes, and a stream that was silently dropped looks
+/// just like a quiet one.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is known of the prefixes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Whether etcd has been heard at all.
+    pub known: bool,
+    /// etcd's revision of the last change seen.
+    pub revision: u64,
+    /// Everything under the prefixes that is an endpoint, by full key.
+    pub endpoints: Arc<BTreeMap<Arc<str>, Endpoint>>,
+    /// What keeps the list from being fresh; empty: it is fresh.
+    pub problem: Arc<str>,
+}
+
+/// What happened to a discovery, for metrics and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiscoveryEvent {
+    /// etcd gave a sign of life.
+    Heard,
+    /// A session broke, or had to begin anew.
+    Disconnected {
+        /// Why.
+        cause: String,
+    },
+    /// etcd is younger than what was known of it: wiped, or restored.
+    HistoryLost,
+    /// A value that is no endpoint was left out.
+    Malformed {
+        /// Its key.
+        key: String,
+    },
+}
+
+/// Follows prefixes until dropped. Cheap to clone.
+#[derive(Clone)]
+pub struct Discovery {
+    snapshots: watch::Receiver<Snapshot>,
+    _stop: Arc<DropGuard>,
+}
+
+impl Discovery {
+    /// Begins to follow `prefixes`. Returns at once.
+    pub fn start<S: Into<String>>(
+        config: EtcdConfig,
+        prefixes: impl IntoIterator<Item = S>,
+    ) -> Self {
+        Self::start_with(config, prefixes, |_| {})
+    }
+
+    /// The same, telling `listener` what happens.
+    pub fn start_with<S: Into<String>>(
+        config: EtcdConfig,
+        prefixes: impl IntoIterator<Item = S>,
+        listener: impl Fn(&DiscoveryEvent) + Send + Sync + 'static,
+    ) -> Self {
+        let (publish, snapshots) = watch::channel(Snapshot::default());
+        let stop = CancellationToken::new();
+        let hold = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
+        let follower = Follower {
+            connector: Connector::new(config),
+            prefixes: prefixes.into_iter().map(Into::into).collect(),
+            publish,
+            listener: Box::new(listener),
+            reconciler: Reconciler::new(hold),
+            epoch: Instant::now(),
+            seen: None,
+            publish_from: None,
+            changes: 0,
+        };
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = follower.run() => {}
+            }
+        });
+        Self {
+            snapshots,
+            _stop: Arc::new(stop.drop_guard()),
+        }
+    }
+
+    /// What is known now.
+    pub fn list(&self) -> Snapshot {
+        self.snapshots.borrow().clone()
+    }
+
+    /// The snapshots as they come.
+    pub fn changes(&self) -> watch::Receiver<Snapshot> {
+        self.snapshots.clone()
+    }
+
+    /// Resolves with the first snapshot that etcd gave.
+    pub async fn known(&self) -> Snapshot {
+        let mut snapshots = self.snapshots.clone();
+        match snapshots.wait_for(|snapshot| snapshot.known).await {
+            Ok(snapshot) => snapshot.clone(),
+            Err(_) => self.list(),
+        }
+    }
+}
+
+/// The etcd that was last heard: which cluster, and how far it was.
+#[derive(Clone, Copy)]
+struct Seen {
+    cluster: u64,
+    revision: i64,
+}
+
+struct Follower {
+    connector: Arc<Connector>,
+    prefixes: Vec<String>,
+    publish: watch::Sender<Snapshot>,
+    listener: Box<dyn Fn(&DiscoveryEvent) + Send + Sync>,
+    reconciler: Reconciler<Endpoint>,
+    epoch: Instant,
+    seen: Option<Seen>,
+    /// The next publication must not come before.
+    publish_from: Option<Instant>,
+    /// Changes since the last publication.
+    changes: usize,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
+        loop {
+            let began = Instant::now();
+            let error = self.session().await;
+            if began.elapsed() > LAST_PAUSE {
+                pauses.reset();
+            }
+            (self.listener)(&DiscoveryEvent::Disconnected {
+                cause: error.to_string(),
+            });
+            // The last list stays, with a mark on it.
+            self.publish
+                .send_modify(|snapshot| snapshot.problem = error.message().into());
+            // Nobody who is held is let go meanwhile: cut off, we could not see them register
+            // again.
+            tokio::time::sleep(pauses.next()).await;
+        }
+    }
+
+    /// Lists, watches, and returns what ended it.
+    async fn session(&mut self) -> Error {
+        let mut watch = match self.open().await {
+            Ok(watch) => watch,
+            Err(error) => return error,
+        };
+        let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        progress.reset();
+        let mut heard = true;
+        loop {
+            let publish_at = self.publish_at();
+            let release_at = self.release_at();
+            tokio::select! {
+                answer = watch.message() => {
+                    heard = true;
+                    if let Err(error) = self.take(answer) {
+                        return error;
+                    }
+                }
+                () = at(publish_at) => self.publish_now(),
+                () = at(release_at) => self.release(),
+                _ = progress.tick() => {
+                    if !heard {
+                        return Error::unavailable("the watch gives no sign of life");
+                    }
+                    heard = false;
+                    if let Err(error) = watch.request_progress().await {
+                        return Error::from(error);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<WatchStream, Error> {
+        let mut client = self.connector.connect().await?;
+        let from = self.list(&mut client).await? + 1;
+        let options = || {
+            let options = WatchOptions::new().with_prefix().with_start_revision(from);
+            options.with_progress_notify()
+        };
+        let mut prefixes = self.prefixes.iter();
+        let first = prefixes.next().cloned().unwrap_or_default();
+        let opened = client.watch(first, Some(options()));
+        let mut watch = self.connector.bounded(opened).await?;
+        for prefix in prefixes {
+            let added = watch.watch(prefix.clone(), Some(options()));
+            self.connector.bounded(added).await?;
+        }
+        Ok(watch)
+    }
+
+    /// Takes the list of all prefixes at one revision, which it returns.
+    async fn list(&mut self, client: &mut Client) -> Result<i64, Error> {
+        let gets = self
+            .prefixes
+            .iter()
+            .map(|prefix| TxnOp::get(prefix.clone(), Some(GetOptions::new().with_prefix())));
+        let listing = Txn::new().and_then(gets.collect::<Vec<_>>());
+        let listing = self.connector.bounded(client.txn(listing)).await?;
+        let now = listing.header().map_or(
+            Seen {
+                cluster: 0,
+                revision: 0,
+            },
+            |header| Seen {
+                cluster: header.cluster_id(),
+                revision: header.revision(),
+            },
+        );
+        let mut members = BTreeMap::new();
+        let mut newest = 0;
+        for part in listing.op_responses() {
+            let TxnOpResponse::Get(part) = part else {
+                continue;
+            };
+            for key in part.kvs() {
+                newest = newest.max(key.mod_revision());
+                if let Some((name, endpoint)) = self.read(key) {
+                    members.insert(name, endpoint);
+                }
+            }
+        }
+        let history = self.history(now);
+        self.seen = Some(now);
+        let revision = u64::try_from(newest).unwrap_or(0);
+        self.reconciler
+            .replace(self.now_ms(), revision, members, history);
+        (self.listener)(&DiscoveryEvent::Heard);
+        self.publish_now();
+        Ok(now.revision)
+    }
+
+    /// A revision that went backwards, or another cluster behind the same address: etcd was wiped
+    /// or restored.
+    fn history(&self, now: Seen) -> History {
+        let forgot = self
+            .seen
+            .is_some_and(|before| before.cluster != now.cluster || now.revision < before.revision);
+        if forgot {
+            (self.listener)(&DiscoveryEvent::HistoryLost);
+            History::Lost
+        } else {
+            History::Kept
+        }
+    }
+
+    fn take(
+        &mut self,
+        answer: Result<Option<WatchResponse>, etcd_client::Error>,
+    ) -> Result<(), Error> {
+        let answer = match answer {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Err(Error::unavailable("the watch ended")),
+            Err(error) => return Err(Error::from(error)),
+        };
+        if answer.canceled() {
+            let cause = match answer.compact_revision() {
+                0 => format!("the watch was cancelled: {}", answer.cancel_reason()),
+                revision => format!("the history before revision {revision} was compacted"),
+            };
+            return Err(Error::unavailable(cause));
+        }
+        (self.listener)(&DiscoveryEvent::Heard);
+        if let (Some(seen), Some(header)) = (&mut self.seen, answer.header()) {
+            seen.revision = seen.revision.max(header.revision());
+        }
+        for event in answer.events() {
+            let Some(key) = event.kv() else { continue };
+            let revision = u64::try_from(key.mod_revision()).unwrap_or(0);
+            let change = match event.event_type() {
+                EventType::Put => match self.read(key) {
+                    Some((name, endpoint)) => Event::Put(name, endpoint),
+                    // What it was before is not true any more.
+                    None => Event::Delete(name(key)),
+                },
+                EventType::Delete => Event::Delete(name(key)),
+            };
+            self.reconciler.apply(revision, change);
+            self.changes += 1;
+        }
+        Ok(())
+    }
+
+    fn read(&self, key: &KeyValue) -> Option<(Arc<str>, Endpoint)> {
+        let endpoint = Endpoint::from_stored(key.value());
+        if endpoint.is_none() {
+            (self.listener)(&DiscoveryEvent::Malformed {
+                key: name(key).to_string(),
+            });
+        }
+        let endpoint = Endpoint {
+            lease: key.lease(),
+            ..endpoint?
+        };
+        Some((name(key), endpoint))
+    }
+
+    fn publish_at(&self) -> Option<Instant> {
+        (self.changes > 0).then(|| self.publish_from.unwrap_or_else(Instant::now))
+    }
+
+    fn publish_now(&mut self) {
+        let pause = if self.changes > 1 {
+            PAUSE_AFTER_SEVERAL
+        } else {
+            PAUSE_AFTER_ONE
+        };
+        self.changes = 0;
+        self.publish_from = Some(Instant::now() + pause);
+        let snapshot = Snapshot {
+            known: true,
+            revision: self.reconciler.revision(),
+            endpoints: Arc::new(self.reconciler.members().clone()),
+            problem: "".into(),
+        };
+        self.publish.send_if_modified(|current| {
+            let changed = *current != snapshot;
+            *current = snapshot;
+            changed
+        });
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn release_at(&self) -> Option<Instant> {
+        let release = self.reconciler.next_release_ms()?;
+        Some(self.epoch + Duration::from_millis(release))
+    }
+
+    fn release(&mut self) {
+        let now = self.now_ms();
+        self.changes += usize::from(self.reconciler.release(now));
+    }
+}
+
+fn name(key: &KeyValue) -> Arc<str> {
+    String::from_utf8_lossy(key.key()).into()
+}
+
+/// Resolves at the moment, or never.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

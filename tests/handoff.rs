@@ -1,0 +1,204 @@
+//! Handoff over real sockets: who may hand over what, and that the origin notices nothing when
+//! nodes come and go.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{
+    etcd::Etcd,
+    process::{NodeProcess, agree},
+    *,
+};
+use futures::future::join_all;
+use gaocache::{
+    registry::memory::MemoryRegistry,
+    rpc::wire::{self, peer_client::PeerClient},
+};
+use gaocache_core::{membership::IdHash, ports::Registry};
+use tonic::{Code, Status, transport::Channel};
+
+const KEYS: usize = 300;
+
+async fn peer(node: &TestNode) -> PeerClient<Channel> {
+    let url = format!("http://{}", node.addresses.grpc);
+    PeerClient::connect(url).await.expect("connects")
+}
+
+/// Hands one batch over and returns its receipt.
+async fn handoff(
+    peer: &mut PeerClient<Channel>,
+    batch: wire::HandoffBatch,
+) -> Result<wire::HandoffReceipt, Status> {
+    let answer = peer.handoff(tokio_stream::once(batch)).await?;
+    let receipt = answer.into_inner().message().await?;
+    Ok(receipt.expect("one for each batch"))
+}
+
+fn batch(sender: &str, key: &str) -> wire::HandoffBatch {
+    wire::HandoffBatch {
+        format: 1,
+        sender: IdHash::of(sender).0,
+        entries: vec![wire::HandoffEntry {
+            group: "users".into(),
+            key: key.into(),
+            value: "handed over".into(),
+            found: true,
+            ..wire::HandoffEntry::default()
+        }],
+    }
+}
+
+async fn read(node: &TestNode, keys: impl Iterator<Item = usize>) {
+    let client = node.client().await;
+    let gets = keys.map(|key| {
+        let mut client = client.clone();
+        async move {
+            let request = wire::GetRequest {
+                group: "users".into(),
+                key: format!("k{key}"),
+            };
+            let answer = client.get(request).await.expect("a value").into_inner();
+            assert_eq!(answer.value, format!("value of k{key}"));
+        }
+    });
+    join_all(gets).await;
+}
+
+#[tokio::test]
+async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving() {
+    let origin = CountingOrigin::start().await;
+    let mut nodes = cluster(2, &origin.url(), &[]).await;
+    let mut to = peer(&nodes[0]).await;
+    let receipt = handoff(&mut to, batch("n1", "a")).await.expect("taken");
+    assert_eq!((receipt.kept, receipt.known), (1, 0));
+    let receipt = handoff(&mut to, batch("n1", "a")).await.expect("answered");
+    assert_eq!((receipt.kept, receipt.known), (0, 1));
+    let peek = wire::PeekRequest {
+        group: "users".into(),
+        key: "a".into(),
+        asker: IdHash::of("n1").0,
+    };
+    let found = to
+        .peek(peek.clone())
+        .await
+        .expect("answers")
+        .into_inner()
+        .entry;
+    let found = found.expect("it is there");
+    assert_eq!(
+        (&*found.value, found.uncacheable),
+        (&b"handed over"[..], false)
+    );
+    // A stranger may look, but not keep.
+    let stranger = wire::PeekRequest {
+        asker: IdHash::of("stranger").0,
+        ..peek
+    };
+    let found = to.peek(stranger).await.expect("answers").into_inner().entry;
+    assert!(found.expect("it is there").uncacheable);
+
+    let refused = handoff(&mut to, batch("stranger", "b")).await;
+    assert_eq!(refused.expect_err("refused").code(), Code::Unavailable);
+    let mut future = batch("n1", "b");
+    future.format = 2;
+    let refused = handoff(&mut to, future).await;
+    assert_eq!(refused.expect_err("refused").code(), Code::Unimplemented);
+    let mut unknown = batch("n1", "b");
+    unknown.entries[0].group = "no such group".into();
+    let receipt = handoff(&mut to, unknown).await.expect("answered");
+    assert_eq!(receipt.refused, 1);
+    let mut expired = batch("n1", "b");
+    expired.entries[0].expires_at_ms = Some(1);
+    let receipt = handoff(&mut to, expired).await.expect("answered");
+    assert_eq!(receipt.refused, 1);
+
+    // What was removed a moment ago is taken from nobody.
+    let mut client = nodes[1].client().await;
+    let remove = wire::RemoveRequest {
+        group: "users".into(),
+        key: "c".into(),
+    };
+    client.remove(remove).await.expect("removed");
+    let receipt = handoff(&mut to, batch("n1", "c")).await.expect("answered");
+    assert_eq!(receipt.refused, 1);
+    let received = metric(
+        &nodes[0],
+        "gaocache_handoff_entries_total",
+        &["received", "kept"],
+    );
+    assert_eq!(received.await, 1.0);
+    for node in nodes.drain(..) {
+        node.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn nodes_come_and_go_and_the_origin_notices_nothing() {
+    for replicas in ["cache.replicas=1", "cache.replicas=2"] {
+        let origin = CountingOrigin::start().await;
+        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::default());
+        let mut nodes = Vec::new();
+        for id in ["n0", "n1", "n2"] {
+            nodes.push(joining(&registry, id, &origin.url(), &[replicas]).await);
+        }
+        for node in &mut nodes {
+            node.ring_of(3).await;
+            node.ready().await;
+        }
+        read(&nodes[0], 0..KEYS).await;
+        assert_eq!(origin.loads(), KEYS);
+        // Each is replaced in turn, without a rest.
+        for number in 0..3 {
+            nodes.remove(0).stopped().await;
+            let id = format!("n{number}");
+            let mut node = joining(&registry, &id, &origin.url(), &[replicas]).await;
+            node.ready().await;
+            read(&node, 0..KEYS).await;
+            nodes.push(node);
+        }
+        for node in &nodes {
+            read(node, 0..KEYS).await;
+        }
+        assert_eq!(origin.loads(), KEYS, "{replicas}");
+        let mut sent = 0.0;
+        for node in &nodes {
+            sent += metric(node, "gaocache_handoff_entries_total", &["sent", "kept"]).await;
+        }
+        assert!(sent > 0.0);
+        for node in nodes {
+            node.stopped().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_while_etcd_is_away_hands_its_entries_to_those_who_stand_in() {
+    let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let ids = ["n0", "n1", "n2"];
+    let further = ["node.drain_timeout_seconds=4"];
+    let mut nodes: Vec<NodeProcess> = ids
+        .map(|id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &further))
+        .into();
+    agree(&nodes).await;
+    let client = common::http();
+    let read_all = async |node: &NodeProcess| {
+        for key in 0..KEYS {
+            let url = format!("http://127.0.0.1:{}/v1/users/k{key}", node.http);
+            let answer = client.get(url).send().await.expect("answers");
+            let value = answer.text().await.expect("text");
+            assert_eq!(value, format!("value of k{key}"));
+        }
+    };
+    read_all(&nodes[0]).await;
+    assert_eq!(origin.loads(), KEYS);
+    etcd.kill();
+    let mut leaving = nodes.pop().expect("three");
+    leaving.terminate().await;
+    // Nobody could tell them: they find it gone, and ask the next in ring order.
+    for node in &nodes {
+        read_all(node).await;
+    }
+    assert_eq!(origin.loads(), KEYS);
+}
