@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 let n: u64 = key
                     .parse()
                     .map_err(|_| gaocache::Error::not_found("no number"))?;
-                Ok(format!("{n}² = {} (load {number})", n * n))
+                Ok::<_, gaocache::Error>(format!("{n}² = {} (load {number})", n * n))
             }
         });
         let settings = config::loopback(&format!("node-{number}"), &[])?;
