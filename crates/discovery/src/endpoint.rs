@@ -15,6 +15,8 @@ pub struct Endpoint {
     /// The lease that its key stands under, as etcd told; 0: none, or not read from etcd. Never
     /// written.
     pub lease: i64,
+    /// etcd's revision of its last change; 0: not read from etcd. Never written.
+    pub revision: i64,
 }
 
 /// As Go writes it: `{"Op":0,"Addr":"10.0.0.7:7070","Metadata":{…}}`. `Op` is always 0 (add) in a
@@ -36,6 +38,7 @@ impl Endpoint {
             address: address.into(),
             metadata: BTreeMap::new(),
             lease: 0,
+            revision: 0,
         }
     }
 
@@ -83,6 +86,7 @@ impl Endpoint {
                 address: stored.address.into(),
                 metadata,
                 lease: 0,
+                revision: 0,
             });
         }
         let bare = std::str::from_utf8(value).ok()?.trim();

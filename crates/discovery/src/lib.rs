@@ -37,6 +37,7 @@ mod keeper;
 mod lease;
 mod pick;
 pub mod reconcile;
+mod records;
 mod registration;
 mod watch;
 
@@ -45,5 +46,6 @@ pub use connector::{Credentials, EtcdConfig, TlsFiles};
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, Result};
 pub use pick::{Canary, Picker};
-pub use registration::{Registration, RegistrationEvent, RegistrationStatus};
-pub use watch::{Discovery, DiscoveryEvent, Snapshot};
+pub use records::Records;
+pub use registration::{IDENTITY, Registration, RegistrationEvent, RegistrationStatus};
+pub use watch::{Discovery, DiscoveryEvent, KeyRange, Snapshot};

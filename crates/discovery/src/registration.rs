@@ -8,9 +8,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connector::{Connector, EtcdConfig},
     endpoint::Endpoint,
-    keeper::Keeper,
+    keeper::{Keeper, Record},
 };
 use crate::error::{Error, ErrorKind, Result};
+
+/// The name of the metadata that tells one life of an endpoint from the next.
+pub const IDENTITY: &str = "instance";
 
 /// How a registration fares.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +24,9 @@ pub struct RegistrationStatus {
     pub revision: u64,
     /// Another process holds the key under another lease: two with one id, or a successor.
     pub superseded: bool,
+    /// Somebody else took the record away while this registration could not be seen: see
+    /// [`Registration::start_recorded`].
+    pub expelled: bool,
     /// What stands in the way at the moment; empty: nothing.
     pub problem: Arc<str>,
 }
@@ -44,6 +50,8 @@ pub enum RegistrationEvent {
     },
     /// Another process wrote the key.
     Superseded,
+    /// Somebody else took the record away.
+    Expelled,
     /// A session broke.
     Disconnected {
         /// Why.
@@ -75,6 +83,22 @@ impl Registration {
         begin: impl Future<Output = ()> + Send + 'static,
         listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,
     ) -> Self {
+        Self::start_recorded(config, key, None, endpoint, begin, listener)
+    }
+
+    /// The same, with a record beside the key: a copy of the endpoint at the key `record`, without
+    /// a lease. It outlives the lease, so that others know of this endpoint after it vanished,
+    /// until they delete the record. From then on nothing is written any more
+    /// ([`RegistrationStatus::expelled`]) until the endpoint has another [`IDENTITY`]. Key and
+    /// record are written, and deleted at the end, in one transaction.
+    pub fn start_recorded(
+        config: EtcdConfig,
+        key: impl Into<String>,
+        record: Option<String>,
+        endpoint: Endpoint,
+        begin: impl Future<Output = ()> + Send + 'static,
+        listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,
+    ) -> Self {
         let (updates, wanted) = watch::channel(endpoint);
         let (status_sender, status) = watch::channel(RegistrationStatus::default());
         let stop = CancellationToken::new();
@@ -87,6 +111,7 @@ impl Registration {
             listener: Arc::new(listener),
             lease: None,
             written_under: None,
+            record: record.map(Record::new),
         };
         let task = tokio::spawn(async move {
             tokio::select! {
@@ -117,9 +142,13 @@ impl Registration {
         let wanted = self.updates.borrow().clone();
         let mut status = self.status.clone();
         let written = status
-            .wait_for(|it| it.superseded || it.registered.as_ref() == Some(&wanted))
+            .wait_for(|it| it.superseded || it.expelled || it.registered.as_ref() == Some(&wanted))
             .await;
         match written {
+            Ok(status) if status.expelled => Err(Error::new(
+                ErrorKind::Conflict,
+                "others took this endpoint off the list",
+            )),
             Ok(status) if status.superseded => {
                 Err(Error::new(ErrorKind::Conflict, &*status.problem))
             }
