@@ -244,9 +244,7 @@ impl<T> Shard<T> {
     /// Ends the flight of that number if it is still the key's flight.
     fn take(&mut self, key: &Arc<str>, number: u64) -> Option<Flight<T>> {
         match self.in_flight.entry(key.clone()) {
-            Entry::Occupied(flight) if flight.get().number == number => {
-                Some(flight.remove())
-            }
+            Entry::Occupied(flight) if flight.get().number == number => Some(flight.remove()),
             _ => None,
         }
     }

@@ -15,6 +15,8 @@ pub enum MemberState {
     Serving,
     /// Is leaving: out of the ring, still reachable.
     Draining,
+    /// Has registered, and waits until all others have seen it. Out of the ring; keeps nothing.
+    Joining,
 }
 
 impl MemberState {
@@ -23,6 +25,7 @@ impl MemberState {
         match self {
             Self::Serving => "serving",
             Self::Draining => "draining",
+            Self::Joining => "joining",
         }
     }
 }
@@ -49,6 +52,11 @@ pub struct Member {
     pub instance: Arc<str>,
     /// The lease that its registration stands under; 0: none.
     pub lease: i64,
+    /// Its registration is gone though it did not leave: it crashed, or is cut off and may still
+    /// run. Known until the others have agreed that it is out (`expulsion`).
+    pub vanished: bool,
+    /// The registry's revision of the record by which it is known after it vanished.
+    pub recorded_at: i64,
 }
 
 /// A member's id in eight bytes, for where every byte counts: in each fetch, in each entry.
@@ -56,8 +64,8 @@ pub struct Member {
 pub struct IdHash(pub u64);
 
 impl IdHash {
-    /// Stands for an id that nobody told.
-    pub const UNTOLD: Self = Self(0);
+    /// Stands for no member.
+    pub const NONE: Self = Self(0);
 
     /// Of this id.
     pub fn of(id: &str) -> Self {
@@ -75,6 +83,11 @@ impl Member {
         IdHash(hash.digest())
     }
 
+    /// Whether it counts: it was seen by all others, and has not vanished.
+    pub fn is_admitted(&self) -> bool {
+        self.state != MemberState::Joining && !self.vanished
+    }
+
     /// A serving member with nothing but an id and an address.
     pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
         Self {
@@ -87,6 +100,8 @@ impl Member {
             admin_port: 0,
             instance: "".into(),
             lease: 0,
+            vanished: false,
+            recorded_at: 0,
         }
     }
 }
@@ -121,6 +136,13 @@ impl View {
             .map(|at| &self.members[at])
     }
 
+    /// Members that were ever admitted, those that vanished included: what majorities are counted
+    /// of.
+    pub fn admitted(&self) -> usize {
+        let admitted = |member: &&Member| member.state != MemberState::Joining;
+        self.members.iter().filter(admitted).count()
+    }
+
     /// Equal for equal members (id, address, zone, weight, state), on any node and any platform.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut hash = Xxh3::new();
@@ -135,6 +157,7 @@ impl View {
             field(member.zone.as_bytes());
             field(&member.weight.to_le_bytes());
             field(member.state.name().as_bytes());
+            field(&[u8::from(member.vanished)]);
         }
         Fingerprint(hash.digest())
     }

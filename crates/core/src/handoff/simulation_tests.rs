@@ -130,6 +130,7 @@ impl World {
             plan: Nodes {
                 replicas,
                 capacity: 1 << 20,
+                lease: Some(LEASE),
                 clock: clock.clone(),
                 origin: origin.clone(),
                 net: net.clone(),
@@ -208,7 +209,7 @@ impl World {
             let wanted = node.queued_copies.lock().take().expect("once");
             let (handoff, stopped) = (node.handoff.clone(), stop.clone());
             let moving = tokio::spawn(async move { handoff.follow(wanted, stopped).await });
-            self.announce(&id, Some(MemberState::Serving));
+            self.join(&node).await;
             let mut rings = node.cluster.rings();
             let seen = rings.wait_for(|ring| ring.in_ring()).await;
             drop(seen.expect("the sender lives"));
@@ -230,6 +231,16 @@ impl World {
             }
             self.pause(3_000).await;
         }
+    }
+
+    /// As `node::membership` does it: keeps nothing until all others have seen it.
+    async fn join(&self, node: &Arc<TestNode>) {
+        let revision = self.announce(&node.id, Some(MemberState::Joining));
+        self.seen(revision).await;
+        self.announce(&node.id, Some(MemberState::Serving));
+        node.standing
+            .fence
+            .extend(self.clock.now(), Timestamp::NEVER);
     }
 
     fn bury(&self, node: &Arc<TestNode>) {
@@ -254,7 +265,7 @@ impl World {
             node.handoff.leave(DRAIN).await;
         })
         .await;
-        node.groups.pass_through();
+        node.standing.fence.end();
         let revision = self.announce(&node.id, None);
         let _ = timeout(DRAIN, self.seen(revision)).await;
         self.bury(node);
@@ -405,6 +416,7 @@ async fn background_walk(bytes_per_second: u64, message_takes: Duration) -> f64 
     let plan = Nodes {
         replicas: 1,
         capacity: 64 << 20,
+        lease: None,
         clock: clock.clone(),
         origin,
         net,
