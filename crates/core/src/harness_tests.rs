@@ -359,24 +359,28 @@ impl Plan {
             net: self.net.clone(),
             clock: self.clock.clone(),
         });
-        let store = Arc::new(Store::new(self.capacity, 1 << 10, 1));
-        let (copies, queued_copies) = if self.replicas > 1 {
-            CopyQueue::channel()
-        } else {
-            CopyQueue::nobody()
-        };
         let standing = Arc::new(Standing::new(cluster.clone(), self.lease));
         self.net
             .standings
             .lock()
             .insert(id.clone(), standing.clone());
+        let store = |capacity| {
+            let store = Store::new(capacity, 1 << 10, 1);
+            Arc::new(store.under(standing.fence.clone()))
+        };
+        let (store, hot) = (store(self.capacity), store(1 << 20));
+        let (copies, queued_copies) = if self.replicas > 1 {
+            CopyQueue::channel()
+        } else {
+            CopyQueue::nobody()
+        };
         let shared = Shared {
             cluster: cluster.clone(),
             standing: standing.clone(),
             peers: peers.clone(),
             clock: self.clock.clone(),
             owned: store.clone(),
-            hot: Arc::new(Store::new(1 << 20, 1 << 10, 1)),
+            hot,
             hot_keys: Arc::new(HotKeys::new(HOT_AFTER)),
             replicas: self.replicas,
             copies,

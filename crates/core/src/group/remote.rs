@@ -9,7 +9,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     flight::Leader,
     membership::Member,
-    ports::PeerError,
+    ports::{PeerError, TRANSFER_TIMEOUT},
     ring::KeyHash,
     store::Entry,
 };
@@ -54,7 +54,8 @@ impl Group {
         leader: Leader<Result<FlightOutcome>>,
     ) -> Option<Leader<Result<FlightOutcome>>> {
         let fence = &self.shared.standing.fence;
-        let pass = fence.pass(self.shared.clock.now());
+        let departed = self.shared.clock.now();
+        let pass = fence.pass(departed);
         let result = self.fetch(key, hash).await;
         let copy = result
             .as_ref()
@@ -63,9 +64,10 @@ impl Group {
             .map(|(outcome, _)| outcome.entry.clone());
         leader.land(result.map(|(outcome, _)| outcome), || {
             let now = self.shared.clock.now();
-            // Sure all the time, and no removal that its owner may have heard of later than this
-            // node.
+            // Sure all the time, no removal that its owner may have heard of later than this node,
+            // and not so long on its way that it could have outlasted the tombstone of one.
             let keep = pass.is_some_and(|pass| fence.still(pass, now))
+                && now.since(departed) < TRANSFER_TIMEOUT
                 && !self.tombstones.refuse(hash, now);
             if let Some(entry) = copy.filter(|_| keep)
                 && self.shared.hot.insert(self.id, key, entry)
@@ -101,6 +103,13 @@ impl Group {
         }
         match self.fetch_from(member, key).await {
             Ok(outcome) => Some(Ok(outcome)),
+            // It doesn't know the group yet (a rollout), is going, or is not sure to be a member:
+            // another may answer.
+            Err(PeerError::Answered(error))
+                if matches!(error.kind(), ErrorKind::UnknownGroup | ErrorKind::NotReady) =>
+            {
+                None
+            }
             Err(PeerError::Answered(error)) => Some(Err(error)),
             Err(PeerError::Unreachable(_)) => None,
         }

@@ -7,11 +7,13 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use tokio::time::timeout;
+
 use super::{FlightOutcome, Group, MAX_KEY_BYTES, Source};
 use crate::{
     cluster::Owner,
     membership::IdHash,
-    ports::{Parcel, PeerAnswer},
+    ports::{Parcel, PeerAnswer, TRANSFER_TIMEOUT},
     ring::KeyHash,
     store::{Entry, Offered},
 };
@@ -41,7 +43,9 @@ impl Group {
         let peers = &self.shared.peers;
         for member in asked.iter().filter(|member| peers.usable(member)) {
             // Out of reach, or without the group: the next, and in the end the origin, will do.
-            let Ok(Some(answer)) = peers.peek(member, self.name(), key).await else {
+            // Bounded here too: what is on its way for longer could outlast a tombstone.
+            let peek = timeout(TRANSFER_TIMEOUT, peers.peek(member, self.name(), key)).await;
+            let Ok(Ok(Some(answer))) = peek else {
                 continue;
             };
             if let Some(outcome) = self.usable_here(&answer) {
