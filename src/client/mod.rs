@@ -20,7 +20,7 @@ use tonic::{
 
 use crate::{
     backoff::pauses,
-    registry::etcd::{prefix, view},
+    registry::etcd::{Keys, view},
     rpc::{
         status::from_status,
         wire::{self, cache_client::CacheClient},
@@ -93,8 +93,8 @@ impl Client {
     /// A client of the nodes of `service` in etcd. Returns at once; a call waits, within its
     /// deadline, until nodes are known.
     pub fn new(etcd: EtcdConfig, service: &str, options: ClientOptions) -> Self {
-        let prefix = prefix(service);
-        let discovery = Discovery::start(etcd, [prefix.clone()]);
+        let keys = Keys::of(service);
+        let discovery = Discovery::start_ranges(etcd, [keys.range()], |_| {});
         let (sender, rings) = watch::channel(Arc::new(Topology::default()));
         tokio::spawn(async move {
             let mut snapshots = discovery.changes();
@@ -102,7 +102,7 @@ impl Client {
                 let snapshot = snapshots.borrow_and_update().clone();
                 // An empty list never wipes the ring.
                 if !snapshot.endpoints.is_empty() {
-                    let view = view(&prefix, &snapshot);
+                    let view = view(&keys, &snapshot);
                     // A client is no member: no id of a member is empty.
                     sender.send_replace(Arc::new(Topology::new("", view)));
                 }

@@ -8,10 +8,10 @@ mod build;
 mod listeners;
 mod membership;
 mod parts;
-mod process_pause;
 mod rules;
 mod run;
 mod shutdown;
+mod standing;
 mod worker;
 
 use std::{

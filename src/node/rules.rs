@@ -14,7 +14,7 @@ use crate::{
         http::{HttpOrigin, HttpRules},
     },
     registry::{
-        etcd::EtcdRegistry,
+        etcd::{EtcdRegistry, new_instance},
         fixed::{self, FixedRegistry},
         memory::MemoryRegistry,
     },
@@ -137,7 +137,7 @@ pub(super) fn member(node: &NodeSettings, bound: Addresses) -> Member {
         weight: node.weight,
         version: env!("CARGO_PKG_VERSION").into(),
         admin_port: bound.admin.port(),
-        instance: format!("{:016x}", fastrand::u64(..)).into(),
+        instance: new_instance().into(),
         ..Member::new(node.id.as_str(), format!("{host}:{port}"))
     }
 }

@@ -29,6 +29,7 @@ impl Node {
             parts,
             session: Arc::from(session),
         };
+        joined.parts.standing.joined(joined.session.clone());
         self.tell_addresses();
         let open = self
             .listeners
@@ -79,8 +80,11 @@ impl Tasks {
     ) -> Self {
         let mut tasks = Vec::new();
         if let Some(lease) = lease {
-            let (joined, stop) = (joined.clone(), stops.admin.clone());
-            tasks.push(tokio::spawn(joined.watch_for_pauses(lease, stop)));
+            let stop = || stops.draining.clone();
+            tasks.push(tokio::spawn(joined.clone().keep_standing(lease, stop())));
+            tasks.push(tokio::spawn(joined.clone().expel_the_vanished(stop())));
+            let stop = stops.admin.clone();
+            tasks.push(tokio::spawn(joined.clone().heed_notices(stop)));
         }
         let (parts, stop) = (joined.parts.clone(), stops.draining.clone());
         tasks.push(tokio::spawn(async move {

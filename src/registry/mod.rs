@@ -4,3 +4,4 @@
 pub mod etcd;
 pub mod fixed;
 pub mod memory;
+mod notices;

@@ -59,7 +59,7 @@ metrics! {
     RING_CHANGES = "gaocache_ring_changes_total", "counter", [], "Rings put in force.";
     LEASE_RENEWALS = "gaocache_lease_renewals_total", "counter", ["outcome"], "Renewals of this node's lease in etcd: ok, failed (not acknowledged) or lost (the lease was gone).";
     LEASE_EXPIRY = "gaocache_lease_expiry_timestamp_seconds", "gauge", [], "When this node's lease ends unless it is renewed, by the acknowledged renewals.";
-    PROCESS_PAUSES = "gaocache_process_pauses_total", "counter", [], "Times that this process stood still for longer than its lease and dropped its entries, since it was told of no removals.";
+    EXPULSIONS = "gaocache_expulsions_total", "counter", [], "Times that the other members took this node off the list while it could not be reached. It dropped its entries and joined anew.";
     REGISTRATIONS = "gaocache_registrations_total", "counter", ["reason"], "Writes of this node's key: start, changed, lease_lost, key_lost; superseded: another process wrote it.";
     WATCH_RECONNECTS = "gaocache_watch_reconnects_total", "counter", [], "Times the watch on etcd had to begin anew.";
     REGISTRY_HEARD = "gaocache_registry_heard_timestamp_seconds", "gauge", [], "When etcd gave its last sign of life.";

@@ -74,11 +74,11 @@ impl Expulsion {
     async fn is_promised(&self, against: &Member) -> bool {
         let topology = self.cluster.snapshot();
         let against = against.incarnation();
-        if !topology.me().is_some_and(Member::is_admitted) {
+        if !topology.me().is_some_and(Member::can_promise) {
             return false;
         }
         self.standing.promise(against);
-        let asked = topology.others().filter(|member| member.is_admitted());
+        let asked = topology.others().filter(|member| member.can_promise());
         let promises = asked.map(async |member| {
             let promise = timeout(ASK, self.peers.promise(member, against)).await;
             matches!(promise, Ok(Ok(by)) if by == member.incarnation())
@@ -96,7 +96,7 @@ impl Expulsion {
     /// which spares the calls of all but one.
     pub fn turn(&self, member: &Member) -> Duration {
         let topology = self.cluster.topology();
-        let candidates = topology.view.members.iter().filter(|it| it.is_admitted());
+        let candidates = topology.view.members.iter().filter(|it| it.can_promise());
         let before = candidates.take_while(|it| it.id != *self.cluster.my_id());
         let place = u32::try_from(before.filter(|it| it.id != member.id).count());
         self.standing.promise_wait() * place.unwrap_or(u32::MAX).min(8)

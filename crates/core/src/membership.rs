@@ -55,6 +55,9 @@ pub struct Member {
     /// Its registration is gone though it did not leave: it crashed, or is cut off and may still
     /// run. Known until the others have agreed that it is out (`expulsion`).
     pub vanished: bool,
+    /// It replaced an earlier life of itself that had been admitted. That one has ended: no two
+    /// processes have one id at the same time.
+    pub restarted: bool,
     /// The registry's revision of the record by which it is known after it vanished.
     pub recorded_at: i64,
 }
@@ -88,6 +91,12 @@ impl Member {
         self.state != MemberState::Joining && !self.vanished
     }
 
+    /// Whether its promise counts when a member is to be expelled: it was admitted, or stands for
+    /// an earlier life that was, and that vouches for nobody any more.
+    pub fn can_promise(&self) -> bool {
+        self.is_admitted() || (self.restarted && !self.vanished)
+    }
+
     /// A serving member with nothing but an id and an address.
     pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
         Self {
@@ -101,6 +110,7 @@ impl Member {
             instance: "".into(),
             lease: 0,
             vanished: false,
+            restarted: false,
             recorded_at: 0,
         }
     }
@@ -136,10 +146,10 @@ impl View {
             .map(|at| &self.members[at])
     }
 
-    /// Members that were ever admitted, those that vanished included: what majorities are counted
-    /// of.
+    /// Members that were ever admitted, those that vanished included, in this life or the one
+    /// before: what the promises of an expulsion are counted against.
     pub fn admitted(&self) -> usize {
-        let admitted = |member: &&Member| member.state != MemberState::Joining;
+        let admitted = |member: &&Member| member.state != MemberState::Joining || member.restarted;
         self.members.iter().filter(admitted).count()
     }
 

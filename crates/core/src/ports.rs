@@ -341,8 +341,8 @@ pub trait Session: Send + Sync + 'static {
     async fn withdraw(&self, _revision: u64) -> Result<()> {
         Err(no_notices())
     }
-    /// Confirms that this node has done what all notices up to that revision ask for.
-    async fn confirm(&self, _revision: u64) -> Result<()> {
+    /// Confirms that the incarnation `me` has done what all notices up to that revision ask for.
+    async fn confirm(&self, _me: IdHash, _revision: u64) -> Result<()> {
         Err(no_notices())
     }
     /// The notices that stand, and how far each member has confirmed; `None` where members can't be

@@ -73,6 +73,11 @@ impl Standing {
         }
     }
 
+    /// The ring in force.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
     /// The stay in the registry has begun.
     pub fn joined(&self, session: Arc<dyn Session>) {
         let _ = self.session.set(session);

@@ -21,7 +21,7 @@ use super::{
     connector::Connector,
     endpoint::Endpoint,
     lease::Lease,
-    registration::{IDENTITY, RegistrationEvent, RegistrationStatus},
+    registration::{IDENTITY, PREDECESSOR, RegistrationEvent, RegistrationStatus},
 };
 use crate::{
     backoff::Pauses,
@@ -69,11 +69,26 @@ pub(super) struct Record {
     pub(super) key: String,
     /// Its last change as we know it; 0: not yet written.
     revision: i64,
+    /// What the record of an earlier life, which this one replaced, said of its state.
+    predecessor: Option<String>,
 }
 
 impl Record {
     pub(super) fn new(key: String) -> Self {
-        Self { key, revision: 0 }
+        Self {
+            key,
+            revision: 0,
+            predecessor: None,
+        }
+    }
+}
+
+/// What a record says of its state; one that never got further than joining hands on what it had
+/// itself from before.
+fn predecessor(record: &Endpoint) -> Option<String> {
+    match record.text("state") {
+        Some("joining") | None => record.text(PREDECESSOR).map(str::to_owned),
+        Some(state) => Some(state.to_owned()),
     }
 }
 
@@ -243,7 +258,7 @@ impl Keeper {
             return Ok(revision);
         }
         if let Some(key) = &standing {
-            if key.lease() == lease.id && key.value() == wanted.to_json() {
+            if key.lease() == lease.id && key.value() == self.stored(&wanted).to_json() {
                 return Ok(revision);
             }
             // Somebody else's, written after ours: we don't fight over it. At the first start it is
@@ -294,7 +309,8 @@ impl Keeper {
             return false;
         };
         let stored = standing.and_then(|it| Endpoint::from_stored(it.value()));
-        let ours = stored.is_some_and(|it| it.text(IDENTITY) == wanted.text(IDENTITY));
+        let identity = stored.as_ref().and_then(|it| it.text(IDENTITY));
+        let ours = identity.is_some() && identity == wanted.text(IDENTITY);
         if ours {
             record.revision = standing.map_or(0, KeyValue::mod_revision);
             return false;
@@ -304,6 +320,7 @@ impl Keeper {
         let same_life = registered.is_some_and(|it| it.text(IDENTITY) == wanted.text(IDENTITY));
         if !same_life {
             record.revision = 0;
+            record.predecessor = stored.as_ref().and_then(predecessor);
             self.written_under = None;
         }
         same_life
@@ -361,9 +378,19 @@ impl Keeper {
         Ok(())
     }
 
+    /// The endpoint as it is written: with what its record says of an earlier life.
+    fn stored(&self, endpoint: &Endpoint) -> Endpoint {
+        let predecessor = self.record.as_ref().and_then(|it| it.predecessor.clone());
+        match predecessor {
+            Some(state) => endpoint.clone().with_metadata(PREDECESSOR, state),
+            None => endpoint.clone(),
+        }
+    }
+
     /// Writes the key under the lease, and the record beside it if that is as we left it.
     fn put(&self, endpoint: &Endpoint, lease: i64) -> Txn {
         let options = PutOptions::new().with_lease(lease);
+        let endpoint = self.stored(endpoint);
         let mut puts = vec![TxnOp::put(
             self.key.clone(),
             endpoint.to_json(),

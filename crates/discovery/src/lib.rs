@@ -47,5 +47,7 @@ pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, Result};
 pub use pick::{Canary, Picker};
 pub use records::Records;
-pub use registration::{IDENTITY, Registration, RegistrationEvent, RegistrationStatus};
+pub use registration::{
+    IDENTITY, PREDECESSOR, Registration, RegistrationEvent, RegistrationStatus,
+};
 pub use watch::{Discovery, DiscoveryEvent, KeyRange, Snapshot};

@@ -15,6 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// The name of the metadata that tells one life of an endpoint from the next.
 pub const IDENTITY: &str = "instance";
 
+/// The name of the metadata that tells the `state` of the life that this one replaced.
+pub const PREDECESSOR: &str = "predecessor";
+
 /// How a registration fares.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RegistrationStatus {

@@ -71,7 +71,7 @@ pub struct Metrics {
     ring_changes: IntCounter,
     lease_renewals: IntCounterVec,
     lease_expiry: Gauge,
-    process_pauses: IntCounter,
+    expulsions: IntCounter,
     registrations: IntCounterVec,
     watch_reconnects: IntCounter,
     registry_heard: Gauge,
@@ -172,7 +172,7 @@ impl Metrics {
             ring_changes: counter(names::RING_CHANGES)?,
             lease_renewals: counters(names::LEASE_RENEWALS)?,
             lease_expiry: fraction(names::LEASE_EXPIRY)?,
-            process_pauses: counter(names::PROCESS_PAUSES)?,
+            expulsions: counter(names::EXPULSIONS)?,
             registrations: counters(names::REGISTRATIONS)?,
             watch_reconnects: counter(names::WATCH_RECONNECTS)?,
             registry_heard: fraction(names::REGISTRY_HEARD)?,
@@ -272,9 +272,9 @@ impl Metrics {
         self.handoff_waiting.get()
     }
 
-    /// This process stood still for longer than its lease.
-    pub fn process_paused(&self) {
-        self.process_pauses.inc();
+    /// The others took this node off the list.
+    pub fn expelled(&self) {
+        self.expulsions.inc();
     }
 
     /// The node's key was written, and why.
