@@ -347,14 +347,12 @@ async fn a_peer_is_answered_from_memory_or_by_a_load_and_looks_never_load() {
         let peek = wire::PeekRequest {
             group: "users".into(),
             key: "alice".into(),
-            asker: 0,
         };
         let entry = peer.peek(peek.clone()).await.unwrap().into_inner().entry;
         assert!(entry.is_none());
         let fetch = wire::FetchRequest {
             group: "users".into(),
             key: "alice".into(),
-            asker: 0,
         };
         let fetched = peer.fetch(fetch).await.unwrap().into_inner();
         assert_eq!(origin.loads(), 1, "the second finds it at the first");
