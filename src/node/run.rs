@@ -80,9 +80,10 @@ impl Tasks {
     ) -> Self {
         let mut tasks = Vec::new();
         if let Some(lease) = lease {
-            let stop = || stops.draining.clone();
-            tasks.push(tokio::spawn(joined.clone().keep_standing(lease, stop())));
-            tasks.push(tokio::spawn(joined.clone().expel_the_vanished(stop())));
+            let standing = joined.clone().keep_standing(lease, stops.clone());
+            tasks.push(tokio::spawn(standing));
+            let stop = stops.draining.clone();
+            tasks.push(tokio::spawn(joined.clone().expel_the_vanished(stop)));
             let stop = stops.admin.clone();
             tasks.push(tokio::spawn(joined.clone().heed_notices(stop)));
         }

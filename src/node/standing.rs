@@ -10,7 +10,7 @@ use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::parts::Joined;
+use super::parts::{Joined, Stops};
 use gaocache_core::{
     cluster::Topology,
     expulsion::{Expelled, Expulsion},
@@ -26,18 +26,24 @@ const RATES: f64 = 0.02;
 const RETRY: Duration = Duration::from_millis(200);
 
 impl Joined {
-    /// Runs until `stop`. `lease` is the time to live of this node's lease.
-    pub(super) async fn keep_standing(self, lease: Duration, stop: CancellationToken) {
+    /// Runs to the end of this node: while it drains, it still has to be sure to be a member.
+    /// `lease` is the time to live of its lease.
+    pub(super) async fn keep_standing(self, lease: Duration, stops: Stops) {
         tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.live_on(lease) => {}
+            () = stops.admin.cancelled() => {}
+            () = self.live_on(lease, &stops.draining) => {}
         }
     }
 
-    async fn live_on(&self, lease: Duration) {
+    async fn live_on(&self, lease: Duration, draining: &CancellationToken) {
         let mut former = None;
         loop {
-            former = Some(self.join_others(former).await);
+            tokio::select! {
+                biased;
+                // A node that leaves joins no more.
+                () = draining.cancelled() => return,
+                joined = self.join_others(former) => former = Some(joined),
+            }
             self.stay(lease).await;
             let standing = &self.parts.standing;
             standing.fence.close();

@@ -245,7 +245,13 @@ async fn tell(group: Arc<Group>, member: Member, key: Option<&str>, problems: Pr
     let mut pause = FIRST_PAUSE;
     loop {
         let problem = match group.shared.peers.remove(&member, group.name(), key).await {
-            Ok(removed) if removed.incarnation == incarnation => return removed,
+            // A member of a fixed list is known by its id alone.
+            Ok(removed) if member.instance.is_empty() || removed.incarnation == incarnation => {
+                return Removed {
+                    incarnation,
+                    ..removed
+                };
+            }
             Ok(_) => "it was started anew; waiting to see it so".to_owned(),
             // A member without the group (another configuration, mid-rollout) holds nothing of it.
             Err(PeerError::Answered(error)) if error.kind() == ErrorKind::UnknownGroup => {
