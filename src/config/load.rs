@@ -1,7 +1,6 @@
-//! Puts the sources together and checks the result against the schema, value by value.
-//!
-//! figment merges and remembers where each value came from. Its own extraction would stop at the
-//! first error and knows no allowed values, so the walk over the schema is ours.
+//! Merges the sources and validates the result against the schema, value by value. figment merges
+//! the sources and tracks the origin of each value. Its own extraction stops at the first error and
+//! has no notion of allowed values, so this module walks the schema itself.
 
 use std::{
     fmt,
@@ -17,37 +16,38 @@ use serde::Deserialize;
 
 use super::{Settings, check, schema, walk::Walk};
 
-/// Begins the environment variables that set something. Two underscores, so that the
-/// `GAOCACHE_PORT=tcp://…` that Kubernetes adds for a service named gaocache never counts.
+/// Prefix of the environment variables that are settings. It ends with two underscores, so that the
+/// variables that Kubernetes adds for a service named gaocache (`GAOCACHE_PORT=tcp://…`) are
+/// ignored.
 pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
 
-/// Where settings may come from.
+/// The sources of the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The TOML file.
     pub file: Option<PathBuf>,
-    /// The environment, name and value.
+    /// The environment, as pairs of name and value.
     pub environment: Vec<(String, String)>,
     /// `section.name=value`, from flags.
     pub overrides: Vec<String>,
-    /// What the platform tells, such as the host name: setting, value, where from.
+    /// What the platform supplies, such as the host name: setting, value, source.
     pub platform: Vec<(&'static str, String, String)>,
 }
 
-/// One thing that is wrong.
+/// One invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Full name of the setting.
     pub name: String,
-    /// What was given, if anything was.
+    /// The given value, if any.
     pub value: Option<String>,
     /// The file, variable or flag.
     pub source: Option<String>,
-    /// What is wrong, and what is allowed.
+    /// What is wrong, and which values are allowed.
     pub reason: String,
 }
 
-/// All that is wrong with the settings, at once.
+/// All problems with the settings, reported together.
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct ConfigError(pub Vec<Problem>);
 
@@ -56,7 +56,7 @@ impl fmt::Display for ConfigError {
         let count = self.0.len();
         write!(
             f,
-            "{count} wrong setting{}:",
+            "{count} invalid setting{}:",
             if count == 1 { "" } else { "s" }
         )?;
         for problem in &self.0 {
@@ -73,30 +73,30 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// A setting in force.
+/// An effective setting.
 #[derive(Clone, Debug)]
 pub struct InForce {
-    /// Full name, with the number of the group where there is one.
+    /// Full name, including the index of the group for a group's setting.
     pub name: String,
-    /// As TOML; secrets are masked.
+    /// The value as TOML. Secrets are masked.
     pub value: String,
-    /// Where it came from.
+    /// The source of the value.
     pub source: String,
 }
 
-/// Settings, and where each came from.
+/// The settings and their sources.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// Each of them with its source, in the order of the schema.
+    /// Each setting with its source, in the order of the schema.
     pub in_force: Vec<InForce>,
 }
 
-/// Reads all sources, checks, and returns the settings.
+/// Reads all sources, validates them, and returns the settings.
 ///
 /// # Errors
-/// Everything that is wrong, at once: unknown names, wrong values, and what doesn't fit together.
+/// All problems together: unknown names, invalid values, and inconsistent settings.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
     let figment = gather(sources, &mut problems);
@@ -125,8 +125,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let settings = match Settings::deserialize(checked) {
         Ok(settings) => settings,
         Err(error) => {
-            // A required setting is missing; the schema's own walk has seen every value that is
-            // there.
+            // A required setting is missing. The walk has already checked every value that is
+            // present.
             return Err(ConfigError(vec![Problem {
                 name: "settings".into(),
                 value: None,
@@ -188,7 +188,7 @@ fn unreadable(error: &figment::Error, file: Option<&Path>) -> Problem {
     }
 }
 
-/// A provider of values that all come as text, from one place.
+/// A provider of string values from a single source.
 struct Given {
     source: String,
     dict: Dict,

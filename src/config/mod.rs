@@ -1,8 +1,7 @@
-//! Settings: plain values, checked once, before anything starts.
-//!
-//! Order of precedence, later wins: defaults, platform (`POD_NAME`, `POD_IP`, host name), TOML
-//! file, environment `GAOCACHE__SECTION__NAME`, flags `--set section.name=value`. No settings
-//! struct may reach the core.
+//! Settings: plain values, validated once, before anything starts. Sources, each overriding the
+//! ones before it: defaults, platform (`POD_NAME`, `POD_IP`, host name), TOML file, environment
+//! variables `GAOCACHE__SECTION__NAME`, flags `--set section.name=value`. The core must not use any
+//! settings struct.
 
 mod check;
 pub mod load;
@@ -16,7 +15,7 @@ use serde::Deserialize;
 
 pub use load::{ConfigError, Loaded, Sources, load};
 
-/// All settings, as they came in force.
+/// All settings.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Settings {
     /// `[node]`
@@ -47,30 +46,30 @@ pub struct Settings {
 /// `[node]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct NodeSettings {
-    /// Stable over restarts.
+    /// Stays the same across restarts.
     pub id: String,
-    /// The host that others reach this node at.
+    /// The host at which other nodes reach this node.
     pub advertise_host: String,
-    /// Where it runs.
+    /// Where the node runs.
     pub zone: String,
-    /// Share of the keys relative to the others.
+    /// Share of the keys, relative to the other nodes.
     pub weight: u32,
-    /// Threads that serve reads; 0: one a core.
+    /// Threads that serve reads; 0: one per core.
     pub worker_threads: usize,
-    /// Seconds to tell the others and to wait until they have seen it.
+    /// Time limit for leaving the ring and handing the entries over.
     pub drain_timeout_seconds: f64,
-    /// Seconds for requests that are still open after the drain.
+    /// Time limit for requests that are still open after the drain.
     pub shutdown_timeout_seconds: f64,
 }
 
 /// A listener.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ListenSettings {
-    /// Address and port; port 0 takes a free one.
+    /// Address and port; port 0 means any free port.
     pub listen: SocketAddr,
 }
 
-/// Which registry.
+/// The kind of registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RegistryKind {
@@ -78,14 +77,14 @@ pub enum RegistryKind {
     Etcd,
     /// A fixed list.
     Static,
-    /// Nodes of one process.
+    /// Only the nodes of this process.
     Memory,
 }
 
 /// `[registry]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct RegistrySettings {
-    /// Which.
+    /// Its kind.
     pub kind: RegistryKind,
     /// The name under which the nodes find each other.
     pub service: String,
@@ -99,7 +98,7 @@ pub struct RegistrySettings {
 /// `[registry.static]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct StaticSettings {
-    /// `id=host:port` each.
+    /// All nodes, each as `id=host:port`.
     pub peers: Vec<String>,
 }
 
@@ -110,7 +109,7 @@ pub struct EtcdSettings {
     pub endpoints: Vec<String>,
     /// Time to live of the lease.
     pub lease_ttl_seconds: u64,
-    /// User, if etcd asks for one.
+    /// User name, if etcd requires one.
     pub username: String,
     /// File with the password.
     pub password_file: PathBuf,
@@ -121,20 +120,20 @@ pub struct EtcdSettings {
 /// `[registry.etcd.tls]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct TlsSettings {
-    /// File with the authorities that sign etcd's certificate.
+    /// File with the CA certificates for etcd's certificate.
     pub ca: PathBuf,
     /// File with this node's certificate.
     pub cert: PathBuf,
-    /// File with its key.
+    /// File with the certificate's private key.
     pub key: PathBuf,
 }
 
 /// `[peers]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct PeerSettings {
-    /// Bound on connecting.
+    /// Time limit for connecting.
     pub connect_timeout_seconds: f64,
-    /// Bound on a call, loading at the origin included.
+    /// Time limit for a call, including the load from the origin.
     pub timeout_seconds: f64,
 }
 
@@ -144,28 +143,28 @@ pub struct CacheSettings {
     /// Bytes for all entries of all groups.
     #[serde(deserialize_with = "bytes")]
     pub capacity: u64,
-    /// Requests within five to ten seconds that make a key of another member hot; 0: never.
+    /// Requests within five to ten seconds that make another member's key hot; 0: never.
     pub hot_after_requests: u32,
-    /// Members that hold each key: 1 or 2.
+    /// Number of members that hold each key: 1 or 2.
     pub replicas: usize,
-    /// Which entries the second holds.
+    /// Which entries the second member holds.
     pub replicate: Replicate,
 }
 
-/// Which entries are copied.
+/// Which entries are replicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Replicate {
-    /// Each.
+    /// All entries.
     All,
-    /// Those asked for several times.
+    /// Entries that were requested several times.
     Hot,
 }
 
 /// `[handoff]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct HandoffSettings {
-    /// Bound on what goes out in the background.
+    /// Limit on the rate of handoff in the background.
     #[serde(deserialize_with = "bytes")]
     pub max_bytes_per_second: u64,
 }
@@ -173,35 +172,35 @@ pub struct HandoffSettings {
 /// `[log]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct LogSettings {
-    /// A filter as of tracing's EnvFilter.
+    /// A filter in the syntax of tracing's `EnvFilter`.
     pub level: String,
-    /// How lines look.
+    /// Format of log lines.
     pub format: LogFormat,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Which requests are sampled: the words of `OTEL_TRACES_SAMPLER`.
+/// Which requests are sampled: the values of `OTEL_TRACES_SAMPLER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Sampler {
-    /// As the caller decided, else a share.
+    /// As the caller decided; without a caller's decision, a ratio.
     #[serde(rename = "parentbased_traceidratio")]
     ParentBasedRatio,
-    /// As the caller decided, else all.
+    /// As the caller decided; otherwise all.
     #[serde(rename = "parentbased_always_on")]
     ParentBasedAlwaysOn,
-    /// As the caller decided, else none.
+    /// As the caller decided; otherwise none.
     #[serde(rename = "parentbased_always_off")]
     ParentBasedAlwaysOff,
-    /// A share.
+    /// A ratio.
     #[serde(rename = "traceidratio")]
     Ratio,
     /// All.
@@ -215,28 +214,28 @@ pub enum Sampler {
 /// `[trace]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct TraceSettings {
-    /// False: no spans, whatever the endpoint.
+    /// If false, there are no spans, even with an endpoint.
     pub enabled: bool,
     /// The OTLP receiver; empty: no spans.
     pub endpoint: String,
-    /// File with the authorities that sign its certificate; empty: the system's.
+    /// File with the CA certificates for the receiver's certificate; empty: the system's.
     pub ca: PathBuf,
     /// Which requests are sampled.
     pub sampler: Sampler,
-    /// The share, for the samplers that take one.
+    /// The ratio, for the samplers that use one.
     pub sample_ratio: f64,
-    /// As what this service appears in traces.
+    /// The service name in traces.
     pub service_name: String,
-    /// Whether spans tell keys.
+    /// Whether spans contain keys.
     pub keys: bool,
-    /// Spans that wait to be sent.
+    /// Maximum number of spans that wait to be sent.
     pub max_queue: usize,
-    /// Bound on sending a batch.
+    /// Time limit for sending a batch.
     pub timeout_seconds: f64,
 }
 
 impl TraceSettings {
-    /// Whether there are spans at all.
+    /// Whether any spans are recorded.
     pub fn is_on(&self) -> bool {
         self.enabled && !self.endpoint.is_empty()
     }
@@ -249,52 +248,52 @@ pub struct GroupSettings {
     pub name: String,
     /// Time to live; 0: no expiry.
     pub ttl_seconds: f64,
-    /// How long a missing key is kept in mind.
+    /// How long to remember that a key does not exist.
     pub negative_ttl_seconds: f64,
-    /// Bytes of the largest value.
+    /// Maximum size of a value, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
     /// `[groups.origin]`
     pub origin: OriginSettings,
 }
 
-/// Which origin.
+/// The kind of origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OriginKind {
     /// An HTTP service.
     Http,
-    /// A folder of files.
+    /// A directory of files.
     File,
 }
 
 /// `[groups.origin]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct OriginSettings {
-    /// Which.
+    /// Its kind.
     pub kind: OriginKind,
     /// For `http`: the URL with `{key}` in its path or query.
     pub url: String,
-    /// For `file`: the folder.
+    /// For `file`: the directory.
     pub path: PathBuf,
-    /// Seconds in which the concurrency grows to its bound after the start; 0: at once.
+    /// Time in which the concurrency grows to its limit, from the first load on; 0: no ramp.
     pub ramp_seconds: f64,
-    /// Bound on one attempt.
+    /// Time limit for one attempt.
     pub timeout_seconds: f64,
-    /// Further attempts after a failure that may pass.
+    /// Further attempts after a transient failure.
     pub retries: usize,
-    /// Loads at the same time.
+    /// Maximum number of concurrent loads.
     pub max_concurrency: usize,
-    /// Loads that may wait for their turn.
+    /// Maximum number of loads that wait for a free slot.
     pub max_queue: usize,
-    /// Whether the origin's `Cache-Control` decides on the time to live.
+    /// Whether the origin's `Cache-Control` overrides the group's time to live.
     pub honour_cache_control: bool,
-    /// Sent with every request.
+    /// Headers to send with every request.
     pub headers: BTreeMap<String, String>,
 }
 
-/// Settings of a node that embeds itself into a program or a test: defaults, the memory registry,
-/// and all listeners on free ports of the loopback interface. Each of `further` is a
+/// Settings of a node that is embedded in a program or a test: the defaults, the memory registry,
+/// and all listeners on free ports of the loopback interface. Each item of `further` is a
 /// `section.name=value`.
 ///
 /// # Errors
@@ -313,7 +312,7 @@ pub fn loopback(id: &str, further: &[&str]) -> Result<Settings, ConfigError> {
     Ok(load(&sources)?.settings)
 }
 
-/// A setting in seconds as a duration. The check has seen that it is in range.
+/// Converts a setting in seconds to a duration. Validation has already checked its range.
 pub fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
 }

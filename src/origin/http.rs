@@ -1,8 +1,6 @@
-//! An HTTP service as an origin.
-//!
-//! The key goes into the URL percent-encoded down to letters, digits and `-_~`, and `.` too where
-//! it could make a `..`: whatever the key, the URL's path is what the template's author meant. The
-//! body is bounded while it is read, since a length can lie.
+//! An HTTP service as an origin. The key is percent-encoded, except for letters, digits and `-_~`,
+//! so that no key can change the path that the template's author intended. The size of the body is
+//! checked while it is read, since the announced length may be wrong.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -23,28 +21,28 @@ use gaocache_core::{
 
 const PLACEHOLDER: &str = "{key}";
 
-/// All but the unreserved characters of RFC 3986 without `.`: a key of `..` must not become a step
-/// up.
+/// Everything except the unreserved characters of RFC 3986. `.` is escaped too, so that a key `..`
+/// does not lead to the parent path.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
-/// First pause before a retry; it doubles, with jitter, up to the last.
+/// The first delay before a retry. Delays double, with jitter, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How an HTTP origin is asked.
+/// The parameters of an HTTP origin.
 #[derive(Clone, Debug)]
 pub struct HttpRules {
     /// URL with `{key}`; see [`check_template`].
     pub template: String,
-    /// Bound on one attempt, body included.
+    /// Time limit for one attempt, including the body.
     pub timeout: Duration,
-    /// Further attempts after a failure that may pass.
+    /// Further attempts after a transient failure.
     pub retries: usize,
-    /// The largest body, in bytes.
+    /// Maximum size of a body, in bytes.
     pub max_value: u64,
-    /// Whether `Cache-Control` counts.
+    /// Whether to honour `Cache-Control`.
     pub honour_cache_control: bool,
-    /// Sent with every request; see [`check_headers`].
+    /// Headers to send with every request; see [`check_headers`].
     pub headers: BTreeMap<String, String>,
 }
 
@@ -55,10 +53,10 @@ pub struct HttpOrigin {
 }
 
 impl HttpOrigin {
-    /// An origin with a connection pool of its own.
+    /// An origin with its own connection pool.
     ///
     /// # Errors
-    /// [`ErrorKind::OriginFailed`] if the rules can't work, with the reason.
+    /// [`ErrorKind::OriginFailed`], with the reason, if the rules are invalid.
     pub fn new(rules: HttpRules) -> Result<Self> {
         check_template(&rules.template).map_err(Error::origin_failed)?;
         let headers = check_headers(&rules.headers).map_err(Error::origin_failed)?;
@@ -68,7 +66,7 @@ impl HttpOrigin {
             .user_agent(concat!("gaocache/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(rules.timeout)
             .timeout(rules.timeout)
-            // A redirect could lead anywhere, with our headers; an origin answers itself.
+            // A redirect could send our headers to any host.
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| Error::origin_failed(describe(&error)))?;
@@ -113,7 +111,7 @@ impl HttpOrigin {
         let too_large = || {
             Error::new(
                 ErrorKind::ValueTooLarge,
-                format!("the origin's value has more than {max} bytes (max_value)"),
+                format!("the origin's value is larger than {max} bytes (max_value)"),
             )
         };
         let announced = response.content_length().unwrap_or(0);
@@ -131,7 +129,7 @@ impl HttpOrigin {
                 Err(error) if error.is_timeout() => {
                     return Err(Error::new(ErrorKind::OriginTimeout, describe(&error)));
                 }
-                // Among them a body shorter than its announced length.
+                // This includes a body that is shorter than its announced length.
                 Err(error) => return Err(Error::origin_failed(describe(&error))),
             }
         }
@@ -150,48 +148,48 @@ impl Origin for HttpOrigin {
             .build();
         let loaded = (|| self.attempt(&url))
             .retry(pauses)
-            // A time-out is not tried again: who waits has waited long enough, and the origin is
-            // loaded enough.
+            // No retry after a timeout: the callers have waited long enough, and the origin is busy
+            // enough.
             .when(|error| error.kind() == ErrorKind::OriginFailed)
             .await;
         Ok(loaded?)
     }
 }
 
-/// Checks that a URL template can work: HTTP or HTTPS, with `{key}` in its path or query.
+/// Checks that a URL template is valid: HTTP or HTTPS, with `{key}` in its path or query.
 ///
 /// # Errors
-/// What is wrong, for people.
+/// A message that says what is wrong.
 pub fn check_template(template: &str) -> Result<(), String> {
     if !template.contains(PLACEHOLDER) {
         return Err(format!("must contain {PLACEHOLDER}"));
     }
     let url = expand(template, "key").map_err(|error| error.message().to_owned())?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err("must begin with http:// or https://".into());
+        return Err("must start with http:// or https://".into());
     }
     let other = expand(template, "other").map_err(|error| error.message().to_owned())?;
     if url.origin() != other.origin() || url.username() != other.username() {
-        return Err(format!("{PLACEHOLDER} must stand in the path or the query"));
+        return Err(format!("{PLACEHOLDER} must be in the path or the query"));
     }
     if url.fragment() != other.fragment() {
-        return Err(format!("{PLACEHOLDER} in the fragment would never be sent"));
+        return Err(format!("{PLACEHOLDER} must not be in the fragment, which is never sent"));
     }
     Ok(())
 }
 
-/// Checks names and values of headers.
+/// Checks the names and values of headers.
 ///
 /// # Errors
-/// The name of the header that is wrong.
+/// A message that names the invalid header.
 pub fn check_headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
     let mut checked = HeaderMap::new();
     for (name, value) in headers {
         let header: HeaderName = name
             .parse()
-            .map_err(|_| format!("'{name}' is no name of a header"))?;
+            .map_err(|_| format!("'{name}' is not a valid header name"))?;
         let mut value: HeaderValue = value.parse().map_err(|_| {
-            format!("the value of '{name}' has characters that a header can't have")
+            format!("the value of '{name}' contains characters that are not allowed in a header")
         })?;
         value.set_sensitive(true);
         checked.insert(header, value);
@@ -201,17 +199,17 @@ pub fn check_headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, St
 
 fn expand(template: &str, key: &str) -> Result<Url> {
     let escaped = utf8_percent_encode(key, ESCAPED).to_string();
-    // The URL standard takes `%2e%2e` for `..`, so encoding a dot is not enough: a segment of dots
-    // alone can't be sent at all.
+    // The URL standard treats `%2e%2e` like `..`, so escaping the dots is not enough. A segment
+    // that consists only of dots can't be sent at all.
     if key == "." || key == ".." {
-        return Err(Error::not_found("no URL has such a key"));
+        return Err(Error::not_found("this key can't be part of a URL"));
     }
     Url::parse(&template.replace(PLACEHOLDER, &escaped))
         .map_err(|error| Error::origin_failed(format!("the origin's URL: {error}")))
 }
 
-/// `Cache-Control` as a shared cache reads it (RFC 9111): `s-maxage` before `max-age`; what may not
-/// be kept is not kept.
+/// Reads `Cache-Control` as a shared cache does (RFC 9111): `s-maxage` overrides `max-age`, and
+/// what must not be stored is not stored.
 fn freshness(headers: &HeaderMap) -> Freshness {
     let mut max_age = None;
     let mut shared_max_age = None;
@@ -235,22 +233,22 @@ fn freshness(headers: &HeaderMap) -> Freshness {
     }
 }
 
-/// The whole chain of causes, without the URL: it holds the key.
+/// The whole chain of causes, without the URL, because it contains the key.
 fn describe(error: &reqwest::Error) -> String {
     let text = if error.is_timeout() {
         "the origin did not answer in time"
     } else if error.is_connect() {
         "the origin can't be reached"
     } else {
-        "the origin's answer is broken"
+        "the origin's response is invalid"
     };
     with_causes(text.to_owned(), error)
 }
 
-/// A client without timeouts of its own, for the command line.
+/// A client without timeouts, for the command line.
 ///
 /// # Errors
-/// What keeps it from being made, for people.
+/// A message that says why the client can't be created.
 pub fn plain_client() -> Result<Client, String> {
     let tls = tls_config().map_err(|error| error.to_string())?;
     let client = Client::builder().tls_backend_preconfigured(tls).build();
@@ -261,7 +259,7 @@ fn tls_config() -> Result<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = rustls_native_certs::load_native_certs();
     let mut store = rustls::RootCertStore::empty();
-    // A broken certificate among the system's is not a reason to trust none.
+    // One invalid certificate in the system's store is no reason to reject them all.
     store.add_parsable_certificates(roots.certs);
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -1,5 +1,5 @@
-//! A fixed list of members: every node knows all the others from its settings. Nobody joins or
-//! leaves; a member that is down is found out by asking it.
+//! A fixed list of members: every node knows all others from its settings. No member joins or
+//! leaves. A node finds out that a member is down only by calling it.
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -10,10 +10,10 @@ use gaocache_core::{
     ports::{Registry, RegistryHealth, Session},
 };
 
-/// Reads `id=host:port` entries.
+/// Parses entries of the form `id=host:port`.
 ///
 /// # Errors
-/// An entry that is not of that form, an id that comes twice, or a list without `my_id`.
+/// An entry that does not have that form, a duplicate id, or a list without `my_id`.
 pub fn parse(peers: &[String], my_id: &str) -> Result<Vec<Member>> {
     let wrong = |message: String| Error::new(ErrorKind::InvalidRequest, message);
     let mut members: Vec<Member> = Vec::new();
@@ -25,7 +25,7 @@ pub fn parse(peers: &[String], my_id: &str) -> Result<Vec<Member>> {
             !id.is_empty() && matches!(port, Some(Ok(_)))
         });
         let Some((id, address)) = parts else {
-            return Err(wrong(format!("'{peer}' is not of the form id=host:port")));
+            return Err(wrong(format!("'{peer}' does not have the form id=host:port")));
         };
         if members.iter().any(|member| *member.id == *id) {
             return Err(wrong(format!("two peers have the id '{id}'")));
@@ -34,7 +34,7 @@ pub fn parse(peers: &[String], my_id: &str) -> Result<Vec<Member>> {
     }
     if !members.iter().any(|member| *member.id == *my_id) {
         return Err(wrong(format!(
-            "this node's id '{my_id}' is not in the list; all nodes must have the same list"
+            "this node's id '{my_id}' is not in the list; every node must have the same list, including itself"
         )));
     }
     Ok(members)
@@ -46,7 +46,7 @@ pub struct FixedRegistry {
 }
 
 impl FixedRegistry {
-    /// These members, and no others ever; see [`parse`].
+    /// A registry of exactly these members; see [`parse`].
     pub fn new(members: Vec<Member>) -> Self {
         Self { members }
     }
@@ -55,7 +55,7 @@ impl FixedRegistry {
 #[async_trait]
 impl Registry for FixedRegistry {
     async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
-        // The list's address counts, also for ourselves: all nodes must compute the same
+        // This node, too, uses its address from the list: all nodes must compute the same
         // fingerprint.
         if !self.members.iter().any(|member| member.id == me.id) {
             return Err(Error::new(
@@ -88,7 +88,7 @@ impl Session for FixedSession {
     }
 
     async fn announce(&self, _state: MemberState) -> Result<Option<u64>> {
-        // Nobody to tell; who asks a node that is gone ejects it.
+        // There is nobody to notify. Nodes that call a departed member eject it.
         Ok(None)
     }
 
@@ -119,7 +119,7 @@ mod tests {
         );
         for wrong in ["a", "=h:1", "a=h", "a=h:99999"] {
             assert!(
-                parse(&[wrong]).unwrap_err().contains("not of the form"),
+                parse(&[wrong]).unwrap_err().contains("does not have the form"),
                 "{wrong}"
             );
         }
