@@ -1,20 +1,19 @@
-//! One mapping from an error's kind to a gRPC code and an HTTP status, and the way back between
-//! nodes.
+//! The only mapping from an error's kind to a gRPC code and an HTTP status, and back between nodes.
 
 use http::StatusCode;
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use gaocache_core::error::{Error, ErrorKind};
 
-/// The metadata entry and HTTP header that carries the exact kind.
+/// The metadata entry or HTTP header that carries the exact kind.
 pub const KIND_HEADER: &str = "gaocache-error";
 
-/// How a kind looks to gRPC and to HTTP.
+/// The gRPC code and HTTP status of a kind.
 pub const fn codes(kind: ErrorKind) -> (Code, StatusCode) {
     match kind {
         ErrorKind::InvalidRequest => (Code::InvalidArgument, StatusCode::BAD_REQUEST),
         ErrorKind::UnknownGroup | ErrorKind::NotFound => (Code::NotFound, StatusCode::NOT_FOUND),
-        // The upstream's answer is unusable, and asking again won't help.
+        // The origin's answer is unusable, and a retry won't help.
         ErrorKind::ValueTooLarge => (Code::ResourceExhausted, StatusCode::BAD_GATEWAY),
         ErrorKind::OriginTimeout => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT),
         ErrorKind::OriginFailed => (Code::Unavailable, StatusCode::BAD_GATEWAY),
@@ -35,11 +34,11 @@ pub fn to_status(error: &Error) -> Status {
     status
 }
 
-/// The error that a gaocache node sent; `None` for a status that something else made (the
-/// transport, a proxy, an old release).
+/// The error that a gaocache node sent. `None` for a status from something else (the transport, a
+/// proxy, an old release).
 pub fn from_status(status: &Status) -> Option<Error> {
     let kind = status.metadata().get(KIND_HEADER)?.to_str().ok()?;
-    // A kind that a newer release invented is still an answer; its code tells enough.
+    // A kind from a newer release is still an answer.
     let kind = ErrorKind::from_name(kind).unwrap_or(ErrorKind::Internal);
     Some(Error::new(kind, status.message()))
 }

@@ -1,5 +1,5 @@
-//! The log: `tracing` to standard output, as text or JSON, with trace ids, and a level that can be
-//! changed while the process runs.
+//! The log: `tracing` to standard output, as text or JSON, with trace ids. Its level can be changed
+//! while the process runs.
 
 use std::{
     fmt,
@@ -23,10 +23,10 @@ use tracing_subscriber::{
 use super::trace;
 use crate::config::{LogFormat, LogSettings};
 
-/// The level of the whole process, which has one log.
+/// The level of the process's only log.
 static LEVEL: OnceLock<LogLevel> = OnceLock::new();
 
-/// The level in force. Cheap to clone.
+/// The current log level. Cheap to clone.
 #[derive(Clone)]
 pub struct LogLevel {
     text: Arc<Mutex<String>>,
@@ -34,8 +34,8 @@ pub struct LogLevel {
 }
 
 impl LogLevel {
-    /// The level of this process; `None` where [`super::start`] was not called: an embedding
-    /// program has a log of its own.
+    /// The log level of this process. `None` if [`super::start`] was not called, because an
+    /// embedding program has its own log.
     pub fn of_process() -> Option<&'static Self> {
         LEVEL.get()
     }
@@ -44,21 +44,21 @@ impl LogLevel {
         let _ = LEVEL.set(self);
     }
 
-    /// As it was given.
+    /// The level, as it was given.
     pub fn text(&self) -> String {
         self.text.lock().clone()
     }
 
-    /// Changes it, until the process ends.
+    /// Changes the level until the process ends.
     ///
     /// # Errors
-    /// A text that is no filter; the message says what is wrong with it.
+    /// An invalid filter; the message says what is wrong with it.
     pub fn set(&self, text: &str) -> Result<(), String> {
         let filter = filter(text)?;
         let changed = self.filter.reload(filter);
         changed.map_err(|error| error.to_string())?;
         text.clone_into(&mut self.text.lock());
-        tracing::warn!(level = text, "the log's level was changed");
+        tracing::warn!(level = text, "the log level was changed");
         Ok(())
     }
 }
@@ -71,13 +71,13 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
 
 pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// What writes the lines, and what sets their level.
+/// The layer that writes log lines, and the handle that sets its level.
 ///
 /// # Errors
-/// A level that is no filter; the message says what is wrong with it.
+/// An invalid filter; the message says what is wrong with it.
 pub(super) fn layer(settings: &LogSettings) -> Result<(Lines, LogLevel), String> {
     let (filter, handle) = reload::Layer::new(filter(&settings.level)?);
-    // A line has the ids of its trace; what else the spans hold is in the trace.
+    // A log line has the ids of its trace. The other span fields are only in the trace.
     let filter = filter.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
     let layer = tracing_subscriber::fmt::layer().with_writer(stdout);
     let lines = match settings.format {
@@ -99,8 +99,8 @@ pub(super) fn layer(settings: &LogSettings) -> Result<(Lines, LogLevel), String>
     Ok((lines, level))
 }
 
-/// A format whose lines end with the trace that they belong to: `trace_id` and `span_id`, as in
-/// OpenTelemetry's logs outside OTLP.
+/// A format whose lines end with the ids of their trace: `trace_id` and `span_id`, as OpenTelemetry
+/// specifies for logs in other formats than OTLP.
 struct WithTrace<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for WithTrace<F>

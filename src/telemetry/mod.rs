@@ -1,4 +1,4 @@
-//! What a running node tells of itself: metrics, logs and traces.
+//! Metrics, logs and traces of a running node.
 
 pub mod exporter;
 pub mod log;
@@ -14,14 +14,14 @@ use crate::config::{LogSettings, TraceSettings};
 use exporter::Exporter;
 use log::Lines;
 
-/// What [`start`] started; [`Telemetry::flush`] ends it.
+/// Keeps what [`start`] started, until [`Telemetry::flush`].
 #[must_use]
 pub struct Telemetry {
     exporter: Option<Exporter>,
 }
 
 impl Telemetry {
-    /// Sends the spans that are left, within [`exporter::FLUSH_TIMEOUT`]. Blocks.
+    /// Sends the remaining spans, for at most [`exporter::FLUSH_TIMEOUT`]. Blocks.
     pub fn flush(&self) {
         if let Some(exporter) = &self.exporter {
             exporter.flush();
@@ -29,12 +29,12 @@ impl Telemetry {
     }
 }
 
-/// Starts the log, and the exporter of spans where there is one, for the whole process. `instance`
-/// tells this process from others. Only the first call of a process counts, so that tests may call
-/// it too.
+/// Starts the log, and the span exporter if one is configured, for the whole process. `instance`
+/// identifies this process in traces. Only the first call in a process has an effect, so tests can
+/// call it too.
 ///
 /// # Errors
-/// A level that is no filter, or an exporter that can't work; the message says what is wrong.
+/// An invalid log filter, or an exporter that can't be set up; the message says what is wrong.
 pub fn start(
     log: &LogSettings,
     trace: &TraceSettings,
@@ -56,9 +56,9 @@ pub fn start(
     Ok(Telemetry { exporter })
 }
 
-/// A list, not `.with(spans)`: where that is `None` it counts as a layer that wants everything, and
-/// every trace point of every library is asked anew each time it is passed. A hit took more than
-/// twice the CPU (`cargo bench --bench telemetry`).
+/// Returns a list; `.with(spans)` would not do. A `None` there counts as a layer that is interested
+/// in everything, so every callsite of every library would be evaluated each time it is reached.
+/// That more than doubled the CPU time of a hit (`cargo bench --bench telemetry`).
 fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
     let spans = exporter.map(|exporter| {
         tracing_opentelemetry::layer()
@@ -68,7 +68,7 @@ fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
             .with_target(false)
             .with_level(false)
             .with_tracked_inactivity(false)
-            // Our own spans whatever the log's level, and none of a library's.
+            // Our own spans, regardless of the log level, and none of the libraries'.
             .with_filter(Targets::new().with_target(trace::TARGET, Level::INFO))
             .boxed()
     });
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::config;
 
-    /// A trace point of some library.
+    /// A callsite of some library.
     struct Unwanted;
 
     static UNWANTED: Metadata<'_> = Metadata::new(
@@ -110,7 +110,8 @@ mod tests {
         }
     }
 
-    /// What nobody wants must be refused once and for all, with an exporter and without.
+    /// A callsite that no layer is interested in must be disabled permanently, with an exporter and
+    /// without.
     #[test]
     fn trace_points_of_libraries_cost_nothing() {
         for endpoint in ["", "http://127.0.0.1:4317"] {
