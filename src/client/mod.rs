@@ -263,7 +263,7 @@ impl Inner {
         let until = deadline.min(Instant::now() + self.options.try_timeout);
         let answer = match timeout_at(until, call(client)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+            Err(_) => Err(Status::deadline_exceeded("timed out")),
         };
         answer.map_err(|status| match from_status(&status) {
             Some(error) if error.kind() == ErrorKind::NotReady => Try::Next(error),

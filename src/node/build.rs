@@ -382,7 +382,7 @@ fn assemble(
         let id = u16::try_from(number).map(GroupId).map_err(|_| {
             Error::new(
                 ErrorKind::InvalidRequest,
-                "more groups than a node can have",
+                "too many groups",
             )
         })?;
         let observer = metrics.group(name);

@@ -53,7 +53,7 @@ impl Listeners {
             listener.local_addr().map_err(|error| {
                 Error::new(
                     ErrorKind::Internal,
-                    format!("a bound socket without an address: {error}"),
+                    format!("could not read the address of a bound socket: {error}"),
                 )
             })
         };
@@ -148,7 +148,7 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
     bound().map_err(|error| {
         Error::new(
             ErrorKind::InvalidRequest,
-            format!("{setting} = \"{address}\": {error}; choose another port, or 0 for a free one"),
+            format!("{setting} = \"{address}\": {error}; choose another port, or 0 for any free port"),
         )
     })
 }
@@ -171,7 +171,7 @@ async fn accept(
                 dispatcher.dispatch(connection(stream)).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "accepting a connection failed");
+                tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

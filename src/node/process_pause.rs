@@ -46,12 +46,12 @@ impl PauseWatch {
                 self.metrics.process_paused();
                 tracing::warn!(
                     entries = self.drop_everything(),
-                    "this process stood still for longer than its lease and was told of no removals; its entries are dropped"
+                    "this process was paused for longer than its lease and received no removals; dropped its entries"
                 );
             } else if lease.is_some() && paused_under.is_some_and(|old| lease != Some(old)) {
                 paused_under = None;
                 let entries = self.drop_everything();
-                tracing::info!(entries, "a member again under a new lease");
+                tracing::info!(entries, "a member again, under a new lease");
             }
             self.fence
                 .extend(self.clock.now(), self.session.lease_end());

@@ -151,7 +151,7 @@ fn start_thread(
     let failed = |error: std::io::Error| {
         Error::new(
             ErrorKind::Internal,
-            format!("starting worker {number}: {error}"),
+            format!("could not start worker {number}: {error}"),
         )
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -205,7 +205,7 @@ impl Worker {
         {
             tracing::warn!(
                 open,
-                "connections were cut: their requests took longer than node.shutdown_timeout_seconds"
+                "closed connections whose requests took longer than node.shutdown_timeout_seconds"
             );
         }
         let _ = closed.send(());

@@ -96,7 +96,7 @@ impl Peer for PeerService {
         let reached = rings.wait_for(|ring| ring.view.revision >= wanted).await;
         let revision = match reached {
             Ok(ring) => ring.view.revision,
-            Err(_) => return Err(Status::unavailable("this node stops")),
+            Err(_) => return Err(Status::unavailable("this node is stopping")),
         };
         Ok(Response::new(wire::AwaitRevisionResponse { revision }))
     }
@@ -120,12 +120,12 @@ impl PeerService {
         let sender = IdHash(batch.sender);
         let Some(parcels) = convert::parcels(batch) else {
             return Err(Status::unimplemented(
-                "entries in a format that is not known here",
+                "unknown entry format",
             ));
         };
         if !self.rings.borrow().knows(sender) {
             // Who is no member is not told of removals, so what it holds may be old.
-            let error = Error::new(ErrorKind::NotReady, "the sender is no member as seen here");
+            let error = Error::new(ErrorKind::NotReady, "this node does not know the sender as a member");
             return Err(to_status(&error));
         }
         let receipt = self.service.accept(&parcels, sender);
