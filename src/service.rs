@@ -168,10 +168,7 @@ impl Service {
         for parcel in parcels {
             let taken = match self.inner.groups.get(&parcel.group) {
                 Ok(group) if group.is_leaving() => {
-                    return Err(Error::new(
-                        ErrorKind::NotReady,
-                        "this node is leaving",
-                    ));
+                    return Err(Error::new(ErrorKind::NotReady, "this node is leaving"));
                 }
                 Ok(group) => group.accept(parcel, sender),
                 Err(_) => Accepted::Refused,

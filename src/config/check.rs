@@ -61,7 +61,10 @@ fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
     }
     let tls = &registry.etcd.tls;
     if tls.cert.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
-        wrong("registry.etcd.tls.cert", "cert and key must be set together".into());
+        wrong(
+            "registry.etcd.tls.cert",
+            "cert and key must be set together".into(),
+        );
     }
     if registry.etcd.username.is_empty() != registry.etcd.password_file.as_os_str().is_empty() {
         wrong(

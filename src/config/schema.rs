@@ -173,8 +173,7 @@ pub fn variable(name: &str) -> Option<String> {
 /// The reference of all settings in Markdown, which `docs/configuration.md` contains between
 /// markers.
 pub fn reference() -> String {
-    let mut out =
-        String::from("| setting | type | default | purpose |\n|---|---|---|---|\n");
+    let mut out = String::from("| setting | type | default | purpose |\n|---|---|---|---|\n");
     for setting in SETTINGS {
         let default = setting
             .default

@@ -379,12 +379,9 @@ fn assemble(
                 format!("two groups have the name '{name}'"),
             ));
         }
-        let id = u16::try_from(number).map(GroupId).map_err(|_| {
-            Error::new(
-                ErrorKind::InvalidRequest,
-                "too many groups",
-            )
-        })?;
+        let id = u16::try_from(number)
+            .map(GroupId)
+            .map_err(|_| Error::new(ErrorKind::InvalidRequest, "too many groups"))?;
         let observer = metrics.group(name);
         let origin = Guarded::new(definition.origin, observer.clone(), definition.bounds);
         groups.push(Group::new(

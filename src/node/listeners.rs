@@ -148,7 +148,9 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
     bound().map_err(|error| {
         Error::new(
             ErrorKind::InvalidRequest,
-            format!("{setting} = \"{address}\": {error}; choose another port, or 0 for any free port"),
+            format!(
+                "{setting} = \"{address}\": {error}; choose another port, or 0 for any free port"
+            ),
         )
     })
 }

@@ -46,8 +46,10 @@ impl Origin for FileOrigin {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
         let (folder, key, max_value) = (self.folder.clone(), key.to_owned(), self.max_value);
         let read = tokio::task::spawn_blocking(move || read(&folder, &key, max_value));
-        let died =
-            |error| Error::new(ErrorKind::Internal, "the task that reads a file panicked").with_source(error);
+        let died = |error| {
+            Error::new(ErrorKind::Internal, "the task that reads a file panicked")
+                .with_source(error)
+        };
         Ok(read.await.map_err(died)??)
     }
 }

@@ -173,7 +173,9 @@ pub fn check_template(template: &str) -> Result<(), String> {
         return Err(format!("{PLACEHOLDER} must be in the path or the query"));
     }
     if url.fragment() != other.fragment() {
-        return Err(format!("{PLACEHOLDER} must not be in the fragment, which is never sent"));
+        return Err(format!(
+            "{PLACEHOLDER} must not be in the fragment, which is never sent"
+        ));
     }
     Ok(())
 }

@@ -299,7 +299,10 @@ impl Session for EtcdSession {
     async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
         // Taken out during the call, since no lock may be held across it.
         let Some(registration) = self.registration.lock().take() else {
-            return Err(Error::new(ErrorKind::NotReady, "this node is no longer registered"));
+            return Err(Error::new(
+                ErrorKind::NotReady,
+                "this node is no longer registered",
+            ));
         };
         let change = |endpoint: &mut Endpoint| {
             endpoint

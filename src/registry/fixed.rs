@@ -25,7 +25,9 @@ pub fn parse(peers: &[String], my_id: &str) -> Result<Vec<Member>> {
             !id.is_empty() && matches!(port, Some(Ok(_)))
         });
         let Some((id, address)) = parts else {
-            return Err(wrong(format!("'{peer}' does not have the form id=host:port")));
+            return Err(wrong(format!(
+                "'{peer}' does not have the form id=host:port"
+            )));
         };
         if members.iter().any(|member| *member.id == *id) {
             return Err(wrong(format!("two peers have the id '{id}'")));
@@ -119,7 +121,9 @@ mod tests {
         );
         for wrong in ["a", "=h:1", "a=h", "a=h:99999"] {
             assert!(
-                parse(&[wrong]).unwrap_err().contains("does not have the form"),
+                parse(&[wrong])
+                    .unwrap_err()
+                    .contains("does not have the form"),
                 "{wrong}"
             );
         }

@@ -146,11 +146,7 @@ where
     let answer = match deadline {
         Some(deadline) => tokio::time::timeout(deadline, answer)
             .await
-            .unwrap_or_else(|_| {
-                Err(Status::deadline_exceeded(
-                    "deadline exceeded",
-                ))
-            }),
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("deadline exceeded"))),
         None => answer.await,
     };
     match answer {

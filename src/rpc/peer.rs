@@ -119,13 +119,14 @@ impl PeerService {
     fn accept(&self, batch: wire::HandoffBatch) -> Result<wire::HandoffReceipt, Status> {
         let sender = IdHash(batch.sender);
         let Some(parcels) = convert::parcels(batch) else {
-            return Err(Status::unimplemented(
-                "unknown entry format",
-            ));
+            return Err(Status::unimplemented("unknown entry format"));
         };
         if !self.rings.borrow().knows(sender) {
             // Who is no member is not told of removals, so what it holds may be old.
-            let error = Error::new(ErrorKind::NotReady, "this node does not know the sender as a member");
+            let error = Error::new(
+                ErrorKind::NotReady,
+                "this node does not know the sender as a member",
+            );
             return Err(to_status(&error));
         }
         let receipt = self.service.accept(&parcels, sender);

@@ -139,7 +139,9 @@ impl Registration {
         self.stop.cancel();
         match self.task.await {
             Ok(closed) => closed,
-            Err(error) => Err(Error::unavailable("the registration task panicked").with_source(error)),
+            Err(error) => {
+                Err(Error::unavailable("the registration task panicked").with_source(error))
+            }
         }
     }
 }
