@@ -1,8 +1,6 @@
-//! The ring in force: what the newest view makes of the members, and whose keys are whose.
-//!
-//! Readers take a snapshot without a lock; one writer, the node's membership task, replaces it. The
-//! rings before it are remembered for a while: who owned a key in one of them may still hold its
-//! value.
+//! The topology in force: the newest view, and the ring computed from it. Readers take a snapshot
+//! without a lock. One writer, the node's membership task, replaces it. Previous rings are
+//! remembered for a while, since a key's previous owners may still hold its value.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,44 +12,44 @@ use super::{
 };
 use crate::ports::Timestamp;
 
-/// How long after a change the members of the ring before it are asked for what they may still
-/// hold. Handoff is over by then, unless it was held up for long; what is left then is loaded
-/// again.
+/// How long after a change previous owners are asked for entries that they may still hold. Handoff
+/// is normally finished by then; what is left is loaded again.
 const MEMORY: Duration = Duration::from_secs(120);
-/// Rings remembered at most, however fast they change.
+/// Maximum number of remembered rings, however fast they change.
 const REMEMBERED: usize = 8;
-/// Members asked for a key before its origin is. Two that join at once, and the one who has it.
+/// Maximum number of members that are asked for a key before its origin is: two that joined at the
+/// same time, and the one that has it.
 const ASKED: usize = 3;
 
 /// A view and the ring over it.
 #[derive(Debug, Default)]
 pub struct Topology {
-    /// All members, draining ones too.
+    /// All members, including draining ones.
     pub view: View,
     ring: Ring,
-    /// Where the ring's members stand in `view.members`.
+    /// Indices of the ring's members in `view.members`.
     ring_members: Vec<u32>,
-    /// Where this node stands in `view.members`.
+    /// Index of this node in `view.members`.
     me: Option<usize>,
-    /// Of all members, sorted.
+    /// The id hashes of all members, sorted.
     id_hashes: Vec<IdHash>,
 }
 
-/// Where a key belongs, as this node sees it.
+/// The owner of a key, as this node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner<'a> {
-    /// This node, or nobody, which comes to the same: with no ring a node serves alone.
+    /// This node. Also if there is no ring, since a node without a ring serves alone.
     Me,
     /// Another member.
     Other(&'a Member),
 }
 
 impl Topology {
-    /// The topology that the member `my_id` sees.
+    /// The topology as seen by the member `my_id`.
     pub fn new(my_id: &str, view: View) -> Self {
         let serving = |member: &Member| member.state == MemberState::Serving;
-        // When all are draining (the whole cluster goes down) the ring stays as it was: better than
-        // owning nothing.
+        // If all members are draining (the whole cluster is shutting down), the ring keeps them
+        // all. That is better than a ring without owners.
         let any_serving = view.members.iter().any(serving);
         let ring_members: Vec<u32> = (0..view.members.len())
             .filter(|&at| !any_serving || serving(&view.members[at]))
@@ -82,7 +80,8 @@ impl Topology {
         }
     }
 
-    /// Whether who calls itself this is a member. Who doesn't say (an older release) is believed.
+    /// Whether a caller with this id is a member. A caller that does not identify itself (an older
+    /// release) counts as one.
     pub fn knows(&self, id: IdHash) -> bool {
         id == IdHash::UNTOLD || self.id_hashes.binary_search(&id).is_ok()
     }
@@ -95,24 +94,24 @@ impl Topology {
         }
     }
 
-    /// The key's owner, and after it those who stand in for it, in order.
+    /// The key's owner, followed by its stand-ins in order.
     pub fn ranked(&self, key: KeyHash) -> impl Iterator<Item = Owner<'_>> {
         self.ring.ranked(key).into_iter().map(|at| self.place(at))
     }
 
-    /// The id of the key's owner; `None` while there is no ring.
+    /// The id of the key's owner; `None` if there is no ring yet.
     pub fn owner_id(&self, key: KeyHash) -> Option<&Arc<str>> {
         let at = self.ring_members[self.ring.owner(key)?] as usize;
         Some(&self.view.members[at].id)
     }
 
-    /// Members that own keys.
+    /// The number of members that own keys.
     pub fn ring_len(&self) -> usize {
         self.ring.len()
     }
 
-    /// Whether the same members own the same keys in both, wherever they are and whatever else the
-    /// views tell. A member that was started anew is another, since it holds nothing.
+    /// Whether the same members own the same keys in both, regardless of addresses and other data.
+    /// A restarted member counts as a different one, since it holds nothing.
     pub fn same_ring(&self, other: &Self) -> bool {
         let slots = |topology: &Self| -> Vec<(IdHash, u32)> {
             let members = topology.ring_members.iter();
@@ -124,7 +123,7 @@ impl Topology {
         slots(self) == slots(other)
     }
 
-    /// The member that calls itself this, if it is one.
+    /// The member with this id hash, if any.
     pub fn member(&self, id: IdHash) -> Option<&Member> {
         let mut members = self.view.members.iter();
         members.find(|it| IdHash::of(&it.id) == id)
@@ -136,12 +135,12 @@ impl Topology {
             .is_some_and(|me| self.ring_members.contains(&(me as u32)))
     }
 
-    /// This node as the registry knows it.
+    /// This node, as registered.
     pub fn me(&self) -> Option<&Member> {
         self.me.map(|me| &self.view.members[me])
     }
 
-    /// The others, draining ones too: whoever may hold an entry.
+    /// All other members, including draining ones: every member that may hold an entry.
     pub fn others(&self) -> impl Iterator<Item = &Member> {
         self.view
             .members
@@ -151,7 +150,7 @@ impl Topology {
             .map(|(_, member)| member)
     }
 
-    /// The share of all keys, 0 to 1, that the member at `at` of the view owns.
+    /// The share of all keys, from 0 to 1, that the member at index `at` of the view owns.
     pub fn share(&self, at: usize) -> f64 {
         if self.ring_members.contains(&(at as u32)) {
             self.ring.share(self.view.members[at].weight)
@@ -174,7 +173,7 @@ impl Topology {
 #[derive(Debug)]
 struct Past {
     topology: Arc<Topology>,
-    /// Remembered until then.
+    /// When to forget it.
     until: Timestamp,
 }
 
@@ -188,7 +187,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster in which the node `my_id` is alone so far.
+    /// A cluster in which the node `my_id` is alone.
     pub fn new(my_id: impl Into<Arc<str>>) -> Self {
         Self {
             my_id: my_id.into(),
@@ -207,17 +206,17 @@ impl Cluster {
         self.topology.load()
     }
 
-    /// The topology in force, to keep.
+    /// The topology in force, as a shared reference that can be kept.
     pub fn snapshot(&self) -> Arc<Topology> {
         self.topology.load_full()
     }
 
-    /// Puts `view` in force; returns the topology before and after.
+    /// Puts `view` in force. Returns the previous and the new topology.
     pub fn install(&self, view: View, now: Timestamp) -> (Arc<Topology>, Arc<Topology>) {
         let next = Arc::new(Topology::new(&self.my_id, view));
         let before = self.topology.load_full();
         let former = if before.view.members.is_empty() {
-            // The first ring that a node sees may have it in already. The one before it was the
+            // The first ring that a node sees may already contain it. The previous ring was the
             // same without it.
             let others = next.others().cloned();
             Arc::new(Topology::new(
@@ -246,9 +245,9 @@ impl Cluster {
         self.past.store(Arc::new(past.collect()));
     }
 
-    /// Members that may hold the key's value though this node doesn't, the likeliest first: who
-    /// owned it in the last rings, and who stands next to the owner. Nobody while the ring is old
-    /// and the key this node's own.
+    /// Members that may hold the key's value although this node doesn't, most likely first: the
+    /// owners in previous rings, and the first members in ring order. Empty if the ring has not
+    /// changed lately and this node owns the key.
     pub fn may_hold(&self, key: KeyHash, now: Timestamp) -> Vec<Member> {
         let current = self.topology.load();
         let past = self.past.load();
@@ -264,12 +263,14 @@ impl Cluster {
         for past in remembered {
             changed = true;
             let owner = past.topology.owner_id(key);
-            // By id: its address may be another by now. One place is left for the owner.
+            // By id, since its address may have changed. One place is reserved for the current
+            // owner.
             if let Some(member) = owner.and_then(|id| current.view.member(id)) {
                 add(member, ASKED - 1);
             }
         }
-        // The owner after those before it: what they handed over meanwhile is there by then.
+        // The current owner comes after the previous ones: by the time it is asked, it has what
+        // they handed over in the meantime.
         if changed || current.owner(key) != Owner::Me {
             for owner in current.ranked(key).take(ASKED) {
                 if let Owner::Other(member) = owner {
