@@ -1,10 +1,8 @@
-//! A steady load of gets over HTTP, that tells how it fares: `cargo run --example demo_load --
-//! --url http://127.0.0.1:8080`.
-//!
-//! A get is what a careful client does: another attempt when the connection breaks, within a
-//! deadline. It counts as failed when no attempt brought the right value in time. `/stats` on the
-//! given port tells gets, further attempts and failures; `/sweep` gets every key once and tells how
-//! many gets failed, so that nothing that the cache lost goes unnoticed by the origin.
+//! A steady load of gets over HTTP: `cargo run --example demo_load -- --url http://127.0.0.1:8080`.
+//! Each get behaves like a careful client: it retries within a deadline when the connection breaks.
+//! A get counts as failed if no attempt returned the right value in time. `/stats` on the given
+//! port returns the numbers of gets, retries and failures. `/sweep` gets every key once and returns
+//! how many gets failed, so that the origin sees a load for every entry that the cache lost.
 
 use std::{
     error::Error,
@@ -31,13 +29,13 @@ struct Arguments {
     group: String,
     #[arg(long, default_value_t = 1_000)]
     keys: u64,
-    /// Callers at the same time
+    /// Number of concurrent callers
     #[arg(long, default_value_t = 8)]
     callers: u32,
-    /// Gets a second, of all callers together
+    /// Gets per second, of all callers together
     #[arg(long, default_value_t = 400)]
     rate: u32,
-    /// Seconds that a get may take, all its attempts together
+    /// Time limit for a get in seconds, including all attempts
     #[arg(long, default_value_t = 5)]
     deadline: u64,
     #[arg(long, default_value = "0.0.0.0:8001")]
@@ -81,7 +79,7 @@ async fn call(arguments: Arguments, stats: Arc<Stats>, client: reqwest::Client) 
     }
 }
 
-/// One get, with as many attempts as its deadline allows; false if it failed.
+/// One get, with as many attempts as its deadline allows. Returns false if it failed.
 async fn get_one(arguments: &Arguments, stats: &Stats, client: &reqwest::Client, key: u64) -> bool {
     let url = format!("{}/v1/{}/user-{key}", arguments.url, arguments.group);
     let expected = format!("value of user-{key} ");
@@ -108,9 +106,9 @@ async fn get_one(arguments: &Arguments, stats: &Stats, client: &reqwest::Client,
     done
 }
 
-/// Gets every key once; returns how many failed.
+/// Gets every key once. Returns how many gets failed.
 async fn sweep(arguments: Arguments, stats: Arc<Stats>, client: reqwest::Client) -> usize {
-    /// Gets at the same time: the sweep is beside the load, not instead of it.
+    /// Concurrent gets of the sweep, which runs in addition to the load.
     const AT_ONCE: usize = 4;
     futures::stream::iter(0..arguments.keys)
         .map(|key| get_one(&arguments, &stats, &client, key))

@@ -1,6 +1,6 @@
-//! An HTTP origin to try a cluster on: `/users/{key}` answers a value of about a kilobyte,
-//! `/counts` tells how often each key was asked for. Part of the demo image; `cargo run --example
-//! demo_origin -- 127.0.0.1:8000`.
+//! A demo HTTP origin: `/users/{key}` returns a value of about a kilobyte, `/counts` returns how
+//! often keys were loaded. Part of the demo image. Run it with `cargo run --example demo_origin --
+//! 127.0.0.1:8000`.
 
 use std::{collections::HashMap, error::Error, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! Prints what is registered under several prefixes, and again whenever it changes:
-//! `cargo run --example service_list -- demo/greeter/ gaocache/`.
+//! Prints what is registered under one or more prefixes, and prints it again on each change: `cargo
+//! run --example service_list -- demo/greeter/ gaocache/`.
 
 use std::error::Error;
 
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         let snapshot = changes.borrow_and_update().clone();
         if !snapshot.problem.is_empty() {
-            println!("etcd is away, the list may be old: {}", snapshot.problem);
+            println!("etcd is unreachable, the list may be stale: {}", snapshot.problem);
         } else if snapshot.known {
             println!(
                 "revision {}: {} endpoints",
