@@ -23,7 +23,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         let snapshot = changes.borrow_and_update().clone();
         if !snapshot.problem.is_empty() {
-            println!("etcd is unreachable, the list may be stale: {}", snapshot.problem);
+            println!(
+                "etcd is unreachable, the list may be stale: {}",
+                snapshot.problem
+            );
         } else if snapshot.known {
             println!(
                 "revision {}: {} endpoints",
