@@ -1,6 +1,5 @@
-//! A group with a loader of your own, on three nodes in one process: `cargo run --example
-//! embedded`. Each node stands for one pod of your program. The loader runs once, however many
-//! callers there are.
+//! A group with a loader of your own, on three nodes in one process, each standing for one pod:
+//! `cargo run --example embedded`. The loader runs once, however many callers there are.
 
 use std::{
     error::Error,
