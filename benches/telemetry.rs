@@ -1,7 +1,8 @@
 //! The cost of metrics and traces for a hit: CPU time of the server process per million gets,
-//! throughput and tail latency, as ratios within one run. `cargo bench --bench telemetry` Compares
-//! four servers with one worker thread each: no telemetry; metrics without an exporter; metrics
-//! with one get in a hundred traced to a receiver; the same with a receiver that accepts
+//! throughput and tail latency, as ratios within one run. `cargo bench --bench telemetry`
+//!
+//! Compares four servers with one worker thread each: no telemetry; metrics without an exporter;
+//! metrics with one get in a hundred traced to a receiver; the same with a receiver that accepts
 //! connections and never answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,9 +1,10 @@
 //! Measures what the origin notices when the cluster scales, rolls and crashes, with real
-//! processes, a real etcd and a steady load. `make warm-test` Each event runs on a cluster of its
-//! own. First, all keys are loaded. Then the event happens under load. Finally, every key is read
-//! once, so that every lost entry causes a load. The figure is the number of loads since the start
-//! of the event. The test fails if a get fails or if there are more loads than the goal allows.
-//! Latencies are printed, but don't fail it.
+//! processes, a real etcd and a steady load. `make warm-test`
+//!
+//! Each event runs on a cluster of its own. First, all keys are loaded. Then the event happens
+//! under load. Finally, every key is read once, so that every lost entry causes a load. The figure
+//! is the number of loads since the start of the event. The test fails if a get fails or if there
+//! are more loads than the goal allows. Latencies are printed, but don't fail it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../tests/common/mod.rs"]

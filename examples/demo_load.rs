@@ -1,4 +1,5 @@
 //! A steady load of gets over HTTP: `cargo run --example demo_load -- --url http://127.0.0.1:8080`.
+//!
 //! Each get behaves like a careful client: it retries within a deadline when the connection breaks.
 //! A get counts as failed if no attempt returned the right value in time. `/stats` on the given
 //! port returns the numbers of gets, retries and failures. `/sweep` gets every key once and returns

@@ -1,5 +1,6 @@
-//! A service that registers itself in etcd: `cargo run --example greeter_server -- --name one`. On
-//! Ctrl-C or SIGTERM it deregisters immediately. If it is killed, it disappears when its lease
+//! A service that registers itself in etcd: `cargo run --example greeter_server -- --name one`.
+//!
+//! On Ctrl-C or SIGTERM it deregisters immediately. If it is killed, it disappears when its lease
 //! expires.
 
 use std::{error::Error, time::Duration};

@@ -1,7 +1,9 @@
-//! gaocache: a read-through cache that runs as a cluster. Ask any node for `(group, key)`. The
-//! key's owner answers from memory, or loads the value once from the group's origin. The program
-//! `gaocache` is a node that is ready to run. This crate is for programs that embed nodes with
-//! loaders of their own: see `examples/embedded.rs`. `ARCHITECTURE.md` describes the design.
+//! gaocache: a read-through cache that runs as a cluster.
+//!
+//! Ask any node for `(group, key)`. The key's owner answers from memory, or loads the value once
+//! from the group's origin. The program `gaocache` is a node that is ready to run. This crate is
+//! for programs that embed nodes with loaders of their own: see `examples/embedded.rs`.
+//! `ARCHITECTURE.md` describes the design.
 
 pub mod admin;
 mod backoff;

@@ -1,5 +1,7 @@
 //! What the gRPC and HTTP listeners share: finding the group, metrics, traces, and logging
-//! failures. It must not depend on the protocol of a request.
+//! failures.
+//!
+//! It must not depend on the protocol of a request.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,5 +1,7 @@
-//! The command line. Exit codes are part of the interface: 0 success, 1 failure, 2 usage error, 3
-//! key not found, 64 invalid configuration.
+//! The command line.
+//!
+//! Exit codes are part of the interface: 0 success, 1 failure, 2 usage error, 3 key not found, 64
+//! invalid configuration.
 
 mod calls;
 mod check;

@@ -1,8 +1,10 @@
 //! A client that knows the ring: it finds the nodes in etcd, computes the same ring as they do, and
-//! asks each key's owner directly. It retries within the caller's deadline. A node that can't be
-//! reached is ejected for a short time, and the next member in ring order is asked, since any node
-//! can answer for any key. An error that a node *answered* is final, unless the node says that it
-//! is leaving. The caller's OpenTelemetry context is propagated.
+//! asks each key's owner directly.
+//!
+//! It retries within the caller's deadline. A node that can't be reached is ejected for a short
+//! time, and the next member in ring order is asked, since any node can answer for any key. An
+//! error that a node *answered* is final, unless the node says that it is leaving. The caller's
+//! OpenTelemetry context is propagated.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,6 +1,7 @@
-//! Merges the sources and validates the result against the schema, value by value. figment merges
-//! the sources and tracks the origin of each value. Its own extraction stops at the first error and
-//! has no notion of allowed values, so this module walks the schema itself.
+//! Merges the sources and validates the result against the schema, value by value.
+//!
+//! figment merges the sources and tracks the origin of each value. Its own extraction stops at the
+//! first error and has no notion of allowed values, so this module walks the schema itself.
 
 use std::{
     fmt,

@@ -1,7 +1,8 @@
-//! Settings: plain values, validated once, before anything starts. Sources, each overriding the
-//! ones before it: defaults, platform (`POD_NAME`, `POD_IP`, host name), TOML file, environment
-//! variables `GAOCACHE__SECTION__NAME`, flags `--set section.name=value`. The core must not use any
-//! settings struct.
+//! Settings: plain values, validated once, before anything starts.
+//!
+//! Sources, each overriding the ones before it: defaults, platform (`POD_NAME`, `POD_IP`, host
+//! name), TOML file, environment variables `GAOCACHE__SECTION__NAME`, flags
+//! `--set section.name=value`. The core must not use any settings struct.
 
 mod check;
 pub mod load;

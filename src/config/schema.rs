@@ -1,5 +1,6 @@
-//! Every setting: its name, accepted values, default and purpose. Validation, defaults and the
-//! reference in `docs/configuration.md` all come from this one table.
+//! Every setting: its name, accepted values, default and purpose.
+//!
+//! Validation, defaults and the reference in `docs/configuration.md` all come from this one table.
 
 use std::fmt::Write;
 

@@ -1,6 +1,8 @@
-//! A directory as an origin: a key is the path of a file below it. cap-std opens every path
-//! relative to the directory's handle, and rejects any path that leads outside: `..`, absolute
-//! paths and symbolic links, including links that change between a check and the open.
+//! A directory as an origin: a key is the path of a file below it.
+//!
+//! cap-std opens every path relative to the directory's handle, and rejects any path that leads
+//! outside: `..`, absolute paths and symbolic links, including links that change between a check
+//! and the open.
 
 use std::{
     io::{self, Read},

@@ -1,6 +1,8 @@
-//! An HTTP service as an origin. The key is percent-encoded, except for letters, digits and `-_~`,
-//! so that no key can change the path that the template's author intended. The size of the body is
-//! checked while it is read, since the announced length may be wrong.
+//! An HTTP service as an origin.
+//!
+//! The key is percent-encoded, except for letters, digits and `-_~`, so that no key can change the
+//! path that the template's author intended. The size of the body is checked while it is read,
+//! since the announced length may be wrong.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

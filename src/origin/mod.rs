@@ -1,6 +1,8 @@
 //! Origins: where values come from. There are origins for HTTP services and for directories;
-//! programs that embed the crate supply their own. An origin only loads. What every origin needs
-//! around it (a concurrency limit, metrics) is in [`guarded`].
+//! programs that embed the crate supply their own.
+//!
+//! An origin only loads. What every origin needs around it (a concurrency limit, metrics) is in
+//! [`guarded`].
 
 pub mod file;
 pub mod guarded;

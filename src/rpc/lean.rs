@@ -1,5 +1,7 @@
 //! A unary gRPC call without tonic's server machinery, for the two calls that carry almost all of
-//! the load: `Cache.Get` and `Peer.Fetch`. tonic encodes a message into one buffer, which copies
+//! the load: `Cache.Get` and `Peer.Fetch`.
+//!
+//! tonic encodes a message into one buffer, which copies
 //! the value, and runs each call through a stack of boxed layers. Here, the value is sent as a
 //! frame of its own that shares the bytes in the store. In every other respect the calls follow
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> and behave like tonic's; the

@@ -1,5 +1,7 @@
-//! gRPC: the only module that knows both wire types and domain types. [`front`] is a node's gRPC
-//! listener, [`cache`] and [`peer`] are the services behind it, and [`peers`] calls other nodes.
+//! gRPC: the only module that knows both wire types and domain types.
+//!
+//! [`front`] is a node's gRPC listener, [`cache`] and [`peer`] are the services behind it, and
+//! [`peers`] calls other nodes.
 
 pub mod cache;
 mod convert;

@@ -1,7 +1,11 @@
-//! Sends spans to an OTLP receiver over gRPC. The SDK builds batches on a thread of its own. The
-//! connection runs on a separate runtime with one more thread, because the SDK's thread blocks on
-//! it, which could deadlock a shared runtime (open-telemetry/opentelemetry-rust#2583). The exporter
-//! must never make a request wait: beyond `trace.max_queue`, spans are dropped and counted.
+//! Sends spans to an OTLP receiver over gRPC.
+//!
+//! The SDK builds batches on a thread of its own. The connection runs on a separate runtime with
+//! one more thread, because the SDK's thread blocks on it, which could deadlock a shared runtime
+//! (open-telemetry/opentelemetry-rust#2583).
+//!
+//! The exporter must never make a request wait: beyond `trace.max_queue`, spans are dropped and
+//! counted.
 
 use std::{
     sync::{

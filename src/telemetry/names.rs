@@ -1,6 +1,8 @@
 //! The names of all metrics. They are a contract with dashboards and alerts, so this is the only
-//! file that defines them. Rules: names have the form `gaocache_<what>_<unit>[_total]` with base
-//! units. Labels have few values, and a key is never a label. Only counters have a `peer` label.
+//! file that defines them.
+//!
+//! Rules: names have the form `gaocache_<what>_<unit>[_total]` with base units. Labels have few
+//! values, and a key is never a label. Only counters have a `peer` label.
 
 /// A metric as Prometheus sees it.
 #[derive(Clone, Copy, Debug)]

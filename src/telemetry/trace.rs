@@ -1,10 +1,13 @@
 //! The trace of a request: whether it is sampled, its spans, and the context that is propagated to
-//! other processes (W3C Trace Context). The sampling decision is made before any span is built, so
-//! a request that is not sampled costs one header lookup and one random number. A get that misses
-//! on a node that isn't the owner has four spans: the get, the fetch, the owner's answer, and the
-//! load. A trace context that is not sampled is still propagated, so that the next processes follow
-//! the decision. This module must never put a key into a span unless `trace.keys` allows it, and
-//! must never wait for the exporter.
+//! other processes (W3C Trace Context).
+//!
+//! The sampling decision is made before any span is built, so a request that is not sampled costs
+//! one header lookup and one random number. A get that misses on a node that isn't the owner has
+//! four spans: the get, the fetch, the owner's answer, and the load. A trace context that is not
+//! sampled is still propagated, so that the next processes follow the decision.
+//!
+//! This module must never put a key into a span unless `trace.keys` allows it, and must never wait
+//! for the exporter.
 
 use std::{
     future::poll_fn,

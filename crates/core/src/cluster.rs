@@ -1,6 +1,8 @@
-//! The topology in force: the newest view, and the ring computed from it. Readers take a snapshot
-//! without a lock. One writer, the node's membership task, replaces it. Previous rings are
-//! remembered for a while, since a key's previous owners may still hold its value.
+//! The topology in force: the newest view, and the ring computed from it.
+//!
+//! Readers take a snapshot without a lock. One writer, the node's membership task, replaces it.
+//! Previous rings are remembered for a while, since a key's previous owners may still hold its
+//! value.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,8 @@
 //! The only error type that gaocache returns: what went wrong, who is at fault, and whether a retry
-//! can help. An error must never contain a value or a secret. `rpc::status` in the `gaocache` crate
-//! maps kinds to gRPC codes and HTTP statuses.
+//! can help.
+//!
+//! An error must never contain a value or a secret. `rpc::status` in the `gaocache` crate maps
+//! kinds to gRPC codes and HTTP statuses.
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 

@@ -1,9 +1,11 @@
-//! Single-flight: one load per key, however many callers there are. A flight is detached from its
-//! callers: the load runs in its own task, and callers that give up do not affect it
-//! (mailgun/groupcache#30). An invalidation *grounds* the flights of its keys. Callers that already
-//! wait still get the result, because they asked before the invalidation. But the result is not
-//! kept, and the next caller opens a new flight (mailgun/groupcache PR#54, #69). This module must
-//! never hold its lock across an await, and it never starts a load by itself.
+//! Single-flight: one load per key, however many callers there are.
+//!
+//! A flight is detached from its callers: the load runs in its own task, and callers that give up
+//! do not affect it (mailgun/groupcache#30). An invalidation *grounds* the flights of its keys.
+//! Callers that already wait still get the result, because they asked before the invalidation. But
+//! the result is not kept, and the next caller opens a new flight (mailgun/groupcache PR#54, #69).
+//!
+//! This module must never hold its lock across an await, and it never starts a load by itself.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -160,10 +162,12 @@ impl<T, K: LockKind> Clone for Flights<T, K> {
 
 impl<T: Clone, K: LockKind> Leader<T, K> {
     /// Ends the flight: runs `keep` unless the flight was grounded, then sends `result` to all
-    /// waiting callers. `keep` runs under the same lock that `ground` takes. If the value were
-    /// stored before or after holding that lock, this could happen: the load reads the old value,
-    /// the origin changes, `Remove` removes the key from the store and answers OK, and then the old
-    /// value is stored.
+    /// waiting callers.
+    ///
+    /// `keep` runs under the same lock that `ground` takes. If the value were stored before or
+    /// after holding that lock, this could happen: the load reads the old value, the origin
+    /// changes, `Remove` removes the key from the store and answers OK, and then the old value is
+    /// stored.
     pub fn land(self, result: T, keep: impl FnOnce()) {
         let mut shard = self.flights.shard(&self.key).lock();
         let waiting = match shard.take(&self.key, self.number) {

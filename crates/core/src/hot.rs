@@ -1,7 +1,8 @@
-//! Finds keys of other members that are requested so often here that a hot copy pays off. A
-//! count-min sketch over two time windows. It never underestimates, uses a fixed amount of memory,
-//! and forgets by itself. Counting is a few relaxed atomic additions; a lost one makes a key look
-//! slightly cooler, which is harmless.
+//! Finds keys of other members that are requested so often here that a hot copy pays off.
+//!
+//! A count-min sketch over two time windows. It never underestimates, uses a fixed amount of
+//! memory, and forgets by itself. Counting is a few relaxed atomic additions; a lost one makes a
+//! key look slightly cooler, which is harmless.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -1,7 +1,9 @@
-//! The cache without IO: ring, membership, flight, store, group and handoff. This crate decides who
-//! owns a key, what may be served, what is kept, and when a key counts as removed. The program
-//! around it supplies sockets, a registry and a clock by implementing [`ports`]. The crate must
-//! never do IO or read a clock other than [`ports::Clock`]; its dependencies make that hard.
+//! The cache without IO: ring, membership, flight, store, group and handoff.
+//!
+//! This crate decides who owns a key, what may be served, what is kept, and when a key counts as
+//! removed. The program around it supplies sockets, a registry and a clock by implementing
+//! [`ports`]. The crate must never do IO or read a clock other than [`ports::Clock`]; its
+//! dependencies make that hard.
 
 pub mod cluster;
 pub mod error;

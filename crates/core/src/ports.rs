@@ -85,9 +85,10 @@ pub trait Origin: Send + Sync + 'static {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError>;
 }
 
-/// An [`Origin`] from an async closure, like groupcache's `GetterFunc`. The closure can return any
-/// error. An [`Error`] keeps its kind, so [`Error::not_found`] means that there is no such key. Any
-/// other error means that the origin failed.
+/// An [`Origin`] from an async closure, like groupcache's `GetterFunc`.
+///
+/// The closure can return any error. An [`Error`] keeps its kind, so [`Error::not_found`] means
+/// that there is no such key. Any other error means that the origin failed.
 pub fn loader<F, Fut, V, E>(load: F) -> Arc<dyn Origin>
 where
     F: Fn(String) -> Fut + Send + Sync + 'static,

@@ -1,7 +1,8 @@
 //! Bounded memory: entries by group and key, with weights in bytes, expiry and eviction
-//! (quick_cache's S3-FIFO). The store must never hold more than its capacity, never return an
-//! expired entry, and never keep a slice of a foreign buffer: a 100-byte slice of a network buffer
-//! would pin all of its 8 KiB.
+//! (quick_cache's S3-FIFO).
+//!
+//! The store must never hold more than its capacity, never return an expired entry, and never keep
+//! a slice of a foreign buffer: a 100-byte slice of a network buffer would pin all of its 8 KiB.
 
 use std::{
     hash::{Hash, Hasher},
@@ -219,10 +220,11 @@ impl Store {
     }
 
     /// Keeps an entry that another node offers, unless there already is a fresh one, or the store
-    /// is full and the entry is cold. In a long handoff, the hottest entries arrive first, and
-    /// S3-FIFO would evict them in favour of the coldest, which arrive last. So an entry is
-    /// inserted with as many uses as quick_cache counts, and an entry without any use is not
-    /// inserted into a full store.
+    /// is full and the entry is cold.
+    ///
+    /// In a long handoff, the hottest entries arrive first, and S3-FIFO would evict them in favour
+    /// of the coldest, which arrive last. So an entry is inserted with as many uses as quick_cache
+    /// counts, and an entry without any use is not inserted into a full store.
     pub fn offer(&self, group: GroupId, key: &str, entry: Arc<Entry>, now: Timestamp) -> Offered {
         /// quick_cache counts at most this many uses (its `MAX_F`).
         const USES_THAT_COUNT: u32 = 2;

@@ -1,8 +1,9 @@
 //! A tonic channel over a discovery. Every endpoint has its own connection, and each request goes
-//! to an endpoint that is ready. An endpoint is ready when it is connected and its health check
-//! reports that it is serving. An endpoint without the health service counts as healthy while it is
-//! connected. An endpoint stops being ready immediately when its connection breaks, its health
-//! check fails, or it leaves etcd.
+//! to an endpoint that is ready.
+//!
+//! An endpoint is ready when it is connected and its health check reports that it is serving. An
+//! endpoint without the health service counts as healthy while it is connected. An endpoint stops
+//! being ready immediately when its connection breaks, its health check fails, or it leaves etcd.
 
 use std::{
     collections::{BTreeMap, HashMap},

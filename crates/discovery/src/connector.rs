@@ -1,8 +1,9 @@
-//! Connections to etcd: one endpoint at a time, and the next one after a failure. etcd-client can
-//! balance over all endpoints, but then a dead endpoint delays some of the calls, and it is unknown
-//! which member a stream is connected to. Here, a session uses one member and moves to the next if
-//! that one fails. Files with secrets are read on every connect, so that rotated secrets take
-//! effect without a restart.
+//! Connections to etcd: one endpoint at a time, and the next one after a failure.
+//!
+//! etcd-client can balance over all endpoints, but then a dead endpoint delays some of the calls,
+//! and it is unknown which member a stream is connected to. Here, a session uses one member and
+//! moves to the next if that one fails. Files with secrets are read on every connect, so that
+//! rotated secrets take effect without a restart.
 
 use std::{
     path::{Path, PathBuf},

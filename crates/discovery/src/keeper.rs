@@ -1,7 +1,9 @@
-//! The task behind a registration. etcd-client does not renew leases, resume streams or detect lost
-//! keys by itself (etcdv3/etcd-client#17, #48), so this task does. A session uses one etcd member.
-//! It renews the lease, watches its own key, and ends at the first doubt. The next session
-//! continues with the same lease if it is still alive, and repairs what is not as it should be.
+//! The task behind a registration.
+//!
+//! etcd-client does not renew leases, resume streams or detect lost keys by itself
+//! (etcdv3/etcd-client#17, #48), so this task does. A session uses one etcd member. It renews the
+//! lease, watches its own key, and ends at the first doubt. The next session continues with the
+//! same lease if it is still alive, and repairs what is not as it should be.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,12 +1,14 @@
 //! Registration and discovery of services in etcd, for use with or without the cache.
+//!
 //! - [`Registration`] keeps an endpoint under a lease. It renews the lease, restores the key if the
 //!   lease or the key is lost, and deletes only its own key.
 //! - [`Discovery`] lists one or more prefixes, follows changes, and keeps the last known list while
 //!   etcd is unreachable.
 //! - [`BalancedChannel`] is a tonic channel over a discovery. It sends each request to an endpoint
-//!   that is ready. Keys and values have the format of Go's
-//!   `go.etcd.io/etcd/client/v3/naming/endpoints`, so Go clients find what is registered here, and
-//!   the other way round.
+//!   that is ready.
+//!
+//! Keys and values have the format of Go's `go.etcd.io/etcd/client/v3/naming/endpoints`, so Go
+//! clients find what is registered here, and the other way round.
 //!
 //! ```no_run
 //! # async fn example() -> gaocache::Result<()> {

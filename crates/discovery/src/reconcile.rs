@@ -1,8 +1,9 @@
-//! Turns listings and events into the set of members. Pure: no IO, no clock. There are two rules.
-//! First, a listing *replaces* what was known, because it is the only record of what happened while
-//! nobody was watching; merging it would leave ghosts. Second, a registry that lost its history
-//! (wiped, or restored from an old backup) knows less than we do, so members that are missing from
-//! it are kept for a grace period, in which live members register again.
+//! Turns listings and events into the set of members. Pure: no IO, no clock.
+//!
+//! There are two rules. First, a listing *replaces* what was known, because it is the only record
+//! of what happened while nobody was watching; merging it would leave ghosts. Second, a registry
+//! that lost its history (wiped, or restored from an old backup) knows less than we do, so members
+//! that are missing from it are kept for a grace period, in which live members register again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -58,9 +59,10 @@ impl<T> Reconciler<T> {
         self.revision
     }
 
-    /// Applies a full listing. `revision` is the revision of the newest change in it. An empty
-    /// listing counts as [`History::Lost`] if members were known: an empty list never wipes the
-    /// ring.
+    /// Applies a full listing. `revision` is the revision of the newest change in it.
+    ///
+    /// An empty listing counts as [`History::Lost`] if members were known: an empty list never
+    /// wipes the ring.
     pub fn replace(
         &mut self,
         now_ms: u64,

@@ -1,7 +1,9 @@
-//! Keeps a list of everything under one or more prefixes. A session lists all prefixes at one
-//! revision, then watches each of them from the next revision on. If anything breaks the session (a
-//! closed or silent stream, a compaction, a member without a leader), a new session follows, and
-//! its listing *replaces* what was known. Bursts of changes are published together.
+//! Keeps a list of everything under one or more prefixes.
+//!
+//! A session lists all prefixes at one revision, then watches each of them from the next revision
+//! on. If anything breaks the session (a closed or silent stream, a compaction, a member without a
+//! leader), a new session follows, and its listing *replaces* what was known. Bursts of changes are
+//! published together.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

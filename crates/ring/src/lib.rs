@@ -1,15 +1,18 @@
-//! Who owns a key: weighted rendezvous hashing over the members. Every member draws a pseudo-random
-//! number for the key, and the member with the best draw owns it. This is highest random weight
-//! hashing (Thaler and Ravishankar 1998); unequal weights use the exponential race `-ln(u) /
-//! weight`. Shares are exact without virtual nodes, a join or leave moves exactly the share of the
-//! member that joins or leaves, and the second-best member is the natural stand-in for an owner
-//! that is down.
+//! Who owns a key: weighted rendezvous hashing over the members.
+//!
+//! Every member draws a pseudo-random number for the key, and the member with the best draw owns
+//! it. This is highest random weight hashing (Thaler and Ravishankar 1998); unequal weights use the
+//! exponential race `-ln(u) / weight`. Shares are exact without virtual nodes, a join or leave
+//! moves exactly the share of the member that joins or leaves, and the second-best member is the
+//! natural stand-in for an owner that is down.
 //!
 //! The ring is a function of the members' ids and weights alone, with xxh3 and arithmetic whose
 //! results are the same on every platform. **The draw must never change**: two releases that roll
-//! side by side would disagree. `tests` hold golden values. A lookup computes a draw for every
-//! member. That is fast: the draws are independent 32-bit integers in flat arrays, which the
-//! compiler vectorizes (`benches/ring.rs`; figures in ARCHITECTURE.md).
+//! side by side would disagree. `tests` hold golden values.
+//!
+//! A lookup computes a draw for every member. That is fast: the draws are independent 32-bit
+//! integers in flat arrays, which the compiler vectorizes (`benches/ring.rs`; figures in
+//! ARCHITECTURE.md).
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -114,7 +117,9 @@ impl Ring {
     }
 
     /// All members, the owner first; each is followed by the member that would own the key without
-    /// it. Draws, sorts and allocates for every member, so use it after a failure, not for every
+    /// it.
+    ///
+    /// Draws, sorts and allocates for every member, so use it after a failure, not for every
     /// request.
     pub fn ranked(&self, key: KeyHash) -> Vec<usize> {
         let mut all: Vec<(f64, usize)> = Vec::with_capacity(self.len);
