@@ -28,8 +28,7 @@ pub(super) struct DevArgs {
     /// Number of nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
-    /// Where values come from: a directory, or a URL that contains {key} (if not, /{key} is
-    /// appended)
+    /// A directory, or a URL with the placeholder {key} (without it, /{key} is appended)
     #[arg(long, value_name = "URL-or-DIRECTORY", default_value = ".")]
     origin: String,
     /// Set one setting on every node, such as --set cache.capacity=64MiB
