@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    http::failed,
+    status::http::failed,
     telemetry::{log::LogLevel, metrics::Metrics},
 };
 pub use events::{Changes, RingChange};
@@ -129,7 +129,7 @@ async fn log_level() -> Response {
 async fn set_log_level(Query(query): Query<LogQuery>) -> Response {
     match LogLevel::of_process().map(|level| level.set(&query.level)) {
         Some(Ok(())) => format!("{}\n", query.level).into_response(),
-        Some(Err(what)) => (StatusCode::BAD_REQUEST, format!("{what}\n")).into_response(),
+        Some(Err(error)) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
         None => no_log(),
     }
 }

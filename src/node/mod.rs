@@ -5,6 +5,7 @@
 //! future resolves, then drains within bounds. Nothing in here reads signals; `main` does.
 
 mod build;
+mod groups;
 mod listeners;
 mod membership;
 mod parts;
@@ -22,8 +23,9 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use build::{GroupDefinition, NodeBuilder};
-pub use rules::etcd_config;
+pub use build::NodeBuilder;
+pub use groups::GroupDefinition;
+pub use rules::{etcd_config, start_telemetry};
 
 use crate::{
     admin::{Admin, Readiness},

@@ -6,22 +6,21 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
-use super::build::GroupDefinition;
+use super::groups::{self, GroupDefinition};
 use crate::{
     admin::{Admin, Changes},
-    origin::guarded::Guarded,
     rpc::peers::GrpcPeers,
     telemetry::{metrics::Metrics, trace},
 };
 use gaocache_core::{
     cluster::Cluster,
-    error::{Error, ErrorKind, Result},
+    error::Result,
     fence::Fence,
-    group::{Group, Groups, Shared},
+    group::{Groups, Shared},
     handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
     hot::HotKeys,
     ports::{Clock, Session},
-    store::{GroupId, Store},
+    store::Store,
 };
 
 /// The part of the capacity that is kept for hot copies: one in this many bytes, as in groupcache.
@@ -95,7 +94,7 @@ impl Assembly {
         };
         let fence = Arc::new(Fence::new(self.memory.lease.unwrap_or(Duration::ZERO)));
         let shared = self.shared(&fence, groups.len(), copies);
-        let groups = assemble(groups, &self.metrics, &shared)?;
+        let groups = groups::assemble(groups, &self.metrics, &shared)?;
         let handoff = Handoff::new(
             HandoffParts {
                 groups: groups.clone(),
@@ -161,35 +160,4 @@ impl Parts {
             stop,
         }
     }
-}
-
-fn assemble(
-    definitions: Vec<GroupDefinition>,
-    metrics: &Metrics,
-    shared: &Shared,
-) -> Result<Groups> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (number, definition) in definitions.into_iter().enumerate() {
-        let name = &definition.rules.name;
-        if groups.iter().any(|group| group.name() == name) {
-            return Err(Error::new(
-                ErrorKind::Configuration,
-                format!("two groups have the name '{name}'"),
-            ));
-        }
-        let id = u16::try_from(number).map(GroupId).map_err(|error| {
-            let what = "more groups than a node can have";
-            Error::new(ErrorKind::Configuration, what).with_source(error)
-        })?;
-        let observer = metrics.group(name);
-        let origin = Guarded::new(definition.origin, observer.clone(), definition.bounds);
-        groups.push(Group::new(
-            id,
-            definition.rules,
-            Arc::new(origin),
-            observer,
-            shared.clone(),
-        ));
-    }
-    Ok(Groups::new(groups))
 }

@@ -75,7 +75,10 @@ impl Front {
             .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("reflection: {error}")))?;
+            .map_err(|error| {
+                let what = format!("reflection: {error}");
+                Error::new(ErrorKind::Internal, what).with_source(error)
+            })?;
         let routes = Routes::new(CacheServer::new(cache.clone()))
             .add_service(
                 PeerServer::new(peer.clone()).max_decoding_message_size(message_limit(max_value)),

@@ -27,7 +27,6 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::config::{Sampler, TraceSettings};
 use gaocache_core::{
     error::{Error, ErrorKind},
     membership::Member,
@@ -67,30 +66,14 @@ impl Call {
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
     /// Share of the requests that are sampled without regard to who asks; `None`: none has spans.
-    ratio: Option<f64>,
+    pub ratio: Option<f64>,
     /// Whether a caller's decision comes first.
-    parent_based: bool,
-    keys: bool,
+    pub parent_based: bool,
+    /// Whether spans tell keys.
+    pub keys: bool,
 }
 
 impl Sampling {
-    /// As the settings have it.
-    pub fn new(settings: &TraceSettings) -> Self {
-        let (ratio, parent_based) = match settings.sampler {
-            Sampler::ParentBasedRatio => (settings.sample_ratio, true),
-            Sampler::ParentBasedAlwaysOn => (1.0, true),
-            Sampler::ParentBasedAlwaysOff => (0.0, true),
-            Sampler::Ratio => (settings.sample_ratio, false),
-            Sampler::AlwaysOn => (1.0, false),
-            Sampler::AlwaysOff => (0.0, false),
-        };
-        Self {
-            ratio: settings.is_on().then_some(ratio),
-            parent_based,
-            keys: settings.keys,
-        }
-    }
-
     /// For a call of a client's.
     pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);

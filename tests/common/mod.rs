@@ -281,5 +281,5 @@ pub async fn text_at(client: &reqwest::Client, url: &str) -> String {
 /// An HTTP client for tests. Its connections belong to the runtime that made them, so tests can't
 /// share one.
 pub fn http() -> reqwest::Client {
-    gaocache::origin::http::plain_client().expect("a client")
+    gaocache::http_client::plain().expect("a client")
 }
