@@ -14,7 +14,7 @@ NAMESPACE ?= gaocache
 # One folder for what the checks need beside the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test check bench observability-test page-test warm-test advisories etcd-descriptor docs \
+.PHONY: help run test interop-test check bench observability-test page-test warm-test advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
 
 help: ## this list
@@ -24,20 +24,20 @@ run: ## three nodes over a real origin (this project's docs as files), with the 
 	$(CARGO) run --locked -- dev --nodes 3 --origin docs
 
 test: ## all tests; installs etcd where it is missing
-	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace
 
 interop-test: ## Go programs find our nodes, and we what they register; needs Go
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features interop --test interop -- --nocapture
 
 check: ## formatting, lints, documentation, dependencies, layers, shell scripts
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --features interop,observability,warm -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	tools/check-layers
 	tools/ensure-check-tools $(TOOLS)
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
 	PATH="$(TOOLS)/bin:$$PATH" cargo machete --skip-target-dir
-	shellcheck -x tools/check-layers tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
+	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-prometheus tests/kind/run tests/kind/lib.sh .ci/run
 
 image: ## the node's image, gaocache:dev, and the demo's, gaocache-demo:dev
@@ -89,7 +89,10 @@ page-test: ## the admin page in a real browser; needs Node.js, installs Debian's
 	etcd=$$(tools/ensure-etcd) && cd tests/page && GAOCACHE_TEST_ETCD=$$etcd GAOCACHE=$(CURDIR)/target/debug/gaocache PICTURES=$(abspath $(PICTURES)) npm test
 
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
-	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) bench --locked --bench warm
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
+
+greeter: ## generates the greeter of the discovery crate's examples anew
+	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter
 
 docs: ## writes the generated parts of docs/ anew
 	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs

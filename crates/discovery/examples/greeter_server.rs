@@ -1,6 +1,8 @@
-//! A service that registers itself in etcd: `cargo run --example greeter_server -- --name one`.
+//! A service that registers itself in etcd: `cargo run -p gaocache-discovery --example greeter_server -- --name one`.
 //!
 //! Ctrl-C or SIGTERM takes it off the list at once; killed, it disappears with its lease.
+
+mod greeter;
 
 use std::{error::Error, time::Duration};
 
@@ -13,9 +15,6 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-mod greeter {
-    tonic::include_proto!("greeter.v1");
-}
 use greeter::{
     GreetRequest, GreetResponse,
     greeter_server::{Greeter, GreeterServer},
