@@ -14,7 +14,7 @@ NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test check bench observability-test page-test warm-test advisories etcd-descriptor docs \
+.PHONY: help run test interop-test check bench observability-test page-test warm-test advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -23,22 +23,21 @@ help: ## prints this list
 run: ## runs three nodes with this project's docs/ as the origin, and prints the curl line to try
 	$(CARGO) run --locked -- dev --nodes 3 --origin docs
 
-test: ## runs all tests; installs etcd if it is missing
-	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked
+test: ## all tests; installs etcd where it is missing
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace
 
 interop-test: ## tests service discovery between Go programs and gaocache; needs Go
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features interop --test interop -- --nocapture
 
-check: ## runs all static checks: formatting, lints, docs, layers, dependencies, prose, shell scripts
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+check: ## formatting, lints, documentation, dependencies, layers, shell scripts
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --features interop,observability,warm -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	tools/check-layers
 	tools/ensure-check-tools $(TOOLS)
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
 	PATH="$(TOOLS)/bin:$$PATH" cargo machete --skip-target-dir
-	tools/wrap-prose --check
-	shellcheck -x tools/check-layers tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
+	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-prometheus tests/kind/run tests/kind/lib.sh .ci/run
 
 image: ## builds the node's image, gaocache:dev, and the demo image, gaocache-demo:dev
@@ -89,8 +88,11 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 	npm install --prefix tests/page --no-package-lock --no-audit --no-fund --silent
 	etcd=$$(tools/ensure-etcd) && cd tests/page && GAOCACHE_TEST_ETCD=$$etcd GAOCACHE=$(CURDIR)/target/debug/gaocache PICTURES=$(abspath $(PICTURES)) npm test
 
-warm-test: ## measures what the origin notices of scaling, rolling and crashing; prints a table
-	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) bench --locked --bench warm
+warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
+
+greeter: ## generates the greeter of the discovery crate's examples anew
+	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter
 
 docs: ## regenerates the generated parts of docs/
 	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs

@@ -13,11 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use gaocache::{
     GroupDefinition, NodeBuilder, config, loader,
+    node::start_telemetry,
     rpc::wire::{
         self,
         cache_server::{Cache, CacheServer},
     },
-    telemetry,
 };
 use rounds::{Round, Server, median};
 use tonic::{Request, Response, Status};
@@ -90,7 +90,7 @@ async fn serve_echo() {
 async fn serve_gaocache() {
     let settings = config::loopback("bench", &["node.worker_threads=1", "log.level=warn"]).unwrap();
     // As in production, where every trace point meets a subscriber.
-    let _telemetry = telemetry::start(&settings.log, &settings.trace, "bench").unwrap();
+    let _telemetry = start_telemetry(&settings, "bench").unwrap();
     let values = loader(async |key: String| Ok::<_, gaocache::Error>(value(&key)));
     let group = GroupDefinition::new("bench", Duration::from_secs(3600), values);
     let node = NodeBuilder::new(settings)

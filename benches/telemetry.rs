@@ -11,7 +11,7 @@ mod rounds;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gaocache::{GroupDefinition, NodeBuilder, config, loader, telemetry};
+use gaocache::{GroupDefinition, NodeBuilder, config, loader, node::start_telemetry};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
     trace_service_server::{TraceService, TraceServiceServer},
@@ -34,7 +34,7 @@ async fn serve(measured: &str, endpoint: &str) {
     let endpoint = format!("trace.endpoint={endpoint}");
     let given = ["node.worker_threads=1", "log.level=error", &endpoint];
     let settings = config::loopback("bench", &given).unwrap();
-    let started = telemetry::start(&settings.log, &settings.trace, "bench").unwrap();
+    let started = start_telemetry(&settings, "bench").unwrap();
     let value = Bytes::from(vec![b'x'; SIZE]);
     let values = loader(move |_| {
         let value = value.clone();

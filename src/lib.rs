@@ -11,11 +11,13 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod http;
+pub mod http_client;
 pub mod node;
 pub mod origin;
 pub mod registry;
 pub mod rpc;
 pub mod service;
+pub mod status;
 pub mod telemetry;
 
 pub use client::{Client, ClientOptions};

@@ -5,7 +5,7 @@
 use std::{fmt::Write, fs, path::Path};
 
 use clap::CommandFactory;
-use gaocache::{ErrorKind, config::schema, rpc::status, telemetry::names};
+use gaocache::{ErrorKind, config::schema, status, telemetry::names};
 
 fn root(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))

@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     CountingOrigin, TestNode,
-    etcd::{Etcd, node_settings},
+    etcd::{Etcd, SecuredEtcd, node_settings},
     process::NodeProcess,
     within,
 };
@@ -362,4 +362,25 @@ async fn ten_nodes_see_a_change_soon_after_etcd_has_it() {
         p99 < Duration::from_secs(5),
         "several times the goal: {p99:?}"
     );
+}
+
+#[tokio::test]
+async fn a_node_reaches_etcd_over_tls_and_with_a_password_by_its_settings() {
+    let (etcd, origin) = (SecuredEtcd::start().await, CountingOrigin::start().await);
+    etcd.demand_a_password().await;
+    let file = |setting: &str, name: &str| {
+        format!("registry.etcd.{setting}={}", etcd.file(name).display())
+    };
+    let further = [
+        file("tls.ca", "ca.pem"),
+        file("tls.cert", "client.pem"),
+        file("tls.key", "client.key"),
+        "registry.etcd.username=root".to_owned(),
+        file("password_file", "password"),
+    ];
+    let further: Vec<&str> = further.iter().map(String::as_str).collect();
+    let settings = node_settings("secured", etcd.url(), &origin, &further);
+    let mut node = TestNode::start(NodeBuilder::new(settings).bind().await.expect("binds"));
+    node.ready().await;
+    node.stopped().await;
 }

@@ -12,9 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, println_or_stop, serve::stop_signal};
 use crate::{
     config::{self, Settings, Sources},
-    node::{Node, NodeBuilder},
+    node::{Node, NodeBuilder, start_telemetry},
     registry::memory::MemoryRegistry,
-    telemetry,
 };
 use gaocache_core::error::ErrorKind;
 
@@ -40,8 +39,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let group = group(&args.origin);
     let first = settings(0, args, &group, true)?;
-    let telemetry =
-        telemetry::start(&first.log, &first.trace, "dev").map_err(Failure::Configuration)?;
+    let telemetry = start_telemetry(&first, "dev")?;
     let registry = MemoryRegistry::default();
     let mut nodes = Vec::new();
     for number in 0..args.nodes {
@@ -187,7 +185,7 @@ async fn bind(
         NodeBuilder::new(settings).registry(registry).bind().await
     };
     match build(usual).await {
-        Err(error) if error.kind() == ErrorKind::InvalidRequest => {
+        Err(error) if error.kind() == ErrorKind::Configuration => {
             Ok(build(settings(number, args, group, true)?).await?)
         }
         other => Ok(other?),

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{GroupSettings, OriginKind, RegistryKind, Settings, load::Problem};
-use crate::registry::fixed;
+use super::{
+    members::fixed_members,
+    problem::Problem,
+    settings::{GroupSettings, OriginKind, RegistryKind, Settings},
+};
+use crate::http_client::template::{self, UrlTemplate};
 use gaocache_core::store::ENTRY_OVERHEAD_BYTES;
 
 /// Every inconsistency between settings.
@@ -53,7 +57,7 @@ fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
             }
         }
         RegistryKind::Static => {
-            if let Err(error) = fixed::parse(&registry.fixed.peers, &settings.node.id) {
+            if let Err(error) = fixed_members(&registry.fixed.peers, &settings.node.id) {
                 wrong("registry.static.peers", error.message().into());
             }
         }
@@ -114,7 +118,7 @@ fn groups(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
                 "must be 1 to 64 letters, digits, '.', '_' or '-'".into(),
             );
         }
-        // Owned entries get seven eighths of the capacity; see node::build.
+        // Seven eighths of the capacity are for owned entries; see `node::parts`.
         if group.max_value + ENTRY_OVERHEAD_BYTES > settings.cache.capacity / 8 * 7 {
             wrong(
                 &name("max_value"),
@@ -135,11 +139,11 @@ fn origin(
 ) {
     match group.origin.kind {
         OriginKind::Http => {
-            if let Err(reason) = crate::origin::http::check_template(&group.origin.url) {
-                wrong(&name("origin.url"), reason);
+            if let Err(error) = UrlTemplate::new(group.origin.url.as_str()) {
+                wrong(&name("origin.url"), error.message().into());
             }
-            if let Err(reason) = crate::origin::http::check_headers(&group.origin.headers) {
-                wrong(&name("origin.headers"), reason);
+            if let Err(error) = template::headers(&group.origin.headers) {
+                wrong(&name("origin.headers"), error.message().into());
             }
         }
         OriginKind::File => {

@@ -3,10 +3,7 @@
 //! figment merges the sources and tracks the origin of each value. Its own extraction stops at the
 //! first error and has no notion of allowed values, so this module walks the schema itself.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -15,7 +12,14 @@ use figment::{
 };
 use serde::Deserialize;
 
-use super::{Settings, check, schema, walk::Walk};
+pub use super::walk::InForce;
+use super::{
+    check,
+    problem::{ConfigError, Problem},
+    schema,
+    settings::Settings,
+    walk::{Walk, show_path},
+};
 
 /// Prefix of the environment variables that are settings. It ends with two underscores, so that the
 /// variables that Kubernetes adds for a service named gaocache (`GAOCACHE_PORT=tcp://…`) are
@@ -35,57 +39,7 @@ pub struct Sources {
     pub platform: Vec<(&'static str, String, String)>,
 }
 
-/// One invalid setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Full name of the setting.
-    pub name: String,
-    /// The given value, if any.
-    pub value: Option<String>,
-    /// The file, variable or flag.
-    pub source: Option<String>,
-    /// What is wrong, and which values are allowed.
-    pub reason: String,
-}
-
-/// All problems with the settings, reported together.
-#[derive(Clone, Debug, thiserror::Error)]
-pub struct ConfigError(pub Vec<Problem>);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
-        write!(
-            f,
-            "{count} invalid setting{}:",
-            if count == 1 { "" } else { "s" }
-        )?;
-        for problem in &self.0 {
-            write!(f, "\n  {}", problem.name)?;
-            if let Some(value) = &problem.value {
-                write!(f, " = {value}")?;
-            }
-            if let Some(source) = &problem.source {
-                write!(f, "  [{source}]")?;
-            }
-            write!(f, "\n    {}", problem.reason)?;
-        }
-        Ok(())
-    }
-}
-
-/// An effective setting.
-#[derive(Clone, Debug)]
-pub struct InForce {
-    /// Full name, including the index of the group for a group's setting.
-    pub name: String,
-    /// The value as TOML. Secrets are masked.
-    pub value: String,
-    /// The source of the value.
-    pub source: String,
-}
-
-/// The settings and their sources.
+/// Settings, and where each came from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
@@ -147,6 +101,26 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     } else {
         Err(ConfigError(problems))
     }
+}
+
+/// Settings of a node that embeds itself into a program or a test: defaults, the memory registry,
+/// and all listeners on free ports of the loopback interface. Each of `further` is a
+/// `section.name=value`.
+///
+/// # Errors
+/// As [`load()`].
+pub fn loopback(id: &str, further: &[&str]) -> Result<Settings, ConfigError> {
+    let listeners =
+        ["grpc", "http", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));
+    let mut overrides = Vec::from(listeners);
+    overrides.push("registry.kind=memory".into());
+    overrides.push(format!("node.id={id}"));
+    overrides.extend(further.iter().map(|&setting| setting.into()));
+    let sources = Sources {
+        overrides,
+        ..Sources::default()
+    };
+    Ok(load(&sources)?.settings)
 }
 
 fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Figment {
@@ -232,8 +206,4 @@ fn defaults() -> Figment {
         }
     }
     figment
-}
-
-pub(super) fn show_path(path: &Path) -> String {
-    path.display().to_string()
 }

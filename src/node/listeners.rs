@@ -15,12 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Addresses,
+    parts::Stops,
     worker::{Connection, Dispatcher},
 };
-use crate::{
-    admin::{self, Admin},
-    config::Settings,
-};
+use crate::admin::{self, Admin};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Connections that wait to be accepted.
@@ -45,16 +43,14 @@ pub(super) struct Open {
 
 impl Listeners {
     /// Binds all three.
-    pub(super) fn bind(settings: &Settings) -> Result<Self> {
-        let grpc = bind("grpc.listen", settings.grpc.listen)?;
-        let http = bind("http.listen", settings.http.listen)?;
-        let admin = bind("admin.listen", settings.admin.listen)?;
+    pub(super) fn bind(wanted: Addresses) -> Result<Self> {
+        let grpc = bind("grpc.listen", wanted.grpc)?;
+        let http = bind("http.listen", wanted.http)?;
+        let admin = bind("admin.listen", wanted.admin)?;
         let address = |listener: &TcpListener| {
             listener.local_addr().map_err(|error| {
-                Error::new(
-                    ErrorKind::Internal,
-                    format!("could not read the address of a bound socket: {error}"),
-                )
+                let what = format!("a bound socket without an address: {error}");
+                Error::new(ErrorKind::Internal, what).with_source(error)
             })
         };
         let addresses = Addresses {
@@ -75,42 +71,17 @@ impl Listeners {
     }
 
     /// Begins to accept: reads until `stop`, admin until `admin_stop`.
-    pub(super) fn open(
-        self,
-        dispatcher: Dispatcher,
-        admin: Admin,
-        stop: &CancellationToken,
-        admin_stop: &CancellationToken,
-    ) -> Open {
+    pub(super) fn open(self, dispatcher: Dispatcher, admin: Admin, stops: &Stops) -> Open {
         let dispatcher = Arc::new(dispatcher);
         let accept = |listener, connection: fn(TcpStream) -> Connection| {
             tokio::spawn(accept(
                 listener,
                 connection,
                 dispatcher.clone(),
-                stop.clone(),
+                stops.reads.clone(),
             ))
         };
-        let stopped = admin_stop.clone();
-        let admin = axum::serve(self.admin, admin::router(admin))
-            .with_graceful_shutdown(async move { stopped.cancelled().await });
-        let admin_stop = admin_stop.clone();
-        let admin = tokio::spawn(async move {
-            let served = async {
-                if let Err(error) = admin.await {
-                    tracing::error!(%error, "the admin listener failed");
-                }
-            };
-            // A scraper that keeps its connection open must not keep the node alive.
-            let overdue = async {
-                admin_stop.cancelled().await;
-                tokio::time::sleep(ADMIN_CLOSE).await;
-            };
-            tokio::select! {
-                () = served => {}
-                () = overdue => {}
-            }
-        });
+        let admin = tokio::spawn(serve_admin(self.admin, admin, stops.admin.clone()));
         Open {
             tasks: vec![
                 accept(self.grpc, Connection::Grpc),
@@ -146,13 +117,30 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
         TcpListener::from_std(socket.into())
     };
     bound().map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidRequest,
-            format!(
-                "{setting} = \"{address}\": {error}; choose another port, or 0 for any free port"
-            ),
-        )
+        let what =
+            format!("{setting} = \"{address}\": {error}; choose another port, or 0 for a free one");
+        Error::new(ErrorKind::Configuration, what).with_source(error)
     })
+}
+
+async fn serve_admin(listener: TcpListener, admin: Admin, stop: CancellationToken) {
+    let stopped = stop.clone();
+    let served = axum::serve(listener, admin::router(admin))
+        .with_graceful_shutdown(stopped.cancelled_owned());
+    let served = async {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the admin listener failed");
+        }
+    };
+    // A scraper that keeps its connection open must not keep the node alive.
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(ADMIN_CLOSE).await;
+    };
+    tokio::select! {
+        () = served => {}
+        () = overdue => {}
+    }
 }
 
 async fn accept(

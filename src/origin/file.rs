@@ -30,7 +30,7 @@ impl FileOrigin {
     /// in full.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] if the directory can't be opened.
+    /// [`ErrorKind::Configuration`] if it can't be opened.
     pub fn open(path: &Path, max_value: u64) -> Result<Self> {
         let folder = Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
             let message = format!("directory {}: {error}", path.display());
@@ -60,8 +60,8 @@ fn read(folder: &Dir, key: &str, max_value: u64) -> Result<Loaded> {
     if key.contains('\0') {
         return Err(Error::not_found("a file name can't contain NUL"));
     }
-    let file = folder.open(key).map_err(|error| failed(&error))?;
-    let metadata = file.metadata().map_err(|error| failed(&error))?;
+    let file = folder.open(key).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Error::not_found("not a file"));
     }
@@ -77,25 +77,23 @@ fn read(folder: &Dir, key: &str, max_value: u64) -> Result<Loaded> {
     let mut value = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
     // Reading one byte more than allowed detects a file that grew after its size was read.
     let mut bounded = file.take(max_value.saturating_add(1));
-    bounded
-        .read_to_end(&mut value)
-        .map_err(|error| failed(&error))?;
+    bounded.read_to_end(&mut value).map_err(failed)?;
     if value.len() as u64 > max_value {
         return Err(too_large());
     }
     Ok(Bytes::from(value).into())
 }
 
-fn failed(error: &io::Error) -> Error {
+fn failed(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
-            Error::not_found("no such file")
+            Error::not_found("no such file").with_source(error)
         }
         // The path leads outside the directory. For the caller, it does not exist.
         io::ErrorKind::PermissionDenied => {
-            Error::not_found("no such file, or no permission to read it")
+            Error::not_found("no such file, or not one that may be read").with_source(error)
         }
-        _ => Error::origin_failed(format!("could not read the file: {error}")),
+        _ => Error::origin_failed(format!("reading the file: {error}")).with_source(error),
     }
 }
 

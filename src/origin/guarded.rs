@@ -15,16 +15,10 @@ use tracing::Instrument;
 use crate::telemetry::trace;
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
-    ports::{Loaded, Origin},
+    ports::{LoadObserver, Loaded, Origin},
 };
 
-/// Is notified of every load.
-pub trait LoadObserver: Send + Sync + 'static {
-    /// A load ended.
-    fn loaded(&self, took: Duration, outcome: Result<usize, &Error>);
-}
-
-/// An origin with its limits.
+/// An origin with its bounds.
 pub struct Guarded {
     origin: Arc<dyn Origin>,
     observer: Arc<dyn LoadObserver>,
@@ -82,7 +76,8 @@ impl Guarded {
             ));
         };
         self.widen();
-        let closed = |_| Error::new(ErrorKind::Internal, "the origin was closed");
+        let closed =
+            |error| Error::new(ErrorKind::Internal, "the origin was closed").with_source(error);
         let _running = self.running.acquire().await.map_err(closed)?;
         trace::event("left the queue", None);
         let loaded = self.origin.load(key).await.map_err(Error::from_loader);

@@ -1,5 +1,5 @@
-//! A unary gRPC call without tonic's server machinery, for the two calls that carry almost all of
-//! the load: `Cache.Get` and `Peer.Fetch`.
+//! A unary gRPC call without tonic's server machinery, for the two calls that carry the load:
+//! `Cache.Get` and `Peer.Fetch`.
 //!
 //! tonic encodes a message into one buffer, which copies
 //! the value, and runs each call through a stack of boxed layers. Here, the value is sent as a
@@ -21,8 +21,7 @@ use http_body_util::BodyExt;
 use prost::Message;
 use tonic::Status;
 
-use super::status::to_status;
-use crate::telemetry::trace::Scope;
+use crate::{status::grpc::to_status, telemetry::trace::Scope};
 use gaocache_core::error::{Error, ErrorKind};
 
 /// Upper limit for requests of these two calls: the longest key, the longest group name, and room

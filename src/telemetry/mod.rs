@@ -10,9 +10,9 @@ pub mod trace;
 use tracing::Level;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::config::{LogSettings, TraceSettings};
-use exporter::Exporter;
-use log::Lines;
+use exporter::{Exporter, ExporterRules};
+use gaocache_core::error::Result;
+use log::{Lines, LogRules};
 
 /// Keeps what [`start`] started, until [`Telemetry::flush`].
 #[must_use]
@@ -29,22 +29,14 @@ impl Telemetry {
     }
 }
 
-/// Starts the log, and the span exporter if one is configured, for the whole process. `instance`
-/// identifies this process in traces. Only the first call in a process has an effect, so tests can
-/// call it too.
+/// Starts the log, and the exporter of spans where there is one, for the whole process. Only the
+/// first call of a process counts, so that tests may call it too.
 ///
 /// # Errors
-/// An invalid log filter, or an exporter that can't be set up; the message says what is wrong.
-pub fn start(
-    log: &LogSettings,
-    trace: &TraceSettings,
-    instance: &str,
-) -> Result<Telemetry, String> {
+/// A level that is no filter, or an exporter that can't work; the message says what is wrong.
+pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry> {
     let (lines, level) = log::layer(log)?;
-    let exporter = trace
-        .is_on()
-        .then(|| Exporter::start(trace, instance))
-        .transpose()?;
+    let exporter = spans.map(Exporter::start).transpose()?;
     let layers = layers(lines, exporter.as_ref());
     if tracing_subscriber::registry()
         .with(layers)
@@ -77,6 +69,8 @@ fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tracing::{
         Dispatch, Metadata,
         callsite::{Callsite, Identifier},
@@ -86,7 +80,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::config;
 
     /// A callsite of some library.
     struct Unwanted;
@@ -114,16 +107,25 @@ mod tests {
     /// without.
     #[test]
     fn trace_points_of_libraries_cost_nothing() {
-        for endpoint in ["", "http://127.0.0.1:4317"] {
-            let given = format!("trace.endpoint={endpoint}");
-            let settings = config::loopback("n", &[&given]).expect("good settings");
-            let (lines, _) = log::layer(&settings.log).expect("a good level");
-            let exporter = (!endpoint.is_empty())
-                .then(|| Exporter::start(&settings.trace, "n").expect("starts"));
+        let log = LogRules {
+            level: "info".into(),
+            json: false,
+        };
+        let spans = ExporterRules {
+            endpoint: "http://127.0.0.1:4317".into(),
+            ca: None,
+            service_name: "gaocache".into(),
+            instance: "n".into(),
+            max_queue: 2048,
+            timeout: Duration::from_secs(10),
+        };
+        for spans in [None, Some(&spans)] {
+            let (lines, _) = log::layer(&log).expect("a good level");
+            let exporter = spans.map(|spans| Exporter::start(spans).expect("starts"));
             let layers = layers(lines, exporter.as_ref());
             let subscriber = Dispatch::new(tracing_subscriber::registry().with(layers));
             let interest = subscriber.register_callsite(&UNWANTED);
-            assert!(interest.is_never(), "{endpoint}: {interest:?}");
+            assert!(interest.is_never(), "{spans:?}: {interest:?}");
         }
     }
 }

@@ -27,7 +27,6 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::config::{Sampler, TraceSettings};
 use gaocache_core::{
     error::{Error, ErrorKind},
     membership::Member,
@@ -66,32 +65,16 @@ impl Call {
 /// Decides which requests have spans.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
-    /// Ratio of requests to sample where no caller's decision applies. `None`: no spans at all.
-    ratio: Option<f64>,
-    /// Whether a caller's decision overrides the ratio.
-    parent_based: bool,
-    keys: bool,
+    /// Share of the requests that are sampled without regard to who asks; `None`: none has spans.
+    pub ratio: Option<f64>,
+    /// Whether a caller's decision comes first.
+    pub parent_based: bool,
+    /// Whether spans tell keys.
+    pub keys: bool,
 }
 
 impl Sampling {
-    /// Sampling according to the settings.
-    pub fn new(settings: &TraceSettings) -> Self {
-        let (ratio, parent_based) = match settings.sampler {
-            Sampler::ParentBasedRatio => (settings.sample_ratio, true),
-            Sampler::ParentBasedAlwaysOn => (1.0, true),
-            Sampler::ParentBasedAlwaysOff => (0.0, true),
-            Sampler::Ratio => (settings.sample_ratio, false),
-            Sampler::AlwaysOn => (1.0, false),
-            Sampler::AlwaysOff => (0.0, false),
-        };
-        Self {
-            ratio: settings.is_on().then_some(ratio),
-            parent_based,
-            keys: settings.keys,
-        }
-    }
-
-    /// The scope of a client's call.
+    /// For a call of a client's.
     pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let by_chance = |ratio: f64| fastrand::f64() < ratio;

@@ -1,8 +1,8 @@
 //! Bounded memory: entries by group and key, with weights in bytes, expiry and eviction
 //! (quick_cache's S3-FIFO).
 //!
-//! The store must never hold more than its capacity, never return an expired entry, and never keep
-//! a slice of a foreign buffer: a 100-byte slice of a network buffer would pin all of its 8 KiB.
+//! It must never hold more than its capacity, never return what has expired, and never keep a slice
+//! of a foreign buffer: a 100-byte value sliced out of a network buffer would pin the whole 8 KiB.
 
 use std::{
     hash::{Hash, Hasher},
@@ -24,20 +24,18 @@ use super::{
 };
 use crate::ports::Timestamp;
 
-/// What an entry costs in addition to the bytes of its key and value: quick_cache's slot and hash
-/// table including the slack after doubling, the ghost entries, and two allocations with their
-/// headers and rounding. Chosen so that a store full of small entries stays within its capacity by
+pub use super::stats::GroupId;
+
+/// What an entry costs beside its key's and value's bytes: the slot and hash table of quick_cache
+/// with the slack of their doubling, the ghost entries, two allocations, their headers and the
+/// allocator's rounding. Chosen so that a store full of small entries stays within its capacity by
 /// resident memory; `tests/memory.rs` measures it.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
 /// Uses are counted up to this limit, so that the hottest entries are no longer written to.
 pub const MAX_USE_COUNT: u32 = 255;
 
-/// The number of a group within this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GroupId(pub u16);
-
-/// A kept answer. Immutable; a newer entry replaces it.
+/// A kept answer. Immutable: a newer one replaces it.
 #[derive(Debug)]
 pub struct Entry {
     /// The value; `None` if the origin said that there is no such key.

@@ -1,7 +1,7 @@
 //! Keeps one key in etcd under a lease. This is the user-facing part; the work is in
 //! [`super::keeper`].
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -9,51 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connector::{Connector, EtcdConfig},
     endpoint::Endpoint,
+    events::{RegistrationEvent, RegistrationStatus},
     keeper::Keeper,
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// The status of a registration.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RegistrationStatus {
-    /// What is stored in etcd, as far as we know. `None` if nothing of ours is.
-    pub registered: Option<Endpoint>,
-    /// The revision at which it was last written.
-    pub revision: u64,
-    /// Another process holds the key under another lease: a duplicate id, or a successor.
-    pub superseded: bool,
-    /// The current problem; empty if there is none.
-    pub problem: Arc<str>,
-}
-
-/// An event of a registration, for metrics and logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegistrationEvent {
-    /// A lease was granted or renewed.
-    Renewed {
-        /// How long the lease is certainly alive, from now on.
-        left: Duration,
-    },
-    /// A renewal was not acknowledged.
-    RenewalFailed,
-    /// The lease no longer exists in etcd.
-    LeaseLost,
-    /// The key was written.
-    Registered {
-        /// Why: `start`, `lease_lost`, `key_lost` or `changed`.
-        reason: &'static str,
-    },
-    /// Another process wrote the key.
-    Superseded,
-    /// A session broke.
-    Disconnected {
-        /// Why.
-        cause: String,
-    },
-}
-
-/// A key that is kept in etcd until [`Registration::close`]. If it is dropped without `close`, the
-/// key disappears when its lease expires.
+/// A key kept in etcd until [`Registration::close`]. Dropped without it, the key goes with its
+/// lease.
 pub struct Registration {
     updates: watch::Sender<Endpoint>,
     status: watch::Receiver<RegistrationStatus>,

@@ -1,5 +1,5 @@
-//! Prints what is registered under one or more prefixes, and prints it again on each change: `cargo
-//! run --example service_list -- demo/greeter/ gaocache/`.
+//! Prints what is registered under several prefixes, and again whenever it changes:
+//! `cargo run -p gaocache-discovery --example service_list -- demo/greeter/ gaocache/`.
 
 use std::error::Error;
 
@@ -28,11 +28,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 snapshot.problem
             );
         } else if snapshot.known {
-            println!(
-                "revision {}: {} endpoints",
-                snapshot.revision,
-                snapshot.endpoints.len()
-            );
+            let (revision, count) = (snapshot.revision, snapshot.endpoints.len());
+            let noun = if count == 1 { "endpoint" } else { "endpoints" };
+            println!("revision {revision}: {count} {noun}");
             for (key, endpoint) in snapshot.endpoints.iter() {
                 let metadata = serde_json::to_string(&endpoint.metadata)?;
                 println!("  {key}  {}  {metadata}", endpoint.address);

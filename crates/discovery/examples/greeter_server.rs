@@ -1,7 +1,9 @@
-//! A service that registers itself in etcd: `cargo run --example greeter_server -- --name one`.
+//! A service that registers itself in etcd: `cargo run -p gaocache-discovery --example greeter_server -- --name one`.
 //!
 //! On Ctrl-C or SIGTERM it deregisters immediately. If it is killed, it disappears when its lease
 //! expires.
+
+mod greeter;
 
 use std::{error::Error, time::Duration};
 
@@ -14,9 +16,6 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-mod greeter {
-    tonic::include_proto!("greeter.v1");
-}
 use greeter::{
     GreetRequest, GreetResponse,
     greeter_server::{Greeter, GreeterServer},

@@ -1,14 +1,13 @@
-//! Calls all greeters that are registered in etcd, in turn: `cargo run --example greeter_client --
-//! --count 6`.
+//! Calls all greeters in turn, as etcd knows them: `cargo run -p gaocache-discovery --example greeter_client -- --count
+//! 6`.
+
+mod greeter;
 
 use std::{error::Error, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use gaocache_discovery::{BalancedChannel, Discovery, EtcdConfig, Picker};
 
-mod greeter {
-    tonic::include_proto!("greeter.v1");
-}
 use greeter::{GreetRequest, greeter_client::GreeterClient};
 
 #[derive(Clone, Copy, ValueEnum)]
