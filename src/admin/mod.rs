@@ -199,7 +199,7 @@ async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Jso
         let mut rings = admin.cluster.rings();
         let other = rings.wait_for(|ring| ring.view.fingerprint().to_string() != known);
         let other = admin.stop.run_until_cancelled(other);
-        // Without another ring in time the answer is the old one.
+        // If the wait times out, the answer is the current ring.
         let _ = tokio::time::timeout(LONGEST_WAIT, other).await;
     }
     let topology = admin.cluster.snapshot();

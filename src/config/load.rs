@@ -39,7 +39,7 @@ pub struct Sources {
     pub platform: Vec<(&'static str, String, String)>,
 }
 
-/// Settings, and where each came from.
+/// The settings and their sources.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
@@ -103,8 +103,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
 }
 
-/// Settings of a node that embeds itself into a program or a test: defaults, the memory registry,
-/// and all listeners on free ports of the loopback interface. Each of `further` is a
+/// Settings of a node that is embedded in a program or a test: the defaults, the memory registry,
+/// and all listeners on free ports of the loopback interface. Each item of `further` is a
 /// `section.name=value`.
 ///
 /// # Errors

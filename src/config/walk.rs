@@ -16,15 +16,15 @@ use super::{
 /// A setting in force.
 #[derive(Clone, Debug)]
 pub struct InForce {
-    /// Full name, with the number of the group where there is one.
+    /// Full name, including the index of the group for a group's setting.
     pub name: String,
-    /// As TOML; secrets are masked.
+    /// The value as TOML. Secrets are masked.
     pub value: String,
     /// Where it came from.
     pub source: String,
 }
 
-/// The walk over the merged values, against the schema.
+/// The state of the walk.
 pub(super) struct Walk<'a> {
     pub(super) figment: &'a Figment,
     pub(super) problems: Vec<Problem>,

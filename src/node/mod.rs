@@ -107,7 +107,7 @@ impl Node {
         self.service.clone()
     }
 
-    /// Each ring as it comes in force.
+    /// The current ring, and every later one.
     pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
         self.parts.cluster.rings()
     }

@@ -76,7 +76,7 @@ impl Joined {
         // twice.
         self.parts.groups.leave();
         let moved = self.parts.handoff.leave(bound / 2).await;
-        tracing::info!(entries = moved.sent, "handed over");
+        tracing::info!(entries = moved.sent, "handed over entries");
     }
 
     /// Returns when this node's own ring is without it. Where the registry can't tell (it is away,

@@ -91,9 +91,9 @@ fn failed(error: io::Error) -> Error {
         }
         // The path leads outside the directory. For the caller, it does not exist.
         io::ErrorKind::PermissionDenied => {
-            Error::not_found("no such file, or not one that may be read").with_source(error)
+            Error::not_found("no such file, or no permission to read it").with_source(error)
         }
-        _ => Error::origin_failed(format!("reading the file: {error}")).with_source(error),
+        _ => Error::origin_failed(format!("could not read the file: {error}")).with_source(error),
     }
 }
 

@@ -18,7 +18,7 @@ use gaocache_core::{
     ports::{LoadObserver, Loaded, Origin},
 };
 
-/// An origin with its bounds.
+/// An origin with its limits.
 pub struct Guarded {
     origin: Arc<dyn Origin>,
     observer: Arc<dyn LoadObserver>,

@@ -53,7 +53,7 @@ impl Registry for MemoryRegistry {
         if taken {
             return Err(Error::new(
                 ErrorKind::Registry,
-                format!("another node with the id '{id}' is registered; ids must be distinct"),
+                format!("another node is registered with the id '{id}'; ids must be distinct"),
             ));
         }
         let (health, _) = watch::channel(RegistryHealth {

@@ -22,7 +22,7 @@ use gaocache_core::{
     membership::{Fingerprint, IdHash},
 };
 
-/// The service over a node's groups.
+/// The service for a node's groups.
 #[derive(Clone)]
 pub struct PeerService {
     service: Service,

@@ -354,7 +354,7 @@ impl Peers for GrpcPeers {
 impl Inner {
     fn endpoint(&self, address: &str) -> Result<Endpoint, PeerError> {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-            let what = format!("'{address}' is no address: {error}");
+            let what = format!("invalid address '{address}': {error}");
             let unreachable = Error::new(ErrorKind::PeerUnreachable, what);
             PeerError::Unreachable(unreachable.with_source(error))
         })?;

@@ -74,17 +74,17 @@ pub struct ExporterRules {
     pub endpoint: String,
     /// File with the authorities that sign its certificate; `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// As what this service appears in traces.
+    /// The service name in traces.
     pub service_name: String,
     /// Tells this process from others.
     pub instance: String,
-    /// Spans that wait to be sent.
+    /// Maximum number of spans that wait to be sent.
     pub max_queue: usize,
     /// Bound on sending a batch.
     pub timeout: Duration,
 }
 
-/// The exporter, as long as it runs.
+/// A running exporter.
 pub struct Exporter {
     provider: SdkTracerProvider,
     runtime: Option<Runtime>,
@@ -102,7 +102,7 @@ impl Exporter {
             .enable_all()
             .build()
             .map_err(|error| {
-                let what = format!("starting the exporter of traces: {error}");
+                let what = format!("could not start the trace exporter: {error}");
                 Error::new(ErrorKind::Internal, what).with_source(error)
             })?;
         let entered = runtime.enter();
@@ -159,7 +159,7 @@ impl Drop for Exporter {
 }
 
 fn resource(rules: &ExporterRules) -> Resource {
-    // The builder adds what OTEL_RESOURCE_ATTRIBUTES says.
+    // The builder adds the attributes from OTEL_RESOURCE_ATTRIBUTES.
     Resource::builder()
         .with_service_name(rules.service_name.clone())
         .with_attributes([
@@ -178,7 +178,7 @@ fn wrong(setting: &str, error: impl Into<BoxError>) -> Error {
 fn connection(rules: &ExporterRules) -> Result<OtlpExporter> {
     let mut endpoint = Endpoint::from_shared(rules.endpoint.clone())
         .map_err(|error| wrong("trace.endpoint", error))?
-        // Without it an address that drops packets would hold a batch for minutes.
+        // Without this limit, an address that drops packets would hold a batch for minutes.
         .connect_timeout(rules.timeout)
         .timeout(rules.timeout);
     if rules.endpoint.starts_with("https://") {

@@ -26,7 +26,7 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// What the log shows, and how.
 #[derive(Clone, Debug)]
 pub struct LogRules {
-    /// A filter as of tracing's EnvFilter.
+    /// A filter in the syntax of tracing's `EnvFilter`.
     pub level: String,
     /// One JSON object a line; else text for people.
     pub json: bool,
@@ -90,7 +90,7 @@ pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 /// As [`LogLevel::set`].
 pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
     let (filter, handle) = reload::Layer::new(filter(&rules.level)?);
-    // A line has the ids of its trace; what else the spans hold is in the trace.
+    // A log line has the ids of its trace. The other span fields are only in the trace.
     let filter = filter.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
     let layer = tracing_subscriber::fmt::layer().with_writer(stdout);
     let lines = if rules.json {

@@ -33,7 +33,7 @@ impl Telemetry {
 /// first call of a process counts, so that tests may call it too.
 ///
 /// # Errors
-/// A level that is no filter, or an exporter that can't work; the message says what is wrong.
+/// An invalid log filter, or an exporter that can't be set up; the message says what is wrong.
 pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry> {
     let (lines, level) = log::layer(log)?;
     let exporter = spans.map(Exporter::start).transpose()?;

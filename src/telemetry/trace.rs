@@ -65,16 +65,16 @@ impl Call {
 /// Decides which requests have spans.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
-    /// Share of the requests that are sampled without regard to who asks; `None`: none has spans.
+    /// Ratio of requests to sample where no caller's decision applies. `None`: no spans at all.
     pub ratio: Option<f64>,
-    /// Whether a caller's decision comes first.
+    /// Whether a caller's decision overrides the ratio.
     pub parent_based: bool,
     /// Whether spans tell keys.
     pub keys: bool,
 }
 
 impl Sampling {
-    /// For a call of a client's.
+    /// The scope of a client's call.
     pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let by_chance = |ratio: f64| fastrand::f64() < ratio;

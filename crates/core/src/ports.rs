@@ -296,7 +296,7 @@ pub trait LoadObserver: Send + Sync + 'static {
     fn loaded(&self, took: Duration, outcome: Result<usize, &Error>);
 }
 
-/// Told of the progress of handoffs. Calls must be cheap and must not block.
+/// Is notified of the progress of handoffs. Calls must be cheap and must not block.
 pub trait HandoffObserver: Send + Sync + 'static {
     /// A batch was answered: the bytes sent, and the outcome for its entries.
     fn sent(&self, bytes: usize, receipt: Receipt);

@@ -11,7 +11,7 @@ pub struct GroupId(pub u16);
 pub struct GroupStats {
     /// Entries held.
     pub items: u64,
-    /// Bytes held, overhead included.
+    /// The size of all entries in bytes, including overhead.
     pub bytes: u64,
     /// Entries evicted since the start.
     pub evicted: u64,

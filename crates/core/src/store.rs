@@ -35,7 +35,7 @@ pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
 /// Uses are counted up to this limit, so that the hottest entries are no longer written to.
 pub const MAX_USE_COUNT: u32 = 255;
 
-/// A kept answer. Immutable: a newer one replaces it.
+/// A kept answer. Immutable; a newer entry replaces it.
 #[derive(Debug)]
 pub struct Entry {
     /// The value; `None` if the origin said that there is no such key.

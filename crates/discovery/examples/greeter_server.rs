@@ -1,4 +1,5 @@
-//! A service that registers itself in etcd: `cargo run -p gaocache-discovery --example greeter_server -- --name one`.
+//! A service that registers itself in etcd: `cargo run -p gaocache-discovery --example
+//! greeter_server -- --name one`.
 //!
 //! On Ctrl-C or SIGTERM it deregisters immediately. If it is killed, it disappears when its lease
 //! expires.

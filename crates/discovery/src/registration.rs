@@ -14,8 +14,8 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// A key kept in etcd until [`Registration::close`]. Dropped without it, the key goes with its
-/// lease.
+/// A key that is kept in etcd until [`Registration::close`]. If it is dropped without `close`, the
+/// key disappears when its lease expires.
 pub struct Registration {
     updates: watch::Sender<Endpoint>,
     status: watch::Receiver<RegistrationStatus>,

@@ -95,7 +95,7 @@ fn failed(error: prometheus::Error) -> Error {
     Error::new(ErrorKind::Internal, format!("metrics: {error}")).with_source(error)
 }
 
-/// Brings a counter to a total that is counted elsewhere.
+/// Raises a counter to a total that is maintained elsewhere.
 fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
