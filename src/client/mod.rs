@@ -1,10 +1,10 @@
 //! A client that knows the ring: it finds the nodes in etcd, computes the same ring as they do, and
-//! asks a key's owner straight away.
+//! asks each key's owner directly.
 //!
-//! It retries within the caller's deadline: a node that can't be reached is ejected for a moment,
-//! and the key goes to the next in ring order, which any node may answer. An error that a node
-//! *answered* is final, unless it says that it is going. The caller's trace (its OpenTelemetry
-//! context) goes along.
+//! It retries within the caller's deadline. A node that can't be reached is ejected for a short
+//! time, and the next member in ring order is asked, since any node can answer for any key. An
+//! error that a node *answered* is final, unless the node says that it is leaving. The caller's
+//! OpenTelemetry context is propagated.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -38,18 +38,18 @@ use gaocache_discovery::{Discovery, EtcdConfig};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
-/// How long a node that failed is asked only when no other is left.
+/// How long a node that failed is asked only as a last resort.
 const EJECTED_FOR: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-/// How a client behaves.
+/// The options of a client.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Bound on a call, all its retries included.
+    /// Time limit for a call, including all retries.
     pub deadline: Duration,
-    /// Bound on connecting to a node.
+    /// Time limit for connecting to a node.
     pub connect_timeout: Duration,
-    /// Bound on one try. Must leave room for a load from the origin.
+    /// Time limit for one attempt. It must be long enough for a load from the origin.
     pub try_timeout: Duration,
 }
 
@@ -63,16 +63,16 @@ impl Default for ClientOptions {
     }
 }
 
-/// A value, as a client gets it.
+/// A value, as returned to a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Value {
     /// The value.
     pub value: bytes::Bytes,
-    /// What was left of its life; `None`: it does not expire.
+    /// Its remaining time to live; `None` if it does not expire.
     pub ttl_remaining: Option<Duration>,
     /// A strong validator.
     pub entity_tag: u64,
-    /// Where the node that answered had it from.
+    /// Where the answering node got the value from.
     pub source: Source,
 }
 
@@ -90,8 +90,8 @@ struct Inner {
 }
 
 impl Client {
-    /// A client of the nodes of `service` in etcd. Returns at once; a call waits, within its
-    /// deadline, until nodes are known.
+    /// A client for the nodes that are registered as `service` in etcd. Returns immediately. Calls
+    /// wait, within their deadline, until nodes are known.
     pub fn new(etcd: EtcdConfig, service: &str, options: ClientOptions) -> Self {
         let keys = Keys::of(service);
         let discovery = Discovery::start_ranges(etcd, [keys.range()], |_| {});
@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// The rings as they come.
+    /// The current ring, and every later one.
     pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
         self.inner.rings.clone()
     }
@@ -130,8 +130,8 @@ impl Client {
     /// The value of a key.
     ///
     /// # Errors
-    /// What the node answered; [`ErrorKind::PeerUnreachable`] when no node did within the deadline;
-    /// [`ErrorKind::NotReady`] when none is known.
+    /// The error that the node answered; [`ErrorKind::PeerUnreachable`] if no node answered within
+    /// the deadline; [`ErrorKind::NotReady`] if no node is known.
     pub async fn get(&self, group: &str, key: &str) -> Result<Value> {
         let request = wire::GetRequest {
             group: group.to_owned(),
@@ -156,11 +156,11 @@ impl Client {
         })
     }
 
-    /// Drops a key everywhere.
+    /// Removes a key from all nodes.
     ///
     /// # Errors
-    /// As [`Client::get`]; [`ErrorKind::PeerUnreachable`] also when a node could not reach another,
-    /// which it names.
+    /// As [`Client::get`]. [`ErrorKind::PeerUnreachable`] also if the node could not reach another
+    /// member, which the message names.
     pub async fn remove(&self, group: &str, key: &str) -> Result<()> {
         let request = wire::RemoveRequest {
             group: group.to_owned(),
@@ -174,7 +174,7 @@ impl Client {
         .map(|_| ())
     }
 
-    /// Drops a whole group everywhere; returns how many entries went.
+    /// Removes all keys of a group from all nodes. Returns the number of removed entries.
     ///
     /// # Errors
     /// As [`Client::remove`].
@@ -202,7 +202,7 @@ impl Client {
         let deadline = Instant::now() + self.inner.options.deadline;
         let hash = hash_key(group_seed(group), key);
         let mut pauses = pauses(FIRST_PAUSE, LAST_PAUSE);
-        let mut last = Error::new(ErrorKind::NotReady, "no node is known");
+        let mut last = Error::new(ErrorKind::NotReady, "no nodes are known");
         loop {
             let topology = self.inner.rings.borrow().clone();
             let members: Vec<&Member> = topology
@@ -225,7 +225,7 @@ impl Client {
             let pause = pauses.next().unwrap_or(LAST_PAUSE);
             let mut rings = self.inner.rings.clone();
             rings.mark_unchanged();
-            // A new ring is a reason to try again at once.
+            // Retry immediately when the ring changes.
             let waited = tokio::time::timeout(pause, rings.changed());
             if timeout_at(deadline, waited).await.is_err() {
                 return Err(last);
@@ -234,14 +234,14 @@ impl Client {
     }
 }
 
-/// A try that brought no value.
+/// An attempt that returned no value.
 enum Try {
     Next(Error),
     Final(Error),
 }
 
 impl Inner {
-    /// The members in order, those that failed lately behind the others.
+    /// The members in order, with those that recently failed at the end.
     fn usable_first<'a>(&self, members: &[&'a Member]) -> Vec<&'a Member> {
         let now = Instant::now();
         let mut ejected = self.ejected.lock();
@@ -265,7 +265,7 @@ impl Inner {
         let until = deadline.min(Instant::now() + self.options.try_timeout);
         let answer = match timeout_at(until, call(client)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+            Err(_) => Err(Status::deadline_exceeded("timed out")),
         };
         answer.map_err(|status| match from_status(&status) {
             Some(error) if error.kind() == ErrorKind::NotReady => Try::Next(error),
@@ -273,16 +273,14 @@ impl Inner {
             None => {
                 let until = Instant::now() + EJECTED_FOR;
                 self.ejected.lock().insert(member.address.clone(), until);
-                Try::Next(Error::new(
-                    ErrorKind::PeerUnreachable,
-                    format!(
-                        "{} at {}: {}: {}",
-                        member.id,
-                        member.address,
-                        status.code(),
-                        status.message()
-                    ),
-                ))
+                let what = format!(
+                    "{} at {}: {}: {}",
+                    member.id,
+                    member.address,
+                    status.code(),
+                    status.message()
+                );
+                Try::Next(Error::new(ErrorKind::PeerUnreachable, what).with_source(status))
             }
         })
     }
@@ -296,7 +294,8 @@ impl Inner {
                 channels.retain(|address, _| known.others().any(|it| it.address == *address));
                 let endpoint =
                     Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-                        Error::new(ErrorKind::PeerUnreachable, format!("'{address}': {error}"))
+                        let what = format!("'{address}': {error}");
+                        Error::new(ErrorKind::PeerUnreachable, what).with_source(error)
                     })?;
                 let channel = endpoint
                     .connect_timeout(self.options.connect_timeout)
@@ -308,7 +307,7 @@ impl Inner {
                 channel
             }
         };
-        // The node bounds values; a client takes what it gets.
+        // The node limits the size of values; the client accepts any size.
         Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
     }
 }

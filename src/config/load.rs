@@ -1,12 +1,9 @@
-//! Puts the sources together and checks the result against the schema, value by value.
+//! Merges the sources and validates the result against the schema, value by value.
 //!
-//! figment merges and remembers where each value came from. Its own extraction would stop at the
-//! first error and knows no allowed values, so the walk over the schema is ours.
+//! figment merges the sources and tracks the origin of each value. Its own extraction stops at the
+//! first error and has no notion of allowed values, so this module walks the schema itself.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -15,88 +12,46 @@ use figment::{
 };
 use serde::Deserialize;
 
-use super::{Settings, check, schema, walk::Walk};
+pub use super::walk::InForce;
+use super::{
+    check,
+    problem::{ConfigError, Problem},
+    schema,
+    settings::Settings,
+    walk::{Walk, show_path},
+};
 
-/// Begins the environment variables that set something. Two underscores, so that the
-/// `GAOCACHE_PORT=tcp://…` that Kubernetes adds for a service named gaocache never counts.
+/// Prefix of the environment variables that are settings. It ends with two underscores, so that the
+/// variables that Kubernetes adds for a service named gaocache (`GAOCACHE_PORT=tcp://…`) are
+/// ignored.
 pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
 
-/// Where settings may come from.
+/// The sources of the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The TOML file.
     pub file: Option<PathBuf>,
-    /// The environment, name and value.
+    /// The environment, as pairs of name and value.
     pub environment: Vec<(String, String)>,
     /// `section.name=value`, from flags.
     pub overrides: Vec<String>,
-    /// What the platform tells, such as the host name: setting, value, where from.
+    /// What the platform supplies, such as the host name: setting, value, source.
     pub platform: Vec<(&'static str, String, String)>,
 }
 
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Full name of the setting.
-    pub name: String,
-    /// What was given, if anything was.
-    pub value: Option<String>,
-    /// The file, variable or flag.
-    pub source: Option<String>,
-    /// What is wrong, and what is allowed.
-    pub reason: String,
-}
-
-/// All that is wrong with the settings, at once.
-#[derive(Clone, Debug, thiserror::Error)]
-pub struct ConfigError(pub Vec<Problem>);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
-        write!(
-            f,
-            "{count} wrong setting{}:",
-            if count == 1 { "" } else { "s" }
-        )?;
-        for problem in &self.0 {
-            write!(f, "\n  {}", problem.name)?;
-            if let Some(value) = &problem.value {
-                write!(f, " = {value}")?;
-            }
-            if let Some(source) = &problem.source {
-                write!(f, "  [{source}]")?;
-            }
-            write!(f, "\n    {}", problem.reason)?;
-        }
-        Ok(())
-    }
-}
-
-/// A setting in force.
-#[derive(Clone, Debug)]
-pub struct InForce {
-    /// Full name, with the number of the group where there is one.
-    pub name: String,
-    /// As TOML; secrets are masked.
-    pub value: String,
-    /// Where it came from.
-    pub source: String,
-}
-
-/// Settings, and where each came from.
+/// The settings and their sources.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// Each of them with its source, in the order of the schema.
+    /// Each setting with its source, in the order of the schema.
     pub in_force: Vec<InForce>,
 }
 
-/// Reads all sources, checks, and returns the settings.
+/// Reads all sources, validates them, and returns the settings.
 ///
 /// # Errors
-/// Everything that is wrong, at once: unknown names, wrong values, and what doesn't fit together.
+/// All problems together: unknown names, invalid values, and inconsistent settings.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
     let figment = gather(sources, &mut problems);
@@ -125,8 +80,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let settings = match Settings::deserialize(checked) {
         Ok(settings) => settings,
         Err(error) => {
-            // A required setting is missing; the schema's own walk has seen every value that is
-            // there.
+            // A required setting is missing. The walk has already checked every value that is
+            // present.
             return Err(ConfigError(vec![Problem {
                 name: "settings".into(),
                 value: None,
@@ -146,6 +101,26 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     } else {
         Err(ConfigError(problems))
     }
+}
+
+/// Settings of a node that is embedded in a program or a test: the defaults, the memory registry,
+/// and all listeners on free ports of the loopback interface. Each item of `further` is a
+/// `section.name=value`.
+///
+/// # Errors
+/// As [`load()`].
+pub fn loopback(id: &str, further: &[&str]) -> Result<Settings, ConfigError> {
+    let listeners =
+        ["grpc", "http", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));
+    let mut overrides = Vec::from(listeners);
+    overrides.push("registry.kind=memory".into());
+    overrides.push(format!("node.id={id}"));
+    overrides.extend(further.iter().map(|&setting| setting.into()));
+    let sources = Sources {
+        overrides,
+        ..Sources::default()
+    };
+    Ok(load(&sources)?.settings)
 }
 
 fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Figment {
@@ -188,7 +163,7 @@ fn unreadable(error: &figment::Error, file: Option<&Path>) -> Problem {
     }
 }
 
-/// A provider of values that all come as text, from one place.
+/// A provider of string values from a single source.
 struct Given {
     source: String,
     dict: Dict,
@@ -231,8 +206,4 @@ fn defaults() -> Figment {
         }
     }
     figment
-}
-
-pub(super) fn show_path(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -8,24 +8,20 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     http::{
         HeaderMap, HeaderValue, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER},
+        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
     },
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use crate::{
-    rpc::status::{KIND_HEADER, codes},
-    service::Service,
-    telemetry::trace::Call,
-};
+use crate::{service::Service, status::http::failed, telemetry::trace::Call};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::Answer,
     ports::Timestamp,
 };
 
-/// The routes over a node's groups.
+/// The routes to a node's groups.
 pub fn router(service: Service) -> Router {
     Router::new()
         .route("/v1/{group}/{*key}", get(read).delete(remove))
@@ -64,7 +60,7 @@ async fn remove(State(service): State<Service>, path: GroupAndKey, headers: Head
     }
 }
 
-/// An empty key, which no route with a key matches; the service refuses and counts it.
+/// An empty key, which the other route does not match. The service rejects and counts it.
 async fn no_key(State(service): State<Service>, Path(group): Path<String>) -> Response {
     match service.get(&group, "").await {
         Ok(_) => no_such_path().await,
@@ -81,10 +77,8 @@ async fn no_such_path() -> Response {
 
 fn group_and_key(path: GroupAndKey) -> Result<(String, String)> {
     path.map(|Path(both)| both).map_err(|rejection| {
-        Error::new(
-            ErrorKind::InvalidRequest,
-            format!("group and key must be percent-encoded UTF-8: {rejection}"),
-        )
+        let what = format!("group and key must be percent-encoded UTF-8: {rejection}");
+        Error::new(ErrorKind::InvalidRequest, what).with_source(rejection)
     })
 }
 
@@ -98,7 +92,7 @@ fn found(answer: Answer, request: &HeaderMap, now: Timestamp) -> Response {
     };
     set(ETAG, &tag);
     if answer.expires_at != Timestamp::NEVER {
-        // Rounded down: never longer than what is left.
+        // Rounded down, so that it never exceeds the remaining time.
         let left = answer.expires_at.since(now).as_secs();
         set(CACHE_CONTROL, &format!("max-age={left}"));
     }
@@ -117,7 +111,7 @@ const X_CACHE_OWNER: axum::http::HeaderName = axum::http::HeaderName::from_stati
 const X_CONTENT_TYPE_OPTIONS: axum::http::HeaderName =
     axum::http::HeaderName::from_static("x-content-type-options");
 
-/// `If-None-Match` by weak comparison (RFC 9110, 13.1.2).
+/// Compares `If-None-Match` with the tag, by weak comparison (RFC 9110, 13.1.2).
 fn matches_any(request: &HeaderMap, tag: &str) -> bool {
     request
         .get_all(IF_NONE_MATCH)
@@ -126,21 +120,6 @@ fn matches_any(request: &HeaderMap, tag: &str) -> bool {
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .any(|candidate| candidate == "*" || candidate.trim_start_matches("W/") == tag)
-}
-
-/// An error as JSON, its kind also as a header.
-pub fn failed(error: &Error) -> Response {
-    let kind = error.kind();
-    let body = serde_json::json!({ "error": kind.name(), "message": error.message() });
-    let mut response = (codes(kind).1, format!("{body}\n")).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(KIND_HEADER, HeaderValue::from_static(kind.name()));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if kind.retryable() {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
 }
 
 #[cfg(test)]

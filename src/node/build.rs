@@ -3,17 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Node, SystemClock,
+    GroupDefinition, Node, SystemClock,
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
 };
 use crate::{
     config::Settings,
-    origin::guarded::Bounds,
     rpc::{front::Front, peers::GrpcPeers},
     service::{Measuring, Service},
-    telemetry::{metrics::Metrics, trace::Sampling},
+    telemetry::metrics::Metrics,
 };
 use gaocache_core::{
     cluster::Cluster,
@@ -21,36 +20,6 @@ use gaocache_core::{
     group::GroupRules,
     ports::{Clock, Origin, Registry},
 };
-
-/// A group that a program brings along, with its own loader.
-pub struct GroupDefinition {
-    /// Name, times to live, largest value.
-    pub rules: GroupRules,
-    /// Where values come from.
-    pub origin: Arc<dyn Origin>,
-    /// How much the origin is asked at once.
-    pub bounds: Bounds,
-}
-
-impl GroupDefinition {
-    /// A group whose values live for `ttl`, of at most 8 MiB, loaded 64 at a time.
-    pub fn new(name: &str, ttl: Duration, origin: Arc<dyn Origin>) -> Self {
-        Self {
-            rules: GroupRules {
-                name: name.into(),
-                ttl: Some(ttl),
-                negative_ttl: Duration::ZERO,
-                max_value: 8 << 20,
-            },
-            origin,
-            bounds: Bounds {
-                max_concurrency: 64,
-                max_queue: 10_000,
-                ramp: Duration::ZERO,
-            },
-        }
-    }
-}
 
 /// Collects what a node is made of.
 pub struct NodeBuilder {
@@ -183,9 +152,54 @@ impl NodeBuilder {
     fn service(&self, parts: &Parts) -> Service {
         let measuring = Measuring {
             requests: self.measured,
-            sampling: Sampling::new(&self.settings.trace),
+            sampling: rules::sampling(&self.settings.trace),
         };
         let groups = parts.groups.clone();
         Service::new(groups, &parts.metrics, self.clock.clone(), measuring)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+    use crate::config::loopback;
+    use gaocache_core::{
+        error::{Error, ErrorKind},
+        ports::loader,
+    };
+
+    fn group(name: &str) -> GroupDefinition {
+        let origin = loader(async |key: String| Ok::<_, Error>(key));
+        GroupDefinition::new(name, Duration::from_secs(1), origin)
+    }
+
+    async fn refused(further: &[&str], groups: &[&str]) -> Error {
+        let settings = loopback("n", further).expect("good settings");
+        let builder = groups
+            .iter()
+            .fold(NodeBuilder::new(settings), |it, name| it.group(group(name)));
+        let bound = builder.bind().await;
+        bound.err().expect("can't be bound")
+    }
+
+    #[tokio::test]
+    async fn two_groups_of_one_name_are_a_wrong_configuration() {
+        let twice = refused(&[], &["a", "a"]).await;
+        assert_eq!(twice.kind(), ErrorKind::Configuration, "{twice}");
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_a_wrong_configuration_with_its_cause() {
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = holder.local_addr().expect("bound");
+        let error = refused(&[&format!("grpc.listen={address}")], &["a"]).await;
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        let cause = error
+            .source()
+            .and_then(|it| it.downcast_ref::<std::io::Error>());
+        let cause = cause.map(std::io::Error::kind);
+        assert_eq!(cause, Some(std::io::ErrorKind::AddrInUse));
     }
 }

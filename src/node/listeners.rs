@@ -49,7 +49,7 @@ impl Listeners {
         let admin = bind("admin.listen", wanted.admin)?;
         let address = |listener: &TcpListener| {
             listener.local_addr().map_err(|error| {
-                let what = format!("a bound socket without an address: {error}");
+                let what = format!("could not read the address of a bound socket: {error}");
                 Error::new(ErrorKind::Internal, what).with_source(error)
             })
         };
@@ -117,8 +117,9 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
         TcpListener::from_std(socket.into())
     };
     bound().map_err(|error| {
-        let what =
-            format!("{setting} = \"{address}\": {error}; choose another port, or 0 for a free one");
+        let what = format!(
+            "{setting} = \"{address}\": {error}; choose another port, or 0 for any free port"
+        );
         Error::new(ErrorKind::Configuration, what).with_source(error)
     })
 }
@@ -161,7 +162,7 @@ async fn accept(
                 dispatcher.dispatch(connection(stream)).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "accepting a connection failed");
+                tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

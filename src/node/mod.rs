@@ -5,6 +5,7 @@
 //! future resolves, then drains within bounds. Nothing in here reads signals; `main` does.
 
 mod build;
+mod groups;
 mod listeners;
 mod membership;
 mod parts;
@@ -22,8 +23,9 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use build::{GroupDefinition, NodeBuilder};
-pub use rules::etcd_config;
+pub use build::NodeBuilder;
+pub use groups::GroupDefinition;
+pub use rules::{etcd_config, start_telemetry};
 
 use crate::{
     admin::{Admin, Readiness},
@@ -105,7 +107,7 @@ impl Node {
         self.service.clone()
     }
 
-    /// Each ring as it comes in force.
+    /// The current ring, and every later one.
     pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
         self.parts.cluster.rings()
     }

@@ -6,10 +6,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
-use super::build::GroupDefinition;
+use super::groups::{self, GroupDefinition};
 use crate::{
     admin::{Admin, Changes},
-    origin::guarded::Guarded,
     rpc::peers::GrpcPeers,
     telemetry::{metrics::Metrics, trace},
 };
@@ -165,35 +164,4 @@ impl Parts {
             stop,
         }
     }
-}
-
-fn assemble(
-    definitions: Vec<GroupDefinition>,
-    metrics: &Metrics,
-    shared: &Shared,
-) -> Result<Groups> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (number, definition) in definitions.into_iter().enumerate() {
-        let name = &definition.rules.name;
-        if groups.iter().any(|group| group.name() == name) {
-            return Err(Error::new(
-                ErrorKind::Configuration,
-                format!("two groups have the name '{name}'"),
-            ));
-        }
-        let id = u16::try_from(number).map(GroupId).map_err(|error| {
-            let what = "more groups than a node can have";
-            Error::new(ErrorKind::Configuration, what).with_source(error)
-        })?;
-        let observer = metrics.group(name);
-        let origin = Guarded::new(definition.origin, observer.clone(), definition.bounds);
-        groups.push(Group::new(
-            id,
-            definition.rules,
-            Arc::new(origin),
-            observer,
-            shared.clone(),
-        ));
-    }
-    Ok(Groups::new(groups))
 }

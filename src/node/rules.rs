@@ -1,12 +1,17 @@
 //! From settings to the plain rules that edges and core take. Only this room knows both.
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Addresses, GroupDefinition, Limits};
 use crate::{
     config::{
-        EtcdSettings, GroupSettings, NodeSettings, OriginKind, RegistryKind, Replicate, Settings,
-        seconds,
+        EtcdSettings, GroupSettings, LogFormat, LogSettings, NodeSettings, OriginKind,
+        RegistryKind, Replicate, Sampler, Settings, TraceSettings, fixed_members, seconds,
     },
     origin::{
         file::FileOrigin,
@@ -19,7 +24,9 @@ use crate::{
         memory::MemoryRegistry,
     },
     rpc::peers::PeerRules,
-    telemetry::metrics::Metrics,
+    telemetry::{
+        self, Telemetry, exporter::ExporterRules, log::LogRules, metrics::Metrics, trace::Sampling,
+    },
 };
 use gaocache_core::{
     error::Result,
@@ -65,6 +72,53 @@ pub(super) fn peers(settings: &Settings, max_value: u64) -> PeerRules {
     }
 }
 
+/// What the log shows.
+fn log(settings: &LogSettings) -> LogRules {
+    LogRules {
+        level: settings.level.clone(),
+        json: settings.format == LogFormat::Json,
+    }
+}
+
+/// Where spans are sent; `None`: there are none.
+fn exporter(settings: &TraceSettings, instance: &str) -> Option<ExporterRules> {
+    settings.is_on().then(|| ExporterRules {
+        endpoint: settings.endpoint.clone(),
+        ca: file(&settings.ca),
+        service_name: settings.service_name.clone(),
+        instance: instance.to_owned(),
+        max_queue: settings.max_queue,
+        timeout: seconds(settings.timeout_seconds),
+    })
+}
+
+/// Which requests have spans.
+pub(super) fn sampling(settings: &TraceSettings) -> Sampling {
+    let (ratio, parent_based) = match settings.sampler {
+        Sampler::ParentBasedRatio => (settings.sample_ratio, true),
+        Sampler::ParentBasedAlwaysOn => (1.0, true),
+        Sampler::ParentBasedAlwaysOff => (0.0, true),
+        Sampler::Ratio => (settings.sample_ratio, false),
+        Sampler::AlwaysOn => (1.0, false),
+        Sampler::AlwaysOff => (0.0, false),
+    };
+    Sampling {
+        ratio: settings.is_on().then_some(ratio),
+        parent_based,
+        keys: settings.keys,
+    }
+}
+
+/// Starts the log, and the exporter of spans where the settings have one, for the whole process.
+/// `instance` tells this process from others.
+///
+/// # Errors
+/// As [`telemetry::start`].
+pub fn start_telemetry(settings: &Settings, instance: &str) -> Result<Telemetry> {
+    let spans = exporter(&settings.trace, instance);
+    telemetry::start(&log(&settings.log), spans.as_ref())
+}
+
 /// How entries move.
 pub(super) fn handoff(settings: &Settings) -> HandoffRules {
     /// Uses that make an entry worth a copy where only the hot ones are copied.
@@ -79,9 +133,12 @@ pub(super) fn handoff(settings: &Settings) -> HandoffRules {
     }
 }
 
+fn file(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
+}
+
 /// How etcd is reached, from its settings.
 pub fn etcd_config(settings: &EtcdSettings) -> EtcdConfig {
-    let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
     let tls = &settings.tls;
     EtcdConfig {
         credentials: file(&settings.password_file).map(|password_file| Credentials {
@@ -107,7 +164,7 @@ pub(super) fn registry(
     Ok(match registry.kind {
         RegistryKind::Memory => Arc::new(MemoryRegistry::default()),
         RegistryKind::Static => {
-            let members = fixed::parse(&registry.fixed.peers, &settings.node.id)?;
+            let members = fixed_members(&registry.fixed.peers, &settings.node.id)?;
             Arc::new(FixedRegistry::new(members))
         }
         RegistryKind::Etcd => {
@@ -183,4 +240,36 @@ pub(super) fn group(settings: &GroupSettings) -> Result<GroupDefinition> {
             ramp: seconds(origin.ramp_seconds),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::loopback;
+
+    #[test]
+    fn samplers_are_shares_with_or_without_the_caller_s_say() {
+        let on = "trace.endpoint=http://127.0.0.1:4317";
+        let of = |further: &[&str]| {
+            let settings = loopback("n", further).expect("good settings");
+            let sampling = sampling(&settings.trace);
+            (sampling.ratio, sampling.parent_based)
+        };
+        for (sampler, wanted) in [
+            ("parentbased_traceidratio", (Some(0.25), true)),
+            ("parentbased_always_on", (Some(1.0), true)),
+            ("parentbased_always_off", (Some(0.0), true)),
+            ("traceidratio", (Some(0.25), false)),
+            ("always_on", (Some(1.0), false)),
+            ("always_off", (Some(0.0), false)),
+        ] {
+            let sampler = format!("trace.sampler={sampler}");
+            let given = of(&[on, "trace.sample_ratio=0.25", &sampler]);
+            assert_eq!(given, wanted, "{sampler}");
+        }
+        let always = "trace.sampler=always_on";
+        assert_eq!(of(&[always]), (None, false), "no endpoint");
+        let off = of(&[on, always, "trace.enabled=false"]);
+        assert_eq!(off, (None, false), "switched off");
+    }
 }

@@ -1,5 +1,5 @@
-//! Membership in etcd: a registration and a discovery (see [`gaocache_discovery`]) as the cache's
-//! registry.
+//! Membership in etcd: combines a registration and a discovery (see [`gaocache_discovery`]) into
+//! the cache's registry.
 
 use std::{
     sync::{
@@ -59,15 +59,15 @@ impl EtcdRegistry {
             DiscoveryEvent::Disconnected { cause } => {
                 metrics.watch_reconnected();
                 if let Some(suppressed) = throttle.due("watch") {
-                    tracing::warn!(%cause, suppressed, "the watch on etcd begins anew; the last ring stays");
+                    tracing::warn!(%cause, suppressed, "the watch on etcd broke and is restarted; keeping the last ring");
                 }
             }
             DiscoveryEvent::HistoryLost => tracing::warn!(
-                "etcd lost its history (wiped or restored); members that it misses are kept for one lease"
+                "etcd lost its history (it was wiped or restored); keeping missing members for one lease"
             ),
             DiscoveryEvent::Malformed { key } => {
                 if let Some(suppressed) = throttle.due(key) {
-                    tracing::warn!(%key, suppressed, "a key of the service holds no endpoint; left out");
+                    tracing::warn!(%key, suppressed, "ignoring a key of the service: its value is not an endpoint");
                 }
             }
         }
@@ -90,7 +90,7 @@ impl EtcdRegistry {
             RegistrationEvent::RenewalFailed => metrics.lease_renewed("failed"),
             RegistrationEvent::LeaseLost => {
                 metrics.lease_renewed("lost");
-                tracing::warn!("the lease is gone; registering again under a new one");
+                tracing::warn!("the lease was lost; registering again under a new lease");
             }
             RegistrationEvent::Registered { reason } => {
                 lease.registered();
@@ -113,7 +113,7 @@ impl EtcdRegistry {
             }
             RegistrationEvent::Disconnected { cause } => {
                 if let Some(suppressed) = throttle.due("registration") {
-                    tracing::warn!(%cause, suppressed, "etcd can't be reached; trying again");
+                    tracing::warn!(%cause, suppressed, "could not reach etcd; retrying");
                 }
             }
         }
@@ -172,7 +172,7 @@ impl Registry for EtcdRegistry {
     }
 }
 
-/// What an error of the discovery library means for a node.
+/// Converts an error of the discovery library to an error of this crate.
 pub fn registry_error(error: gaocache_discovery::Error) -> Error {
     let kind = match error.kind() {
         gaocache_discovery::ErrorKind::Configuration => ErrorKind::Configuration,
@@ -209,7 +209,7 @@ impl Keys {
     }
 }
 
-/// Turns snapshots into views, and the states of both halves into health.
+/// Converts snapshots to views, and the states of registration and discovery to health.
 async fn follow(
     discovery: Discovery,
     mut status: watch::Receiver<RegistrationStatus>,
@@ -248,7 +248,7 @@ async fn follow(
             changed = snapshots.changed() => changed,
             changed = status.changed() => match changed {
                 Ok(()) => Ok(()),
-                // Deregistered; the watch goes on until the session is dropped.
+                // Deregistered. The watch continues until the session is dropped.
                 Err(_) => snapshots.changed().await,
             },
         };
@@ -286,7 +286,8 @@ fn endpoint(me: &Member) -> Endpoint {
         .with_metadata("instance", &*me.instance)
 }
 
-/// The key's last part is the id, whatever the metadata says: it is what etcd keeps distinct.
+/// The id is the last part of the key, regardless of the metadata, because etcd keeps keys
+/// distinct.
 fn member(id: &str, endpoint: &Endpoint) -> Member {
     let text = |name: &str| Arc::from(endpoint.text(name).unwrap_or_default());
     let weight = endpoint
@@ -478,7 +479,27 @@ impl Drop for PutBack<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
+
+    #[test]
+    fn an_error_about_etcd_is_the_registry_s_unless_the_configuration_is_wrong() {
+        let away = tonic::Status::unavailable("no leader");
+        for (error, kind) in [
+            (etcd_client::Error::GRpcStatus(away), ErrorKind::Registry),
+            (
+                etcd_client::Error::InvalidArgs("no endpoint".into()),
+                ErrorKind::Configuration,
+            ),
+        ] {
+            let error = registry_error(error.into());
+            assert_eq!(error.kind(), kind, "{error}");
+            let cause = error.source().expect("a cause");
+            assert!(cause.is::<gaocache_discovery::Error>(), "{cause}");
+            assert!(cause.source().is_some(), "and the cause of that");
+        }
+    }
 
     #[test]
     fn a_member_stands_in_etcd_and_comes_back_the_same() {

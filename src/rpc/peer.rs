@@ -9,16 +9,16 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     convert,
     lean::Reply,
-    status::to_status,
     wire::{self, peer_server::Peer},
 };
 use crate::{
     service::Service,
+    status::grpc::to_status,
     telemetry::trace::{Call, Scope},
 };
 use gaocache_core::{error::Error, membership::IdHash, standing::Standing};
 
-/// The service over a node's groups.
+/// The service for a node's groups.
 #[derive(Clone)]
 pub struct PeerService {
     service: Service,
@@ -114,7 +114,7 @@ impl Peer for PeerService {
         let reached = rings.wait_for(|ring| ring.view.revision >= wanted).await;
         let revision = match reached {
             Ok(ring) => ring.view.revision,
-            Err(_) => return Err(Status::unavailable("this node stops")),
+            Err(_) => return Err(Status::unavailable("this node is stopping")),
         };
         Ok(Response::new(wire::AwaitRevisionResponse { revision }))
     }
@@ -141,9 +141,7 @@ impl PeerService {
     fn accept(&self, batch: wire::HandoffBatch) -> Result<wire::HandoffReceipt, Status> {
         let sender = IdHash(batch.sender);
         let Some(parcels) = convert::parcels(batch) else {
-            return Err(Status::unimplemented(
-                "entries in a format that is not known here",
-            ));
+            return Err(Status::unimplemented("unknown entry format"));
         };
         let receipt = self.service.accept(&self.standing, &parcels, sender);
         let receipt = receipt.map_err(|error| to_status(&error))?;

@@ -33,11 +33,11 @@ use tracing::Instrument;
 use super::{
     convert,
     handoff::GrpcHandoffStream,
-    status::from_status,
     wire::{self, peer_client::PeerClient},
 };
 use crate::{
     backoff::pauses,
+    status::grpc::from_status,
     telemetry::{
         metrics::Metrics,
         throttle::Throttle,
@@ -201,17 +201,18 @@ impl GrpcPeers {
         let error = Error::new(
             ErrorKind::PeerUnreachable,
             format!("{}: {}", status.code(), status.message()),
-        );
+        )
+        .with_source(status.clone());
         if status.code() == Code::Unimplemented {
-            // Something answers there, but not this release's service. ejecting it wouldn't change
+            // Something answers there, but not this release's service. Ejecting it wouldn't change
             // that.
-            self.log(member, "speaks another version", status);
+            self.log(member, "runs an incompatible version", status);
             return (PeerError::Unreachable(error), "incompatible");
         }
         self.eject(member);
         self.log(
             member,
-            "can't be reached; its keys go to the next in ring order",
+            "can't be reached; the next member in ring order stands in for it",
             status,
         );
         (PeerError::Unreachable(error), "unreachable")
@@ -254,7 +255,7 @@ impl GrpcPeers {
         request.set_timeout(timeout);
         let mut client = self.client(member)?;
         let call = tokio::time::timeout(timeout, client.fetch(request)).await;
-        let answered = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        let answered = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("timed out")));
         let answered = answered.map(|response| convert::peer_answer(response.into_inner()));
         let (result, outcome) = match answered {
             Ok(Some(answer)) => {
@@ -262,7 +263,7 @@ impl GrpcPeers {
                 (Ok(answer), outcome)
             }
             Ok(None) => {
-                let status = Status::unimplemented("an entry in a format that is not known here");
+                let status = Status::unimplemented("unknown entry format");
                 let (error, outcome) = self.failed(member, &status);
                 (Err(error), outcome)
             }
@@ -364,7 +365,7 @@ impl Peers for GrpcPeers {
             key: key.to_owned(),
         };
         let call = tokio::time::timeout(PEEK_TIMEOUT, client.peek(request)).await;
-        match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
+        match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("timed out"))) {
             Ok(response) => Ok(response.into_inner().entry.and_then(convert::peer_answer)),
             Err(status) => Err(self.failed(member, &status).0),
         }
@@ -386,10 +387,9 @@ impl Peers for GrpcPeers {
 impl Inner {
     fn endpoint(&self, address: &str) -> Result<Endpoint, PeerError> {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-            PeerError::Unreachable(Error::new(
-                ErrorKind::PeerUnreachable,
-                format!("'{address}' is no address: {error}"),
-            ))
+            let what = format!("invalid address '{address}': {error}");
+            let unreachable = Error::new(ErrorKind::PeerUnreachable, what);
+            PeerError::Unreachable(unreachable.with_source(error))
         })?;
         Ok(endpoint
             .connect_timeout(self.rules.connect_timeout)
@@ -419,7 +419,7 @@ impl Inner {
                 let mut ejected = self.ejected.lock();
                 ejected.remove(&address);
                 self.count_ejected(&ejected);
-                tracing::info!(%address, "a peer that was ejected answers again");
+                tracing::info!(%address, "an ejected peer answers again");
                 return;
             }
         }

@@ -1,12 +1,14 @@
 //! Sends spans to an OTLP receiver over gRPC.
 //!
-//! Batches are made on a thread of the SDK's, and the connection lives on a runtime of its own with
-//! one more thread: the SDK's thread waits for it, which on a runtime shared with others could lock
-//! up (open-telemetry/opentelemetry-rust#2583).
+//! The SDK builds batches on a thread of its own. The connection runs on a separate runtime with
+//! one more thread, because the SDK's thread blocks on it, which could deadlock a shared runtime
+//! (open-telemetry/opentelemetry-rust#2583).
 //!
-//! It must never make a request wait: past `trace.max_queue` spans are dropped, and counted.
+//! The exporter must never make a request wait: beyond `trace.max_queue`, spans are dropped and
+//! counted.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -28,13 +30,13 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::throttle::Throttle;
-use crate::config::{TraceSettings, seconds};
+use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
-/// Bound on sending what is left when the process ends; see `terminationGracePeriodSeconds` in the
-/// chart.
+/// Time limit for sending the remaining spans when the process ends; the chart's
+/// `terminationGracePeriodSeconds` includes it.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What became of this process' spans. There is one exporter in a process, so all of its nodes show
+/// Counts of this process's spans by outcome. A process has one exporter, so all of its nodes show
 /// the same numbers.
 pub static SPANS: SpanCounts = SpanCounts {
     exported: AtomicU64::new(0),
@@ -42,7 +44,7 @@ pub static SPANS: SpanCounts = SpanCounts {
     dropped: AtomicU64::new(0),
 };
 
-/// Counts since the start.
+/// Span counts since the process started.
 pub struct SpanCounts {
     exported: AtomicU64,
     failed: AtomicU64,
@@ -50,7 +52,7 @@ pub struct SpanCounts {
 }
 
 impl SpanCounts {
-    /// By outcome, as in the metric.
+    /// The counts by outcome, with the labels of the metric.
     pub fn read(&self) -> [(&'static str, u64); 3] {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [
@@ -65,50 +67,69 @@ fn count(counter: &AtomicU64, spans: usize) {
     counter.fetch_add(spans as u64, Ordering::Relaxed);
 }
 
-/// The exporter, as long as it runs.
+/// Where spans are sent, and how.
+#[derive(Clone, Debug)]
+pub struct ExporterRules {
+    /// The OTLP receiver's URL.
+    pub endpoint: String,
+    /// File with the authorities that sign its certificate; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// The service name in traces.
+    pub service_name: String,
+    /// Tells this process from others.
+    pub instance: String,
+    /// Maximum number of spans that wait to be sent.
+    pub max_queue: usize,
+    /// Bound on sending a batch.
+    pub timeout: Duration,
+}
+
+/// A running exporter.
 pub struct Exporter {
     provider: SdkTracerProvider,
     runtime: Option<Runtime>,
 }
 
 impl Exporter {
-    /// Starts its threads. Nothing is connected before there is something to send. `instance` tells
-    /// this process from others.
+    /// Starts its threads. Nothing is connected before there is something to send.
     ///
     /// # Errors
-    /// Settings or `OTEL_` variables that can't work, for people.
-    pub fn start(settings: &TraceSettings, instance: &str) -> Result<Self, String> {
+    /// [`ErrorKind::Configuration`] for rules or `OTEL_` variables that can't work.
+    pub fn start(rules: &ExporterRules) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("gaocache-traces")
             .enable_all()
             .build()
-            .map_err(|error| format!("starting the exporter of traces: {error}"))?;
+            .map_err(|error| {
+                let what = format!("could not start the trace exporter: {error}");
+                Error::new(ErrorKind::Internal, what).with_source(error)
+            })?;
         let entered = runtime.enter();
         let sender = Sender {
-            inner: Arc::new(connection(settings)?),
+            inner: Arc::new(connection(rules)?),
             runtime: runtime.handle().clone(),
-            timeout: seconds(settings.timeout_seconds),
+            timeout: rules.timeout,
             queued: Arc::default(),
             throttle: Throttle::default(),
         };
         drop(entered);
         let bounded = Bounded {
             queued: sender.queued.clone(),
-            most: settings.max_queue,
+            most: rules.max_queue,
             batches: BatchSpanProcessor::builder(sender)
                 .with_batch_config(
                     BatchConfigBuilder::default()
-                        .with_max_queue_size(settings.max_queue)
+                        .with_max_queue_size(rules.max_queue)
                         .build(),
                 )
                 .build(),
         };
         let provider = SdkTracerProvider::builder()
             .with_span_processor(bounded)
-            // Whoever has a span is sampled: `trace::Sampling` has decided.
+            // Every request that has a span is sampled: `trace::Sampling` has already decided.
             .with_sampler(Sampler::AlwaysOn)
-            .with_resource(resource(settings, instance))
+            .with_resource(resource(rules))
             .build();
         Ok(Self {
             provider,
@@ -116,15 +137,15 @@ impl Exporter {
         })
     }
 
-    /// What spans are made with.
+    /// The tracer that creates spans.
     pub fn tracer(&self) -> SdkTracer {
         self.provider.tracer("gaocache")
     }
 
-    /// Sends what is left, for [`FLUSH_TIMEOUT`] at most. Blocks.
+    /// Sends the remaining spans, for at most [`FLUSH_TIMEOUT`]. Blocks.
     pub fn flush(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(FLUSH_TIMEOUT) {
-            tracing::warn!(%error, "not all spans could be sent before the end");
+            tracing::warn!(%error, "not all spans could be sent before the process ended");
         }
     }
 }
@@ -137,53 +158,56 @@ impl Drop for Exporter {
     }
 }
 
-fn resource(settings: &TraceSettings, instance: &str) -> Resource {
-    // The builder adds what OTEL_RESOURCE_ATTRIBUTES says.
+fn resource(rules: &ExporterRules) -> Resource {
+    // The builder adds the attributes from OTEL_RESOURCE_ATTRIBUTES.
     Resource::builder()
-        .with_service_name(settings.service_name.clone())
+        .with_service_name(rules.service_name.clone())
         .with_attributes([
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::new("service.instance.id", instance.to_owned()),
+            KeyValue::new("service.instance.id", rules.instance.clone()),
         ])
         .build()
 }
 
+fn wrong(setting: &str, error: impl Into<BoxError>) -> Error {
+    let error = error.into();
+    Error::new(ErrorKind::Configuration, format!("{setting}: {error}")).with_source(error)
+}
+
 /// The OTLP client. It reads `OTEL_EXPORTER_OTLP_HEADERS` and `_COMPRESSION` itself.
-fn connection(settings: &TraceSettings) -> Result<OtlpExporter, String> {
-    let timeout = seconds(settings.timeout_seconds);
-    let wrong = |error: &dyn std::error::Error| format!("trace.endpoint: {error}");
-    let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
-        .map_err(|error| wrong(&error))?
-        // Without it an address that drops packets would hold a batch for minutes.
-        .connect_timeout(timeout)
-        .timeout(timeout);
-    if settings.endpoint.starts_with("https://") {
+fn connection(rules: &ExporterRules) -> Result<OtlpExporter> {
+    let mut endpoint = Endpoint::from_shared(rules.endpoint.clone())
+        .map_err(|error| wrong("trace.endpoint", error))?
+        // Without this limit, an address that drops packets would hold a batch for minutes.
+        .connect_timeout(rules.timeout)
+        .timeout(rules.timeout);
+    if rules.endpoint.starts_with("https://") {
         endpoint = endpoint
-            .tls_config(tls(settings)?)
-            .map_err(|error| wrong(&error))?;
+            .tls_config(tls(rules)?)
+            .map_err(|error| wrong("trace.endpoint", error))?;
     }
     OtlpExporter::builder()
         .with_tonic()
         .with_channel(endpoint.connect_lazy())
-        .with_timeout(timeout)
+        .with_timeout(rules.timeout)
         .build()
-        .map_err(|error| wrong(&error))
+        .map_err(|error| wrong("trace.endpoint", error))
 }
 
-fn tls(settings: &TraceSettings) -> Result<ClientTlsConfig, String> {
-    if settings.ca.as_os_str().is_empty() {
+fn tls(rules: &ExporterRules) -> Result<ClientTlsConfig> {
+    let Some(ca) = &rules.ca else {
         return Ok(ClientTlsConfig::new().with_enabled_roots());
-    }
-    let pem = std::fs::read(&settings.ca)
-        .map_err(|error| format!("trace.ca: {}: {error}", settings.ca.display()))?;
+    };
+    let pem =
+        std::fs::read(ca).map_err(|error| wrong(&format!("trace.ca: {}", ca.display()), error))?;
     Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
 }
 
-/// Takes no more spans than its bound, and counts what it doesn't take: the SDK's own queue drops
-/// without telling how many.
+/// Accepts spans up to a limit and counts the rest. The SDK's own queue drops spans without
+/// counting them.
 #[derive(Debug)]
 struct Bounded {
-    /// Spans taken and neither sent nor given up yet.
+    /// Spans that were accepted and are neither sent nor given up yet.
     queued: Arc<AtomicUsize>,
     most: usize,
     batches: BatchSpanProcessor,
@@ -216,7 +240,7 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// Sends batches on the runtime, each within its time, and counts.
+/// Sends batches on the runtime, each within the timeout, and counts the outcomes.
 struct Sender {
     inner: Arc<OtlpExporter>,
     runtime: Handle,
@@ -247,7 +271,7 @@ impl SpanExporter for Sender {
             Err(error) => {
                 count(&SPANS.failed, spans);
                 if let Some(suppressed) = self.throttle.due("export") {
-                    tracing::warn!(%error, spans, suppressed, "spans could not be sent");
+                    tracing::warn!(%error, spans, suppressed, "could not send spans");
                 }
             }
         }
@@ -259,7 +283,7 @@ impl SpanExporter for Sender {
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        // Called before the first batch, when nobody else holds it yet.
+        // Called before the first batch, while there is no other reference.
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             inner.set_resource(resource);
         }

@@ -1,5 +1,5 @@
-//! The log: `tracing` to standard output, as text or JSON, with trace ids, and a level that can be
-//! changed while the process runs.
+//! The log: `tracing` to standard output, as text or JSON, with trace ids. Its level can be changed
+//! while the process runs.
 
 use std::{
     fmt,
@@ -21,12 +21,21 @@ use tracing_subscriber::{
 };
 
 use super::trace;
-use crate::config::{LogFormat, LogSettings};
+use gaocache_core::error::{Error, ErrorKind, Result};
 
-/// The level of the whole process, which has one log.
+/// What the log shows, and how.
+#[derive(Clone, Debug)]
+pub struct LogRules {
+    /// A filter in the syntax of tracing's `EnvFilter`.
+    pub level: String,
+    /// One JSON object a line; else text for people.
+    pub json: bool,
+}
+
+/// The level of the process's only log.
 static LEVEL: OnceLock<LogLevel> = OnceLock::new();
 
-/// The level in force. Cheap to clone.
+/// The current log level. Cheap to clone.
 #[derive(Clone)]
 pub struct LogLevel {
     text: Arc<Mutex<String>>,
@@ -34,8 +43,8 @@ pub struct LogLevel {
 }
 
 impl LogLevel {
-    /// The level of this process; `None` where [`super::start`] was not called: an embedding
-    /// program has a log of its own.
+    /// The log level of this process. `None` if [`super::start`] was not called, because an
+    /// embedding program has its own log.
     pub fn of_process() -> Option<&'static Self> {
         LEVEL.get()
     }
@@ -44,63 +53,68 @@ impl LogLevel {
         let _ = LEVEL.set(self);
     }
 
-    /// As it was given.
+    /// The level, as it was given.
     pub fn text(&self) -> String {
         self.text.lock().clone()
     }
 
-    /// Changes it, until the process ends.
+    /// Changes the level until the process ends.
     ///
     /// # Errors
-    /// A text that is no filter; the message says what is wrong with it.
-    pub fn set(&self, text: &str) -> Result<(), String> {
+    /// [`ErrorKind::Configuration`] for a text that is no filter; the message says what is wrong
+    /// with it.
+    pub fn set(&self, text: &str) -> Result<()> {
         let filter = filter(text)?;
         let changed = self.filter.reload(filter);
-        changed.map_err(|error| error.to_string())?;
+        changed.map_err(|error| {
+            Error::new(ErrorKind::Internal, error.to_string()).with_source(error)
+        })?;
         text.clone_into(&mut self.text.lock());
-        tracing::warn!(level = text, "the log's level was changed");
+        tracing::warn!(level = text, "the log level was changed");
         Ok(())
     }
 }
 
-fn filter(text: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder()
-        .parse(text)
-        .map_err(|error| format!("log.level = {text:?}: {error}"))
+fn filter(text: &str) -> Result<EnvFilter> {
+    EnvFilter::builder().parse(text).map_err(|error| {
+        let what = format!("log.level = {text:?}: {error}");
+        Error::new(ErrorKind::Configuration, what).with_source(error)
+    })
 }
 
 pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// What writes the lines, and what sets their level.
+/// The layer that writes log lines, and the handle that sets its level.
 ///
 /// # Errors
-/// A level that is no filter; the message says what is wrong with it.
-pub(super) fn layer(settings: &LogSettings) -> Result<(Lines, LogLevel), String> {
-    let (filter, handle) = reload::Layer::new(filter(&settings.level)?);
-    // A line has the ids of its trace; what else the spans hold is in the trace.
+/// As [`LogLevel::set`].
+pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
+    let (filter, handle) = reload::Layer::new(filter(&rules.level)?);
+    // A log line has the ids of its trace. The other span fields are only in the trace.
     let filter = filter.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
     let layer = tracing_subscriber::fmt::layer().with_writer(stdout);
-    let lines = match settings.format {
-        LogFormat::Text => layer
-            .with_ansi(stdout().is_terminal())
-            .event_format(WithTrace(Format::default().with_target(false)))
-            .with_filter(filter)
-            .boxed(),
-        LogFormat::Json => layer
+    let lines = if rules.json {
+        layer
             .json()
             .event_format(WithTrace(Format::default().json().flatten_event(true)))
             .with_filter(filter)
-            .boxed(),
+            .boxed()
+    } else {
+        layer
+            .with_ansi(stdout().is_terminal())
+            .event_format(WithTrace(Format::default().with_target(false)))
+            .with_filter(filter)
+            .boxed()
     };
     let level = LogLevel {
-        text: Arc::new(Mutex::new(settings.level.clone())),
+        text: Arc::new(Mutex::new(rules.level.clone())),
         filter: handle,
     };
     Ok((lines, level))
 }
 
-/// A format whose lines end with the trace that they belong to: `trace_id` and `span_id`, as in
-/// OpenTelemetry's logs outside OTLP.
+/// A format whose lines end with the ids of their trace: `trace_id` and `span_id`, as OpenTelemetry
+/// specifies for logs in other formats than OTLP.
 struct WithTrace<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for WithTrace<F>
@@ -135,7 +149,16 @@ fn with_ids(line: &str, (trace, span): &(String, String)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
+
+    #[test]
+    fn a_level_that_is_no_filter_is_told_with_its_cause() {
+        let error = filter("x=loud").expect_err("no level");
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.source().is_some());
+    }
 
     #[test]
     fn a_line_ends_with_its_trace() {

@@ -1,4 +1,4 @@
-//! What a running node tells of itself: metrics, logs and traces.
+//! Metrics, logs and traces of a running node.
 
 pub mod exporter;
 pub mod log;
@@ -10,18 +10,18 @@ pub mod trace;
 use tracing::Level;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::config::{LogSettings, TraceSettings};
-use exporter::Exporter;
-use log::Lines;
+use exporter::{Exporter, ExporterRules};
+use gaocache_core::error::Result;
+use log::{Lines, LogRules};
 
-/// What [`start`] started; [`Telemetry::flush`] ends it.
+/// Keeps what [`start`] started, until [`Telemetry::flush`].
 #[must_use]
 pub struct Telemetry {
     exporter: Option<Exporter>,
 }
 
 impl Telemetry {
-    /// Sends the spans that are left, within [`exporter::FLUSH_TIMEOUT`]. Blocks.
+    /// Sends the remaining spans, for at most [`exporter::FLUSH_TIMEOUT`]. Blocks.
     pub fn flush(&self) {
         if let Some(exporter) = &self.exporter {
             exporter.flush();
@@ -29,22 +29,14 @@ impl Telemetry {
     }
 }
 
-/// Starts the log, and the exporter of spans where there is one, for the whole process. `instance`
-/// tells this process from others. Only the first call of a process counts, so that tests may call
-/// it too.
+/// Starts the log, and the exporter of spans where there is one, for the whole process. Only the
+/// first call of a process counts, so that tests may call it too.
 ///
 /// # Errors
-/// A level that is no filter, or an exporter that can't work; the message says what is wrong.
-pub fn start(
-    log: &LogSettings,
-    trace: &TraceSettings,
-    instance: &str,
-) -> Result<Telemetry, String> {
+/// An invalid log filter, or an exporter that can't be set up; the message says what is wrong.
+pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry> {
     let (lines, level) = log::layer(log)?;
-    let exporter = trace
-        .is_on()
-        .then(|| Exporter::start(trace, instance))
-        .transpose()?;
+    let exporter = spans.map(Exporter::start).transpose()?;
     let layers = layers(lines, exporter.as_ref());
     if tracing_subscriber::registry()
         .with(layers)
@@ -56,9 +48,9 @@ pub fn start(
     Ok(Telemetry { exporter })
 }
 
-/// A list, not `.with(spans)`: where that is `None` it counts as a layer that wants everything, and
-/// every trace point of every library is asked anew each time it is passed. A hit took more than
-/// twice the CPU (`cargo bench --bench telemetry`).
+/// Returns a list; `.with(spans)` would not do. A `None` there counts as a layer that is interested
+/// in everything, so every callsite of every library would be evaluated each time it is reached.
+/// That more than doubled the CPU time of a hit (`cargo bench --bench telemetry`).
 fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
     let spans = exporter.map(|exporter| {
         tracing_opentelemetry::layer()
@@ -68,7 +60,7 @@ fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
             .with_target(false)
             .with_level(false)
             .with_tracked_inactivity(false)
-            // Our own spans whatever the log's level, and none of a library's.
+            // Our own spans, regardless of the log level, and none of the libraries'.
             .with_filter(Targets::new().with_target(trace::TARGET, Level::INFO))
             .boxed()
     });
@@ -77,6 +69,8 @@ fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tracing::{
         Dispatch, Metadata,
         callsite::{Callsite, Identifier},
@@ -86,9 +80,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::config;
 
-    /// A trace point of some library.
+    /// A callsite of some library.
     struct Unwanted;
 
     static UNWANTED: Metadata<'_> = Metadata::new(
@@ -110,19 +103,29 @@ mod tests {
         }
     }
 
-    /// What nobody wants must be refused once and for all, with an exporter and without.
+    /// A callsite that no layer is interested in must be disabled permanently, with an exporter and
+    /// without.
     #[test]
     fn trace_points_of_libraries_cost_nothing() {
-        for endpoint in ["", "http://127.0.0.1:4317"] {
-            let given = format!("trace.endpoint={endpoint}");
-            let settings = config::loopback("n", &[&given]).expect("good settings");
-            let (lines, _) = log::layer(&settings.log).expect("a good level");
-            let exporter = (!endpoint.is_empty())
-                .then(|| Exporter::start(&settings.trace, "n").expect("starts"));
+        let log = LogRules {
+            level: "info".into(),
+            json: false,
+        };
+        let spans = ExporterRules {
+            endpoint: "http://127.0.0.1:4317".into(),
+            ca: None,
+            service_name: "gaocache".into(),
+            instance: "n".into(),
+            max_queue: 2048,
+            timeout: Duration::from_secs(10),
+        };
+        for spans in [None, Some(&spans)] {
+            let (lines, _) = log::layer(&log).expect("a good level");
+            let exporter = spans.map(|spans| Exporter::start(spans).expect("starts"));
             let layers = layers(lines, exporter.as_ref());
             let subscriber = Dispatch::new(tracing_subscriber::registry().with(layers));
             let interest = subscriber.register_callsite(&UNWANTED);
-            assert!(interest.is_never(), "{endpoint}: {interest:?}");
+            assert!(interest.is_never(), "{spans:?}: {interest:?}");
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The names of all metrics: a contract with dashboards and alerts, so they stand in this one file.
+//! The names of all metrics. They are a contract with dashboards and alerts, so this is the only
+//! file that defines them.
 //!
-//! `gaocache_<what>_<unit>[_total]`, base units, few label values, never a key. A peer is a label
-//! only of counters.
+//! Rules: names have the form `gaocache_<what>_<unit>[_total]` with base units. Labels have few
+//! values, and a key is never a label. Only counters have a `peer` label.
 
-/// A metric as the outside knows it.
+/// A metric as Prometheus sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// Its name.
@@ -12,7 +13,7 @@ pub struct Metric {
     pub kind: &'static str,
     /// Its labels.
     pub labels: &'static [&'static str],
-    /// What it tells.
+    /// Its help text.
     pub help: &'static str,
 }
 
@@ -22,27 +23,27 @@ macro_rules! metrics {
             #[doc = $help]
             pub const $constant: Metric = Metric { name: $name, kind: $kind, labels: &[$($label),*], help: $help };
         )*
-        /// Every metric of gaocache's own.
+        /// Every metric that gaocache defines.
         pub const ALL: &[Metric] = &[$($constant),*];
     };
 }
 
 #[rustfmt::skip]
 metrics! {
-    REQUESTS = "gaocache_requests_total", "counter", ["group", "outcome"], "Gets asked of this node by clients, by where the answer came from (hit, peer, origin) or the kind of error.";
-    REQUEST_DURATION = "gaocache_request_duration_seconds", "histogram", ["group"], "Time from a client's get to its answer.";
-    PEER_REQUESTS = "gaocache_peer_requests_total", "counter", ["group", "outcome"], "Fetches asked of this node by other nodes.";
-    INVALIDATIONS = "gaocache_invalidations_total", "counter", ["group", "outcome"], "Removals and purges asked of this node by clients: ok, or the kind of error.";
-    STORE_ITEMS = "gaocache_store_items", "gauge", ["group", "tier"], "Entries in memory: owned (loaded by this node) or hot (copies of what another node owns).";
-    STORE_BYTES = "gaocache_store_bytes", "gauge", ["group", "tier"], "Memory of the entries, overhead included.";
-    STORE_CAPACITY = "gaocache_store_capacity_bytes", "gauge", ["tier"], "Memory that entries may take.";
-    STORE_EVICTIONS = "gaocache_store_evictions_total", "counter", ["group", "tier"], "Entries pushed out by others.";
-    STORE_EXPIRATIONS = "gaocache_store_expirations_total", "counter", ["group", "tier"], "Entries found past their expiry.";
-    STORE_REFUSALS = "gaocache_store_refusals_total", "counter", ["group"], "Values served but not kept, since they are larger than the store takes.";
-    FLIGHT_WAITS = "gaocache_flight_waits_total", "counter", ["group"], "Requests that waited for a load already under way instead of loading.";
-    HOT_COPIES = "gaocache_hot_copies_total", "counter", ["group"], "Copies kept of hot keys that another node owns.";
-    ORIGIN_LOADS = "gaocache_origin_loads_total", "counter", ["group", "outcome"], "Loads from the origin: ok, or the kind of error.";
-    ORIGIN_DURATION = "gaocache_origin_load_duration_seconds", "histogram", ["group"], "Time of a load from the origin, waiting for its turn and retries included.";
+    REQUESTS = "gaocache_requests_total", "counter", ["group", "outcome"], "Gets from clients, by the source of the answer (hit, peer, origin) or the kind of error.";
+    REQUEST_DURATION = "gaocache_request_duration_seconds", "histogram", ["group"], "Latency of gets from clients.";
+    PEER_REQUESTS = "gaocache_peer_requests_total", "counter", ["group", "outcome"], "Fetches from other nodes, by the source of the answer or the kind of error.";
+    INVALIDATIONS = "gaocache_invalidations_total", "counter", ["group", "outcome"], "Removals and purges from clients: ok, or the kind of error.";
+    STORE_ITEMS = "gaocache_store_items", "gauge", ["group", "tier"], "Entries in memory: owned (held as owner or replica) or hot (copies of keys that another node owns).";
+    STORE_BYTES = "gaocache_store_bytes", "gauge", ["group", "tier"], "Memory used by entries, including overhead.";
+    STORE_CAPACITY = "gaocache_store_capacity_bytes", "gauge", ["tier"], "Memory available for entries.";
+    STORE_EVICTIONS = "gaocache_store_evictions_total", "counter", ["group", "tier"], "Entries evicted to make room for others.";
+    STORE_EXPIRATIONS = "gaocache_store_expirations_total", "counter", ["group", "tier"], "Entries that were found to have expired.";
+    STORE_REFUSALS = "gaocache_store_refusals_total", "counter", ["group"], "Values that were served but not kept, because they are too large for the store.";
+    FLIGHT_WAITS = "gaocache_flight_waits_total", "counter", ["group"], "Requests that joined a load in flight instead of starting one.";
+    HOT_COPIES = "gaocache_hot_copies_total", "counter", ["group"], "Hot copies made of keys that another node owns.";
+    ORIGIN_LOADS = "gaocache_origin_loads_total", "counter", ["group", "outcome"], "Loads from the origin: ok, or the kind of error (not_found: the key does not exist).";
+    ORIGIN_DURATION = "gaocache_origin_load_duration_seconds", "histogram", ["group"], "Duration of loads from the origin, including time in the queue and retries.";
     ORIGIN_BYTES = "gaocache_origin_loaded_bytes_total", "counter", ["group"], "Bytes loaded from the origin.";
     PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values asked of another node: hit (it had it), origin (it loaded it), error (its answer was one), unreachable, unavailable (it has no such group yet, or is leaving), incompatible.";
     PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Time of a fetch from another node.";

@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic
@@ -18,7 +19,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{
@@ -36,20 +36,11 @@ use gaocache::{
     rpc::wire::{GetRequest, cache_client::CacheClient},
 };
 use gaocache_core::ports::Registry;
+pub use gaocache_testing::{LONG, within};
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-
-/// Bound on everything that a test waits for; hit only when something is broken.
-pub const LONG: Duration = Duration::from_secs(30);
-
-/// Awaits with a bound, naming what was awaited.
-pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    tokio::time::timeout(LONG, future)
-        .await
-        .unwrap_or_else(|_| panic!("waited too long: {what}"))
-}
 
 /// An HTTP origin that counts its loads by key. `/users/{key}` answers `value of {key}`.
 #[derive(Clone)]
@@ -286,5 +277,5 @@ pub async fn text_at(client: &reqwest::Client, url: &str) -> String {
 /// An HTTP client for tests. Its connections belong to the runtime that made them, so tests can't
 /// share one.
 pub fn http() -> reqwest::Client {
-    gaocache::origin::http::plain_client().expect("a client")
+    gaocache::http_client::plain().expect("a client")
 }

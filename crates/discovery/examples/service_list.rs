@@ -1,5 +1,5 @@
 //! Prints what is registered under several prefixes, and again whenever it changes:
-//! `cargo run --example service_list -- demo/greeter/ gaocache/`.
+//! `cargo run -p gaocache-discovery --example service_list -- demo/greeter/ gaocache/`.
 
 use std::error::Error;
 
@@ -23,13 +23,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         let snapshot = changes.borrow_and_update().clone();
         if !snapshot.problem.is_empty() {
-            println!("etcd is away, the list may be old: {}", snapshot.problem);
-        } else if snapshot.known {
             println!(
-                "revision {}: {} endpoints",
-                snapshot.revision,
-                snapshot.endpoints.len()
+                "etcd is unreachable, the list may be stale: {}",
+                snapshot.problem
             );
+        } else if snapshot.known {
+            let (revision, count) = (snapshot.revision, snapshot.endpoints.len());
+            let noun = if count == 1 { "endpoint" } else { "endpoints" };
+            println!("revision {revision}: {count} {noun}");
             for (key, endpoint) in snapshot.endpoints.iter() {
                 let metadata = serde_json::to_string(&endpoint.metadata)?;
                 println!("  {key}  {}  {metadata}", endpoint.address);

@@ -8,14 +8,27 @@ use std::{
     time::Duration,
 };
 
-use super::common::{
-    etcd::{Etcd, Proxy, TTL, config},
-    http, text_at, within,
-};
-use super::{keys, lease_of, registered, until};
+use super::{config, keys, lease_of, registered, until};
 use etcd_client::PutOptions;
 use gaocache_discovery::{Discovery, Endpoint, EtcdConfig, Registration, RegistrationEvent};
-use tokio::time::Instant;
+use gaocache_testing::{Etcd, Proxy, TTL, within};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+/// What etcd tells of itself.
+async fn metrics(etcd: &Etcd) -> String {
+    let address = etcd.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.0 200"), "{text}");
+    text
+}
 
 #[tokio::test]
 async fn a_key_that_somebody_deleted_is_put_back_and_a_lost_lease_is_replaced() {
@@ -203,8 +216,7 @@ async fn several_prefixes_make_one_list_and_what_is_no_endpoint_is_suppressed() 
 async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_else() {
     let etcd = Etcd::start().await;
     let requests = async || {
-        let url = format!("{}/metrics", etcd.url);
-        let text = text_at(&http(), &url).await;
+        let text = metrics(&etcd).await;
         let of = |method: &str| -> f64 {
             let wanted = format!("grpc_method=\"{method}\"");
             text.lines()

@@ -1,6 +1,6 @@
 //! An HTTP origin to try a cluster on: `/users/{key}` answers a value of about a kilobyte,
-//! `/counts` tells how often each key was asked for. Part of the demo image; `cargo run --example
-//! demo_origin -- 127.0.0.1:8000`.
+//! `/counts` tells how often the keys were asked for. Part of the demo image; `cargo run -p
+//! gaocache-demo --bin demo-origin -- 127.0.0.1:8000`.
 
 use std::{collections::HashMap, error::Error, sync::Arc};
 
@@ -9,8 +9,21 @@ use axum::{
     extract::{Path, State},
     routing::get,
 };
+use clap::Parser;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+
+/// An HTTP origin to try a gaocache cluster on.
+///
+/// GET /users/{key} answers a value of about a kilobyte, /counts how many keys were asked for and
+/// how often, /livez that it runs.
+#[derive(Parser)]
+#[command(name = "demo-origin", version, max_term_width = 100)]
+struct Arguments {
+    /// Where to listen
+    #[arg(default_value = "0.0.0.0:8000")]
+    address: String,
+}
 
 /// How often each key was loaded.
 type Counts = Arc<Mutex<HashMap<String, u64>>>;
@@ -31,8 +44,7 @@ async fn counts(State(counts): State<Counts>) -> Json<Value> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let address = std::env::args().nth(1);
-    let address = address.unwrap_or_else(|| "0.0.0.0:8000".into());
+    let Arguments { address } = Arguments::parse();
     let router = Router::new()
         .route("/users/{*key}", get(value))
         .route("/counts", get(counts))

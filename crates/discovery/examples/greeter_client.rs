@@ -1,14 +1,13 @@
-//! Calls all greeters in turn, as etcd knows them: `cargo run --example greeter_client -- --count
-//! 6`.
+//! Calls all greeters in turn, as etcd knows them: `cargo run -p gaocache-discovery --example
+//! greeter_client -- --count 6`.
+
+mod greeter;
 
 use std::{error::Error, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use gaocache_discovery::{BalancedChannel, Discovery, EtcdConfig, Picker};
 
-mod greeter {
-    tonic::include_proto!("greeter.v1");
-}
 use greeter::{GreetRequest, greeter_client::GreeterClient};
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -21,10 +20,10 @@ enum Time {
 struct Arguments {
     #[arg(long, value_enum, default_value = "morning")]
     time: Time,
-    /// How many calls; 0: until Ctrl-C
+    /// Number of calls; 0 means until Ctrl-C
     #[arg(long, default_value_t = 0)]
     count: usize,
-    /// Calls begin when so many servers are ready
+    /// Number of servers that must be ready before the first call
     #[arg(long, default_value_t = 1)]
     servers: usize,
     #[arg(long, default_value_t = 0)]

@@ -1,10 +1,10 @@
-//! A steady load of gets over HTTP, that tells how it fares: `cargo run --example demo_load --
-//! --url http://127.0.0.1:8080`.
+//! A steady load of gets over HTTP, that tells how it fares: `cargo run -p gaocache-demo --bin
+//! demo-load -- --url http://127.0.0.1:8080`.
 //!
-//! A get is what a careful client does: another attempt when the connection breaks, within a
-//! deadline. It counts as failed when no attempt brought the right value in time. `/stats` on the
-//! given port tells gets, further attempts and failures; `/sweep` gets every key once and tells how
-//! many gets failed, so that nothing that the cache lost goes unnoticed by the origin.
+//! Each get behaves like a careful client: it retries within a deadline when the connection breaks.
+//! A get counts as failed if no attempt returned the right value in time. `/stats` on the given
+//! port returns the numbers of gets, retries and failures. `/sweep` gets every key once and returns
+//! how many gets failed, so that the origin sees a load for every entry that the cache lost.
 
 use std::{
     error::Error,
@@ -16,30 +16,44 @@ use std::{
 };
 
 use axum::{Json, Router, routing::get};
+use bytes::Bytes;
 use clap::Parser;
 use futures::StreamExt;
+use http::Uri;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+/// A steady load of gets over HTTP.
+///
+/// /stats tells how it fares, /sweep gets every key once and tells how many gets failed.
 #[derive(Clone, Parser)]
+#[command(name = "demo-load", version, max_term_width = 100)]
 struct Arguments {
-    /// The HTTP listener of the cache
+    /// The HTTP listener of the cache, such as http://127.0.0.1:8080
     #[arg(long)]
     url: String,
+    /// The group whose keys are asked for
     #[arg(long, default_value = "users")]
     group: String,
+    /// How many keys
     #[arg(long, default_value_t = 1_000)]
     keys: u64,
-    /// Callers at the same time
+    /// Number of concurrent callers
     #[arg(long, default_value_t = 8)]
     callers: u32,
-    /// Gets a second, of all callers together
+    /// Gets per second, of all callers together
     #[arg(long, default_value_t = 400)]
     rate: u32,
-    /// Seconds that a get may take, all its attempts together
+    /// Time limit for a get in seconds, including all attempts
     #[arg(long, default_value_t = 5)]
     deadline: u64,
+    /// Where /stats and /sweep are answered
     #[arg(long, default_value = "0.0.0.0:8001")]
     listen: String,
 }
@@ -53,14 +67,16 @@ struct Stats {
     last_error: Mutex<String>,
 }
 
-async fn attempt(client: &reqwest::Client, url: &str, expected: &str) -> Result<(), String> {
-    let answer = client
-        .get(url)
-        .send()
-        .await
-        .map_err(|error| format!("{error:?}"))?;
-    let status = answer.status();
-    let body = answer.text().await.map_err(|error| format!("{error:?}"))?;
+/// Plain HTTP: the cache's listener speaks no TLS.
+type HttpClient = Client<HttpConnector, Empty<Bytes>>;
+
+async fn attempt(client: &HttpClient, url: &str, expected: &str) -> Result<(), String> {
+    let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    let answer = client.get(uri).await;
+    let (parts, body) = answer.map_err(|error| format!("{error:?}"))?.into_parts();
+    let body = body.collect().await;
+    let body = body.map_err(|error| format!("{error:?}"))?.to_bytes();
+    let (status, body) = (parts.status, String::from_utf8_lossy(&body));
     if status.is_success() && body.starts_with(expected) {
         Ok(())
     } else {
@@ -71,7 +87,7 @@ async fn attempt(client: &reqwest::Client, url: &str, expected: &str) -> Result<
     }
 }
 
-async fn call(arguments: Arguments, stats: Arc<Stats>, client: reqwest::Client) {
+async fn call(arguments: Arguments, stats: Arc<Stats>, client: HttpClient) {
     let pause = Duration::from_secs(1) * arguments.callers / arguments.rate.max(1);
     let mut beat = interval(pause);
     beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -82,7 +98,7 @@ async fn call(arguments: Arguments, stats: Arc<Stats>, client: reqwest::Client) 
 }
 
 /// One get, with as many attempts as its deadline allows; false if it failed.
-async fn get_one(arguments: &Arguments, stats: &Stats, client: &reqwest::Client, key: u64) -> bool {
+async fn get_one(arguments: &Arguments, stats: &Stats, client: &HttpClient, key: u64) -> bool {
     let url = format!("{}/v1/{}/user-{key}", arguments.url, arguments.group);
     let expected = format!("value of user-{key} ");
     let started = Instant::now();
@@ -109,7 +125,7 @@ async fn get_one(arguments: &Arguments, stats: &Stats, client: &reqwest::Client,
 }
 
 /// Gets every key once; returns how many failed.
-async fn sweep(arguments: Arguments, stats: Arc<Stats>, client: reqwest::Client) -> usize {
+async fn sweep(arguments: Arguments, stats: Arc<Stats>, client: HttpClient) -> usize {
     /// Gets at the same time: the sweep is beside the load, not instead of it.
     const AT_ONCE: usize = 4;
     futures::stream::iter(0..arguments.keys)
@@ -124,7 +140,9 @@ async fn sweep(arguments: Arguments, stats: Arc<Stats>, client: reqwest::Client)
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let stats = Arc::new(Stats::default());
-    let client = gaocache::origin::http::plain_client()?;
+    let client: HttpClient = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .build_http();
     for _ in 0..arguments.callers {
         tokio::spawn(call(arguments.clone(), stats.clone(), client.clone()));
     }

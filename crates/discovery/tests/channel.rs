@@ -2,23 +2,21 @@
 //! pickers do what they say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
+#[path = "../examples/greeter/mod.rs"]
+mod greeter;
 
 use std::collections::BTreeMap;
 
-use common::{etcd::Etcd, within};
 use gaocache_discovery::{
     BalancedChannel, Canary, ChannelOptions, Discovery, Endpoint, EtcdConfig, HASH_KEY_HEADER,
     Picker, Registration,
 };
+use gaocache_testing::{Etcd, within};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 use tonic_health::server::HealthReporter;
 
-mod greeter {
-    tonic::include_proto!("greeter.v1");
-}
 use greeter::{
     GreetRequest, GreetResponse,
     greeter_client::GreeterClient,

@@ -1,15 +1,20 @@
 //! Registration and discovery against a real etcd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod members;
 mod reach;
 
-use common::within;
 use etcd_client::Client;
-use gaocache_discovery::{Discovery, RegistrationStatus, Snapshot};
+use gaocache_discovery::{Discovery, EtcdConfig, RegistrationStatus, Snapshot};
+use gaocache_testing::{TTL, within};
 use tokio::sync::watch;
+
+fn config(urls: &[&str]) -> EtcdConfig {
+    EtcdConfig {
+        lease_ttl: TTL,
+        ..EtcdConfig::new(urls.iter().copied())
+    }
+}
 
 async fn registered(status: &mut watch::Receiver<RegistrationStatus>) -> RegistrationStatus {
     let until = status.wait_for(|it| it.registered.is_some());

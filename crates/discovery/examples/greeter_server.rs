@@ -1,6 +1,10 @@
-//! A service that registers itself in etcd: `cargo run --example greeter_server -- --name one`.
+//! A service that registers itself in etcd: `cargo run -p gaocache-discovery --example
+//! greeter_server -- --name one`.
 //!
-//! Ctrl-C or SIGTERM takes it off the list at once; killed, it disappears with its lease.
+//! On Ctrl-C or SIGTERM it deregisters immediately. If it is killed, it disappears when its lease
+//! expires.
+
+mod greeter;
 
 use std::{error::Error, time::Duration};
 
@@ -13,9 +17,6 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-mod greeter {
-    tonic::include_proto!("greeter.v1");
-}
 use greeter::{
     GreetRequest, GreetResponse,
     greeter_server::{Greeter, GreeterServer},
@@ -23,7 +24,7 @@ use greeter::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// The node's name, which its answers tell
+    /// The name of this server, included in its answers
     #[arg(long, default_value = "one")]
     name: String,
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -73,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         lease_ttl: Duration::from_secs(arguments.lease_ttl_seconds),
         ..EtcdConfig::new([arguments.etcd])
     };
-    // Keys of the form namespace/service/address.
+    // Keys have the form namespace/service/address.
     let key = format!("demo/greeter/{address}");
     let me = Endpoint::new(address.clone()).with_metadata("name", arguments.name.clone());
     let registration = Registration::start(etcd, key, me);
@@ -85,7 +86,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
-        // Off the list first; then the open calls end.
+        // Deregister first; then open calls are finished.
         if let Err(error) = registration.close().await {
             eprintln!("could not deregister: {error}");
         }

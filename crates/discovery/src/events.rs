@@ -1,0 +1,44 @@
+//! What a registration tells of itself.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::endpoint::Endpoint;
+
+/// How a registration fares.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RegistrationStatus {
+    /// What is stored in etcd, as far as we know. `None` if nothing of ours is.
+    pub registered: Option<Endpoint>,
+    /// The revision at which it was last written.
+    pub revision: u64,
+    /// Another process holds the key under another lease: a duplicate id, or a successor.
+    pub superseded: bool,
+    /// The current problem; empty if there is none.
+    pub problem: Arc<str>,
+}
+
+/// An event of a registration, for metrics and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistrationEvent {
+    /// A lease was granted or renewed.
+    Renewed {
+        /// Time to live left.
+        left: Duration,
+    },
+    /// A renewal was not acknowledged.
+    RenewalFailed,
+    /// The lease no longer exists in etcd.
+    LeaseLost,
+    /// The key was written.
+    Registered {
+        /// Why: `start`, `lease_lost`, `key_lost` or `changed`.
+        reason: &'static str,
+    },
+    /// Another process wrote the key.
+    Superseded,
+    /// A session broke.
+    Disconnected {
+        /// Why.
+        cause: String,
+    },
+}

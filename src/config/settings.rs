@@ -1,0 +1,294 @@
+//! The settings as plain values, section by section.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+/// All settings.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Settings {
+    /// `[node]`
+    pub node: NodeSettings,
+    /// `[grpc]`
+    pub grpc: ListenSettings,
+    /// `[http]`
+    pub http: ListenSettings,
+    /// `[admin]`
+    pub admin: ListenSettings,
+    /// `[registry]`
+    pub registry: RegistrySettings,
+    /// `[peers]`
+    pub peers: PeerSettings,
+    /// `[cache]`
+    pub cache: CacheSettings,
+    /// `[handoff]`
+    pub handoff: HandoffSettings,
+    /// `[log]`
+    pub log: LogSettings,
+    /// `[trace]`
+    pub trace: TraceSettings,
+    /// `[[groups]]`
+    #[serde(default)]
+    pub groups: Vec<GroupSettings>,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeSettings {
+    /// Stable over restarts.
+    pub id: String,
+    /// The host at which other nodes reach this node.
+    pub advertise_host: String,
+    /// Where it runs.
+    pub zone: String,
+    /// Share of the keys, relative to the other nodes.
+    pub weight: u32,
+    /// Threads that serve reads; 0: one per core.
+    pub worker_threads: usize,
+    /// Time limit for leaving the ring and handing the entries over.
+    pub drain_timeout_seconds: f64,
+    /// Time limit for requests that are still open after the drain.
+    pub shutdown_timeout_seconds: f64,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ListenSettings {
+    /// Address and port; port 0 means any free port.
+    pub listen: SocketAddr,
+}
+
+/// Which registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistryKind {
+    /// Leases in etcd.
+    Etcd,
+    /// A fixed list.
+    Static,
+    /// Nodes of one process.
+    Memory,
+}
+
+/// `[registry]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct RegistrySettings {
+    /// Which.
+    pub kind: RegistryKind,
+    /// The name under which the nodes find each other.
+    pub service: String,
+    /// `[registry.static]`
+    #[serde(rename = "static")]
+    pub fixed: StaticSettings,
+    /// `[registry.etcd]`
+    pub etcd: EtcdSettings,
+}
+
+/// `[registry.static]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct StaticSettings {
+    /// `id=host:port` each.
+    pub peers: Vec<String>,
+}
+
+/// `[registry.etcd]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct EtcdSettings {
+    /// URLs.
+    pub endpoints: Vec<String>,
+    /// Time to live of the lease.
+    pub lease_ttl_seconds: u64,
+    /// User name, if etcd requires one.
+    pub username: String,
+    /// File with the password.
+    pub password_file: PathBuf,
+    /// `[registry.etcd.tls]`
+    pub tls: TlsSettings,
+}
+
+/// `[registry.etcd.tls]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct TlsSettings {
+    /// File with the CA certificates for etcd's certificate.
+    pub ca: PathBuf,
+    /// File with this node's certificate.
+    pub cert: PathBuf,
+    /// File with its key.
+    pub key: PathBuf,
+}
+
+/// `[peers]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct PeerSettings {
+    /// Bound on connecting.
+    pub connect_timeout_seconds: f64,
+    /// Time limit for a call, including the load from the origin.
+    pub timeout_seconds: f64,
+}
+
+/// `[cache]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct CacheSettings {
+    /// Bytes for all entries of all groups.
+    #[serde(deserialize_with = "bytes")]
+    pub capacity: u64,
+    /// Requests within five to ten seconds that make another member's key hot; 0: never.
+    pub hot_after_requests: u32,
+    /// Number of members that hold each key: 1 or 2.
+    pub replicas: usize,
+    /// Which entries the second member holds.
+    pub replicate: Replicate,
+}
+
+/// Which entries are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Replicate {
+    /// Each.
+    All,
+    /// Entries that were requested several times.
+    Hot,
+}
+
+/// `[handoff]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct HandoffSettings {
+    /// Limit on the rate of handoff in the background.
+    #[serde(deserialize_with = "bytes")]
+    pub max_bytes_per_second: u64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct LogSettings {
+    /// A filter in the syntax of tracing's `EnvFilter`.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Which requests are sampled: the values of `OTEL_TRACES_SAMPLER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Sampler {
+    /// As the caller decided; without a caller's decision, a ratio.
+    #[serde(rename = "parentbased_traceidratio")]
+    ParentBasedRatio,
+    /// As the caller decided; otherwise all.
+    #[serde(rename = "parentbased_always_on")]
+    ParentBasedAlwaysOn,
+    /// As the caller decided; otherwise none.
+    #[serde(rename = "parentbased_always_off")]
+    ParentBasedAlwaysOff,
+    /// A share.
+    #[serde(rename = "traceidratio")]
+    Ratio,
+    /// All.
+    #[serde(rename = "always_on")]
+    AlwaysOn,
+    /// None.
+    #[serde(rename = "always_off")]
+    AlwaysOff,
+}
+
+/// `[trace]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct TraceSettings {
+    /// If false, there are no spans, even with an endpoint.
+    pub enabled: bool,
+    /// The OTLP receiver; empty: no spans.
+    pub endpoint: String,
+    /// File with the CA certificates for the receiver's certificate; empty: the system's.
+    pub ca: PathBuf,
+    /// Which requests are sampled.
+    pub sampler: Sampler,
+    /// The ratio, for the samplers that use one.
+    pub sample_ratio: f64,
+    /// The service name in traces.
+    pub service_name: String,
+    /// Whether spans tell keys.
+    pub keys: bool,
+    /// Maximum number of spans that wait to be sent.
+    pub max_queue: usize,
+    /// Bound on sending a batch.
+    pub timeout_seconds: f64,
+}
+
+impl TraceSettings {
+    /// Whether any spans are recorded.
+    pub fn is_on(&self) -> bool {
+        self.enabled && !self.endpoint.is_empty()
+    }
+}
+
+/// `[[groups]]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct GroupSettings {
+    /// Its name.
+    pub name: String,
+    /// Time to live; 0: no expiry.
+    pub ttl_seconds: f64,
+    /// How long to remember that a key does not exist.
+    pub negative_ttl_seconds: f64,
+    /// Maximum size of a value, in bytes.
+    #[serde(deserialize_with = "bytes")]
+    pub max_value: u64,
+    /// `[groups.origin]`
+    pub origin: OriginSettings,
+}
+
+/// Which origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OriginKind {
+    /// An HTTP service.
+    Http,
+    /// A folder of files.
+    File,
+}
+
+/// `[groups.origin]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct OriginSettings {
+    /// Which.
+    pub kind: OriginKind,
+    /// For `http`: the URL with `{key}` in its path or query.
+    pub url: String,
+    /// For `file`: the folder.
+    pub path: PathBuf,
+    /// Time in which the concurrency grows to its limit, from the first load on; 0: no ramp.
+    pub ramp_seconds: f64,
+    /// Bound on one attempt.
+    pub timeout_seconds: f64,
+    /// Further attempts after a transient failure.
+    pub retries: usize,
+    /// Loads at the same time.
+    pub max_concurrency: usize,
+    /// Maximum number of loads that wait for a free slot.
+    pub max_queue: usize,
+    /// Whether the origin's `Cache-Control` overrides the group's time to live.
+    pub honour_cache_control: bool,
+    /// Sent with every request.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Converts a setting in seconds to a duration. Validation has already checked its range.
+pub fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
+fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse::<bytesize::ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(serde::de::Error::custom)
+}
