@@ -10,10 +10,8 @@ use super::{ConfigArgs, Failure, calls::Cluster, counted, println_or_stop, ring:
 use crate::{
     node::etcd_config,
     registry::etcd::{Keys, view},
-    rpc::{
-        status::from_status,
-        wire::{GetRequest, cache_client::CacheClient},
-    },
+    rpc::wire::{GetRequest, cache_client::CacheClient},
+    status::grpc::from_status,
 };
 use gaocache_core::{error::ErrorKind, membership::Member};
 use gaocache_discovery::{Discovery, EtcdConfig};

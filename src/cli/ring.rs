@@ -8,6 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{Failure, calls::Cluster, counted, println_or_stop};
 use crate::{
     admin::{OwnerReport, RingReport, report},
+    http_client,
     registry::etcd::{Keys, view},
 };
 use gaocache_core::{

@@ -21,10 +21,8 @@ use tonic::{
 use crate::{
     backoff::pauses,
     registry::etcd::{Keys, view},
-    rpc::{
-        status::from_status,
-        wire::{self, cache_client::CacheClient},
-    },
+    rpc::wire::{self, cache_client::CacheClient},
+    status::grpc::from_status,
     telemetry::trace,
 };
 use gaocache_core::{
@@ -103,7 +101,7 @@ impl Client {
                 // An empty list never wipes the ring.
                 if !snapshot.endpoints.is_empty() {
                     let view = view(&keys, &snapshot);
-                    // A client is no member: no id of a member is empty.
+                    // A client is not a member: no member has an empty id.
                     sender.send_replace(Arc::new(Topology::new("", view)));
                 }
                 tokio::select! {

@@ -17,8 +17,7 @@ use crate::{
 use gaocache_core::{
     cluster::Cluster,
     error::Result,
-    group::GroupRules,
-    ports::{Clock, Origin, Registry},
+    ports::{Clock, Registry},
 };
 
 /// Collects what a node is made of.

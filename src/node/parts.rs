@@ -14,13 +14,13 @@ use crate::{
 };
 use gaocache_core::{
     cluster::Cluster,
-    error::{Error, ErrorKind, Result},
-    group::{Group, Groups, Shared},
+    error::Result,
+    group::{Groups, Shared},
     handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
     hot::HotKeys,
     ports::{Clock, Session},
     standing::Standing,
-    store::{GroupId, Store},
+    store::Store,
 };
 
 /// The part of the capacity that is kept for hot copies: one in this many bytes, as in groupcache.
@@ -36,7 +36,7 @@ pub(super) struct Parts {
     pub(super) owned: Arc<Store>,
     pub(super) hot: Arc<Store>,
     pub(super) changes: Changes,
-    /// Whether this node joins and all others that are in touch have seen it.
+    /// Whether this node joins, and all others that are in touch have seen it.
     pub(super) joining: watch::Sender<bool>,
     /// Why this node is not ready; empty: it is.
     pub(super) readiness: watch::Sender<Arc<str>>,
@@ -96,7 +96,7 @@ impl Assembly {
         };
         let standing = Arc::new(Standing::new(self.cluster.clone(), self.memory.lease));
         let shared = self.shared(&standing, groups.len(), copies);
-        let groups = assemble(groups, &self.metrics, &shared)?;
+        let groups = groups::assemble(groups, &self.metrics, &shared)?;
         let handoff = Handoff::new(
             HandoffParts {
                 groups: groups.clone(),

@@ -20,7 +20,7 @@ use crate::{
     },
     registry::{
         etcd::{EtcdRegistry, new_instance},
-        fixed::{self, FixedRegistry},
+        fixed::FixedRegistry,
         memory::MemoryRegistry,
     },
     rpc::peers::PeerRules,

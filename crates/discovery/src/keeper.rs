@@ -22,7 +22,7 @@ use super::{
     endpoint::Endpoint,
     events::{RegistrationEvent, RegistrationStatus},
     lease::Lease,
-    registration::{IDENTITY, PREDECESSOR, RegistrationEvent, RegistrationStatus},
+    registration::{IDENTITY, PREDECESSOR},
 };
 use crate::{
     backoff::Pauses,

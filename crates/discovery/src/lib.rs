@@ -48,7 +48,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use events::{RegistrationEvent, RegistrationStatus};
 pub use pick::{Canary, Picker};
 pub use records::Records;
-pub use registration::{
-    IDENTITY, PREDECESSOR, Registration, RegistrationEvent, RegistrationStatus,
-};
+pub use registration::{IDENTITY, PREDECESSOR, Registration};
 pub use watch::{Discovery, DiscoveryEvent, KeyRange, Snapshot};

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connector::{Connector, EtcdConfig},
     endpoint::Endpoint,
+    events::{RegistrationEvent, RegistrationStatus},
     keeper::{Keeper, Record},
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -18,50 +19,6 @@ pub const IDENTITY: &str = "instance";
 
 /// The name of the metadata that tells the `state` of the life that this one replaced.
 pub const PREDECESSOR: &str = "predecessor";
-
-/// How a registration fares.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RegistrationStatus {
-    /// What stands in etcd as far as we know; `None`: nothing of ours.
-    pub registered: Option<Endpoint>,
-    /// The revision at which it was written last.
-    pub revision: u64,
-    /// Another process holds the key under another lease: two with one id, or a successor.
-    pub superseded: bool,
-    /// Somebody else took the record away while this registration could not be seen: see
-    /// [`Registration::start_recorded`].
-    pub expelled: bool,
-    /// What stands in the way at the moment; empty: nothing.
-    pub problem: Arc<str>,
-}
-
-/// What happened to a registration, for metrics and logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegistrationEvent {
-    /// A lease was granted or renewed; it surely lives for that long from now.
-    Renewed {
-        /// Time to live left.
-        left: Duration,
-    },
-    /// A renewal was not acknowledged.
-    RenewalFailed,
-    /// The lease is gone at etcd.
-    LeaseLost,
-    /// The key was written, and why.
-    Registered {
-        /// `start`, `lease_lost`, `key_lost`, `changed`.
-        reason: &'static str,
-    },
-    /// Another process wrote the key.
-    Superseded,
-    /// Somebody else took the record away.
-    Expelled,
-    /// A session broke.
-    Disconnected {
-        /// Why.
-        cause: String,
-    },
-}
 
 /// A key kept in etcd until [`Registration::close`]. Dropped without it, the key goes with its
 /// lease.
