@@ -1,8 +1,11 @@
 //! Which faults are in force, and what happened while they were.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering::SeqCst},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
 };
 
 use parking_lot::Mutex;
@@ -10,6 +13,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::kind::Kind;
+
+/// Faults that are told of after their end: what they did may show later.
+const REMEMBERED: usize = 4;
 
 /// A set of kinds, a bit each.
 pub type Kinds = u32;
@@ -51,6 +57,8 @@ struct Active {
 struct Inner {
     last: u64,
     active: Vec<Active>,
+    /// Those that ended last, and when.
+    ended: VecDeque<(Active, Instant)>,
     quiet_since: Option<Instant>,
     /// One a kind, and the last for when nothing was in force.
     rows: Vec<Row>,
@@ -127,17 +135,16 @@ impl Board {
         }
     }
 
-    /// What is in force, for people.
+    /// What is in force, and what was in force last, for people.
     pub fn describe(&self) -> String {
         let inner = self.inner.lock();
-        if inner.active.is_empty() {
-            return "nothing".into();
-        }
-        let told = inner.active.iter().map(|it| {
-            let seconds = it.since.elapsed().as_secs_f64();
-            format!("{} ({}, for {seconds:.1} s)", it.kind.name(), it.detail)
-        });
-        told.collect::<Vec<_>>().join("; ")
+        let tell =
+            |it: &Active, when: String| format!("{} ({}, {when})", it.kind.name(), it.detail);
+        let active = inner.active.iter();
+        let active = active.map(|it| tell(it, format!("for {:.1?}", it.since.elapsed())));
+        let ended = inner.ended.iter().rev();
+        let ended = ended.map(|(it, when)| tell(it, format!("until {:.1?} ago", when.elapsed())));
+        active.chain(ended).collect::<Vec<_>>().join("; ")
     }
 
     /// A row a kind, one for quiet times, and the total.
@@ -173,6 +180,10 @@ impl Drop for InForce {
         if let Some(place) = place {
             let ended = inner.active.swap_remove(place);
             inner.rows[ended.kind.index()].seconds += ended.since.elapsed().as_secs_f64();
+            inner.ended.push_back((ended, Instant::now()));
+            while inner.ended.len() > REMEMBERED {
+                inner.ended.pop_front();
+            }
         }
         if inner.active.is_empty() {
             inner.quiet_since = Some(Instant::now());

@@ -60,10 +60,10 @@ impl World {
                 });
                 let force = self.board.describe();
                 let line = format!(
-                    "{key} at {} after {took:.1?}: {error:#}; in force: {force}",
+                    "{key} at {} after {took:.1?}: {error:#}; faults: {force}",
                     node.id
                 );
-                self.ledger.violated(Violation::Failed, line);
+                self.ledger.violated(Violation::Failed, &node.id, key, line);
             }
             Err(_) => {}
         }
@@ -74,6 +74,7 @@ impl World {
         let Reading { stamp, source, .. } = got;
         let age = Duration::from_millis(asked.saturating_sub(stamp.given));
         let what = || format!("{key} at {} ({source}): version {}", node.id, stamp.version);
+        let subject = format!("{key} {}", stamp.version);
         let force = || self.board.describe();
         if stamp.version < floor.version {
             self.board.count(kinds, |row| row.stale += 1);
@@ -82,23 +83,25 @@ impl World {
                 .as_ref()
                 .map(|(when, by)| format!("{:.1} s before by {by}", when.elapsed().as_secs_f64()));
             let line = format!(
-                "{}, expected {} or newer, given {age:.1?} before; removal acknowledged {}; in force: {}",
+                "{}, expected {} or newer, given {age:.1?} before; removal acknowledged {}; faults: {}",
                 what(),
                 floor.version,
                 promise.unwrap_or_default(),
                 force(),
             );
-            self.ledger.violated(Violation::Stale, line);
+            self.ledger
+                .violated(Violation::Stale, &node.id, &subject, line);
         }
         let life = Duration::from_secs(self.ttl(key));
         if !life.is_zero() && age > life + LIFE_MARGIN {
             self.board.count(kinds, |row| row.outlived += 1);
             let line = format!(
-                "{}, {age:.1?} old, its life is {life:?}; in force: {}",
+                "{}, {age:.1?} old, its life is {life:?}; faults: {}",
                 what(),
                 force()
             );
-            self.ledger.violated(Violation::Outlived, line);
+            self.ledger
+                .violated(Violation::Outlived, &node.id, &subject, line);
         }
     }
 

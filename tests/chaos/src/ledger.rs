@@ -1,12 +1,12 @@
 //! What was promised: the version below which no answer may be, by key; and every promise broken.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-
-/// How many lines are printed of each kind of violation; the rest is only counted.
-const LINES: usize = 40;
 
 /// The oldest version that may be answered.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl Default for Floor {
 }
 
 /// A promise broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Violation {
     /// A value older than an acknowledged removal.
     Stale,
@@ -69,15 +69,30 @@ pub struct Removal {
 }
 
 /// The promises.
-#[derive(Default)]
 pub struct Ledger {
+    /// How many lines are printed of each kind of violation; the rest is only counted.
+    shown: usize,
     floors: Mutex<HashMap<String, Floor>>,
-    violations: Mutex<HashMap<Violation, u64>>,
+    /// By kind, and by the node where it was seen.
+    violations: Mutex<BTreeMap<(Violation, String), u64>>,
     lines: Mutex<Vec<(Violation, String)>>,
+    told: Mutex<HashSet<(Violation, String)>>,
     removals: Mutex<Vec<Removal>>,
 }
 
 impl Ledger {
+    /// Nothing promised yet; prints so many lines of each kind of violation.
+    pub fn new(shown: usize) -> Self {
+        Self {
+            shown,
+            floors: Mutex::default(),
+            violations: Mutex::default(),
+            lines: Mutex::default(),
+            told: Mutex::default(),
+            removals: Mutex::default(),
+        }
+    }
+
     /// What a get that begins now may answer.
     pub fn floor(&self, key: &str) -> Floor {
         self.floors.lock().get(key).cloned().unwrap_or_default()
@@ -103,25 +118,38 @@ impl Ledger {
         self.removals.lock().clone()
     }
 
-    /// A promise was broken.
-    pub fn violated(&self, violation: Violation, line: String) {
+    /// A promise was broken, at a node or by all together. Told once a node and subject.
+    pub fn violated(&self, violation: Violation, node: &str, subject: &str, line: String) {
         let mut violations = self.violations.lock();
-        let count = violations.entry(violation).or_default();
-        *count += 1;
-        if *count <= LINES as u64 {
+        *violations.entry((violation, node.to_owned())).or_default() += 1;
+        drop(violations);
+        let told = (violation, format!("{node} {subject}"));
+        let mut lines = self.lines.lock();
+        if !self.told.lock().insert(told) {
+            return;
+        }
+        if lines.iter().filter(|it| it.0 == violation).count() < self.shown {
             eprintln!("{} {line}", violation.name());
-            self.lines.lock().push((violation, line));
+            lines.push((violation, line));
         }
     }
 
     /// How often it was broken in this way.
     pub fn count(&self, violation: Violation) -> u64 {
-        self.violations.lock().get(&violation).copied().unwrap_or(0)
+        let violations = self.violations.lock();
+        let of_kind = violations
+            .iter()
+            .filter(|((kind, _), _)| *kind == violation);
+        of_kind.map(|(_, count)| count).sum()
     }
 
-    /// How often it was broken at all.
-    pub fn broken(&self) -> u64 {
-        self.violations.lock().values().sum()
+    /// Every kind of violation and node, with how often.
+    pub fn broken(&self) -> Vec<String> {
+        let violations = self.violations.lock();
+        let told = violations
+            .iter()
+            .map(|((kind, node), count)| format!("{count} {} at {node}", kind.name()));
+        told.collect()
     }
 
     /// The first lines of each kind.
@@ -140,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_floor_never_sinks() {
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(1);
         assert_eq!(ledger.floor("g/k").version, 1);
         ledger.promise("g/k", 5, "n0");
         // An earlier removal that is acknowledged later.

@@ -144,13 +144,13 @@ fn run_storm(args: &Args) -> Result<bool> {
     );
     with_folder(args, |folder| {
         on_network(&setup, async |plan| {
-            let world = World::new(setup.clone(), plan, &program, folder.into()).await?;
+            let world = World::new(setup.clone(), plan, &program, folder.into(), 40).await?;
             let ended = storm::run(&world, &weather).await;
             println!("{}", report::text(&world));
             if args.json {
                 println!("{}", report::json(&world, &weather));
             }
-            ended.map(|()| world.ledger.broken() == 0)
+            ended.map(|()| world.ledger.broken().is_empty())
         })
     })
 }
@@ -189,7 +189,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
 fn play(scenario: &Scenario, program: &str, folder: PathBuf) -> Result<Verdict> {
     let setup = (scenario.setup)();
     on_network(&setup, async |plan| {
-        let world = World::new(setup.clone(), plan, program, folder).await?;
+        let world = World::new(setup.clone(), plan, program, folder, 2).await?;
         let mut stage = Stage::new(world);
         let ended = (scenario.run)(&mut stage).await;
         Ok(stage.end(scenario, ended))

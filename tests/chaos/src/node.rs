@@ -131,12 +131,14 @@ impl Node {
         Ok(std::fs::rename(written, &self.clock)?)
     }
 
-    /// From now on nothing that fails there is its fault.
-    pub fn goes(&self) {
+    /// From now on nothing that fails there is its fault. Whether it was ready until now.
+    fn goes(&self) -> bool {
         let mut not_ready = self.not_ready.lock();
-        if not_ready.is_none() {
+        let was_ready = not_ready.is_none();
+        if was_ready {
             *not_ready = Some(self.health.ill());
         }
+        was_ready
     }
 
     /// SIGKILL.
@@ -155,16 +157,17 @@ impl Node {
     /// SIGTERM, and its end. It answers until then.
     ///
     /// # Errors
-    /// If it doesn't end, or not with 0.
+    /// If it doesn't end, or not with 0 though it was ready. The signal may come before anything
+    /// handles it.
     pub async fn terminate(&self, process: &mut Option<Process>) -> Result<()> {
-        self.goes();
+        let was_ready = self.goes();
         let Some(taken) = process.take() else {
             return Ok(());
         };
         let ended = taken.terminate(ENDS_WITHIN).await;
         self.running.store(false, SeqCst);
         let status = ended?;
-        if !status.success() {
+        if was_ready && !status.success() {
             bail!("{} ended with {status}", self.id);
         }
         Ok(())

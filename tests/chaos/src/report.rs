@@ -106,16 +106,12 @@ pub fn text(world: &World) -> String {
         }
     }
     out += &removals(world);
-    for violation in VIOLATIONS {
-        let _ = writeln!(
-            out,
-            "{}: {}",
-            violation.name(),
-            world.ledger.count(violation)
-        );
+    let broken = world.ledger.broken();
+    if broken.is_empty() {
+        out += "no promise was broken\n";
     }
-    for line in world.ledger.lines() {
-        let _ = writeln!(out, "  {line}");
+    for line in broken {
+        let _ = writeln!(out, "BROKEN: {line}");
     }
     out
 }

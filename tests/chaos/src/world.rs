@@ -38,7 +38,7 @@ pub struct World {
 }
 
 impl World {
-    /// Origin and etcd run, no node does yet.
+    /// Origin and etcd run, no node does yet. Of each kind of violation so many `lines` are printed.
     ///
     /// # Errors
     /// If something can't be started.
@@ -47,6 +47,7 @@ impl World {
         plan: Arc<Plan>,
         program: &str,
         folder: PathBuf,
+        lines: usize,
     ) -> Result<Arc<Self>> {
         let board = Arc::new(Board::new());
         let sizes = setup.groups.iter();
@@ -62,7 +63,7 @@ impl World {
             origin,
             etcd,
             nodes: Vec::new(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(lines),
             http,
             program: program.to_owned(),
             folder,
@@ -117,7 +118,8 @@ impl World {
     pub async fn agree(&self, bound: Duration) -> Result<()> {
         let deadline = Instant::now() + bound;
         let running = self.running();
-        let ids: Vec<String> = running.iter().map(|node| node.id.clone()).collect();
+        let mut ids: Vec<String> = running.iter().map(|node| node.id.clone()).collect();
+        ids.sort();
         for node in &running {
             if !node.until_ready(deadline).await {
                 bail!("{} isn't ready: {}", node.id, self.why_not(node).await);

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{Stage, stage::keys};
 use crate::{
     cuts::{Link, both_ways},
+    ledger::Removal,
     setup::Setup,
 };
 
@@ -70,14 +71,17 @@ async fn remove_at_all(stage: &mut Stage, links: Vec<Link>) -> Result<()> {
     let keys = keys("forever", 30);
     stage.warm(&keys).await?;
     world.cuts.cut(&links).await?;
+    let mut all: Vec<Vec<Removal>> = vec![Vec::new(); 5];
     let end = Instant::now() + world.lease() * 3;
     while Instant::now() < end {
-        for number in 0..5 {
-            let removals = stage.remove(number, &keys[number * 6..][..6]).await;
-            let refused = stage.note_removals(&removals);
-            stage.note(format!("  at n{number}, {refused} refused"));
+        for (number, removals) in all.iter_mut().enumerate() {
+            removals.extend(stage.remove(number, &keys[number * 6..][..6]).await);
         }
         stage.read(&world.running(), &keys).await;
+    }
+    for (number, removals) in all.iter().enumerate() {
+        stage.note(format!("at n{number}:"));
+        stage.note_removals(removals);
     }
     world.cuts.mend(&links).await?;
     stage.watch(&keys, world.lease()).await;
@@ -86,25 +90,41 @@ async fn remove_at_all(stage: &mut Stage, links: Vec<Link>) -> Result<()> {
     Ok(())
 }
 
-/// The key of the third node goes while it runs; the first is asked to remove what all hold.
+/// The key of the third node goes while it runs.
 pub async fn key_deleted(stage: &mut Stage) -> Result<()> {
+    delete_and_remove(stage, &[]).await
+}
+
+/// The same while it can be told of nothing: its lease goes on without its key.
+pub async fn key_deleted_cut_off(stage: &mut Stage) -> Result<()> {
+    let plan = &stage.world.plan;
+    let mut others = plan.node_ips();
+    others.extend(plan.member_ips());
+    let links = both_ways(&[plan.nodes[2].ip], &others);
+    delete_and_remove(stage, &links).await
+}
+
+/// The first node is asked to remove what all hold, again and again from then on.
+async fn delete_and_remove(stage: &mut Stage, links: &[Link]) -> Result<()> {
     let world = stage.world.clone();
     world.start(0..3).await?;
-    let keys = keys("forever", 40);
-    let (now, later) = keys.split_at(20);
+    let keys = keys("forever", 20);
     stage.warm(&keys).await?;
+    world.cuts.cut(links).await?;
     let there = world.delete_key(&stage.node(2)).await?;
     stage.expect(there, "there was no key gaocache/n2");
-    let removals = stage.remove(0, now).await;
-    stage.expect_promised(&removals);
-    stage.watch(now, Duration::ZERO).await;
-    // Half a renewal later it may or may not have noticed.
-    sleep(world.lease() / 6).await;
-    let removals = stage.remove(0, later).await;
-    stage.expect_promised(&removals);
-    stage.watch(&keys, world.lease()).await;
-    let back = world.agree(world.lease() * 2).await;
-    stage.expect(back.is_ok(), format!("not back after two leases: {back:?}"));
+    let (mut all, end) = (Vec::new(), Instant::now() + world.lease());
+    while Instant::now() < end {
+        all.extend(stage.remove(0, &keys).await);
+        stage.watch(&keys, Duration::ZERO).await;
+    }
+    stage.expect_promised(&all);
+    world.cuts.mend(links).await?;
+    let back = world.agree(world.lease() * 3).await;
+    stage.expect(
+        back.is_ok(),
+        format!("not back after three leases: {back:?}"),
+    );
     stage.heal().await?;
     stage.watch(&keys, world.lease()).await;
     Ok(())

@@ -181,4 +181,10 @@ pub const ALL: &[Scenario] = &[
         Setup::default,
         etcd::key_deleted
     ),
+    scenario!(
+        "key-deleted-cut-off",
+        "the same with that node cut off, its lease still running",
+        Setup::default,
+        etcd::key_deleted_cut_off
+    ),
 ];

@@ -37,7 +37,7 @@ pub async fn growth(stage: &mut Stage) -> Result<()> {
     let world = stage.world.clone();
     let (few, many) = (world.setup.nodes, world.nodes.len());
     world.start(0..few).await?;
-    let keys = keys("forever", 10_000);
+    let keys = keys("forever", 30_000);
     let first = [stage.node(0)];
     stage.read(&first, &keys).await;
     let owners = owners(stage, &keys).await;
@@ -87,7 +87,7 @@ async fn owners(stage: &Stage, keys: &[String]) -> HashMap<String, String> {
 /// Gets of random keys at the nodes that run, until told to stop.
 fn read_on(stage: &Stage, keys: &[String]) -> (watch::Sender<bool>, JoinSet<()>) {
     let (stop, mut clients) = (watch::Sender::new(false), JoinSet::new());
-    for seed in 0..8 {
+    for seed in 0..16 {
         let (world, keys, stopped) = (stage.world.clone(), keys.to_vec(), stop.subscribe());
         let mut rng = fastrand::Rng::with_seed(seed);
         clients.spawn(async move {

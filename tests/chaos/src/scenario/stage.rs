@@ -70,13 +70,7 @@ impl Stage {
         if let Err(error) = ended {
             self.failures.push(format!("{error:#}"));
         }
-        let broken = self.world.ledger.broken();
-        if broken > 0 {
-            let lines = self.world.ledger.lines();
-            let first = lines.first().cloned().unwrap_or_default();
-            self.failures
-                .push(format!("{broken} promises broken; {first}"));
-        }
+        self.failures.extend(self.world.ledger.broken());
         Verdict {
             name: scenario.name,
             failures: self.failures,

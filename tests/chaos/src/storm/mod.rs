@@ -86,7 +86,7 @@ pub async fn run(world: &Arc<World>, weather: &Weather) -> Result<()> {
         blow(world, &faults, &mut rng).await?;
         if let Err(error) = world.agree(HEALS_WITHIN).await {
             let line = format!("round {round}: {error:#}");
-            world.ledger.violated(Violation::NotHealed, line);
+            world.ledger.violated(Violation::NotHealed, "all", "", line);
             break;
         }
         traffic.sweep(world).await;
