@@ -35,7 +35,7 @@ pub struct Reading {
 }
 
 impl World {
-    /// Gets a key at a node. A stale answer, or a failure of a node that is well, goes to the ledger.
+    /// Gets a key at a node. Stale answers, and failures of a node that is well, go to the ledger.
     ///
     /// # Errors
     /// If there is no value.
@@ -83,7 +83,8 @@ impl World {
                 .as_ref()
                 .map(|(when, by)| format!("{:.1} s before by {by}", when.elapsed().as_secs_f64()));
             let line = format!(
-                "{}, expected {} or newer, given {age:.1?} before; removal acknowledged {}; faults: {}",
+                "{}, expected {} or newer, given {age:.1?} before; removal acknowledged {}; \
+                 faults: {}",
                 what(),
                 floor.version,
                 promise.unwrap_or_default(),

@@ -23,8 +23,8 @@ pub fn both_ways(these: &[Ipv4Addr], those: &[Ipv4Addr]) -> Vec<Link> {
     links
 }
 
-/// The links that are cut at the moment. Faults overlap: a link is open again when the last of those
-/// who cut it has mended it.
+/// The links that are cut at the moment. Faults overlap: a link is open again when the last who cut
+/// it has mended it.
 pub struct Cuts {
     plan: Arc<Plan>,
     counts: Mutex<HashMap<Link, usize>>,

@@ -1,7 +1,7 @@
 //! A network of namespaces: every party has a subnet of its own behind one router.
 //!
-//! Links are cut by rules in the router (see [`crate::cuts`]), so that packets vanish without a word,
-//! as they do in a broken network. All names carry this process's id.
+//! Links are cut by rules in the router (see [`crate::cuts`]): packets vanish without a word, as in
+//! a broken network. All names carry this process's id.
 
 use std::{
     fs::File,

@@ -142,7 +142,8 @@ fn removals(world: &World) -> String {
     let [p50, p99, max] = found.latency;
     let mut out = format!(
         "removals: {} acknowledged, {} refused; p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}\n\
-         with etcd up and the asked node's links whole: {} took longer than {bound:?}, {} refused\n",
+         with etcd up and the asked node's links whole: {} took longer than {bound:?}, \
+         {} refused\n",
         found.acknowledged, found.refused, found.late, found.refused_undisturbed,
     );
     for (why, times) in &found.reasons {

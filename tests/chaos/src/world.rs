@@ -38,7 +38,7 @@ pub struct World {
 }
 
 impl World {
-    /// Origin and etcd run, no node does yet. Of each kind of violation so many `lines` are printed.
+    /// Origin and etcd run, no node does yet. So many `lines` are printed of each violation.
     ///
     /// # Errors
     /// If something can't be started.

@@ -30,8 +30,8 @@ pub async fn unseen(stage: &mut Stage) -> Result<()> {
     join_unseen(stage, 2).await
 }
 
-/// The first of `members` loses etcd, but no member; a node joins; the first is asked to remove what
-/// the joiner got meanwhile: while the lease of the first lasts, and after.
+/// The first of `members` loses etcd, but no member; a node joins; the first is asked to remove
+/// what the joiner got meanwhile: while the lease of the first lasts, and after.
 async fn join_unseen(stage: &mut Stage, members: usize) -> Result<()> {
     let world = stage.world.clone();
     world.start(0..members).await?;

@@ -49,7 +49,7 @@ pub async fn replicas_full(stage: &mut Stage) -> Result<()> {
         stage.read(&nodes[1..3], &used).await;
     }
     // Copies go to the second member in the background.
-    sleep(Duration::from_secs(5)).await;
+    stage.settle().await?;
     let before = world.origin.loads_of(&used);
     nodes[3].kill(&mut *nodes[3].process.lock().await).await?;
     let end = Instant::now() + world.lease() * 3;
@@ -78,7 +78,7 @@ pub fn slow_origin_setup() -> Setup {
     }
 }
 
-/// Loads take a second longer than `peers.timeout_seconds`; all nodes are asked for all keys at once.
+/// Loads take a second longer than `peers.timeout_seconds`; all nodes are asked for all at once.
 pub async fn slow_origin(stage: &mut Stage) -> Result<()> {
     let world = stage.world.clone();
     world.start(0..3).await?;

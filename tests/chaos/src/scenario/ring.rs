@@ -12,9 +12,6 @@ use tokio::{
 use super::{Stage, stage::keys};
 use crate::setup::{GroupSetup, Setup};
 
-/// Bound on what a changed ring has to send around.
-const SETTLES_WITHIN: Duration = Duration::from_secs(60);
-
 fn growth_setup(spare: usize) -> Setup {
     Setup {
         spare,
@@ -41,11 +38,11 @@ pub async fn growth(stage: &mut Stage) -> Result<()> {
     let first = [stage.node(0)];
     stage.read(&first, &keys).await;
     let owners = owners(stage, &keys).await;
-    settle(stage).await?;
+    stage.settle().await?;
     let before = world.origin.loads();
     let (stop, clients) = read_on(stage, &keys);
     world.start(few..many).await?;
-    settle(stage).await?;
+    stage.settle().await?;
     stop.send_replace(true);
     clients.join_all().await;
     let during = world.origin.loads() - before;
@@ -104,28 +101,6 @@ fn read_on(stage: &Stage, keys: &[String]) -> (watch::Sender<bool>, JoinSet<()>)
     (stop, clients)
 }
 
-/// Resolves when no node has anything left to send to another, twice in a row.
-async fn settle(stage: &Stage) -> Result<()> {
-    let deadline = Instant::now() + SETTLES_WITHIN;
-    let mut quiet = 0;
-    while quiet < 2 {
-        anyhow::ensure!(
-            Instant::now() < deadline,
-            "entries still wait to be handed over"
-        );
-        let mut waiting = 0.0;
-        for node in stage.world.running() {
-            waiting += stage
-                .metric(&node, "gaocache_hand_over_waiting_entries")
-                .await?;
-        }
-        quiet = if waiting == 0.0 { quiet + 1 } else { 0 };
-        // Between two questions: a walk over the store begins a moment after the ring changed.
-        sleep(Duration::from_millis(500)).await;
-    }
-    Ok(())
-}
-
 fn max_values(big: &'static str) -> Setup {
     let groups = [GroupSetup::forever(200), GroupSetup::big(5 << 20)];
     let groups = groups
@@ -160,7 +135,7 @@ pub async fn bigger_max_value(stage: &mut Stage) -> Result<()> {
         rolled.start(&mut process)?;
     }
     stage.heal().await?;
-    settle(stage).await?;
+    stage.settle().await?;
     stage.warm(&small).await?;
     let before = world.origin.loads_of(&small);
     let old = [stage.node(1), stage.node(2)];

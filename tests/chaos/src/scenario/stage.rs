@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{Scenario, Verdict};
 use crate::{
@@ -18,6 +21,9 @@ use crate::{
     report::REMOVAL_MARGIN,
     world::{HEALS_WITHIN, World},
 };
+
+/// Bound on what a changed ring has to send around.
+const SETTLES_WITHIN: Duration = Duration::from_secs(60);
 
 /// Gets and removals at a time.
 const AT_ONCE: usize = 24;
@@ -184,6 +190,28 @@ impl Stage {
     /// Resolves when all that run are one ring again.
     pub async fn heal(&self) -> Result<()> {
         self.world.agree(HEALS_WITHIN).await.context("not healed")
+    }
+
+    /// Resolves when no node has anything left to send to another, twice in a row.
+    pub async fn settle(&self) -> Result<()> {
+        let deadline = Instant::now() + SETTLES_WITHIN;
+        let mut quiet = 0;
+        while quiet < 2 {
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "entries still wait to be handed over"
+            );
+            let mut waiting = 0.0;
+            for node in self.world.running() {
+                waiting += self
+                    .metric(&node, "gaocache_hand_over_waiting_entries")
+                    .await?;
+            }
+            quiet = if waiting == 0.0 { quiet + 1 } else { 0 };
+            // Between two questions: a walk over the store begins a moment after the ring changed.
+            sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
     }
 
     /// A metric of a node, summed over its samples.
