@@ -16,7 +16,8 @@ fn growth_setup(spare: usize) -> Setup {
     Setup {
         spare,
         hot_after: 0,
-        groups: vec![GroupSetup::forever(500)],
+        capacity: "256MiB",
+        groups: vec![GroupSetup::forever(4_000)],
         ..Setup::default()
     }
 }
@@ -94,7 +95,7 @@ fn read_on(stage: &Stage, keys: &[String]) -> (watch::Sender<bool>, JoinSet<()>)
                     let _ = world.get(&node, key).await;
                 }
                 // Leaves the nodes something of the machine.
-                sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(1)).await;
             }
         });
     }
