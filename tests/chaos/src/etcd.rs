@@ -1,10 +1,6 @@
 //! The members of etcd.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -20,6 +16,7 @@ use crate::{
     http::Http,
     net::{Party, Plan},
     process::Process,
+    world::Folders,
 };
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
@@ -36,7 +33,7 @@ pub struct Member {
 }
 
 impl Member {
-    fn new(number: usize, plan: &Plan, folder: &Path) -> Self {
+    fn new(number: usize, plan: &Plan, folders: &Folders) -> Self {
         let party = plan.members[number].clone();
         let name = format!("e{number}");
         let (client, peer) = (client_url(&party), peer_url(&party));
@@ -44,7 +41,7 @@ impl Member {
         let initial: Vec<String> = initial
             .map(|(n, party)| format!("e{n}={}", peer_url(party)))
             .collect();
-        let data = folder.join(&name);
+        let data = folders.data.join(&name);
         let flags = [
             format!("--name={name}"),
             format!("--data-dir={}", data.display()),
@@ -61,7 +58,7 @@ impl Member {
         ];
         let program = std::env::var("GAOCACHE_TEST_ETCD").unwrap_or_else(|_| "etcd".into());
         Self {
-            log: folder.join(format!("{name}.log")),
+            log: folders.logs.join(format!("{name}.log")),
             name,
             party,
             command: [program].into_iter().chain(flags).collect(),
@@ -98,9 +95,9 @@ impl Etcd {
     ///
     /// # Errors
     /// If one doesn't.
-    pub async fn start(plan: &Plan, folder: &Path, http: Http) -> Result<Self> {
+    pub async fn start(plan: &Plan, folders: &Folders, http: Http) -> Result<Self> {
         let numbers = 0..plan.members.len();
-        let members = numbers.map(|n| Arc::new(Member::new(n, plan, folder)));
+        let members = numbers.map(|n| Arc::new(Member::new(n, plan, folders)));
         let etcd = Self {
             members: members.collect(),
             http,

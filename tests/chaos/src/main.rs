@@ -22,11 +22,7 @@ mod setup;
 mod storm;
 mod world;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use args::Args;
@@ -37,7 +33,7 @@ use serde_json::json;
 use setup::Setup;
 use storm::Weather;
 use tokio::signal::unix::{SignalKind, signal};
-use world::World;
+use world::{Folders, World};
 
 /// Members of etcd.
 const MEMBERS: usize = 3;
@@ -83,8 +79,15 @@ fn main() -> ExitCode {
 /// that comes.
 fn on_network<T: Send>(
     setup: &Setup,
-    work: impl AsyncFnOnce(Arc<net::Plan>) -> Result<T> + Send,
+    logs: &Path,
+    work: impl AsyncFnOnce(Arc<net::Plan>, Folders) -> Result<T> + Send,
 ) -> Result<T> {
+    // Before the network: so it is deleted when nobody writes any more.
+    let data = tempfile::tempdir()?;
+    let folders = Folders {
+        logs: logs.into(),
+        data: data.path().into(),
+    };
     let network = Network::new(setup.nodes + setup.spare, MEMBERS)?;
     let plan = network.plan.clone();
     network.as_client(|| {
@@ -93,7 +96,7 @@ fn on_network<T: Send>(
         let runtime = builder.worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
             tokio::select! {
-                ended = work(plan) => ended,
+                ended = work(plan, folders) => ended,
                 told = interrupted() => bail!("{}", told?),
             }
         })
@@ -143,8 +146,8 @@ fn run_storm(args: &Args) -> Result<bool> {
         setup.nodes, setup.replicas
     );
     with_folder(args, |folder| {
-        on_network(&setup, async |plan| {
-            let world = World::new(setup.clone(), plan, &program, folder.into(), 40).await?;
+        on_network(&setup, folder, async |plan, folders| {
+            let world = World::new(setup.clone(), plan, &program, folders, 40).await?;
             let ended = storm::run(&world, &weather).await;
             println!("{}", report::text(&world));
             if args.json {
@@ -162,7 +165,7 @@ fn run_scenarios(args: &Args) -> Result<bool> {
         for scenario in chosen(&args.scenario)? {
             let folder = folder.join(scenario.name);
             std::fs::create_dir(&folder)?;
-            let verdict = play(scenario, &program, folder)?;
+            let verdict = play(scenario, &program, &folder)?;
             print!("{}", verdict.text());
             verdicts.push(verdict);
         }
@@ -186,10 +189,10 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
     found.collect()
 }
 
-fn play(scenario: &Scenario, program: &str, folder: PathBuf) -> Result<Verdict> {
+fn play(scenario: &Scenario, program: &str, logs: &Path) -> Result<Verdict> {
     let setup = (scenario.setup)();
-    on_network(&setup, async |plan| {
-        let world = World::new(setup.clone(), plan, program, folder, 2).await?;
+    on_network(&setup, logs, async |plan, folders| {
+        let world = World::new(setup.clone(), plan, program, folders, 2).await?;
         let mut stage = Stage::new(world);
         let ended = (scenario.run)(&mut stage).await;
         Ok(stage.end(scenario, ended))

@@ -71,7 +71,7 @@ pub struct Node {
 
 impl Node {
     /// A node that doesn't run yet.
-    pub fn new(id: &str, party: Party, launch: Launch, folder: &Path, http: Http) -> Self {
+    pub fn new(id: &str, party: Party, launch: Launch, logs: &Path, http: Http) -> Self {
         let health: Arc<Health> = Arc::default();
         Self {
             id: id.to_owned(),
@@ -82,8 +82,8 @@ impl Node {
             process: Arc::default(),
             running: AtomicBool::new(false),
             launch: parking_lot::Mutex::new(launch),
-            clock: folder.join(format!("{id}.clock")),
-            log: folder.join(format!("{id}.log")),
+            clock: logs.join(format!("{id}.clock")),
+            log: logs.join(format!("{id}.log")),
             http,
         }
     }

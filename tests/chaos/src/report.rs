@@ -72,16 +72,16 @@ impl Removals {
 /// Reasons without what differs each time: `n3` and `10.77.8.2:7070` are just somebody.
 fn sort(why: &str) -> String {
     let mut sorted = String::new();
-    for c in why.chars().take(160) {
+    for c in why.chars() {
         match c {
             '0'..='9' if sorted.ends_with('#') => {}
-            '0'..='9' if sorted.ends_with(['n', '.']) => {
-                sorted.push('#');
-            }
+            '0'..='9' if sorted.ends_with(['n', '.']) => sorted.push('#'),
             _ => sorted.push(c),
         }
     }
-    sorted
+    // With several missing the first will do.
+    let first = sorted.split("; ").next().unwrap_or_default();
+    first.chars().take(160).collect()
 }
 
 /// The report as text.
@@ -173,6 +173,7 @@ mod tests {
     #[test]
     fn reasons_differ_by_their_words_only() {
         assert_eq!(sort("503: n3 at 10.77.12.2"), sort("503: n12 at 10.77.8.2"));
+        assert_eq!(sort("503: n3; n4"), sort("503: n4"));
         assert_ne!(sort("503: n3"), sort("500: n3"));
     }
 

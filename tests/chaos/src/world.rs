@@ -33,8 +33,15 @@ pub struct World {
     pub http: Http,
     /// The program under test.
     pub program: String,
-    /// Logs and data.
-    pub folder: PathBuf,
+    folders: Folders,
+}
+
+/// Where the processes write.
+pub struct Folders {
+    /// May be kept.
+    pub logs: PathBuf,
+    /// Goes with the cluster: etcd writes much at once.
+    pub data: PathBuf,
 }
 
 impl World {
@@ -46,7 +53,7 @@ impl World {
         setup: Setup,
         plan: Arc<Plan>,
         program: &str,
-        folder: PathBuf,
+        folders: Folders,
         lines: usize,
     ) -> Result<Arc<Self>> {
         let board = Arc::new(Board::new());
@@ -54,7 +61,7 @@ impl World {
         let sizes = sizes.map(|group| (group.name.to_owned(), group.value));
         let origin = Origin::start(&plan.origin, sizes.collect(), board.clone())?;
         let http = Http::new();
-        let etcd = Etcd::start(&plan, &folder, http.clone()).await?;
+        let etcd = Etcd::start(&plan, &folders, http.clone()).await?;
         let mut world = Self {
             cuts: Cuts::new(plan.clone()),
             setup,
@@ -66,7 +73,7 @@ impl World {
             ledger: Ledger::new(lines),
             http,
             program: program.to_owned(),
-            folder,
+            folders,
         };
         let numbers = 0..world.plan.nodes.len();
         world.nodes = numbers.map(|number| world.node(number)).collect();
@@ -81,8 +88,8 @@ impl World {
             arguments: self.arguments(&self.setup, number),
             clock: self.setup.clocks,
         };
-        let (folder, http) = (&self.folder, self.http.clone());
-        Arc::new(Node::new(&id, party, launch, folder, http))
+        let (logs, http) = (&self.folders.logs, self.http.clone());
+        Arc::new(Node::new(&id, party, launch, logs, http))
     }
 
     /// The arguments of a node with these settings.
