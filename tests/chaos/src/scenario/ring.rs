@@ -150,7 +150,7 @@ pub async fn bigger_max_value(stage: &mut Stage) -> Result<()> {
                     .http
                     .get(&node.url(key), Duration::from_secs(10))
                     .await;
-                aside = aside.max(stage.metric(node, "gaocache_peers_set_aside").await?);
+                aside = aside.max(stage.metric(node, "gaocache_peers_ejected").await?);
             }
         }
         stage.read(&old, &small).await;

@@ -204,7 +204,7 @@ impl Stage {
             let mut waiting = 0.0;
             for node in self.world.running() {
                 waiting += self
-                    .metric(&node, "gaocache_hand_over_waiting_entries")
+                    .metric(&node, "gaocache_handoff_waiting_entries")
                     .await?;
             }
             quiet = if waiting == 0.0 { quiet + 1 } else { 0 };
