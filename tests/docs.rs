@@ -74,7 +74,7 @@ fn errors() {
     let mut out = String::from(
         "| kind | gRPC | HTTP | whose fault | worth another try |\n|---|---|---|---|---|\n",
     );
-    for kind in ErrorKind::ALL {
+    for &kind in ErrorKind::ALL {
         let (code, http) = status::codes(kind);
         let again = if kind.retryable() { "yes" } else { "no" };
         let _ = writeln!(

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::{
     http::failed,
-    telemetry::{log::LogLevel, metrics::Metrics},
+    telemetry::{level::LogLevel, metrics::Metrics},
 };
 pub use events::{Changes, RingChange};
 use gaocache_core::{

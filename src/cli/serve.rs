@@ -3,7 +3,7 @@
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigArgs, Failure};
-use crate::{config::ConfigError, config::load::Problem, node::NodeBuilder, telemetry};
+use crate::{config::ConfigError, config::load::Problem, node::NodeBuilder, telemetry::process};
 
 pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     let loaded = args.load()?;
@@ -17,10 +17,10 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
         .into());
     }
     let settings = &loaded.settings;
-    let telemetry = telemetry::start(&settings.log, &settings.trace, &settings.node.id)
+    let telemetry = process::start(&settings.log, &settings.trace, &settings.node.id)
         .map_err(Failure::Configuration)?;
     let served = async {
-        let node = NodeBuilder::new(loaded.settings).bind().await?;
+        let node = NodeBuilder::configured(&loaded.settings)?.bind().await?;
         node.run(stop_signal()?).await?;
         Ok(())
     };

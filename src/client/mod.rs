@@ -19,6 +19,7 @@ use tonic::{
 };
 
 use crate::{
+    answer::Answer,
     backoff::pauses,
     registry::etcd::{prefix, view},
     rpc::{
@@ -43,7 +44,16 @@ const EJECTED_FOR: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// How a client behaves.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::ClientOptions;
+///
+/// let options = ClientOptions::default().with_deadline(Duration::from_secs(5));
+/// assert_eq!(options.deadline, Duration::from_secs(5));
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ClientOptions {
     /// Bound on a call, all its retries included.
     pub deadline: Duration,
@@ -63,20 +73,43 @@ impl Default for ClientOptions {
     }
 }
 
-/// A value, as a client gets it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Value {
-    /// The value.
-    pub value: bytes::Bytes,
-    /// What was left of its life; `None`: it does not expire.
-    pub ttl_remaining: Option<Duration>,
-    /// A strong validator.
-    pub entity_tag: u64,
-    /// Where the node that answered had it from.
-    pub source: Source,
+impl ClientOptions {
+    /// With this bound on a call, all its retries included.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// With this bound on connecting to a node.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// With this bound on one try.
+    #[must_use]
+    pub fn with_try_timeout(mut self, try_timeout: Duration) -> Self {
+        self.try_timeout = try_timeout;
+        self
+    }
 }
 
-/// The client. Cheap to clone.
+/// A client that finds the nodes in etcd and asks each key's owner. Cheap to clone.
+///
+/// ```no_run
+/// use gaocache::{Client, ClientOptions, Error, EtcdConfig};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let etcd = EtcdConfig::new(["http://127.0.0.1:2379"]);
+/// let client = Client::new(etcd, "gaocache", ClientOptions::default());
+/// let answer = client.get("users", "42").await?;
+/// println!("{} bytes from {:?}", answer.value.len(), answer.source);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -122,9 +155,26 @@ impl Client {
         }
     }
 
-    /// The rings as they come.
-    pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
-        self.inner.rings.clone()
+    /// How many nodes the keys are shared out to; 0 while none is known.
+    pub fn members(&self) -> usize {
+        self.inner.rings.borrow().ring_len()
+    }
+
+    /// Returns when the keys are shared out to so many nodes. Calls don't need it: they wait
+    /// themselves until a node is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if the discovery died.
+    pub async fn wait_for_members(&self, members: usize) -> Result<()> {
+        let mut rings = self.inner.rings.clone();
+        let reached = rings.wait_for(|ring| ring.ring_len() == members).await;
+        let died = |_| {
+            Error::new(
+                ErrorKind::Internal,
+                "the discovery of nodes died; see the log",
+            )
+        };
+        reached.map(|_| ()).map_err(died)
     }
 
     /// The value of a key.
@@ -132,7 +182,20 @@ impl Client {
     /// # Errors
     /// What the node answered; [`ErrorKind::PeerUnreachable`] when no node did within the deadline;
     /// [`ErrorKind::NotReady`] when none is known.
-    pub async fn get(&self, group: &str, key: &str) -> Result<Value> {
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// use gaocache::ErrorKind;
+    ///
+    /// match client.get("users", "42").await {
+    ///     Ok(answer) => println!("{} bytes", answer.value.len()),
+    ///     Err(error) if error.kind() == ErrorKind::NotFound => println!("no such user"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
         let request = wire::GetRequest {
             group: group.to_owned(),
             key: key.to_owned(),
@@ -144,7 +207,7 @@ impl Client {
             })
             .await?
             .into_inner();
-        Ok(Value {
+        Ok(Answer {
             ttl_remaining: answer.ttl_remaining_ms.map(Duration::from_millis),
             entity_tag: answer.entity_tag,
             source: match answer.source() {
@@ -152,6 +215,7 @@ impl Client {
                 wire::Source::Peer => Source::Peer,
                 wire::Source::Origin => Source::Origin,
             },
+            owner: answer.owner.into(),
             value: answer.value,
         })
     }
@@ -161,6 +225,13 @@ impl Client {
     /// # Errors
     /// As [`Client::get`]; [`ErrorKind::PeerUnreachable`] also when a node could not reach another,
     /// which it names.
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// client.remove("users", "42").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn remove(&self, group: &str, key: &str) -> Result<()> {
         let request = wire::RemoveRequest {
             group: group.to_owned(),
@@ -178,6 +249,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::remove`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// println!("{} entries dropped", client.purge("users").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn purge(&self, group: &str) -> Result<u64> {
         let request = wire::PurgeRequest {
             group: group.to_owned(),

@@ -15,7 +15,7 @@ use figment::{
 };
 use serde::Deserialize;
 
-use super::{Settings, check, schema, walk::Walk};
+use super::{Config, check, schema, walk::Walk};
 
 /// Begins the environment variables that set something. Two underscores, so that the
 /// `GAOCACHE_PORT=tcp://…` that Kubernetes adds for a service named gaocache never counts.
@@ -84,11 +84,11 @@ pub struct InForce {
     pub source: String,
 }
 
-/// Settings, and where each came from.
+/// The settings, and where each came from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
-    pub settings: Settings,
+    pub settings: Config,
     /// Each of them with its source, in the order of the schema.
     pub in_force: Vec<InForce>,
 }
@@ -122,7 +122,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if !problems.is_empty() {
         return Err(ConfigError(problems));
     }
-    let settings = match Settings::deserialize(checked) {
+    let settings = match Config::deserialize(checked) {
         Ok(settings) => settings,
         Err(error) => {
             // A required setting is missing; the schema's own walk has seen every value that is
@@ -226,6 +226,7 @@ fn defaults() -> Figment {
         if let Some(default) = setting.default
             && !setting.name.starts_with("groups[")
         {
+            let default = default();
             let literal = default.trim_matches('"');
             figment = figment.merge(Given::one("default", setting.name, literal));
         }

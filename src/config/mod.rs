@@ -1,24 +1,26 @@
 //! Settings: plain values, checked once, before anything starts.
 //!
 //! Order of precedence, later wins: defaults, platform (`POD_NAME`, `POD_IP`, host name), TOML
-//! file, environment `GAOCACHE__SECTION__NAME`, flags `--set section.name=value`. No settings
-//! struct may reach the core.
+//! file, environment `GAOCACHE__SECTION__NAME`, flags `--set section.name=value`. What is said of the
+//! node alone becomes [`Settings`]. No settings struct may reach the core.
 
 mod check;
 pub mod load;
 mod read;
 pub mod schema;
+mod settings;
 mod walk;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
+use crate::settings::{Replicate, Settings};
 pub use load::{ConfigError, Loaded, Sources, load};
 
-/// All settings, as they came in force.
+/// All settings of the program, as they came in force.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Settings {
+pub struct Config {
     /// `[node]`
     pub node: NodeSettings,
     /// `[grpc]`
@@ -152,16 +154,6 @@ pub struct CacheSettings {
     pub replicate: Replicate,
 }
 
-/// Which entries are copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Replicate {
-    /// Each.
-    All,
-    /// Those asked for several times.
-    Hot,
-}
-
 /// `[handoff]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct HandoffSettings {
@@ -293,13 +285,13 @@ pub struct OriginSettings {
     pub headers: BTreeMap<String, String>,
 }
 
-/// Settings of a node that embeds itself into a program or a test: defaults, the memory registry,
-/// and all listeners on free ports of the loopback interface. Each of `further` is a
+/// Settings of a node in a test: defaults, the memory registry, and all listeners on free ports of
+/// the loopback interface. Each of `further` is a
 /// `section.name=value`.
 ///
 /// # Errors
 /// As [`load()`].
-pub fn loopback(id: &str, further: &[&str]) -> Result<Settings, ConfigError> {
+pub fn loopback(id: &str, further: &[&str]) -> Result<Config, ConfigError> {
     let listeners =
         ["grpc", "http", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));
     let mut overrides = Vec::from(listeners);

@@ -1,121 +1,102 @@
 //! From settings and parts to a bound node.
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+#[cfg(feature = "etcd")]
+use crate::registry::etcd::EtcdRegistry;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
-use super::{Node, SystemClock, listeners::Listeners};
+use super::{Addresses, Node, SystemClock, listeners::Listeners};
 use crate::{
     admin::{Admin, Changes},
-    config::{EtcdSettings, GroupSettings, OriginKind, RegistryKind, Replicate, Settings, seconds},
-    origin::{
-        file::FileOrigin,
-        guarded::{Bounds, Guarded},
-        http::{HttpOrigin, HttpRules},
-    },
+    group::GroupDefinition,
+    origin::guarded::Guarded,
     registry::{
-        etcd::EtcdRegistry,
+        Choice, Registry,
         fixed::{self, FixedRegistry},
-        memory::MemoryRegistry,
     },
     rpc::peers::{GrpcPeers, PeerRules},
     service::{Measuring, Service},
-    telemetry::{
-        metrics::Metrics,
-        trace::{self, Sampling},
-    },
+    settings::{Replicate, Settings},
+    telemetry::{metrics::Metrics, trace},
 };
 use gaocache_core::{
     cluster::{Cluster, Topology},
     error::{Error, ErrorKind, Result},
     fence::Fence,
-    group::{Group, GroupRules, Groups, Shared},
+    group::{Group, Groups, Shared},
     handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
     membership::{IdHash, Member},
-    ports::{Clock, Origin, Registry},
+    ports::{self, Clock},
     store::{GroupId, Store},
 };
-use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 
 /// The part of the capacity that is kept for hot copies: one in this many bytes, as in groupcache.
 const HOT_PART: u64 = 8;
 
-/// A group that a program brings along, with its own loader.
-pub struct GroupDefinition {
-    /// Name, times to live, largest value.
-    pub rules: GroupRules,
-    /// Where values come from.
-    pub origin: Arc<dyn Origin>,
-    /// How much the origin is asked at once.
-    pub bounds: Bounds,
-}
-
-impl GroupDefinition {
-    /// A group whose values live for `ttl`, of at most 8 MiB, loaded 64 at a time.
-    pub fn new(name: &str, ttl: Duration, origin: Arc<dyn Origin>) -> Self {
-        Self {
-            rules: GroupRules {
-                name: name.into(),
-                ttl: Some(ttl),
-                negative_ttl: Duration::ZERO,
-                max_value: 8 << 20,
-            },
-            origin,
-            bounds: Bounds {
-                max_concurrency: 64,
-                max_queue: 10_000,
-                ramp: Duration::ZERO,
-            },
-        }
-    }
-}
-
 /// Collects what a node is made of.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, loader};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let shout = loader(async |key: String| Ok::<_, Error>(key.to_uppercase()));
+/// let node = NodeBuilder::new(Settings::loopback("node-0"))
+///     .group(GroupDefinition::new("shout", shout).ttl(Duration::from_secs(60)))
+///     .without_http()
+///     .bind()
+///     .await?;
+/// assert!(node.addresses().grpc.is_some());
+/// assert_eq!(node.addresses().http, None);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
 pub struct NodeBuilder {
     settings: Settings,
     groups: Vec<GroupDefinition>,
-    registry: Option<Arc<dyn Registry>>,
-    clock: Arc<dyn Clock>,
+    registry: Option<Registry>,
     measured: bool,
 }
 
 impl NodeBuilder {
-    /// A node of these settings.
+    /// A node of these settings, without groups, and alone until it has a registry.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
             groups: Vec::new(),
             registry: None,
-            clock: Arc::new(SystemClock),
             measured: true,
         }
     }
 
-    /// Adds a group beside those of the settings.
-    #[must_use]
+    /// Adds a group.
     pub fn group(mut self, group: GroupDefinition) -> Self {
         self.groups.push(group);
         self
     }
 
-    /// Uses this registry instead of the settings' one.
-    #[must_use]
-    pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
+    /// Finds other nodes there.
+    pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
         self
     }
 
-    /// Uses this clock instead of the machine's.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+    /// Serves no clients over HTTP; gRPC and admin stay as the settings have them.
+    pub fn without_http(mut self) -> Self {
+        self.settings.http = None;
         self
     }
 
     /// Neither counts nor times requests: for the benchmark that tells what that costs.
-    #[must_use]
-    pub fn unmeasured(mut self) -> Self {
+    pub(crate) fn unmeasured(mut self) -> Self {
         self.measured = false;
         self
     }
@@ -123,37 +104,28 @@ impl NodeBuilder {
     /// Opens the listeners. Call it on the runtime that is to run membership, admin and probes.
     ///
     /// # Errors
-    /// A port in use, an origin that can't work, two groups of one name. Nothing has been announced
-    /// then.
+    /// [`ErrorKind::Configuration`]: settings that can't work, two groups of one name; a port in
+    /// use. Nothing has been announced then.
     pub async fn bind(self) -> Result<Node> {
         let Self {
             settings,
-            mut groups,
+            groups,
             registry,
-            clock,
             measured,
         } = self;
-        for group in &settings.groups {
-            groups.push(definition(group)?);
+        settings.check()?;
+        if registry.is_some() && settings.grpc.is_none() {
+            let what = "other nodes can't reach a node that has no gRPC listener";
+            return Err(Error::new(ErrorKind::Configuration, what));
         }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let listeners = Listeners::bind(&settings)?;
         let addresses = listeners.addresses();
-        let id: Arc<str> = settings.node.id.as_str().into();
-        let me = member(
-            &settings,
-            addresses.grpc.ip(),
-            addresses.grpc.port(),
-            addresses.admin.port(),
-        );
-        let workers = match settings.node.worker_threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            count => count,
-        };
+        let id: Arc<str> = settings.id.as_str().into();
+        let me = member(&settings, addresses);
+        let workers = workers(&settings);
         let metrics = Metrics::new()?;
-        let registry = match registry {
-            Some(registry) => registry,
-            None => configured_registry(&settings, &metrics, &clock)?,
-        };
+        let registry = made(registry, &id, &metrics, &clock)?;
         let cluster = Arc::new(Cluster::new(id.clone()));
         let max_value = groups
             .iter()
@@ -163,19 +135,19 @@ impl NodeBuilder {
         let peers = GrpcPeers::new(
             IdHash::of(&id),
             PeerRules {
-                connect_timeout: seconds(settings.peers.connect_timeout_seconds),
-                timeout: seconds(settings.peers.timeout_seconds),
+                connect_timeout: settings.peer_connect_timeout,
+                timeout: settings.peer_timeout,
                 max_value,
                 workers,
             },
             metrics.clone(),
         );
-        let (copies, queued_copies) = if settings.cache.replicas > 1 {
+        let (copies, queued_copies) = if settings.replicas > 1 {
             CopyQueue::channel()
         } else {
             CopyQueue::nobody()
         };
-        let hot_capacity = settings.cache.capacity / HOT_PART;
+        let hot_capacity = settings.capacity / HOT_PART;
         let lease = registry.lease();
         let fence = Arc::new(Fence::new(lease.unwrap_or(Duration::ZERO)));
         let store = |capacity| {
@@ -186,10 +158,10 @@ impl NodeBuilder {
             cluster: cluster.clone(),
             peers: Arc::new(peers.clone()),
             clock: clock.clone(),
-            owned: store(settings.cache.capacity - hot_capacity),
+            owned: store(settings.capacity - hot_capacity),
             hot: store(hot_capacity),
-            hot_keys: Arc::new(HotKeys::new(settings.cache.hot_after_requests)),
-            replicas: settings.cache.replicas,
+            hot_keys: Arc::new(HotKeys::new(settings.hot_after_requests)),
+            replicas: settings.replicas,
             copies,
             wrap_task: trace::wrap_task,
         };
@@ -234,7 +206,7 @@ impl NodeBuilder {
                 clock,
                 Measuring {
                     requests: measured,
-                    sampling: Sampling::new(&settings.trace),
+                    sampling: settings.sampling,
                 },
             ),
             cluster,
@@ -243,8 +215,8 @@ impl NodeBuilder {
             metrics,
             admin,
             workers,
-            drain_timeout: seconds(settings.node.drain_timeout_seconds),
-            shutdown_timeout: seconds(settings.node.shutdown_timeout_seconds),
+            drain_timeout: settings.drain_timeout,
+            shutdown_timeout: settings.shutdown_timeout,
         })
     }
 }
@@ -253,73 +225,68 @@ fn handoff_rules(settings: &Settings) -> HandoffRules {
     /// Uses that make an entry worth a copy where only the hot ones are copied.
     const HOT: u32 = 4;
     HandoffRules {
-        replicas: settings.cache.replicas,
-        copy_from_use_count: match settings.cache.replicate {
+        replicas: settings.replicas,
+        copy_from_use_count: match settings.replicate {
             Replicate::All => 0,
             Replicate::Hot => HOT,
         },
-        bytes_per_second: settings.handoff.max_bytes_per_second,
+        bytes_per_second: settings.handoff_bytes_per_second,
     }
 }
 
-/// How etcd is reached, from its settings.
-pub fn etcd_config(settings: &EtcdSettings) -> EtcdConfig {
-    let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
-    let tls = &settings.tls;
-    EtcdConfig {
-        credentials: file(&settings.password_file).map(|password_file| Credentials {
-            username: settings.username.clone(),
-            password_file,
-        }),
-        tls: Some(TlsFiles {
-            ca: file(&tls.ca),
-            identity: file(&tls.cert).zip(file(&tls.key)),
-        }),
-        lease_ttl: Duration::from_secs(settings.lease_ttl_seconds),
-        ..EtcdConfig::new(settings.endpoints.clone())
+/// Threads for the listeners, if there are any that need them.
+fn workers(settings: &Settings) -> usize {
+    if settings.grpc.is_none() && settings.http.is_none() {
+        return 0;
+    }
+    match settings.worker_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
     }
 }
 
-fn configured_registry(
-    settings: &Settings,
+#[cfg_attr(not(feature = "etcd"), allow(unused_variables))]
+fn made(
+    registry: Option<Registry>,
+    id: &str,
     metrics: &Arc<Metrics>,
     clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Registry>> {
-    let registry = &settings.registry;
-    Ok(match registry.kind {
-        RegistryKind::Memory => Arc::new(MemoryRegistry::default()),
-        RegistryKind::Static => {
-            let members = fixed::parse(&registry.fixed.peers, &settings.node.id)?;
-            Arc::new(FixedRegistry::new(members))
-        }
-        RegistryKind::Etcd => {
-            let config = etcd_config(&registry.etcd);
+) -> Result<Arc<dyn ports::Registry>> {
+    Ok(match registry.unwrap_or_else(Registry::memory).0 {
+        Choice::Made(registry) => registry,
+        Choice::Fixed(peers) => Arc::new(FixedRegistry::new(fixed::parse(&peers, id)?)),
+        #[cfg(feature = "etcd")]
+        Choice::Etcd { config, service } => {
             let (metrics, clock) = (metrics.clone(), clock.clone());
-            Arc::new(EtcdRegistry::new(config, &registry.service, metrics, clock))
+            Arc::new(EtcdRegistry::new(config, &service, metrics, clock))
         }
     })
 }
 
-fn member(settings: &Settings, bound: IpAddr, port: u16, admin_port: u16) -> Member {
-    let node = &settings.node;
-    let host = if !node.advertise_host.is_empty() {
-        node.advertise_host.clone()
-    } else if !bound.is_unspecified() {
-        bound.to_string()
-    } else {
-        found_host()
+fn member(settings: &Settings, addresses: Addresses) -> Member {
+    let port = |address: Option<SocketAddr>| address.map_or(0, |it| it.port());
+    let bound = addresses.grpc.map(|it| it.ip());
+    let host = match bound {
+        _ if !settings.advertise_host.is_empty() => settings.advertise_host.clone(),
+        Some(bound) if !bound.is_unspecified() => bound.to_string(),
+        Some(_) => found_host(),
+        // Nobody asks a node that is alone.
+        None => Ipv4Addr::LOCALHOST.to_string(),
     };
     let host = match host.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) => format!("[{address}]"),
         _ => host,
     };
     Member {
-        zone: node.zone.as_str().into(),
-        weight: node.weight,
+        zone: settings.zone.as_str().into(),
+        weight: settings.weight,
         version: env!("CARGO_PKG_VERSION").into(),
-        admin_port,
+        admin_port: port(addresses.admin),
         instance: format!("{:016x}", fastrand::u64(..)).into(),
-        ..Member::new(node.id.as_str(), format!("{host}:{port}"))
+        ..Member::new(
+            settings.id.as_str(),
+            format!("{host}:{}", port(addresses.grpc)),
+        )
     }
 }
 
@@ -333,36 +300,6 @@ fn found_host() -> String {
         // IPv4 first: where both are there, everybody reaches it.
         .min_by_key(|address| !address.is_ipv4());
     address.map_or_else(|| "127.0.0.1".into(), |address| address.to_string())
-}
-
-fn definition(settings: &GroupSettings) -> Result<GroupDefinition> {
-    let origin = &settings.origin;
-    let built: Arc<dyn Origin> = match origin.kind {
-        OriginKind::Http => Arc::new(HttpOrigin::new(HttpRules {
-            template: origin.url.clone(),
-            timeout: seconds(origin.timeout_seconds),
-            retries: origin.retries,
-            max_value: settings.max_value,
-            honour_cache_control: origin.honour_cache_control,
-            headers: origin.headers.clone(),
-        })?),
-        OriginKind::File => Arc::new(FileOrigin::open(&origin.path, settings.max_value)?),
-    };
-    let ttl = seconds(settings.ttl_seconds);
-    Ok(GroupDefinition {
-        rules: GroupRules {
-            name: settings.name.as_str().into(),
-            ttl: (!ttl.is_zero()).then_some(ttl),
-            negative_ttl: seconds(settings.negative_ttl_seconds),
-            max_value: settings.max_value,
-        },
-        origin: built,
-        bounds: Bounds {
-            max_concurrency: origin.max_concurrency,
-            max_queue: origin.max_queue,
-            ramp: seconds(origin.ramp_seconds),
-        },
-    })
 }
 
 fn assemble(

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     admin::{self, Admin},
-    config::Settings,
+    settings::Settings,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -32,9 +32,9 @@ const ADMIN_CLOSE: Duration = Duration::from_secs(1);
 
 /// Bound sockets.
 pub(super) struct Listeners {
-    grpc: TcpListener,
-    http: TcpListener,
-    admin: TcpListener,
+    grpc: Option<TcpListener>,
+    http: Option<TcpListener>,
+    admin: Option<TcpListener>,
     addresses: Addresses,
 }
 
@@ -44,23 +44,18 @@ pub(super) struct Open {
 }
 
 impl Listeners {
-    /// Binds all three.
+    /// Binds those that the settings want.
     pub(super) fn bind(settings: &Settings) -> Result<Self> {
-        let grpc = bind("grpc.listen", settings.grpc.listen)?;
-        let http = bind("http.listen", settings.http.listen)?;
-        let admin = bind("admin.listen", settings.admin.listen)?;
-        let address = |listener: &TcpListener| {
-            listener.local_addr().map_err(|error| {
-                Error::new(
-                    ErrorKind::Internal,
-                    format!("a bound socket without an address: {error}"),
-                )
-            })
+        let bound = |setting, address: Option<SocketAddr>| {
+            address.map(|address| bind(setting, address)).transpose()
         };
+        let grpc = bound("grpc.listen", settings.grpc)?;
+        let http = bound("http.listen", settings.http)?;
+        let admin = bound("admin.listen", settings.admin)?;
         let addresses = Addresses {
-            grpc: address(&grpc)?,
-            http: address(&http)?,
-            admin: address(&admin)?,
+            grpc: address(grpc.as_ref())?,
+            http: address(http.as_ref())?,
+            admin: address(admin.as_ref())?,
         };
         Ok(Self {
             grpc,
@@ -91,34 +86,45 @@ impl Listeners {
                 stop.clone(),
             ))
         };
-        let stopped = admin_stop.clone();
-        let admin = axum::serve(self.admin, admin::router(admin))
-            .with_graceful_shutdown(async move { stopped.cancelled().await });
+        let grpc = self.grpc.map(|it| accept(it, Connection::Grpc));
+        let http = self.http.map(|it| accept(it, Connection::Http));
         let admin_stop = admin_stop.clone();
-        let admin = tokio::spawn(async move {
-            let served = async {
-                if let Err(error) = admin.await {
-                    tracing::error!(%error, "the admin listener failed");
-                }
-            };
-            // A scraper that keeps its connection open must not keep the node alive.
-            let overdue = async {
-                admin_stop.cancelled().await;
-                tokio::time::sleep(ADMIN_CLOSE).await;
-            };
-            tokio::select! {
-                () = served => {}
-                () = overdue => {}
-            }
-        });
+        let admin = self
+            .admin
+            .map(|it| tokio::spawn(serve_admin(it, admin, admin_stop)));
         Open {
-            tasks: vec![
-                accept(self.grpc, Connection::Grpc),
-                accept(self.http, Connection::Http),
-                admin,
-            ],
+            tasks: [grpc, http, admin].into_iter().flatten().collect(),
         }
     }
+}
+
+/// Serves until `stop`.
+async fn serve_admin(listener: TcpListener, admin: Admin, stop: CancellationToken) {
+    let stopped = stop.clone();
+    let server = axum::serve(listener, admin::router(admin))
+        .with_graceful_shutdown(async move { stopped.cancelled().await });
+    let served = async {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the admin listener failed");
+        }
+    };
+    // A scraper that keeps its connection open must not keep the node alive.
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(ADMIN_CLOSE).await;
+    };
+    tokio::select! {
+        () = served => {}
+        () = overdue => {}
+    }
+}
+
+fn address(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>> {
+    let address = listener.map(TcpListener::local_addr).transpose();
+    address.map_err(|error| {
+        let what = format!("a bound socket without an address: {error}");
+        Error::new(ErrorKind::Internal, what)
+    })
 }
 
 impl Open {

@@ -5,10 +5,13 @@
 //! future resolves, then drains within bounds. Nothing in here reads signals; `main` does.
 
 mod build;
+#[cfg(feature = "cli")]
+pub(crate) mod configured;
 mod listeners;
 mod membership;
 mod process_pause;
 mod shutdown;
+mod status;
 mod worker;
 
 use std::{
@@ -20,10 +23,12 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use build::{GroupDefinition, NodeBuilder, etcd_config};
+pub use build::NodeBuilder;
+pub use status::NodeStatus;
 
 use crate::{
     admin::{Admin, Readiness},
+    cache::Cache,
     rpc::peers::GrpcPeers,
     service::Service,
     telemetry::metrics::Metrics,
@@ -50,18 +55,19 @@ impl Clock for SystemClock {
     }
 }
 
-/// Where a node listens.
+/// Where a node listens; `None`: it doesn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Addresses {
     /// gRPC, for clients and other nodes.
-    pub grpc: SocketAddr,
+    pub grpc: Option<SocketAddr>,
     /// HTTP, for clients.
-    pub http: SocketAddr,
+    pub http: Option<SocketAddr>,
     /// Probes, metrics, the ring.
-    pub admin: SocketAddr,
+    pub admin: Option<SocketAddr>,
 }
 
-/// A node whose listeners are open and that nobody knows of yet.
+/// A node whose listeners are open and that nobody knows of yet; [`NodeBuilder::bind`] returns it.
 pub struct Node {
     me: Member,
     listeners: listeners::Listeners,
@@ -92,23 +98,28 @@ impl Node {
         self.listeners.addresses()
     }
 
-    /// How others will know it.
-    pub fn member(&self) -> &Member {
-        &self.me
+    /// Its cache, for calls from within the process.
+    pub fn cache(&self) -> Cache {
+        Cache::new(self.service.clone())
     }
 
-    /// Its groups, for calls from within the process.
-    pub fn service(&self) -> Service {
-        self.service.clone()
+    /// Whether it is ready, and who else is there; goes on to tell while the node runs.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus::new(self.readiness(), self.rings())
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.me.id
     }
 
     /// Each ring as it comes in force.
-    pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
+    pub(crate) fn rings(&self) -> watch::Receiver<Arc<Topology>> {
         self.rings.subscribe()
     }
 
     /// Why it is not ready; empty: it is.
-    pub fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         self.readiness.subscribe()
     }
 
@@ -142,8 +153,9 @@ impl Node {
         let session = self.registry.join(self.me.clone()).await?;
         let session: Arc<dyn gaocache_core::ports::Session> = Arc::from(session);
         tracing::info!(
-            id = %self.me.id, address = %self.me.address, grpc = %self.addresses().grpc,
-            http = %self.addresses().http, admin = %self.addresses().admin, "listeners are open"
+            id = %self.me.id, address = %self.me.address, grpc = shown(self.addresses().grpc),
+            http = shown(self.addresses().http), admin = shown(self.addresses().admin),
+            "listeners are open"
         );
         // The admin listener closes last: probes and metrics are wanted most while a node goes
         // down.
@@ -210,4 +222,9 @@ impl Node {
         tracing::info!(id = %self.me.id, drained, "stopped");
         Ok(())
     }
+}
+
+/// An address for the log; nothing where there is no listener.
+fn shown(address: Option<SocketAddr>) -> Option<tracing::field::DisplayValue<SocketAddr>> {
+    address.map(tracing::field::display)
 }

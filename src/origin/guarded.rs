@@ -47,6 +47,16 @@ pub struct Bounds {
     pub ramp: Duration,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_concurrency: 64,
+            max_queue: 10_000,
+            ramp: Duration::ZERO,
+        }
+    }
+}
+
 impl Guarded {
     /// Within these bounds.
     pub fn new(origin: Arc<dyn Origin>, observer: Arc<dyn LoadObserver>, bounds: Bounds) -> Self {

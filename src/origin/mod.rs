@@ -4,6 +4,8 @@
 //! An origin loads and nothing else. What every origin needs around it (its bound on concurrency,
 //! its metrics) is in [`guarded`].
 
-pub mod file;
-pub mod guarded;
-pub mod http;
+#[cfg(feature = "cli")]
+pub(crate) mod file;
+pub(crate) mod guarded;
+#[cfg(feature = "cli")]
+pub(crate) mod http;

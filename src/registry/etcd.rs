@@ -67,6 +67,7 @@ impl EtcdRegistry {
                     tracing::warn!(%key, suppressed, "a key of the service holds no endpoint; left out");
                 }
             }
+            _ => {}
         }
     }
 
@@ -104,6 +105,7 @@ impl EtcdRegistry {
                     tracing::warn!(%cause, suppressed, "etcd can't be reached; trying again");
                 }
             }
+            _ => {}
         }
     }
 }

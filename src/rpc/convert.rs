@@ -25,6 +25,7 @@ fn source(source: Source) -> wire::Source {
         Source::Hit => wire::Source::Hit,
         Source::Peer => wire::Source::Peer,
         Source::Origin => wire::Source::Origin,
+        _ => wire::Source::Unspecified,
     }
 }
 

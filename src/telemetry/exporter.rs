@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -27,43 +27,12 @@ use opentelemetry_sdk::{
 use tokio::runtime::{Builder, Handle, Runtime};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
-use super::throttle::Throttle;
+use super::{spans::SPANS, throttle::Throttle};
 use crate::config::{TraceSettings, seconds};
 
 /// Bound on sending what is left when the process ends; see `terminationGracePeriodSeconds` in the
 /// chart.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// What became of this process' spans. There is one exporter in a process, so all of its nodes show
-/// the same numbers.
-pub static SPANS: SpanCounts = SpanCounts {
-    exported: AtomicU64::new(0),
-    failed: AtomicU64::new(0),
-    dropped: AtomicU64::new(0),
-};
-
-/// Counts since the start.
-pub struct SpanCounts {
-    exported: AtomicU64,
-    failed: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl SpanCounts {
-    /// By outcome, as in the metric.
-    pub fn read(&self) -> [(&'static str, u64); 3] {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        [
-            ("exported", read(&self.exported)),
-            ("failed", read(&self.failed)),
-            ("dropped", read(&self.dropped)),
-        ]
-    }
-}
-
-fn count(counter: &AtomicU64, spans: usize) {
-    counter.fetch_add(spans as u64, Ordering::Relaxed);
-}
 
 /// The exporter, as long as it runs.
 pub struct Exporter {
@@ -199,7 +168,7 @@ impl SpanProcessor for Bounded {
             self.batches.on_end(span);
         } else {
             self.queued.fetch_sub(1, Ordering::AcqRel);
-            count(&SPANS.dropped, 1);
+            SPANS.dropped(1);
         }
     }
 
@@ -243,9 +212,9 @@ impl SpanExporter for Sender {
         };
         self.queued.fetch_sub(spans, Ordering::AcqRel);
         match &result {
-            Ok(()) => count(&SPANS.exported, spans),
+            Ok(()) => SPANS.exported(spans),
             Err(error) => {
-                count(&SPANS.failed, spans);
+                SPANS.failed(spans);
                 if let Some(suppressed) = self.throttle.due("export") {
                     tracing::warn!(%error, spans, suppressed, "spans could not be sent");
                 }

@@ -4,10 +4,8 @@
 use std::{
     fmt,
     io::{IsTerminal, stdout},
-    sync::{Arc, OnceLock},
 };
 
-use parking_lot::Mutex;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -20,48 +18,8 @@ use tracing_subscriber::{
     reload,
 };
 
-use super::trace;
+use super::{level::LogLevel, trace};
 use crate::config::{LogFormat, LogSettings};
-
-/// The level of the whole process, which has one log.
-static LEVEL: OnceLock<LogLevel> = OnceLock::new();
-
-/// The level in force. Cheap to clone.
-#[derive(Clone)]
-pub struct LogLevel {
-    text: Arc<Mutex<String>>,
-    filter: reload::Handle<EnvFilter, Registry>,
-}
-
-impl LogLevel {
-    /// The level of this process; `None` where [`super::start`] was not called: an embedding
-    /// program has a log of its own.
-    pub fn of_process() -> Option<&'static Self> {
-        LEVEL.get()
-    }
-
-    pub(super) fn becomes_the_process_s(self) {
-        let _ = LEVEL.set(self);
-    }
-
-    /// As it was given.
-    pub fn text(&self) -> String {
-        self.text.lock().clone()
-    }
-
-    /// Changes it, until the process ends.
-    ///
-    /// # Errors
-    /// A text that is no filter; the message says what is wrong with it.
-    pub fn set(&self, text: &str) -> Result<(), String> {
-        let filter = filter(text)?;
-        let changed = self.filter.reload(filter);
-        changed.map_err(|error| error.to_string())?;
-        text.clone_into(&mut self.text.lock());
-        tracing::warn!(level = text, "the log's level was changed");
-        Ok(())
-    }
-}
 
 fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder()
@@ -92,10 +50,10 @@ pub(super) fn layer(settings: &LogSettings) -> Result<(Lines, LogLevel), String>
             .with_filter(filter)
             .boxed(),
     };
-    let level = LogLevel {
-        text: Arc::new(Mutex::new(settings.level.clone())),
-        filter: handle,
-    };
+    let level = LogLevel::new(&settings.level, move |text| {
+        let changed = handle.reload(self::filter(text)?);
+        changed.map_err(|error| error.to_string())
+    });
     Ok((lines, level))
 }
 

@@ -27,7 +27,6 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::config::{Sampler, TraceSettings};
 use gaocache_core::{
     error::{Error, ErrorKind},
     membership::Member,
@@ -63,8 +62,16 @@ impl Call {
     }
 }
 
-/// Decides which requests have spans.
-#[derive(Clone, Copy, Debug)]
+/// Which requests have spans.
+///
+/// ```
+/// use gaocache::Sampling;
+///
+/// // As the caller's `traceparent` says; of requests without one, a hundredth.
+/// let sampling = Sampling::share(0.01).parent_based();
+/// assert_ne!(sampling, Sampling::off());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// Share of the requests that are sampled without regard to who asks; `None`: none has spans.
     ratio: Option<f64>,
@@ -74,25 +81,39 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// As the settings have it.
-    pub fn new(settings: &TraceSettings) -> Self {
-        let (ratio, parent_based) = match settings.sampler {
-            Sampler::ParentBasedRatio => (settings.sample_ratio, true),
-            Sampler::ParentBasedAlwaysOn => (1.0, true),
-            Sampler::ParentBasedAlwaysOff => (0.0, true),
-            Sampler::Ratio => (settings.sample_ratio, false),
-            Sampler::AlwaysOn => (1.0, false),
-            Sampler::AlwaysOff => (0.0, false),
-        };
+    /// None. What a caller decided still goes on to other nodes and origins.
+    pub const fn off() -> Self {
         Self {
-            ratio: settings.is_on().then_some(ratio),
-            parent_based,
-            keys: settings.keys,
+            ratio: None,
+            parent_based: false,
+            keys: false,
         }
     }
 
+    /// This share of them, 0 to 1, whatever the caller decided.
+    pub const fn share(ratio: f64) -> Self {
+        Self {
+            ratio: Some(ratio),
+            ..Self::off()
+        }
+    }
+
+    /// The same, but where the caller has decided, as the caller did.
+    #[must_use]
+    pub const fn parent_based(mut self) -> Self {
+        self.parent_based = true;
+        self
+    }
+
+    /// The same, with keys in the spans. They may be personal data.
+    #[must_use]
+    pub const fn with_keys(mut self) -> Self {
+        self.keys = true;
+        self
+    }
+
     /// For a call of a client's.
-    pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
+    pub(crate) fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let by_chance = |ratio: f64| fastrand::f64() < ratio;
         let sampled = match (self.ratio, &caller) {
@@ -104,7 +125,7 @@ impl Sampling {
     }
 
     /// For a call of another node's, which has decided already: it never begins a trace.
-    pub fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
+    pub(crate) fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let sampled = self.ratio.is_some() && caller.as_ref().is_some_and(is_sampled);
         self.scope(call, caller, sampled)
@@ -123,7 +144,7 @@ impl Sampling {
     }
 
     /// What a server's span tells of a key: nothing, unless the settings allow it.
-    pub fn key<'a>(&self, key: &'a str) -> Option<&'a str> {
+    pub(crate) fn key<'a>(&self, key: &'a str) -> Option<&'a str> {
         self.keys.then_some(key)
     }
 }
@@ -331,6 +352,6 @@ pub fn ids() -> Option<(String, String)> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 #[path = "trace_tests.rs"]
 mod tests;

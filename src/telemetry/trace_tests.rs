@@ -7,7 +7,7 @@ fn sampling(further: &[&str]) -> Sampling {
     let mut given = vec!["trace.endpoint=http://127.0.0.1:4317"];
     given.extend(further);
     let settings = config::loopback("n", &given).expect("good settings");
-    Sampling::new(&settings.trace)
+    settings.trace.sampling()
 }
 
 fn from_caller(traceparent: &'static str) -> HeaderMap {

@@ -297,10 +297,7 @@ pub fn certificates(folder: &Path) {
 pub const TTL: Duration = Duration::from_secs(2);
 
 pub fn config(urls: &[&str]) -> EtcdConfig {
-    EtcdConfig {
-        lease_ttl: TTL,
-        ..EtcdConfig::new(urls.iter().copied())
-    }
+    EtcdConfig::new(urls.iter().copied()).with_lease_ttl(TTL)
 }
 
 /// Settings of a node of the tests that registers in etcd.

@@ -23,10 +23,7 @@ async fn a_key_that_somebody_deleted_is_put_back_and_a_lost_lease_is_replaced() 
     let mut client = etcd.client().await;
     // A long lease, so that neither a renewal nor the periodic look can help out: the watch must
     // see it.
-    let long = EtcdConfig {
-        lease_ttl: Duration::from_secs(300),
-        ..config(&[&etcd.url])
-    };
+    let long = config(&[&etcd.url]).with_lease_ttl(Duration::from_secs(300));
     let registration = Registration::start(long, "svc/a", Endpoint::new("h:1"));
     let mut status = registration.status();
     let first = registered(&mut status).await;
@@ -223,10 +220,7 @@ async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_el
     // hide that.
     let disconnects = Arc::new(AtomicUsize::new(0));
     let counted = disconnects.clone();
-    let long = EtcdConfig {
-        lease_ttl: Duration::from_secs(300),
-        ..config(&[&etcd.url])
-    };
+    let long = config(&[&etcd.url]).with_lease_ttl(Duration::from_secs(300));
     let quiet = Registration::start_after(
         long,
         "quiet/a",

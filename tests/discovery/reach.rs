@@ -105,13 +105,11 @@ async fn tls_with_client_certificates_and_a_user_with_a_password() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let etcd = Etcd::with_scheme(1, "https", &arguments).await.remove(0);
     std::fs::write(path("password"), "secret\n").unwrap();
-    let secured = EtcdConfig {
-        tls: Some(TlsFiles {
-            ca: Some(path("ca.pem")),
-            identity: Some((path("client.pem"), path("client.key"))),
-        }),
-        ..config(&[&etcd.url])
-    };
+    let secured = config(&[&etcd.url]).with_tls(
+        TlsFiles::default()
+            .with_ca(path("ca.pem"))
+            .with_identity(path("client.pem"), path("client.key")),
+    );
     let registration = Registration::start(secured.clone(), "svc/a", Endpoint::new("h:1"));
     registered(&mut registration.status()).await;
     registration.close().await.expect("closes");
@@ -133,13 +131,7 @@ async fn tls_with_client_certificates_and_a_user_with_a_password() {
     let discovery = Discovery::start(secured.clone(), ["svc/"]);
     let refused = until(&discovery, "a refusal", |it| !it.problem.is_empty()).await;
     assert!(!refused.known);
-    let user = EtcdConfig {
-        credentials: Some(Credentials {
-            username: "root".into(),
-            password_file: path("password"),
-        }),
-        ..secured
-    };
+    let user = secured.with_credentials(Credentials::new("root", path("password")));
     let discovery = Discovery::start(user.clone(), ["svc/"]);
     let registration = Registration::start(user, "svc/b", Endpoint::new("h:1"));
     until(&discovery, "the key", |it| it.endpoints.len() == 1).await;

@@ -11,6 +11,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What went wrong, as far as a caller can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// The request itself is wrong: an empty or oversized key. Asking again can't help.
     InvalidRequest,
@@ -40,6 +41,7 @@ pub enum ErrorKind {
 
 /// Whose side an error comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
     /// The one who asked.
     Caller,
@@ -55,7 +57,7 @@ pub enum Fault {
 
 impl ErrorKind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &'static [Self] = &[
         Self::InvalidRequest,
         Self::UnknownGroup,
         Self::NotFound,
@@ -90,7 +92,7 @@ impl ErrorKind {
 
     /// The kind of that name, as [`ErrorKind::name`] writes it.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
     /// Whose side it is.
@@ -216,7 +218,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_name_of_its_own_that_reads_back() {
-        for kind in ErrorKind::ALL {
+        for &kind in ErrorKind::ALL {
             assert_eq!(ErrorKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(ErrorKind::from_name("no such kind"), None);

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How a registration fares.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct RegistrationStatus {
     /// What stands in etcd as far as we know; `None`: nothing of ours.
     pub registered: Option<Endpoint>,
@@ -27,6 +28,7 @@ pub struct RegistrationStatus {
 
 /// What happened to a registration, for metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RegistrationEvent {
     /// A lease was granted or renewed; it surely lives for that long from now.
     Renewed {

@@ -40,6 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is known of the prefixes.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Whether etcd has been heard at all.
     pub known: bool,
@@ -53,6 +54,7 @@ pub struct Snapshot {
 
 /// What happened to a discovery, for metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DiscoveryEvent {
     /// etcd gave a sign of life.
     Heard,

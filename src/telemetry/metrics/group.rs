@@ -17,33 +17,30 @@ use gaocache_core::{
     ports::GroupObserver,
 };
 
-pub(super) const OUTCOMES: [&str; 13] = [
-    "hit",
-    "peer",
-    "origin",
-    ErrorKind::ALL[0].name(),
-    ErrorKind::ALL[1].name(),
-    ErrorKind::ALL[2].name(),
-    ErrorKind::ALL[3].name(),
-    ErrorKind::ALL[4].name(),
-    ErrorKind::ALL[5].name(),
-    ErrorKind::ALL[6].name(),
-    ErrorKind::ALL[7].name(),
-    ErrorKind::ALL[8].name(),
-    ErrorKind::ALL[9].name(),
-];
+/// Where answers come from, then the kinds of errors.
+pub(super) const OUTCOMES: [&str; SOURCES.len() + ErrorKind::ALL.len()] = {
+    let mut names = [""; SOURCES.len() + ErrorKind::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = match at.checked_sub(SOURCES.len()) {
+            None => SOURCES[at].name(),
+            Some(kind) => ErrorKind::ALL[kind].name(),
+        };
+        at += 1;
+    }
+    names
+};
+
+const SOURCES: [Source; 3] = [Source::Hit, Source::Peer, Source::Origin];
 
 pub(super) fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
+    fn place<T: PartialEq>(all: &[T], one: &T) -> usize {
+        let at = all.iter().position(|known| known == one);
+        at.unwrap_or(all.len() - 1)
+    }
     match outcome {
-        Ok(Source::Hit) => 0,
-        Ok(Source::Peer) => 1,
-        Ok(Source::Origin) => 2,
-        Err(kind) => {
-            3 + ErrorKind::ALL
-                .iter()
-                .position(|&known| known == kind)
-                .unwrap_or(ErrorKind::ALL.len() - 1)
-        }
+        Ok(source) => place(&SOURCES, &source),
+        Err(kind) => SOURCES.len() + place(ErrorKind::ALL, &kind),
     }
 }
 
@@ -51,9 +48,9 @@ pub(super) fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
 /// come from outside.
 pub struct GroupMetrics {
     pub(super) name: Arc<str>,
-    pub(super) requests: [IntCounter; 13],
+    pub(super) requests: [IntCounter; OUTCOMES.len()],
     pub(super) request_duration: Histogram,
-    pub(super) peer_requests: [IntCounter; 13],
+    pub(super) peer_requests: [IntCounter; OUTCOMES.len()],
     pub(super) invalidations: IntCounterVec,
     pub(super) refusals: IntCounter,
     pub(super) flight_waits: IntCounter,
@@ -108,7 +105,7 @@ impl GroupMetrics {
     /// The numbers as they are now.
     pub fn summary(&self) -> GroupSummary {
         let count = |outcome| self.requests[outcome_index(outcome)].get();
-        let failed = ErrorKind::ALL.into_iter();
+        let failed = ErrorKind::ALL.iter().copied();
         let failed = failed.filter(|kind| *kind != ErrorKind::NotFound);
         GroupSummary {
             name: self.name.to_string(),
