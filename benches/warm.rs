@@ -27,7 +27,7 @@ use common::{etcd::Etcd, process::NodeProcess};
 use futures::future::join_all;
 use gaocache::{
     Client, ClientOptions,
-    rpc::wire::{GetManyRequest, cache_client::CacheClient, get_many_response::Outcome},
+    internal::wire::{GetManyRequest, cache_client::CacheClient, get_many_response::Outcome},
 };
 use gaocache_core::group::Source;
 use gaocache_discovery::EtcdConfig;
@@ -223,9 +223,8 @@ impl Load {
     async fn start(scene: &Scene) -> Self {
         let etcd = EtcdConfig::new([&scene.etcd.url]);
         let client = Client::new(etcd, "gaocache", ClientOptions::default());
-        let mut rings = client.rings();
         let size = scene.nodes.len();
-        let known = rings.wait_for(|ring| ring.ring_len() == size);
+        let known = client.wait_for_members(size);
         common::within("the client's ring", known)
             .await
             .expect("running");

@@ -124,7 +124,7 @@ async fn sweep(arguments: Arguments, stats: Arc<Stats>, client: reqwest::Client)
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let stats = Arc::new(Stats::default());
-    let client = gaocache::origin::http::plain_client()?;
+    let client = gaocache::internal::plain_client()?;
     for _ in 0..arguments.callers {
         tokio::spawn(call(arguments.clone(), stats.clone(), client.clone()));
     }

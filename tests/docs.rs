@@ -5,7 +5,10 @@
 use std::{fmt::Write, fs, path::Path};
 
 use clap::CommandFactory;
-use gaocache::{ErrorKind, config::schema, rpc::status, telemetry::names};
+use gaocache::{
+    ErrorKind,
+    internal::{Cli, names, schema, status},
+};
 
 fn root(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
@@ -37,7 +40,7 @@ fn configuration() {
 #[test]
 fn command_line() {
     let mut out = String::new();
-    let mut program = gaocache::cli::Cli::command().term_width(100);
+    let mut program = Cli::command().term_width(100);
     program.build();
     let names: Vec<String> = program
         .get_subcommands()

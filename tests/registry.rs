@@ -15,11 +15,10 @@ use common::{
     process::NodeProcess,
     within,
 };
-use gaocache::NodeBuilder;
 use tokio::time::Instant;
 
 async fn node(id: &str, etcd: &str, origin: &CountingOrigin) -> TestNode {
-    let builder = NodeBuilder::new(node_settings(id, etcd, origin, &[]));
+    let builder = builder(&node_settings(id, etcd, origin, &[]));
     TestNode::start(builder.bind().await.expect("binds"))
 }
 

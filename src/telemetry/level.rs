@@ -10,8 +10,11 @@ static LEVEL: OnceLock<LogLevel> = OnceLock::new();
 /// The level in force.
 pub(crate) struct LogLevel {
     text: Mutex<String>,
-    change: Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    change: Box<Change>,
 }
+
+/// Puts a level in force, or says what is wrong with it.
+type Change = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 impl LogLevel {
     /// The level of this process; `None` where the program did not start the log: one that embeds a

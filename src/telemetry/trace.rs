@@ -352,6 +352,7 @@ pub fn ids() -> Option<(String, String)> {
     })
 }
 
-#[cfg(all(test, feature = "cli"))]
+#[cfg(test)]
+#[cfg(feature = "cli")]
 #[path = "trace_tests.rs"]
 mod tests;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use etcd_client::{Client, ConnectOptions};
-use gaocache::config::Settings;
+use gaocache::internal::Config;
 use gaocache_discovery::EtcdConfig;
 use tokio::{
     io::copy_bidirectional,
@@ -301,7 +301,7 @@ pub fn config(urls: &[&str]) -> EtcdConfig {
 }
 
 /// Settings of a node of the tests that registers in etcd.
-pub fn node_settings(id: &str, etcd: &str, origin: &CountingOrigin, further: &[&str]) -> Settings {
+pub fn node_settings(id: &str, etcd: &str, origin: &CountingOrigin, further: &[&str]) -> Config {
     let endpoints = format!("registry.etcd.endpoints={etcd}");
     let mut given = vec![
         "registry.kind=etcd",

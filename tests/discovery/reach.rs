@@ -9,7 +9,6 @@ use super::common::{
 };
 use super::{keys, registered, until};
 use etcd_client::Client;
-use gaocache::NodeBuilder;
 use gaocache_discovery::{Credentials, Discovery, Endpoint, EtcdConfig, Registration, TlsFiles};
 
 #[tokio::test]
@@ -150,7 +149,7 @@ async fn tls_with_client_certificates_and_a_user_with_a_password() {
     ];
     let further: Vec<&str> = further.iter().map(String::as_str).collect();
     let settings = node_settings("secured", &etcd.url, &origin, &further);
-    let mut node = TestNode::start(NodeBuilder::new(settings).bind().await.expect("binds"));
+    let mut node = TestNode::start(builder(&settings).bind().await.expect("binds"));
     node.ready().await;
     node.stopped().await;
 }
