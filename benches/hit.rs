@@ -94,7 +94,7 @@ async fn serve_gaocache() {
     let settings =
         internal::loopback("bench", &["node.worker_threads=1", "log.level=warn"]).unwrap();
     // As in production, where every trace point meets a subscriber.
-    let _telemetry = internal::start(&settings.log, &settings.trace, "bench").unwrap();
+    let _telemetry = internal::start_telemetry(&settings, "bench").unwrap();
     let values = loader(async |key: String| Ok::<_, gaocache::Error>(value(&key)));
     let group = GroupDefinition::new("bench", values).ttl(Duration::from_secs(3600));
     let node = internal::configured(&settings)

@@ -34,7 +34,7 @@ async fn serve(measured: &str, endpoint: &str) {
     let endpoint = format!("trace.endpoint={endpoint}");
     let given = ["node.worker_threads=1", "log.level=error", &endpoint];
     let settings = internal::loopback("bench", &given).unwrap();
-    let started = internal::start(&settings.log, &settings.trace, "bench").unwrap();
+    let started = internal::start_telemetry(&settings, "bench").unwrap();
     let value = Bytes::from(vec![b'x'; SIZE]);
     let values = loader(move |_| {
         let value = value.clone();

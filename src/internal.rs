@@ -8,18 +8,13 @@ use tokio::sync::watch;
 use crate::{Node, Registry, registry::Choice};
 use gaocache_core::{cluster::Topology, ports};
 
-pub use crate::{
-    admin::RingReport,
-    node::SystemClock,
-    rpc::{status, wire},
-    telemetry::names,
-};
+pub use crate::{admin::RingReport, node::SystemClock, rpc::wire, status::codes, telemetry::names};
 #[cfg(feature = "cli")]
 pub use crate::{
     cli::{Cli, main},
     config::{Config, loopback, schema},
-    origin::http::plain_client,
-    telemetry::process::start,
+    http_client::plain as plain_client,
+    node::configured::start_telemetry,
 };
 
 /// Each ring as it comes in force.

@@ -67,14 +67,18 @@ mod client;
 mod config;
 mod group;
 mod http;
+#[cfg(feature = "cli")]
+mod http_client;
 #[doc(hidden)]
 pub mod internal;
+mod members;
 mod node;
 mod origin;
 mod registry;
 mod rpc;
 mod service;
 mod settings;
+mod status;
 mod telemetry;
 
 pub use answer::Answer;

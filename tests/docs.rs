@@ -7,7 +7,7 @@ use std::{fmt::Write, fs, path::Path};
 use clap::CommandFactory;
 use gaocache::{
     ErrorKind,
-    internal::{Cli, names, schema, status},
+    internal::{Cli, codes, names, schema},
 };
 
 fn root(path: &str) -> String {
@@ -78,7 +78,7 @@ fn errors() {
         "| kind | gRPC | HTTP | whose fault | worth another try |\n|---|---|---|---|---|\n",
     );
     for &kind in ErrorKind::ALL {
-        let (code, http) = status::codes(kind);
+        let (code, http) = codes(kind);
         let again = if kind.retryable() { "yes" } else { "no" };
         let _ = writeln!(
             out,

@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use common::{
     etcd::Etcd,
     process::{NodeProcess, agree},

@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use common::{CountingOrigin, TestNode, etcd::Etcd, settings, within};
+use common::{CountingOrigin, TestNode, builder, etcd::Etcd, settings, within};
 use gaocache_discovery::{Discovery, EtcdConfig};
 
 /// Builds the Go program of `tests/interop/go`.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{
-    CountingOrigin, TestNode,
+    CountingOrigin, TestNode, builder,
     etcd::{Etcd, node_settings},
     process::NodeProcess,
     within,

@@ -168,10 +168,10 @@ pub(super) async fn stream(State(admin): State<Admin>) -> Response {
 }
 
 fn states(admin: Admin) -> impl Stream<Item = Event> {
-    let rings = WatchStream::new(admin.rings.clone()).map(|_| ());
+    let rings = WatchStream::new(admin.cluster.rings()).map(|_| ());
     let beats = IntervalStream::new(tokio::time::interval(BEAT)).map(|_| ());
     futures::stream::select(rings, beats).map(move |()| {
-        let topology = admin.rings.borrow().clone();
+        let topology = admin.cluster.snapshot();
         let event = Event::default().event("state");
         let shown = admin.shown(&topology);
         event

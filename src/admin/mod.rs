@@ -17,14 +17,19 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    http::failed,
+    status::http::failed,
     telemetry::{level::LogLevel, metrics::Metrics},
 };
 pub use events::{Changes, RingChange};
 use gaocache_core::{
-    cluster::Topology, group::Groups, membership::MemberState, ports::Clock, store::Store,
+    cluster::{Cluster, Topology},
+    group::Groups,
+    membership::MemberState,
+    ports::Clock,
+    store::Store,
 };
 
 /// Longest wait of `/ring?unlike=`; clients ask again.
@@ -40,8 +45,8 @@ pub struct Admin {
     pub id: Arc<str>,
     /// Why it is not ready.
     pub readiness: Readiness,
-    /// Each ring as it comes in force.
-    pub rings: watch::Receiver<Arc<Topology>>,
+    /// Its cluster, with the ring in force.
+    pub cluster: Arc<Cluster>,
     /// Its groups.
     pub groups: Groups,
     /// Its metrics.
@@ -52,6 +57,8 @@ pub struct Admin {
     pub clock: Arc<dyn Clock>,
     /// Its stores, by tier.
     pub stores: Arc<[(&'static str, Arc<Store>)]>,
+    /// Cancelled when the listener is to close: nobody is kept waiting then.
+    pub stop: CancellationToken,
 }
 
 /// The routes.
@@ -122,7 +129,7 @@ async fn log_level() -> Response {
 async fn set_log_level(Query(query): Query<LogQuery>) -> Response {
     match LogLevel::of_process().map(|level| level.set(&query.level)) {
         Some(Ok(())) => format!("{}\n", query.level).into_response(),
-        Some(Err(what)) => (StatusCode::BAD_REQUEST, format!("{what}\n")).into_response(),
+        Some(Err(error)) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
         None => no_log(),
     }
 }
@@ -188,13 +195,14 @@ pub struct OwnerReport {
 }
 
 async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Json<RingReport> {
-    let mut rings = admin.rings.clone();
     if let Some(known) = query.unlike {
+        let mut rings = admin.cluster.rings();
         let other = rings.wait_for(|ring| ring.view.fingerprint().to_string() != known);
+        let other = admin.stop.run_until_cancelled(other);
         // Without another ring in time the answer is the old one.
         let _ = tokio::time::timeout(LONGEST_WAIT, other).await;
     }
-    let topology = rings.borrow().clone();
+    let topology = admin.cluster.snapshot();
     let owners = query.key.map(|key| owners(&admin.groups, &topology, &key));
     Json(report(&admin.id, &topology, owners.unwrap_or_default()))
 }

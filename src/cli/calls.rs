@@ -11,10 +11,8 @@ use tonic::{
 use super::{Failure, println_or_stop};
 use crate::{
     client::{Client, ClientOptions},
-    rpc::{
-        status::from_status,
-        wire::{self, cache_client::CacheClient},
-    },
+    rpc::wire::{self, cache_client::CacheClient},
+    status::grpc::from_status,
 };
 use gaocache_core::error::{Error, ErrorKind};
 use gaocache_discovery::EtcdConfig;
@@ -104,7 +102,7 @@ impl Target {
 fn failed(status: &Status) -> Failure {
     let error = from_status(status).unwrap_or_else(|| {
         let message = format!("{}: {}", status.code(), status.message());
-        Error::new(ErrorKind::PeerUnreachable, message)
+        Error::new(ErrorKind::PeerUnreachable, message).with_source(status.clone())
     });
     error.into()
 }

@@ -10,10 +10,8 @@ use super::{ConfigArgs, Failure, calls::Cluster, println_or_stop, ring::fetch_re
 use crate::{
     node::configured::etcd_config,
     registry::etcd::{prefix, view},
-    rpc::{
-        status::from_status,
-        wire::{GetRequest, cache_client::CacheClient},
-    },
+    rpc::wire::{GetRequest, cache_client::CacheClient},
+    status::grpc::from_status,
 };
 use gaocache_core::{error::ErrorKind, membership::Member};
 use gaocache_discovery::{Discovery, EtcdConfig};

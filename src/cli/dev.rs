@@ -11,9 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, println_or_stop, serve::stop_signal};
 use crate::{
     config::{self, Config, Sources},
-    node::{Node, NodeBuilder},
+    node::{Node, NodeBuilder, configured::start_telemetry},
     registry::Registry,
-    telemetry::process,
 };
 use gaocache_core::error::ErrorKind;
 
@@ -39,8 +38,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let group = group(&args.origin);
     let first = settings(0, args, &group, true)?;
-    let telemetry =
-        process::start(&first.log, &first.trace, "dev").map_err(Failure::Configuration)?;
+    let telemetry = start_telemetry(&first, "dev")?;
     let registry = Registry::memory();
     let mut nodes = Vec::new();
     for number in 0..args.nodes {
@@ -192,7 +190,7 @@ async fn bind(
         builder.bind().await
     };
     match build(usual).await {
-        Err(error) if error.kind() == ErrorKind::InvalidRequest => {
+        Err(error) if error.kind() == ErrorKind::Configuration => {
             Ok(build(settings(number, args, group, true)?).await?)
         }
         other => Ok(other?),

@@ -145,6 +145,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::NotFound(error.to_string()),
+            ErrorKind::Configuration => Self::Configuration(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -192,7 +193,7 @@ fn run(command: Command) -> Result<(), Failure> {
 
 fn show_config(args: &ConfigArgs) -> Result<(), Failure> {
     let loaded = args.load()?;
-    let width = |of: fn(&config::load::InForce) -> usize| {
+    let width = |of: fn(&config::InForce) -> usize| {
         loaded.in_force.iter().map(of).max().unwrap_or(0).min(60)
     };
     let (names, values) = (width(|it| it.name.len()), width(|it| it.value.len()));

@@ -8,6 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{Failure, calls::Cluster, println_or_stop};
 use crate::{
     admin::{OwnerReport, RingReport, report},
+    http_client,
     registry::etcd::{prefix, view},
 };
 use gaocache_core::{
@@ -117,7 +118,8 @@ pub(super) async fn fetch_report(
     if let Some(known) = known {
         let _ = write!(url, "unlike={known}");
     }
-    let response = crate::origin::http::plain_client()?.get(url).send().await;
+    let client = http_client::plain().map_err(|error| error.to_string())?;
+    let response = client.get(url).send().await;
     let response = response.and_then(reqwest::Response::error_for_status);
     let bytes = response.map_err(|error| describe(&error))?.bytes().await;
     let body = bytes.map_err(|error| describe(&error))?;

@@ -3,7 +3,10 @@
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigArgs, Failure};
-use crate::{config::ConfigError, config::load::Problem, node::NodeBuilder, telemetry::process};
+use crate::{
+    config::{ConfigError, Problem},
+    node::{NodeBuilder, configured::start_telemetry},
+};
 
 pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     let loaded = args.load()?;
@@ -17,10 +20,9 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
         .into());
     }
     let settings = &loaded.settings;
-    let telemetry = process::start(&settings.log, &settings.trace, &settings.node.id)
-        .map_err(Failure::Configuration)?;
+    let telemetry = start_telemetry(settings, &settings.node.id)?;
     let served = async {
-        let node = NodeBuilder::configured(&loaded.settings)?.bind().await?;
+        let node = NodeBuilder::configured(settings)?.bind().await?;
         node.run(stop_signal()?).await?;
         Ok(())
     };

@@ -22,10 +22,8 @@ use crate::{
     answer::Answer,
     backoff::pauses,
     registry::etcd::{prefix, view},
-    rpc::{
-        status::from_status,
-        wire::{self, cache_client::CacheClient},
-    },
+    rpc::wire::{self, cache_client::CacheClient},
+    status::grpc::from_status,
     telemetry::trace,
 };
 use gaocache_core::{
@@ -351,16 +349,14 @@ impl Inner {
             None => {
                 let until = Instant::now() + EJECTED_FOR;
                 self.ejected.lock().insert(member.address.clone(), until);
-                Try::Next(Error::new(
-                    ErrorKind::PeerUnreachable,
-                    format!(
-                        "{} at {}: {}: {}",
-                        member.id,
-                        member.address,
-                        status.code(),
-                        status.message()
-                    ),
-                ))
+                let what = format!(
+                    "{} at {}: {}: {}",
+                    member.id,
+                    member.address,
+                    status.code(),
+                    status.message()
+                );
+                Try::Next(Error::new(ErrorKind::PeerUnreachable, what).with_source(status))
             }
         })
     }
@@ -374,7 +370,8 @@ impl Inner {
                 channels.retain(|address, _| known.others().any(|it| it.address == *address));
                 let endpoint =
                     Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-                        Error::new(ErrorKind::PeerUnreachable, format!("'{address}': {error}"))
+                        let what = format!("'{address}': {error}");
+                        Error::new(ErrorKind::PeerUnreachable, what).with_source(error)
                     })?;
                 let channel = endpoint
                     .connect_timeout(self.options.connect_timeout)

@@ -2,8 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Config, GroupSettings, OriginKind, RegistryKind, load::Problem};
-use crate::registry::fixed;
+use super::{
+    problem::Problem,
+    settings::{Config, GroupSettings, OriginKind, RegistryKind},
+};
+use crate::{
+    http_client::template::{self, UrlTemplate},
+    members::fixed_members,
+};
 use gaocache_core::store::ENTRY_OVERHEAD_BYTES;
 
 /// Everything that doesn't fit together.
@@ -53,7 +59,7 @@ fn registry(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
             }
         }
         RegistryKind::Static => {
-            if let Err(error) = fixed::parse(&registry.fixed.peers, &settings.node.id) {
+            if let Err(error) = fixed_members(&registry.fixed.peers, &settings.node.id) {
                 wrong("registry.static.peers", error.message().into());
             }
         }
@@ -111,7 +117,7 @@ fn groups(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
                 "1 to 64 letters, digits, '.', '_' or '-'".into(),
             );
         }
-        // Seven eighths of the capacity are for owned entries; see node::build.
+        // Seven eighths of the capacity are for owned entries; see `node::parts`.
         if group.max_value + ENTRY_OVERHEAD_BYTES > settings.cache.capacity / 8 * 7 {
             wrong(
                 &name("max_value"),
@@ -132,11 +138,11 @@ fn origin(
 ) {
     match group.origin.kind {
         OriginKind::Http => {
-            if let Err(reason) = crate::origin::http::check_template(&group.origin.url) {
-                wrong(&name("origin.url"), reason);
+            if let Err(error) = UrlTemplate::new(group.origin.url.as_str()) {
+                wrong(&name("origin.url"), error.message().into());
             }
-            if let Err(reason) = crate::origin::http::check_headers(&group.origin.headers) {
-                wrong(&name("origin.headers"), reason);
+            if let Err(error) = template::headers(&group.origin.headers) {
+                wrong(&name("origin.headers"), error.message().into());
             }
         }
         OriginKind::File => {

@@ -3,10 +3,7 @@
 //! figment merges and remembers where each value came from. Its own extraction would stop at the
 //! first error and knows no allowed values, so the walk over the schema is ours.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -15,7 +12,14 @@ use figment::{
 };
 use serde::Deserialize;
 
-use super::{Config, check, schema, walk::Walk};
+pub use super::walk::InForce;
+use super::{
+    check,
+    problem::{ConfigError, Problem},
+    schema,
+    settings::Config,
+    walk::{Walk, show_path},
+};
 
 /// Begins the environment variables that set something. Two underscores, so that the
 /// `GAOCACHE_PORT=tcp://…` that Kubernetes adds for a service named gaocache never counts.
@@ -32,56 +36,6 @@ pub struct Sources {
     pub overrides: Vec<String>,
     /// What the platform tells, such as the host name: setting, value, where from.
     pub platform: Vec<(&'static str, String, String)>,
-}
-
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Full name of the setting.
-    pub name: String,
-    /// What was given, if anything was.
-    pub value: Option<String>,
-    /// The file, variable or flag.
-    pub source: Option<String>,
-    /// What is wrong, and what is allowed.
-    pub reason: String,
-}
-
-/// All that is wrong with the settings, at once.
-#[derive(Clone, Debug, thiserror::Error)]
-pub struct ConfigError(pub Vec<Problem>);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
-        write!(
-            f,
-            "{count} wrong setting{}:",
-            if count == 1 { "" } else { "s" }
-        )?;
-        for problem in &self.0 {
-            write!(f, "\n  {}", problem.name)?;
-            if let Some(value) = &problem.value {
-                write!(f, " = {value}")?;
-            }
-            if let Some(source) = &problem.source {
-                write!(f, "  [{source}]")?;
-            }
-            write!(f, "\n    {}", problem.reason)?;
-        }
-        Ok(())
-    }
-}
-
-/// A setting in force.
-#[derive(Clone, Debug)]
-pub struct InForce {
-    /// Full name, with the number of the group where there is one.
-    pub name: String,
-    /// As TOML; secrets are masked.
-    pub value: String,
-    /// Where it came from.
-    pub source: String,
 }
 
 /// The settings, and where each came from.
@@ -146,6 +100,26 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     } else {
         Err(ConfigError(problems))
     }
+}
+
+/// Config of a node that embeds itself into a program or a test: defaults, the memory registry,
+/// and all listeners on free ports of the loopback interface. Each of `further` is a
+/// `section.name=value`.
+///
+/// # Errors
+/// As [`load()`].
+pub fn loopback(id: &str, further: &[&str]) -> Result<Config, ConfigError> {
+    let listeners =
+        ["grpc", "http", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));
+    let mut overrides = Vec::from(listeners);
+    overrides.push("registry.kind=memory".into());
+    overrides.push(format!("node.id={id}"));
+    overrides.extend(further.iter().map(|&setting| setting.into()));
+    let sources = Sources {
+        overrides,
+        ..Sources::default()
+    };
+    Ok(load(&sources)?.settings)
 }
 
 fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Figment {
@@ -232,8 +206,4 @@ fn defaults() -> Figment {
         }
     }
     figment
-}
-
-pub(super) fn show_path(path: &Path) -> String {
-    path.display().to_string()
 }

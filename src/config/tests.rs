@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::{load::Problem, *};
+use super::*;
 
 fn sources(toml: &str) -> (tempfile::TempDir, Sources) {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,16 +1,29 @@
 //! The walk over the merged values, against the schema: each value checked, each with where it came
 //! from.
 
+use std::path::Path;
+
 use figment::{
     Figment, Metadata, Source,
     value::{Dict, Value},
 };
 
 use super::{
-    load::{InForce, Problem, show_path},
+    problem::Problem,
     read::{show, take},
     schema,
 };
+
+/// A setting in force.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// Full name, with the number of the group where there is one.
+    pub name: String,
+    /// As TOML; secrets are masked.
+    pub value: String,
+    /// Where it came from.
+    pub source: String,
+}
 
 /// The walk over the merged values, against the schema.
 pub(super) struct Walk<'a> {
@@ -224,4 +237,8 @@ fn source_name(metadata: &Metadata) -> String {
         Some(Source::File(path)) => format!("file {}", show_path(path)),
         _ => metadata.name.to_string(),
     }
+}
+
+pub(super) fn show_path(path: &Path) -> String {
+    path.display().to_string()
 }

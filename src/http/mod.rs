@@ -8,17 +8,13 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     http::{
         HeaderMap, HeaderValue, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER},
+        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
     },
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use crate::{
-    rpc::status::{KIND_HEADER, codes},
-    service::Service,
-    telemetry::trace::Call,
-};
+use crate::{service::Service, status::http::failed, telemetry::trace::Call};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::Answer,
@@ -81,10 +77,8 @@ async fn no_such_path() -> Response {
 
 fn group_and_key(path: GroupAndKey) -> Result<(String, String)> {
     path.map(|Path(both)| both).map_err(|rejection| {
-        Error::new(
-            ErrorKind::InvalidRequest,
-            format!("group and key must be percent-encoded UTF-8: {rejection}"),
-        )
+        let what = format!("group and key must be percent-encoded UTF-8: {rejection}");
+        Error::new(ErrorKind::InvalidRequest, what).with_source(rejection)
     })
 }
 
@@ -126,21 +120,6 @@ fn matches_any(request: &HeaderMap, tag: &str) -> bool {
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .any(|candidate| candidate == "*" || candidate.trim_start_matches("W/") == tag)
-}
-
-/// An error as JSON, its kind also as a header.
-pub fn failed(error: &Error) -> Response {
-    let kind = error.kind();
-    let body = serde_json::json!({ "error": kind.name(), "message": error.message() });
-    let mut response = (codes(kind).1, format!("{body}\n")).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(KIND_HEADER, HeaderValue::from_static(kind.name()));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if kind.retryable() {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
 }
 
 #[cfg(test)]

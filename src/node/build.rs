@@ -1,43 +1,27 @@
 //! From settings and parts to a bound node.
 
-#[cfg(feature = "etcd")]
-use crate::registry::etcd::EtcdRegistry;
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Node, SystemClock,
+    listeners::Listeners,
+    parts::{Assembly, Memory, Parts, Stops},
+    rules,
 };
-
-use tokio::sync::watch;
-
-use super::{Addresses, Node, SystemClock, listeners::Listeners};
 use crate::{
-    admin::{Admin, Changes},
     group::GroupDefinition,
-    origin::guarded::Guarded,
-    registry::{
-        Choice, Registry,
-        fixed::{self, FixedRegistry},
-    },
-    rpc::peers::{GrpcPeers, PeerRules},
+    registry::Registry,
+    rpc::{front::Front, peers::GrpcPeers},
     service::{Measuring, Service},
-    settings::{Replicate, Settings},
-    telemetry::{metrics::Metrics, trace},
+    settings::Settings,
+    telemetry::metrics::Metrics,
 };
 use gaocache_core::{
-    cluster::{Cluster, Topology},
+    cluster::Cluster,
     error::{Error, ErrorKind, Result},
-    fence::Fence,
-    group::{Group, Groups, Shared},
-    handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules},
-    hot::HotKeys,
-    membership::{IdHash, Member},
-    ports::{self, Clock},
-    store::{GroupId, Store},
+    membership::IdHash,
+    ports::Clock,
 };
-
-/// The part of the capacity that is kept for hot copies: one in this many bytes, as in groupcache.
-const HOT_PART: u64 = 8;
 
 /// Collects what a node is made of.
 ///
@@ -63,6 +47,7 @@ pub struct NodeBuilder {
     settings: Settings,
     groups: Vec<GroupDefinition>,
     registry: Option<Registry>,
+    clock: Arc<dyn Clock>,
     measured: bool,
 }
 
@@ -73,6 +58,7 @@ impl NodeBuilder {
             settings,
             groups: Vec::new(),
             registry: None,
+            clock: Arc::new(SystemClock),
             measured: true,
         }
     }
@@ -104,233 +90,136 @@ impl NodeBuilder {
     /// Opens the listeners. Call it on the runtime that is to run membership, admin and probes.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`]: settings that can't work, two groups of one name; a port in
-    /// use. Nothing has been announced then.
-    pub async fn bind(self) -> Result<Node> {
-        let Self {
-            settings,
-            groups,
-            registry,
-            measured,
-        } = self;
-        settings.check()?;
-        if registry.is_some() && settings.grpc.is_none() {
-            let what = "other nodes can't reach a node that has no gRPC listener";
-            return Err(Error::new(ErrorKind::Configuration, what));
-        }
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let listeners = Listeners::bind(&settings)?;
-        let addresses = listeners.addresses();
-        let id: Arc<str> = settings.id.as_str().into();
-        let me = member(&settings, addresses);
-        let workers = workers(&settings);
+    /// [`ErrorKind::Configuration`]: a port in use, settings that can't work, two groups of one
+    /// name. Nothing has been announced then.
+    pub async fn bind(mut self) -> Result<Node> {
+        self.check()?;
+        let groups = std::mem::take(&mut self.groups);
+        let listeners = Listeners::bind(rules::listen(&self.settings))?;
+        let me = rules::member(&self.settings, listeners.addresses());
         let metrics = Metrics::new()?;
-        let registry = made(registry, &id, &metrics, &clock)?;
-        let cluster = Arc::new(Cluster::new(id.clone()));
-        let max_value = groups
-            .iter()
-            .map(|group| group.rules.max_value)
-            .max()
-            .unwrap_or(0);
-        let peers = GrpcPeers::new(
-            IdHash::of(&id),
-            PeerRules {
-                connect_timeout: settings.peer_connect_timeout,
-                timeout: settings.peer_timeout,
-                max_value,
-                workers,
-            },
-            metrics.clone(),
-        );
-        let (copies, queued_copies) = if settings.replicas > 1 {
-            CopyQueue::channel()
-        } else {
-            CopyQueue::nobody()
-        };
-        let hot_capacity = settings.capacity / HOT_PART;
+        let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
-        let fence = Arc::new(Fence::new(lease.unwrap_or(Duration::ZERO)));
-        let store = |capacity| {
-            let store = Store::new(capacity, max_value, groups.len());
-            Arc::new(store.under(fence.clone()))
-        };
-        let shared = Shared {
-            cluster: cluster.clone(),
-            peers: Arc::new(peers.clone()),
-            clock: clock.clone(),
-            owned: store(settings.capacity - hot_capacity),
-            hot: store(hot_capacity),
-            hot_keys: Arc::new(HotKeys::new(settings.hot_after_requests)),
-            replicas: settings.replicas,
-            copies,
-            wrap_task: trace::wrap_task,
-        };
-        let groups = assemble(groups, &metrics, &shared)?;
-        let handoff = Handoff::new(
-            HandoffParts {
-                groups: groups.clone(),
-                cluster: cluster.clone(),
-                peers: shared.peers.clone(),
-                clock: clock.clone(),
-                store: shared.owned.clone(),
-                observer: metrics.handoff(),
-            },
-            handoff_rules(&settings),
-        );
-        let (rings, _) = watch::channel(Arc::new(Topology::default()));
-        let (readiness, _) = watch::channel("starting".into());
-        let admin = Admin {
-            id,
-            readiness: readiness.subscribe(),
-            rings: rings.subscribe(),
-            groups: groups.clone(),
-            metrics: metrics.clone(),
-            changes: Changes::default(),
-            clock: clock.clone(),
-            stores: Arc::new([("owned", shared.owned), ("hot", shared.hot)]),
-        };
+        let (health, health_service) = tonic_health::server::health_reporter();
+        drop(health_service);
+        let assembly = self.assembly(&groups, lease, metrics, health.clone());
+        let max_value = assembly.memory.max_value;
+        let (parts, queued_copies) = assembly.parts(groups)?;
+        let parts = Arc::new(parts);
+        let service = self.service(&parts);
+        let health = tonic_health::server::HealthService::from_health_reporter(health);
+        let front = Front::new(&service, parts.cluster.clone(), max_value, health)?;
+        let stops = Stops::default();
         Ok(Node {
             me,
             listeners,
             registry,
-            peers,
-            max_value,
-            handoff: Arc::new(handoff),
             lease,
-            fence,
+            admin: parts.admin(stops.admin.clone()),
+            parts,
             queued_copies,
-            clock: clock.clone(),
-            service: Service::new(
-                groups,
-                &metrics,
-                clock,
-                Measuring {
-                    requests: measured,
-                    sampling: settings.sampling,
-                },
-            ),
-            cluster,
-            rings,
-            readiness,
-            metrics,
-            admin,
-            workers,
-            drain_timeout: settings.drain_timeout,
-            shutdown_timeout: settings.shutdown_timeout,
+            service,
+            front,
+            stops,
+            limits: rules::limits(&self.settings),
         })
     }
-}
 
-fn handoff_rules(settings: &Settings) -> HandoffRules {
-    /// Uses that make an entry worth a copy where only the hot ones are copied.
-    const HOT: u32 = 4;
-    HandoffRules {
-        replicas: settings.replicas,
-        copy_from_use_count: match settings.replicate {
-            Replicate::All => 0,
-            Replicate::Hot => HOT,
-        },
-        bytes_per_second: settings.handoff_bytes_per_second,
-    }
-}
-
-/// Threads for the listeners, if there are any that need them.
-fn workers(settings: &Settings) -> usize {
-    if settings.grpc.is_none() && settings.http.is_none() {
-        return 0;
-    }
-    match settings.worker_threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        count => count,
-    }
-}
-
-#[cfg_attr(not(feature = "etcd"), allow(unused_variables))]
-fn made(
-    registry: Option<Registry>,
-    id: &str,
-    metrics: &Arc<Metrics>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn ports::Registry>> {
-    Ok(match registry.unwrap_or_else(Registry::memory).0 {
-        Choice::Made(registry) => registry,
-        Choice::Fixed(peers) => Arc::new(FixedRegistry::new(fixed::parse(&peers, id)?)),
-        #[cfg(feature = "etcd")]
-        Choice::Etcd { config, service } => {
-            let (metrics, clock) = (metrics.clone(), clock.clone());
-            Arc::new(EtcdRegistry::new(config, &service, metrics, clock))
+    fn check(&self) -> Result<()> {
+        if self.registry.is_some() && self.settings.grpc.is_none() {
+            let what = "other nodes can't reach a node that has no gRPC listener";
+            return Err(Error::new(ErrorKind::Configuration, what));
         }
-    })
-}
-
-fn member(settings: &Settings, addresses: Addresses) -> Member {
-    let port = |address: Option<SocketAddr>| address.map_or(0, |it| it.port());
-    let bound = addresses.grpc.map(|it| it.ip());
-    let host = match bound {
-        _ if !settings.advertise_host.is_empty() => settings.advertise_host.clone(),
-        Some(bound) if !bound.is_unspecified() => bound.to_string(),
-        Some(_) => found_host(),
-        // Nobody asks a node that is alone.
-        None => Ipv4Addr::LOCALHOST.to_string(),
-    };
-    let host = match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) => format!("[{address}]"),
-        _ => host,
-    };
-    Member {
-        zone: settings.zone.as_str().into(),
-        weight: settings.weight,
-        version: env!("CARGO_PKG_VERSION").into(),
-        admin_port: port(addresses.admin),
-        instance: format!("{:016x}", fastrand::u64(..)).into(),
-        ..Member::new(
-            settings.id.as_str(),
-            format!("{host}:{}", port(addresses.grpc)),
-        )
+        self.settings.check()
     }
-}
 
-/// The address of the first interface that leads out of the machine; loopback if there is none.
-fn found_host() -> String {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let address = interfaces
-        .iter()
-        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
-        .map(|interface| interface.ip())
-        // IPv4 first: where both are there, everybody reaches it.
-        .min_by_key(|address| !address.is_ipv4());
-    address.map_or_else(|| "127.0.0.1".into(), |address| address.to_string())
-}
-
-fn assemble(
-    definitions: Vec<GroupDefinition>,
-    metrics: &Metrics,
-    shared: &Shared,
-) -> Result<Groups> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (number, definition) in definitions.into_iter().enumerate() {
-        let name = &definition.rules.name;
-        if groups.iter().any(|group| group.name() == name) {
-            return Err(Error::new(
-                ErrorKind::InvalidRequest,
-                format!("two groups have the name '{name}'"),
-            ));
+    fn assembly(
+        &self,
+        groups: &[GroupDefinition],
+        lease: Option<Duration>,
+        metrics: Arc<Metrics>,
+        health: tonic_health::server::HealthReporter,
+    ) -> Assembly {
+        let settings = &self.settings;
+        let largest = groups.iter().map(|group| group.rules.max_value).max();
+        let memory = Memory {
+            capacity: settings.capacity,
+            hot_after: settings.hot_after_requests,
+            max_value: largest.unwrap_or(0),
+            lease,
+        };
+        let cluster = Arc::new(Cluster::new(settings.id.as_str()));
+        let peers = GrpcPeers::new(
+            IdHash::of(cluster.my_id()),
+            rules::peers(settings, memory.max_value),
+            metrics.clone(),
+        );
+        Assembly {
+            cluster,
+            peers,
+            metrics,
+            clock: self.clock.clone(),
+            health,
+            memory,
+            handoff: rules::handoff(settings),
         }
-        let id = u16::try_from(number).map(GroupId).map_err(|_| {
-            Error::new(
-                ErrorKind::InvalidRequest,
-                "more groups than a node can have",
-            )
-        })?;
-        let observer = metrics.group(name);
-        let origin = Guarded::new(definition.origin, observer.clone(), definition.bounds);
-        groups.push(Group::new(
-            id,
-            definition.rules,
-            Arc::new(origin),
-            observer,
-            shared.clone(),
-        ));
     }
-    Ok(Groups::new(groups))
+
+    fn service(&self, parts: &Parts) -> Service {
+        let measuring = Measuring {
+            requests: self.measured,
+            sampling: self.settings.sampling,
+        };
+        let groups = parts.groups.clone();
+        Service::new(groups, &parts.metrics, self.clock.clone(), measuring)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+    use gaocache_core::ports::loader;
+
+    fn group(name: &str) -> GroupDefinition {
+        let origin = loader(async |key: String| Ok::<_, Error>(key));
+        GroupDefinition::new(name, origin).ttl(Duration::from_secs(1))
+    }
+
+    async fn refused(settings: Settings, groups: &[&str]) -> Error {
+        let builder = groups
+            .iter()
+            .fold(NodeBuilder::new(settings), |it, name| it.group(group(name)));
+        let bound = builder.bind().await;
+        bound.err().expect("can't be bound")
+    }
+
+    #[tokio::test]
+    async fn two_groups_of_one_name_are_a_wrong_configuration() {
+        let twice = refused(Settings::loopback("n"), &["a", "a"]).await;
+        assert_eq!(twice.kind(), ErrorKind::Configuration, "{twice}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_others_are_to_find_needs_a_listener_for_them() {
+        let builder = NodeBuilder::new(Settings::standalone("n")).registry(Registry::memory());
+        let error = builder.bind().await.err().expect("can't be bound");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_a_wrong_configuration_with_its_cause() {
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = holder.local_addr().expect("bound");
+        let mut settings = Settings::loopback("n");
+        settings.grpc = Some(address);
+        let error = refused(settings, &["a"]).await;
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        let cause = error
+            .source()
+            .and_then(|it| it.downcast_ref::<std::io::Error>());
+        let cause = cause.map(std::io::Error::kind);
+        assert_eq!(cause, Some(std::io::ErrorKind::AddrInUse));
+    }
 }

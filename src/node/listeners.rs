@@ -15,12 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Addresses,
+    parts::Stops,
     worker::{Connection, Dispatcher},
 };
-use crate::{
-    admin::{self, Admin},
-    settings::Settings,
-};
+use crate::admin::{self, Admin};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Connections that wait to be accepted.
@@ -44,14 +42,11 @@ pub(super) struct Open {
 }
 
 impl Listeners {
-    /// Binds those that the settings want.
-    pub(super) fn bind(settings: &Settings) -> Result<Self> {
-        let bound = |setting, address: Option<SocketAddr>| {
-            address.map(|address| bind(setting, address)).transpose()
-        };
-        let grpc = bound("grpc.listen", settings.grpc)?;
-        let http = bound("http.listen", settings.http)?;
-        let admin = bound("admin.listen", settings.admin)?;
+    /// Binds those that are wanted.
+    pub(super) fn bind(wanted: Addresses) -> Result<Self> {
+        let grpc = bind("grpc.listen", wanted.grpc)?;
+        let http = bind("http.listen", wanted.http)?;
+        let admin = bind("admin.listen", wanted.admin)?;
         let addresses = Addresses {
             grpc: address(grpc.as_ref())?,
             http: address(http.as_ref())?,
@@ -70,61 +65,26 @@ impl Listeners {
     }
 
     /// Begins to accept: reads until `stop`, admin until `admin_stop`.
-    pub(super) fn open(
-        self,
-        dispatcher: Dispatcher,
-        admin: Admin,
-        stop: &CancellationToken,
-        admin_stop: &CancellationToken,
-    ) -> Open {
+    pub(super) fn open(self, dispatcher: Dispatcher, admin: Admin, stops: &Stops) -> Open {
         let dispatcher = Arc::new(dispatcher);
         let accept = |listener, connection: fn(TcpStream) -> Connection| {
             tokio::spawn(accept(
                 listener,
                 connection,
                 dispatcher.clone(),
-                stop.clone(),
+                stops.reads.clone(),
             ))
         };
         let grpc = self.grpc.map(|it| accept(it, Connection::Grpc));
         let http = self.http.map(|it| accept(it, Connection::Http));
-        let admin_stop = admin_stop.clone();
+        let stop = stops.admin.clone();
         let admin = self
             .admin
-            .map(|it| tokio::spawn(serve_admin(it, admin, admin_stop)));
+            .map(|it| tokio::spawn(serve_admin(it, admin, stop)));
         Open {
             tasks: [grpc, http, admin].into_iter().flatten().collect(),
         }
     }
-}
-
-/// Serves until `stop`.
-async fn serve_admin(listener: TcpListener, admin: Admin, stop: CancellationToken) {
-    let stopped = stop.clone();
-    let server = axum::serve(listener, admin::router(admin))
-        .with_graceful_shutdown(async move { stopped.cancelled().await });
-    let served = async {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the admin listener failed");
-        }
-    };
-    // A scraper that keeps its connection open must not keep the node alive.
-    let overdue = async {
-        stop.cancelled().await;
-        tokio::time::sleep(ADMIN_CLOSE).await;
-    };
-    tokio::select! {
-        () = served => {}
-        () = overdue => {}
-    }
-}
-
-fn address(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>> {
-    let address = listener.map(TcpListener::local_addr).transpose();
-    address.map_err(|error| {
-        let what = format!("a bound socket without an address: {error}");
-        Error::new(ErrorKind::Internal, what)
-    })
 }
 
 impl Open {
@@ -136,7 +96,18 @@ impl Open {
     }
 }
 
-fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
+fn address(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>> {
+    let address = listener.map(TcpListener::local_addr).transpose();
+    address.map_err(|error| {
+        let what = format!("a bound socket without an address: {error}");
+        Error::new(ErrorKind::Internal, what).with_source(error)
+    })
+}
+
+fn bind(setting: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
     let bound = || -> std::io::Result<TcpListener> {
         let socket = Socket::new(
             Domain::for_address(address),
@@ -151,12 +122,31 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    bound().map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidRequest,
-            format!("{setting} = \"{address}\": {error}; choose another port, or 0 for a free one"),
-        )
+    bound().map(Some).map_err(|error| {
+        let what =
+            format!("{setting} = \"{address}\": {error}; choose another port, or 0 for a free one");
+        Error::new(ErrorKind::Configuration, what).with_source(error)
     })
+}
+
+async fn serve_admin(listener: TcpListener, admin: Admin, stop: CancellationToken) {
+    let stopped = stop.clone();
+    let served = axum::serve(listener, admin::router(admin))
+        .with_graceful_shutdown(stopped.cancelled_owned());
+    let served = async {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the admin listener failed");
+        }
+    };
+    // A scraper that keeps its connection open must not keep the node alive.
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(ADMIN_CLOSE).await;
+    };
+    tokio::select! {
+        () = served => {}
+        () = overdue => {}
+    }
 }
 
 async fn accept(

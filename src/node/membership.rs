@@ -3,43 +3,22 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::ServingStatus;
 
-use crate::{
-    admin::{Changes, RingChange},
-    rpc::peers::GrpcPeers,
-    telemetry::metrics::Metrics,
-};
-use gaocache_core::{
-    cluster::{Cluster, Topology},
-    membership::View,
-    ports::{Clock, RegistryHealth, Session},
-};
+use super::parts::{Joined, Stops};
+use crate::admin::RingChange;
+use gaocache_core::{cluster::Topology, membership::View, ports::RegistryHealth};
 
 /// The health services: readiness under the name that every prober asks and under the services'
 /// own, and liveness.
 const READY_SERVICES: [&str; 3] = ["", "gaocache.v1.Cache", "gaocache.v1.Peer"];
 const LIVENESS_SERVICE: &str = "liveness";
 
-/// What following needs.
-pub(super) struct Follow {
-    pub(super) session: Arc<dyn Session>,
-    pub(super) cluster: Arc<Cluster>,
-    pub(super) peers: GrpcPeers,
-    pub(super) rings: watch::Sender<Arc<Topology>>,
-    pub(super) readiness: watch::Sender<Arc<str>>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) changes: Changes,
-    pub(super) health: HealthReporter,
-}
-
-impl Follow {
-    /// Runs until `stop`.
-    pub(super) async fn run(self, draining: CancellationToken, stop: CancellationToken) {
-        self.health
+impl Joined {
+    /// Follows the registry until the last of `stops`.
+    pub(super) async fn follow_registry(self, stops: Stops) {
+        self.parts
+            .health
             .set_service_status(LIVENESS_SERVICE, ServingStatus::Serving)
             .await;
         let mut views = self.session.views();
@@ -48,11 +27,12 @@ impl Follow {
         loop {
             // A copy: the channel must not stay locked while we work.
             let problem = registry.borrow_and_update().clone();
-            self.tell_readiness(&problem, draining.is_cancelled()).await;
+            self.tell_readiness(&problem, stops.draining.is_cancelled())
+                .await;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
-                () = draining.cancelled(), if !self.told_draining() => {}
+                () = stops.admin.cancelled() => return,
+                () = stops.draining.cancelled(), if !self.told_draining() => {}
                 changed = views.changed() => {
                     if changed.is_err() {
                         return;
@@ -69,24 +49,19 @@ impl Follow {
         }
     }
 
-    /// Puts a view in force, unless it is empty: nothing known yet, or a registry that lost
-    /// everything. The last ring stays.
+    /// Puts a view in force and tells those who need to know.
     fn install(&self, view: View) {
-        let current = self.cluster.snapshot();
-        if view.members.is_empty() || view == current.view {
+        let parts = &*self.parts;
+        let Some(change) = parts.cluster.install(view, parts.clock.now()) else {
             return;
-        }
-        let (before, after) = self.cluster.install(view, self.clock.now());
-        let addresses: HashSet<Arc<str>> = after
-            .others()
-            .map(|member| member.address.clone())
-            .collect();
-        self.peers.keep_only(&addresses);
-        self.metrics.ring_changed(&after);
-        let change = RingChange::between(&before.view, &after.view, self.clock.now());
-        log_change(&after, &change);
-        self.changes.add(change);
-        self.rings.send_replace(after);
+        };
+        let others = change.after.others();
+        let addresses: HashSet<Arc<str>> = others.map(|member| member.address.clone()).collect();
+        parts.peers.keep_only(&addresses);
+        parts.metrics.ring_changed(&change.after);
+        let told = RingChange::between(&change.before.view, &change.after.view, parts.clock.now());
+        log_change(&change.after, &told);
+        parts.changes.add(told);
     }
 
     async fn tell_readiness(&self, registry: &RegistryHealth, draining: bool) {
@@ -94,7 +69,7 @@ impl Follow {
             DRAINING.into()
         } else if registry.conflict {
             registry.problem.clone()
-        } else if self.cluster.topology().in_ring() {
+        } else if self.parts.cluster.topology().in_ring() {
             // A registry that is away doesn't stop reads: the last ring stays.
             "".into()
         } else if registry.problem.is_empty() {
@@ -102,29 +77,32 @@ impl Follow {
         } else {
             format!("not in the ring: {}", registry.problem).into()
         };
-        if *self.readiness.borrow() == why_not {
-            return;
+        if *self.parts.readiness.borrow() != why_not {
+            self.publish_readiness(why_not).await;
         }
+    }
+
+    async fn publish_readiness(&self, why_not: Arc<str>) {
         let ready = why_not.is_empty();
-        self.metrics.ready.set(i64::from(ready));
+        self.parts.metrics.ready.set(i64::from(ready));
         if ready {
             tracing::info!("ready");
         } else {
             tracing::info!(why = %why_not, "not ready");
         }
-        self.readiness.send_replace(why_not);
+        self.parts.readiness.send_replace(why_not);
         let status = if ready {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
         };
         for service in READY_SERVICES {
-            self.health.set_service_status(service, status).await;
+            self.parts.health.set_service_status(service, status).await;
         }
     }
 
     fn told_draining(&self) -> bool {
-        **self.readiness.borrow() == *DRAINING
+        **self.parts.readiness.borrow() == *DRAINING
     }
 }
 

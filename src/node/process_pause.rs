@@ -4,32 +4,16 @@
 //! Twice: at once, and when it is seen under a new lease. What it loads in between is not told of
 //! removals either.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::metrics::Metrics;
-use gaocache_core::{
-    cluster::Topology,
-    fence::Fence,
-    group::Groups,
-    ports::{Clock, Session},
-};
+use super::parts::Joined;
 
-/// What it needs.
-pub(super) struct PauseWatch {
-    pub(super) fence: Arc<Fence>,
-    pub(super) session: Arc<dyn Session>,
-    pub(super) groups: Groups,
-    pub(super) rings: watch::Receiver<Arc<Topology>>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
-}
-
-impl PauseWatch {
+impl Joined {
     /// Runs until `stop`. `lease` is its time to live.
-    pub(super) async fn run(self, lease: Duration, stop: CancellationToken) {
+    pub(super) async fn watch_for_pauses(self, lease: Duration, stop: CancellationToken) {
         let mut beats = tokio::time::interval(lease / 12);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The lease under which it stood still, until it is seen under another.
@@ -40,10 +24,11 @@ impl PauseWatch {
                 () = stop.cancelled() => return,
                 _ = beats.tick() => {}
             }
+            let parts = &*self.parts;
             let lease = self.lease();
-            if !self.fence.holds(self.clock.now()) {
+            if !parts.fence.holds(parts.clock.now()) {
                 paused_under = Some(lease.unwrap_or_default());
-                self.metrics.process_paused();
+                parts.metrics.process_paused();
                 tracing::warn!(
                     entries = self.drop_everything(),
                     "this process stood still for longer than its lease and was told of no removals; its entries are dropped"
@@ -53,18 +38,18 @@ impl PauseWatch {
                 let entries = self.drop_everything();
                 tracing::info!(entries, "a member again under a new lease");
             }
-            self.fence
-                .extend(self.clock.now(), self.session.lease_end());
+            let lease_end = self.session.lease_end();
+            parts.fence.extend(parts.clock.now(), lease_end);
         }
     }
 
     /// The lease that this node sees itself under, if it does.
     fn lease(&self) -> Option<i64> {
-        self.rings.borrow().me().map(|me| me.lease)
+        self.parts.cluster.topology().me().map(|me| me.lease)
     }
 
     fn drop_everything(&self) -> u64 {
-        let dropped = self.groups.iter().map(|it| it.invalidate_here(None));
+        let dropped = self.parts.groups.iter().map(|it| it.invalidate_here(None));
         dropped.sum()
     }
 }

@@ -3,19 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use gaocache_core::{
-    cluster::{Cluster, Topology},
-    group::Groups,
-    handoff::Handoff,
-    membership::{MemberState, View},
-    ports::{Clock, Peers, Session},
-};
+use super::parts::Joined;
+use gaocache_core::{cluster::Topology, membership::MemberState, ports::Peers};
 
 /// Bound on taking the registration back; after it the lease's end does the same.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,29 +15,18 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bound on seeing what the others have seen already.
 const OWN_VIEW_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What leaving needs.
-pub(super) struct Leaving<'a> {
-    pub(super) session: &'a dyn Session,
-    pub(super) cluster: &'a Cluster,
-    pub(super) rings: watch::Receiver<Arc<Topology>>,
-    pub(super) clock: &'a dyn Clock,
-    pub(super) peers: &'a dyn Peers,
-    pub(super) groups: &'a Groups,
-    pub(super) handoff: &'a Handoff,
-    pub(super) draining: &'a CancellationToken,
-    pub(super) bound: Duration,
-}
-
-impl Leaving<'_> {
-    /// Takes this node out of the ring, dispatcher over what it holds, and takes it off the list,
+impl Joined {
+    /// Takes this node out of the ring, hands over what it holds, and takes it off the list,
     /// waiting until every other member has seen it go. Meanwhile it goes on answering. True if all
-    /// of that came to its end in time.
-    pub(super) async fn run(self) -> bool {
-        self.draining.cancel();
+    /// of that came to its end within `bound`.
+    pub(super) async fn leave(&self, draining: &CancellationToken, bound: Duration) -> bool {
+        let parts = &*self.parts;
+        parts.metrics.draining_since(parts.clock.now());
+        draining.cancel();
         tracing::info!("draining: leaving the ring");
-        let in_time = timeout(self.bound, self.drain()).await.is_ok();
+        let in_time = timeout(bound, self.drain(bound)).await.is_ok();
         if !in_time {
-            let bound_seconds = self.bound.as_secs_f64();
+            let bound_seconds = bound.as_secs_f64();
             tracing::warn!(
                 bound_seconds,
                 "draining took too long; what was not handed over will be loaded again (node.drain_timeout_seconds)"
@@ -53,7 +34,7 @@ impl Leaving<'_> {
         }
         // Off the list, nobody tells this node of removals any more, while clients may still ask
         // it. So it keeps nothing from here on and asks the owners like anybody else.
-        self.groups.pass_through();
+        parts.groups.pass_through();
         self.deregister(Instant::now() + LEAVE_TIMEOUT).await;
         in_time
     }
@@ -76,8 +57,8 @@ impl Leaving<'_> {
         }
     }
 
-    async fn drain(&self) {
-        let announced = timeout(self.bound / 2, async {
+    async fn drain(&self, bound: Duration) {
+        let announced = timeout(bound / 2, async {
             match self.session.announce(MemberState::Draining).await {
                 Ok(revision) => self.seen_by_all(revision).await,
                 Err(error) => {
@@ -93,8 +74,8 @@ impl Leaving<'_> {
         self.seen_by_itself().await;
         // Only now: until it was seen, others handed entries over to us, which would have to go
         // twice.
-        self.groups.leave();
-        let moved = self.handoff.leave(self.bound / 2).await;
+        self.parts.groups.leave();
+        let moved = self.parts.handoff.leave(bound / 2).await;
         tracing::info!(entries = moved.sent, "handed over");
     }
 
@@ -107,28 +88,20 @@ impl Leaving<'_> {
                 .me()
                 .is_none_or(|me| me.state == MemberState::Draining)
         };
-        let mut rings = self.rings.clone();
+        let mut rings = self.parts.cluster.rings();
         if let Ok(Ok(_)) = timeout(OWN_VIEW_TIMEOUT, rings.wait_for(leaving)).await {
             return;
         }
-        let current = self.cluster.snapshot();
-        let members = current.view.members.iter().cloned().map(|mut member| {
-            if member.id == *self.cluster.my_id() {
-                member.state = MemberState::Draining;
-            }
-            member
-        });
-        let view = View::new(current.view.revision, members);
-        self.cluster.install(view, self.clock.now());
+        self.parts.cluster.leave(self.parts.clock.now());
     }
 
     /// Returns when every other member's view has reached the revision, or could not be asked.
     async fn seen_by_all(&self, revision: Option<u64>) {
         let Some(revision) = revision else { return };
-        let topology = self.cluster.snapshot();
+        let topology = self.parts.cluster.snapshot();
         let seen = topology
             .others()
-            .map(|member| self.peers.await_revision(member, revision));
+            .map(|member| self.parts.peers.await_revision(member, revision));
         let unreached = join_all(seen)
             .await
             .iter()

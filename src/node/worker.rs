@@ -2,7 +2,7 @@
 //!
 //! On a runtime of one thread a request is decoded, looked up and answered without a task ever
 //! changing threads; measured against tokio's default runtime that is worth 29 % of the CPU of an
-//! echo (design.md, "Speed").
+//! echo.
 
 use std::{
     sync::{
@@ -149,10 +149,8 @@ fn start_thread(
     metrics: &Metrics,
 ) -> Result<JoinHandle<()>> {
     let failed = |error: std::io::Error| {
-        Error::new(
-            ErrorKind::Internal,
-            format!("starting worker {number}: {error}"),
-        )
+        let what = format!("starting worker {number}: {error}");
+        Error::new(ErrorKind::Internal, what).with_source(error)
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -30,7 +30,7 @@ impl FileOrigin {
     /// whole.
     ///
     /// # Errors
-    /// [`ErrorKind::OriginFailed`] if it can't be opened.
+    /// [`ErrorKind::Configuration`] if it can't be opened.
     pub fn open(path: &Path, max_value: u64) -> Result<Self> {
         let folder = Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
             let message = format!("folder {}: {error}", path.display());
@@ -58,8 +58,8 @@ fn read(folder: &Dir, key: &str, max_value: u64) -> Result<Loaded> {
     if key.contains('\0') {
         return Err(Error::not_found("a file's name has no NUL"));
     }
-    let file = folder.open(key).map_err(|error| failed(&error))?;
-    let metadata = file.metadata().map_err(|error| failed(&error))?;
+    let file = folder.open(key).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Error::not_found("that is no file"));
     }
@@ -75,25 +75,23 @@ fn read(folder: &Dir, key: &str, max_value: u64) -> Result<Loaded> {
     let mut value = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
     // One byte more than allowed tells a file that grew since it was measured.
     let mut bounded = file.take(max_value.saturating_add(1));
-    bounded
-        .read_to_end(&mut value)
-        .map_err(|error| failed(&error))?;
+    bounded.read_to_end(&mut value).map_err(failed)?;
     if value.len() as u64 > max_value {
         return Err(too_large());
     }
     Ok(Bytes::from(value).into())
 }
 
-fn failed(error: &io::Error) -> Error {
+fn failed(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
-            Error::not_found("no such file")
+            Error::not_found("no such file").with_source(error)
         }
         // What leads out of the folder; to whom asks, it does not exist.
         io::ErrorKind::PermissionDenied => {
-            Error::not_found("no such file, or not one that may be read")
+            Error::not_found("no such file, or not one that may be read").with_source(error)
         }
-        _ => Error::origin_failed(format!("reading the file: {error}")),
+        _ => Error::origin_failed(format!("reading the file: {error}")).with_source(error),
     }
 }
 

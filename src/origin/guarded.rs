@@ -15,14 +15,8 @@ use tracing::Instrument;
 use crate::telemetry::trace;
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
-    ports::{Loaded, Origin},
+    ports::{LoadObserver, Loaded, Origin},
 };
-
-/// Told of every load.
-pub trait LoadObserver: Send + Sync + 'static {
-    /// A load ended.
-    fn loaded(&self, took: Duration, outcome: Result<usize, &Error>);
-}
 
 /// An origin with its bounds.
 pub struct Guarded {
@@ -92,7 +86,8 @@ impl Guarded {
             ));
         };
         self.widen();
-        let closed = |_| Error::new(ErrorKind::Internal, "the origin was closed");
+        let closed =
+            |error| Error::new(ErrorKind::Internal, "the origin was closed").with_source(error);
         let _running = self.running.acquire().await.map_err(closed)?;
         trace::event("its turn has come", None);
         let loaded = self.origin.load(key).await.map_err(Error::from_loader);

@@ -344,7 +344,27 @@ impl Drop for PutBack<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
+
+    #[test]
+    fn an_error_about_etcd_is_the_registry_s_unless_the_configuration_is_wrong() {
+        let away = tonic::Status::unavailable("no leader");
+        for (error, kind) in [
+            (etcd_client::Error::GRpcStatus(away), ErrorKind::Registry),
+            (
+                etcd_client::Error::InvalidArgs("no endpoint".into()),
+                ErrorKind::Configuration,
+            ),
+        ] {
+            let error = registry_error(error.into());
+            assert_eq!(error.kind(), kind, "{error}");
+            let cause = error.source().expect("a cause");
+            assert!(cause.is::<gaocache_discovery::Error>(), "{cause}");
+            assert!(cause.source().is_some(), "and the cause of that");
+        }
+    }
 
     #[test]
     fn a_member_stands_in_etcd_and_comes_back_the_same() {

@@ -10,43 +10,13 @@ use gaocache_core::{
     ports::{Registry, RegistryHealth, Session},
 };
 
-/// Reads `id=host:port` entries.
-///
-/// # Errors
-/// An entry that is not of that form, an id that comes twice, or a list without `my_id`.
-pub fn parse(peers: &[String], my_id: &str) -> Result<Vec<Member>> {
-    let wrong = |message: String| Error::new(ErrorKind::InvalidRequest, message);
-    let mut members: Vec<Member> = Vec::new();
-    for peer in peers {
-        let parts = peer.split_once('=').filter(|(id, address)| {
-            let port = address
-                .rsplit_once(':')
-                .map(|(_, port)| port.parse::<u16>());
-            !id.is_empty() && matches!(port, Some(Ok(_)))
-        });
-        let Some((id, address)) = parts else {
-            return Err(wrong(format!("'{peer}' is not of the form id=host:port")));
-        };
-        if members.iter().any(|member| *member.id == *id) {
-            return Err(wrong(format!("two peers have the id '{id}'")));
-        }
-        members.push(Member::new(id, address));
-    }
-    if !members.iter().any(|member| *member.id == *my_id) {
-        return Err(wrong(format!(
-            "this node's id '{my_id}' is not in the list; all nodes must have the same list"
-        )));
-    }
-    Ok(members)
-}
-
 /// The registry of a fixed list.
 pub struct FixedRegistry {
     members: Vec<Member>,
 }
 
 impl FixedRegistry {
-    /// These members, and no others ever; see [`parse`].
+    /// These members, and no others ever; this node among them.
     pub fn new(members: Vec<Member>) -> Self {
         Self { members }
     }
@@ -59,7 +29,7 @@ impl Registry for FixedRegistry {
         // fingerprint.
         if !self.members.iter().any(|member| member.id == me.id) {
             return Err(Error::new(
-                ErrorKind::InvalidRequest,
+                ErrorKind::Configuration,
                 format!("this node's id '{}' is not in the fixed list", me.id),
             ));
         }
@@ -99,29 +69,13 @@ impl Session for FixedSession {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
 
-    #[test]
-    fn wrong_lists_are_told_apart() {
-        let parse = |peers: &[&str]| {
-            let peers: Vec<String> = peers.iter().map(|&peer| peer.to_owned()).collect();
-            super::parse(&peers, "a").map_err(|error| error.message().to_owned())
-        };
-        assert_eq!(parse(&["a=h:1", "b=[::1]:2"]).map(|list| list.len()), Ok(2));
-        assert!(
-            parse(&["b=h:1"])
-                .unwrap_err()
-                .contains("'a' is not in the list")
-        );
-        assert!(
-            parse(&["a=h:1", "a=h:2"])
-                .unwrap_err()
-                .contains("two peers")
-        );
-        for wrong in ["a", "=h:1", "a=h", "a=h:99999"] {
-            assert!(
-                parse(&[wrong]).unwrap_err().contains("not of the form"),
-                "{wrong}"
-            );
-        }
+    #[tokio::test]
+    async fn a_list_without_this_node_is_a_wrong_configuration() {
+        let registry = FixedRegistry::new(vec![Member::new("a", "h:1")]);
+        let joined = registry.join(Member::new("b", "h:2")).await;
+        let error = joined.err().expect("not in the list");
+        assert_eq!(error.kind(), ErrorKind::Configuration);
     }
 }

@@ -52,7 +52,7 @@ impl Registry for MemoryRegistry {
         });
         if taken {
             return Err(Error::new(
-                ErrorKind::InvalidRequest,
+                ErrorKind::Registry,
                 format!("another node with the id '{id}' is registered; ids must be distinct"),
             ));
         }
@@ -130,7 +130,9 @@ mod tests {
         let registry = MemoryRegistry::default();
         let first = registry.join(Member::new("a", "h:1")).await.expect("free");
         let views = first.views();
-        assert!(registry.join(Member::new("a", "h:2")).await.is_err());
+        let taken = registry.join(Member::new("a", "h:2")).await;
+        let error = taken.err().expect("the id is taken");
+        assert_eq!(error.kind(), ErrorKind::Registry);
         first.leave().await.expect("leaves");
         let second = Member {
             instance: "second".into(),

@@ -9,11 +9,11 @@ use tonic::{Request, Response, Status};
 use super::{
     convert,
     lean::Reply,
-    status::to_status,
     wire::{self, cache_server::Cache},
 };
 use crate::{
     service::Service,
+    status::grpc::to_status,
     telemetry::trace::{Call, Scope},
 };
 use gaocache_core::error::Error;

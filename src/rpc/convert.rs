@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tonic::Status;
 
-use super::{lean::Reply, status, wire};
+use super::{lean::Reply, wire};
+use crate::status::grpc::to_status;
 use gaocache_core::{
     error::Error,
     group::{Answer, Source},
@@ -179,7 +180,7 @@ pub(super) fn receipt(answer: wire::HandoffReceipt) -> Receipt {
 }
 
 pub(super) fn key_error(error: &Error) -> wire::KeyError {
-    let status: Status = status::to_status(error);
+    let status: Status = to_status(error);
     wire::KeyError {
         code: status.code().into(),
         kind: error.kind().name().into(),

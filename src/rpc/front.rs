@@ -12,7 +12,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::watch;
 use tonic::service::Routes;
 use tower::Service as _;
 
@@ -28,7 +27,7 @@ use crate::{
     telemetry::trace::{Call, Scope},
 };
 use gaocache_core::{
-    cluster::Topology,
+    cluster::Cluster,
     error::{Error, ErrorKind, Result},
 };
 
@@ -63,7 +62,7 @@ impl Front {
     /// [`ErrorKind::Internal`] if the descriptors built into the program can't be read.
     pub fn new<H>(
         service: &Service,
-        rings: watch::Receiver<Arc<Topology>>,
+        cluster: Arc<Cluster>,
         max_value: u64,
         health: H,
     ) -> Result<Self>
@@ -71,12 +70,15 @@ impl Front {
         H: tonic_health::pb::health_server::Health,
     {
         let cache = CacheService::new(service.clone());
-        let peer = PeerService::new(service.clone(), rings);
+        let peer = PeerService::new(service.clone(), cluster);
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("reflection: {error}")))?;
+            .map_err(|error| {
+                let what = format!("reflection: {error}");
+                Error::new(ErrorKind::Internal, what).with_source(error)
+            })?;
         let routes = Routes::new(CacheServer::new(cache.clone()))
             .add_service(
                 PeerServer::new(peer.clone()).max_decoding_message_size(message_limit(max_value)),

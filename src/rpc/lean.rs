@@ -1,4 +1,4 @@
-//! A unary gRPC call without tonic's server machinery, for the two calls that wrap_task the load:
+//! A unary gRPC call without tonic's server machinery, for the two calls that carry the load:
 //! `Cache.Get` and `Peer.Fetch`.
 //!
 //! tonic encodes a message into one buffer, which copies the value, and runs each call through a
@@ -21,8 +21,7 @@ use http_body_util::BodyExt;
 use prost::Message;
 use tonic::Status;
 
-use super::status::to_status;
-use crate::telemetry::trace::Scope;
+use crate::{status::grpc::to_status, telemetry::trace::Scope};
 use gaocache_core::error::{Error, ErrorKind};
 
 /// Larger than any request of these two calls may be: the longest key, the longest group name, and

@@ -10,7 +10,6 @@ mod handoff;
 mod lean;
 pub mod peer;
 pub mod peers;
-pub mod status;
 
 /// The generated code of `proto/gaocache/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

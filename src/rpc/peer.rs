@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream::BoxStream};
 use http::HeaderMap;
-use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     convert,
     lean::Reply,
-    status::to_status,
     wire::{self, peer_server::Peer},
 };
 use crate::{
     service::Service,
+    status::grpc::to_status,
     telemetry::trace::{Call, Scope},
 };
 use gaocache_core::{
-    cluster::Topology,
+    cluster::Cluster,
     error::{Error, ErrorKind},
     membership::{Fingerprint, IdHash},
 };
@@ -27,13 +26,13 @@ use gaocache_core::{
 #[derive(Clone)]
 pub struct PeerService {
     service: Service,
-    rings: watch::Receiver<Arc<Topology>>,
+    cluster: Arc<Cluster>,
 }
 
 impl PeerService {
-    /// Over these groups; `rings` tells each ring that comes in force.
-    pub fn new(service: Service, rings: watch::Receiver<Arc<Topology>>) -> Self {
-        Self { service, rings }
+    /// Over these groups, in this cluster.
+    pub fn new(service: Service, cluster: Arc<Cluster>) -> Self {
+        Self { service, cluster }
     }
 
     /// What a call is to run in.
@@ -92,7 +91,7 @@ impl Peer for PeerService {
         request: Request<wire::AwaitRevisionRequest>,
     ) -> Result<Response<wire::AwaitRevisionResponse>, Status> {
         let wanted = request.into_inner().revision;
-        let mut rings = self.rings.clone();
+        let mut rings = self.cluster.rings();
         let reached = rings.wait_for(|ring| ring.view.revision >= wanted).await;
         let revision = match reached {
             Ok(ring) => ring.view.revision,
@@ -123,7 +122,7 @@ impl PeerService {
                 "entries in a format that is not known here",
             ));
         };
-        if !self.rings.borrow().knows(sender) {
+        if !self.cluster.topology().knows(sender) {
             // Who is no member is not told of removals, so what it holds may be old.
             let error = Error::new(ErrorKind::NotReady, "the sender is no member as seen here");
             return Err(to_status(&error));

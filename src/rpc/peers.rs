@@ -33,11 +33,11 @@ use tracing::Instrument;
 use super::{
     convert,
     handoff::GrpcHandoffStream,
-    status::from_status,
     wire::{self, peer_client::PeerClient},
 };
 use crate::{
     backoff::pauses,
+    status::grpc::from_status,
     telemetry::{
         metrics::Metrics,
         throttle::Throttle,
@@ -183,9 +183,10 @@ impl GrpcPeers {
         let error = Error::new(
             ErrorKind::PeerUnreachable,
             format!("{}: {}", status.code(), status.message()),
-        );
+        )
+        .with_source(status.clone());
         if status.code() == Code::Unimplemented {
-            // Something answers there, but not this release's service. ejecting it wouldn't change
+            // Something answers there, but not this release's service. Ejecting it wouldn't change
             // that.
             self.log(member, "speaks another version", status);
             return (PeerError::Unreachable(error), "incompatible");
@@ -353,10 +354,9 @@ impl Peers for GrpcPeers {
 impl Inner {
     fn endpoint(&self, address: &str) -> Result<Endpoint, PeerError> {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-            PeerError::Unreachable(Error::new(
-                ErrorKind::PeerUnreachable,
-                format!("'{address}' is no address: {error}"),
-            ))
+            let what = format!("'{address}' is no address: {error}");
+            let unreachable = Error::new(ErrorKind::PeerUnreachable, what);
+            PeerError::Unreachable(unreachable.with_source(error))
         })?;
         Ok(endpoint
             .connect_timeout(self.rules.connect_timeout)

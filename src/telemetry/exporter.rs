@@ -7,6 +7,7 @@
 //! It must never make a request wait: past `trace.max_queue` spans are dropped, and counted.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -28,11 +29,28 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::{spans::SPANS, throttle::Throttle};
-use crate::config::{TraceSettings, seconds};
+use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
 /// Bound on sending what is left when the process ends; see `terminationGracePeriodSeconds` in the
 /// chart.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where spans are sent, and how.
+#[derive(Clone, Debug)]
+pub struct ExporterRules {
+    /// The OTLP receiver's URL.
+    pub endpoint: String,
+    /// File with the authorities that sign its certificate; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// As what this service appears in traces.
+    pub service_name: String,
+    /// Tells this process from others.
+    pub instance: String,
+    /// Spans that wait to be sent.
+    pub max_queue: usize,
+    /// Bound on sending a batch.
+    pub timeout: Duration,
+}
 
 /// The exporter, as long as it runs.
 pub struct Exporter {
@@ -41,34 +59,36 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Starts its threads. Nothing is connected before there is something to send. `instance` tells
-    /// this process from others.
+    /// Starts its threads. Nothing is connected before there is something to send.
     ///
     /// # Errors
-    /// Settings or `OTEL_` variables that can't work, for people.
-    pub fn start(settings: &TraceSettings, instance: &str) -> Result<Self, String> {
+    /// [`ErrorKind::Configuration`] for rules or `OTEL_` variables that can't work.
+    pub fn start(rules: &ExporterRules) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("gaocache-traces")
             .enable_all()
             .build()
-            .map_err(|error| format!("starting the exporter of traces: {error}"))?;
+            .map_err(|error| {
+                let what = format!("starting the exporter of traces: {error}");
+                Error::new(ErrorKind::Internal, what).with_source(error)
+            })?;
         let entered = runtime.enter();
         let sender = Sender {
-            inner: Arc::new(connection(settings)?),
+            inner: Arc::new(connection(rules)?),
             runtime: runtime.handle().clone(),
-            timeout: seconds(settings.timeout_seconds),
+            timeout: rules.timeout,
             queued: Arc::default(),
             throttle: Throttle::default(),
         };
         drop(entered);
         let bounded = Bounded {
             queued: sender.queued.clone(),
-            most: settings.max_queue,
+            most: rules.max_queue,
             batches: BatchSpanProcessor::builder(sender)
                 .with_batch_config(
                     BatchConfigBuilder::default()
-                        .with_max_queue_size(settings.max_queue)
+                        .with_max_queue_size(rules.max_queue)
                         .build(),
                 )
                 .build(),
@@ -77,7 +97,7 @@ impl Exporter {
             .with_span_processor(bounded)
             // Whoever has a span is sampled: `trace::Sampling` has decided.
             .with_sampler(Sampler::AlwaysOn)
-            .with_resource(resource(settings, instance))
+            .with_resource(resource(rules))
             .build();
         Ok(Self {
             provider,
@@ -106,45 +126,48 @@ impl Drop for Exporter {
     }
 }
 
-fn resource(settings: &TraceSettings, instance: &str) -> Resource {
+fn resource(rules: &ExporterRules) -> Resource {
     // The builder adds what OTEL_RESOURCE_ATTRIBUTES says.
     Resource::builder()
-        .with_service_name(settings.service_name.clone())
+        .with_service_name(rules.service_name.clone())
         .with_attributes([
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::new("service.instance.id", instance.to_owned()),
+            KeyValue::new("service.instance.id", rules.instance.clone()),
         ])
         .build()
 }
 
+fn wrong(setting: &str, error: impl Into<BoxError>) -> Error {
+    let error = error.into();
+    Error::new(ErrorKind::Configuration, format!("{setting}: {error}")).with_source(error)
+}
+
 /// The OTLP client. It reads `OTEL_EXPORTER_OTLP_HEADERS` and `_COMPRESSION` itself.
-fn connection(settings: &TraceSettings) -> Result<OtlpExporter, String> {
-    let timeout = seconds(settings.timeout_seconds);
-    let wrong = |error: &dyn std::error::Error| format!("trace.endpoint: {error}");
-    let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
-        .map_err(|error| wrong(&error))?
+fn connection(rules: &ExporterRules) -> Result<OtlpExporter> {
+    let mut endpoint = Endpoint::from_shared(rules.endpoint.clone())
+        .map_err(|error| wrong("trace.endpoint", error))?
         // Without it an address that drops packets would hold a batch for minutes.
-        .connect_timeout(timeout)
-        .timeout(timeout);
-    if settings.endpoint.starts_with("https://") {
+        .connect_timeout(rules.timeout)
+        .timeout(rules.timeout);
+    if rules.endpoint.starts_with("https://") {
         endpoint = endpoint
-            .tls_config(tls(settings)?)
-            .map_err(|error| wrong(&error))?;
+            .tls_config(tls(rules)?)
+            .map_err(|error| wrong("trace.endpoint", error))?;
     }
     OtlpExporter::builder()
         .with_tonic()
         .with_channel(endpoint.connect_lazy())
-        .with_timeout(timeout)
+        .with_timeout(rules.timeout)
         .build()
-        .map_err(|error| wrong(&error))
+        .map_err(|error| wrong("trace.endpoint", error))
 }
 
-fn tls(settings: &TraceSettings) -> Result<ClientTlsConfig, String> {
-    if settings.ca.as_os_str().is_empty() {
+fn tls(rules: &ExporterRules) -> Result<ClientTlsConfig> {
+    let Some(ca) = &rules.ca else {
         return Ok(ClientTlsConfig::new().with_enabled_roots());
-    }
-    let pem = std::fs::read(&settings.ca)
-        .map_err(|error| format!("trace.ca: {}: {error}", settings.ca.display()))?;
+    };
+    let pem =
+        std::fs::read(ca).map_err(|error| wrong(&format!("trace.ca: {}", ca.display()), error))?;
     Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
 }
 

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
+use gaocache_core::error::Result;
+
 /// The level of the whole process, which has one log.
 static LEVEL: OnceLock<LogLevel> = OnceLock::new();
 
@@ -14,7 +16,7 @@ pub(crate) struct LogLevel {
 }
 
 /// Puts a level in force, or says what is wrong with it.
-type Change = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+type Change = dyn Fn(&str) -> Result<()> + Send + Sync;
 
 impl LogLevel {
     /// The level of this process; `None` where the program did not start the log: one that embeds a
@@ -31,8 +33,9 @@ impl LogLevel {
     /// Changes it, until the process ends.
     ///
     /// # Errors
-    /// A text that is no filter; the message says what is wrong with it.
-    pub(crate) fn set(&self, text: &str) -> Result<(), String> {
+    /// [`Configuration`](gaocache_core::ErrorKind::Configuration) for a text that is no filter; the
+    /// message says what is wrong with it.
+    pub(crate) fn set(&self, text: &str) -> Result<()> {
         (self.change)(text)?;
         text.clone_into(&mut self.text.lock());
         tracing::warn!(level = text, "the log's level was changed");
@@ -44,7 +47,7 @@ impl LogLevel {
     /// This level now, and a way to change it.
     pub(super) fn new(
         text: &str,
-        change: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+        change: impl Fn(&str) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
         Self {
             text: Mutex::new(text.to_owned()),

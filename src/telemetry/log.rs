@@ -19,12 +19,22 @@ use tracing_subscriber::{
 };
 
 use super::{level::LogLevel, trace};
-use crate::config::{LogFormat, LogSettings};
+use gaocache_core::error::{Error, ErrorKind, Result};
 
-fn filter(text: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder()
-        .parse(text)
-        .map_err(|error| format!("log.level = {text:?}: {error}"))
+/// What the log shows, and how.
+#[derive(Clone, Debug)]
+pub struct LogRules {
+    /// A filter as of tracing's EnvFilter.
+    pub level: String,
+    /// One JSON object a line; else text for people.
+    pub json: bool,
+}
+
+fn filter(text: &str) -> Result<EnvFilter> {
+    EnvFilter::builder().parse(text).map_err(|error| {
+        let what = format!("log.level = {text:?}: {error}");
+        Error::new(ErrorKind::Configuration, what).with_source(error)
+    })
 }
 
 pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
@@ -32,27 +42,29 @@ pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 /// What writes the lines, and what sets their level.
 ///
 /// # Errors
-/// A level that is no filter; the message says what is wrong with it.
-pub(super) fn layer(settings: &LogSettings) -> Result<(Lines, LogLevel), String> {
-    let (filter, handle) = reload::Layer::new(filter(&settings.level)?);
+/// As [`LogLevel::set`].
+pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
+    let (filter, handle) = reload::Layer::new(filter(&rules.level)?);
     // A line has the ids of its trace; what else the spans hold is in the trace.
     let filter = filter.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
     let layer = tracing_subscriber::fmt::layer().with_writer(stdout);
-    let lines = match settings.format {
-        LogFormat::Text => layer
-            .with_ansi(stdout().is_terminal())
-            .event_format(WithTrace(Format::default().with_target(false)))
-            .with_filter(filter)
-            .boxed(),
-        LogFormat::Json => layer
+    let lines = if rules.json {
+        layer
             .json()
             .event_format(WithTrace(Format::default().json().flatten_event(true)))
             .with_filter(filter)
-            .boxed(),
+            .boxed()
+    } else {
+        layer
+            .with_ansi(stdout().is_terminal())
+            .event_format(WithTrace(Format::default().with_target(false)))
+            .with_filter(filter)
+            .boxed()
     };
-    let level = LogLevel::new(&settings.level, move |text| {
-        let changed = handle.reload(self::filter(text)?);
-        changed.map_err(|error| error.to_string())
+    let level = LogLevel::new(&rules.level, move |text| {
+        handle
+            .reload(self::filter(text)?)
+            .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))
     });
     Ok((lines, level))
 }
@@ -93,7 +105,16 @@ fn with_ids(line: &str, (trace, span): &(String, String)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
+
+    #[test]
+    fn a_level_that_is_no_filter_is_told_with_its_cause() {
+        let error = filter("x=loud").expect_err("no level");
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.source().is_some());
+    }
 
     #[test]
     fn a_line_ends_with_its_trace() {

@@ -1,10 +1,10 @@
 //! What a running node tells of itself: metrics, logs and traces.
 
 #[cfg(feature = "cli")]
-mod exporter;
+pub(crate) mod exporter;
 pub(crate) mod level;
 #[cfg(feature = "cli")]
-mod log;
+pub(crate) mod log;
 pub(crate) mod metrics;
 pub mod names;
 #[cfg(feature = "cli")]

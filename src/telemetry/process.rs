@@ -4,11 +4,11 @@ use tracing::Level;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{
-    exporter::Exporter,
-    log::{self, Lines},
+    exporter::{Exporter, ExporterRules},
+    log::{self, Lines, LogRules},
     trace,
 };
-use crate::config::{LogSettings, TraceSettings};
+use gaocache_core::error::Result;
 
 /// What [`start`] started; [`Telemetry::flush`] ends it.
 #[must_use]
@@ -25,22 +25,14 @@ impl Telemetry {
     }
 }
 
-/// Starts the log, and the exporter of spans where there is one, for the whole process. `instance`
-/// tells this process from others. Only the first call of a process counts, so that tests may call
-/// it too.
+/// Starts the log, and the exporter of spans where there is one, for the whole process. Only the
+/// first call of a process counts, so that tests may call it too.
 ///
 /// # Errors
 /// A level that is no filter, or an exporter that can't work; the message says what is wrong.
-pub fn start(
-    log: &LogSettings,
-    trace: &TraceSettings,
-    instance: &str,
-) -> Result<Telemetry, String> {
+pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry> {
     let (lines, level) = log::layer(log)?;
-    let exporter = trace
-        .is_on()
-        .then(|| Exporter::start(trace, instance))
-        .transpose()?;
+    let exporter = spans.map(Exporter::start).transpose()?;
     let layers = layers(lines, exporter.as_ref());
     if tracing_subscriber::registry()
         .with(layers)
@@ -73,6 +65,8 @@ fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tracing::{
         Dispatch, Metadata,
         callsite::{Callsite, Identifier},
@@ -82,7 +76,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::config;
 
     /// A trace point of some library.
     struct Unwanted;
@@ -109,16 +102,25 @@ mod tests {
     /// What nobody wants must be refused once and for all, with an exporter and without.
     #[test]
     fn trace_points_of_libraries_cost_nothing() {
-        for endpoint in ["", "http://127.0.0.1:4317"] {
-            let given = format!("trace.endpoint={endpoint}");
-            let settings = config::loopback("n", &[&given]).expect("good settings");
-            let (lines, _) = log::layer(&settings.log).expect("a good level");
-            let exporter = (!endpoint.is_empty())
-                .then(|| Exporter::start(&settings.trace, "n").expect("starts"));
+        let log = LogRules {
+            level: "info".into(),
+            json: false,
+        };
+        let spans = ExporterRules {
+            endpoint: "http://127.0.0.1:4317".into(),
+            ca: None,
+            service_name: "gaocache".into(),
+            instance: "n".into(),
+            max_queue: 2048,
+            timeout: Duration::from_secs(10),
+        };
+        for spans in [None, Some(&spans)] {
+            let (lines, _) = log::layer(&log).expect("a good level");
+            let exporter = spans.map(|spans| Exporter::start(spans).expect("starts"));
             let layers = layers(lines, exporter.as_ref());
             let subscriber = Dispatch::new(tracing_subscriber::registry().with(layers));
             let interest = subscriber.register_callsite(&UNWANTED);
-            assert!(interest.is_never(), "{endpoint}: {interest:?}");
+            assert!(interest.is_never(), "{spans:?}: {interest:?}");
         }
     }
 }

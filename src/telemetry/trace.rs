@@ -74,10 +74,11 @@ impl Call {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// Share of the requests that are sampled without regard to who asks; `None`: none has spans.
-    ratio: Option<f64>,
+    pub(crate) ratio: Option<f64>,
     /// Whether a caller's decision comes first.
-    parent_based: bool,
-    keys: bool,
+    pub(crate) parent_based: bool,
+    /// Whether spans tell keys.
+    pub(crate) keys: bool,
 }
 
 impl Sampling {
@@ -353,6 +354,5 @@ pub fn ids() -> Option<(String, String)> {
 }
 
 #[cfg(test)]
-#[cfg(feature = "cli")]
 #[path = "trace_tests.rs"]
 mod tests;

@@ -1,13 +1,14 @@
 use super::*;
-use crate::config;
 
 const CALL: Call = Call::grpc("Cache/Get");
 
-fn sampling(further: &[&str]) -> Sampling {
-    let mut given = vec!["trace.endpoint=http://127.0.0.1:4317"];
-    given.extend(further);
-    let settings = config::loopback("n", &given).expect("good settings");
-    settings.trace.sampling()
+/// A share of those that no caller decided on, or of all.
+fn sampling(parent_based: bool, ratio: impl Into<Option<f64>>) -> Sampling {
+    Sampling {
+        ratio: ratio.into(),
+        parent_based,
+        keys: false,
+    }
 }
 
 fn from_caller(traceparent: &'static str) -> HeaderMap {
@@ -35,28 +36,28 @@ fn shown(scope: &Scope) -> &'static str {
 #[test]
 fn who_decides() {
     let cases = [
-        // sampler, no caller, sampled caller, unsampled caller
-        ("parentbased_always_on", "traced", "traced", "handed on"),
-        ("parentbased_always_off", "nothing", "traced", "handed on"),
-        ("always_on", "traced", "traced", "traced"),
-        ("always_off", "nothing", "handed on", "handed on"),
+        // parent based, share, no caller, sampled caller, unsampled caller
+        (true, 1.0, "traced", "traced", "handed on"),
+        (true, 0.0, "nothing", "traced", "handed on"),
+        (false, 1.0, "traced", "traced", "traced"),
+        (false, 0.0, "nothing", "handed on", "handed on"),
     ];
-    for (sampler, none, yes, no) in cases {
-        let sampling = sampling(&[&format!("trace.sampler={sampler}")]);
+    for (parent_based, ratio, none, yes, no) in cases {
+        let sampling = sampling(parent_based, ratio);
         for (headers, wanted) in [
             (HeaderMap::new(), none),
             (sampled(), yes),
             (unsampled(), no),
         ] {
             let scope = sampling.begin(CALL, &headers);
-            assert_eq!(shown(&scope), wanted, "{sampler} {headers:?}");
+            assert_eq!(shown(&scope), wanted, "{sampling:?} {headers:?}");
         }
     }
 }
 
 #[test]
 fn another_node_has_decided_already() {
-    let sampling = sampling(&["trace.sampler=always_on"]);
+    let sampling = sampling(false, 1.0);
     for (headers, wanted) in [
         (HeaderMap::new(), "nothing"),
         (sampled(), "traced"),
@@ -69,7 +70,7 @@ fn another_node_has_decided_already() {
 
 #[test]
 fn without_an_endpoint_there_are_no_spans_and_callers_traces_go_on_as_they_are() {
-    let off = sampling(&["trace.sampler=always_on", "trace.enabled=false"]);
+    let off = sampling(false, None);
     assert_eq!(shown(&off.begin(CALL, &HeaderMap::new())), "nothing");
     let scope = off.begin(CALL, &sampled());
     let Scope::HandedOn(context) = scope else {
@@ -80,7 +81,7 @@ fn without_an_endpoint_there_are_no_spans_and_callers_traces_go_on_as_they_are()
 
 #[test]
 fn who_comes_after_sees_that_we_decided_against_it() {
-    let never = sampling(&["trace.sampler=always_off"]);
+    let never = sampling(false, 0.0);
     let scope = never.begin(CALL, &sampled());
     let Scope::HandedOn(context) = scope else {
         panic!("{}", shown(&scope));
@@ -95,7 +96,7 @@ fn who_comes_after_sees_that_we_decided_against_it() {
 /// 1,000 draws at 20 %: outside these bounds once in more than 10¹⁵ runs.
 #[test]
 fn a_share_is_sampled() {
-    let sampling = sampling(&["trace.sample_ratio=0.2"]);
+    let sampling = sampling(true, 0.2);
     let draws = (0..1_000).map(|_| sampling.begin(CALL, &HeaderMap::new()));
     let sampled = draws.filter(|scope| shown(scope) == "traced").count();
     assert!((100..=300).contains(&sampled), "{sampled}");
@@ -103,7 +104,7 @@ fn a_share_is_sampled() {
 
 #[test]
 fn a_header_that_can_t_be_read_is_no_trace() {
-    let sampling = sampling(&["trace.sampler=parentbased_always_off"]);
+    let sampling = sampling(true, 0.0);
     for wrong in [
         "",
         "00",

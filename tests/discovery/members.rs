@@ -14,7 +14,7 @@ use super::common::{
 };
 use super::{keys, lease_of, registered, until};
 use etcd_client::PutOptions;
-use gaocache_discovery::{Discovery, Endpoint, EtcdConfig, Registration, RegistrationEvent};
+use gaocache_discovery::{Discovery, Endpoint, Registration, RegistrationEvent};
 use tokio::time::Instant;
 
 #[tokio::test]

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::common::{
-    CountingOrigin, TestNode,
+    CountingOrigin, TestNode, builder,
     etcd::{Etcd, certificates, config, free_port, node_settings},
     within,
 };
 use super::{keys, registered, until};
 use etcd_client::Client;
-use gaocache_discovery::{Credentials, Discovery, Endpoint, EtcdConfig, Registration, TlsFiles};
+use gaocache_discovery::{Credentials, Discovery, Endpoint, Registration, TlsFiles};
 
 #[tokio::test]
 async fn an_etcd_that_freezes_is_left_for_another_member() {

@@ -1,8 +1,8 @@
 //! The one error that leaves gaocache: what went wrong, whose fault it was, and whether asking
 //! again can help.
 //!
-//! It must never wrap_task a value or a secret. How a kind maps to a gRPC code and an HTTP status
-//! is told once, in `rpc::status` of the `gaocache` crate.
+//! It must never carry a value or a secret. How a kind maps to a gRPC code and an HTTP status
+//! is told once, in `status` of the `gaocache` crate.
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
@@ -222,5 +222,26 @@ mod tests {
             assert_eq!(ErrorKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(ErrorKind::from_name("no such kind"), None);
+    }
+
+    #[test]
+    fn a_cause_is_kept_also_by_clones() {
+        let cause = std::io::Error::other("disk on fire");
+        let error = Error::new(ErrorKind::Internal, "reading").with_source(cause);
+        let kept = error.clone();
+        let source = kept.source().expect("a cause");
+        assert_eq!(source.to_string(), "disk on fire");
+        assert!(source.is::<std::io::Error>());
+        let own = Error::new(ErrorKind::NotReady, "soon");
+        assert!(own.source().is_none());
+    }
+
+    #[test]
+    fn a_loader_s_error_keeps_its_kind_if_it_is_ours_and_its_cause_if_it_is_not() {
+        let ours = Error::from_loader(Error::not_found("no such user").into());
+        assert_eq!(ours.kind(), ErrorKind::NotFound);
+        let theirs = Error::from_loader(std::io::Error::other("timed out").into());
+        assert_eq!(theirs.kind(), ErrorKind::OriginFailed);
+        assert!(theirs.source().is_some_and(|it| it.is::<std::io::Error>()));
     }
 }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     cluster::{Cluster, Owner, Topology},
@@ -288,7 +288,6 @@ pub(super) struct TestNode {
     pub(super) cluster: Arc<Cluster>,
     pub(super) store: Arc<Store>,
     pub(super) handoff: Arc<Handoff>,
-    pub(super) rings: watch::Sender<Arc<Topology>>,
     pub(super) queued_copies: Mutex<Option<QueuedKeys>>,
     clock: Arc<dyn Clock>,
 }
@@ -296,8 +295,7 @@ pub(super) struct TestNode {
 impl TestNode {
     /// Puts a view in force here.
     pub(super) fn install(&self, view: &View) {
-        let (_, after) = self.cluster.install(view.clone(), self.clock.now());
-        self.rings.send_replace(after);
+        self.cluster.install(view.clone(), self.clock.now());
     }
 }
 
@@ -369,7 +367,6 @@ impl Plan {
             cluster,
             store,
             handoff: Arc::new(handoff),
-            rings: watch::Sender::new(Arc::default()),
             queued_copies: Mutex::new(Some(queued_copies)),
             clock: self.clock.clone(),
         }

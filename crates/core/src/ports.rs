@@ -335,6 +335,12 @@ pub trait GroupObserver: Send + Sync + 'static {
     fn asked_previous_owners(&self, found: bool);
 }
 
+/// Told of every load from an origin. Calls must be cheap and must not block.
+pub trait LoadObserver: Send + Sync + 'static {
+    /// A load ended: the bytes it brought, or what went wrong.
+    fn loaded(&self, took: Duration, outcome: Result<usize, &Error>);
+}
+
 /// Told of the progress of handoffs. Calls must be cheap and must not block.
 pub trait HandoffObserver: Send + Sync + 'static {
     /// A batch was answered: bytes that went, and what became of the entries.

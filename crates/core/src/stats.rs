@@ -3,7 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::store::GroupId;
+/// The number of a group within this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GroupId(pub u16);
 
 /// The numbers of one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

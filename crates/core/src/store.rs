@@ -2,8 +2,7 @@
 //! quick_cache).
 //!
 //! It must never hold more than its capacity, never return what has expired, and never keep a slice
-//! of a foreign buffer: a 100-byte value sliced out of a network buffer would pin the whole 8 KiB
-//! (design.md, invariant 5).
+//! of a foreign buffer: a 100-byte value sliced out of a network buffer would pin the whole 8 KiB.
 
 use std::{
     hash::{Hash, Hasher},
@@ -25,18 +24,16 @@ use super::{
 };
 use crate::ports::Timestamp;
 
+pub use super::stats::GroupId;
+
 /// What an entry costs beside its key's and value's bytes: the slot and hash table of quick_cache
 /// with the slack of their doubling, the ghost entries, two allocations, their headers and the
 /// allocator's rounding. Chosen so that a store full of small entries stays within its capacity by
-/// resident memory; `cargo bench --bench store` prints the measured figure.
+/// resident memory; `tests/memory.rs` measures it.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
 /// Uses are counted up to here: then the hottest entries are written to no more.
 pub const MAX_USE_COUNT: u32 = 255;
-
-/// The number of a group within this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GroupId(pub u16);
 
 /// A kept answer. Immutable: a newer one replaces it.
 #[derive(Debug)]

@@ -227,3 +227,32 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         Error::new(ErrorKind::Configuration, message).with_source(error)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    async fn refused(config: EtcdConfig) -> Error {
+        let connected = Connector::new(config).connect().await;
+        connected.err().expect("no connection")
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_the_configuration_is_told_apart_from_an_etcd_that_is_away() {
+        let nowhere = EtcdConfig::new(Vec::<String>::new());
+        assert_eq!(refused(nowhere).await.kind(), ErrorKind::Configuration);
+        let mut unreadable = EtcdConfig::new(["http://127.0.0.1:1"]);
+        unreadable.credentials = Some(Credentials {
+            username: "u".into(),
+            password_file: "/no/such/file".into(),
+        });
+        let error = refused(unreadable).await;
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        let cause = error.source().expect("a cause");
+        assert!(cause.is::<std::io::Error>(), "{cause}");
+        let away = refused(EtcdConfig::new(["http://127.0.0.1:1"])).await;
+        assert_eq!(away.kind(), ErrorKind::Unavailable);
+    }
+}

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connector::Connector,
     endpoint::Endpoint,
+    events::{RegistrationEvent, RegistrationStatus},
     lease::Lease,
-    registration::{RegistrationEvent, RegistrationStatus},
 };
 use crate::{
     backoff::Pauses,

@@ -1,6 +1,6 @@
 //! Keeps one key in etcd under a lease: what users hold of it. The work is in [`super::keeper`].
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -8,50 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connector::{Connector, EtcdConfig},
     endpoint::Endpoint,
+    events::{RegistrationEvent, RegistrationStatus},
     keeper::Keeper,
 };
 use crate::error::{Error, ErrorKind, Result};
-
-/// How a registration fares.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct RegistrationStatus {
-    /// What stands in etcd as far as we know; `None`: nothing of ours.
-    pub registered: Option<Endpoint>,
-    /// The revision at which it was written last.
-    pub revision: u64,
-    /// Another process holds the key under another lease: two with one id, or a successor.
-    pub superseded: bool,
-    /// What stands in the way at the moment; empty: nothing.
-    pub problem: Arc<str>,
-}
-
-/// What happened to a registration, for metrics and logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RegistrationEvent {
-    /// A lease was granted or renewed; it surely lives for that long from now.
-    Renewed {
-        /// Time to live left.
-        left: Duration,
-    },
-    /// A renewal was not acknowledged.
-    RenewalFailed,
-    /// The lease is gone at etcd.
-    LeaseLost,
-    /// The key was written, and why.
-    Registered {
-        /// `start`, `lease_lost`, `key_lost`, `changed`.
-        reason: &'static str,
-    },
-    /// Another process wrote the key.
-    Superseded,
-    /// A session broke.
-    Disconnected {
-        /// Why.
-        cause: String,
-    },
-}
 
 /// A key kept in etcd until [`Registration::close`]. Dropped without it, the key goes with its
 /// lease.

@@ -4,17 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use crate::{
-    origin::guarded::LoadObserver,
-    telemetry::{
-        throttle::Throttle,
-        trace::{self, Told},
-    },
+use crate::telemetry::{
+    throttle::Throttle,
+    trace::{self, Told},
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::Source,
-    ports::GroupObserver,
+    ports::{GroupObserver, LoadObserver},
 };
 
 /// Where answers come from, then the kinds of errors.

@@ -91,6 +91,10 @@ fn gauge(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+fn failed(error: prometheus::Error) -> Error {
+    Error::new(ErrorKind::Internal, format!("metrics: {error}")).with_source(error)
+}
+
 /// Brings a counter to a total that is counted elsewhere.
 fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
@@ -117,9 +121,7 @@ impl Metrics {
     /// # Errors
     /// [`ErrorKind::Internal`] if the table of names is wrong.
     pub fn new() -> Result<Arc<Self>> {
-        Self::build()
-            .map(Arc::new)
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("metrics: {error}")))
+        Self::build().map(Arc::new).map_err(failed)
     }
 
     fn build() -> prometheus::Result<Self> {
@@ -352,7 +354,7 @@ impl Metrics {
         let mut out = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut out)
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("metrics: {error}")))?;
+            .map_err(failed)?;
         Ok(out)
     }
 }

@@ -1,6 +1,8 @@
 use super::{group::outcome_index, *};
-use crate::origin::guarded::LoadObserver;
-use gaocache_core::{group::Source, ports::Receipt};
+use gaocache_core::{
+    group::Source,
+    ports::{LoadObserver, Receipt},
+};
 use std::time::Duration;
 
 #[tokio::test]

@@ -173,23 +173,19 @@ impl Handoff {
     }
 
     /// Follows the rings, and copies what `wanted` tells, until `stop`.
-    pub async fn follow(
-        &self,
-        rings: watch::Receiver<Arc<Topology>>,
-        wanted: QueuedKeys,
-        stop: CancellationToken,
-    ) {
+    pub async fn follow(&self, wanted: QueuedKeys, stop: CancellationToken) {
         let _turn = self.turn.lock().await;
         // Broken off wherever it stands, for a node that leaves has no time to wait: an entry goes
         // only when its receipt has come.
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = self.follow_on(rings, wanted) => {}
+            () = self.follow_on(wanted) => {}
         }
     }
 
-    async fn follow_on(&self, mut rings: watch::Receiver<Arc<Topology>>, mut wanted: QueuedKeys) {
+    async fn follow_on(&self, mut wanted: QueuedKeys) {
+        let mut rings = self.parts.cluster.rings();
         let copies = self.rules.replicas > 1;
         let mut sweep = tokio::time::interval(SWEEP);
         let mut keys = Vec::new();

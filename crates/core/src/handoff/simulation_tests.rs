@@ -206,11 +206,10 @@ impl World {
             let (gone, stop) = (CancellationToken::new(), CancellationToken::new());
             let views = tokio::spawn(self.clone().bring_views(node.clone(), gone.clone()));
             let wanted = node.queued_copies.lock().take().expect("once");
-            let (handoff, rings, stopped) =
-                (node.handoff.clone(), node.rings.subscribe(), stop.clone());
-            let moving = tokio::spawn(async move { handoff.follow(rings, wanted, stopped).await });
+            let (handoff, stopped) = (node.handoff.clone(), stop.clone());
+            let moving = tokio::spawn(async move { handoff.follow(wanted, stopped).await });
             self.announce(&id, Some(MemberState::Serving));
-            let mut rings = node.rings.subscribe();
+            let mut rings = node.cluster.rings();
             let seen = rings.wait_for(|ring| ring.in_ring()).await;
             drop(seen.expect("the sender lives"));
             self.alive.lock().push(node.clone());
@@ -265,7 +264,7 @@ impl World {
     async fn seen(&self, revision: u64) {
         let nodes = self.alive.lock().clone();
         for node in nodes {
-            let mut rings = node.rings.subscribe();
+            let mut rings = node.cluster.rings();
             let _ = rings.wait_for(|ring| ring.view.revision >= revision).await;
         }
     }

@@ -244,9 +244,8 @@ async fn new_entries_are_copied_as_they_come() {
     let mut following = tokio::task::JoinSet::new();
     for node in &scene.nodes {
         let wanted = node.queued_copies.lock().take().expect("once");
-        let (handoff, rings) = (node.handoff.clone(), node.rings.subscribe());
-        let stop = stop.clone();
-        following.spawn(async move { handoff.follow(rings, wanted, stop).await });
+        let (handoff, stop) = (node.handoff.clone(), stop.clone());
+        following.spawn(async move { handoff.follow(wanted, stop).await });
     }
     scene.warm("a").await;
     let copied = async {

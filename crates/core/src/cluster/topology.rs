@@ -1,27 +1,11 @@
-//! The ring in force: what the newest view makes of the members, and whose keys are whose.
-//!
-//! Readers take a snapshot without a lock; one writer, the node's membership task, replaces it. The
-//! rings before it are remembered for a while: who owned a key in one of them may still hold its
-//! value.
+//! The ring over one view: what the view makes of the members, and whose keys are whose.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
-
-use super::{
+use crate::{
     membership::{IdHash, Member, MemberState, View},
     ring::{KeyHash, Ring, Slot},
 };
-use crate::ports::Timestamp;
-
-/// How long after a change the members of the ring before it are asked for what they may still
-/// hold. Handoff is over by then, unless it was held up for long; what is left then is loaded
-/// again.
-const MEMORY: Duration = Duration::from_secs(120);
-/// Rings remembered at most, however fast they change.
-const REMEMBERED: usize = 8;
-/// Members asked for a key before its origin is. Two that join at once, and the one who has it.
-const ASKED: usize = 3;
 
 /// A view and the ring over it.
 #[derive(Debug, Default)]
@@ -170,117 +154,6 @@ impl Topology {
     }
 }
 
-/// A ring that was in force.
-#[derive(Debug)]
-struct Past {
-    topology: Arc<Topology>,
-    /// Remembered until then.
-    until: Timestamp,
-}
-
-/// Holds the topology in force.
-#[derive(Debug)]
-pub struct Cluster {
-    my_id: Arc<str>,
-    topology: ArcSwap<Topology>,
-    /// Newest first.
-    past: ArcSwap<Vec<Arc<Past>>>,
-}
-
-impl Cluster {
-    /// A cluster in which the node `my_id` is alone so far.
-    pub fn new(my_id: impl Into<Arc<str>>) -> Self {
-        Self {
-            my_id: my_id.into(),
-            topology: ArcSwap::default(),
-            past: ArcSwap::default(),
-        }
-    }
-
-    /// This node's id.
-    pub fn my_id(&self) -> &Arc<str> {
-        &self.my_id
-    }
-
-    /// The topology in force. Don't hold it over an await; use [`Cluster::snapshot`] there.
-    pub fn topology(&self) -> Guard<Arc<Topology>> {
-        self.topology.load()
-    }
-
-    /// The topology in force, to keep.
-    pub fn snapshot(&self) -> Arc<Topology> {
-        self.topology.load_full()
-    }
-
-    /// Puts `view` in force; returns the topology before and after.
-    pub fn install(&self, view: View, now: Timestamp) -> (Arc<Topology>, Arc<Topology>) {
-        let next = Arc::new(Topology::new(&self.my_id, view));
-        let before = self.topology.load_full();
-        let former = if before.view.members.is_empty() {
-            // The first ring that a node sees may have it in already. The one before it was the
-            // same without it.
-            let others = next.others().cloned();
-            Arc::new(Topology::new(
-                &self.my_id,
-                View::new(next.view.revision, others),
-            ))
-        } else {
-            before.clone()
-        };
-        self.remember(former, now);
-        self.topology.store(next.clone());
-        (before, next)
-    }
-
-    fn remember(&self, topology: Arc<Topology>, now: Timestamp) {
-        if topology.ring_len() == 0 {
-            return;
-        }
-        let newest = Arc::new(Past {
-            topology,
-            until: now.after(MEMORY),
-        });
-        let past = self.past.load();
-        let older = past.iter().filter(|past| now < past.until).cloned();
-        let past = std::iter::once(newest).chain(older).take(REMEMBERED);
-        self.past.store(Arc::new(past.collect()));
-    }
-
-    /// Members that may hold the key's value though this node doesn't, the likeliest first: who
-    /// owned it in the last rings, and who stands next to the owner. Nobody while the ring is old
-    /// and the key this node's own.
-    pub fn may_hold(&self, key: KeyHash, now: Timestamp) -> Vec<Member> {
-        let current = self.topology.load();
-        let past = self.past.load();
-        let remembered = past.iter().take_while(|past| now < past.until);
-        let mut asked: Vec<Member> = Vec::new();
-        let mut add = |member: &Member, most: usize| {
-            let known = asked.iter().any(|it| it.id == member.id);
-            if *member.id != *self.my_id && !known && asked.len() < most {
-                asked.push(member.clone());
-            }
-        };
-        let mut changed = false;
-        for past in remembered {
-            changed = true;
-            let owner = past.topology.owner_id(key);
-            // By id: its address may be another by now. One place is left for the owner.
-            if let Some(member) = owner.and_then(|id| current.view.member(id)) {
-                add(member, ASKED - 1);
-            }
-        }
-        // The owner after those before it: what they handed over meanwhile is there by then.
-        if changed || current.owner(key) != Owner::Me {
-            for owner in current.ranked(key).take(ASKED) {
-                if let Owner::Other(member) = owner {
-                    add(member, ASKED);
-                }
-            }
-        }
-        asked
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +164,10 @@ mod tests {
             state: MemberState::Draining,
             ..Member::new(id, "h:1")
         }
+    }
+
+    fn view(ids: &[&str]) -> View {
+        View::new(1, ids.iter().map(|id| Member::new(*id, "h:1")))
     }
 
     #[test]
@@ -329,51 +206,6 @@ mod tests {
             assert_eq!(
                 ranked.iter().filter(|owner| **owner == Owner::Me).count(),
                 1
-            );
-        }
-    }
-
-    fn view(ids: &[&str]) -> View {
-        View::new(1, ids.iter().map(|id| Member::new(*id, "h:1")))
-    }
-
-    fn names(members: &[Member]) -> Vec<&str> {
-        members.iter().map(|member| &*member.id).collect()
-    }
-
-    #[test]
-    fn after_a_change_former_owners_are_asked_for_a_while() {
-        let cluster = Cluster::new("joined");
-        let key = (0..)
-            .map(|n| hash_key(0, &n.to_string()))
-            .find(|key| {
-                Topology::new("joined", view(&["a", "b", "joined"])).owner(*key) == Owner::Me
-            })
-            .expect("a share of the keys");
-        let former = Topology::new("joined", view(&["a", "b"]));
-        let former = former.owner_id(key).expect("a ring").clone();
-        // As a node that joins may see it: its first ring has it in already.
-        cluster.install(view(&["a", "b", "joined"]), Timestamp(0));
-        assert_eq!(names(&cluster.may_hold(key, Timestamp(0)))[0], &*former);
-        let later = Timestamp(0).after(MEMORY);
-        assert!(cluster.may_hold(key, later).is_empty());
-        // A former owner that is gone can't be asked.
-        cluster.install(view(&["joined"]), later);
-        assert!(cluster.may_hold(key, later).is_empty());
-    }
-
-    #[test]
-    fn who_gets_a_key_of_another_s_asks_its_owner() {
-        let cluster = Cluster::new("a");
-        cluster.install(view(&["a", "b"]), Timestamp(0));
-        let later = Timestamp(0).after(MEMORY);
-        for key in (0..100).map(|n| hash_key(0, &n.to_string())) {
-            let asked = cluster.may_hold(key, later);
-            let mine = cluster.topology().owner(key) == Owner::Me;
-            assert_eq!(
-                names(&asked),
-                if mine { vec![] } else { vec!["b"] },
-                "the owner alone"
             );
         }
     }

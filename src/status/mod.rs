@@ -1,10 +1,12 @@
-//! One mapping from an error's kind to a gRPC code and an HTTP status, and the way back between
-//! nodes.
+//! One mapping from an error's kind to a gRPC code and an HTTP status, for every listener and client.
 
-use http::StatusCode;
-use tonic::{Code, Status, metadata::MetadataValue};
+pub mod grpc;
+pub mod http;
 
-use gaocache_core::error::{Error, ErrorKind};
+use ::http::StatusCode;
+use tonic::Code;
+
+use gaocache_core::error::ErrorKind;
 
 /// The metadata entry and HTTP header that carries the exact kind.
 pub const KIND_HEADER: &str = "gaocache-error";
@@ -28,36 +30,9 @@ pub const fn codes(kind: ErrorKind) -> (Code, StatusCode) {
     }
 }
 
-/// The gRPC status of an error, with its exact kind in the metadata.
-pub fn to_status(error: &Error) -> Status {
-    let mut status = Status::new(codes(error.kind()).0, error.message());
-    let kind = MetadataValue::from_static(error.kind().name());
-    status.metadata_mut().insert(KIND_HEADER, kind);
-    status
-}
-
-/// The error that a gaocache node sent; `None` for a status that something else made (the
-/// transport, a proxy, an old release).
-pub fn from_status(status: &Status) -> Option<Error> {
-    let kind = status.metadata().get(KIND_HEADER)?.to_str().ok()?;
-    // A kind that a newer release invented is still an answer; its code tells enough.
-    let kind = ErrorKind::from_name(kind).unwrap_or(ErrorKind::Internal);
-    Some(Error::new(kind, status.message()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_error_crosses_the_wire_and_comes_out_the_same() {
-        for &kind in ErrorKind::ALL {
-            let error = Error::new(kind, "what happened");
-            let back = from_status(&to_status(&error)).expect("ours");
-            assert_eq!((back.kind(), back.message()), (kind, "what happened"));
-        }
-        assert!(from_status(&Status::unavailable("transport")).is_none());
-    }
 
     #[test]
     fn every_kind_but_internal_has_a_code_of_its_own() {

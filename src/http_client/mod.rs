@@ -1,0 +1,50 @@
+//! HTTP towards others: the client and its TLS, and what a URL and headers of the settings may be.
+
+pub mod template;
+
+use std::sync::Arc;
+
+use reqwest::{Client, ClientBuilder};
+
+use gaocache_core::error::{Error, ErrorKind, Result, with_causes};
+
+/// A client to be; it trusts what the system trusts.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] if TLS can't be set up.
+pub fn builder() -> Result<ClientBuilder> {
+    Ok(Client::builder().tls_backend_preconfigured(tls()?))
+}
+
+/// A client without timeouts of its own, for the command line.
+///
+/// # Errors
+/// As [`builder`] and [`build`].
+pub fn plain() -> Result<Client> {
+    build(builder()?)
+}
+
+/// The client.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] if it can't be made.
+pub fn build(builder: ClientBuilder) -> Result<Client> {
+    builder.build().map_err(|error| {
+        let what = format!("HTTP client: {}", with_causes(error.to_string(), &error));
+        Error::new(ErrorKind::Internal, what).with_source(error)
+    })
+}
+
+fn tls() -> Result<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = rustls_native_certs::load_native_certs();
+    let mut store = rustls::RootCertStore::empty();
+    // A broken certificate among the system's is not a reason to trust none.
+    store.add_parsable_certificates(roots.certs);
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| {
+            Error::new(ErrorKind::Internal, format!("TLS: {error}")).with_source(error)
+        })?;
+    Ok(config.with_root_certificates(store).with_no_client_auth())
+}

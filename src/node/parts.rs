@@ -1,0 +1,164 @@
+//! What a node is made of, shared by everything that it runs.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
+
+use super::groups;
+use crate::{
+    admin::{Admin, Changes},
+    group::GroupDefinition,
+    rpc::peers::GrpcPeers,
+    telemetry::{metrics::Metrics, trace},
+};
+use gaocache_core::{
+    cluster::Cluster,
+    error::Result,
+    fence::Fence,
+    group::{Groups, Shared},
+    handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
+    hot::HotKeys,
+    ports::{Clock, Session},
+    store::Store,
+};
+
+/// The part of the capacity that is kept for hot copies: one in this many bytes, as in groupcache.
+const HOT_PART: u64 = 8;
+
+/// The parts that the node's tasks work on.
+pub(super) struct Parts {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) peers: GrpcPeers,
+    pub(super) groups: Groups,
+    pub(super) handoff: Handoff,
+    pub(super) fence: Arc<Fence>,
+    pub(super) owned: Arc<Store>,
+    pub(super) hot: Arc<Store>,
+    pub(super) changes: Changes,
+    /// Why this node is not ready; empty: it is.
+    pub(super) readiness: watch::Sender<Arc<str>>,
+    pub(super) health: HealthReporter,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// A node that is registered: its parts, and its session at the registry.
+#[derive(Clone)]
+pub(super) struct Joined {
+    pub(super) parts: Arc<Parts>,
+    pub(super) session: Arc<dyn Session>,
+}
+
+/// What ends in which order when a node stops.
+#[derive(Clone, Default)]
+pub(super) struct Stops {
+    /// First: the background work on entries.
+    pub(super) draining: CancellationToken,
+    /// Then the listeners for clients and peers.
+    pub(super) reads: CancellationToken,
+    /// Last the admin listener: probes and metrics are wanted most while a node goes down.
+    pub(super) admin: CancellationToken,
+}
+
+/// What [`Parts`] are assembled from.
+pub(super) struct Assembly {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) peers: GrpcPeers,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) health: HealthReporter,
+    pub(super) memory: Memory,
+    pub(super) handoff: HandoffRules,
+}
+
+/// How much is kept, and for how long it may be served.
+pub(super) struct Memory {
+    /// Bytes.
+    pub(super) capacity: u64,
+    /// Requests that make a foreign key worth a copy.
+    pub(super) hot_after: u32,
+    /// The largest value of any group, in bytes.
+    pub(super) max_value: u64,
+    /// The time to live of the node's lease, if it has one.
+    pub(super) lease: Option<Duration>,
+}
+
+impl Assembly {
+    /// The parts, and the keys that are to be copied to a second member.
+    pub(super) fn parts(self, groups: Vec<GroupDefinition>) -> Result<(Parts, QueuedKeys)> {
+        let (copies, queued_copies) = if self.handoff.replicas > 1 {
+            CopyQueue::channel()
+        } else {
+            CopyQueue::nobody()
+        };
+        let fence = Arc::new(Fence::new(self.memory.lease.unwrap_or(Duration::ZERO)));
+        let shared = self.shared(&fence, groups.len(), copies);
+        let groups = groups::assemble(groups, &self.metrics, &shared)?;
+        let handoff = Handoff::new(
+            HandoffParts {
+                groups: groups.clone(),
+                cluster: self.cluster.clone(),
+                peers: shared.peers,
+                clock: self.clock.clone(),
+                store: shared.owned.clone(),
+                observer: self.metrics.handoff(),
+            },
+            self.handoff,
+        );
+        let parts = Parts {
+            cluster: self.cluster,
+            peers: self.peers,
+            groups,
+            handoff,
+            fence,
+            owned: shared.owned,
+            hot: shared.hot,
+            changes: Changes::default(),
+            readiness: watch::Sender::new("starting".into()),
+            health: self.health,
+            metrics: self.metrics,
+            clock: self.clock,
+        };
+        Ok((parts, queued_copies))
+    }
+
+    /// What the groups share.
+    fn shared(&self, fence: &Arc<Fence>, groups: usize, copies: CopyQueue) -> Shared {
+        let memory = &self.memory;
+        let hot_capacity = memory.capacity / HOT_PART;
+        let store = |capacity| {
+            let store = Store::new(capacity, memory.max_value, groups);
+            Arc::new(store.under(fence.clone()))
+        };
+        Shared {
+            cluster: self.cluster.clone(),
+            peers: Arc::new(self.peers.clone()),
+            clock: self.clock.clone(),
+            owned: store(memory.capacity - hot_capacity),
+            hot: store(hot_capacity),
+            hot_keys: Arc::new(HotKeys::new(memory.hot_after)),
+            replicas: self.handoff.replicas,
+            copies,
+            wrap_task: trace::wrap_task,
+        }
+    }
+}
+
+impl Parts {
+    /// What the admin listener shows of them, until `stop`.
+    pub(super) fn admin(&self, stop: CancellationToken) -> Admin {
+        Admin {
+            id: self.cluster.my_id().clone(),
+            readiness: self.readiness.subscribe(),
+            cluster: self.cluster.clone(),
+            groups: self.groups.clone(),
+            metrics: self.metrics.clone(),
+            changes: self.changes.clone(),
+            clock: self.clock.clone(),
+            stores: Arc::new([("owned", self.owned.clone()), ("hot", self.hot.clone())]),
+            stop,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! From settings to the plain rules that edges and core take.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{Addresses, Limits};
+#[cfg(feature = "etcd")]
+use crate::registry::etcd::EtcdRegistry;
+use crate::{
+    members::fixed_members,
+    registry::{Choice, Registry, fixed::FixedRegistry},
+    rpc::peers::PeerRules,
+    settings::{Replicate, Settings},
+    telemetry::metrics::Metrics,
+};
+use gaocache_core::{
+    error::Result,
+    handoff::HandoffRules,
+    membership::Member,
+    ports::{self, Clock},
+};
+
+/// Where the node is to listen.
+pub(super) fn listen(settings: &Settings) -> Addresses {
+    Addresses {
+        grpc: settings.grpc,
+        http: settings.http,
+        admin: settings.admin,
+    }
+}
+
+/// What the node may take: threads, and time to stop.
+pub(super) fn limits(settings: &Settings) -> Limits {
+    Limits {
+        workers: workers(settings),
+        drain: settings.drain_timeout,
+        shutdown: settings.shutdown_timeout,
+    }
+}
+
+/// Threads for the listeners, if there are any that need them.
+fn workers(settings: &Settings) -> usize {
+    if settings.grpc.is_none() && settings.http.is_none() {
+        return 0;
+    }
+    match settings.worker_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}
+
+/// How peers are called.
+pub(super) fn peers(settings: &Settings, max_value: u64) -> PeerRules {
+    PeerRules {
+        connect_timeout: settings.peer_connect_timeout,
+        timeout: settings.peer_timeout,
+        max_value,
+        workers: workers(settings),
+    }
+}
+
+/// How entries move.
+pub(super) fn handoff(settings: &Settings) -> HandoffRules {
+    /// Uses that make an entry worth a copy where only the hot ones are copied.
+    const HOT: u32 = 4;
+    HandoffRules {
+        replicas: settings.replicas,
+        copy_from_use_count: match settings.replicate {
+            Replicate::All => 0,
+            Replicate::Hot => HOT,
+        },
+        bytes_per_second: settings.handoff_bytes_per_second,
+    }
+}
+
+/// The registry that was chosen; without a choice the node is alone.
+#[cfg_attr(not(feature = "etcd"), allow(unused_variables))]
+pub(super) fn registry(
+    chosen: Option<Registry>,
+    id: &str,
+    metrics: &Arc<Metrics>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn ports::Registry>> {
+    Ok(match chosen.unwrap_or_else(Registry::memory).0 {
+        Choice::Made(registry) => registry,
+        Choice::Fixed(peers) => Arc::new(FixedRegistry::new(fixed_members(&peers, id)?)),
+        #[cfg(feature = "etcd")]
+        Choice::Etcd { config, service } => {
+            let (metrics, clock) = (metrics.clone(), clock.clone());
+            Arc::new(EtcdRegistry::new(config, &service, metrics, clock))
+        }
+    })
+}
+
+/// How the others will know this node, which is bound to `bound`.
+pub(super) fn member(settings: &Settings, bound: Addresses) -> Member {
+    let port = |address: Option<SocketAddr>| address.map_or(0, |it| it.port());
+    let host = match bound.grpc.map(|it| it.ip()) {
+        _ if !settings.advertise_host.is_empty() => settings.advertise_host.clone(),
+        Some(ip) if !ip.is_unspecified() => ip.to_string(),
+        Some(_) => found_host(),
+        // Nobody asks a node that is alone.
+        None => Ipv4Addr::LOCALHOST.to_string(),
+    };
+    let host = match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => host,
+    };
+    Member {
+        zone: settings.zone.as_str().into(),
+        weight: settings.weight,
+        version: env!("CARGO_PKG_VERSION").into(),
+        admin_port: port(bound.admin),
+        instance: format!("{:016x}", fastrand::u64(..)).into(),
+        ..Member::new(settings.id.as_str(), format!("{host}:{}", port(bound.grpc)))
+    }
+}
+
+/// The address of the first interface that leads out of the machine; loopback if there is none.
+fn found_host() -> String {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let address = interfaces
+        .iter()
+        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+        .map(|interface| interface.ip())
+        // IPv4 first: where both are there, everybody reaches it.
+        .min_by_key(|address| !address.is_ipv4());
+    address.map_or_else(|| "127.0.0.1".into(), |address| address.to_string())
+}

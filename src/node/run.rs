@@ -1,0 +1,101 @@
+//! The life of a node: register, serve, drain, stop.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use super::{
+    Node,
+    parts::{Joined, Stops},
+    worker::Workers,
+};
+use crate::http;
+use gaocache_core::{error::Result, handoff::QueuedKeys};
+
+impl Node {
+    /// Registers, serves until `shutdown` resolves, drains, and returns when the last connection is
+    /// closed or the time for it is over.
+    ///
+    /// # Errors
+    /// What makes it impossible to begin: a thread that can't be started, an id that is taken.
+    /// Never anything after that.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let (parts, stops) = (self.parts.clone(), self.stops.clone());
+        let control = Handle::current();
+        parts.metrics.watch_runtime("control", control.metrics());
+        let workers = self.start_workers()?;
+        let session = self.registry.join(self.me.clone()).await?;
+        let joined = Joined {
+            parts,
+            session: Arc::from(session),
+        };
+        self.tell_addresses();
+        let open = self
+            .listeners
+            .open(workers.dispatcher(), self.admin, &stops);
+        let tasks = Tasks::start(&joined, self.lease, self.queued_copies, &stops);
+
+        shutdown.await;
+
+        let drained = joined.leave(&stops.draining, self.limits.drain).await;
+        tracing::info!("closing the listeners");
+        stops.reads.cancel();
+        workers.finish().await;
+        stops.admin.cancel();
+        tasks.ended().await;
+        open.closed().await;
+        tracing::info!(id = %self.me.id, drained, "stopped");
+        Ok(())
+    }
+
+    fn start_workers(&self) -> Result<Workers> {
+        Workers::start(
+            self.limits.workers,
+            &self.parts.metrics,
+            self.limits.shutdown,
+            &self.stops.reads,
+            || (self.front.clone(), http::router(self.service.clone())),
+        )
+    }
+
+    fn tell_addresses(&self) {
+        let addresses = self.addresses();
+        tracing::info!(
+            id = %self.me.id, address = %self.me.address, grpc = addresses.grpc.map(display),
+            http = addresses.http.map(display), admin = addresses.admin.map(display),
+            "listeners are open"
+        );
+    }
+}
+
+/// What runs beside the listeners.
+struct Tasks(Vec<JoinHandle<()>>);
+
+impl Tasks {
+    fn start(
+        joined: &Joined,
+        lease: Option<Duration>,
+        queued_copies: QueuedKeys,
+        stops: &Stops,
+    ) -> Self {
+        let mut tasks = Vec::new();
+        if let Some(lease) = lease {
+            let (joined, stop) = (joined.clone(), stops.admin.clone());
+            tasks.push(tokio::spawn(joined.watch_for_pauses(lease, stop)));
+        }
+        let (parts, stop) = (joined.parts.clone(), stops.draining.clone());
+        tasks.push(tokio::spawn(async move {
+            parts.handoff.follow(queued_copies, stop).await;
+        }));
+        let following = joined.clone().follow_registry(stops.clone());
+        tasks.push(tokio::spawn(following));
+        Self(tasks)
+    }
+
+    /// Returns when all have ended. They do so by themselves when they are told to stop.
+    async fn ended(self) {
+        for task in self.0 {
+            let _ = task.await;
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! An error as a gRPC status, and back.
+
+use tonic::{Status, metadata::MetadataValue};
+
+use super::{KIND_HEADER, codes};
+use gaocache_core::error::{Error, ErrorKind};
+
+/// The gRPC status of an error, with its exact kind in the metadata.
+pub fn to_status(error: &Error) -> Status {
+    let mut status = Status::new(codes(error.kind()).0, error.message());
+    let kind = MetadataValue::from_static(error.kind().name());
+    status.metadata_mut().insert(KIND_HEADER, kind);
+    status
+}
+
+/// The error that a gaocache node sent; `None` for a status that something else made (the
+/// transport, a proxy, an old release).
+pub fn from_status(status: &Status) -> Option<Error> {
+    let kind = status.metadata().get(KIND_HEADER)?.to_str().ok()?;
+    // A kind that a newer release invented is still an answer; its code tells enough.
+    let kind = ErrorKind::from_name(kind).unwrap_or(ErrorKind::Internal);
+    Some(Error::new(kind, status.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_crosses_the_wire_and_comes_out_the_same() {
+        for &kind in ErrorKind::ALL {
+            let error = Error::new(kind, "what happened");
+            let back = from_status(&to_status(&error)).expect("ours");
+            assert_eq!((back.kind(), back.message()), (kind, "what happened"));
+        }
+        assert!(from_status(&Status::unavailable("transport")).is_none());
+    }
+}

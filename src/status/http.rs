@@ -1,0 +1,27 @@
+//! An error as an HTTP response.
+
+use axum::{
+    http::{
+        HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+};
+
+use super::{KIND_HEADER, codes};
+use gaocache_core::error::Error;
+
+/// An error as JSON, its kind also as a header.
+pub fn failed(error: &Error) -> Response {
+    let kind = error.kind();
+    let body = serde_json::json!({ "error": kind.name(), "message": error.message() });
+    let mut response = (codes(kind).1, format!("{body}\n")).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(KIND_HEADER, HeaderValue::from_static(kind.name()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if kind.retryable() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
