@@ -67,6 +67,7 @@ impl EtcdRegistry {
                     tracing::warn!(%key, suppressed, "ignoring a key of the service: its value is not an endpoint");
                 }
             }
+            _ => {}
         }
     }
 
@@ -104,6 +105,7 @@ impl EtcdRegistry {
                     tracing::warn!(%cause, suppressed, "could not reach etcd; retrying");
                 }
             }
+            _ => {}
         }
     }
 }

@@ -140,9 +140,7 @@ async fn sweep(arguments: Arguments, stats: Arc<Stats>, client: HttpClient) -> u
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let stats = Arc::new(Stats::default());
-    let client: HttpClient = Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .build_http();
+    let client = gaocache::internal::plain_client()?;
     for _ in 0..arguments.callers {
         tokio::spawn(call(arguments.clone(), stats.clone(), client.clone()));
     }
