@@ -51,7 +51,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// How a balanced channel behaves.
+/// The options of a balanced channel.
 ///
 /// ```
 /// use gaocache_discovery::{ChannelOptions, Picker};
