@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use gaocache::{GroupDefinition, NodeBuilder, config, loader, registry::memory::MemoryRegistry};
+use gaocache::{GroupDefinition, NodeBuilder, Registry, Settings, loader};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let loads = Arc::new(AtomicUsize::new(0));
-    let registry = Arc::new(MemoryRegistry::default());
+    let registry = Registry::memory();
     let stop = CancellationToken::new();
     let mut nodes = Vec::new();
     for number in 0..3 {
@@ -30,23 +30,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 Ok::<_, gaocache::Error>(format!("{n}² = {} (load {number})", n * n))
             }
         });
-        let settings = config::loopback(&format!("node-{number}"), &[])?;
-        let node = NodeBuilder::new(settings)
+        let node = NodeBuilder::new(Settings::loopback(format!("node-{number}")))
             .registry(registry.clone())
-            .group(GroupDefinition::new(
-                "squares",
-                Duration::from_secs(60),
-                square,
-            ))
+            .group(GroupDefinition::new("squares", square).ttl(Duration::from_secs(60)))
+            .without_http()
             .bind()
             .await?;
-        let (service, mut rings) = (node.service(), node.rings());
+        let (cache, status) = (node.cache(), node.status());
         let running = tokio::spawn(node.run(stop.clone().cancelled_owned()));
-        nodes.push((service, running));
-        rings.wait_for(|ring| ring.ring_len() == number + 1).await?;
+        nodes.push((cache, running));
+        status.wait_for_members(number + 1).await?;
     }
-    for (service, _) in nodes.iter().cycle().take(6) {
-        let answer = service.get("squares", "12").await?;
+    for (cache, _) in nodes.iter().cycle().take(6) {
+        let answer = cache.get("squares", "12").await?;
         let text = String::from_utf8_lossy(&answer.value).into_owned();
         println!("{text} from {:?}, owner {}", answer.source, answer.owner);
     }

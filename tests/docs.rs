@@ -5,7 +5,10 @@
 use std::{fmt::Write, fs, path::Path};
 
 use clap::CommandFactory;
-use gaocache::{ErrorKind, config::schema, status, telemetry::names};
+use gaocache::{
+    ErrorKind,
+    internal::{Cli, codes, names, schema},
+};
 
 fn root(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
@@ -37,7 +40,7 @@ fn configuration() {
 #[test]
 fn command_line() {
     let mut out = String::new();
-    let mut program = gaocache::cli::Cli::command().term_width(100);
+    let mut program = Cli::command().term_width(100);
     program.build();
     let names: Vec<String> = program
         .get_subcommands()
@@ -73,8 +76,8 @@ fn metrics() {
 fn errors() {
     let mut out =
         String::from("| kind | gRPC | HTTP | at fault | retryable |\n|---|---|---|---|---|\n");
-    for kind in ErrorKind::ALL {
-        let (code, http) = status::codes(kind);
+    for &kind in ErrorKind::ALL {
+        let (code, http) = codes(kind);
         let again = if kind.retryable() { "yes" } else { "no" };
         let _ = writeln!(
             out,

@@ -10,7 +10,7 @@ use common::{
     process::{NodeProcess, agree},
     within,
 };
-use gaocache::node::SystemClock;
+use gaocache::internal::SystemClock;
 use gaocache_core::ports::Clock;
 
 async fn get(node: &NodeProcess, key: &str) {

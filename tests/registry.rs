@@ -10,16 +10,15 @@ use std::{
 };
 
 use common::{
-    CountingOrigin, TestNode,
-    etcd::{Etcd, SecuredEtcd, node_settings},
+    CountingOrigin, TestNode, builder,
+    etcd::{Etcd, node_settings},
     process::NodeProcess,
     within,
 };
-use gaocache::NodeBuilder;
 use tokio::time::Instant;
 
 async fn node(id: &str, etcd: &str, origin: &CountingOrigin) -> TestNode {
-    let builder = NodeBuilder::new(node_settings(id, etcd, origin, &[]));
+    let builder = builder(&node_settings(id, etcd, origin, &[]));
     TestNode::start(builder.bind().await.expect("binds"))
 }
 

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use gaocache::rpc::wire::{self, cache_client::CacheClient};
+use gaocache::internal::wire::{self, cache_client::CacheClient};
 use tokio::time::Instant;
 
 const CONNECTIONS: usize = 4;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     status::http::failed,
-    telemetry::{log::LogLevel, metrics::Metrics},
+    telemetry::{level::LogLevel, metrics::Metrics},
 };
 pub use events::{Changes, RingChange};
 use gaocache_core::{

@@ -72,10 +72,7 @@ impl Target {
     async fn connect(&self) -> Result<Callee, Failure> {
         let timeout = crate::config::seconds(self.timeout);
         if !self.cluster.etcd.is_empty() {
-            let options = ClientOptions {
-                deadline: timeout,
-                ..ClientOptions::default()
-            };
+            let options = ClientOptions::default().with_deadline(timeout);
             let etcd = EtcdConfig::new(self.cluster.etcd.clone());
             return Ok(Callee::Cluster(Client::new(
                 etcd,

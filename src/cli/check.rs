@@ -8,8 +8,8 @@ use tonic::transport::Endpoint;
 
 use super::{ConfigArgs, Failure, calls::Cluster, counted, println_or_stop, ring::fetch_report};
 use crate::{
-    node::etcd_config,
-    registry::etcd::{Keys, view},
+    node::configured::etcd_config,
+    registry::etcd::{prefix, view},
     rpc::wire::{GetRequest, cache_client::CacheClient},
     status::grpc::from_status,
 };

@@ -2,8 +2,8 @@
 //! installed.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use clap::Args;
@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, println_or_stop, serve::stop_signal};
 use crate::{
-    config::{self, Settings, Sources},
-    node::{Node, NodeBuilder, start_telemetry},
-    registry::memory::MemoryRegistry,
+    config::{self, Config, Sources},
+    node::{Node, NodeBuilder, configured::start_telemetry},
+    registry::Registry,
 };
 use gaocache_core::error::ErrorKind;
 
@@ -40,7 +40,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let group = group(&args.origin);
     let first = settings(0, args, &group, true)?;
     let telemetry = start_telemetry(&first, "dev")?;
-    let registry = MemoryRegistry::default();
+    let registry = Registry::memory();
     let mut nodes = Vec::new();
     for number in 0..args.nodes {
         let node = bind(number, args, &group, &registry).await?;
@@ -50,7 +50,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let mut running = tokio::task::JoinSet::new();
     let shown: Vec<_> = nodes
         .iter()
-        .map(|node| (node.member().id.clone(), node.addresses(), node.readiness()))
+        .map(|node| (node.id().to_owned(), node.addresses(), node.readiness()))
         .collect();
     for node in nodes {
         running.spawn(node.run(stopped.clone().cancelled_owned()));
@@ -62,16 +62,22 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
             Some(ended) = running.join_next() => return first_error(ended),
         }
     }
+    let at = |address: Option<SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();
     for (id, addresses, _) in &shown {
         println_or_stop(&format!(
             "{id}  grpc {}  http http://{}  admin http://{}",
-            addresses.grpc, addresses.http, addresses.admin
+            at(addresses.grpc),
+            at(addresses.http),
+            at(addresses.admin)
         ))?;
     }
     if let Some((_, addresses, _)) = shown.first() {
         println_or_stop(&format!(
             "\nTry:  curl -i http://{}/v1/{}/{}\n      curl -s http://{}/ring\nStop: Ctrl-C",
-            addresses.http, group.name, group.example, addresses.admin
+            at(addresses.http),
+            group.name,
+            group.example,
+            at(addresses.admin)
         ))?;
     }
     tokio::select! {
@@ -147,7 +153,7 @@ fn settings(
     args: &DevArgs,
     group: &DevGroup,
     free_ports: bool,
-) -> Result<Settings, Failure> {
+) -> Result<Config, Failure> {
     let port = |first: u16| if free_ports { 0 } else { first + number };
     let given = [
         format!("node.id=dev-{number}"),
@@ -177,12 +183,12 @@ async fn bind(
     number: u16,
     args: &DevArgs,
     group: &DevGroup,
-    registry: &MemoryRegistry,
+    registry: &Registry,
 ) -> Result<Node, Failure> {
     let usual = settings(number, args, group, false)?;
-    let build = async |settings: Settings| {
-        let registry = Arc::new(registry.clone());
-        NodeBuilder::new(settings).registry(registry).bind().await
+    let build = async |settings: Config| {
+        let builder = NodeBuilder::configured(&settings)?.registry(registry.clone());
+        builder.bind().await
     };
     match build(usual).await {
         Err(error) if error.kind() == ErrorKind::Configuration => {

@@ -5,7 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{ConfigArgs, Failure};
 use crate::{
     config::{ConfigError, Problem},
-    node::{NodeBuilder, start_telemetry},
+    node::{NodeBuilder, configured::start_telemetry},
 };
 
 pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
@@ -22,7 +22,7 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     let settings = &loaded.settings;
     let telemetry = start_telemetry(settings, &settings.node.id)?;
     let served = async {
-        let node = NodeBuilder::new(loaded.settings).bind().await?;
+        let node = NodeBuilder::configured(settings)?.bind().await?;
         node.run(stop_signal()?).await?;
         Ok(())
     };

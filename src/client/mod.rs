@@ -19,6 +19,7 @@ use tonic::{
 };
 
 use crate::{
+    answer::Answer,
     backoff::pauses,
     registry::etcd::{Keys, view},
     rpc::wire::{self, cache_client::CacheClient},
@@ -41,7 +42,16 @@ const EJECTED_FOR: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// The options of a client.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::ClientOptions;
+///
+/// let options = ClientOptions::default().with_deadline(Duration::from_secs(5));
+/// assert_eq!(options.deadline, Duration::from_secs(5));
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ClientOptions {
     /// Time limit for a call, including all retries.
     pub deadline: Duration,
@@ -61,20 +71,43 @@ impl Default for ClientOptions {
     }
 }
 
-/// A value, as returned to a client.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Value {
-    /// The value.
-    pub value: bytes::Bytes,
-    /// Its remaining time to live; `None` if it does not expire.
-    pub ttl_remaining: Option<Duration>,
-    /// A strong validator.
-    pub entity_tag: u64,
-    /// Where the answering node got the value from.
-    pub source: Source,
+impl ClientOptions {
+    /// With this bound on a call, all its retries included.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// With this bound on connecting to a node.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// With this bound on one try.
+    #[must_use]
+    pub fn with_try_timeout(mut self, try_timeout: Duration) -> Self {
+        self.try_timeout = try_timeout;
+        self
+    }
 }
 
-/// The client. Cheap to clone.
+/// A client that finds the nodes in etcd and asks each key's owner. Cheap to clone.
+///
+/// ```no_run
+/// use gaocache::{Client, ClientOptions, Error, EtcdConfig};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let etcd = EtcdConfig::new(["http://127.0.0.1:2379"]);
+/// let client = Client::new(etcd, "gaocache", ClientOptions::default());
+/// let answer = client.get("users", "42").await?;
+/// println!("{} bytes from {:?}", answer.value.len(), answer.source);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -120,9 +153,26 @@ impl Client {
         }
     }
 
-    /// The current ring, and every later one.
-    pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
-        self.inner.rings.clone()
+    /// How many nodes the keys are shared out to; 0 while none is known.
+    pub fn members(&self) -> usize {
+        self.inner.rings.borrow().ring_len()
+    }
+
+    /// Returns when the keys are shared out to so many nodes. Calls don't need it: they wait
+    /// themselves until a node is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if the discovery died.
+    pub async fn wait_for_members(&self, members: usize) -> Result<()> {
+        let mut rings = self.inner.rings.clone();
+        let reached = rings.wait_for(|ring| ring.ring_len() == members).await;
+        let died = |_| {
+            Error::new(
+                ErrorKind::Internal,
+                "the discovery of nodes died; see the log",
+            )
+        };
+        reached.map(|_| ()).map_err(died)
     }
 
     /// The value of a key.
@@ -130,7 +180,20 @@ impl Client {
     /// # Errors
     /// The error that the node answered; [`ErrorKind::PeerUnreachable`] if no node answered within
     /// the deadline; [`ErrorKind::NotReady`] if no node is known.
-    pub async fn get(&self, group: &str, key: &str) -> Result<Value> {
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// use gaocache::ErrorKind;
+    ///
+    /// match client.get("users", "42").await {
+    ///     Ok(answer) => println!("{} bytes", answer.value.len()),
+    ///     Err(error) if error.kind() == ErrorKind::NotFound => println!("no such user"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
         let request = wire::GetRequest {
             group: group.to_owned(),
             key: key.to_owned(),
@@ -142,7 +205,7 @@ impl Client {
             })
             .await?
             .into_inner();
-        Ok(Value {
+        Ok(Answer {
             ttl_remaining: answer.ttl_remaining_ms.map(Duration::from_millis),
             entity_tag: answer.entity_tag,
             source: match answer.source() {
@@ -150,6 +213,7 @@ impl Client {
                 wire::Source::Peer => Source::Peer,
                 wire::Source::Origin => Source::Origin,
             },
+            owner: answer.owner.into(),
             value: answer.value,
         })
     }
@@ -159,6 +223,13 @@ impl Client {
     /// # Errors
     /// As [`Client::get`]. [`ErrorKind::PeerUnreachable`] also if the node could not reach another
     /// member, which the message names.
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// client.remove("users", "42").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn remove(&self, group: &str, key: &str) -> Result<()> {
         let request = wire::RemoveRequest {
             group: group.to_owned(),
@@ -176,6 +247,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::remove`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// println!("{} entries dropped", client.purge("users").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn purge(&self, group: &str) -> Result<u64> {
         let request = wire::PurgeRequest {
             group: group.to_owned(),

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::{
-    members::fixed_members,
     problem::Problem,
-    settings::{GroupSettings, OriginKind, RegistryKind, Settings},
+    settings::{Config, GroupSettings, OriginKind, RegistryKind},
 };
-use crate::http_client::template::{self, UrlTemplate};
+use crate::{
+    http_client::template::{self, UrlTemplate},
+    members::fixed_members,
+};
 use gaocache_core::store::ENTRY_OVERHEAD_BYTES;
 
 /// Every inconsistency between settings.
-pub(super) fn together(settings: &Settings) -> Vec<Problem> {
+pub(super) fn together(settings: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong = |name: &str, reason: String| {
         problems.push(Problem {
@@ -31,7 +33,7 @@ pub(super) fn together(settings: &Settings) -> Vec<Problem> {
     problems
 }
 
-fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+fn registry(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
     let registry = &settings.registry;
     if registry.service.is_empty() || registry.service.ends_with('/') {
         wrong(
@@ -78,7 +80,7 @@ fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
     }
 }
 
-fn listeners(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+fn listeners(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
     let listeners = [
         ("grpc.listen", settings.grpc.listen),
         ("http.listen", settings.http.listen),
@@ -92,7 +94,7 @@ fn listeners(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
     }
 }
 
-fn trace(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+fn trace(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
     let endpoint = &settings.trace.endpoint;
     if !endpoint.is_empty() && !is_http(endpoint) {
         wrong(
@@ -102,7 +104,7 @@ fn trace(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
     }
 }
 
-fn groups(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+fn groups(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
     let mut names = BTreeSet::new();
     if settings.groups.len() > usize::from(u16::MAX) {
         wrong("groups", format!("at most {} groups", u16::MAX));

@@ -17,7 +17,7 @@ use super::{
     check,
     problem::{ConfigError, Problem},
     schema,
-    settings::Settings,
+    settings::Config,
     walk::{Walk, show_path},
 };
 
@@ -39,11 +39,11 @@ pub struct Sources {
     pub platform: Vec<(&'static str, String, String)>,
 }
 
-/// The settings and their sources.
+/// The settings, and where each came from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
-    pub settings: Settings,
+    pub settings: Config,
     /// Each setting with its source, in the order of the schema.
     pub in_force: Vec<InForce>,
 }
@@ -77,7 +77,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if !problems.is_empty() {
         return Err(ConfigError(problems));
     }
-    let settings = match Settings::deserialize(checked) {
+    let settings = match Config::deserialize(checked) {
         Ok(settings) => settings,
         Err(error) => {
             // A required setting is missing. The walk has already checked every value that is
@@ -103,13 +103,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
 }
 
-/// Settings of a node that is embedded in a program or a test: the defaults, the memory registry,
-/// and all listeners on free ports of the loopback interface. Each item of `further` is a
+/// Config of a node that embeds itself into a program or a test: defaults, the memory registry,
+/// and all listeners on free ports of the loopback interface. Each of `further` is a
 /// `section.name=value`.
 ///
 /// # Errors
 /// As [`load()`].
-pub fn loopback(id: &str, further: &[&str]) -> Result<Settings, ConfigError> {
+pub fn loopback(id: &str, further: &[&str]) -> Result<Config, ConfigError> {
     let listeners =
         ["grpc", "http", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));
     let mut overrides = Vec::from(listeners);
@@ -201,6 +201,7 @@ fn defaults() -> Figment {
         if let Some(default) = setting.default
             && !setting.name.starts_with("groups[")
         {
+            let default = default();
             let literal = default.trim_matches('"');
             figment = figment.merge(Given::one("default", setting.name, literal));
         }

@@ -6,7 +6,6 @@
 
 mod check;
 pub mod load;
-mod members;
 mod problem;
 mod read;
 pub mod schema;
@@ -14,13 +13,10 @@ mod settings;
 mod walk;
 
 pub use load::{InForce, Loaded, Sources, load, loopback};
-pub use members::fixed_members;
 pub use problem::{ConfigError, Problem};
 pub use settings::{
-    CacheSettings, EtcdSettings, GroupSettings, HandoffSettings, ListenSettings, LogFormat,
-    LogSettings, NodeSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind,
-    RegistrySettings, Replicate, Sampler, Settings, StaticSettings, TlsSettings, TraceSettings,
-    seconds,
+    Config, EtcdSettings, GroupSettings, LogFormat, LogSettings, OriginKind, RegistryKind, Sampler,
+    TraceSettings, seconds,
 };
 
 #[cfg(test)]

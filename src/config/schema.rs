@@ -2,7 +2,14 @@
 //!
 //! Validation, defaults and the reference in `docs/configuration.md` all come from this one table.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::SocketAddr, time::Duration};
+
+use gaocache_discovery::EtcdConfig;
+
+use crate::{
+    origin::guarded::Bounds,
+    settings::{MAX_VALUE, Settings},
+};
 
 /// The type of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +64,7 @@ pub struct Setting {
     /// Its type.
     pub takes: Takes,
     /// As a TOML literal. `None` if the setting is required, or the platform supplies it.
-    pub default: Option<&'static str>,
+    pub default: Option<fn() -> String>,
     /// Its purpose.
     pub about: &'static str,
 }
@@ -65,7 +72,7 @@ pub struct Setting {
 const fn setting(
     name: &'static str,
     takes: Takes,
-    default: Option<&'static str>,
+    default: Option<fn() -> String>,
     about: &'static str,
 ) -> Setting {
     Setting {
@@ -76,6 +83,33 @@ const fn setting(
     }
 }
 
+/// The defaults of what concerns the node alone have their home there.
+fn node() -> Settings {
+    Settings::default()
+}
+
+fn text(text: impl AsRef<str>) -> String {
+    format!("{:?}", text.as_ref())
+}
+
+fn seconds(duration: Duration) -> String {
+    duration.as_secs_f64().to_string()
+}
+
+fn socket(address: Option<SocketAddr>) -> String {
+    text(address.map(|it| it.to_string()).unwrap_or_default())
+}
+
+/// In the largest unit that leaves no rest.
+fn bytes(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = |shift: u32| bytes != 0 && bytes.trailing_zeros() >= shift;
+    match units.into_iter().find(|(_, shift)| whole(*shift)) {
+        Some((unit, shift)) => text(format!("{}{unit}", bytes >> shift)),
+        None => text(format!("{bytes}B")),
+    }
+}
+
 const DAY: f64 = 86_400.0;
 const YEAR: f64 = 366.0 * DAY;
 
@@ -83,57 +117,57 @@ const YEAR: f64 = 366.0 * DAY;
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
     setting("node.id", Takes::Text, None, "Identifies the node in the ring; must stay the same across restarts. Default: `POD_NAME`, else the host name."),
-    setting("node.advertise_host", Takes::Text, Some("\"\""), "Host or address at which other nodes reach this node. Default: `POD_IP`, else the address in `grpc.listen`, else the address of a network interface."),
-    setting("node.zone", Takes::Text, Some("\"\""), "Where the node runs, such as a cloud availability zone."),
-    setting("node.weight", Takes::Integer { min: 1, max: 1_000_000 }, Some("100"), "The node's share of the keys, relative to the weights of the other nodes."),
-    setting("node.worker_threads", Takes::Integer { min: 0, max: 1024 }, Some("0"), "Number of threads that serve reads. 0: one per core."),
-    setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some("20"), "After SIGTERM: time limit for leaving the ring, waiting until the other nodes have seen that, and handing the entries over to them."),
-    setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some("10"), "After the drain: time limit for requests that are still open."),
-    setting("grpc.listen", Takes::Socket, Some("\"0.0.0.0:7070\""), "Listener for gRPC, for clients and other nodes. Port 0: any free port."),
-    setting("http.listen", Takes::Socket, Some("\"0.0.0.0:8080\""), "Listener for HTTP clients."),
-    setting("admin.listen", Takes::Socket, Some("\"0.0.0.0:9090\""), "Listener for probes, metrics and the admin page."),
-    setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some("\"etcd\""), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
-    setting("registry.service", Takes::Text, Some("\"gaocache\""), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
-    setting("registry.static.peers", Takes::Texts, Some("[]"), "For `static`: all nodes, including this one, each as `id=host:port`."),
-    setting("registry.etcd.endpoints", Takes::Texts, Some("[]"), "For `etcd`: URLs of the etcd members, such as `http://etcd-0.etcd:2379`."),
-    setting("registry.etcd.lease_ttl_seconds", Takes::Integer { min: 2, max: 3600 }, Some("10"), "Time to live of the node's lease: how long after its last renewal a node is considered dead."),
-    setting("registry.etcd.username", Takes::Text, Some("\"\""), "User name for etcd. Empty: no authentication."),
-    setting("registry.etcd.password_file", Takes::Text, Some("\"\""), "File that contains the user's password."),
-    setting("registry.etcd.tls.ca", Takes::Text, Some("\"\""), "PEM file with the CA certificates that etcd's certificate is verified against."),
-    setting("registry.etcd.tls.cert", Takes::Text, Some("\"\""), "PEM file with this node's client certificate for etcd."),
-    setting("registry.etcd.tls.key", Takes::Text, Some("\"\""), "PEM file with the private key of that certificate."),
-    setting("peers.connect_timeout_seconds", Takes::Seconds { min: 0.01, max: 60.0 }, Some("1"), "Time limit for connecting to another node."),
-    setting("peers.timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some("30"), "Time limit for a call to another node, including that node's load from the origin."),
-    setting("cache.capacity", Takes::Bytes, Some("\"512MiB\""), "Memory for the entries of all groups, including overhead. One eighth is reserved for hot copies."),
-    setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some("16"), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
-    setting("cache.replicas", Takes::Integer { min: 1, max: 2 }, Some("1"), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
-    setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some("\"all\""), "With two replicas: whether to copy all entries, or only those requested at least four times."),
-    setting("handoff.max_bytes_per_second", Takes::Bytes, Some("\"64MiB\""), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
-    setting("log.level", Takes::Text, Some("\"info\""), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
-    setting("log.format", Takes::OneOf(&["text", "json"]), Some("\"text\""), "Format of log lines."),
-    setting("trace.enabled", Takes::Boolean, Some("true"), "Whether to record spans if an endpoint is set. Default: false if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none."),
-    setting("trace.endpoint", Takes::Text, Some("\"\""), "URL of an OTLP receiver over gRPC, such as `http://otel-collector:4317`. Empty: no spans. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`."),
-    setting("trace.ca", Takes::Text, Some("\"\""), "For `https`: PEM file with the CA certificates that the receiver's certificate is verified against. Empty: the system's CA certificates. Default: `OTEL_EXPORTER_OTLP_CERTIFICATE`."),
-    setting("trace.sampler", Takes::OneOf(&["parentbased_traceidratio", "parentbased_always_on", "parentbased_always_off", "traceidratio", "always_on", "always_off"]), Some("\"parentbased_traceidratio\""), "Which client requests are sampled. `parentbased_…`: follow the caller's `traceparent`; without one, follow the rest of the name. Default: `OTEL_TRACES_SAMPLER`."),
-    setting("trace.sample_ratio", Takes::Ratio, Some("0.01"), "Ratio of sampled requests, for the samplers that use one. Default: `OTEL_TRACES_SAMPLER_ARG`."),
-    setting("trace.service_name", Takes::Text, Some("\"gaocache\""), "The service name in traces. Default: `OTEL_SERVICE_NAME`. `OTEL_RESOURCE_ATTRIBUTES` adds attributes."),
-    setting("trace.keys", Takes::Boolean, Some("false"), "Whether spans contain keys, which may be personal data."),
-    setting("trace.max_queue", Takes::Integer { min: 1, max: 1_000_000 }, Some("2048"), "Number of spans that may wait to be sent. Beyond that, spans are dropped and counted; no request waits. Default: `OTEL_BSP_MAX_QUEUE_SIZE`."),
-    setting("trace.timeout_seconds", Takes::Seconds { min: 0.01, max: 600.0 }, Some("10"), "Time limit for sending a batch of spans. Default: `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, else `OTEL_EXPORTER_OTLP_TIMEOUT`, both in milliseconds."),
+    setting("node.advertise_host", Takes::Text, Some(|| text(node().advertise_host)), "Host or address at which other nodes reach this node. Default: `POD_IP`, else the address in `grpc.listen`, else the address of a network interface."),
+    setting("node.zone", Takes::Text, Some(|| text(node().zone)), "Where the node runs, such as a cloud availability zone."),
+    setting("node.weight", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().weight.to_string()), "The node's share of the keys, relative to the weights of the other nodes."),
+    setting("node.worker_threads", Takes::Integer { min: 0, max: 1024 }, Some(|| node().worker_threads.to_string()), "Number of threads that serve reads. 0: one per core."),
+    setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().drain_timeout)), "After SIGTERM: time limit for leaving the ring, waiting until the other nodes have seen that, and handing the entries over to them."),
+    setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().shutdown_timeout)), "After the drain: time limit for requests that are still open."),
+    setting("grpc.listen", Takes::Socket, Some(|| socket(node().grpc)), "Listener for gRPC, for clients and other nodes. Port 0: any free port."),
+    setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
+    setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page."),
+    setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some(|| text("etcd")), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
+    setting("registry.service", Takes::Text, Some(|| text("gaocache")), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
+    setting("registry.static.peers", Takes::Texts, Some(|| "[]".into()), "For `static`: all nodes, including this one, each as `id=host:port`."),
+    setting("registry.etcd.endpoints", Takes::Texts, Some(|| "[]".into()), "For `etcd`: URLs of the etcd members, such as `http://etcd-0.etcd:2379`."),
+    setting("registry.etcd.lease_ttl_seconds", Takes::Integer { min: 2, max: 3600 }, Some(|| seconds(EtcdConfig::new([""; 0]).lease_ttl)), "Time to live of the node's lease: how long after its last renewal a node is considered dead."),
+    setting("registry.etcd.username", Takes::Text, Some(|| text("")), "User name for etcd. Empty: no authentication."),
+    setting("registry.etcd.password_file", Takes::Text, Some(|| text("")), "File that contains the user's password."),
+    setting("registry.etcd.tls.ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that etcd's certificate is verified against."),
+    setting("registry.etcd.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's client certificate for etcd."),
+    setting("registry.etcd.tls.key", Takes::Text, Some(|| text("")), "PEM file with the private key of that certificate."),
+    setting("peers.connect_timeout_seconds", Takes::Seconds { min: 0.01, max: 60.0 }, Some(|| seconds(node().peer_connect_timeout)), "Time limit for connecting to another node."),
+    setting("peers.timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().peer_timeout)), "Time limit for a call to another node, including that node's load from the origin."),
+    setting("cache.capacity", Takes::Bytes, Some(|| bytes(node().capacity)), "Memory for the entries of all groups, including overhead. One eighth is reserved for hot copies."),
+    setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
+    setting("cache.replicas", Takes::Integer { min: 1, max: 2 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
+    setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some(|| text(format!("{:?}", node().replicate).to_lowercase())), "With two replicas: whether to copy all entries, or only those requested at least four times."),
+    setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
+    setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
+    setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),
+    setting("trace.enabled", Takes::Boolean, Some(|| "true".into()), "Whether to record spans if an endpoint is set. Default: false if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none."),
+    setting("trace.endpoint", Takes::Text, Some(|| text("")), "URL of an OTLP receiver over gRPC, such as `http://otel-collector:4317`. Empty: no spans. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`."),
+    setting("trace.ca", Takes::Text, Some(|| text("")), "For `https`: PEM file with the CA certificates that the receiver's certificate is verified against. Empty: the system's CA certificates. Default: `OTEL_EXPORTER_OTLP_CERTIFICATE`."),
+    setting("trace.sampler", Takes::OneOf(&["parentbased_traceidratio", "parentbased_always_on", "parentbased_always_off", "traceidratio", "always_on", "always_off"]), Some(|| text("parentbased_traceidratio")), "Which client requests are sampled. `parentbased_…`: follow the caller's `traceparent`; without one, follow the rest of the name. Default: `OTEL_TRACES_SAMPLER`."),
+    setting("trace.sample_ratio", Takes::Ratio, Some(|| "0.01".into()), "Ratio of sampled requests, for the samplers that use one. Default: `OTEL_TRACES_SAMPLER_ARG`."),
+    setting("trace.service_name", Takes::Text, Some(|| text("gaocache")), "The service name in traces. Default: `OTEL_SERVICE_NAME`. `OTEL_RESOURCE_ATTRIBUTES` adds attributes."),
+    setting("trace.keys", Takes::Boolean, Some(|| "false".into()), "Whether spans contain keys, which may be personal data."),
+    setting("trace.max_queue", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| "2048".into()), "Number of spans that may wait to be sent. Beyond that, spans are dropped and counted; no request waits. Default: `OTEL_BSP_MAX_QUEUE_SIZE`."),
+    setting("trace.timeout_seconds", Takes::Seconds { min: 0.01, max: 600.0 }, Some(|| "10".into()), "Time limit for sending a batch of spans. Default: `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, else `OTEL_EXPORTER_OTLP_TIMEOUT`, both in milliseconds."),
     setting("groups[].name", Takes::Text, None, "Name of the group: at most 64 letters, digits, `.`, `_` or `-`."),
-    setting("groups[].ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some("0"), "How long to keep a value. 0: until it is evicted or removed."),
-    setting("groups[].negative_ttl_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some("0"), "How long to remember that a key does not exist. 0: not at all."),
-    setting("groups[].max_value", Takes::Bytes, Some("\"8MiB\""), "Maximum size of a value."),
+    setting("groups[].ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "How long to keep a value. 0: until it is evicted or removed."),
+    setting("groups[].negative_ttl_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long to remember that a key does not exist. 0: not at all."),
+    setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
-    setting("groups[].origin.url", Takes::Text, Some("\"\""), "For `http`: the URL, with the placeholder `{key}` in its path or query."),
-    setting("groups[].origin.path", Takes::Text, Some("\"\""), "For `file`: the directory. A key is a path below it."),
-    setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some("5"), "Time limit for one attempt to load."),
-    setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some("2"), "Number of further attempts after a transient failure: a broken connection, or a status other than 200, 404 and 410."),
-    setting("groups[].origin.max_concurrency", Takes::Integer { min: 1, max: 1_000_000 }, Some("64"), "Maximum number of concurrent loads by this node from this origin."),
-    setting("groups[].origin.max_queue", Takes::Integer { min: 0, max: 10_000_000 }, Some("10000"), "Maximum number of loads that wait for a free slot. Beyond that, requests fail as overloaded."),
-    setting("groups[].origin.ramp_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some("0"), "Protects a cold origin: from the first load on, the concurrency limit grows from a tenth of `max_concurrency` to all of it within this time. 0: no ramp."),
-    setting("groups[].origin.honour_cache_control", Takes::Boolean, Some("false"), "Whether the origin's `Cache-Control` (`max-age`, `no-store`) overrides `ttl_seconds`."),
-    setting("groups[].origin.headers", Takes::Table, Some("{}"), "For `http`: headers to send with every request."),
+    setting("groups[].origin.url", Takes::Text, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query."),
+    setting("groups[].origin.path", Takes::Text, Some(|| text("")), "For `file`: the directory. A key is a path below it."),
+    setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| "5".into()), "Time limit for one attempt to load."),
+    setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a broken connection, or a status other than 200, 404 and 410."),
+    setting("groups[].origin.max_concurrency", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| Bounds::default().max_concurrency.to_string()), "Maximum number of concurrent loads by this node from this origin."),
+    setting("groups[].origin.max_queue", Takes::Integer { min: 0, max: 10_000_000 }, Some(|| Bounds::default().max_queue.to_string()), "Maximum number of loads that wait for a free slot. Beyond that, requests fail as overloaded."),
+    setting("groups[].origin.ramp_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(Bounds::default().ramp)), "Protects a cold origin: from the first load on, the concurrency limit grows from a tenth of `max_concurrency` to all of it within this time. 0: no ramp."),
+    setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "Whether the origin's `Cache-Control` (`max-age`, `no-store`) overrides `ttl_seconds`."),
+    setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
 ];
 
 /// The setting with that name.
@@ -178,7 +212,7 @@ pub fn reference() -> String {
     for setting in SETTINGS {
         let default = setting
             .default
-            .map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
+            .map_or_else(|| "–".to_owned(), |default| format!("`{}`", default()));
         let _ = writeln!(
             out,
             "| `{}` | {} | {default} | {} |",

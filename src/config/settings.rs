@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::Deserialize;
 
-/// All settings.
+use crate::settings::Replicate;
+
+/// All settings of the program, as they came in force.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Settings {
+pub struct Config {
     /// `[node]`
     pub node: NodeSettings,
     /// `[grpc]`
@@ -138,16 +140,6 @@ pub struct CacheSettings {
     pub replicas: usize,
     /// Which entries the second member holds.
     pub replicate: Replicate,
-}
-
-/// Which entries are copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Replicate {
-    /// Each.
-    All,
-    /// Entries that were requested several times.
-    Hot,
 }
 
 /// `[handoff]`

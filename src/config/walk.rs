@@ -224,7 +224,7 @@ fn add_group_defaults(group: &mut Dict) -> Vec<&'static str> {
         }
         match setting.default {
             Some(default) => {
-                target.insert(key.to_owned(), Value::from(default.trim_matches('"')));
+                target.insert(key.to_owned(), Value::from(default().trim_matches('"')));
             }
             None => missing.push(setting.name),
         }

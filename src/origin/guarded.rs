@@ -41,6 +41,16 @@ pub struct Bounds {
     pub ramp: Duration,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_concurrency: 64,
+            max_queue: 10_000,
+            ramp: Duration::ZERO,
+        }
+    }
+}
+
 impl Guarded {
     /// Wraps an origin in these limits.
     pub fn new(origin: Arc<dyn Origin>, observer: Arc<dyn LoadObserver>, bounds: Bounds) -> Self {

@@ -93,7 +93,7 @@ impl HttpOrigin {
             Freshness::Unsaid
         };
         let value = self.body(response).await?;
-        Ok(Loaded { value, freshness })
+        Ok(Loaded::from(value).with_freshness(freshness))
     }
 
     async fn body(&self, mut response: Response) -> Result<Bytes> {

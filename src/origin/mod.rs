@@ -4,6 +4,8 @@
 //! An origin only loads. What every origin needs around it (a concurrency limit, metrics) is in
 //! [`guarded`].
 
-pub mod file;
-pub mod guarded;
-pub mod http;
+#[cfg(feature = "cli")]
+pub(crate) mod file;
+pub(crate) mod guarded;
+#[cfg(feature = "cli")]
+pub(crate) mod http;

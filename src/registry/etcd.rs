@@ -70,6 +70,7 @@ impl EtcdRegistry {
                     tracing::warn!(%key, suppressed, "ignoring a key of the service: its value is not an endpoint");
                 }
             }
+            _ => {}
         }
     }
 
@@ -116,6 +117,7 @@ impl EtcdRegistry {
                     tracing::warn!(%cause, suppressed, "could not reach etcd; retrying");
                 }
             }
+            _ => {}
         }
     }
 }

@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn an_error_crosses_the_wire_and_comes_out_the_same() {
-        for kind in ErrorKind::ALL {
+        for &kind in ErrorKind::ALL {
             let error = Error::new(kind, "what happened");
             let back = from_status(&to_status(&error)).expect("ours");
             assert_eq!((back.kind(), back.message()), (kind, "what happened"));

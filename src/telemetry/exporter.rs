@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -29,43 +29,12 @@ use opentelemetry_sdk::{
 use tokio::runtime::{Builder, Handle, Runtime};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
-use super::throttle::Throttle;
+use super::{spans::SPANS, throttle::Throttle};
 use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
 /// Time limit for sending the remaining spans when the process ends; the chart's
 /// `terminationGracePeriodSeconds` includes it.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Counts of this process's spans by outcome. A process has one exporter, so all of its nodes show
-/// the same numbers.
-pub static SPANS: SpanCounts = SpanCounts {
-    exported: AtomicU64::new(0),
-    failed: AtomicU64::new(0),
-    dropped: AtomicU64::new(0),
-};
-
-/// Span counts since the process started.
-pub struct SpanCounts {
-    exported: AtomicU64,
-    failed: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl SpanCounts {
-    /// The counts by outcome, with the labels of the metric.
-    pub fn read(&self) -> [(&'static str, u64); 3] {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        [
-            ("exported", read(&self.exported)),
-            ("failed", read(&self.failed)),
-            ("dropped", read(&self.dropped)),
-        ]
-    }
-}
-
-fn count(counter: &AtomicU64, spans: usize) {
-    counter.fetch_add(spans as u64, Ordering::Relaxed);
-}
 
 /// Where spans are sent, and how.
 #[derive(Clone, Debug)]
@@ -223,7 +192,7 @@ impl SpanProcessor for Bounded {
             self.batches.on_end(span);
         } else {
             self.queued.fetch_sub(1, Ordering::AcqRel);
-            count(&SPANS.dropped, 1);
+            SPANS.dropped(1);
         }
     }
 
@@ -267,9 +236,9 @@ impl SpanExporter for Sender {
         };
         self.queued.fetch_sub(spans, Ordering::AcqRel);
         match &result {
-            Ok(()) => count(&SPANS.exported, spans),
+            Ok(()) => SPANS.exported(spans),
             Err(error) => {
-                count(&SPANS.failed, spans);
+                SPANS.failed(spans);
                 if let Some(suppressed) = self.throttle.due("export") {
                     tracing::warn!(%error, spans, suppressed, "could not send spans");
                 }

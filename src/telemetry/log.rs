@@ -4,10 +4,8 @@
 use std::{
     fmt,
     io::{IsTerminal, stdout},
-    sync::{Arc, OnceLock},
 };
 
-use parking_lot::Mutex;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -20,7 +18,7 @@ use tracing_subscriber::{
     reload,
 };
 
-use super::trace;
+use super::{level::LogLevel, trace};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// What the log shows, and how.
@@ -30,49 +28,6 @@ pub struct LogRules {
     pub level: String,
     /// One JSON object a line; else text for people.
     pub json: bool,
-}
-
-/// The level of the process's only log.
-static LEVEL: OnceLock<LogLevel> = OnceLock::new();
-
-/// The current log level. Cheap to clone.
-#[derive(Clone)]
-pub struct LogLevel {
-    text: Arc<Mutex<String>>,
-    filter: reload::Handle<EnvFilter, Registry>,
-}
-
-impl LogLevel {
-    /// The log level of this process. `None` if [`super::start`] was not called, because an
-    /// embedding program has its own log.
-    pub fn of_process() -> Option<&'static Self> {
-        LEVEL.get()
-    }
-
-    pub(super) fn becomes_the_process_s(self) {
-        let _ = LEVEL.set(self);
-    }
-
-    /// The level, as it was given.
-    pub fn text(&self) -> String {
-        self.text.lock().clone()
-    }
-
-    /// Changes the level until the process ends.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Configuration`] for a text that is no filter; the message says what is wrong
-    /// with it.
-    pub fn set(&self, text: &str) -> Result<()> {
-        let filter = filter(text)?;
-        let changed = self.filter.reload(filter);
-        changed.map_err(|error| {
-            Error::new(ErrorKind::Internal, error.to_string()).with_source(error)
-        })?;
-        text.clone_into(&mut self.text.lock());
-        tracing::warn!(level = text, "the log level was changed");
-        Ok(())
-    }
 }
 
 fn filter(text: &str) -> Result<EnvFilter> {
@@ -106,10 +61,11 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
             .with_filter(filter)
             .boxed()
     };
-    let level = LogLevel {
-        text: Arc::new(Mutex::new(rules.level.clone())),
-        filter: handle,
-    };
+    let level = LogLevel::new(&rules.level, move |text| {
+        handle
+            .reload(self::filter(text)?)
+            .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))
+    });
     Ok((lines, level))
 }
 

@@ -62,20 +62,59 @@ impl Call {
     }
 }
 
-/// Decides which requests have spans.
-#[derive(Clone, Copy, Debug)]
+/// Which requests have spans.
+///
+/// ```
+/// use gaocache::Sampling;
+///
+/// // As the caller's `traceparent` says; of requests without one, a hundredth.
+/// let sampling = Sampling::share(0.01).parent_based();
+/// assert_ne!(sampling, Sampling::off());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// Ratio of requests to sample where no caller's decision applies. `None`: no spans at all.
-    pub ratio: Option<f64>,
+    pub(crate) ratio: Option<f64>,
     /// Whether a caller's decision overrides the ratio.
-    pub parent_based: bool,
+    pub(crate) parent_based: bool,
     /// Whether spans tell keys.
-    pub keys: bool,
+    pub(crate) keys: bool,
 }
 
 impl Sampling {
+    /// None. What a caller decided still goes on to other nodes and origins.
+    pub const fn off() -> Self {
+        Self {
+            ratio: None,
+            parent_based: false,
+            keys: false,
+        }
+    }
+
+    /// This share of them, 0 to 1, whatever the caller decided.
+    pub const fn share(ratio: f64) -> Self {
+        Self {
+            ratio: Some(ratio),
+            ..Self::off()
+        }
+    }
+
+    /// The same, but where the caller has decided, as the caller did.
+    #[must_use]
+    pub const fn parent_based(mut self) -> Self {
+        self.parent_based = true;
+        self
+    }
+
+    /// The same, with keys in the spans. They may be personal data.
+    #[must_use]
+    pub const fn with_keys(mut self) -> Self {
+        self.keys = true;
+        self
+    }
+
     /// The scope of a client's call.
-    pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
+    pub(crate) fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let by_chance = |ratio: f64| fastrand::f64() < ratio;
         let sampled = match (self.ratio, &caller) {
@@ -88,7 +127,7 @@ impl Sampling {
 
     /// The scope of another node's call. That node has already decided, so this never starts a
     /// trace.
-    pub fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
+    pub(crate) fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let sampled = self.ratio.is_some() && caller.as_ref().is_some_and(is_sampled);
         self.scope(call, caller, sampled)
@@ -107,7 +146,7 @@ impl Sampling {
     }
 
     /// The key to record in a server span: none, unless the settings allow it.
-    pub fn key<'a>(&self, key: &'a str) -> Option<&'a str> {
+    pub(crate) fn key<'a>(&self, key: &'a str) -> Option<&'a str> {
         self.keys.then_some(key)
     }
 }

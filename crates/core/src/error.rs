@@ -11,6 +11,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What went wrong, classified by what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// The request is invalid: an empty or oversized key. A retry can't help.
     InvalidRequest,
@@ -41,6 +42,7 @@ pub enum ErrorKind {
 
 /// Who is at fault for an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
     /// The caller.
     Caller,
@@ -56,7 +58,7 @@ pub enum Fault {
 
 impl ErrorKind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &'static [Self] = &[
         Self::InvalidRequest,
         Self::UnknownGroup,
         Self::NotFound,
@@ -91,7 +93,7 @@ impl ErrorKind {
 
     /// The kind with that name, as returned by [`ErrorKind::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
     /// Who is at fault.
@@ -218,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_name_of_its_own_that_reads_back() {
-        for kind in ErrorKind::ALL {
+        for &kind in ErrorKind::ALL {
             assert_eq!(ErrorKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(ErrorKind::from_name("no such kind"), None);

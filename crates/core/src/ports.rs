@@ -51,6 +51,7 @@ pub type TaskWrapper = fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
 
 /// How long a loaded value may be kept, according to the origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Freshness {
     /// The origin does not say; the group's time to live applies.
     #[default]
@@ -61,13 +62,31 @@ pub enum Freshness {
     Uncacheable,
 }
 
-/// The result of a load.
+/// The result of a load. Anything that turns into [`Bytes`] turns into this.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache_core::ports::{Freshness, Loaded};
+///
+/// let loaded = Loaded::from("ada").with_freshness(Freshness::For(Duration::from_secs(5)));
+/// assert_eq!(loaded.value, "ada");
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The value. It is copied before it is kept, so it may be a slice of a larger buffer.
     pub value: Bytes,
     /// How long it may be kept.
     pub freshness: Freshness,
+}
+
+impl Loaded {
+    /// The same value, to be kept that long.
+    #[must_use]
+    pub fn with_freshness(mut self, freshness: Freshness) -> Self {
+        self.freshness = freshness;
+        self
+    }
 }
 
 impl<T: Into<Bytes>> From<T> for Loaded {
@@ -81,6 +100,23 @@ impl<T: Into<Bytes>> From<T> for Loaded {
 
 /// Where a group's values come from. Programs that embed the crate implement this trait, or use
 /// [`loader`].
+///
+/// ```
+/// use async_trait::async_trait;
+/// use gaocache_core::{Error, ports::{Loaded, Origin}};
+///
+/// struct Shout;
+///
+/// #[async_trait]
+/// impl Origin for Shout {
+///     async fn load(&self, key: &str) -> Result<Loaded, Box<dyn std::error::Error + Send + Sync>> {
+///         match key {
+///             "" => Err(Error::not_found("nothing to shout").into()),
+///             _ => Ok(key.to_uppercase().into()),
+///         }
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Origin: Send + Sync + 'static {
     /// Loads the value of `key`. Concurrent requests for a key share one call, which continues even
@@ -96,6 +132,16 @@ pub trait Origin: Send + Sync + 'static {
 ///
 /// The closure can return any error. An [`Error`] keeps its kind, so [`Error::not_found`] means
 /// that there is no such key. Any other error means that the origin failed.
+///
+/// ```
+/// use gaocache_core::{Error, ports::loader};
+///
+/// let squares = loader(async |key: String| match key.parse::<u64>() {
+///     Ok(number) => Ok((number * number).to_string()),
+///     Err(_) => Err(Error::not_found("not a number")),
+/// });
+/// # drop(squares);
+/// ```
 pub fn loader<F, Fut, V, E>(load: F) -> Arc<dyn Origin>
 where
     F: Fn(String) -> Fut + Send + Sync + 'static,

@@ -70,11 +70,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GreeterServer<Node>>().await;
 
-    let etcd = EtcdConfig {
-        lease_ttl: Duration::from_secs(arguments.lease_ttl_seconds),
-        ..EtcdConfig::new([arguments.etcd])
-    };
-    // Keys have the form namespace/service/address.
+    let lease_ttl = Duration::from_secs(arguments.lease_ttl_seconds);
+    let etcd = EtcdConfig::new([arguments.etcd]).with_lease_ttl(lease_ttl);
+    // Keys of the form namespace/service/address.
     let key = format!("demo/greeter/{address}");
     let me = Endpoint::new(address.clone()).with_metadata("name", arguments.name.clone());
     let registration = Registration::start(etcd, key, me);

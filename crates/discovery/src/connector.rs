@@ -24,6 +24,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A user name, and the file that contains the password.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Credentials {
     /// The user name.
     pub username: String,
@@ -31,17 +32,60 @@ pub struct Credentials {
     pub password_file: PathBuf,
 }
 
+impl Credentials {
+    /// This user, and the file with the password.
+    pub fn new(username: impl Into<String>, password_file: impl Into<PathBuf>) -> Self {
+        Self {
+            username: username.into(),
+            password_file: password_file.into(),
+        }
+    }
+}
+
 /// PEM files for TLS.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct TlsFiles {
-    /// CA certificates for etcd's certificate.
+    /// Authorities that sign etcd's certificate; `None`: the system's.
     pub ca: Option<PathBuf>,
     /// The client certificate and its private key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
+impl TlsFiles {
+    /// Trusts these authorities.
+    #[must_use]
+    pub fn with_ca(mut self, ca: impl Into<PathBuf>) -> Self {
+        self.ca = Some(ca.into());
+        self
+    }
+
+    /// Shows this certificate, whose key is in the other file.
+    #[must_use]
+    pub fn with_identity(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.identity = Some((certificate.into(), key.into()));
+        self
+    }
+}
+
 /// How to connect to etcd.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
+///
+/// let etcd = EtcdConfig::new(["https://etcd-0:2379", "https://etcd-1:2379"])
+///     .with_credentials(Credentials::new("cache", "/run/secrets/etcd-password"))
+///     .with_tls(TlsFiles::default().with_ca("/etc/etcd/ca.pem"))
+///     .with_lease_ttl(Duration::from_secs(5));
+/// # drop(etcd);
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct EtcdConfig {
     /// URLs of the etcd members. Some of them may be down.
     pub endpoints: Vec<String>,
@@ -65,6 +109,34 @@ impl EtcdConfig {
             lease_ttl: Duration::from_secs(10),
             request_timeout: Duration::from_secs(2),
         }
+    }
+
+    /// As this user.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Over TLS with these files.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsFiles) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// With leases of this length.
+    #[must_use]
+    pub fn with_lease_ttl(mut self, lease_ttl: Duration) -> Self {
+        self.lease_ttl = lease_ttl;
+        self
+    }
+
+    /// With this bound on one request, connecting included.
+    #[must_use]
+    pub fn with_request_timeout(mut self, request_timeout: Duration) -> Self {
+        self.request_timeout = request_timeout;
+        self
     }
 }
 

@@ -6,6 +6,7 @@ use crate::endpoint::Endpoint;
 
 /// How a registration fares.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct RegistrationStatus {
     /// What is stored in etcd, as far as we know. `None` if nothing of ours is.
     pub registered: Option<Endpoint>,
@@ -22,6 +23,7 @@ pub struct RegistrationStatus {
 
 /// An event of a registration, for metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RegistrationEvent {
     /// A lease was granted or renewed.
     Renewed {

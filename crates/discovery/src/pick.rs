@@ -5,6 +5,7 @@ use gaocache_ring::{Ring, Slot, hash_key};
 
 /// How requests are distributed over the endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Picker {
     /// In turn.
     #[default]

@@ -40,6 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is known about the prefixes.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Whether etcd has answered at least once.
     pub known: bool,
@@ -53,6 +54,7 @@ pub struct Snapshot {
 
 /// An event of a discovery, for metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DiscoveryEvent {
     /// etcd answered.
     Heard,

@@ -37,7 +37,7 @@ pub(super) fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
     }
     match outcome {
         Ok(source) => place(&SOURCES, &source),
-        Err(kind) => SOURCES.len() + place(&ErrorKind::ALL, &kind),
+        Err(kind) => SOURCES.len() + place(ErrorKind::ALL, &kind),
     }
 }
 
@@ -102,7 +102,7 @@ impl GroupMetrics {
     /// The current numbers.
     pub fn summary(&self) -> GroupSummary {
         let count = |outcome| self.requests[outcome_index(outcome)].get();
-        let failed = ErrorKind::ALL.into_iter();
+        let failed = ErrorKind::ALL.iter().copied();
         let failed = failed.filter(|kind| *kind != ErrorKind::NotFound);
         GroupSummary {
             name: self.name.to_string(),

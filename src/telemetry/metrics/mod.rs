@@ -17,8 +17,8 @@ pub use group::{GroupMetrics, GroupSummary};
 pub use handoff::HandoffMetrics;
 
 use super::{
-    exporter::SPANS,
     names::{self, Metric},
+    spans::SPANS,
     throttle::Throttle,
 };
 use gaocache_core::{
