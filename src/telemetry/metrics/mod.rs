@@ -274,7 +274,7 @@ impl Metrics {
         self.handoff_waiting.get()
     }
 
-    /// The others took this node off the list.
+    /// Records that the other members took this node off the list.
     pub fn expelled(&self) {
         self.expulsions.inc();
     }
