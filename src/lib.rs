@@ -1,8 +1,8 @@
 //! gaocache: a read-through cache that runs as a cluster.
 //!
 //! Ask any node for `(group, key)`: the key's owner answers from memory, or loads the value once
-//! from the group's origin, whoever asks and however many. The program `gaocache` is a node ready to
-//! run. This crate is the same for programs that embed a node with loaders of their own:
+//! from the group's origin, whoever asks and however many. The program `gaocache` is a node ready
+//! to run. This crate is the same for programs that embed a node with loaders of their own:
 //!
 //! ```
 //! use std::time::Duration;
@@ -34,8 +34,8 @@
 //!
 //! That node is alone. To share the keys among several, give each a gRPC listener
 //! ([`Settings::new`], or [`Settings::loopback`] for tests) and one [`Registry`] in which they find
-//! each other; the calls stay the same. HTTP and admin listeners are optional. `examples/embedded.rs`
-//! runs three nodes in one process.
+//! each other; the calls stay the same. HTTP and admin listeners are optional.
+//! `examples/embedded.rs` runs three nodes in one process.
 //!
 //! # Features
 //!
@@ -44,9 +44,9 @@
 //! | `cli` (default) | the program `gaocache`: command line, settings from files and variables, origins over HTTP and in folders, export of traces | `protoc`, for `etcd` |
 //! | `etcd` | `Registry::etcd` and `Client` | `protoc` |
 //!
-//! Programs that embed a node want `default-features = false`, and `features = ["etcd"]` where nodes
-//! find each other in etcd. The client of etcd compiles that one's protocol when it is built, and
-//! needs [`protoc`](https://protobuf.dev/installation/) for it: on the `PATH`, or named by the
+//! Programs that embed a node want `default-features = false`, and `features = ["etcd"]` where
+//! nodes find each other in etcd. The client of etcd compiles that one's protocol when it is built,
+//! and needs [`protoc`](https://protobuf.dev/installation/) for it: on the `PATH`, or named by the
 //! variable `PROTOC`. Nothing else does.
 //!
 //! Origins of your own implement [`Origin`] (with the macro of the crate `async-trait`), or are

@@ -9,7 +9,7 @@ use tonic::transport::Endpoint;
 use super::{ConfigArgs, Failure, calls::Cluster, counted, println_or_stop, ring::fetch_report};
 use crate::{
     node::configured::etcd_config,
-    registry::etcd::{prefix, view},
+    registry::etcd::{Keys, view},
     rpc::wire::{GetRequest, cache_client::CacheClient},
     status::grpc::from_status,
 };

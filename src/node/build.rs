@@ -19,7 +19,6 @@ use crate::{
 use gaocache_core::{
     cluster::Cluster,
     error::{Error, ErrorKind, Result},
-    membership::IdHash,
     ports::Clock,
 };
 

@@ -14,6 +14,7 @@ mod parts;
 mod rules;
 mod run;
 mod shutdown;
+mod standing;
 mod status;
 mod worker;
 

@@ -9,8 +9,8 @@ use gaocache_core::{
     error::{Error, ErrorKind, Result},
 };
 
-/// Whether a node is ready, and how many nodes it shares the keys with. Cheap to clone, and outlives
-/// the node.
+/// Whether a node is ready, and how many nodes it shares the keys with. Cheap to clone, and
+/// outlives the node.
 ///
 /// ```
 /// # use gaocache::{Error, NodeBuilder, Settings};

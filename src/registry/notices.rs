@@ -1,9 +1,9 @@
 //! Notices in etcd: what a member tells the others when it can't reach one of them directly.
 //!
 //! A notice stands at `<service>-notices/posted/<incarnation>-<number>`, and how far a member has
-//! confirmed at `<service>-notices/confirmed/<incarnation>`. Neither hangs on a lease: a notice that
-//! went with its poster's lease could be gone before all have seen it. The poster withdraws it, and
-//! takes away what is left of lives that nobody lists any more.
+//! confirmed at `<service>-notices/confirmed/<incarnation>`. Neither hangs on a lease: a notice
+//! that went with its poster's lease could be gone before all have seen it. The poster withdraws
+//! it, and takes away what is left of lives that nobody lists any more.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -35,6 +35,7 @@ use gaocache::{
         wire::{GetRequest, cache_client::CacheClient},
     },
 };
+pub use gaocache_testing::{LONG, within};
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;

@@ -1,5 +1,5 @@
-//! Removal: once `remove` or `purge` has answered OK, no get that begins later returns a value whose
-//! load began before.
+//! Removal: once `remove` or `purge` has answered OK, no get that begins later returns a value
+//! whose load began before.
 //!
 //! The node that is asked drops the key, and tells every member that it knows, also those that
 //! vanished and may still run. Each drops the key, grounds the loads under way and takes the key
