@@ -7,6 +7,9 @@ CLUSTER ?= gaocache
 KIND_NODE_IMAGE ?=
 REPLICAS ?= 3
 KEEP_ON_FAILURE ?=
+# chaos-test: how long, or which scenario instead.
+SECONDS_OF_CHAOS ?= 600
+SCENARIO ?=
 # page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
 RELEASE ?= cache
@@ -14,7 +17,7 @@ NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test check bench observability-test page-test warm-test advisories etcd-descriptor docs greeter \
+.PHONY: help run test interop-test check bench observability-test page-test warm-test chaos-test advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -35,10 +38,11 @@ check: ## formatting, lints, documentation, dependencies, layers, shell scripts
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	tools/check-layers
 	tools/ensure-check-tools $(TOOLS)
+	tools/wrap-prose --check
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
 	PATH="$(TOOLS)/bin:$$PATH" cargo machete --skip-target-dir
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
-	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-prometheus tests/kind/run tests/kind/lib.sh .ci/run
+	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus tests/kind/run tests/kind/lib.sh .ci/run
 
 image: ## builds the node's image, gaocache:dev, and the demo image, gaocache-demo:dev
 	DOCKER_BUILDKIT=1 docker build --build-arg REVISION=$$(git rev-parse HEAD) -t gaocache:dev .
@@ -90,6 +94,12 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
+
+chaos-test: ## breaks a real cluster for ten minutes (SECONDS_OF_CHAOS) and checks every answer; needs root and iproute2
+	etcd=$$(tools/ensure-etcd) && tools/ensure-iproute2 && $(CARGO) build --locked --profile test-release --bin gaocache && \
+	  $(CARGO) build --locked --manifest-path tests/chaos/Cargo.toml --target-dir target/chaos && \
+	  GAOCACHE_TEST_ETCD=$$etcd GAOCACHE_BIN=$$(pwd)/target/test-release/gaocache \
+	  target/chaos/debug/gaocache-chaos $(if $(SCENARIO),--scenario $(SCENARIO),--seconds $(SECONDS_OF_CHAOS))
 
 greeter: ## generates the greeter of the discovery crate's examples anew
 	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter

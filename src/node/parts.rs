@@ -19,6 +19,7 @@ use gaocache_core::{
     group::{Groups, Shared},
     handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
     hot::HotKeys,
+    membership::Member,
     ports::{Clock, Session},
     standing::Standing,
     store::Store,
@@ -51,6 +52,8 @@ pub(super) struct Parts {
 pub(super) struct Joined {
     pub(super) parts: Arc<Parts>,
     pub(super) session: Arc<dyn Session>,
+    /// As it registered first.
+    pub(super) me: Member,
 }
 
 /// What ends in which order when a node stops.

@@ -28,6 +28,7 @@ impl Node {
         let joined = Joined {
             parts,
             session: Arc::from(session),
+            me: self.me.clone(),
         };
         joined.parts.standing.joined(joined.session.clone());
         self.tell_addresses();

@@ -36,13 +36,13 @@ impl Joined {
     }
 
     async fn live_on(&self, lease: Duration, draining: &CancellationToken) {
-        let mut former = None;
+        let mut me = self.me.clone();
         loop {
             tokio::select! {
                 biased;
                 // A node that leaves joins no more.
                 () = draining.cancelled() => return,
-                joined = self.join_others(former) => former = Some(joined),
+                () = self.join_others(me.incarnation()) => {}
             }
             self.stay(lease).await;
             let standing = &self.parts.standing;
@@ -53,24 +53,23 @@ impl Joined {
                 entries,
                 "the others took this node off the list; its entries are dropped, and it joins anew"
             );
+            me.instance = fastrand::u64(..).to_string().into();
             // It says that the old life has ended; the registration goes on with the new one.
-            let _ = self.session.rejoin().await;
+            let _ = self.session.rejoin(&me.instance).await;
         }
     }
 
-    /// Joins: returns when all others have seen this node and it is serving. `former`: the
-    /// incarnation of the life before, if there was one.
-    async fn join_others(&self, former: Option<IdHash>) -> IdHash {
+    /// Joins: returns when all others have seen this life of the node and it is serving.
+    async fn join_others(&self, me: IdHash) {
         let mut rings = self.parts.cluster.rings();
-        let is_new = |topology: &Arc<Topology>| {
-            topology
-                .me()
-                .is_some_and(|me| Some(me.incarnation()) != former)
+        // The view may still hold the life before.
+        let is_seen = |topology: &Arc<Topology>| {
+            let seen = topology.me().filter(|it| !it.vanished);
+            seen.is_some_and(|it| it.incarnation() == me)
         };
-        let found = rings.wait_for(is_new).await;
-        let found = found.map(|ring| (ring.me().map(Member::incarnation), ring.view.revision));
+        let found = rings.wait_for(is_seen).await;
         // The ring's owner lives as long as this node.
-        let (me, revision) = found.unwrap_or_default();
+        let revision = found.map_or(0, |ring| ring.view.revision);
         self.seen_by_others(revision).await;
         // Nobody told this node of removals before, so nothing that is under way may be shared or
         // kept.
@@ -82,7 +81,6 @@ impl Joined {
             tracing::debug!(%error, "could not announce that this node serves");
             sleep(RETRY).await;
         }
-        me.unwrap_or_default()
     }
 
     /// Returns when each other member has confirmed that it has seen the revision, or is out.
@@ -220,14 +218,17 @@ impl Joined {
         let mut rings = self.parts.cluster.rings();
         loop {
             let found = rings
-                .wait_for(|ring| ring.view.members.iter().any(|it| it.vanished))
+                .wait_for(|ring| ring.others().any(|it| it.vanished))
                 .await;
-            let Ok(vanished) = found.map(|ring| vanished(&ring)) else {
+            let Ok(vanished) = found.map(|ring| self.vanished(&ring)) else {
                 return;
             };
             for member in vanished {
                 sleep(expulsion.turn(&member)).await;
-                if !self::vanished(&self.parts.cluster.snapshot()).contains(&member) {
+                if !self
+                    .vanished(&self.parts.cluster.snapshot())
+                    .contains(&member)
+                {
                     continue;
                 }
                 match expulsion.expel(&member).await {
@@ -301,9 +302,10 @@ impl Joined {
             }
         }
     }
-}
 
-fn vanished(topology: &Topology) -> Vec<Member> {
-    let members = topology.view.members.iter();
-    members.filter(|member| member.vanished).cloned().collect()
+    /// The others that vanished.
+    fn vanished(&self, topology: &Topology) -> Vec<Member> {
+        let others = topology.others();
+        others.filter(|member| member.vanished).cloned().collect()
+    }
 }

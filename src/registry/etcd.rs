@@ -349,10 +349,10 @@ impl Session for EtcdSession {
         self.lease.get()
     }
 
-    async fn rejoin(&self) -> Result<()> {
+    async fn rejoin(&self, instance: &str) -> Result<()> {
         self.change(|endpoint| {
             let metadata = &mut endpoint.metadata;
-            metadata.insert(IDENTITY.into(), new_instance().into());
+            metadata.insert(IDENTITY.into(), instance.into());
             metadata.insert("state".into(), MemberState::Joining.name().into());
         })
         .await
@@ -459,11 +459,6 @@ impl LeaseEnd {
         let end = self.end.load(Ordering::Acquire);
         (end != 0 && self.registered.load(Ordering::Acquire)).then_some(Timestamp(end))
     }
-}
-
-/// Tells one life of a node from the next.
-pub fn new_instance() -> String {
-    format!("{:016x}", fastrand::u64(..))
 }
 
 /// Gives the registration back even when the call that borrowed it is dropped half-way, by a

@@ -368,8 +368,8 @@ pub trait Session: Send + Sync + 'static {
     fn lease_end(&self) -> Option<Timestamp> {
         None
     }
-    /// Begins another life, after others took this node off the list.
-    async fn rejoin(&self) -> Result<()> {
+    /// Begins another life, told by `instance`, after others took this node off the list.
+    async fn rejoin(&self, _instance: &str) -> Result<()> {
         Ok(())
     }
     /// Whether the lease of a member that vanished has ended, so that it can't come back by it.

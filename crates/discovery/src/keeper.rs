@@ -64,6 +64,8 @@ pub(super) struct Keeper {
     /// again.
     pub(super) written_under: Option<i64>,
     pub(super) record: Option<Record>,
+    /// Until when the lease under which the key was written surely lives.
+    pub(super) registered_until: Option<Instant>,
 }
 
 /// The copy of the endpoint that outlives the lease.
@@ -255,7 +257,8 @@ impl Keeper {
             return Err(End::Again);
         };
         let wanted = self.wanted.borrow_and_update().clone();
-        if self.is_expelled(&wanted, record.as_ref()) {
+        let forgot = self.has_forgotten(revision);
+        if !forgot && self.is_expelled(&wanted, record.as_ref()) {
             self.expelled();
             return Ok(revision);
         }
@@ -302,6 +305,21 @@ impl Keeper {
             record: found.next().flatten(),
             revision: read.header().map_or(0, |header| header.revision()),
         })
+    }
+
+    /// Whether etcd lost its data, while nobody can have taken the record away before: our lease
+    /// would have lived on. Then everything is written anew.
+    fn has_forgotten(&mut self, revision: i64) -> bool {
+        let lives = self
+            .registered_until
+            .is_some_and(|until| Instant::now() < until);
+        match &mut self.record {
+            Some(record) if lives && revision < record.revision => {
+                record.revision = 0;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether the record that we wrote is gone or another's. Notes where it stands otherwise: a
@@ -365,6 +383,7 @@ impl Keeper {
             return Err(End::Again);
         }
         self.written_under = Some(lease.id);
+        self.registered_until = Some(lease.deadline());
         let revision = written.header().map_or(0, |header| header.revision());
         if let Some(record) = &mut self.record {
             record.revision = revision;
@@ -456,6 +475,9 @@ impl Keeper {
     fn acknowledge(&mut self, asked_at: Instant) {
         if let Some(lease) = &mut self.lease {
             lease.renewed(asked_at);
+            if self.written_under == Some(lease.id) {
+                self.registered_until = Some(lease.deadline());
+            }
             let left = lease.deadline().saturating_duration_since(Instant::now());
             self.tell(&RegistrationEvent::Renewed { left });
         }

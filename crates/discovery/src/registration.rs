@@ -74,6 +74,7 @@ impl Registration {
             lease: None,
             written_under: None,
             record: record.map(Record::new),
+            registered_until: None,
         };
         let task = tokio::spawn(async move {
             tokio::select! {
