@@ -110,7 +110,9 @@ impl Joined {
             // Who vanished is taken off the list by others, if they can; a node may be asked
             // meanwhile, it only keeps nothing.
             let only_vanished = missing.iter().all(|member| member.vanished);
-            self.parts.joining.send_replace(only_vanished);
+            self.parts
+                .joining
+                .send_replace(only_vanished && !missing.is_empty());
             if missing.is_empty() {
                 break;
             }

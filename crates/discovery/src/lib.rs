@@ -11,8 +11,8 @@
 //! clients find what is registered here, and the other way round.
 //!
 //! ```no_run
-//! # async fn example() -> gaocache::Result<()> {
-//! use gaocache::discovery::{BalancedChannel, Discovery, Endpoint, EtcdConfig, Picker, Registration};
+//! # async fn example() -> gaocache_discovery::Result<()> {
+//! use gaocache_discovery::{BalancedChannel, Discovery, Endpoint, EtcdConfig, Picker, Registration};
 //!
 //! let etcd = EtcdConfig::new(["http://127.0.0.1:2379"]);
 //! // A server: registered until `close`.
