@@ -9,12 +9,14 @@ REPLICAS ?= 3
 KEEP_ON_FAILURE ?=
 # page-test, observability-test: the folder for pictures; empty: none.
 PICTURES ?=
+# semver: the last release.
+BASELINE ?= HEAD
 RELEASE ?= cache
 NAMESPACE ?= gaocache
 # One folder for what the checks need beside the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test check bench observability-test page-test warm-test advisories etcd-descriptor docs \
+.PHONY: help run test interop-test outside-test check public-api semver bench observability-test page-test warm-test advisories etcd-descriptor docs \
 	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
 
 help: ## this list
@@ -29,16 +31,31 @@ test: ## all tests; installs etcd where it is missing
 interop-test: ## Go programs find our nodes, and we what they register; needs Go
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features interop --test interop -- --nocapture
 
-check: ## formatting, lints, documentation, dependencies, layers, shell scripts
+outside-test: ## a program outside the workspace that embeds a node, without protoc
+	tools/outside-test
+
+check: outside-test ## formatting, lints, documentation, public API, dependencies, layers, shell scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --lib --example embedded -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --features etcd --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	tools/check-layers
 	tools/ensure-check-tools $(TOOLS)
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
 	PATH="$(TOOLS)/bin:$$PATH" cargo machete --skip-target-dir
+	PATH="$(TOOLS)/bin:$$PATH" tools/public-api | diff -u docs/public-api.txt - || \
+	  { echo "The public API is another one; if that is meant: make public-api" >&2; exit 1; }
 	shellcheck -x tools/check-layers tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
-	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-prometheus tests/kind/run tests/kind/lib.sh .ci/run
+	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-prometheus tools/outside-test \
+	  tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh .ci/run
+
+public-api: ## writes the listing of the public API, docs/public-api.txt, anew
+	tools/ensure-check-tools $(TOOLS)
+	PATH="$(TOOLS)/bin:$$PATH" tools/public-api >docs/public-api.txt
+
+semver: ## what a release would break of BASELINE, a git revision; needs cargo-semver-checks
+	$(CARGO) semver-checks --baseline-rev $(BASELINE) -p gaocache -p gaocache-discovery -p gaocache-ring
 
 image: ## the node's image, gaocache:dev, and the demo's, gaocache-demo:dev
 	DOCKER_BUILDKIT=1 docker build --build-arg REVISION=$$(git rev-parse HEAD) -t gaocache:dev .

@@ -37,6 +37,7 @@ mod events;
 mod keeper;
 mod lease;
 mod pick;
+#[doc(hidden)]
 pub mod reconcile;
 mod registration;
 mod watch;
