@@ -1,34 +1,41 @@
 # The node's image, and beside it (--target demo) an origin and a load to try a cluster on. Stages:
-# dependencies (cached until Cargo.lock changes), the program, and the images without shell or
-# package manager.
-FROM rust:1.95-bookworm AS dependencies
+# manifests (just enough source for cargo to resolve the workspace), dependencies (cached until
+# Cargo.lock or a manifest changes), the programs, and the images without shell or package manager.
+FROM rust:1.95-bookworm AS manifests
 WORKDIR /src
 COPY .cargo .cargo
 COPY tools/protoc tools/protoc
 COPY proto proto
 COPY build.rs Cargo.toml Cargo.lock ./
-# Just enough source for cargo to build everything that the program depends on.
-RUN mkdir -p src benches tests examples \
- && echo 'fn main() {}' | tee src/main.rs benches/ring.rs benches/hit.rs benches/telemetry.rs benches/warm.rs tests/interop.rs tests/observability.rs >/dev/null \
- && touch src/lib.rs \
- && cargo build --release --locked --lib --bin gaocache
+COPY crates/core/Cargo.toml crates/core/
+COPY crates/demo/Cargo.toml crates/demo/
+COPY crates/discovery/Cargo.toml crates/discovery/
+COPY crates/ring/Cargo.toml crates/ring/
+COPY crates/testing/Cargo.toml crates/testing/
+RUN mkdir -p src benches tests/warm crates/core/src crates/demo/src/bin crates/discovery/src crates/ring/src crates/testing/src \
+ && touch src/lib.rs crates/core/src/lib.rs crates/discovery/src/lib.rs crates/ring/src/lib.rs crates/testing/src/lib.rs \
+ && echo 'fn main() {}' | tee src/main.rs benches/ring.rs benches/hit.rs benches/telemetry.rs tests/interop.rs tests/observability.rs tests/warm/main.rs \
+    crates/demo/src/bin/demo-origin.rs crates/demo/src/bin/demo-load.rs >/dev/null
+
+FROM manifests AS dependencies
+RUN cargo build --release --locked --lib --bin gaocache
 
 FROM dependencies AS build
+COPY crates crates
 COPY src src
-RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin gaocache
+# Cargo goes by times of change, and those copied are older than the build of the stubs.
+RUN find src crates -name '*.rs' -exec touch {} + && cargo build --release --locked --bin gaocache
 
-# The demo's programs are examples, which cargo builds with the test dependencies: cached likewise.
-FROM dependencies AS dependencies-demo
-RUN echo 'fn main() {}' | tee examples/demo_origin.rs examples/demo_load.rs >/dev/null \
- && cargo build --release --locked --example demo_origin --example demo_load
+# The demo knows nothing of the node.
+FROM manifests AS dependencies-demo
+RUN cargo build --release --locked -p gaocache-demo
 
 FROM dependencies-demo AS build-demo
-COPY src src
-COPY examples examples
-RUN touch src/lib.rs examples/*.rs && cargo build --release --locked --example demo_origin --example demo_load
+COPY crates/demo crates/demo
+RUN touch crates/demo/src/bin/*.rs && cargo build --release --locked -p gaocache-demo
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS demo
-COPY --from=build-demo /src/target/release/examples/demo_origin /src/target/release/examples/demo_load /usr/local/bin/
+COPY --from=build-demo /src/target/release/demo-origin /src/target/release/demo-load /usr/local/bin/
 USER 65532:65532
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS gaocache
@@ -40,7 +47,8 @@ LABEL org.opencontainers.image.title="gaocache" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /src/target/release/gaocache /usr/local/bin/gaocache
-# The allocator would ask for huge pages, which cost an idle node 9 MiB of resident memory.
+# Without this, the allocator requests huge pages, which increases the resident memory of an idle
+# node.
 ENV MIMALLOC_ALLOW_THP=0
 USER 65532:65532
 EXPOSE 7070 8080 9090

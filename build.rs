@@ -15,8 +15,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     // For reflection.
     fs::write(out.join("descriptors.bin"), own.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".").compile_fds(own)?;
-    // Only the examples use it.
-    let greeter = protox::compile(["greeter/v1/greeter.proto"], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(greeter)?;
     Ok(())
 }

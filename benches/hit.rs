@@ -1,9 +1,9 @@
-//! What a hit costs beside a bare tonic echo: CPU seconds of the server's process per million gets,
-//! and throughput. `cargo bench --bench hit`
+//! The cost of a hit compared with a bare tonic echo: CPU seconds of the server process per million
+//! gets, and throughput. `cargo bench --bench hit`
 //!
-//! Both servers speak the same protocol to the same client: 4 connections with 16 calls under way
-//! on each. Each runs in a process of its own with one worker thread. Rounds alternate, so that a
-//! noisy machine disturbs both; the median of the ratios counts.
+//! Both servers speak the same protocol to the same client: 4 connections with 16 calls in flight
+//! on each. Each server runs in its own process with one worker thread. Rounds alternate, so that a
+//! noisy machine affects both; the result is the median of the ratios.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rounds;

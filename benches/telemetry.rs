@@ -1,9 +1,9 @@
-//! What metrics and traces cost a hit: CPU time of the server's process per million gets,
-//! throughput and tail, as ratios within one run. `cargo bench --bench telemetry`
+//! The cost of metrics and traces for a hit: CPU time of the server process per million gets,
+//! throughput and tail latency, as ratios within one run. `cargo bench --bench telemetry`
 //!
-//! Four servers with one worker thread each: nothing measured; metrics and no exporter; metrics and
-//! one get of a hundred traced to a receiver; the same to a black hole, which takes connections and
-//! never answers.
+//! Compares four servers with one worker thread each: no telemetry; metrics without an exporter;
+//! metrics with one get in a hundred traced to a receiver; the same with a receiver that accepts
+//! connections and never answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rounds;

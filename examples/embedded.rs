@@ -1,6 +1,5 @@
-//! A group with a loader of your own, on three nodes in one process: `cargo run --example
-//! embedded`. Each node is what one pod of your program would hold. The loader runs once, whoever
-//! asks and however many.
+//! A group with a loader of your own, on three nodes in one process, each standing for one pod:
+//! `cargo run --example embedded`. The loader runs once, however many callers there are.
 
 use std::{
     error::Error,
@@ -27,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             async move {
                 let n: u64 = key
                     .parse()
-                    .map_err(|_| gaocache::Error::not_found("no number"))?;
+                    .map_err(|_| gaocache::Error::not_found("not a number"))?;
                 Ok::<_, gaocache::Error>(format!("{n}² = {} (load {number})", n * n))
             }
         });

@@ -1,5 +1,5 @@
-//! What the program, the tests and the benches of this package need beside the API. It is no part of
-//! the API: anything here may change or go at any time.
+//! What the program, the tests and the benches of this package need beside the API. It is no part
+//! of the API: anything here may change or go at any time.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ pub use crate::{
     node::configured::start_telemetry,
 };
 
-/// Each ring as it comes in force.
+/// The current ring, and every later one.
 pub fn rings(node: &Node) -> watch::Receiver<Arc<Topology>> {
     node.rings()
 }
 
-/// Why a node is not ready; empty: it is.
+/// Why a node is not ready; empty if it is ready.
 pub fn readiness(node: &Node) -> watch::Receiver<Arc<str>> {
     node.readiness()
 }

@@ -247,7 +247,10 @@ async fn the_command_line_asks_the_cluster_through_etcd() {
     assert!(checked.ends_with("ok: 2 nodes agree\n"), "{checked}");
     let (code, checked) = run(&["check", "--members", "3"]).await;
     assert_eq!(code, Some(1));
-    assert!(checked.contains("etcd knows 2 nodes, not 3"), "{checked}");
+    assert!(
+        checked.contains("etcd has 2 registered nodes, expected 3"),
+        "{checked}"
+    );
     // A node's ring as it changes.
     let admin = nodes[0].addresses.admin.to_string();
     let mut watching = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"))
@@ -358,4 +361,25 @@ async fn ten_nodes_see_a_change_soon_after_etcd_has_it() {
         p99 < Duration::from_secs(5),
         "several times the goal: {p99:?}"
     );
+}
+
+#[tokio::test]
+async fn a_node_reaches_etcd_over_tls_and_with_a_password_by_its_settings() {
+    let (etcd, origin) = (SecuredEtcd::start().await, CountingOrigin::start().await);
+    etcd.demand_a_password().await;
+    let file = |setting: &str, name: &str| {
+        format!("registry.etcd.{setting}={}", etcd.file(name).display())
+    };
+    let further = [
+        file("tls.ca", "ca.pem"),
+        file("tls.cert", "client.pem"),
+        file("tls.key", "client.key"),
+        "registry.etcd.username=root".to_owned(),
+        file("password_file", "password"),
+    ];
+    let further: Vec<&str> = further.iter().map(String::as_str).collect();
+    let settings = node_settings("secured", etcd.url(), &origin, &further);
+    let mut node = TestNode::start(NodeBuilder::new(settings).bind().await.expect("binds"));
+    node.ready().await;
+    node.stopped().await;
 }

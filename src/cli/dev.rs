@@ -1,4 +1,5 @@
-//! `gaocache dev`: a cluster in one process, for trying things out. Needs nothing installed.
+//! `gaocache dev`: a cluster in one process, for trying things out. It needs nothing else
+//! installed.
 
 use std::{
     net::SocketAddr,
@@ -16,20 +17,20 @@ use crate::{
 };
 use gaocache_core::error::ErrorKind;
 
-/// First ports tried; node `n` takes these plus `n`.
+/// Preferred ports of the first node; node `n` uses these plus `n`.
 const GRPC_PORT: u16 = 7070;
 const HTTP_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9090;
 
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
-    /// Where values come from: a folder, or a URL with {key} in it (or to which /{key} is added)
-    #[arg(long, value_name = "URL-or-folder", default_value = ".")]
+    /// A directory, or a URL with the placeholder {key} (without it, /{key} is appended)
+    #[arg(long, value_name = "URL-or-DIRECTORY", default_value = ".")]
     origin: String,
-    /// A further setting for every node, such as --set cache.capacity=64MiB
+    /// Set one setting on every node, such as --set cache.capacity=64MiB
     #[arg(long = "set", value_name = "NAME=VALUE")]
     overrides: Vec<String>,
 }
@@ -96,14 +97,14 @@ fn first_error(
 ) -> Result<(), Failure> {
     match ended {
         Ok(result) => Ok(result?),
-        Err(error) => Err(Failure::Failed(format!("a node died: {error}"))),
+        Err(error) => Err(Failure::Failed(format!("a node failed: {error}"))),
     }
 }
 
-/// The one group of a development cluster.
+/// The only group of a development cluster.
 struct DevGroup {
     name: &'static str,
-    /// A key worth trying.
+    /// A key that exists, if one is known.
     example: String,
     toml: String,
 }
@@ -132,7 +133,7 @@ fn group(origin: &str) -> DevGroup {
     }
 }
 
-/// The first visible file of a folder, by name.
+/// The first visible file in a directory, by name.
 fn first_file(folder: &Path) -> Option<String> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .ok()?
@@ -177,7 +178,7 @@ fn settings(
     Ok(config::load(&sources)?.settings)
 }
 
-/// A node on the usual ports, or on free ones where those are taken.
+/// A node on the preferred ports, or on free ports if those are in use.
 async fn bind(
     number: u16,
     args: &DevArgs,

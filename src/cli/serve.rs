@@ -15,7 +15,7 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
             name: "groups".into(),
             value: None,
             source: None,
-            reason: "a node needs at least one [[groups]] with its origin".into(),
+            reason: "at least one [[groups]] with an origin is required".into(),
         }])
         .into());
     }
@@ -31,9 +31,13 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     result
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
+/// Resolves on the first SIGTERM or SIGINT.
 pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let watch = |kind| signal(kind).map_err(|error| Failure::Failed(format!("signals: {error}")));
+    let watch = |kind| {
+        signal(kind).map_err(|error| {
+            Failure::Failed(format!("could not install the signal handler: {error}"))
+        })
+    };
     let mut terminate = watch(SignalKind::terminate())?;
     let mut interrupt = watch(SignalKind::interrupt())?;
     Ok(async move {

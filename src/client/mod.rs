@@ -1,10 +1,10 @@
 //! A client that knows the ring: it finds the nodes in etcd, computes the same ring as they do, and
-//! asks a key's owner straight away.
+//! asks each key's owner directly.
 //!
-//! It retries within the caller's deadline: a node that can't be reached is ejected for a moment,
-//! and the key goes to the next in ring order, which any node may answer. An error that a node
-//! *answered* is final, unless it says that it is going. The caller's trace (its OpenTelemetry
-//! context) goes along.
+//! It retries within the caller's deadline. A node that can't be reached is ejected for a short
+//! time, and the next member in ring order is asked, since any node can answer for any key. An
+//! error that a node *answered* is final, unless the node says that it is leaving. The caller's
+//! OpenTelemetry context is propagated.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -37,11 +37,11 @@ use gaocache_discovery::{Discovery, EtcdConfig};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
-/// How long a node that failed is asked only when no other is left.
+/// How long a node that failed is asked only as a last resort.
 const EJECTED_FOR: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-/// How a client behaves.
+/// The options of a client.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,11 +53,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// Bound on a call, all its retries included.
+    /// Time limit for a call, including all retries.
     pub deadline: Duration,
-    /// Bound on connecting to a node.
+    /// Time limit for connecting to a node.
     pub connect_timeout: Duration,
-    /// Bound on one try. Must leave room for a load from the origin.
+    /// Time limit for one attempt. It must be long enough for a load from the origin.
     pub try_timeout: Duration,
 }
 
@@ -121,8 +121,8 @@ struct Inner {
 }
 
 impl Client {
-    /// A client of the nodes of `service` in etcd. Returns at once; a call waits, within its
-    /// deadline, until nodes are known.
+    /// A client for the nodes that are registered as `service` in etcd. Returns immediately. Calls
+    /// wait, within their deadline, until nodes are known.
     pub fn new(etcd: EtcdConfig, service: &str, options: ClientOptions) -> Self {
         let prefix = prefix(service);
         let discovery = Discovery::start(etcd, [prefix.clone()]);
@@ -134,7 +134,7 @@ impl Client {
                 // An empty list never wipes the ring.
                 if !snapshot.endpoints.is_empty() {
                     let view = view(&prefix, &snapshot);
-                    // A client is no member: no id of a member is empty.
+                    // A client is not a member: no member has an empty id.
                     sender.send_replace(Arc::new(Topology::new("", view)));
                 }
                 tokio::select! {
@@ -178,8 +178,8 @@ impl Client {
     /// The value of a key.
     ///
     /// # Errors
-    /// What the node answered; [`ErrorKind::PeerUnreachable`] when no node did within the deadline;
-    /// [`ErrorKind::NotReady`] when none is known.
+    /// The error that the node answered; [`ErrorKind::PeerUnreachable`] if no node answered within
+    /// the deadline; [`ErrorKind::NotReady`] if no node is known.
     ///
     /// ```no_run
     /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
@@ -218,11 +218,11 @@ impl Client {
         })
     }
 
-    /// Drops a key everywhere.
+    /// Removes a key from all nodes.
     ///
     /// # Errors
-    /// As [`Client::get`]; [`ErrorKind::PeerUnreachable`] also when a node could not reach another,
-    /// which it names.
+    /// As [`Client::get`]. [`ErrorKind::PeerUnreachable`] also if the node could not reach another
+    /// member, which the message names.
     ///
     /// ```no_run
     /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
@@ -243,7 +243,7 @@ impl Client {
         .map(|_| ())
     }
 
-    /// Drops a whole group everywhere; returns how many entries went.
+    /// Removes all keys of a group from all nodes. Returns the number of removed entries.
     ///
     /// # Errors
     /// As [`Client::remove`].
@@ -278,7 +278,7 @@ impl Client {
         let deadline = Instant::now() + self.inner.options.deadline;
         let hash = hash_key(group_seed(group), key);
         let mut pauses = pauses(FIRST_PAUSE, LAST_PAUSE);
-        let mut last = Error::new(ErrorKind::NotReady, "no node is known");
+        let mut last = Error::new(ErrorKind::NotReady, "no nodes are known");
         loop {
             let topology = self.inner.rings.borrow().clone();
             let members: Vec<&Member> = topology
@@ -301,7 +301,7 @@ impl Client {
             let pause = pauses.next().unwrap_or(LAST_PAUSE);
             let mut rings = self.inner.rings.clone();
             rings.mark_unchanged();
-            // A new ring is a reason to try again at once.
+            // Retry immediately when the ring changes.
             let waited = tokio::time::timeout(pause, rings.changed());
             if timeout_at(deadline, waited).await.is_err() {
                 return Err(last);
@@ -310,14 +310,14 @@ impl Client {
     }
 }
 
-/// A try that brought no value.
+/// An attempt that returned no value.
 enum Try {
     Next(Error),
     Final(Error),
 }
 
 impl Inner {
-    /// The members in order, those that failed lately behind the others.
+    /// The members in order, with those that recently failed at the end.
     fn usable_first<'a>(&self, members: &[&'a Member]) -> Vec<&'a Member> {
         let now = Instant::now();
         let mut ejected = self.ejected.lock();
@@ -341,7 +341,7 @@ impl Inner {
         let until = deadline.min(Instant::now() + self.options.try_timeout);
         let answer = match timeout_at(until, call(client)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+            Err(_) => Err(Status::deadline_exceeded("timed out")),
         };
         answer.map_err(|status| match from_status(&status) {
             Some(error) if error.kind() == ErrorKind::NotReady => Try::Next(error),
@@ -383,7 +383,7 @@ impl Inner {
                 channel
             }
         };
-        // The node bounds values; a client takes what it gets.
+        // The node limits the size of values; the client accepts any size.
         Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
     }
 }

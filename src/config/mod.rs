@@ -1,8 +1,8 @@
-//! Settings: plain values, checked once, before anything starts.
+//! Settings: plain values, validated once, before anything starts.
 //!
-//! Order of precedence, later wins: defaults, platform (`POD_NAME`, `POD_IP`, host name), TOML
-//! file, environment `GAOCACHE__SECTION__NAME`, flags `--set section.name=value`. No settings
-//! struct may reach the core.
+//! Sources, each overriding the ones before it: defaults, platform (`POD_NAME`, `POD_IP`, host
+//! name), TOML file, environment variables `GAOCACHE__SECTION__NAME`, flags
+//! `--set section.name=value`. The core must not use any settings struct.
 
 mod check;
 pub mod load;

@@ -25,7 +25,7 @@ pub(super) fn assemble(
             ));
         }
         let id = u16::try_from(number).map(GroupId).map_err(|error| {
-            let what = "more groups than a node can have";
+            let what = "too many groups";
             Error::new(ErrorKind::Configuration, what).with_source(error)
         })?;
         let observer = metrics.group(name);

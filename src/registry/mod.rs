@@ -1,5 +1,5 @@
-//! Where nodes find each other: a fixed list, memory shared within a process, or etcd. Each
-//! implements [`gaocache_core::ports::Registry`].
+//! How nodes find each other: through a fixed list, memory shared within one process, or etcd. Each
+//! of these implements [`gaocache_core::ports::Registry`].
 
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;

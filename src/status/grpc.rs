@@ -13,11 +13,11 @@ pub fn to_status(error: &Error) -> Status {
     status
 }
 
-/// The error that a gaocache node sent; `None` for a status that something else made (the
-/// transport, a proxy, an old release).
+/// The error that a gaocache node sent. `None` for a status from something else (the transport, a
+/// proxy, an old release).
 pub fn from_status(status: &Status) -> Option<Error> {
     let kind = status.metadata().get(KIND_HEADER)?.to_str().ok()?;
-    // A kind that a newer release invented is still an answer; its code tells enough.
+    // A kind from a newer release is still an answer.
     let kind = ErrorKind::from_name(kind).unwrap_or(ErrorKind::Internal);
     Some(Error::new(kind, status.message()))
 }

@@ -1,4 +1,5 @@
-//! One mapping from an error's kind to a gRPC code and an HTTP status, for every listener and client.
+//! One mapping from an error's kind to a gRPC code and an HTTP status, for every listener and
+//! client.
 
 pub mod grpc;
 pub mod http;
@@ -8,15 +9,15 @@ use tonic::Code;
 
 use gaocache_core::error::ErrorKind;
 
-/// The metadata entry and HTTP header that carries the exact kind.
+/// The metadata entry or HTTP header that carries the exact kind.
 pub const KIND_HEADER: &str = "gaocache-error";
 
-/// How a kind looks to gRPC and to HTTP.
+/// The gRPC code and HTTP status of a kind.
 pub const fn codes(kind: ErrorKind) -> (Code, StatusCode) {
     match kind {
         ErrorKind::InvalidRequest => (Code::InvalidArgument, StatusCode::BAD_REQUEST),
         ErrorKind::UnknownGroup | ErrorKind::NotFound => (Code::NotFound, StatusCode::NOT_FOUND),
-        // The upstream's answer is unusable, and asking again won't help.
+        // The origin's answer is unusable, and a retry won't help.
         ErrorKind::ValueTooLarge => (Code::ResourceExhausted, StatusCode::BAD_GATEWAY),
         ErrorKind::OriginTimeout => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT),
         ErrorKind::OriginFailed => (Code::Unavailable, StatusCode::BAD_GATEWAY),

@@ -1,5 +1,5 @@
-//! The log: `tracing` to standard output, as text or JSON, with trace ids, and a level that can be
-//! changed while the process runs.
+//! The log: `tracing` to standard output, as text or JSON, with trace ids. Its level can be changed
+//! while the process runs.
 
 use std::{
     fmt,
@@ -24,7 +24,7 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// What the log shows, and how.
 #[derive(Clone, Debug)]
 pub struct LogRules {
-    /// A filter as of tracing's EnvFilter.
+    /// A filter in the syntax of tracing's `EnvFilter`.
     pub level: String,
     /// One JSON object a line; else text for people.
     pub json: bool,
@@ -39,13 +39,13 @@ fn filter(text: &str) -> Result<EnvFilter> {
 
 pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// What writes the lines, and what sets their level.
+/// The layer that writes log lines, and the handle that sets its level.
 ///
 /// # Errors
 /// As [`LogLevel::set`].
 pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
     let (filter, handle) = reload::Layer::new(filter(&rules.level)?);
-    // A line has the ids of its trace; what else the spans hold is in the trace.
+    // A log line has the ids of its trace. The other span fields are only in the trace.
     let filter = filter.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
     let layer = tracing_subscriber::fmt::layer().with_writer(stdout);
     let lines = if rules.json {
@@ -69,8 +69,8 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
     Ok((lines, level))
 }
 
-/// A format whose lines end with the trace that they belong to: `trace_id` and `span_id`, as in
-/// OpenTelemetry's logs outside OTLP.
+/// A format whose lines end with the ids of their trace: `trace_id` and `span_id`, as OpenTelemetry
+/// specifies for logs in other formats than OTLP.
 struct WithTrace<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for WithTrace<F>

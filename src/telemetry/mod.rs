@@ -1,4 +1,4 @@
-//! What a running node tells of itself: metrics, logs and traces.
+//! Metrics, logs and traces of a running node.
 
 #[cfg(feature = "cli")]
 pub(crate) mod exporter;

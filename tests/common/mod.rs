@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic
@@ -18,7 +19,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{
@@ -39,16 +39,6 @@ use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-
-/// Bound on everything that a test waits for; hit only when something is broken.
-pub const LONG: Duration = Duration::from_secs(30);
-
-/// Awaits with a bound, naming what was awaited.
-pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    tokio::time::timeout(LONG, future)
-        .await
-        .unwrap_or_else(|_| panic!("waited too long: {what}"))
-}
 
 /// An HTTP origin that counts its loads by key. `/users/{key}` answers `value of {key}`.
 #[derive(Clone)]

@@ -1,9 +1,9 @@
-//! A tonic channel over a discovery: for every endpoint a connection of its own, and each request
-//! goes to one that is ready.
+//! A tonic channel over a discovery. Every endpoint has its own connection, and each request goes
+//! to an endpoint that is ready.
 //!
-//! An endpoint is ready when it is connected and its health check says that it serves; one without
-//! the health service counts as healthy while its connection stands. It is out at once when its
-//! connection breaks, its health check turns, or it leaves etcd.
+//! An endpoint is ready when it is connected and its health check reports that it is serving. An
+//! endpoint without the health service counts as healthy while it is connected. An endpoint stops
+//! being ready immediately when its connection breaks, its health check fails, or it leaves etcd.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -41,16 +41,17 @@ use super::{
 
 use crate::backoff::Pauses;
 
-/// The request header (gRPC metadata) that [`Picker::ConsistentHash`] goes by.
+/// The request header (gRPC metadata) that [`Picker::ConsistentHash`] hashes.
 pub const HASH_KEY_HEADER: &str = "x-hash-key";
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// By TCP, which finds a host that is gone. Not by HTTP/2 pings: a Go server hangs up on who pings
-/// it more than once in five minutes, unless it was told otherwise.
+/// Interval of TCP keepalives, which detect a host that is gone. HTTP/2 pings are not used: by
+/// default, a Go server closes the connection of a client that pings more than once in five
+/// minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// How a balanced channel behaves.
+/// The options of a balanced channel.
 ///
 /// ```
 /// use gaocache_discovery::{ChannelOptions, Picker};
@@ -61,19 +62,20 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChannelOptions {
-    /// How requests are shared out.
+    /// How requests are distributed.
     pub picker: Picker,
-    /// The zone whose endpoints come first, by their metadata `zone`.
+    /// The zone whose endpoints are preferred, by their metadata `zone`.
     pub zone: Option<String>,
-    /// Requests under way at an endpoint of the own zone from which on other zones help out.
+    /// Requests in flight at an endpoint of the preferred zone beyond which other zones are used
+    /// too.
     pub spill_over_at: usize,
-    /// A share of the traffic for certain endpoints.
+    /// A fixed share of the traffic for certain endpoints.
     pub canary: Option<Canary>,
-    /// The name asked of the health service.
+    /// The service name to query the health service for.
     pub health_service: String,
-    /// Bound on connecting to an endpoint.
+    /// Time limit for connecting to an endpoint.
     pub connect_timeout: Duration,
-    /// How long a request waits for an endpoint to become ready, before it fails as unavailable.
+    /// How long a request waits for an endpoint to become ready before it fails as unavailable.
     pub wait_for_ready: Duration,
 }
 
@@ -160,7 +162,7 @@ struct Backend {
 struct Line {
     channel: Channel,
     in_flight: AtomicUsize,
-    /// A request found the connection broken.
+    /// Notified when a request finds that the connection is broken.
     broken: Notify,
 }
 
@@ -174,7 +176,7 @@ struct Pool {
 }
 
 impl BalancedChannel {
-    /// A channel over all that `discovery` finds.
+    /// A channel over all endpoints that `discovery` finds.
     pub fn new(discovery: Discovery, picker: Picker) -> Self {
         let options = ChannelOptions {
             picker,
@@ -183,7 +185,7 @@ impl BalancedChannel {
         Self::with_options(discovery, options)
     }
 
-    /// A channel with all options.
+    /// As [`BalancedChannel::new`], with all options.
     pub fn with_options(discovery: Discovery, options: ChannelOptions) -> Self {
         let pool = Arc::new(Pool {
             preferences: Preferences {
@@ -206,7 +208,7 @@ impl BalancedChannel {
         }
     }
 
-    /// Keys of the endpoints that are ready now.
+    /// The keys of the endpoints that are currently ready.
     pub fn ready(&self) -> Vec<String> {
         let ready = self.pool.ready.borrow().clone();
         ready
@@ -215,7 +217,7 @@ impl BalancedChannel {
             .collect()
     }
 
-    /// Resolves when `enough` says so of the keys of the endpoints that are ready.
+    /// Resolves when `enough` returns true for the keys of the endpoints that are ready.
     pub async fn until_ready(&self, enough: impl Fn(&[String]) -> bool) {
         let mut changes = self.pool.ready.subscribe();
         while !enough(&self.ready()) {
@@ -226,7 +228,7 @@ impl BalancedChannel {
     }
 }
 
-/// Follows the discovery: a task for each endpoint.
+/// Follows the discovery and runs one task per endpoint.
 async fn supervise(pool: Arc<Pool>, discovery: Discovery, stop: CancellationToken) {
     let mut changes = discovery.changes();
     changes.mark_changed();
@@ -258,7 +260,7 @@ async fn supervise(pool: Arc<Pool>, discovery: Discovery, stop: CancellationToke
     }
 }
 
-/// Keeps the connection to one endpoint, until it is cancelled.
+/// Maintains the connection to one endpoint until it is cancelled.
 async fn tend(pool: Arc<Pool>, key: Arc<str>, address: Arc<str>) {
     let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
     loop {
@@ -287,13 +289,13 @@ async fn connect(options: &ChannelOptions, address: &str) -> Option<Channel> {
         .tcp_keepalive(Some(KEEP_ALIVE))
         .tcp_keepalive_interval(Some(KEEP_ALIVE))
         .tcp_keepalive_retries(Some(3));
-    // Behind the connect's own bound: a host that takes the connection and then says nothing.
+    // In addition to the connect timeout: a host may accept the connection and then stay silent.
     let connected = tokio::time::timeout(options.connect_timeout * 2, endpoint.connect());
     connected.await.ok()?.ok()
 }
 
-/// Puts the line in and out of service as the endpoint's health says; returns when the stream of
-/// health ends.
+/// Puts the connection in and out of service according to the endpoint's health. Returns when the
+/// health stream ends.
 async fn follow_health(pool: &Pool, key: &Arc<str>, line: &Arc<Line>) {
     let request = HealthCheckRequest {
         service: pool.options.health_service.clone(),
@@ -313,7 +315,7 @@ async fn follow_health(pool: &Pool, key: &Arc<str>, line: &Arc<Line>) {
                 let serving = answer.status() == ServingStatus::Serving;
                 pool.set_line(key, serving.then(|| line.clone()));
             }
-            // Some servers have the service only in part.
+            // Some servers implement the service only partially.
             Err(status) if status.code() == Code::Unimplemented => {
                 pool.set_line(key, Some(line.clone()));
                 return std::future::pending().await;
@@ -349,7 +351,7 @@ impl Pool {
         });
     }
 
-    /// The line for a request; waits for one if none is ready.
+    /// The connection for a request. Waits for one if none is ready.
     async fn line(&self, hash_key: Option<String>) -> Result<Arc<Line>, Status> {
         if let Some(line) = self.pick(hash_key.as_deref()) {
             return Ok(line);
@@ -427,7 +429,7 @@ impl Service<Request<Body>> for BalancedChannel {
     }
 }
 
-/// A request under way, until it is dropped.
+/// Counts a request as in flight until it is dropped.
 struct Counted(Arc<Line>);
 
 impl Counted {
@@ -443,7 +445,7 @@ impl Drop for Counted {
     }
 }
 
-/// An answer whose request counts as under way until its end.
+/// A response body; its request counts as in flight until the body ends.
 struct CountedBody {
     body: Body,
     _counted: Counted,

@@ -35,8 +35,8 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     }
 }
 
-/// `cargo test --lib -- a_scrape --nocapture` prints the figures; 5 ms is the goal for the time,
-/// which a test must not judge.
+/// `cargo test --lib -- a_scrape --nocapture` prints the figures. The goal is 5 ms, but a test must
+/// not fail on time.
 #[test]
 fn a_scrape_of_ten_groups_and_a_hundred_peers_has_at_most_300_kb() {
     let metrics = Metrics::new().expect("names are valid");

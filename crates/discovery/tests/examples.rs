@@ -1,0 +1,160 @@
+//! The examples do what their first lines say, each in one command, against a real etcd.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Lines},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    time::Duration,
+};
+
+use gaocache_testing::{Etcd, signal};
+use tokio::time::Instant;
+
+fn program(name: &str) -> PathBuf {
+    // target/debug/deps/examples-… → target/debug/examples/NAME, which `cargo test` builds.
+    let mut path = std::env::current_exe().expect("a path");
+    path.pop();
+    path.pop();
+    path.join("examples").join(name)
+}
+
+fn run(name: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program(name))
+        .args(arguments)
+        .output()
+        .expect("runs");
+    assert!(
+        output.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(name: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program(name))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Self { child, lines }
+    }
+
+    /// The next line that `wanted` says yes to.
+    fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        let found = self
+            .lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find(|line| wanted(line));
+        found.expect("the line comes")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn greeters_come_in_turn_leave_at_once_by_signal_and_with_their_lease_when_killed() {
+    let etcd = Etcd::start().await;
+    let mut list = Running::start(
+        "service_list",
+        &["demo/greeter/", "other/", "--etcd", &etcd.url],
+    );
+    let mut servers = BTreeMap::new();
+    for name in ["one", "two", "three"] {
+        let arguments = [
+            "--name",
+            name,
+            "--etcd",
+            &etcd.url,
+            "--lease-ttl-seconds",
+            "2",
+        ];
+        let mut server = Running::start("greeter_server", &arguments);
+        server.until(|line| line.contains("serves on"));
+        servers.insert(name, server);
+    }
+    list.until(|line| line.contains(": 3 endpoints"));
+    let ask = |time: &str, count: &str, servers: &str| {
+        let arguments = [
+            "--etcd",
+            &etcd.url,
+            "--time",
+            time,
+            "--count",
+            count,
+            "--servers",
+            servers,
+        ];
+        text(&run("greeter_client", &arguments))
+    };
+    let mornings = ask("morning", "9", "3");
+    for name in ["one", "two", "three"] {
+        let answers = mornings
+            .matches(&format!("Good morning, world, from {name}\n"))
+            .count();
+        assert_eq!(answers, 3, "in turn:\n{mornings}");
+    }
+
+    let mut one = servers.remove("one").unwrap();
+    signal(&one.child, "-TERM");
+    assert!(one.child.wait().expect("ends").success());
+    assert_eq!(
+        etcd.keys("demo/greeter/").await.len(),
+        2,
+        "gone when it has ended, not later"
+    );
+    list.until(|line| line.contains(": 2 endpoints"));
+    let nights = ask("night", "8", "2");
+    assert!(
+        nights.contains("Good night, world, from two") && nights.contains("from three"),
+        "{nights}"
+    );
+    assert!(
+        !nights.contains("from one") && !nights.contains("failed"),
+        "{nights}"
+    );
+
+    let mut two = servers.remove("two").unwrap();
+    two.child.kill().expect("killed");
+    let killed_at = Instant::now();
+    two.child.wait().expect("ends");
+    assert_eq!(
+        etcd.keys("demo/greeter/").await.len(),
+        2,
+        "its lease still stands"
+    );
+    // Calls don't wait for that: only what is connected gets them.
+    let alone = ask("morning", "4", "1");
+    assert_eq!(alone.matches("from three").count(), 4, "{alone}");
+    list.until(|line| line.ends_with(": 1 endpoint"));
+    let took = killed_at.elapsed();
+    println!("killed: off the list after {took:?}, lease 2 s");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+
+    let mut etcd_client = etcd.client().await;
+    etcd_client
+        .put("other/x", "10.0.0.1:1", None)
+        .await
+        .unwrap();
+    let line = list.until(|line| line.contains("other/x"));
+    assert!(line.contains("10.0.0.1:1"), "{line}");
+}
