@@ -36,6 +36,7 @@ mod events;
 mod keeper;
 mod lease;
 mod pick;
+#[doc(hidden)]
 pub mod reconcile;
 mod records;
 mod registration;
