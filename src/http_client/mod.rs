@@ -19,7 +19,7 @@ pub fn builder() -> Result<ClientBuilder> {
 /// A client without timeouts, for the command line.
 ///
 /// # Errors
-/// As [`builder`] and [`build`].
+/// As `builder` and `build`.
 pub fn plain() -> Result<Client> {
     build(builder()?)
 }

@@ -123,7 +123,7 @@ pub trait Origin: Send + Sync + 'static {
     /// if they give up.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a key that does not exist; anything
+    /// [`ErrorKind::NotFound`] for a key that does not exist; anything
     /// else for a failure.
     async fn load(&self, key: &str) -> Result<Loaded, BoxError>;
 }

@@ -1,9 +1,9 @@
 //! Which keys were removed a moment ago: what another node still has of them must not come in.
 //!
-//! A removal tells every member, but a batch of entries, or the answer to a look, may be on its way
-//! meanwhile with the old value in it and arrive after both rounds. So for a while a removed key is
-//! taken from nobody but its origin. The time needs no clocks that agree: it only has to be longer
-//! than anything can be on its way ([`TRANSFER_TIMEOUT`]).
+//! A removal tells every member, but not at the same moment: one that is told later may still hand
+//! out the old value, and what it handed out is on its way for a while. So for longer than both
+//! take together, a removed key is accepted from nobody but its origin (`Standing::tombstone`). The
+//! time needs no clocks that agree.
 
 use std::{
     collections::HashMap,
