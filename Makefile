@@ -33,7 +33,7 @@ test: ## all tests; installs etcd where it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace
 
 interop-test: ## tests service discovery between Go programs and gaocache; needs Go
-	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features interop --test interop -- --nocapture
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace --features interop --test interop -- --nocapture
 
 outside-test: ## builds and runs a program outside the workspace that embeds a node, without protoc
 	tools/outside-test
@@ -102,10 +102,10 @@ bench: ## benchmarks the ring, hits, and the cost of telemetry; prints ratios wi
 
 observability-test: ## checks dashboards and alerts against a real Prometheus; installs it if it is missing
 	tools/ensure-prometheus
-	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd PICTURES=$(abspath $(PICTURES)) $(CARGO) test --locked --features observability --test observability -- --nocapture
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd PICTURES=$(abspath $(PICTURES)) $(CARGO) test --locked --workspace --features observability --test observability -- --nocapture
 
 page-test: ## tests the admin page in a real browser; needs Node.js, installs Chromium if it is missing
-	$(CARGO) build --locked
+	$(CARGO) build --locked --workspace
 	tools/ensure-chromium
 	npm install --prefix tests/page --no-package-lock --no-audit --no-fund --silent
 	etcd=$$(tools/ensure-etcd) && cd tests/page && GAOCACHE_TEST_ETCD=$$etcd GAOCACHE=$(CURDIR)/target/debug/gaocache PICTURES=$(abspath $(PICTURES)) npm test
