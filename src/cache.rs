@@ -91,8 +91,11 @@ impl Cache {
     /// # }
     /// ```
     pub async fn get_many(&self, group: &str, keys: &[impl AsRef<str>]) -> Vec<Result<Answer>> {
-        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        let gets = keys.into_iter().map(|key| self.get(group, key));
+        // Not by a closure: its future could not be spawned (rust-lang/rust#64552).
+        let mut gets = Vec::with_capacity(keys.len());
+        for key in keys {
+            gets.push(self.get(group, key.as_ref()));
+        }
         stream::iter(gets).buffered(MANY_AT_ONCE).collect().await
     }
 

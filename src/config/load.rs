@@ -103,9 +103,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
 }
 
-/// Config of a node that embeds itself into a program or a test: defaults, the memory registry,
-/// and all listeners on free ports of the loopback interface. Each of `further` is a
-/// `section.name=value`.
+/// Settings of a node of a test: defaults, the memory registry, and all listeners on free ports of
+/// the loopback interface. Each of `further` is a `section.name=value`.
 ///
 /// # Errors
 /// As `load`.

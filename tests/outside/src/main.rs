@@ -35,18 +35,35 @@ fn run(node: Node, stop: &watch::Sender<bool>) -> JoinHandle<gaocache::Result<()
 
 async fn exercise(cache: &Cache) {
     let first = cache.get("squares", "12").await.expect("a square");
-    assert_eq!((first.value.as_ref(), first.source), (&b"144"[..], Source::Origin));
+    assert_eq!(
+        (first.value.as_ref(), first.source),
+        (&b"144"[..], Source::Origin)
+    );
     let again = cache.get("squares", "12").await.expect("a square");
     assert_eq!((again.value, again.source), (first.value, Source::Hit));
-    assert!(again.ttl_remaining.is_some_and(|left| left <= Duration::from_secs(60)));
+    assert!(
+        again
+            .ttl_remaining
+            .is_some_and(|left| left <= Duration::from_secs(60))
+    );
 
-    let many = cache.get_many("squares", &["3", "x", "4"]).await;
+    // From a task of its own, as a server's handler would.
+    let clone = cache.clone();
+    let many = tokio::spawn(async move { clone.get_many("squares", &["3", "x", "4"]).await });
+    let many = many.await.expect("no panic");
     let [three, none, four] = &many[..] else {
         panic!("an answer for each key: {many:?}");
     };
-    let value = |answer: &gaocache::Result<gaocache::Answer>| answer.clone().expect("a square").value;
-    assert_eq!((value(three).as_ref(), value(four).as_ref()), (&b"9"[..], &b"16"[..]));
-    assert_eq!(none.as_ref().expect_err("no number").kind(), ErrorKind::NotFound);
+    let value =
+        |answer: &gaocache::Result<gaocache::Answer>| answer.clone().expect("a square").value;
+    assert_eq!(
+        (value(three).as_ref(), value(four).as_ref()),
+        (&b"9"[..], &b"16"[..])
+    );
+    assert_eq!(
+        none.as_ref().expect_err("no number").kind(),
+        ErrorKind::NotFound
+    );
 
     cache.remove("squares", "12").await.expect("removed");
     let anew = cache.get("squares", "12").await.expect("a square");
@@ -60,7 +77,10 @@ async fn a_node_alone() {
     let builder = NodeBuilder::new(Settings::standalone("only")).group(squares(&loads));
     let node = builder.bind().await.expect("nothing to bind");
     let addresses = node.addresses();
-    assert_eq!((addresses.grpc, addresses.http, addresses.admin), (None, None, None));
+    assert_eq!(
+        (addresses.grpc, addresses.http, addresses.admin),
+        (None, None, None)
+    );
     let (cache, status, stop) = (node.cache(), node.status(), watch::Sender::new(false));
     exercise(&cache).await;
     let running = run(node, &stop);
@@ -78,7 +98,9 @@ async fn two_nodes() {
     for id in ["a", "b"] {
         let mut settings = Settings::loopback(id);
         settings.admin = None;
-        let builder = NodeBuilder::new(settings).registry(registry.clone()).without_http();
+        let builder = NodeBuilder::new(settings)
+            .registry(registry.clone())
+            .without_http();
         let node = builder.group(squares(&loads)).bind().await.expect("binds");
         nodes.push((node.cache(), node.status()));
         running.push(run(node, &stop));
@@ -89,7 +111,10 @@ async fn two_nodes() {
     }
     for key in 0..20 {
         for (cache, _) in &nodes {
-            let answer = cache.get("squares", &key.to_string()).await.expect("a square");
+            let answer = cache
+                .get("squares", &key.to_string())
+                .await
+                .expect("a square");
             assert_eq!(answer.value, (key * key).to_string());
         }
     }
