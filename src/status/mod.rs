@@ -1,4 +1,5 @@
-//! One mapping from an error's kind to a gRPC code and an HTTP status, for every listener and client.
+//! One mapping from an error's kind to a gRPC code and an HTTP status, for every listener and
+//! client.
 
 pub mod grpc;
 pub mod http;

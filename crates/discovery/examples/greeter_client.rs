@@ -1,5 +1,5 @@
-//! Calls all greeters in turn, as etcd knows them: `cargo run -p gaocache-discovery --example greeter_client -- --count
-//! 6`.
+//! Calls all greeters in turn, as etcd knows them: `cargo run -p gaocache-discovery --example
+//! greeter_client -- --count 6`.
 
 mod greeter;
 

@@ -1,4 +1,5 @@
-//! A service that registers itself in etcd: `cargo run -p gaocache-discovery --example greeter_server -- --name one`.
+//! A service that registers itself in etcd: `cargo run -p gaocache-discovery --example
+//! greeter_server -- --name one`.
 //!
 //! Ctrl-C or SIGTERM takes it off the list at once; killed, it disappears with its lease.
 

@@ -6,6 +6,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Where a service can be reached, and what it says of itself.
+///
+/// ```
+/// use gaocache_discovery::Endpoint;
+///
+/// let endpoint = Endpoint::new("10.0.0.7:50051")
+///     .with_metadata("zone", "b")
+///     .with_metadata("weight", 200);
+/// // As Go's endpoints manager writes and reads it.
+/// let stored = endpoint.to_json();
+/// assert_eq!(Endpoint::from_stored(&stored), Some(endpoint));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// `host:port`.

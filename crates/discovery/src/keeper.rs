@@ -294,21 +294,17 @@ impl Keeper {
         session: &mut Session,
         answer: Result<Option<LeaseKeepAliveResponse>, etcd_client::Error>,
     ) -> Result<(), End> {
-        match answer {
-            Ok(Some(answer)) if answer.ttl() <= 0 => Err(self.lost_lease()),
-            Ok(Some(_)) => {
+        match Error::in_stream(answer, "the stream of renewals") {
+            Ok(answer) if answer.ttl() <= 0 => Err(self.lost_lease()),
+            Ok(_) => {
                 if let Some(asked_at) = session.asked_at.take() {
                     self.acknowledge(asked_at);
                 }
                 Ok(())
             }
-            Ok(None) => {
-                self.tell(&RegistrationEvent::RenewalFailed);
-                Err(Error::unavailable("the stream of renewals ended").into())
-            }
             Err(error) => {
                 self.tell(&RegistrationEvent::RenewalFailed);
-                Err(Error::from(error).into())
+                Err(error.into())
             }
         }
     }
@@ -345,11 +341,7 @@ impl Keeper {
         session: &mut Session,
         answer: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), End> {
-        let answer = match answer {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Err(Error::unavailable("the watch ended").into()),
-            Err(error) => return Err(Error::from(error).into()),
-        };
+        let answer = Error::in_stream(answer, "the watch")?;
         if answer.canceled() {
             // Compacted away or refused: the next session reads the key itself.
             return Err(End::Again);

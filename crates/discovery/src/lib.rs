@@ -1,8 +1,7 @@
 //! Registration and discovery of services in etcd, for use with or without the cache.
 //!
 //! - [`Registration`] keeps an endpoint under a lease: renews it, puts it back when the lease or
-//!   the key was lost, and takes back only what
-//!   is its own.
+//!   the key was lost, and takes back only what is its own.
 //! - [`Discovery`] keeps the list of one or several prefixes, follows changes, and keeps the last
 //!   known list while etcd is away.
 //! - [`BalancedChannel`] is a tonic channel over a discovery: it picks among the endpoints whose
@@ -12,8 +11,10 @@
 //! find what is registered here and the other way round.
 //!
 //! ```no_run
-//! # async fn example() -> gaocache::Result<()> {
-//! use gaocache::discovery::{BalancedChannel, Discovery, Endpoint, EtcdConfig, Picker, Registration};
+//! # async fn example() -> gaocache_discovery::Result<()> {
+//! use gaocache_discovery::{
+//!     BalancedChannel, Discovery, Endpoint, EtcdConfig, Picker, Registration,
+//! };
 //!
 //! let etcd = EtcdConfig::new(["http://127.0.0.1:2379"]);
 //! // A server: registered until `close`.
@@ -36,16 +37,24 @@ mod error;
 mod events;
 mod keeper;
 mod lease;
+mod options;
 mod pick;
+mod pool;
 pub mod reconcile;
 mod registration;
 mod watch;
 
-pub use channel::{BalancedChannel, ChannelOptions, HASH_KEY_HEADER};
+pub use channel::{BalancedChannel, HASH_KEY_HEADER};
 pub use connector::{Credentials, EtcdConfig, TlsFiles};
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, Result};
 pub use events::{RegistrationEvent, RegistrationStatus};
+pub use options::ChannelOptions;
 pub use pick::{Canary, Picker};
 pub use registration::Registration;
 pub use watch::{Discovery, DiscoveryEvent, Snapshot};
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

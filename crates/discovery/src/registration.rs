@@ -15,6 +15,22 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A key kept in etcd until [`Registration::close`]. Dropped without it, the key goes with its
 /// lease.
+///
+/// ```no_run
+/// # async fn example() -> gaocache_discovery::Result<()> {
+/// use gaocache_discovery::{Endpoint, EtcdConfig, Registration};
+///
+/// let etcd = EtcdConfig::new(["http://127.0.0.1:2379"]);
+/// let me = Endpoint::new("10.0.0.7:50051").with_metadata("state", "serving");
+/// let registration = Registration::start(etcd, "greeter/10.0.0.7:50051", me);
+/// // Before it stops, a server says so, and clients turn to others.
+/// registration
+///     .update(|me| drop(me.metadata.insert("state".into(), "draining".into())))
+///     .await?;
+/// registration.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Registration {
     updates: watch::Sender<Endpoint>,
     status: watch::Receiver<RegistrationStatus>,

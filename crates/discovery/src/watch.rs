@@ -23,7 +23,7 @@ use super::{
     keeper::{FIRST_PAUSE, LAST_PAUSE},
 };
 use crate::{
-    backoff::Pauses,
+    backoff::{Pauses, at},
     error::Error,
     reconcile::{Event, History, Reconciler},
 };
@@ -71,6 +71,19 @@ pub enum DiscoveryEvent {
 }
 
 /// Follows prefixes until dropped. Cheap to clone.
+///
+/// ```no_run
+/// # async fn example() {
+/// use gaocache_discovery::{Discovery, EtcdConfig};
+///
+/// let etcd = EtcdConfig::new(["http://etcd-0:2379", "http://etcd-1:2379"]);
+/// let discovery = Discovery::start(etcd, ["greeter/"]);
+/// let snapshot = discovery.known().await;
+/// for (key, endpoint) in snapshot.endpoints.iter() {
+///     println!("{key} is at {}", endpoint.address);
+/// }
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Discovery {
     snapshots: watch::Receiver<Snapshot>,
@@ -293,11 +306,7 @@ impl Follower {
         &mut self,
         answer: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), Error> {
-        let answer = match answer {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Err(Error::unavailable("the watch ended")),
-            Err(error) => return Err(Error::from(error)),
-        };
+        let answer = Error::in_stream(answer, "the watch")?;
         if answer.canceled() {
             let cause = match answer.compact_revision() {
                 0 => format!("the watch was cancelled: {}", answer.cancel_reason()),
@@ -382,12 +391,4 @@ impl Follower {
 
 fn name(key: &KeyValue) -> Arc<str> {
     String::from_utf8_lossy(key.key()).into()
-}
-
-/// Resolves at the moment, or never.
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
 }
