@@ -180,7 +180,10 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Configuration);
         let cause = error.source().expect("a cause");
         assert!(cause.is::<std::io::Error>(), "{cause}");
-        let away = refused(EtcdConfig::new(["http://127.0.0.1:1"])).await;
-        assert_eq!(away.kind(), ErrorKind::Unavailable);
+        let away = Connector::new(EtcdConfig::new(["http://127.0.0.1:1"]));
+        let mut client = away.connect().await.expect("nothing is asked yet");
+        let unheard = away.bounded(client.get("x", None)).await;
+        let error = unheard.expect_err("nobody listens");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
 }
