@@ -1,32 +1,32 @@
-# `make run` and `make test` are all that a newcomer needs; `make help` lists the rest.
+# Newcomers only need `make run` and `make test`; `make help` lists all targets.
 SHELL := bash
 CARGO ?= cargo
-# The kind cluster: its name, the node image (empty: kind's own), how many cache pods, and whether a
-# failed test leaves it standing.
+# The kind cluster: its name, the node image (if empty, kind's default), the number of cache pods,
+# and whether to keep the cluster after a failed test.
 CLUSTER ?= gaocache
 KIND_NODE_IMAGE ?=
 REPLICAS ?= 3
 KEEP_ON_FAILURE ?=
-# page-test, observability-test: the folder for pictures; empty: none.
+# page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
 RELEASE ?= cache
 NAMESPACE ?= gaocache
-# One folder for what the checks need beside the toolchain.
+# Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test check bench observability-test page-test warm-test advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
 
-help: ## this list
+help: ## prints this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-run: ## three nodes over a real origin (this project's docs as files), with the curl line to try
+run: ## runs three nodes with this project's docs/ as the origin, and prints the curl line to try
 	$(CARGO) run --locked -- dev --nodes 3 --origin docs
 
 test: ## all tests; installs etcd where it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace
 
-interop-test: ## Go programs find our nodes, and we what they register; needs Go
+interop-test: ## tests service discovery between Go programs and gaocache; needs Go
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features interop --test interop -- --nocapture
 
 check: ## formatting, lints, documentation, dependencies, layers, shell scripts
@@ -40,49 +40,49 @@ check: ## formatting, lints, documentation, dependencies, layers, shell scripts
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-prometheus tests/kind/run tests/kind/lib.sh .ci/run
 
-image: ## the node's image, gaocache:dev, and the demo's, gaocache-demo:dev
+image: ## builds the node's image, gaocache:dev, and the demo image, gaocache-demo:dev
 	DOCKER_BUILDKIT=1 docker build --build-arg REVISION=$$(git rev-parse HEAD) -t gaocache:dev .
 	DOCKER_BUILDKIT=1 docker build --target demo -t gaocache-demo:dev .
 
-helm-lint: ## the chart without a cluster: lint, unit tests, refused values, drift
+helm-lint: ## checks the chart without a cluster: lint, unit tests, rejected values, generated files
 	tools/chart-check
 
-helm-test: ## `helm test` of the release in the current context
+helm-test: ## runs `helm test` on the release in the current context
 	helm test $(RELEASE) -n $(NAMESPACE)
 
 k8s-render: ## renders k8s/base from the chart
 	tools/k8s-render
 
-chart-docs: ## writes the chart's README from the comments in values.yaml (needs helm-docs)
+chart-docs: ## generates the chart's README from the comments in values.yaml; needs helm-docs
 	helm-docs --chart-search-root charts/gaocache
 
-kind-up: ## a kind cluster of a control plane and two workers
+kind-up: ## creates a kind cluster with a control plane and two workers
 	kind create cluster --name $(CLUSTER) $(if $(KIND_NODE_IMAGE),--image $(KIND_NODE_IMAGE)) --config tests/kind/cluster.yaml --wait 120s
 
-kind-load: image ## loads the images into it
+kind-load: image ## loads the images into the kind cluster
 	kind load docker-image gaocache:dev gaocache-demo:dev gcr.io/etcd-development/etcd:v3.7.3 --name $(CLUSTER)
 
-kind-test: image ## the cluster's story: install, scale, roll, kill, starve, drain, upgrade, misconfigure, remove
+kind-test: image ## runs the end-to-end test: install, scale, roll, kill, lose etcd, drain, upgrade, misconfigure, uninstall
 	CLUSTER=$(CLUSTER)-test REPLICAS=$(REPLICAS) KEEP_ON_FAILURE=$(KEEP_ON_FAILURE) KIND_NODE_IMAGE=$(KIND_NODE_IMAGE) tests/kind/run
 
-kind-down: ## deletes the cluster of kind-up
+kind-down: ## deletes the kind cluster
 	kind delete cluster --name $(CLUSTER)
 
-advisories: ## known vulnerabilities among the dependencies; needs the advisory database
+advisories: ## lists known vulnerabilities of the dependencies; needs the advisory database
 	tools/ensure-check-tools $(TOOLS)
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check advisories
 
-bench: ## figures of ring, hits and what measuring costs, as ratios within one run
+bench: ## benchmarks the ring, hits, and the cost of telemetry; prints ratios within one run
 	$(CARGO) bench --locked --bench ring
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) bench --locked --bench telemetry
 	$(CARGO) test --locked --test memory -- --nocapture | grep capacity
 
-observability-test: ## dashboards and alerts against a real Prometheus, which is installed where it is missing
+observability-test: ## checks dashboards and alerts against a real Prometheus; installs it if it is missing
 	tools/ensure-prometheus
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd PICTURES=$(abspath $(PICTURES)) $(CARGO) test --locked --features observability --test observability -- --nocapture
 
-page-test: ## the admin page in a real browser; needs Node.js, installs Debian's Chromium where it is missing
+page-test: ## tests the admin page in a real browser; needs Node.js, installs Chromium if it is missing
 	$(CARGO) build --locked
 	tools/ensure-chromium
 	npm install --prefix tests/page --no-package-lock --no-audit --no-fund --silent
@@ -94,10 +94,10 @@ warm-test: ## what the origin notices of scaling, rolling and crashing, as a tab
 greeter: ## generates the greeter of the discovery crate's examples anew
 	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter
 
-docs: ## writes the generated parts of docs/ anew
+docs: ## regenerates the generated parts of docs/
 	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs
 
-etcd-descriptor: ## compiles etcd-client's protos anew, after an update of that crate
+etcd-descriptor: ## recompiles etcd-client's protos, after an update of that crate
 	$(CARGO) install --locked --root $(TOOLS) protox --features bin
 	cd "$$($(CARGO) metadata --locked --format-version 1 | jq -r '.packages[] | select(.name == "etcd-client") | .manifest_path' | xargs dirname)" && \
 	  $(TOOLS)/bin/protox --include_imports -o $(CURDIR)/tools/protoc/etcd-client.binpb -I proto \

@@ -1,9 +1,9 @@
-//! What a hit costs beside a bare tonic echo: CPU seconds of the server's process per million gets,
-//! and throughput. `cargo bench --bench hit`
+//! The cost of a hit compared with a bare tonic echo: CPU seconds of the server process per million
+//! gets, and throughput. `cargo bench --bench hit`
 //!
-//! Both servers speak the same protocol to the same client: 4 connections with 16 calls under way
-//! on each. Each runs in a process of its own with one worker thread. Rounds alternate, so that a
-//! noisy machine disturbs both; the median of the ratios counts.
+//! Both servers speak the same protocol to the same client: 4 connections with 16 calls in flight
+//! on each. Each server runs in its own process with one worker thread. Rounds alternate, so that a
+//! noisy machine affects both; the result is the median of the ratios.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rounds;
@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gaocache::{
-    GroupDefinition, NodeBuilder, config, loader,
-    node::start_telemetry,
-    rpc::wire::{
+    GroupDefinition,
+    internal::{
         self,
-        cache_server::{Cache, CacheServer},
+        wire::{
+            self,
+            cache_server::{Cache, CacheServer},
+        },
     },
+    loader,
 };
 use rounds::{Round, Server, median};
 use tonic::{Request, Response, Status};
@@ -88,17 +91,19 @@ async fn serve_echo() {
 }
 
 async fn serve_gaocache() {
-    let settings = config::loopback("bench", &["node.worker_threads=1", "log.level=warn"]).unwrap();
+    let settings =
+        internal::loopback("bench", &["node.worker_threads=1", "log.level=warn"]).unwrap();
     // As in production, where every trace point meets a subscriber.
-    let _telemetry = start_telemetry(&settings, "bench").unwrap();
+    let _telemetry = internal::start_telemetry(&settings, "bench").unwrap();
     let values = loader(async |key: String| Ok::<_, gaocache::Error>(value(&key)));
-    let group = GroupDefinition::new("bench", Duration::from_secs(3600), values);
-    let node = NodeBuilder::new(settings)
+    let group = GroupDefinition::new("bench", values).ttl(Duration::from_secs(3600));
+    let node = internal::configured(&settings)
+        .unwrap()
         .group(group)
         .bind()
         .await
         .unwrap();
-    println!("{}", node.addresses().grpc);
+    println!("{}", node.addresses().grpc.unwrap());
     node.run(std::future::pending()).await.unwrap();
 }
 

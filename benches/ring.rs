@@ -1,5 +1,5 @@
-//! Figures of the ring: a lookup at several sizes, equal and unequal weights, and the build of
-//! 1,000 members. `cargo bench --bench ring`
+//! Benchmarks of the ring: lookups at several sizes with equal and unequal weights, and building a
+//! ring of 1,000 members. `cargo bench --bench ring`
 
 use std::hint::black_box;
 

@@ -1,9 +1,9 @@
-//! What metrics and traces cost a hit: CPU time of the server's process per million gets,
-//! throughput and tail, as ratios within one run. `cargo bench --bench telemetry`
+//! The cost of metrics and traces for a hit: CPU time of the server process per million gets,
+//! throughput and tail latency, as ratios within one run. `cargo bench --bench telemetry`
 //!
-//! Four servers with one worker thread each: nothing measured; metrics and no exporter; metrics and
-//! one get of a hundred traced to a receiver; the same to a black hole, which takes connections and
-//! never answers.
+//! Compares four servers with one worker thread each: no telemetry; metrics without an exporter;
+//! metrics with one get in a hundred traced to a receiver; the same with a receiver that accepts
+//! connections and never answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rounds;
@@ -11,7 +11,7 @@ mod rounds;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gaocache::{GroupDefinition, NodeBuilder, config, loader, node::start_telemetry};
+use gaocache::{GroupDefinition, internal, loader};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
     trace_service_server::{TraceService, TraceServiceServer},
@@ -33,21 +33,21 @@ const ROUNDS: usize = 12;
 async fn serve(measured: &str, endpoint: &str) {
     let endpoint = format!("trace.endpoint={endpoint}");
     let given = ["node.worker_threads=1", "log.level=error", &endpoint];
-    let settings = config::loopback("bench", &given).unwrap();
-    let started = start_telemetry(&settings, "bench").unwrap();
+    let settings = internal::loopback("bench", &given).unwrap();
+    let started = internal::start_telemetry(&settings, "bench").unwrap();
     let value = Bytes::from(vec![b'x'; SIZE]);
     let values = loader(move |_| {
         let value = value.clone();
         async move { Ok::<_, gaocache::Error>(value) }
     });
-    let group = GroupDefinition::new("bench", Duration::from_secs(3600), values);
-    let builder = NodeBuilder::new(settings).group(group);
+    let group = GroupDefinition::new("bench", values).ttl(Duration::from_secs(3600));
+    let builder = internal::configured(&settings).unwrap().group(group);
     let builder = match measured {
-        "unmeasured" => builder.unmeasured(),
+        "unmeasured" => internal::unmeasured(builder),
         _ => builder,
     };
     let node = builder.bind().await.unwrap();
-    println!("{}", node.addresses().grpc);
+    println!("{}", node.addresses().grpc.unwrap());
     node.run(std::future::pending()).await.unwrap();
     started.flush();
 }

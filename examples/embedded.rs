@@ -1,6 +1,5 @@
-//! A group with a loader of your own, on three nodes in one process: `cargo run --example
-//! embedded`. Each node is what one pod of your program would hold. The loader runs once, whoever
-//! asks and however many.
+//! A group with a loader of your own, on three nodes in one process, each standing for one pod:
+//! `cargo run --example embedded`. The loader runs once, however many callers there are.
 
 use std::{
     error::Error,
@@ -11,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use gaocache::{GroupDefinition, NodeBuilder, config, loader, registry::memory::MemoryRegistry};
+use gaocache::{GroupDefinition, NodeBuilder, Registry, Settings, loader};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let loads = Arc::new(AtomicUsize::new(0));
-    let registry = Arc::new(MemoryRegistry::default());
+    let registry = Registry::memory();
     let stop = CancellationToken::new();
     let mut nodes = Vec::new();
     for number in 0..3 {
@@ -27,27 +26,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
             async move {
                 let n: u64 = key
                     .parse()
-                    .map_err(|_| gaocache::Error::not_found("no number"))?;
+                    .map_err(|_| gaocache::Error::not_found("not a number"))?;
                 Ok::<_, gaocache::Error>(format!("{n}² = {} (load {number})", n * n))
             }
         });
-        let settings = config::loopback(&format!("node-{number}"), &[])?;
-        let node = NodeBuilder::new(settings)
+        let node = NodeBuilder::new(Settings::loopback(format!("node-{number}")))
             .registry(registry.clone())
-            .group(GroupDefinition::new(
-                "squares",
-                Duration::from_secs(60),
-                square,
-            ))
+            .group(GroupDefinition::new("squares", square).ttl(Duration::from_secs(60)))
+            .without_http()
             .bind()
             .await?;
-        let (service, mut rings) = (node.service(), node.rings());
+        let (cache, status) = (node.cache(), node.status());
         let running = tokio::spawn(node.run(stop.clone().cancelled_owned()));
-        nodes.push((service, running));
-        rings.wait_for(|ring| ring.ring_len() == number + 1).await?;
+        nodes.push((cache, running));
+        status.wait_for_members(number + 1).await?;
     }
-    for (service, _) in nodes.iter().cycle().take(6) {
-        let answer = service.get("squares", "12").await?;
+    for (cache, _) in nodes.iter().cycle().take(6) {
+        let answer = cache.get("squares", "12").await?;
         let text = String::from_utf8_lossy(&answer.value).into_owned();
         println!("{text} from {:?}, owner {}", answer.source, answer.owner);
     }

@@ -10,14 +10,16 @@ use std::{
     time::Duration,
 };
 
-use gaocache::{Client, ClientOptions, GroupDefinition, NodeBuilder, config, loader};
-use gaocache_discovery::EtcdConfig;
+use gaocache::{
+    Client, ClientOptions, EtcdConfig, GroupDefinition, NodeBuilder, Registry, Settings, loader,
+};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let etcd = std::env::args().nth(1);
-    let etcd = etcd.unwrap_or_else(|| "http://127.0.0.1:2379".into());
+    let etcd = EtcdConfig::new([etcd.unwrap_or_else(|| "http://127.0.0.1:2379".into())]);
+    let registry = Registry::etcd(etcd.clone(), "embedded");
     let loads = Arc::new(AtomicUsize::new(0));
     let stop = CancellationToken::new();
     let mut running = Vec::new();
@@ -27,29 +29,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
             counter.fetch_add(1, Ordering::SeqCst);
             async move { Ok::<_, gaocache::Error>(key.to_uppercase()) }
         });
-        let endpoints = format!("registry.etcd.endpoints={etcd}");
-        let further = [
-            "registry.kind=etcd",
-            "registry.service=embedded",
-            &endpoints,
-        ];
-        let settings = config::loopback(&format!("node-{number}"), &further)?;
-        let node = NodeBuilder::new(settings)
-            .group(GroupDefinition::new(
-                "shout",
-                Duration::from_secs(60),
-                shout,
-            ))
+        let node = NodeBuilder::new(Settings::loopback(format!("node-{number}")))
+            .registry(registry.clone())
+            .group(GroupDefinition::new("shout", shout).ttl(Duration::from_secs(60)))
             .bind()
             .await?;
         running.push(tokio::spawn(node.run(stop.clone().cancelled_owned())));
     }
-    let client = Client::new(
-        EtcdConfig::new([etcd]),
-        "embedded",
-        ClientOptions::default(),
-    );
-    client.rings().wait_for(|ring| ring.ring_len() == 3).await?;
+    let client = Client::new(etcd, "embedded", ClientOptions::default());
+    client.wait_for_members(3).await?;
     for key in ["morning", "night", "morning"] {
         let answer = client.get("shout", key).await?;
         println!(

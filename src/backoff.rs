@@ -1,10 +1,10 @@
-//! Pauses between attempts: they double from a first to a last one, with jitter, without an end.
+//! Delays between attempts. They double from the first to the last one, with jitter, and never end.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// The pauses of one line of attempts.
+/// The delays of one series of attempts.
 pub(crate) fn pauses(first: Duration, last: Duration) -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
         .with_min_delay(first)

@@ -1,27 +1,99 @@
 //! gaocache: a read-through cache that runs as a cluster.
 //!
-//! Ask any node for `(group, key)`; the key's owner answers from memory or loads the value once
-//! from the group's origin. The program `gaocache` is a node ready to run. This crate is the same
-//! for programs that embed nodes with loaders of their own: see `examples/embedded.rs`.
-//! `ARCHITECTURE.md` shows the house on one page.
+//! Ask any node for `(group, key)`: the key's owner answers from memory, or loads the value once
+//! from the group's origin, whoever asks and however many. The program `gaocache` is a node ready
+//! to run. This crate is the same for programs that embed a node with loaders of their own:
+//!
+//! ```
+//! use std::time::Duration;
+//! use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, loader};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! // Loads what is not there, once for all who ask.
+//! let squares = loader(async |key: String| match key.parse::<u64>() {
+//!     Ok(number) => Ok((number * number).to_string()),
+//!     Err(_) => Err(Error::not_found("not a number")),
+//! });
+//! let node = NodeBuilder::new(Settings::standalone("only"))
+//!     .group(GroupDefinition::new("squares", squares).ttl(Duration::from_secs(60)))
+//!     .bind()
+//!     .await?;
+//! let cache = node.cache();
+//! let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+//! let running = tokio::spawn(node.run(async { drop(stopped.await) }));
+//!
+//! assert_eq!(cache.get("squares", "12").await?.value, "144");
+//! cache.remove("squares", "12").await?;
+//!
+//! drop(stop);
+//! running.await.expect("no panic")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! That node is alone. To share the keys among several, give each a gRPC listener
+//! ([`Settings::new`], or [`Settings::loopback`] for tests) and one [`Registry`] in which they find
+//! each other; the calls stay the same. HTTP and admin listeners are optional.
+//! `examples/embedded.rs` runs three nodes in one process.
+//!
+//! # Features
+//!
+//! | feature | brings | needs |
+//! |---|---|---|
+//! | `cli` (default) | the program `gaocache`: command line, settings from files and variables, origins over HTTP and in folders, export of traces | `protoc`, for `etcd` |
+//! | `etcd` | `Registry::etcd` and `Client` | `protoc` |
+//!
+//! Programs that embed a node want `default-features = false`, and `features = ["etcd"]` where
+//! nodes find each other in etcd. The client of etcd compiles that one's protocol when it is built,
+//! and needs [`protoc`](https://protobuf.dev/installation/) for it: on the `PATH`, or named by the
+//! variable `PROTOC`. Nothing else does.
+//!
+//! Origins of your own implement [`Origin`] (with the macro of the crate `async-trait`), or are
+//! closures in a [`loader`].
 
-pub mod admin;
+// Without the program, what it alone calls is left over here and there.
+#![cfg_attr(not(feature = "cli"), allow(dead_code))]
+
+mod admin;
+mod answer;
 mod backoff;
-pub mod cli;
-pub mod client;
-pub mod config;
-pub mod http;
-pub mod http_client;
-pub mod node;
-pub mod origin;
-pub mod registry;
-pub mod rpc;
-pub mod service;
-pub mod status;
-pub mod telemetry;
+mod cache;
+#[cfg(feature = "cli")]
+mod cli;
+#[cfg(feature = "etcd")]
+mod client;
+#[cfg(feature = "cli")]
+mod config;
+mod group;
+mod http;
+#[cfg(feature = "cli")]
+mod http_client;
+#[doc(hidden)]
+pub mod internal;
+mod members;
+mod node;
+mod origin;
+mod registry;
+mod rpc;
+mod service;
+mod settings;
+mod status;
+mod telemetry;
 
+pub use answer::Answer;
+pub use cache::Cache;
+#[cfg(feature = "etcd")]
 pub use client::{Client, ClientOptions};
-pub use gaocache_core::error::{Error, ErrorKind, Result};
-pub use gaocache_core::group::{Answer, GroupRules, Source};
-pub use gaocache_core::ports::{Freshness, Loaded, Origin, loader};
-pub use node::{GroupDefinition, Node, NodeBuilder};
+pub use gaocache_core::{
+    error::{BoxError, Error, ErrorKind, Fault, Result},
+    group::Source,
+    ports::{Freshness, Loaded, Origin, loader},
+};
+#[cfg(feature = "etcd")]
+pub use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
+pub use group::GroupDefinition;
+pub use node::{Addresses, Node, NodeBuilder, NodeStatus};
+pub use registry::Registry;
+pub use settings::{Replicate, Settings};
+pub use telemetry::trace::Sampling;

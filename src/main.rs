@@ -1,11 +1,11 @@
-//! The program `gaocache`: reads signals and arguments, and leaves the rest to the library.
+//! The program `gaocache`. Everything is in the library.
 
 use std::process::ExitCode;
 
-// Small values by the million are what a cache allocates; see the figures in ARCHITECTURE.md.
+// A cache allocates millions of small values; ARCHITECTURE.md has the figures.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    gaocache::cli::main()
+    gaocache::internal::main()
 }

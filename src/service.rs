@@ -1,7 +1,7 @@
-//! What the listeners (gRPC, HTTP) share: finding the group, measuring, and logging what went
-//! wrong.
+//! What the gRPC and HTTP listeners share: finding the group, metrics, traces, and logging
+//! failures.
 //!
-//! It must never know how a request came in.
+//! It must not depend on the protocol of a request.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,12 +21,12 @@ use gaocache_core::{
     store::Offered,
 };
 
-/// What is measured of requests.
+/// How requests are measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Measuring {
-    /// Whether they are counted and timed.
+    /// Whether requests are counted and timed.
     pub requests: bool,
-    /// Which of them have spans.
+    /// Which requests have spans.
     pub sampling: Sampling,
 }
 
@@ -72,17 +72,17 @@ impl Service {
         }
     }
 
-    /// The time, for what is left of an answer's life.
+    /// The current time, for computing the remaining time to live of an answer.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
     }
 
-    /// What a client's call is to run in.
+    /// The trace scope in which a client's call runs.
     pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
         self.inner.measuring.sampling.begin(call, headers)
     }
 
-    /// What another node's call is to run in.
+    /// The trace scope in which another node's call runs.
     pub fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
         self.inner.measuring.sampling.follow(call, headers)
     }
@@ -147,7 +147,7 @@ impl Service {
         answer
     }
 
-    /// Another node's look; never loads.
+    /// Another node's peek. It never loads.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
@@ -160,20 +160,17 @@ impl Service {
         Ok(self.inner.groups.get(group)?.peek_for_peer(key, asker))
     }
 
-    /// Takes entries that another node hands over.
+    /// Accepts entries that another node hands over.
     ///
     /// # Errors
-    /// [`ErrorKind::NotReady`] if this node is leaving: the ring will tell the sender of another
-    /// owner.
+    /// [`ErrorKind::NotReady`] if this node is leaving. The sender will learn of the new owner from
+    /// its next ring.
     pub fn accept(&self, parcels: &[Parcel], sender: IdHash) -> Result<Receipt> {
         let mut receipt = Receipt::default();
         for parcel in parcels {
             let taken = match self.inner.groups.get(&parcel.group) {
                 Ok(group) if group.is_leaving() => {
-                    return Err(Error::new(
-                        ErrorKind::NotReady,
-                        "this node is leaving itself",
-                    ));
+                    return Err(Error::new(ErrorKind::NotReady, "this node is leaving"));
                 }
                 Ok(group) => group.accept(parcel, sender),
                 Err(_) => Accepted::Refused,
@@ -189,7 +186,8 @@ impl Service {
         Ok(receipt)
     }
 
-    /// Another node's invalidation: here only. `known` are the members that it tells.
+    /// Another node's invalidation, which applies to this node only. `known` is the fingerprint of
+    /// the members that the sender tells.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
@@ -213,7 +211,7 @@ impl Service {
             .map(|_| ())
     }
 
-    /// A client's removal of a whole group; returns how many entries went.
+    /// A client's removal of a whole group. Returns the number of removed entries.
     ///
     /// # Errors
     /// As [`Group::purge`], or [`ErrorKind::UnknownGroup`].
@@ -252,7 +250,8 @@ impl Service {
 
     fn log(&self, group: &str, error: &Error) {
         let kind = error.kind();
-        // The origin's failures were logged by the load itself; a missing key is an answer.
+        // The load itself has already logged failures of the origin. A missing key is not a
+        // failure.
         if matches!(
             kind,
             ErrorKind::NotFound

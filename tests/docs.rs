@@ -1,18 +1,21 @@
-//! The references in `docs/` are generated from the code, and checked against it. `make docs`
-//! writes them anew.
+//! The reference tables in `docs/` are generated from the code and checked against it. `make docs`
+//! regenerates them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{fmt::Write, fs, path::Path};
 
 use clap::CommandFactory;
-use gaocache::{ErrorKind, config::schema, status, telemetry::names};
+use gaocache::{
+    ErrorKind,
+    internal::{Cli, codes, names, schema},
+};
 
 fn root(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Compares what stands between the markers of a file with what the code says; with
-/// `GAOCACHE_WRITE_DOCS` writes it.
+/// Compares the part between a file's markers with what the code generates. With
+/// `GAOCACHE_WRITE_DOCS` set, replaces that part instead.
 fn check(file: &str, generated: &str) {
     let path = root(file);
     let text = fs::read_to_string(&path).expect("the file is there");
@@ -37,7 +40,7 @@ fn configuration() {
 #[test]
 fn command_line() {
     let mut out = String::new();
-    let mut program = gaocache::cli::Cli::command().term_width(100);
+    let mut program = Cli::command().term_width(100);
     program.build();
     let names: Vec<String> = program
         .get_subcommands()
@@ -57,7 +60,7 @@ fn command_line() {
 
 #[test]
 fn metrics() {
-    let mut out = String::from("| metric | kind | labels | what it tells |\n|---|---|---|---|\n");
+    let mut out = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
     for metric in names::ALL {
         let labels = metric.labels.join(", ");
         let _ = writeln!(
@@ -74,8 +77,8 @@ fn errors() {
     let mut out = String::from(
         "| kind | gRPC | HTTP | whose fault | worth another try |\n|---|---|---|---|---|\n",
     );
-    for kind in ErrorKind::ALL {
-        let (code, http) = status::codes(kind);
+    for &kind in ErrorKind::ALL {
+        let (code, http) = codes(kind);
         let again = if kind.retryable() { "yes" } else { "no" };
         let _ = writeln!(
             out,
@@ -87,7 +90,7 @@ fn errors() {
     check("docs/api.md", &out);
 }
 
-/// Every file that a document links to is there, and every `make` target that it names.
+/// Every file that a document links to exists, and so does every `make` target that it names.
 #[test]
 fn links_and_targets() {
     let makefile = fs::read_to_string(root("Makefile")).expect("there");
@@ -136,7 +139,7 @@ fn links_and_targets() {
     }
 }
 
-/// The descriptors that stand in for protoc are those of the etcd-client that is locked.
+/// The descriptors that replace protoc's output belong to the locked version of etcd-client.
 #[test]
 fn the_descriptors_fit_the_locked_etcd_client() {
     let lock = fs::read_to_string(root("Cargo.lock")).expect("there");
@@ -152,7 +155,7 @@ fn the_descriptors_fit_the_locked_etcd_client() {
     );
 }
 
-/// The names of gaocache's own metrics in a text: those before a selector or in a function's
+/// The names of gaocache's own metrics in a text, before a selector or within a function's
 /// parentheses.
 fn metrics_in(text: &str) -> Vec<String> {
     let names = text.match_indices("gaocache_").map(|(at, _)| {

@@ -64,8 +64,7 @@ impl Scene {
             "gaocache",
             ClientOptions::default(),
         );
-        let mut rings = client.rings();
-        let known = rings.wait_for(|ring| ring.ring_len() == NODES);
+        let known = client.wait_for_members(NODES);
         common::within("the client's ring", known)
             .await
             .expect("running");

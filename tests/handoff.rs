@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use common::{
     etcd::Etcd,
     process::{NodeProcess, agree},
@@ -13,10 +11,10 @@ use common::{
 };
 use futures::future::join_all;
 use gaocache::{
-    registry::memory::MemoryRegistry,
-    rpc::wire::{self, peer_client::PeerClient},
+    Registry,
+    internal::wire::{self, peer_client::PeerClient},
 };
-use gaocache_core::{membership::IdHash, ports::Registry};
+use gaocache_core::membership::IdHash;
 use tonic::{Code, Status, transport::Channel};
 
 const KEYS: usize = 300;
@@ -138,7 +136,7 @@ async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving(
 async fn nodes_come_and_go_and_the_origin_notices_nothing() {
     for replicas in ["cache.replicas=1", "cache.replicas=2"] {
         let origin = CountingOrigin::start().await;
-        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::default());
+        let registry = Registry::memory();
         let mut nodes = Vec::new();
         for id in ["n0", "n1", "n2"] {
             nodes.push(joining(&registry, id, &origin.url(), &[replicas]).await);

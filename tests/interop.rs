@@ -11,8 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use common::{CountingOrigin, TestNode, etcd::Etcd, settings, within};
-use gaocache::NodeBuilder;
+use common::{CountingOrigin, TestNode, builder, etcd::Etcd, settings, within};
 use gaocache_discovery::{Discovery, EtcdConfig};
 
 /// Builds the Go program of `tests/interop/go`.
@@ -40,7 +39,7 @@ async fn go_s_resolver_round_robins_over_our_nodes_and_gets_values() {
             &["registry.kind=etcd", &endpoints],
         );
         nodes.push(TestNode::start(
-            NodeBuilder::new(settings).bind().await.expect("binds"),
+            builder(&settings).bind().await.expect("binds"),
         ));
     }
     for node in &mut nodes {

@@ -25,7 +25,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 /// Panels that show nothing while all is well.
-const EMPTY_WHEN_WELL: [&str; 1] = ["Leaving for"];
+const EMPTY_WHEN_WELL: [&str; 1] = ["Time spent leaving"];
 
 /// Prometheus on a folder of its own.
 struct Prometheus {

@@ -9,8 +9,8 @@ use std::{net::SocketAddr, sync::Arc};
 use async_trait::async_trait;
 use common::*;
 use gaocache::{
-    NodeBuilder, Result,
-    rpc::wire::{
+    Result, internal,
+    internal::wire::{
         self,
         peer_server::{Peer, PeerServer},
     },
@@ -66,7 +66,7 @@ async fn node_among(others: &[(&str, SocketAddr)], url: &str, further: &[&str]) 
         .iter()
         .map(|(id, address)| Member::new(*id, address.to_string()));
     let registry: Arc<dyn Registry> = Arc::new(Told(watch::Sender::new(View::new(1, members))));
-    let builder = NodeBuilder::new(settings("me", url, further)).registry(registry);
+    let builder = builder(&settings("me", url, further)).registry(internal::registry(registry));
     let mut node = TestNode::start(builder.bind().await.expect("binds"));
     node.ready().await;
     node
@@ -142,7 +142,7 @@ async fn a_peer_that_comes_back_is_found_by_probing() {
     assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 1.0);
     let listen = format!("grpc.listen={address}");
     let late = settings("late", &origin.url(), &[&listen]);
-    let mut late = TestNode::start(NodeBuilder::new(late).bind().await.expect("binds"));
+    let mut late = TestNode::start(builder(&late).bind().await.expect("binds"));
     late.ready().await;
     within("the probe", async {
         while metric(&node, "gaocache_peers_ejected", &[]).await > 0.0 {

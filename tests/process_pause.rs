@@ -10,7 +10,7 @@ use common::{
     process::{NodeProcess, agree},
     within,
 };
-use gaocache::node::SystemClock;
+use gaocache::internal::SystemClock;
 use gaocache_core::ports::Clock;
 
 async fn get(node: &NodeProcess, key: &str) {
@@ -58,7 +58,7 @@ async fn what_was_removed_while_a_node_stood_still_is_not_served_when_it_goes_on
         let told = || {
             let log = nodes[1].log.lock();
             log.iter()
-                .any(|line| line.contains("a member again under a new lease"))
+                .any(|line| line.contains("a member again, under a new lease"))
         };
         while !told() {
             tokio::task::yield_now().await;

@@ -10,16 +10,15 @@ use std::{
 };
 
 use common::{
-    CountingOrigin, TestNode,
-    etcd::{Etcd, SecuredEtcd, node_settings},
+    CountingOrigin, TestNode, builder,
+    etcd::{Etcd, node_settings},
     process::NodeProcess,
     within,
 };
-use gaocache::NodeBuilder;
 use tokio::time::Instant;
 
 async fn node(id: &str, etcd: &str, origin: &CountingOrigin) -> TestNode {
-    let builder = NodeBuilder::new(node_settings(id, etcd, origin, &[]));
+    let builder = builder(&node_settings(id, etcd, origin, &[]));
     TestNode::start(builder.bind().await.expect("binds"))
 }
 
@@ -248,7 +247,10 @@ async fn the_command_line_asks_the_cluster_through_etcd() {
     assert!(checked.ends_with("ok: 2 nodes agree\n"), "{checked}");
     let (code, checked) = run(&["check", "--members", "3"]).await;
     assert_eq!(code, Some(1));
-    assert!(checked.contains("etcd knows 2 nodes, not 3"), "{checked}");
+    assert!(
+        checked.contains("etcd has 2 registered nodes, expected 3"),
+        "{checked}"
+    );
     // A node's ring as it changes.
     let admin = nodes[0].addresses.admin.to_string();
     let mut watching = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"))

@@ -1,6 +1,6 @@
-//! Rounds of gets against a server in a process of its own, which is this very program with other
-//! arguments. Each round's CPU time, throughput and tail; whoever compares lets rounds alternate,
-//! so that a noisy machine disturbs both sides, and takes the median of ratios.
+//! Rounds of gets against a server in its own process, which is this program with other arguments.
+//! Measures CPU time, throughput and tail latency of each round. Benchmarks alternate the rounds of
+//! two servers, so that a noisy machine affects both, and use the median of the ratios.
 #![allow(dead_code)]
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use gaocache::rpc::wire::{self, cache_client::CacheClient};
+use gaocache::internal::wire::{self, cache_client::CacheClient};
 use tokio::time::Instant;
 
 const CONNECTIONS: usize = 4;

@@ -1,5 +1,5 @@
-//! What the page shows, as server-sent events: the whole state, at once when the ring changes and
-//! each second for the numbers.
+//! The state of the admin page as server-sent events. The whole state is sent immediately when the
+//! ring changes, and once per second for the numbers.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -26,30 +26,30 @@ use gaocache_core::{
     ports::Timestamp,
 };
 
-/// Pages open at the same time. Each costs a report a second.
+/// Maximum number of open pages. Each costs one report per second.
 static VIEWERS: Semaphore = Semaphore::const_new(64);
-/// How often the numbers are told.
+/// Interval between events.
 const BEAT: Duration = Duration::from_secs(1);
-/// Changes remembered.
+/// Maximum number of changes kept.
 const REMEMBERED: usize = 30;
 
 /// A change of the ring.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RingChange {
-    /// When, in seconds since the Unix epoch.
+    /// Time of the change, in seconds since the Unix epoch.
     pub at_seconds: f64,
     /// The registry's revision.
     pub revision: u64,
-    /// Ids of members that are new.
+    /// Ids of new members.
     pub joined: Vec<String>,
     /// Ids of members that are gone.
     pub left: Vec<String>,
-    /// Ids of members that began to leave.
+    /// Ids of members that started to leave.
     pub leaving: Vec<String>,
 }
 
 impl RingChange {
-    /// From one view to the next.
+    /// The change from one view to the next.
     pub fn between(before: &View, after: &View, now: Timestamp) -> Self {
         let missing = |from: &View, all: &View| {
             let missing = all
@@ -72,12 +72,12 @@ impl RingChange {
     }
 }
 
-/// The last changes of the ring, newest first. Cheap to clone; clones share.
+/// The latest ring changes, newest first. Cheap to clone; clones share the same list.
 #[derive(Clone, Default)]
 pub struct Changes(Arc<Mutex<VecDeque<RingChange>>>);
 
 impl Changes {
-    /// Remembers one more.
+    /// Adds a change.
     pub fn add(&self, change: RingChange) {
         let mut changes = self.0.lock();
         changes.truncate(REMEMBERED - 1);
@@ -93,13 +93,13 @@ impl Changes {
 #[derive(Serialize)]
 struct Shown {
     now_seconds: f64,
-    /// Empty: it is.
+    /// Why the node is not ready; empty if it is ready.
     not_ready: String,
     ring: RingReport,
     changes: Vec<RingChange>,
     groups: Vec<GroupShown>,
     stores: Vec<StoreShown>,
-    /// 0: no lease.
+    /// 0 if there is no lease.
     lease_expires_at_seconds: f64,
     handoff_waiting: i64,
 }
@@ -108,7 +108,7 @@ struct Shown {
 struct GroupShown {
     #[serde(flatten)]
     summary: GroupSummary,
-    /// In this node's memory, copies of what others own included.
+    /// Bytes in this node's memory, including copies of entries that other members own.
     bytes: u64,
 }
 
@@ -154,11 +154,11 @@ impl Admin {
 /// `/events`.
 pub(super) async fn stream(State(admin): State<Admin>) -> Response {
     let Ok(viewer) = VIEWERS.try_acquire() else {
-        let text = "too many pages are open on this node\n";
+        let text = "too many admin pages are open on this node\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
     let states = states(admin).map(move |event| {
-        // Held as long as the stream lives.
+        // Keeps the permit as long as the stream lives.
         let _ = &viewer;
         Ok::<_, Infallible>(event)
     });

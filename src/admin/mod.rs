@@ -1,5 +1,5 @@
-//! The admin listener: probes, metrics, the ring as JSON, and a page that shows it. It runs on the
-//! control runtime, where the load of reads can't starve it.
+//! The admin listener: probes, metrics, the ring as JSON, and the admin page. It runs on the
+//! control runtime, so that reads can't starve it.
 
 mod events;
 
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     status::http::failed,
-    telemetry::{log::LogLevel, metrics::Metrics},
+    telemetry::{level::LogLevel, metrics::Metrics},
 };
 pub use events::{Changes, RingChange};
 use gaocache_core::{
@@ -32,13 +32,13 @@ use gaocache_core::{
     store::Store,
 };
 
-/// Longest wait of `/ring?unlike=`; clients ask again.
+/// Longest wait of `/ring?unlike=`. After that, clients ask again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Why a node is not ready; empty: it is.
+/// Why a node is not ready; empty if it is ready.
 pub type Readiness = watch::Receiver<Arc<str>>;
 
-/// What the admin listener shows.
+/// The data that the admin listener shows.
 #[derive(Clone)]
 pub struct Admin {
     /// This node's id.
@@ -51,7 +51,7 @@ pub struct Admin {
     pub groups: Groups,
     /// Its metrics.
     pub metrics: Arc<Metrics>,
-    /// The last changes of the ring.
+    /// The latest ring changes.
     pub changes: Changes,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -74,7 +74,7 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// The page needs nothing from elsewhere, and nothing may be loaded from elsewhere.
+/// The page needs nothing from other hosts, and must not load anything from them.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 async fn page() -> Response {
@@ -115,7 +115,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 #[derive(Deserialize)]
 struct LogQuery {
-    /// As the setting `log.level`.
+    /// In the syntax of the setting `log.level`.
     level: String,
 }
 
@@ -135,30 +135,30 @@ async fn set_log_level(Query(query): Query<LogQuery>) -> Response {
 }
 
 fn no_log() -> Response {
-    let text = "this process has a log of its own\n";
+    let text = "the log of this process is not managed by gaocache\n";
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
 #[derive(Deserialize)]
 struct RingQuery {
-    /// Adds who owns this key in each group.
+    /// If set, the report includes the owner of this key in each group.
     key: Option<String>,
-    /// Waits for a ring with another fingerprint, for thirty seconds at most.
+    /// If set, waits up to thirty seconds for a ring with a different fingerprint.
     unlike: Option<String>,
 }
 
-/// The ring, as `/ring` shows it and `gaocache ring` reads it.
+/// The ring, as served by `/ring` and read by `gaocache ring`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RingReport {
-    /// Who reports.
+    /// The id of the reporting node.
     pub node: String,
     /// The registry's revision.
     pub revision: u64,
     /// Equal on nodes that know the same members.
     pub fingerprint: String,
-    /// All members, draining ones too, by id.
+    /// All members, including draining ones, ordered by id.
     pub members: Vec<MemberReport>,
-    /// The asked key's owner, in each group.
+    /// The owner of the requested key in each group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<OwnerReport>,
 }
@@ -166,19 +166,19 @@ pub struct RingReport {
 /// A member in a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemberReport {
-    /// Stable over restarts.
+    /// Stays the same across restarts.
     pub id: String,
-    /// Its gRPC listener.
+    /// The address of its gRPC listener.
     pub address: String,
-    /// Where it runs.
+    /// Where the member runs.
     pub zone: String,
-    /// Its share relative to the others'.
+    /// Its weight relative to the other members.
     pub weight: u32,
     /// `serving` or `draining`.
     pub state: String,
     /// The release it runs.
     pub version: String,
-    /// The lease that it is registered under, as etcd writes it; absent where there is none.
+    /// The lease of its registration, as etcd writes it; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
     /// Its share of all keys, 0 to 1.
@@ -190,7 +190,7 @@ pub struct MemberReport {
 pub struct OwnerReport {
     /// The group.
     pub group: String,
-    /// The owner's id; empty while there is no ring.
+    /// The owner's id; empty if there is no ring yet.
     pub owner: String,
 }
 
@@ -199,7 +199,7 @@ async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Jso
         let mut rings = admin.cluster.rings();
         let other = rings.wait_for(|ring| ring.view.fingerprint().to_string() != known);
         let other = admin.stop.run_until_cancelled(other);
-        // Without another ring in time the answer is the old one.
+        // If the wait times out, the answer is the current ring.
         let _ = tokio::time::timeout(LONGEST_WAIT, other).await;
     }
     let topology = admin.cluster.snapshot();
@@ -220,7 +220,7 @@ fn owners(groups: &Groups, topology: &Topology, key: &str) -> Vec<OwnerReport> {
     owners
 }
 
-/// A topology as a report.
+/// Converts a topology to a report.
 pub fn report(node: &str, topology: &Topology, owners: Vec<OwnerReport>) -> RingReport {
     let members = topology.view.members.iter().enumerate();
     RingReport {

@@ -8,7 +8,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{Failure, println_or_stop};
+use super::{Failure, counted, println_or_stop};
 use crate::{
     client::{Client, ClientOptions},
     rpc::wire::{self, cache_client::CacheClient},
@@ -17,10 +17,10 @@ use crate::{
 use gaocache_core::error::{Error, ErrorKind};
 use gaocache_discovery::EtcdConfig;
 
-/// Bound on connecting.
+/// Time limit for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whom to ask: a node, or the cluster through etcd.
+/// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The gRPC address of any node
@@ -28,18 +28,18 @@ pub(super) struct Target {
     target: String,
     #[command(flatten)]
     cluster: Cluster,
-    /// Seconds until a call is given up
+    /// Timeout of a call, in seconds
     #[arg(long, default_value_t = 30.0)]
     timeout: f64,
 }
 
-/// The cluster as etcd knows it.
+/// The cluster as registered in etcd.
 #[derive(Debug, Args)]
 pub(super) struct Cluster {
-    /// URLs of etcd; find the nodes there and ask the key's owner, instead of --target
+    /// URLs of etcd; find the nodes there, and ask the key's owner instead of --target
     #[arg(long, value_name = "URL,URL…", value_delimiter = ',')]
     pub(super) etcd: Vec<String>,
-    /// The name under which the nodes registered in etcd
+    /// The service name under which the nodes are registered in etcd
     #[arg(long, default_value = "gaocache")]
     pub(super) service: String,
 }
@@ -50,7 +50,7 @@ pub(super) struct KeyArgs {
     key: String,
     #[command(flatten)]
     target: Target,
-    /// Tell on standard error where the value came from
+    /// Print the source of the value to standard error
     #[arg(long, short)]
     verbose: bool,
 }
@@ -72,10 +72,7 @@ impl Target {
     async fn connect(&self) -> Result<Callee, Failure> {
         let timeout = crate::config::seconds(self.timeout);
         if !self.cluster.etcd.is_empty() {
-            let options = ClientOptions {
-                deadline: timeout,
-                ..ClientOptions::default()
-            };
+            let options = ClientOptions::default().with_deadline(timeout);
             let etcd = EtcdConfig::new(self.cluster.etcd.clone());
             return Ok(Callee::Cluster(Client::new(
                 etcd,
@@ -96,7 +93,7 @@ impl Target {
             .connect()
             .await
             .map_err(failed)?;
-        // The node bounds values; a client takes what it gets.
+        // The node limits the size of values; the client accepts any size.
         let client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
         Ok(Callee::Node(client))
     }
@@ -129,7 +126,7 @@ pub(super) async fn get(args: &KeyArgs) -> Result<(), Failure> {
         Callee::Cluster(client) => {
             let answer = client.get(group, key).await?;
             let left = answer.ttl_remaining.map(|left| left.as_millis());
-            (answer.value, told(answer.source, "asked itself", left))
+            (answer.value, told(answer.source, "asked directly", left))
         }
     };
     if args.verbose {
@@ -175,5 +172,5 @@ pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
         }
         Callee::Cluster(client) => client.purge(&args.group).await?,
     };
-    println_or_stop(&format!("{entries} entries dropped"))
+    println_or_stop(&format!("removed {}", counted(entries, "entry", "entries")))
 }

@@ -1,14 +1,14 @@
-//! `gaocache check`: does every node that etcd knows have the same ring, and does each answer?
-//! `helm test` runs it.
+//! `gaocache check` checks that every node registered in etcd has the same ring and answers. `helm
+//! test` runs it.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use clap::Args;
 use tonic::transport::Endpoint;
 
-use super::{ConfigArgs, Failure, calls::Cluster, println_or_stop, ring::fetch_report};
+use super::{ConfigArgs, Failure, calls::Cluster, counted, println_or_stop, ring::fetch_report};
 use crate::{
-    node::etcd_config,
+    node::configured::etcd_config,
     registry::etcd::{prefix, view},
     rpc::wire::{GetRequest, cache_client::CacheClient},
     status::grpc::from_status,
@@ -16,7 +16,7 @@ use crate::{
 use gaocache_core::{error::ErrorKind, membership::Member};
 use gaocache_discovery::{Discovery, EtcdConfig};
 
-/// Bound on one question to one node, and on hearing from etcd.
+/// Time limit for one request to one node, and for the first answer from etcd.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -25,10 +25,10 @@ pub(super) struct CheckArgs {
     cluster: Cluster,
     #[command(flatten)]
     config: ConfigArgs,
-    /// How many nodes there must be
+    /// The expected number of nodes
     #[arg(long)]
     members: Option<usize>,
-    /// Also get this group's key through every node; that there is no such key is an answer
+    /// Also get --key of this group through every node; "no such key" counts as an answer
     #[arg(long, requires = "key")]
     group: Option<String>,
     #[arg(long, requires = "group")]
@@ -36,7 +36,7 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
-    // Where etcd is: from the flags, else from a node's settings.
+    // The address of etcd: from the flags, else from the node's settings.
     let (etcd, service) = if args.cluster.etcd.is_empty() {
         let registry = args.config.load()?.settings.registry;
         (etcd_config(&registry.etcd), registry.service)
@@ -56,7 +56,7 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     let wanted = args.members.unwrap_or(view.members.len().max(1));
     if view.members.len() != wanted {
         problems.push(format!(
-            "etcd knows {} nodes, not {wanted}",
+            "etcd has {} registered nodes, expected {wanted}",
             view.members.len()
         ));
     }
@@ -66,12 +66,14 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
         match ask(member, args).await {
             Ok((fingerprint, revision, members)) => {
                 println_or_stop(&format!(
-                    "{} at {}: {members} members, revision {revision}, fingerprint {fingerprint}",
-                    member.id, member.address
+                    "{} at {}: {}, revision {revision}, fingerprint {fingerprint}",
+                    member.id,
+                    member.address,
+                    counted(members as u64, "member", "members")
                 ))?;
                 revisions.insert(revision);
                 if fingerprint != expected {
-                    problems.push(format!("{} has another ring than etcd", member.id));
+                    problems.push(format!("the ring of {} differs from etcd", member.id));
                 }
             }
             Err(problem) => {
@@ -85,17 +87,20 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
         ));
     }
     if problems.is_empty() {
-        return println_or_stop(&format!("ok: {wanted} nodes agree"));
+        return println_or_stop(&format!(
+            "ok: {} agree",
+            counted(wanted as u64, "node", "nodes")
+        ));
     }
     Err(Failure::Failed(problems.join("\n  ")))
 }
 
-/// A node's fingerprint, revision and number of members, once it has also answered a get.
+/// The node's fingerprint, revision and number of members, after it has also answered a get.
 async fn ask(member: &Member, args: &CheckArgs) -> Result<(String, u64, usize), String> {
     let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
     let admin = format!("{host}:{}", member.admin_port);
     let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, None, None)).await;
-    let report = report.map_err(|_| "its admin listener did not answer in time".to_owned())??;
+    let report = report.map_err(|_| "the admin listener did not answer in time".to_owned())??;
     if let Some((group, key)) = args.group.as_ref().zip(args.key.as_ref()) {
         get(member, group, key).await?;
     }

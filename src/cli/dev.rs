@@ -1,8 +1,9 @@
-//! `gaocache dev`: a cluster in one process, for trying things out. Needs nothing installed.
+//! `gaocache dev`: a cluster in one process, for trying things out. It needs nothing else
+//! installed.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use clap::Args;
@@ -10,26 +11,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, println_or_stop, serve::stop_signal};
 use crate::{
-    config::{self, Settings, Sources},
-    node::{Node, NodeBuilder, start_telemetry},
-    registry::memory::MemoryRegistry,
+    config::{self, Config, Sources},
+    node::{Node, NodeBuilder, configured::start_telemetry},
+    registry::Registry,
 };
 use gaocache_core::error::ErrorKind;
 
-/// First ports tried; node `n` takes these plus `n`.
+/// Preferred ports of the first node; node `n` uses these plus `n`.
 const GRPC_PORT: u16 = 7070;
 const HTTP_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9090;
 
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
-    /// Where values come from: a folder, or a URL with {key} in it (or to which /{key} is added)
-    #[arg(long, value_name = "URL-or-folder", default_value = ".")]
+    /// A directory, or a URL with the placeholder {key} (without it, /{key} is appended)
+    #[arg(long, value_name = "URL-or-DIRECTORY", default_value = ".")]
     origin: String,
-    /// A further setting for every node, such as --set cache.capacity=64MiB
+    /// Set one setting on every node, such as --set cache.capacity=64MiB
     #[arg(long = "set", value_name = "NAME=VALUE")]
     overrides: Vec<String>,
 }
@@ -39,7 +40,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let group = group(&args.origin);
     let first = settings(0, args, &group, true)?;
     let telemetry = start_telemetry(&first, "dev")?;
-    let registry = MemoryRegistry::default();
+    let registry = Registry::memory();
     let mut nodes = Vec::new();
     for number in 0..args.nodes {
         let node = bind(number, args, &group, &registry).await?;
@@ -49,7 +50,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let mut running = tokio::task::JoinSet::new();
     let shown: Vec<_> = nodes
         .iter()
-        .map(|node| (node.member().id.clone(), node.addresses(), node.readiness()))
+        .map(|node| (node.id().to_owned(), node.addresses(), node.readiness()))
         .collect();
     for node in nodes {
         running.spawn(node.run(stopped.clone().cancelled_owned()));
@@ -61,16 +62,22 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
             Some(ended) = running.join_next() => return first_error(ended),
         }
     }
+    let at = |address: Option<SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();
     for (id, addresses, _) in &shown {
         println_or_stop(&format!(
             "{id}  grpc {}  http http://{}  admin http://{}",
-            addresses.grpc, addresses.http, addresses.admin
+            at(addresses.grpc),
+            at(addresses.http),
+            at(addresses.admin)
         ))?;
     }
     if let Some((_, addresses, _)) = shown.first() {
         println_or_stop(&format!(
             "\nTry:  curl -i http://{}/v1/{}/{}\n      curl -s http://{}/ring\nStop: Ctrl-C",
-            addresses.http, group.name, group.example, addresses.admin
+            at(addresses.http),
+            group.name,
+            group.example,
+            at(addresses.admin)
         ))?;
     }
     tokio::select! {
@@ -90,14 +97,14 @@ fn first_error(
 ) -> Result<(), Failure> {
     match ended {
         Ok(result) => Ok(result?),
-        Err(error) => Err(Failure::Failed(format!("a node died: {error}"))),
+        Err(error) => Err(Failure::Failed(format!("a node failed: {error}"))),
     }
 }
 
-/// The one group of a development cluster.
+/// The only group of a development cluster.
 struct DevGroup {
     name: &'static str,
-    /// A key worth trying.
+    /// A key that exists, if one is known.
     example: String,
     toml: String,
 }
@@ -126,7 +133,7 @@ fn group(origin: &str) -> DevGroup {
     }
 }
 
-/// The first visible file of a folder, by name.
+/// The first visible file in a directory, by name.
 fn first_file(folder: &Path) -> Option<String> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .ok()?
@@ -146,7 +153,7 @@ fn settings(
     args: &DevArgs,
     group: &DevGroup,
     free_ports: bool,
-) -> Result<Settings, Failure> {
+) -> Result<Config, Failure> {
     let port = |first: u16| if free_ports { 0 } else { first + number };
     let given = [
         format!("node.id=dev-{number}"),
@@ -171,17 +178,17 @@ fn settings(
     Ok(config::load(&sources)?.settings)
 }
 
-/// A node on the usual ports, or on free ones where those are taken.
+/// A node on the preferred ports, or on free ports if those are in use.
 async fn bind(
     number: u16,
     args: &DevArgs,
     group: &DevGroup,
-    registry: &MemoryRegistry,
+    registry: &Registry,
 ) -> Result<Node, Failure> {
     let usual = settings(number, args, group, false)?;
-    let build = async |settings: Settings| {
-        let registry = Arc::new(registry.clone());
-        NodeBuilder::new(settings).registry(registry).bind().await
+    let build = async |settings: Config| {
+        let builder = NodeBuilder::configured(&settings)?.registry(registry.clone());
+        builder.bind().await
     };
     match build(usual).await {
         Err(error) if error.kind() == ErrorKind::Configuration => {

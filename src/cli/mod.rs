@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Exit codes are part of the interface: 0, 1 failed, 2 usage, 3 not found, 64 bad configuration.
+//! Exit codes are part of the interface: 0 success, 1 failure, 2 usage error, 3 key not found, 64
+//! invalid configuration.
 
 mod calls;
 mod check;
@@ -27,29 +28,29 @@ pub struct Cli {
 enum Command {
     /// Run a node until SIGTERM or Ctrl-C
     Serve(ConfigArgs),
-    /// Run several nodes in this process on loopback, to try things out
+    /// Run several nodes in one process on the loopback interface, to try things out
     Dev(dev::DevArgs),
     /// Print the value of a key
     Get(calls::KeyArgs),
-    /// Drop a key everywhere
+    /// Remove a key from all nodes
     Remove(calls::KeyArgs),
-    /// Drop all keys of a group everywhere
+    /// Remove all keys of a group from all nodes
     Purge(calls::GroupArgs),
     /// Show the ring as a node sees it
     Ring(ring::RingArgs),
-    /// Ask every node in etcd for its ring and for a key, and compare
+    /// Check that every node registered in etcd has the same ring and answers a get
     Check(check::CheckArgs),
-    /// Print the settings in force and where each came from
+    /// Print the effective settings and the source of each
     Config(ConfigArgs),
 }
 
-/// Where settings come from.
+/// The sources of the settings.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// TOML file with settings
     #[arg(long, value_name = "FILE", env = "GAOCACHE_CONFIG_FILE")]
     config: Option<PathBuf>,
-    /// One setting, such as --set node.zone=a; comes before file and environment
+    /// Set one setting, such as --set node.zone=a; overrides the file and the environment
     #[arg(long = "set", value_name = "NAME=VALUE")]
     overrides: Vec<String>,
 }
@@ -70,7 +71,7 @@ impl ConfigArgs {
     }
 }
 
-/// What Kubernetes or the machine says of this node.
+/// Settings that Kubernetes or the machine supplies.
 fn platform() -> Vec<(&'static str, String, String)> {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
     let mut told = vec![("node.id", host, "host name".to_owned())];
@@ -85,10 +86,10 @@ fn platform() -> Vec<(&'static str, String, String)> {
     told
 }
 
-/// OpenTelemetry's standard variables, as settings. An empty one counts as none, as its standard
-/// wants it.
+/// OpenTelemetry's standard variables, as settings. An empty variable counts as unset, as the
+/// standard requires.
 fn opentelemetry(variable: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, String, String)> {
-    /// Later ones come first.
+    /// A later entry overrides an earlier one.
     const SETTINGS: [(&str, &str); 9] = [
         ("trace.endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ("trace.endpoint", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
@@ -124,7 +125,7 @@ fn opentelemetry(variable: impl Fn(&str) -> Option<String>) -> Vec<(&'static str
     told
 }
 
-/// Why a command did not do what it was asked, with its exit code.
+/// Why a command failed, with its exit code.
 #[derive(Debug)]
 pub enum Failure {
     /// Exit code 64.
@@ -151,7 +152,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Runs the command that the arguments name.
+/// Runs the command given by the arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {
@@ -169,12 +170,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
-    // One thread: reads have threads of their own, and this one is for membership, admin and
-    // probes.
+    // One thread: reads have their own threads, and this one runs membership, admin and probes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Failed(format!("starting the runtime: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("could not start the runtime: {error}")))?;
     let result = runtime.block_on(async {
         match command {
             Command::Serve(args) => serve::serve(&args).await,
@@ -206,12 +206,18 @@ fn show_config(args: &ConfigArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a line; a reader that has gone (`gaocache config | head`) is no failure of ours but ends
-/// the command.
+/// Prints a line. If the reader has closed the pipe (`gaocache config | head`), the error ends the
+/// command.
 fn println_or_stop(line: &str) -> Result<(), Failure> {
     use std::io::Write;
     writeln!(std::io::stdout(), "{line}")
         .map_err(|error| Failure::Failed(format!("standard output: {error}")))
+}
+
+/// A count with its noun: `1 member`, `2 members`.
+fn counted(count: u64, singular: &str, plural: &str) -> String {
+    let noun = if count == 1 { singular } else { plural };
+    format!("{count} {noun}")
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! `gaocache ring`: the ring as a node sees it, from its admin listener.
+//! `gaocache ring`: the ring as a node sees it, read from its admin listener.
 
 use std::{fmt::Write, time::Duration};
 
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Failure, calls::Cluster, println_or_stop};
+use super::{Failure, calls::Cluster, counted, println_or_stop};
 use crate::{
     admin::{OwnerReport, RingReport, report},
     http_client,
@@ -18,7 +18,7 @@ use gaocache_core::{
 };
 use gaocache_discovery::{Discovery, EtcdConfig};
 
-/// Bound on hearing from etcd for the first time.
+/// Time limit for the first answer from etcd.
 const ETCD_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -31,13 +31,13 @@ pub(super) struct RingArgs {
     /// Print the ring again whenever it changes
     #[arg(long)]
     watch: bool,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
-    /// Also tell who owns this key, in each group
+    /// Also print the owner of this key in each group
     #[arg(long)]
     key: Option<String>,
-    /// With --etcd and --key: the group, which etcd doesn't know
+    /// The group of --key; needed with --etcd, since etcd does not know the groups
     #[arg(long)]
     group: Option<String>,
 }
@@ -68,7 +68,7 @@ fn show(args: &RingArgs, report: &RingReport) -> Result<(), Failure> {
     println_or_stop(shown.trim_end())
 }
 
-/// The ring as it follows from what is registered in etcd; no node is asked.
+/// The ring computed from the registrations in etcd, without asking any node.
 async fn ring_from_etcd(args: &RingArgs) -> Result<(), Failure> {
     let prefix = prefix(&args.cluster.service);
     let discovery = Discovery::start(EtcdConfig::new(args.cluster.etcd.clone()), [prefix.clone()]);
@@ -124,7 +124,7 @@ pub(super) async fn fetch_report(
     let bytes = response.map_err(|error| describe(&error))?.bytes().await;
     let body = bytes.map_err(|error| describe(&error))?;
     serde_json::from_slice(&body)
-        .map_err(|error| format!("this is not the admin listener of a gaocache node: {error}"))
+        .map_err(|error| format!("not the admin listener of a gaocache node: {error}"))
 }
 
 fn describe(error: &reqwest::Error) -> String {
@@ -133,8 +133,8 @@ fn describe(error: &reqwest::Error) -> String {
 
 fn table(report: &RingReport) -> String {
     let mut out = format!(
-        "{} members, revision {}, fingerprint {}, as {} sees it\n",
-        report.members.len(),
+        "{}, revision {}, fingerprint {}, as seen by {}\n",
+        counted(report.members.len() as u64, "member", "members"),
         report.revision,
         report.fingerprint,
         report.node

@@ -5,7 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{ConfigArgs, Failure};
 use crate::{
     config::{ConfigError, Problem},
-    node::{NodeBuilder, start_telemetry},
+    node::{NodeBuilder, configured::start_telemetry},
 };
 
 pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
@@ -15,14 +15,14 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
             name: "groups".into(),
             value: None,
             source: None,
-            reason: "a node needs at least one [[groups]] with its origin".into(),
+            reason: "at least one [[groups]] with an origin is required".into(),
         }])
         .into());
     }
     let settings = &loaded.settings;
     let telemetry = start_telemetry(settings, &settings.node.id)?;
     let served = async {
-        let node = NodeBuilder::new(loaded.settings).bind().await?;
+        let node = NodeBuilder::configured(settings)?.bind().await?;
         node.run(stop_signal()?).await?;
         Ok(())
     };
@@ -31,9 +31,13 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     result
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
+/// Resolves on the first SIGTERM or SIGINT.
 pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let watch = |kind| signal(kind).map_err(|error| Failure::Failed(format!("signals: {error}")));
+    let watch = |kind| {
+        signal(kind).map_err(|error| {
+            Failure::Failed(format!("could not install the signal handler: {error}"))
+        })
+    };
     let mut terminate = watch(SignalKind::terminate())?;
     let mut interrupt = watch(SignalKind::interrupt())?;
     Ok(async move {

@@ -1,10 +1,10 @@
 //! A client that knows the ring: it finds the nodes in etcd, computes the same ring as they do, and
-//! asks a key's owner straight away.
+//! asks each key's owner directly.
 //!
-//! It retries within the caller's deadline: a node that can't be reached is ejected for a moment,
-//! and the key goes to the next in ring order, which any node may answer. An error that a node
-//! *answered* is final, unless it says that it is going. The caller's trace (its OpenTelemetry
-//! context) goes along.
+//! It retries within the caller's deadline. A node that can't be reached is ejected for a short
+//! time, and the next member in ring order is asked, since any node can answer for any key. An
+//! error that a node *answered* is final, unless the node says that it is leaving. The caller's
+//! OpenTelemetry context is propagated.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -19,6 +19,7 @@ use tonic::{
 };
 
 use crate::{
+    answer::Answer,
     backoff::pauses,
     registry::etcd::{prefix, view},
     rpc::wire::{self, cache_client::CacheClient},
@@ -36,18 +37,27 @@ use gaocache_discovery::{Discovery, EtcdConfig};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
-/// How long a node that failed is asked only when no other is left.
+/// How long a node that failed is asked only as a last resort.
 const EJECTED_FOR: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// How a client behaves.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::ClientOptions;
+///
+/// let options = ClientOptions::default().with_deadline(Duration::from_secs(5));
+/// assert_eq!(options.deadline, Duration::from_secs(5));
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ClientOptions {
-    /// Bound on a call, all its retries included.
+    /// Time limit for a call, including all retries.
     pub deadline: Duration,
-    /// Bound on connecting to a node.
+    /// Time limit for connecting to a node.
     pub connect_timeout: Duration,
-    /// Bound on one try. Must leave room for a load from the origin.
+    /// Time limit for one attempt. It must be long enough for a load from the origin.
     pub try_timeout: Duration,
 }
 
@@ -61,20 +71,43 @@ impl Default for ClientOptions {
     }
 }
 
-/// A value, as a client gets it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Value {
-    /// The value.
-    pub value: bytes::Bytes,
-    /// What was left of its life; `None`: it does not expire.
-    pub ttl_remaining: Option<Duration>,
-    /// A strong validator.
-    pub entity_tag: u64,
-    /// Where the node that answered had it from.
-    pub source: Source,
+impl ClientOptions {
+    /// With this bound on a call, all its retries included.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// With this bound on connecting to a node.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// With this bound on one try.
+    #[must_use]
+    pub fn with_try_timeout(mut self, try_timeout: Duration) -> Self {
+        self.try_timeout = try_timeout;
+        self
+    }
 }
 
-/// The client. Cheap to clone.
+/// A client that finds the nodes in etcd and asks each key's owner. Cheap to clone.
+///
+/// ```no_run
+/// use gaocache::{Client, ClientOptions, Error, EtcdConfig};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let etcd = EtcdConfig::new(["http://127.0.0.1:2379"]);
+/// let client = Client::new(etcd, "gaocache", ClientOptions::default());
+/// let answer = client.get("users", "42").await?;
+/// println!("{} bytes from {:?}", answer.value.len(), answer.source);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -88,8 +121,8 @@ struct Inner {
 }
 
 impl Client {
-    /// A client of the nodes of `service` in etcd. Returns at once; a call waits, within its
-    /// deadline, until nodes are known.
+    /// A client for the nodes that are registered as `service` in etcd. Returns immediately. Calls
+    /// wait, within their deadline, until nodes are known.
     pub fn new(etcd: EtcdConfig, service: &str, options: ClientOptions) -> Self {
         let prefix = prefix(service);
         let discovery = Discovery::start(etcd, [prefix.clone()]);
@@ -101,7 +134,7 @@ impl Client {
                 // An empty list never wipes the ring.
                 if !snapshot.endpoints.is_empty() {
                     let view = view(&prefix, &snapshot);
-                    // A client is no member: no id of a member is empty.
+                    // A client is not a member: no member has an empty id.
                     sender.send_replace(Arc::new(Topology::new("", view)));
                 }
                 tokio::select! {
@@ -120,9 +153,26 @@ impl Client {
         }
     }
 
-    /// The rings as they come.
-    pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
-        self.inner.rings.clone()
+    /// How many nodes the keys are shared out to; 0 while none is known.
+    pub fn members(&self) -> usize {
+        self.inner.rings.borrow().ring_len()
+    }
+
+    /// Returns when the keys are shared out to so many nodes. Calls don't need it: they wait
+    /// themselves until a node is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if the discovery died.
+    pub async fn wait_for_members(&self, members: usize) -> Result<()> {
+        let mut rings = self.inner.rings.clone();
+        let reached = rings.wait_for(|ring| ring.ring_len() == members).await;
+        let died = |_| {
+            Error::new(
+                ErrorKind::Internal,
+                "the discovery of nodes died; see the log",
+            )
+        };
+        reached.map(|_| ()).map_err(died)
     }
 
     /// The value of a key.
@@ -130,7 +180,20 @@ impl Client {
     /// # Errors
     /// What the node answered; [`ErrorKind::PeerUnreachable`] when no node did within the deadline;
     /// [`ErrorKind::NotReady`] when none is known.
-    pub async fn get(&self, group: &str, key: &str) -> Result<Value> {
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// use gaocache::ErrorKind;
+    ///
+    /// match client.get("users", "42").await {
+    ///     Ok(answer) => println!("{} bytes", answer.value.len()),
+    ///     Err(error) if error.kind() == ErrorKind::NotFound => println!("no such user"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
         let request = wire::GetRequest {
             group: group.to_owned(),
             key: key.to_owned(),
@@ -142,7 +205,7 @@ impl Client {
             })
             .await?
             .into_inner();
-        Ok(Value {
+        Ok(Answer {
             ttl_remaining: answer.ttl_remaining_ms.map(Duration::from_millis),
             entity_tag: answer.entity_tag,
             source: match answer.source() {
@@ -150,15 +213,23 @@ impl Client {
                 wire::Source::Peer => Source::Peer,
                 wire::Source::Origin => Source::Origin,
             },
+            owner: answer.owner.into(),
             value: answer.value,
         })
     }
 
-    /// Drops a key everywhere.
+    /// Removes a key from all nodes.
     ///
     /// # Errors
     /// As [`Client::get`]; [`ErrorKind::PeerUnreachable`] also when a node could not reach another,
     /// which it names.
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// client.remove("users", "42").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn remove(&self, group: &str, key: &str) -> Result<()> {
         let request = wire::RemoveRequest {
             group: group.to_owned(),
@@ -172,10 +243,17 @@ impl Client {
         .map(|_| ())
     }
 
-    /// Drops a whole group everywhere; returns how many entries went.
+    /// Removes all keys of a group from all nodes. Returns the number of removed entries.
     ///
     /// # Errors
     /// As [`Client::remove`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// println!("{} entries dropped", client.purge("users").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn purge(&self, group: &str) -> Result<u64> {
         let request = wire::PurgeRequest {
             group: group.to_owned(),
@@ -200,7 +278,7 @@ impl Client {
         let deadline = Instant::now() + self.inner.options.deadline;
         let hash = hash_key(group_seed(group), key);
         let mut pauses = pauses(FIRST_PAUSE, LAST_PAUSE);
-        let mut last = Error::new(ErrorKind::NotReady, "no node is known");
+        let mut last = Error::new(ErrorKind::NotReady, "no nodes are known");
         loop {
             let topology = self.inner.rings.borrow().clone();
             let members: Vec<&Member> = topology
@@ -223,7 +301,7 @@ impl Client {
             let pause = pauses.next().unwrap_or(LAST_PAUSE);
             let mut rings = self.inner.rings.clone();
             rings.mark_unchanged();
-            // A new ring is a reason to try again at once.
+            // Retry immediately when the ring changes.
             let waited = tokio::time::timeout(pause, rings.changed());
             if timeout_at(deadline, waited).await.is_err() {
                 return Err(last);
@@ -232,14 +310,14 @@ impl Client {
     }
 }
 
-/// A try that brought no value.
+/// An attempt that returned no value.
 enum Try {
     Next(Error),
     Final(Error),
 }
 
 impl Inner {
-    /// The members in order, those that failed lately behind the others.
+    /// The members in order, with those that recently failed at the end.
     fn usable_first<'a>(&self, members: &[&'a Member]) -> Vec<&'a Member> {
         let now = Instant::now();
         let mut ejected = self.ejected.lock();
@@ -263,7 +341,7 @@ impl Inner {
         let until = deadline.min(Instant::now() + self.options.try_timeout);
         let answer = match timeout_at(until, call(client)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+            Err(_) => Err(Status::deadline_exceeded("timed out")),
         };
         answer.map_err(|status| match from_status(&status) {
             Some(error) if error.kind() == ErrorKind::NotReady => Try::Next(error),
@@ -305,7 +383,7 @@ impl Inner {
                 channel
             }
         };
-        // The node bounds values; a client takes what it gets.
+        // The node limits the size of values; the client accepts any size.
         Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
     }
 }

@@ -1,17 +1,19 @@
-//! What no single value can show: settings that don't fit together.
+//! Checks that involve more than one setting.
 
 use std::collections::BTreeSet;
 
 use super::{
-    members::fixed_members,
     problem::Problem,
-    settings::{GroupSettings, OriginKind, RegistryKind, Settings},
+    settings::{Config, GroupSettings, OriginKind, RegistryKind},
 };
-use crate::http_client::template::{self, UrlTemplate};
+use crate::{
+    http_client::template::{self, UrlTemplate},
+    members::fixed_members,
+};
 use gaocache_core::store::ENTRY_OVERHEAD_BYTES;
 
 /// Everything that doesn't fit together.
-pub(super) fn together(settings: &Settings) -> Vec<Problem> {
+pub(super) fn together(settings: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong = |name: &str, reason: String| {
         problems.push(Problem {
@@ -22,7 +24,7 @@ pub(super) fn together(settings: &Settings) -> Vec<Problem> {
         });
     };
     if settings.node.id.is_empty() || settings.node.id.contains('/') {
-        wrong("node.id", "must not be empty nor contain '/'".into());
+        wrong("node.id", "must not be empty or contain '/'".into());
     }
     registry(settings, &mut wrong);
     listeners(settings, &mut wrong);
@@ -31,12 +33,12 @@ pub(super) fn together(settings: &Settings) -> Vec<Problem> {
     problems
 }
 
-fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+fn registry(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
     let registry = &settings.registry;
     if registry.service.is_empty() || registry.service.ends_with('/') {
         wrong(
             "registry.service",
-            "must not be empty nor end with '/'".into(),
+            "must not be empty or end with '/'".into(),
         );
     }
     match registry.kind {
@@ -51,7 +53,7 @@ fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
                 if !is_http(url) {
                     wrong(
                         "registry.etcd.endpoints",
-                        format!("'{url}' is no URL that begins with http:// or https://"),
+                        format!("'{url}' must be a URL that starts with http:// or https://"),
                     );
                 }
             }
@@ -65,17 +67,20 @@ fn registry(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
     }
     let tls = &registry.etcd.tls;
     if tls.cert.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
-        wrong("registry.etcd.tls.cert", "cert and key go together".into());
+        wrong(
+            "registry.etcd.tls.cert",
+            "cert and key must be set together".into(),
+        );
     }
     if registry.etcd.username.is_empty() != registry.etcd.password_file.as_os_str().is_empty() {
         wrong(
             "registry.etcd.username",
-            "username and password_file go together".into(),
+            "username and password_file must be set together".into(),
         );
     }
 }
 
-fn listeners(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+fn listeners(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
     let listeners = [
         ("grpc.listen", settings.grpc.listen),
         ("http.listen", settings.http.listen),
@@ -84,22 +89,22 @@ fn listeners(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
     let mut ports = BTreeSet::new();
     for (name, address) in listeners {
         if address.port() != 0 && !ports.insert(address.port()) {
-            wrong(name, "another listener listens on this port already".into());
+            wrong(name, "another listener already uses this port".into());
         }
     }
 }
 
-fn trace(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+fn trace(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
     let endpoint = &settings.trace.endpoint;
     if !endpoint.is_empty() && !is_http(endpoint) {
         wrong(
             "trace.endpoint",
-            "must begin with http:// or https://".into(),
+            "must start with http:// or https://".into(),
         );
     }
 }
 
-fn groups(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
+fn groups(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
     let mut names = BTreeSet::new();
     if settings.groups.len() > usize::from(u16::MAX) {
         wrong("groups", format!("at most {} groups", u16::MAX));
@@ -107,12 +112,12 @@ fn groups(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
     for (number, group) in settings.groups.iter().enumerate() {
         let name = |rest: &str| format!("groups[{number}].{rest}");
         if !names.insert(&group.name) {
-            wrong(&name("name"), "another group has this name already".into());
+            wrong(&name("name"), "another group already has this name".into());
         }
         if !is_group_name(&group.name) {
             wrong(
                 &name("name"),
-                "1 to 64 letters, digits, '.', '_' or '-'".into(),
+                "must be 1 to 64 letters, digits, '.', '_' or '-'".into(),
             );
         }
         // Seven eighths of the capacity are for owned entries; see `node::parts`.
@@ -120,7 +125,7 @@ fn groups(settings: &Settings, wrong: &mut impl FnMut(&str, String)) {
             wrong(
                 &name("max_value"),
                 format!(
-                    "does not fit into seven eighths of cache.capacity ({} bytes)",
+                    "must fit into seven eighths of cache.capacity ({} bytes)",
                     settings.cache.capacity
                 ),
             );
@@ -145,7 +150,7 @@ fn origin(
         }
         OriginKind::File => {
             if !group.origin.path.is_dir() {
-                wrong(&name("origin.path"), "not a folder that can be read".into());
+                wrong(&name("origin.path"), "not a readable directory".into());
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Puts the sources together and checks the result against the schema, value by value.
+//! Merges the sources and validates the result against the schema, value by value.
 //!
-//! figment merges and remembers where each value came from. Its own extraction would stop at the
-//! first error and knows no allowed values, so the walk over the schema is ours.
+//! figment merges the sources and tracks the origin of each value. Its own extraction stops at the
+//! first error and has no notion of allowed values, so this module walks the schema itself.
 
 use std::path::{Path, PathBuf};
 
@@ -17,40 +17,41 @@ use super::{
     check,
     problem::{ConfigError, Problem},
     schema,
-    settings::Settings,
+    settings::Config,
     walk::{Walk, show_path},
 };
 
-/// Begins the environment variables that set something. Two underscores, so that the
-/// `GAOCACHE_PORT=tcp://…` that Kubernetes adds for a service named gaocache never counts.
+/// Prefix of the environment variables that are settings. It ends with two underscores, so that the
+/// variables that Kubernetes adds for a service named gaocache (`GAOCACHE_PORT=tcp://…`) are
+/// ignored.
 pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
 
-/// Where settings may come from.
+/// The sources of the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The TOML file.
     pub file: Option<PathBuf>,
-    /// The environment, name and value.
+    /// The environment, as pairs of name and value.
     pub environment: Vec<(String, String)>,
     /// `section.name=value`, from flags.
     pub overrides: Vec<String>,
-    /// What the platform tells, such as the host name: setting, value, where from.
+    /// What the platform supplies, such as the host name: setting, value, source.
     pub platform: Vec<(&'static str, String, String)>,
 }
 
-/// Settings, and where each came from.
+/// The settings, and where each came from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
-    pub settings: Settings,
+    pub settings: Config,
     /// Each of them with its source, in the order of the schema.
     pub in_force: Vec<InForce>,
 }
 
-/// Reads all sources, checks, and returns the settings.
+/// Reads all sources, validates them, and returns the settings.
 ///
 /// # Errors
-/// Everything that is wrong, at once: unknown names, wrong values, and what doesn't fit together.
+/// All problems together: unknown names, invalid values, and inconsistent settings.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
     let figment = gather(sources, &mut problems);
@@ -76,11 +77,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if !problems.is_empty() {
         return Err(ConfigError(problems));
     }
-    let settings = match Settings::deserialize(checked) {
+    let settings = match Config::deserialize(checked) {
         Ok(settings) => settings,
         Err(error) => {
-            // A required setting is missing; the schema's own walk has seen every value that is
-            // there.
+            // A required setting is missing. The walk has already checked every value that is
+            // present.
             return Err(ConfigError(vec![Problem {
                 name: "settings".into(),
                 value: None,
@@ -102,13 +103,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
 }
 
-/// Settings of a node that embeds itself into a program or a test: defaults, the memory registry,
+/// Config of a node that embeds itself into a program or a test: defaults, the memory registry,
 /// and all listeners on free ports of the loopback interface. Each of `further` is a
 /// `section.name=value`.
 ///
 /// # Errors
 /// As [`load()`].
-pub fn loopback(id: &str, further: &[&str]) -> Result<Settings, ConfigError> {
+pub fn loopback(id: &str, further: &[&str]) -> Result<Config, ConfigError> {
     let listeners =
         ["grpc", "http", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));
     let mut overrides = Vec::from(listeners);
@@ -162,7 +163,7 @@ fn unreadable(error: &figment::Error, file: Option<&Path>) -> Problem {
     }
 }
 
-/// A provider of values that all come as text, from one place.
+/// A provider of string values from a single source.
 struct Given {
     source: String,
     dict: Dict,
@@ -200,6 +201,7 @@ fn defaults() -> Figment {
         if let Some(default) = setting.default
             && !setting.name.starts_with("groups[")
         {
+            let default = default();
             let literal = default.trim_matches('"');
             figment = figment.merge(Given::one("default", setting.name, literal));
         }

@@ -1,12 +1,11 @@
-//! Settings: plain values, checked once, before anything starts.
+//! Settings: plain values, validated once, before anything starts.
 //!
-//! Order of precedence, later wins: defaults, platform (`POD_NAME`, `POD_IP`, host name), TOML
-//! file, environment `GAOCACHE__SECTION__NAME`, flags `--set section.name=value`. No settings
-//! struct may reach the core.
+//! Sources, each overriding the ones before it: defaults, platform (`POD_NAME`, `POD_IP`, host
+//! name), TOML file, environment variables `GAOCACHE__SECTION__NAME`, flags
+//! `--set section.name=value`. The core must not use any settings struct.
 
 mod check;
 pub mod load;
-mod members;
 mod problem;
 mod read;
 pub mod schema;
@@ -14,13 +13,10 @@ mod settings;
 mod walk;
 
 pub use load::{InForce, Loaded, Sources, load, loopback};
-pub use members::fixed_members;
 pub use problem::{ConfigError, Problem};
 pub use settings::{
-    CacheSettings, EtcdSettings, GroupSettings, HandoffSettings, ListenSettings, LogFormat,
-    LogSettings, NodeSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind,
-    RegistrySettings, Replicate, Sampler, Settings, StaticSettings, TlsSettings, TraceSettings,
-    seconds,
+    Config, EtcdSettings, GroupSettings, LogFormat, LogSettings, OriginKind, RegistryKind, Sampler,
+    TraceSettings, seconds,
 };
 
 #[cfg(test)]

@@ -7,15 +7,15 @@ use std::fmt;
 pub struct Problem {
     /// Full name of the setting.
     pub name: String,
-    /// What was given, if anything was.
+    /// The given value, if any.
     pub value: Option<String>,
     /// The file, variable or flag.
     pub source: Option<String>,
-    /// What is wrong, and what is allowed.
+    /// What is wrong, and which values are allowed.
     pub reason: String,
 }
 
-/// All that is wrong with the settings, at once.
+/// All problems with the settings, reported together.
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct ConfigError(pub Vec<Problem>);
 

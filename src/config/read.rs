@@ -1,12 +1,12 @@
-//! Reads single values as the schema wants them. Variables and flags give nothing but text, so text
-//! is read as whatever is wanted.
+//! Converts single values to the types that the schema requires. Variables and flags are always
+//! strings, so a string is parsed as the required type.
 
 use figment::value::{Num, Value};
 
 use super::schema::Takes;
 
-/// The value as the schema wants it. Text is read as what is wanted, since variables and flags give
-/// nothing but text.
+/// Converts a value to the type that the schema requires. A string is parsed, since variables and
+/// flags are always strings.
 pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
     let text = match value {
         Value::String(_, text) => Some(text.as_str()),
@@ -17,13 +17,13 @@ pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
         Value::String(_, text) => text.trim().parse::<f64>().ok(),
         _ => None,
     };
-    let wrong = || "not a value that this setting takes".to_owned();
+    let wrong = || "not a valid value".to_owned();
     match takes {
         Takes::Text => text.map(Into::into).ok_or_else(wrong),
         Takes::Integer { min, max } => {
             let number = number.ok_or_else(wrong)?;
             if number.fract() != 0.0 {
-                return Err("not a whole number".into());
+                return Err("not an integer".into());
             }
             within(number, min as f64, max as f64)?;
             Ok((number as i64).into())
@@ -48,7 +48,7 @@ pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
             let text = text.ok_or_else(wrong)?;
             let size: bytesize::ByteSize = text.parse().map_err(|_| "not a size".to_owned())?;
             if size.as_u64() == 0 {
-                return Err("zero bytes hold nothing".into());
+                return Err("must be greater than zero".into());
             }
             Ok(text.into())
         }
@@ -75,7 +75,7 @@ fn within(number: f64, min: f64, max: f64) -> Result<(), String> {
     }
 }
 
-/// A list of texts; from a variable also as TOML (`["a", "b"]`) or with commas (`a,b`).
+/// A list of strings. From a variable, also as TOML (`["a", "b"]`) or separated by commas (`a,b`).
 fn texts(value: &Value) -> Option<toml::Value> {
     match value {
         Value::Array(_, list) => list
@@ -120,7 +120,7 @@ fn table(value: &Value) -> Option<toml::Value> {
     }
 }
 
-/// A value as people would write it.
+/// A value as a person would write it.
 pub(super) fn show(value: &Value) -> String {
     match value {
         Value::String(_, text) => format!("{text:?}"),

@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::Deserialize;
 
-/// All settings, as they came in force.
+use crate::settings::Replicate;
+
+/// All settings of the program, as they came in force.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Settings {
+pub struct Config {
     /// `[node]`
     pub node: NodeSettings,
     /// `[grpc]`
@@ -37,24 +39,24 @@ pub struct Settings {
 pub struct NodeSettings {
     /// Stable over restarts.
     pub id: String,
-    /// The host that others reach this node at.
+    /// The host at which other nodes reach this node.
     pub advertise_host: String,
     /// Where it runs.
     pub zone: String,
-    /// Share of the keys relative to the others.
+    /// Share of the keys, relative to the other nodes.
     pub weight: u32,
-    /// Threads that serve reads; 0: one a core.
+    /// Threads that serve reads; 0: one per core.
     pub worker_threads: usize,
-    /// Seconds to tell the others and to wait until they have seen it.
+    /// Time limit for leaving the ring and handing the entries over.
     pub drain_timeout_seconds: f64,
-    /// Seconds for requests that are still open after the drain.
+    /// Time limit for requests that are still open after the drain.
     pub shutdown_timeout_seconds: f64,
 }
 
 /// A listener.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ListenSettings {
-    /// Address and port; port 0 takes a free one.
+    /// Address and port; port 0 means any free port.
     pub listen: SocketAddr,
 }
 
@@ -98,7 +100,7 @@ pub struct EtcdSettings {
     pub endpoints: Vec<String>,
     /// Time to live of the lease.
     pub lease_ttl_seconds: u64,
-    /// User, if etcd asks for one.
+    /// User name, if etcd requires one.
     pub username: String,
     /// File with the password.
     pub password_file: PathBuf,
@@ -109,7 +111,7 @@ pub struct EtcdSettings {
 /// `[registry.etcd.tls]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct TlsSettings {
-    /// File with the authorities that sign etcd's certificate.
+    /// File with the CA certificates for etcd's certificate.
     pub ca: PathBuf,
     /// File with this node's certificate.
     pub cert: PathBuf,
@@ -122,7 +124,7 @@ pub struct TlsSettings {
 pub struct PeerSettings {
     /// Bound on connecting.
     pub connect_timeout_seconds: f64,
-    /// Bound on a call, loading at the origin included.
+    /// Time limit for a call, including the load from the origin.
     pub timeout_seconds: f64,
 }
 
@@ -132,28 +134,18 @@ pub struct CacheSettings {
     /// Bytes for all entries of all groups.
     #[serde(deserialize_with = "bytes")]
     pub capacity: u64,
-    /// Requests within five to ten seconds that make a key of another member hot; 0: never.
+    /// Requests within five to ten seconds that make another member's key hot; 0: never.
     pub hot_after_requests: u32,
-    /// Members that hold each key: 1 or 2.
+    /// Number of members that hold each key: 1 or 2.
     pub replicas: usize,
-    /// Which entries the second holds.
+    /// Which entries the second member holds.
     pub replicate: Replicate,
-}
-
-/// Which entries are copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Replicate {
-    /// Each.
-    All,
-    /// Those asked for several times.
-    Hot,
 }
 
 /// `[handoff]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct HandoffSettings {
-    /// Bound on what goes out in the background.
+    /// Limit on the rate of handoff in the background.
     #[serde(deserialize_with = "bytes")]
     pub max_bytes_per_second: u64,
 }
@@ -161,7 +153,7 @@ pub struct HandoffSettings {
 /// `[log]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct LogSettings {
-    /// A filter as of tracing's EnvFilter.
+    /// A filter in the syntax of tracing's `EnvFilter`.
     pub level: String,
     /// How lines look.
     pub format: LogFormat,
@@ -177,16 +169,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// Which requests are sampled: the words of `OTEL_TRACES_SAMPLER`.
+/// Which requests are sampled: the values of `OTEL_TRACES_SAMPLER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Sampler {
-    /// As the caller decided, else a share.
+    /// As the caller decided; without a caller's decision, a ratio.
     #[serde(rename = "parentbased_traceidratio")]
     ParentBasedRatio,
-    /// As the caller decided, else all.
+    /// As the caller decided; otherwise all.
     #[serde(rename = "parentbased_always_on")]
     ParentBasedAlwaysOn,
-    /// As the caller decided, else none.
+    /// As the caller decided; otherwise none.
     #[serde(rename = "parentbased_always_off")]
     ParentBasedAlwaysOff,
     /// A share.
@@ -203,28 +195,28 @@ pub enum Sampler {
 /// `[trace]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct TraceSettings {
-    /// False: no spans, whatever the endpoint.
+    /// If false, there are no spans, even with an endpoint.
     pub enabled: bool,
     /// The OTLP receiver; empty: no spans.
     pub endpoint: String,
-    /// File with the authorities that sign its certificate; empty: the system's.
+    /// File with the CA certificates for the receiver's certificate; empty: the system's.
     pub ca: PathBuf,
     /// Which requests are sampled.
     pub sampler: Sampler,
-    /// The share, for the samplers that take one.
+    /// The ratio, for the samplers that use one.
     pub sample_ratio: f64,
-    /// As what this service appears in traces.
+    /// The service name in traces.
     pub service_name: String,
     /// Whether spans tell keys.
     pub keys: bool,
-    /// Spans that wait to be sent.
+    /// Maximum number of spans that wait to be sent.
     pub max_queue: usize,
     /// Bound on sending a batch.
     pub timeout_seconds: f64,
 }
 
 impl TraceSettings {
-    /// Whether there are spans at all.
+    /// Whether any spans are recorded.
     pub fn is_on(&self) -> bool {
         self.enabled && !self.endpoint.is_empty()
     }
@@ -237,9 +229,9 @@ pub struct GroupSettings {
     pub name: String,
     /// Time to live; 0: no expiry.
     pub ttl_seconds: f64,
-    /// How long a missing key is kept in mind.
+    /// How long to remember that a key does not exist.
     pub negative_ttl_seconds: f64,
-    /// Bytes of the largest value.
+    /// Maximum size of a value, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
     /// `[groups.origin]`
@@ -265,23 +257,23 @@ pub struct OriginSettings {
     pub url: String,
     /// For `file`: the folder.
     pub path: PathBuf,
-    /// Seconds in which the concurrency grows to its bound after the start; 0: at once.
+    /// Time in which the concurrency grows to its limit, from the first load on; 0: no ramp.
     pub ramp_seconds: f64,
     /// Bound on one attempt.
     pub timeout_seconds: f64,
-    /// Further attempts after a failure that may pass.
+    /// Further attempts after a transient failure.
     pub retries: usize,
     /// Loads at the same time.
     pub max_concurrency: usize,
-    /// Loads that may wait for their turn.
+    /// Maximum number of loads that wait for a free slot.
     pub max_queue: usize,
-    /// Whether the origin's `Cache-Control` decides on the time to live.
+    /// Whether the origin's `Cache-Control` overrides the group's time to live.
     pub honour_cache_control: bool,
     /// Sent with every request.
     pub headers: BTreeMap<String, String>,
 }
 
-/// A setting in seconds as a duration. The check has seen that it is in range.
+/// Converts a setting in seconds to a duration. Validation has already checked its range.
 pub fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
 }

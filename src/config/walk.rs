@@ -1,5 +1,4 @@
-//! The walk over the merged values, against the schema: each value checked, each with where it came
-//! from.
+//! Walks the merged values along with the schema: validates each value and records its source.
 
 use std::path::Path;
 
@@ -17,15 +16,15 @@ use super::{
 /// A setting in force.
 #[derive(Clone, Debug)]
 pub struct InForce {
-    /// Full name, with the number of the group where there is one.
+    /// Full name, including the index of the group for a group's setting.
     pub name: String,
-    /// As TOML; secrets are masked.
+    /// The value as TOML. Secrets are masked.
     pub value: String,
     /// Where it came from.
     pub source: String,
 }
 
-/// The walk over the merged values, against the schema.
+/// The state of the walk.
 pub(super) struct Walk<'a> {
     pub(super) figment: &'a Figment,
     pub(super) problems: Vec<Problem>,
@@ -33,7 +32,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// A section's checked values. `name` is its full name, empty for the root.
+    /// The validated values of a section. `name` is its full name, empty for the root.
     pub(super) fn section(&mut self, name: &str, dict: &Dict) -> toml::Table {
         let mut checked = toml::Table::new();
         for (key, value) in dict {
@@ -62,7 +61,7 @@ impl Walk<'_> {
                     return Some(checked);
                 }
                 Err(reason) => {
-                    let reason = format!("{reason}; allowed: {}", setting.takes.allowed());
+                    let reason = format!("{reason}; expected: {}", setting.takes.allowed());
                     self.problem(name, Some(value), reason);
                     return None;
                 }
@@ -77,7 +76,7 @@ impl Walk<'_> {
         }
         let hint = match schema::nearest(&generic) {
             Some(nearest) => format!("no such setting; did you mean '{nearest}'?"),
-            None => "no such setting; docs/configuration.md lists them all".into(),
+            None => "no such setting; see docs/configuration.md for all settings".into(),
         };
         self.problem(name, Some(value), hint);
         None
@@ -87,7 +86,7 @@ impl Walk<'_> {
         let parsed;
         let list = match value {
             Value::Array(_, list) => list,
-            // From a variable: the list as TOML.
+            // From a variable, the list comes as TOML.
             Value::String(tag, text) => match inline_groups(text, *tag) {
                 Ok(list) => {
                     parsed = list;
@@ -116,7 +115,7 @@ impl Walk<'_> {
                 self.problem(
                     &setting.replace("[]", &format!("[{number}]")),
                     None,
-                    "must be given".into(),
+                    "required".into(),
                 );
             }
             groups.push(toml::Value::Table(self.section(&name, &given)));
@@ -151,7 +150,7 @@ impl Walk<'_> {
     }
 }
 
-/// `groups[3].name` as the schema writes it: `groups[].name`.
+/// Converts `groups[3].name` to the schema's form, `groups[].name`.
 fn generic(name: &str) -> String {
     match (name.find('['), name.find(']')) {
         (Some(open), Some(close)) => format!("{}{}", &name[..=open], &name[close..]),
@@ -159,7 +158,7 @@ fn generic(name: &str) -> String {
     }
 }
 
-/// Header values may be credentials.
+/// Masks the values, since headers may contain credentials.
 fn mask(headers: &toml::Value) -> String {
     let names = headers.as_table().into_iter().flat_map(toml::Table::keys);
     let shown: Vec<String> = names.map(|name| format!("{name} = \"***\"")).collect();
@@ -179,7 +178,7 @@ fn inline_groups(text: &str, tag: figment::value::Tag) -> Result<Vec<Value>, Str
     }
 }
 
-/// Marks a parsed value and all in it as coming from where its text came from.
+/// Gives a parsed value, and every value inside it, the source of the text that it was parsed from.
 fn retag(value: Value, tag: figment::value::Tag) -> Value {
     match value {
         Value::String(_, text) => Value::String(tag, text),
@@ -199,7 +198,8 @@ fn retag(value: Value, tag: figment::value::Tag) -> Value {
     }
 }
 
-/// Adds what a group leaves out; returns the names of required settings that are missing.
+/// Adds the defaults of settings that a group omits. Returns the names of required settings that
+/// are missing.
 fn add_group_defaults(group: &mut Dict) -> Vec<&'static str> {
     let mut missing = Vec::new();
     for setting in schema::SETTINGS {
@@ -215,7 +215,7 @@ fn add_group_defaults(group: &mut Dict) -> Vec<&'static str> {
                 .or_insert_with(|| Value::from(Dict::new()));
             match inner {
                 Value::Dict(_, dict) => dict,
-                // Not a table: the walk will say so.
+                // Not a table; the walk reports that.
                 _ => continue,
             }
         };
@@ -224,7 +224,7 @@ fn add_group_defaults(group: &mut Dict) -> Vec<&'static str> {
         }
         match setting.default {
             Some(default) => {
-                target.insert(key.to_owned(), Value::from(default.trim_matches('"')));
+                target.insert(key.to_owned(), Value::from(default().trim_matches('"')));
             }
             None => missing.push(setting.name),
         }

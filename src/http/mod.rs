@@ -21,7 +21,7 @@ use gaocache_core::{
     ports::Timestamp,
 };
 
-/// The routes over a node's groups.
+/// The routes to a node's groups.
 pub fn router(service: Service) -> Router {
     Router::new()
         .route("/v1/{group}/{*key}", get(read).delete(remove))
@@ -60,7 +60,7 @@ async fn remove(State(service): State<Service>, path: GroupAndKey, headers: Head
     }
 }
 
-/// An empty key, which no route with a key matches; the service refuses and counts it.
+/// An empty key, which the other route does not match. The service rejects and counts it.
 async fn no_key(State(service): State<Service>, Path(group): Path<String>) -> Response {
     match service.get(&group, "").await {
         Ok(_) => no_such_path().await,
@@ -92,7 +92,7 @@ fn found(answer: Answer, request: &HeaderMap, now: Timestamp) -> Response {
     };
     set(ETAG, &tag);
     if answer.expires_at != Timestamp::NEVER {
-        // Rounded down: never longer than what is left.
+        // Rounded down, so that it never exceeds the remaining time.
         let left = answer.expires_at.since(now).as_secs();
         set(CACHE_CONTROL, &format!("max-age={left}"));
     }
@@ -111,7 +111,7 @@ const X_CACHE_OWNER: axum::http::HeaderName = axum::http::HeaderName::from_stati
 const X_CONTENT_TYPE_OPTIONS: axum::http::HeaderName =
     axum::http::HeaderName::from_static("x-content-type-options");
 
-/// `If-None-Match` by weak comparison (RFC 9110, 13.1.2).
+/// Compares `If-None-Match` with the tag, by weak comparison (RFC 9110, 13.1.2).
 fn matches_any(request: &HeaderMap, tag: &str) -> bool {
     request
         .get_all(IF_NONE_MATCH)

@@ -16,7 +16,7 @@ pub fn builder() -> Result<ClientBuilder> {
     Ok(Client::builder().tls_backend_preconfigured(tls()?))
 }
 
-/// A client without timeouts of its own, for the command line.
+/// A client without timeouts, for the command line.
 ///
 /// # Errors
 /// As [`builder`] and [`build`].
@@ -39,7 +39,7 @@ fn tls() -> Result<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = rustls_native_certs::load_native_certs();
     let mut store = rustls::RootCertStore::empty();
-    // A broken certificate among the system's is not a reason to trust none.
+    // One invalid certificate in the system's store is no reason to reject them all.
     store.add_parsable_certificates(roots.certs);
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -16,8 +16,8 @@ use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
 const PLACEHOLDER: &str = "{key}";
 
-/// All but the unreserved characters of RFC 3986 without `.`: a key of `..` must not become a step
-/// up.
+/// Everything except the unreserved characters of RFC 3986. `.` is escaped too, so that a key `..`
+/// does not lead to the parent path.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 fn wrong(what: impl Into<String>) -> Error {
@@ -45,17 +45,17 @@ impl UrlTemplate {
         }
         let url = template.expand("key")?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong("must begin with http:// or https://"));
+            return Err(wrong("must start with http:// or https://"));
         }
         let other = template.expand("other")?;
         if url.origin() != other.origin() || url.username() != other.username() {
             return Err(wrong(format!(
-                "{PLACEHOLDER} must stand in the path or the query"
+                "{PLACEHOLDER} must be in the path or the query"
             )));
         }
         if url.fragment() != other.fragment() {
             return Err(wrong(format!(
-                "{PLACEHOLDER} in the fragment would never be sent"
+                "{PLACEHOLDER} must not be in the fragment, which is never sent"
             )));
         }
         Ok(template)
@@ -67,8 +67,8 @@ impl UrlTemplate {
     /// [`ErrorKind::NotFound`] for a key that no URL can have.
     pub fn expand(&self, key: &str) -> Result<Url> {
         let escaped = utf8_percent_encode(key, ESCAPED).to_string();
-        // The URL standard takes `%2e%2e` for `..`, so encoding a dot is not enough: a segment of
-        // dots alone can't be sent at all.
+        // The URL standard treats `%2e%2e` like `..`, so escaping the dots is not enough. A segment
+        // that consists only of dots can't be sent at all.
         if key == "." || key == ".." {
             return Err(Error::not_found("no URL has such a key"));
         }
@@ -77,7 +77,7 @@ impl UrlTemplate {
     }
 }
 
-/// Checks names and values of headers.
+/// Checks the names and values of headers.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`]; the message names the header that is wrong.
@@ -85,10 +85,12 @@ pub fn headers(given: &BTreeMap<String, String>) -> Result<HeaderMap> {
     let mut checked = HeaderMap::new();
     for (name, value) in given {
         let header: HeaderName = name.parse().map_err(|error| {
-            wrong(format!("'{name}' is no name of a header")).with_source(error)
+            wrong(format!("'{name}' is not a valid header name")).with_source(error)
         })?;
         let mut value: HeaderValue = value.parse().map_err(|error| {
-            let what = format!("the value of '{name}' has characters that a header can't have");
+            let what = format!(
+                "the value of '{name}' contains characters that are not allowed in a header"
+            );
             wrong(what).with_source(error)
         })?;
         value.set_sensitive(true);

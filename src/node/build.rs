@@ -3,35 +3,56 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    GroupDefinition, Node, SystemClock,
+    Node, SystemClock,
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
 };
 use crate::{
-    config::Settings,
+    group::GroupDefinition,
+    registry::Registry,
     rpc::{front::Front, peers::GrpcPeers},
     service::{Measuring, Service},
+    settings::Settings,
     telemetry::metrics::Metrics,
 };
 use gaocache_core::{
     cluster::Cluster,
-    error::Result,
+    error::{Error, ErrorKind, Result},
     membership::IdHash,
-    ports::{Clock, Registry},
+    ports::Clock,
 };
 
 /// Collects what a node is made of.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, loader};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let shout = loader(async |key: String| Ok::<_, Error>(key.to_uppercase()));
+/// let node = NodeBuilder::new(Settings::loopback("node-0"))
+///     .group(GroupDefinition::new("shout", shout).ttl(Duration::from_secs(60)))
+///     .without_http()
+///     .bind()
+///     .await?;
+/// assert!(node.addresses().grpc.is_some());
+/// assert_eq!(node.addresses().http, None);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
 pub struct NodeBuilder {
     settings: Settings,
     groups: Vec<GroupDefinition>,
-    registry: Option<Arc<dyn Registry>>,
+    registry: Option<Registry>,
     clock: Arc<dyn Clock>,
     measured: bool,
 }
 
 impl NodeBuilder {
-    /// A node of these settings.
+    /// A node of these settings, without groups, and alone until it has a registry.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -42,30 +63,26 @@ impl NodeBuilder {
         }
     }
 
-    /// Adds a group beside those of the settings.
-    #[must_use]
+    /// Adds a group.
     pub fn group(mut self, group: GroupDefinition) -> Self {
         self.groups.push(group);
         self
     }
 
-    /// Uses this registry instead of the settings' one.
-    #[must_use]
-    pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
+    /// Finds other nodes there.
+    pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
         self
     }
 
-    /// Uses this clock instead of the machine's.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+    /// Serves no clients over HTTP; gRPC and admin stay as the settings have them.
+    pub fn without_http(mut self) -> Self {
+        self.settings.http = None;
         self
     }
 
     /// Neither counts nor times requests: for the benchmark that tells what that costs.
-    #[must_use]
-    pub fn unmeasured(mut self) -> Self {
+    pub(crate) fn unmeasured(mut self) -> Self {
         self.measured = false;
         self
     }
@@ -73,17 +90,15 @@ impl NodeBuilder {
     /// Opens the listeners. Call it on the runtime that is to run membership, admin and probes.
     ///
     /// # Errors
-    /// A port in use, an origin that can't work, two groups of one name. Nothing has been announced
-    /// then.
+    /// [`ErrorKind::Configuration`]: a port in use, settings that can't work, two groups of one
+    /// name. Nothing has been announced then.
     pub async fn bind(mut self) -> Result<Node> {
-        let mut groups = std::mem::take(&mut self.groups);
-        for group in &self.settings.groups {
-            groups.push(rules::group(group)?);
-        }
+        self.check()?;
+        let groups = std::mem::take(&mut self.groups);
         let listeners = Listeners::bind(rules::listen(&self.settings))?;
-        let me = rules::member(&self.settings.node, listeners.addresses());
+        let me = rules::member(&self.settings, listeners.addresses());
         let metrics = Metrics::new()?;
-        let registry = self.registry_or_configured(&metrics)?;
+        let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
         let (health, health_service) = tonic_health::server::health_reporter();
         drop(health_service);
@@ -106,15 +121,16 @@ impl NodeBuilder {
             service,
             front,
             stops,
-            limits: rules::limits(&self.settings.node),
+            limits: rules::limits(&self.settings),
         })
     }
 
-    fn registry_or_configured(&mut self, metrics: &Arc<Metrics>) -> Result<Arc<dyn Registry>> {
-        match self.registry.take() {
-            Some(registry) => Ok(registry),
-            None => rules::registry(&self.settings, metrics, &self.clock),
+    fn check(&self) -> Result<()> {
+        if self.registry.is_some() && self.settings.grpc.is_none() {
+            let what = "other nodes can't reach a node that has no gRPC listener";
+            return Err(Error::new(ErrorKind::Configuration, what));
         }
+        self.settings.check()
     }
 
     fn assembly(
@@ -127,12 +143,12 @@ impl NodeBuilder {
         let settings = &self.settings;
         let largest = groups.iter().map(|group| group.rules.max_value).max();
         let memory = Memory {
-            capacity: settings.cache.capacity,
-            hot_after: settings.cache.hot_after_requests,
+            capacity: settings.capacity,
+            hot_after: settings.hot_after_requests,
             max_value: largest.unwrap_or(0),
             lease,
         };
-        let cluster = Arc::new(Cluster::new(settings.node.id.as_str()));
+        let cluster = Arc::new(Cluster::new(settings.id.as_str()));
         let peers = GrpcPeers::new(
             IdHash::of(cluster.my_id()),
             rules::peers(settings, memory.max_value),
@@ -152,7 +168,7 @@ impl NodeBuilder {
     fn service(&self, parts: &Parts) -> Service {
         let measuring = Measuring {
             requests: self.measured,
-            sampling: rules::sampling(&self.settings.trace),
+            sampling: self.settings.sampling,
         };
         let groups = parts.groups.clone();
         Service::new(groups, &parts.metrics, self.clock.clone(), measuring)
@@ -164,19 +180,14 @@ mod tests {
     use std::error::Error as _;
 
     use super::*;
-    use crate::config::loopback;
-    use gaocache_core::{
-        error::{Error, ErrorKind},
-        ports::loader,
-    };
+    use gaocache_core::ports::loader;
 
     fn group(name: &str) -> GroupDefinition {
         let origin = loader(async |key: String| Ok::<_, Error>(key));
-        GroupDefinition::new(name, Duration::from_secs(1), origin)
+        GroupDefinition::new(name, origin).ttl(Duration::from_secs(1))
     }
 
-    async fn refused(further: &[&str], groups: &[&str]) -> Error {
-        let settings = loopback("n", further).expect("good settings");
+    async fn refused(settings: Settings, groups: &[&str]) -> Error {
         let builder = groups
             .iter()
             .fold(NodeBuilder::new(settings), |it, name| it.group(group(name)));
@@ -186,15 +197,24 @@ mod tests {
 
     #[tokio::test]
     async fn two_groups_of_one_name_are_a_wrong_configuration() {
-        let twice = refused(&[], &["a", "a"]).await;
+        let twice = refused(Settings::loopback("n"), &["a", "a"]).await;
         assert_eq!(twice.kind(), ErrorKind::Configuration, "{twice}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_others_are_to_find_needs_a_listener_for_them() {
+        let builder = NodeBuilder::new(Settings::standalone("n")).registry(Registry::memory());
+        let error = builder.bind().await.err().expect("can't be bound");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
     }
 
     #[tokio::test]
     async fn a_port_in_use_is_a_wrong_configuration_with_its_cause() {
         let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = holder.local_addr().expect("bound");
-        let error = refused(&[&format!("grpc.listen={address}")], &["a"]).await;
+        let mut settings = Settings::loopback("n");
+        settings.grpc = Some(address);
+        let error = refused(settings, &["a"]).await;
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
         let cause = error
             .source()

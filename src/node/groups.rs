@@ -1,47 +1,13 @@
-//! The groups of a node: what they are defined by, and how they are put together.
+//! The groups of a node, put together from their definitions.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use crate::{
-    origin::guarded::{Bounds, Guarded},
-    telemetry::metrics::Metrics,
-};
+use crate::{group::GroupDefinition, origin::guarded::Guarded, telemetry::metrics::Metrics};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{Group, GroupRules, Groups, Shared},
-    ports::Origin,
+    group::{Group, Groups, Shared},
     store::GroupId,
 };
-
-/// A group that a program brings along, with its own loader.
-pub struct GroupDefinition {
-    /// Name, times to live, largest value.
-    pub rules: GroupRules,
-    /// Where values come from.
-    pub origin: Arc<dyn Origin>,
-    /// How much the origin is asked at once.
-    pub bounds: Bounds,
-}
-
-impl GroupDefinition {
-    /// A group whose values live for `ttl`, of at most 8 MiB, loaded 64 at a time.
-    pub fn new(name: &str, ttl: Duration, origin: Arc<dyn Origin>) -> Self {
-        Self {
-            rules: GroupRules {
-                name: name.into(),
-                ttl: Some(ttl),
-                negative_ttl: Duration::ZERO,
-                max_value: 8 << 20,
-            },
-            origin,
-            bounds: Bounds {
-                max_concurrency: 64,
-                max_queue: 10_000,
-                ramp: Duration::ZERO,
-            },
-        }
-    }
-}
 
 /// The groups over what they share, numbered in order.
 pub(super) fn assemble(
@@ -59,7 +25,7 @@ pub(super) fn assemble(
             ));
         }
         let id = u16::try_from(number).map(GroupId).map_err(|error| {
-            let what = "more groups than a node can have";
+            let what = "too many groups";
             Error::new(ErrorKind::Configuration, what).with_source(error)
         })?;
         let observer = metrics.group(name);

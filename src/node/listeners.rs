@@ -30,9 +30,9 @@ const ADMIN_CLOSE: Duration = Duration::from_secs(1);
 
 /// Bound sockets.
 pub(super) struct Listeners {
-    grpc: TcpListener,
-    http: TcpListener,
-    admin: TcpListener,
+    grpc: Option<TcpListener>,
+    http: Option<TcpListener>,
+    admin: Option<TcpListener>,
     addresses: Addresses,
 }
 
@@ -42,21 +42,15 @@ pub(super) struct Open {
 }
 
 impl Listeners {
-    /// Binds all three.
+    /// Binds those that are wanted.
     pub(super) fn bind(wanted: Addresses) -> Result<Self> {
         let grpc = bind("grpc.listen", wanted.grpc)?;
         let http = bind("http.listen", wanted.http)?;
         let admin = bind("admin.listen", wanted.admin)?;
-        let address = |listener: &TcpListener| {
-            listener.local_addr().map_err(|error| {
-                let what = format!("a bound socket without an address: {error}");
-                Error::new(ErrorKind::Internal, what).with_source(error)
-            })
-        };
         let addresses = Addresses {
-            grpc: address(&grpc)?,
-            http: address(&http)?,
-            admin: address(&admin)?,
+            grpc: address(grpc.as_ref())?,
+            http: address(http.as_ref())?,
+            admin: address(admin.as_ref())?,
         };
         Ok(Self {
             grpc,
@@ -81,13 +75,14 @@ impl Listeners {
                 stops.reads.clone(),
             ))
         };
-        let admin = tokio::spawn(serve_admin(self.admin, admin, stops.admin.clone()));
+        let grpc = self.grpc.map(|it| accept(it, Connection::Grpc));
+        let http = self.http.map(|it| accept(it, Connection::Http));
+        let stop = stops.admin.clone();
+        let admin = self
+            .admin
+            .map(|it| tokio::spawn(serve_admin(it, admin, stop)));
         Open {
-            tasks: vec![
-                accept(self.grpc, Connection::Grpc),
-                accept(self.http, Connection::Http),
-                admin,
-            ],
+            tasks: [grpc, http, admin].into_iter().flatten().collect(),
         }
     }
 }
@@ -101,7 +96,18 @@ impl Open {
     }
 }
 
-fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
+fn address(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>> {
+    let address = listener.map(TcpListener::local_addr).transpose();
+    address.map_err(|error| {
+        let what = format!("a bound socket without an address: {error}");
+        Error::new(ErrorKind::Internal, what).with_source(error)
+    })
+}
+
+fn bind(setting: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
     let bound = || -> std::io::Result<TcpListener> {
         let socket = Socket::new(
             Domain::for_address(address),
@@ -116,7 +122,7 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    bound().map_err(|error| {
+    bound().map(Some).map_err(|error| {
         let what =
             format!("{setting} = \"{address}\": {error}; choose another port, or 0 for a free one");
         Error::new(ErrorKind::Configuration, what).with_source(error)
@@ -161,7 +167,7 @@ async fn accept(
                 dispatcher.dispatch(connection(stream)).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "accepting a connection failed");
+                tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -73,7 +73,7 @@ impl Joined {
             // A registry that is away doesn't stop reads: the last ring stays.
             "".into()
         } else if registry.problem.is_empty() {
-            "this node has not yet seen itself in the ring".into()
+            "waiting for this node to appear in the ring".into()
         } else {
             format!("not in the ring: {}", registry.problem).into()
         };

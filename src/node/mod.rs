@@ -5,6 +5,8 @@
 //! future resolves, then drains within bounds. Nothing in here reads signals; `main` does.
 
 mod build;
+#[cfg(feature = "cli")]
+pub(crate) mod configured;
 mod groups;
 mod listeners;
 mod membership;
@@ -13,6 +15,7 @@ mod process_pause;
 mod rules;
 mod run;
 mod shutdown;
+mod status;
 mod worker;
 
 use std::{
@@ -24,11 +27,11 @@ use std::{
 use tokio::sync::watch;
 
 pub use build::NodeBuilder;
-pub use groups::GroupDefinition;
-pub use rules::{etcd_config, start_telemetry};
+pub use status::NodeStatus;
 
 use crate::{
     admin::{Admin, Readiness},
+    cache::Cache,
     rpc::front::Front,
     service::Service,
 };
@@ -53,15 +56,16 @@ impl Clock for SystemClock {
     }
 }
 
-/// Where a node listens.
+/// Where a node listens; `None`: it doesn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Addresses {
     /// gRPC, for clients and other nodes.
-    pub grpc: SocketAddr,
+    pub grpc: Option<SocketAddr>,
     /// HTTP, for clients.
-    pub http: SocketAddr,
+    pub http: Option<SocketAddr>,
     /// Probes, metrics, the ring.
-    pub admin: SocketAddr,
+    pub admin: Option<SocketAddr>,
 }
 
 /// What a node may take.
@@ -75,7 +79,7 @@ struct Limits {
     shutdown: Duration,
 }
 
-/// A node whose listeners are open and that nobody knows of yet.
+/// A node whose listeners are open and that nobody knows of yet; [`NodeBuilder::bind`] returns it.
 pub struct Node {
     me: Member,
     listeners: listeners::Listeners,
@@ -97,23 +101,28 @@ impl Node {
         self.listeners.addresses()
     }
 
-    /// How others will know it.
-    pub fn member(&self) -> &Member {
-        &self.me
+    /// Its cache, for calls from within the process.
+    pub fn cache(&self) -> Cache {
+        Cache::new(self.service.clone())
     }
 
-    /// Its groups, for calls from within the process.
-    pub fn service(&self) -> Service {
-        self.service.clone()
+    /// Whether it is ready, and who else is there; goes on to tell while the node runs.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus::new(self.readiness(), self.rings())
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.me.id
     }
 
     /// Each ring as it comes in force.
-    pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
+    pub(crate) fn rings(&self) -> watch::Receiver<Arc<Topology>> {
         self.parts.cluster.rings()
     }
 
     /// Why it is not ready; empty: it is.
-    pub fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         self.parts.readiness.subscribe()
     }
 }

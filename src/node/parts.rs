@@ -6,9 +6,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
-use super::groups::{self, GroupDefinition};
+use super::groups;
 use crate::{
     admin::{Admin, Changes},
+    group::GroupDefinition,
     rpc::peers::GrpcPeers,
     telemetry::{metrics::Metrics, trace},
 };

@@ -31,12 +31,12 @@ impl Joined {
                 parts.metrics.process_paused();
                 tracing::warn!(
                     entries = self.drop_everything(),
-                    "this process stood still for longer than its lease and was told of no removals; its entries are dropped"
+                    "this process was paused for longer than its lease and received no removals; dropped its entries"
                 );
             } else if lease.is_some() && paused_under.is_some_and(|old| lease != Some(old)) {
                 paused_under = None;
                 let entries = self.drop_everything();
-                tracing::info!(entries, "a member again under a new lease");
+                tracing::info!(entries, "a member again, under a new lease");
             }
             let lease_end = self.session.lease_end();
             parts.fence.extend(parts.clock.now(), lease_end);

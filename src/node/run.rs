@@ -61,8 +61,9 @@ impl Node {
     fn tell_addresses(&self) {
         let addresses = self.addresses();
         tracing::info!(
-            id = %self.me.id, address = %self.me.address, grpc = %addresses.grpc,
-            http = %addresses.http, admin = %addresses.admin, "listeners are open"
+            id = %self.me.id, address = %self.me.address, grpc = addresses.grpc.map(display),
+            http = addresses.http.map(display), admin = addresses.admin.map(display),
+            "listeners are open"
         );
     }
 }

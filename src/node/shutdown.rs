@@ -29,7 +29,7 @@ impl Joined {
             let bound_seconds = bound.as_secs_f64();
             tracing::warn!(
                 bound_seconds,
-                "draining took too long; what was not handed over will be loaded again (node.drain_timeout_seconds)"
+                "draining timed out; entries that were not handed over will be loaded again (node.drain_timeout_seconds)"
             );
         }
         // Off the list, nobody tells this node of removals any more, while clients may still ask
@@ -45,14 +45,14 @@ impl Joined {
                 tracing::info!(revision, "deregistered");
                 if timeout_at(until, self.seen_by_all(revision)).await.is_err() {
                     // Usual when all nodes stop at once: who goes last sees no list any more.
-                    tracing::info!("not everybody has seen it in time");
+                    tracing::info!("timed out waiting for peers to see the deregistration");
                 }
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "could not deregister; the lease will end by itself");
+                tracing::warn!(%error, "could not deregister; the lease will expire");
             }
             Err(_) => {
-                tracing::warn!("deregistering took too long; the lease will end by itself");
+                tracing::warn!("deregistering timed out; the lease will expire");
             }
         }
     }
@@ -62,13 +62,13 @@ impl Joined {
             match self.session.announce(MemberState::Draining).await {
                 Ok(revision) => self.seen_by_all(revision).await,
                 Err(error) => {
-                    tracing::warn!(%error, "the registry does not know that this node leaves");
+                    tracing::warn!(%error, "could not announce to the registry that this node is leaving");
                 }
             }
         });
         if announced.await.is_err() {
             tracing::warn!(
-                "not everybody has heard in time that this node leaves; handing over all the same"
+                "timed out waiting for peers to see that this node is leaving; handing over entries anyway"
             );
         }
         self.seen_by_itself().await;
@@ -76,7 +76,7 @@ impl Joined {
         // twice.
         self.parts.groups.leave();
         let moved = self.parts.handoff.leave(bound / 2).await;
-        tracing::info!(entries = moved.sent, "handed over");
+        tracing::info!(entries = moved.sent, "handed over entries");
     }
 
     /// Returns when this node's own ring is without it. Where the registry can't tell (it is away,
@@ -107,6 +107,6 @@ impl Joined {
             .iter()
             .filter(|seen| seen.is_err())
             .count();
-        tracing::info!(revision, unreached, "the others have seen it");
+        tracing::info!(revision, unreached, "peers have seen the change");
     }
 }

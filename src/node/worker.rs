@@ -149,7 +149,7 @@ fn start_thread(
     metrics: &Metrics,
 ) -> Result<JoinHandle<()>> {
     let failed = |error: std::io::Error| {
-        let what = format!("starting worker {number}: {error}");
+        let what = format!("could not start worker {number}: {error}");
         Error::new(ErrorKind::Internal, what).with_source(error)
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -203,7 +203,7 @@ impl Worker {
         {
             tracing::warn!(
                 open,
-                "connections were cut: their requests took longer than node.shutdown_timeout_seconds"
+                "closed connections whose requests took longer than node.shutdown_timeout_seconds"
             );
         }
         let _ = closed.send(());

@@ -1,8 +1,8 @@
-//! A folder as an origin: a key is the path of a file below it.
+//! A directory as an origin: a key is the path of a file below it.
 //!
-//! cap-std opens every path relative to the folder's handle and refuses whatever would lead out of
-//! it: `..`, absolute paths and symbolic links, also ones that change between a check and the
-//! opening.
+//! cap-std opens every path relative to the directory's handle, and rejects any path that leads
+//! outside: `..`, absolute paths and symbolic links, including links that change between a check
+//! and the open.
 
 use std::{
     io::{self, Read},
@@ -19,21 +19,21 @@ use gaocache_core::{
     ports::{Loaded, Origin},
 };
 
-/// A folder.
+/// A directory.
 pub struct FileOrigin {
     folder: Arc<Dir>,
     max_value: u64,
 }
 
 impl FileOrigin {
-    /// The folder at `path`; files of more than `max_value` bytes are refused before they are read
-    /// whole.
+    /// The directory at `path`. Files larger than `max_value` bytes are rejected without being read
+    /// in full.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it can't be opened.
     pub fn open(path: &Path, max_value: u64) -> Result<Self> {
         let folder = Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
-            let message = format!("folder {}: {error}", path.display());
+            let message = format!("directory {}: {error}", path.display());
             Error::new(ErrorKind::Configuration, message).with_source(error)
         })?;
         Ok(Self {
@@ -48,32 +48,34 @@ impl Origin for FileOrigin {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
         let (folder, key, max_value) = (self.folder.clone(), key.to_owned(), self.max_value);
         let read = tokio::task::spawn_blocking(move || read(&folder, &key, max_value));
-        let died =
-            |error| Error::new(ErrorKind::Internal, "reading a file died").with_source(error);
+        let died = |error| {
+            Error::new(ErrorKind::Internal, "the task that reads a file panicked")
+                .with_source(error)
+        };
         Ok(read.await.map_err(died)??)
     }
 }
 
 fn read(folder: &Dir, key: &str, max_value: u64) -> Result<Loaded> {
     if key.contains('\0') {
-        return Err(Error::not_found("a file's name has no NUL"));
+        return Err(Error::not_found("a file name can't contain NUL"));
     }
     let file = folder.open(key).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(Error::not_found("that is no file"));
+        return Err(Error::not_found("not a file"));
     }
     let too_large = || {
         Error::new(
             ErrorKind::ValueTooLarge,
-            format!("the file has more than {max_value} bytes (max_value)"),
+            format!("the file is larger than {max_value} bytes (max_value)"),
         )
     };
     if metadata.len() > max_value {
         return Err(too_large());
     }
     let mut value = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    // One byte more than allowed tells a file that grew since it was measured.
+    // Reading one byte more than allowed detects a file that grew after its size was read.
     let mut bounded = file.take(max_value.saturating_add(1));
     bounded.read_to_end(&mut value).map_err(failed)?;
     if value.len() as u64 > max_value {
@@ -87,11 +89,11 @@ fn failed(error: io::Error) -> Error {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
             Error::not_found("no such file").with_source(error)
         }
-        // What leads out of the folder; to whom asks, it does not exist.
+        // The path leads outside the directory. For the caller, it does not exist.
         io::ErrorKind::PermissionDenied => {
-            Error::not_found("no such file, or not one that may be read").with_source(error)
+            Error::not_found("no such file, or no permission to read it").with_source(error)
         }
-        _ => Error::origin_failed(format!("reading the file: {error}")).with_source(error),
+        _ => Error::origin_failed(format!("could not read the file: {error}")).with_source(error),
     }
 }
 

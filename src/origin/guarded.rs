@@ -1,4 +1,4 @@
-//! Stands before every origin: bounds how many loads run and how many wait, and counts.
+//! Wraps every origin: limits how many loads run and how many wait, and counts loads.
 
 use std::{
     sync::{
@@ -18,31 +18,41 @@ use gaocache_core::{
     ports::{LoadObserver, Loaded, Origin},
 };
 
-/// An origin with its bounds.
+/// An origin with its limits.
 pub struct Guarded {
     origin: Arc<dyn Origin>,
     observer: Arc<dyn LoadObserver>,
     running: Semaphore,
-    /// Counts those who run and those who wait.
+    /// Counts the loads that run and those that wait.
     admitted: Semaphore,
     bounds: Bounds,
     ramp: Ramp,
 }
 
-/// How much an origin is asked at once.
+/// Limits on concurrent loads from an origin.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Loads that run.
+    /// Maximum number of running loads.
     pub max_concurrency: usize,
-    /// Loads that wait.
+    /// Maximum number of waiting loads.
     pub max_queue: usize,
-    /// From the first load on, the time in which the concurrency grows from a tenth to the whole;
-    /// zero: the whole at once.
+    /// The time, from the first load on, in which the concurrency grows from a tenth to all of
+    /// `max_concurrency`; zero means no ramp.
     pub ramp: Duration,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_concurrency: 64,
+            max_queue: 10_000,
+            ramp: Duration::ZERO,
+        }
+    }
+}
+
 impl Guarded {
-    /// Within these bounds.
+    /// Wraps an origin in these limits.
     pub fn new(origin: Arc<dyn Origin>, observer: Arc<dyn LoadObserver>, bounds: Bounds) -> Self {
         let permits = |permits: usize| Semaphore::new(permits.min(Semaphore::MAX_PERMITS));
         let ramp = Ramp::new(bounds);
@@ -56,8 +66,8 @@ impl Guarded {
         }
     }
 
-    /// Lets as many more loads run as the ramp allows by now. Each load that begins or ends calls
-    /// it, so while any waits it is called.
+    /// Lets as many more loads run as the ramp now allows. Every load calls this when it begins and
+    /// when it ends, so it is called as long as any load waits.
     fn widen(&self) {
         let further = self.ramp.due(Instant::now());
         if further > 0 {
@@ -70,7 +80,7 @@ impl Guarded {
             return Err(Error::new(
                 ErrorKind::Overloaded,
                 format!(
-                    "{} loads run and {} wait for this origin already (max_concurrency, max_queue)",
+                    "{} loads from this origin are running and {} are waiting (max_concurrency, max_queue)",
                     self.bounds.max_concurrency, self.bounds.max_queue
                 ),
             ));
@@ -79,14 +89,14 @@ impl Guarded {
         let closed =
             |error| Error::new(ErrorKind::Internal, "the origin was closed").with_source(error);
         let _running = self.running.acquire().await.map_err(closed)?;
-        trace::event("its turn has come", None);
+        trace::event("left the queue", None);
         let loaded = self.origin.load(key).await.map_err(Error::from_loader);
         self.widen();
         loaded
     }
 }
 
-/// Spares an origin that is cold: the concurrency grows in a straight line.
+/// Protects a cold origin: the concurrency limit grows linearly.
 struct Ramp {
     first: usize,
     last: usize,
@@ -112,7 +122,7 @@ impl Ramp {
         }
     }
 
-    /// How many more loads may run from now on than were granted so far.
+    /// How many more loads may run now than have been granted so far.
     fn due(&self, now: Instant) -> usize {
         if self.granted.load(Ordering::Relaxed) == self.last {
             return 0;
@@ -216,7 +226,7 @@ mod tests {
             async {
                 let second = origin.load("2");
                 tokio::pin!(second);
-                // Takes its place in the queue before the third comes.
+                // Takes its place in the queue before the third arrives.
                 assert!(futures::poll!(second.as_mut()).is_pending());
                 gate.notify_one();
                 gate.notify_one();

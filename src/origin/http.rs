@@ -22,22 +22,22 @@ use gaocache_core::{
     ports::{Freshness, Loaded, Origin},
 };
 
-/// First pause before a retry; it doubles, with jitter, up to the last.
+/// The first delay before a retry. Delays double, with jitter, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How an HTTP origin is asked.
+/// The parameters of an HTTP origin.
 #[derive(Clone, Debug)]
 pub struct HttpRules {
     /// URL with `{key}`; see [`UrlTemplate`].
     pub template: String,
-    /// Bound on one attempt, body included.
+    /// Time limit for one attempt, including the body.
     pub timeout: Duration,
-    /// Further attempts after a failure that may pass.
+    /// Further attempts after a transient failure.
     pub retries: usize,
-    /// The largest body, in bytes.
+    /// Maximum size of a body, in bytes.
     pub max_value: u64,
-    /// Whether `Cache-Control` counts.
+    /// Whether to honour `Cache-Control`.
     pub honour_cache_control: bool,
     /// Sent with every request; see [`template::headers`].
     pub headers: BTreeMap<String, String>,
@@ -51,7 +51,7 @@ pub struct HttpOrigin {
 }
 
 impl HttpOrigin {
-    /// An origin with a connection pool of its own.
+    /// An origin with its own connection pool.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if the rules can't work, with the reason.
@@ -62,7 +62,7 @@ impl HttpOrigin {
             .user_agent(concat!("gaocache/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(rules.timeout)
             .timeout(rules.timeout)
-            // A redirect could lead anywhere, with our headers; an origin answers itself.
+            // A redirect could send our headers to any host.
             .redirect(reqwest::redirect::Policy::none());
         Ok(Self {
             client: http_client::build(client)?,
@@ -93,7 +93,7 @@ impl HttpOrigin {
             Freshness::Unsaid
         };
         let value = self.body(response).await?;
-        Ok(Loaded { value, freshness })
+        Ok(Loaded::from(value).with_freshness(freshness))
     }
 
     async fn body(&self, mut response: Response) -> Result<Bytes> {
@@ -101,7 +101,7 @@ impl HttpOrigin {
         let too_large = || {
             Error::new(
                 ErrorKind::ValueTooLarge,
-                format!("the origin's value has more than {max} bytes (max_value)"),
+                format!("the origin's value is larger than {max} bytes (max_value)"),
             )
         };
         let announced = response.content_length().unwrap_or(0);
@@ -116,7 +116,7 @@ impl HttpOrigin {
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body.freeze()),
-                // Among them a body shorter than its announced length.
+                // This includes a body that is shorter than its announced length.
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -135,16 +135,16 @@ impl Origin for HttpOrigin {
             .build();
         let loaded = (|| self.attempt(&url))
             .retry(pauses)
-            // A time-out is not tried again: who waits has waited long enough, and the origin is
-            // loaded enough.
+            // No retry after a timeout: the callers have waited long enough, and the origin is busy
+            // enough.
             .when(|error| error.kind() == ErrorKind::OriginFailed)
             .await;
         Ok(loaded?)
     }
 }
 
-/// `Cache-Control` as a shared cache reads it (RFC 9111): `s-maxage` before `max-age`; what may not
-/// be kept is not kept.
+/// Reads `Cache-Control` as a shared cache does (RFC 9111): `s-maxage` overrides `max-age`, and
+/// what must not be stored is not stored.
 fn freshness(headers: &HeaderMap) -> Freshness {
     let mut max_age = None;
     let mut shared_max_age = None;
@@ -168,7 +168,7 @@ fn freshness(headers: &HeaderMap) -> Freshness {
     }
 }
 
-/// The whole chain of causes, without the URL: it holds the key.
+/// The whole chain of causes, without the URL, because it contains the key.
 fn failed(error: reqwest::Error) -> Error {
     let (kind, text) = if error.is_timeout() {
         let text = "the origin did not answer in time";
@@ -176,7 +176,7 @@ fn failed(error: reqwest::Error) -> Error {
     } else if error.is_connect() {
         (ErrorKind::OriginFailed, "the origin can't be reached")
     } else {
-        (ErrorKind::OriginFailed, "the origin's answer is broken")
+        (ErrorKind::OriginFailed, "the origin's response is invalid")
     };
     let error = error.without_url();
     Error::new(kind, with_causes(text.to_owned(), &error)).with_source(error)

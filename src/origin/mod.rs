@@ -1,9 +1,11 @@
-//! Origins: where values come from. HTTP services and folders; programs that embed the crate bring
-//! their own.
+//! Origins: where values come from. There are origins for HTTP services and for directories;
+//! programs that embed the crate supply their own.
 //!
-//! An origin loads and nothing else. What every origin needs around it (its bound on concurrency,
-//! its metrics) is in [`guarded`].
+//! An origin only loads. What every origin needs around it (a concurrency limit, metrics) is in
+//! [`guarded`].
 
-pub mod file;
-pub mod guarded;
-pub mod http;
+#[cfg(feature = "cli")]
+pub(crate) mod file;
+pub(crate) mod guarded;
+#[cfg(feature = "cli")]
+pub(crate) mod http;

@@ -1,5 +1,5 @@
-//! Membership in etcd: a registration and a discovery (see [`gaocache_discovery`]) as the cache's
-//! registry.
+//! Membership in etcd: combines a registration and a discovery (see [`gaocache_discovery`]) into
+//! the cache's registry.
 
 use std::{
     sync::{
@@ -56,17 +56,18 @@ impl EtcdRegistry {
             DiscoveryEvent::Disconnected { cause } => {
                 metrics.watch_reconnected();
                 if let Some(suppressed) = throttle.due("watch") {
-                    tracing::warn!(%cause, suppressed, "the watch on etcd begins anew; the last ring stays");
+                    tracing::warn!(%cause, suppressed, "the watch on etcd broke and is restarted; keeping the last ring");
                 }
             }
             DiscoveryEvent::HistoryLost => tracing::warn!(
-                "etcd lost its history (wiped or restored); members that it misses are kept for one lease"
+                "etcd lost its history (it was wiped or restored); keeping missing members for one lease"
             ),
             DiscoveryEvent::Malformed { key } => {
                 if let Some(suppressed) = throttle.due(key) {
-                    tracing::warn!(%key, suppressed, "a key of the service holds no endpoint; left out");
+                    tracing::warn!(%key, suppressed, "ignoring a key of the service: its value is not an endpoint");
                 }
             }
+            _ => {}
         }
     }
 
@@ -87,7 +88,7 @@ impl EtcdRegistry {
             RegistrationEvent::RenewalFailed => metrics.lease_renewed("failed"),
             RegistrationEvent::LeaseLost => {
                 metrics.lease_renewed("lost");
-                tracing::warn!("the lease is gone; registering again under a new one");
+                tracing::warn!("the lease was lost; registering again under a new lease");
             }
             RegistrationEvent::Registered { reason } => {
                 metrics.registered(reason);
@@ -101,9 +102,10 @@ impl EtcdRegistry {
             }
             RegistrationEvent::Disconnected { cause } => {
                 if let Some(suppressed) = throttle.due("registration") {
-                    tracing::warn!(%cause, suppressed, "etcd can't be reached; trying again");
+                    tracing::warn!(%cause, suppressed, "could not reach etcd; retrying");
                 }
             }
+            _ => {}
         }
     }
 }
@@ -122,7 +124,7 @@ impl Registry for EtcdRegistry {
             self.discovery_listener(),
         );
         let lease_end = Arc::new(AtomicU64::new(0));
-        // Watch first, then register: so the own key is seen coming, and a node is ready when it
+        // Watch first, then register, so that the node sees its own key appear. It is ready once it
         // has seen it.
         let listed = discovery.clone();
         let registration = Registration::start_after(
@@ -154,7 +156,7 @@ impl Registry for EtcdRegistry {
     }
 }
 
-/// What an error of the discovery library means for a node.
+/// Converts an error of the discovery library to an error of this crate.
 pub fn registry_error(error: gaocache_discovery::Error) -> Error {
     let kind = match error.kind() {
         gaocache_discovery::ErrorKind::Configuration => ErrorKind::Configuration,
@@ -163,12 +165,12 @@ pub fn registry_error(error: gaocache_discovery::Error) -> Error {
     Error::new(kind, error.message()).with_source(error)
 }
 
-/// The prefix of a service's keys, as Go's endpoints manager has it.
+/// The prefix of a service's keys, as in Go's endpoints manager.
 pub fn prefix(service: &str) -> String {
     format!("{service}/")
 }
 
-/// Turns snapshots into views, and the states of both halves into health.
+/// Converts snapshots to views, and the states of registration and discovery to health.
 async fn follow(
     discovery: Discovery,
     mut status: watch::Receiver<RegistrationStatus>,
@@ -206,7 +208,7 @@ async fn follow(
             changed = snapshots.changed() => changed,
             changed = status.changed() => match changed {
                 Ok(()) => Ok(()),
-                // Deregistered; the watch goes on until the session is dropped.
+                // Deregistered. The watch continues until the session is dropped.
                 Err(_) => snapshots.changed().await,
             },
         };
@@ -216,7 +218,7 @@ async fn follow(
     }
 }
 
-/// The members that a snapshot holds.
+/// The members in a snapshot.
 pub fn view(prefix: &str, snapshot: &Snapshot) -> View {
     let members = snapshot.endpoints.iter().map(|(key, endpoint)| {
         let id = key.strip_prefix(prefix).unwrap_or(key);
@@ -236,7 +238,8 @@ fn endpoint(me: &Member) -> Endpoint {
         .with_metadata("instance", &*me.instance)
 }
 
-/// The key's last part is the id, whatever the metadata says: it is what etcd keeps distinct.
+/// The id is the last part of the key, regardless of the metadata, because etcd keeps keys
+/// distinct.
 fn member(id: &str, endpoint: &Endpoint) -> Member {
     let text = |name: &str| Arc::from(endpoint.text(name).unwrap_or_default());
     let weight = endpoint
@@ -265,7 +268,7 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
 
 struct EtcdSession {
     registration: Mutex<Option<Registration>>,
-    /// 0: none yet.
+    /// 0 if there is no lease yet.
     lease_end: Arc<AtomicU64>,
     views: watch::Sender<View>,
     health: watch::Sender<RegistryHealth>,
@@ -296,9 +299,12 @@ impl Session for EtcdSession {
     }
 
     async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
-        // Taken out for the time of the call: no lock may be held over it.
+        // Taken out during the call, since no lock may be held across it.
         let Some(registration) = self.registration.lock().take() else {
-            return Err(Error::new(ErrorKind::NotReady, "no registration to change"));
+            return Err(Error::new(
+                ErrorKind::NotReady,
+                "this node is no longer registered",
+            ));
         };
         let change = |endpoint: &mut Endpoint| {
             endpoint
@@ -327,8 +333,7 @@ impl Session for EtcdSession {
     }
 }
 
-/// Gives the registration back even when the call that borrowed it is dropped half-way, by a
-/// timeout.
+/// Returns the registration even if the call that borrowed it is dropped midway by a timeout.
 struct PutBack<'a> {
     slot: &'a Mutex<Option<Registration>>,
     registration: Option<Registration>,

@@ -1,5 +1,5 @@
-//! A fixed list of members: every node knows all the others from its settings. Nobody joins or
-//! leaves; a member that is down is found out by asking it.
+//! A fixed list of members: every node knows all others from its settings. No member joins or
+//! leaves. A node finds out that a member is down only by calling it.
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ impl FixedRegistry {
 #[async_trait]
 impl Registry for FixedRegistry {
     async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
-        // The list's address counts, also for ourselves: all nodes must compute the same
+        // This node, too, uses its address from the list: all nodes must compute the same
         // fingerprint.
         if !self.members.iter().any(|member| member.id == me.id) {
             return Err(Error::new(
@@ -58,7 +58,7 @@ impl Session for FixedSession {
     }
 
     async fn announce(&self, _state: MemberState) -> Result<Option<u64>> {
-        // Nobody to tell; who asks a node that is gone ejects it.
+        // There is nobody to notify. Nodes that call a departed member eject it.
         Ok(None)
     }
 

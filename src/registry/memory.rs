@@ -1,4 +1,4 @@
-//! A registry for the nodes of one process: `gaocache dev`, tests, and programs that embed several
+//! A registry for nodes in one process: for `gaocache dev`, tests, and programs that embed several
 //! nodes.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,7 +13,7 @@ use gaocache_core::{
     ports::{Registry, RegistryHealth, Session},
 };
 
-/// Clones share the same members.
+/// The registry. Clones share the same members.
 #[derive(Clone, Default)]
 pub struct MemoryRegistry {
     hub: Arc<Hub>,
@@ -26,7 +26,7 @@ struct Hub {
 }
 
 impl Hub {
-    /// Changes the members as one step with telling everyone; also returns the new revision.
+    /// Changes the members and publishes the new view in one step. Also returns the new revision.
     fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<Arc<str>, Member>) -> R) -> (R, u64) {
         let mut guard = self.members.lock();
         let (revision, members) = &mut *guard;
@@ -53,7 +53,7 @@ impl Registry for MemoryRegistry {
         if taken {
             return Err(Error::new(
                 ErrorKind::Registry,
-                format!("another node with the id '{id}' is registered; ids must be distinct"),
+                format!("another node is registered with the id '{id}'; ids must be distinct"),
             ));
         }
         let (health, _) = watch::channel(RegistryHealth {
@@ -101,7 +101,7 @@ impl Session for MemorySession {
 }
 
 impl MemorySession {
-    /// Removes this node, unless a successor has taken its id meanwhile.
+    /// Removes this node, unless a successor has already taken its id.
     fn forget(&self) -> u64 {
         let (_, revision) = self.hub.change(|members| {
             if members
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(
             views.borrow().members.len(),
             1,
-            "the first takes nothing of the second's along"
+            "dropping the first session does not remove the second"
         );
     }
 }

@@ -1,6 +1,81 @@
-//! Where nodes find each other: a fixed list, memory shared within a process, or etcd. Each
-//! implements [`gaocache_core::ports::Registry`].
+//! How nodes find each other: through a fixed list, memory shared within one process, or etcd. Each
+//! of these implements [`gaocache_core::ports::Registry`].
 
-pub mod etcd;
-pub mod fixed;
-pub mod memory;
+#[cfg(feature = "etcd")]
+pub(crate) mod etcd;
+pub(crate) mod fixed;
+pub(crate) mod memory;
+
+use std::sync::Arc;
+
+#[cfg(feature = "etcd")]
+use gaocache_discovery::EtcdConfig;
+
+use gaocache_core::ports;
+
+/// Where nodes find each other. Clones are the same registry.
+///
+/// ```
+/// use gaocache::{Error, NodeBuilder, Registry, Settings};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let registry = Registry::memory();
+/// for id in ["node-0", "node-1"] {
+///     let node = NodeBuilder::new(Settings::loopback(id))
+///         .registry(registry.clone())
+///         .bind()
+///         .await?;
+///     tokio::spawn(node.run(std::future::pending()));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Registry(pub(crate) Choice);
+
+/// Which registry it is. Some are made only when the node is known.
+#[derive(Clone)]
+pub(crate) enum Choice {
+    Made(Arc<dyn ports::Registry>),
+    Fixed(Vec<String>),
+    #[cfg(feature = "etcd")]
+    Etcd {
+        config: EtcdConfig,
+        service: String,
+    },
+}
+
+impl Registry {
+    /// For the nodes of one process: those that share clones of this.
+    pub fn memory() -> Self {
+        Self(Choice::Made(Arc::new(memory::MemoryRegistry::default())))
+    }
+
+    /// A fixed list of all nodes, this one too, each as `id=host:port`. All nodes must have the
+    /// same.
+    ///
+    /// ```
+    /// let registry = gaocache::Registry::fixed(["a=10.0.0.1:7070", "b=10.0.0.2:7070"]);
+    /// # drop(registry);
+    /// ```
+    pub fn fixed<P: Into<String>>(peers: impl IntoIterator<Item = P>) -> Self {
+        Self(Choice::Fixed(peers.into_iter().map(Into::into).collect()))
+    }
+
+    /// Leases in etcd. Nodes of one `service` find each other.
+    ///
+    /// ```
+    /// use gaocache::{EtcdConfig, Registry};
+    ///
+    /// let registry = Registry::etcd(EtcdConfig::new(["http://etcd:2379"]), "squares");
+    /// # drop(registry);
+    /// ```
+    #[cfg(feature = "etcd")]
+    pub fn etcd(config: EtcdConfig, service: impl Into<String>) -> Self {
+        Self(Choice::Etcd {
+            config,
+            service: service.into(),
+        })
+    }
+}

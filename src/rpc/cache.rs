@@ -18,27 +18,27 @@ use crate::{
 };
 use gaocache_core::error::Error;
 
-/// Keys of one `GetMany` that are worked on at the same time.
+/// Maximum number of keys of one `GetMany` that are processed concurrently.
 const MANY_AT_ONCE: usize = 64;
 
-/// The service over a node's groups.
+/// The service for a node's groups.
 #[derive(Clone)]
 pub struct CacheService {
     service: Service,
 }
 
 impl CacheService {
-    /// Over these groups.
+    /// A service for these groups.
     pub fn new(service: Service) -> Self {
         Self { service }
     }
 
-    /// What a call is to run in.
+    /// The trace scope in which a call runs.
     pub(super) fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
         self.service.begin(call, headers)
     }
 
-    /// `Get` with the value apart, for the lean path.
+    /// `Get` with the value kept separate, for the lean path.
     pub(super) async fn reply(&self, request: wire::GetRequest) -> Result<Reply, Error> {
         let answer = self.service.get(&request.group, &request.key).await?;
         Ok(convert::get_reply(answer, self.service.now()))
@@ -68,7 +68,7 @@ impl Cache for CacheService {
     ) -> Result<Response<Self::GetManyStream>, Status> {
         let wire::GetManyRequest { group, keys } = request.into_inner();
         let service = self.service.clone();
-        // The stream outlives this call, and its trace goes on with it.
+        // The stream outlives this call and continues its trace.
         let scope = Scope::current();
         let answers = stream::iter(keys)
             .map(move |key| {

@@ -26,6 +26,7 @@ fn source(source: Source) -> wire::Source {
         Source::Hit => wire::Source::Hit,
         Source::Peer => wire::Source::Peer,
         Source::Origin => wire::Source::Origin,
+        _ => wire::Source::Unspecified,
     }
 }
 

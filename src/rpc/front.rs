@@ -1,4 +1,4 @@
-//! The gRPC listener of a node: the two hot calls on the lean path, everything else through tonic's
+//! The gRPC listener of a node. The two hot calls take the lean path; all others go through tonic's
 //! routes.
 
 use std::{
@@ -34,19 +34,19 @@ use gaocache_core::{
 const GET: &str = "/gaocache.v1.Cache/Get";
 const FETCH: &str = "/gaocache.v1.Peer/Fetch";
 
-/// The calls of clients that go through tonic.
+/// The client calls that go through tonic.
 const ROUTED: [&str; 3] = [
     "/gaocache.v1.Cache/GetMany",
     "/gaocache.v1.Cache/Remove",
     "/gaocache.v1.Cache/Purge",
 ];
 
-/// How a call is named in traces: its path without the slash at the beginning.
+/// The name of a call in traces: its path without the leading slash.
 fn traced(path: &'static str) -> Call {
     Call::grpc(path.trim_start_matches('/'))
 }
 
-/// The listener, as a hyper service. Cheap to clone: one for each connection.
+/// The listener as a hyper service. Cheap to clone; each connection has its own.
 #[derive(Clone)]
 pub struct Front {
     cache: CacheService,
@@ -55,11 +55,11 @@ pub struct Front {
 }
 
 impl Front {
-    /// The listener to `service`, with health and reflection beside it. `max_value`: the largest
-    /// value of any group, in bytes.
+    /// A listener for `service`, with health and reflection. `max_value` is the largest `max_value`
+    /// of any group, in bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] if the descriptors built into the program can't be read.
+    /// [`ErrorKind::Internal`] if the embedded descriptors are invalid.
     pub fn new<H>(
         service: &Service,
         cluster: Arc<Cluster>,
@@ -136,11 +136,11 @@ where
     }
 }
 
-/// The body of either way.
+/// The response body of either path.
 pub enum FrontBody {
-    /// Of the lean path.
+    /// From the lean path.
     Lean(LeanBody),
-    /// Of tonic.
+    /// From tonic.
     Routed(tonic::body::Body),
 }
 

@@ -1,4 +1,5 @@
-//! The way on which entries go to another node: batches one way, receipts the other.
+//! The stream that carries entries to another node: batches in one direction, receipts in the
+//! other.
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -11,7 +12,7 @@ use gaocache_core::{
     ports::{HandoffStream, Parcel, PeerError, Receipt},
 };
 
-/// A stream of batches, and that of their receipts.
+/// A stream of batches, and the stream of their receipts.
 pub(super) struct GrpcHandoffStream {
     peers: GrpcPeers,
     member: Member,
@@ -20,7 +21,7 @@ pub(super) struct GrpcHandoffStream {
 }
 
 impl GrpcHandoffStream {
-    /// Opens the streams.
+    /// Opens both streams.
     pub(super) async fn open(peers: &GrpcPeers, member: &Member) -> Result<Self, PeerError> {
         let mut client = peers.client(member)?;
         let (batches, sending) = mpsc::channel(1);
@@ -44,7 +45,7 @@ impl GrpcHandoffStream {
 impl HandoffStream for GrpcHandoffStream {
     async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError> {
         let batch = convert::handoff_batch(self.peers.me(), batch);
-        // If the other end hung up, its receipts tell why.
+        // If the other end hung up, the receipt stream returns the reason.
         let _ = self.batches.send(batch).await;
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! A unary gRPC call without tonic's server machinery, for the two calls that carry the load:
 //! `Cache.Get` and `Peer.Fetch`.
 //!
-//! tonic encodes a message into one buffer, which copies the value, and runs each call through a
-//! stack of boxed layers. Here the value goes out as its own frame, the same counted bytes that lie
-//! in the store. Everything else about the calls is as
-//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> has it, and as tonic does it: the tests hold both against one
-//! client. Messages are neither taken nor sent compressed.
+//! tonic encodes a message into one buffer, which copies
+//! the value, and runs each call through a stack of boxed layers. Here, the value is sent as a
+//! frame of its own that shares the bytes in the store. In every other respect the calls follow
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> and behave like tonic's; the
+//! tests run both against the same client. Compressed messages are not accepted and never sent.
 
 use std::{
     convert::Infallible,
@@ -24,12 +24,12 @@ use tonic::Status;
 use crate::{status::grpc::to_status, telemetry::trace::Scope};
 use gaocache_core::error::{Error, ErrorKind};
 
-/// Larger than any request of these two calls may be: the longest key, the longest group name, and
-/// room for fields to come.
+/// Upper limit for requests of these two calls: the longest key, the longest group name, and room
+/// for future fields.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
-/// gRPC's prefix of a message: a flag for compression and the length.
+/// The length of gRPC's message prefix: a compression flag and the message length.
 const PREFIX_BYTES: usize = 5;
-/// Up to this size a value is copied behind its head: one small frame costs less than two.
+/// Values up to this size are copied behind the head, since one small frame costs less than two.
 const COPIED_BYTES: usize = 4 * 1024;
 
 /// A message whose last field is a large `bytes` that is not copied.
@@ -39,7 +39,8 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// `head` is the message without its value, `field` the number (1 to 15) of the value's field.
+    /// `head` is the message without its value; `field` is the number (1 to 15) of the value's
+    /// field.
     pub(super) fn new(head: &impl Message, field: u8, value: Bytes) -> Self {
         let copied = if value.len() <= COPIED_BYTES {
             value.len()
@@ -50,7 +51,7 @@ impl Reply {
         // Prefix, head, the value's tag (1 byte) and length (up to 10).
         let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + length + 11 + copied);
         buffer.put_bytes(0, PREFIX_BYTES);
-        // A BytesMut grows as needed, so encoding can't run out of room.
+        // A BytesMut grows as needed, so encoding can't fail.
         let _ = head.encode(&mut buffer);
         if !value.is_empty() {
             // Wire type 2: length-delimited.
@@ -81,7 +82,7 @@ impl Reply {
     }
 }
 
-/// The body of an answer: the head, the value if it is large, and the trailers.
+/// The body of a response: the head, the value if it is large, and the trailers.
 #[derive(Default)]
 pub struct LeanBody {
     head: Bytes,
@@ -117,7 +118,7 @@ impl Body for LeanBody {
     }
 }
 
-/// Reads a request, calls `handle` within the caller's deadline and trace, and writes its answer.
+/// Reads a request, calls `handle` within the caller's deadline and trace, and writes the response.
 pub(super) async fn unary<B, Q, H>(
     request: Request<B>,
     scope: impl FnOnce(&HeaderMap) -> Scope,
@@ -139,18 +140,14 @@ where
     let answer = pin!(async {
         let message = read(body).await?;
         let question = Q::decode(message)
-            .map_err(|error| Status::invalid_argument(format!("not a valid message: {error}")))?;
+            .map_err(|error| Status::invalid_argument(format!("invalid message: {error}")))?;
         handle(question).await.map_err(|error| to_status(&error))
     });
     let answer = scope.run(answer);
     let answer = match deadline {
         Some(deadline) => tokio::time::timeout(deadline, answer)
             .await
-            .unwrap_or_else(|_| {
-                Err(Status::deadline_exceeded(
-                    "the caller's deadline has passed",
-                ))
-            }),
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("deadline exceeded"))),
         None => answer.await,
     };
     match answer {
@@ -179,14 +176,14 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|it| it == b"application/grpc" || it.starts_with(b"application/grpc+proto"))
 }
 
-/// The one message of the request, without its prefix.
+/// The single message of the request, without its prefix.
 async fn read<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, Status> {
     let mut body = pin!(body);
     let mut collected = BytesMut::new();
     let mut first = Bytes::new();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            return Err(Status::cancelled("the request broke off"));
+            return Err(Status::cancelled("the request was aborted"));
         };
         let Ok(data) = frame.into_data() else {
             continue;
@@ -194,11 +191,11 @@ async fn read<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, Status> {
         if first.len() + collected.len() + data.len() > MAX_REQUEST_BYTES + PREFIX_BYTES {
             let error = Error::new(
                 ErrorKind::InvalidRequest,
-                format!("the request has more than {MAX_REQUEST_BYTES} bytes"),
+                format!("the request is larger than {MAX_REQUEST_BYTES} bytes"),
             );
             return Err(to_status(&error));
         }
-        // Nearly always the whole request is one frame, which is then used as it is.
+        // Almost always, the whole request is one frame, which is used without copying.
         if first.is_empty() && collected.is_empty() {
             first = data;
         } else {
@@ -214,24 +211,25 @@ async fn read<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, Status> {
         collected.freeze()
     };
     if message.len() < PREFIX_BYTES {
-        return Err(Status::internal("the request holds no message"));
+        return Err(Status::internal("the request contains no message"));
     }
     let compressed = message.get_u8() != 0;
     let length = message.get_u32() as usize;
     if compressed {
         return Err(Status::unimplemented(
-            "this call takes no compressed messages",
+            "this call does not accept compressed messages",
         ));
     }
     if length != message.len() {
         return Err(Status::internal(
-            "the message's length is not the one announced",
+            "the message does not have the announced length",
         ));
     }
     Ok(message)
 }
 
-/// `grpc-timeout`: up to eight digits and a unit. What can't be read is no deadline, as in tonic.
+/// Parses `grpc-timeout`: up to eight digits and a unit. As in tonic, an invalid value means no
+/// deadline.
 fn deadline(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

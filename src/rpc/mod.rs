@@ -1,7 +1,7 @@
-//! gRPC: the only place where wire types and domain types meet.
+//! gRPC: the only module that knows both wire types and domain types.
 //!
-//! [`front`] is the listener of a node, [`cache`] and [`peer`] the services behind it, [`peers`]
-//! the way to other nodes.
+//! [`front`] is a node's gRPC listener, [`cache`] and [`peer`] are the services behind it, and
+//! [`peers`] calls other nodes.
 
 pub mod cache;
 mod convert;

@@ -22,7 +22,7 @@ use gaocache_core::{
     membership::{Fingerprint, IdHash},
 };
 
-/// The service over a node's groups.
+/// The service for a node's groups.
 #[derive(Clone)]
 pub struct PeerService {
     service: Service,
@@ -95,7 +95,7 @@ impl Peer for PeerService {
         let reached = rings.wait_for(|ring| ring.view.revision >= wanted).await;
         let revision = match reached {
             Ok(ring) => ring.view.revision,
-            Err(_) => return Err(Status::unavailable("this node stops")),
+            Err(_) => return Err(Status::unavailable("this node is stopping")),
         };
         Ok(Response::new(wire::AwaitRevisionResponse { revision }))
     }
@@ -118,13 +118,14 @@ impl PeerService {
     fn accept(&self, batch: wire::HandoffBatch) -> Result<wire::HandoffReceipt, Status> {
         let sender = IdHash(batch.sender);
         let Some(parcels) = convert::parcels(batch) else {
-            return Err(Status::unimplemented(
-                "entries in a format that is not known here",
-            ));
+            return Err(Status::unimplemented("unknown entry format"));
         };
         if !self.cluster.topology().knows(sender) {
             // Who is no member is not told of removals, so what it holds may be old.
-            let error = Error::new(ErrorKind::NotReady, "the sender is no member as seen here");
+            let error = Error::new(
+                ErrorKind::NotReady,
+                "this node does not know the sender as a member",
+            );
             return Err(to_status(&error));
         }
         let receipt = self.service.accept(&parcels, sender);

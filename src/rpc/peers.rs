@@ -188,13 +188,13 @@ impl GrpcPeers {
         if status.code() == Code::Unimplemented {
             // Something answers there, but not this release's service. Ejecting it wouldn't change
             // that.
-            self.log(member, "speaks another version", status);
+            self.log(member, "runs an incompatible version", status);
             return (PeerError::Unreachable(error), "incompatible");
         }
         self.eject(member);
         self.log(
             member,
-            "can't be reached; its keys go to the next in ring order",
+            "can't be reached; the next member in ring order stands in for it",
             status,
         );
         (PeerError::Unreachable(error), "unreachable")
@@ -238,7 +238,7 @@ impl GrpcPeers {
         request.set_timeout(timeout);
         let mut client = self.client(member)?;
         let call = tokio::time::timeout(timeout, client.fetch(request)).await;
-        let answered = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        let answered = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("timed out")));
         let answered = answered.map(|response| convert::peer_answer(response.into_inner()));
         let (result, outcome) = match answered {
             Ok(Some(answer)) => {
@@ -246,7 +246,7 @@ impl GrpcPeers {
                 (Ok(answer), outcome)
             }
             Ok(None) => {
-                let status = Status::unimplemented("an entry in a format that is not known here");
+                let status = Status::unimplemented("unknown entry format");
                 let (error, outcome) = self.failed(member, &status);
                 (Err(error), outcome)
             }
@@ -310,7 +310,7 @@ impl Peers for GrpcPeers {
             members_fingerprint: known.0,
         };
         let call = tokio::time::timeout(INVALIDATE_TIMEOUT, client.invalidate(request)).await;
-        match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
+        match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("timed out"))) {
             Ok(response) => Ok(convert::invalidated(response.into_inner())),
             Err(status) => match from_status(&status) {
                 Some(error) => Err(PeerError::Answered(error)),
@@ -332,7 +332,7 @@ impl Peers for GrpcPeers {
             asker: self.inner.me.0,
         };
         let call = tokio::time::timeout(PEEK_TIMEOUT, client.peek(request)).await;
-        match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
+        match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("timed out"))) {
             Ok(response) => Ok(response.into_inner().entry.and_then(convert::peer_answer)),
             Err(status) => Err(self.failed(member, &status).0),
         }
@@ -354,7 +354,7 @@ impl Peers for GrpcPeers {
 impl Inner {
     fn endpoint(&self, address: &str) -> Result<Endpoint, PeerError> {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-            let what = format!("'{address}' is no address: {error}");
+            let what = format!("invalid address '{address}': {error}");
             let unreachable = Error::new(ErrorKind::PeerUnreachable, what);
             PeerError::Unreachable(unreachable.with_source(error))
         })?;
@@ -386,7 +386,7 @@ impl Inner {
                 let mut ejected = self.ejected.lock();
                 ejected.remove(&address);
                 self.count_ejected(&ejected);
-                tracing::info!(%address, "a peer that was ejected answers again");
+                tracing::info!(%address, "an ejected peer answers again");
                 return;
             }
         }

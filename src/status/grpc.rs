@@ -13,11 +13,11 @@ pub fn to_status(error: &Error) -> Status {
     status
 }
 
-/// The error that a gaocache node sent; `None` for a status that something else made (the
-/// transport, a proxy, an old release).
+/// The error that a gaocache node sent. `None` for a status from something else (the transport, a
+/// proxy, an old release).
 pub fn from_status(status: &Status) -> Option<Error> {
     let kind = status.metadata().get(KIND_HEADER)?.to_str().ok()?;
-    // A kind that a newer release invented is still an answer; its code tells enough.
+    // A kind from a newer release is still an answer.
     let kind = ErrorKind::from_name(kind).unwrap_or(ErrorKind::Internal);
     Some(Error::new(kind, status.message()))
 }
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn an_error_crosses_the_wire_and_comes_out_the_same() {
-        for kind in ErrorKind::ALL {
+        for &kind in ErrorKind::ALL {
             let error = Error::new(kind, "what happened");
             let back = from_status(&to_status(&error)).expect("ours");
             assert_eq!((back.kind(), back.message()), (kind, "what happened"));

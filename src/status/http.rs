@@ -11,7 +11,7 @@ use axum::{
 use super::{KIND_HEADER, codes};
 use gaocache_core::error::Error;
 
-/// An error as JSON, its kind also as a header.
+/// An error as JSON, with its kind in a header as well.
 pub fn failed(error: &Error) -> Response {
     let kind = error.kind();
     let body = serde_json::json!({ "error": kind.name(), "message": error.message() });

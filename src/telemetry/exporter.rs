@@ -1,16 +1,17 @@
 //! Sends spans to an OTLP receiver over gRPC.
 //!
-//! Batches are made on a thread of the SDK's, and the connection lives on a runtime of its own with
-//! one more thread: the SDK's thread waits for it, which on a runtime shared with others could lock
-//! up (open-telemetry/opentelemetry-rust#2583).
+//! The SDK builds batches on a thread of its own. The connection runs on a separate runtime with
+//! one more thread, because the SDK's thread blocks on it, which could deadlock a shared runtime
+//! (open-telemetry/opentelemetry-rust#2583).
 //!
-//! It must never make a request wait: past `trace.max_queue` spans are dropped, and counted.
+//! The exporter must never make a request wait: beyond `trace.max_queue`, spans are dropped and
+//! counted.
 
 use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,43 +29,12 @@ use opentelemetry_sdk::{
 use tokio::runtime::{Builder, Handle, Runtime};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
-use super::throttle::Throttle;
+use super::{spans::SPANS, throttle::Throttle};
 use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
-/// Bound on sending what is left when the process ends; see `terminationGracePeriodSeconds` in the
-/// chart.
+/// Time limit for sending the remaining spans when the process ends; the chart's
+/// `terminationGracePeriodSeconds` includes it.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// What became of this process' spans. There is one exporter in a process, so all of its nodes show
-/// the same numbers.
-pub static SPANS: SpanCounts = SpanCounts {
-    exported: AtomicU64::new(0),
-    failed: AtomicU64::new(0),
-    dropped: AtomicU64::new(0),
-};
-
-/// Counts since the start.
-pub struct SpanCounts {
-    exported: AtomicU64,
-    failed: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl SpanCounts {
-    /// By outcome, as in the metric.
-    pub fn read(&self) -> [(&'static str, u64); 3] {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        [
-            ("exported", read(&self.exported)),
-            ("failed", read(&self.failed)),
-            ("dropped", read(&self.dropped)),
-        ]
-    }
-}
-
-fn count(counter: &AtomicU64, spans: usize) {
-    counter.fetch_add(spans as u64, Ordering::Relaxed);
-}
 
 /// Where spans are sent, and how.
 #[derive(Clone, Debug)]
@@ -73,17 +43,17 @@ pub struct ExporterRules {
     pub endpoint: String,
     /// File with the authorities that sign its certificate; `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// As what this service appears in traces.
+    /// The service name in traces.
     pub service_name: String,
     /// Tells this process from others.
     pub instance: String,
-    /// Spans that wait to be sent.
+    /// Maximum number of spans that wait to be sent.
     pub max_queue: usize,
     /// Bound on sending a batch.
     pub timeout: Duration,
 }
 
-/// The exporter, as long as it runs.
+/// A running exporter.
 pub struct Exporter {
     provider: SdkTracerProvider,
     runtime: Option<Runtime>,
@@ -101,7 +71,7 @@ impl Exporter {
             .enable_all()
             .build()
             .map_err(|error| {
-                let what = format!("starting the exporter of traces: {error}");
+                let what = format!("could not start the trace exporter: {error}");
                 Error::new(ErrorKind::Internal, what).with_source(error)
             })?;
         let entered = runtime.enter();
@@ -126,7 +96,7 @@ impl Exporter {
         };
         let provider = SdkTracerProvider::builder()
             .with_span_processor(bounded)
-            // Whoever has a span is sampled: `trace::Sampling` has decided.
+            // Every request that has a span is sampled: `trace::Sampling` has already decided.
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(resource(rules))
             .build();
@@ -136,15 +106,15 @@ impl Exporter {
         })
     }
 
-    /// What spans are made with.
+    /// The tracer that creates spans.
     pub fn tracer(&self) -> SdkTracer {
         self.provider.tracer("gaocache")
     }
 
-    /// Sends what is left, for [`FLUSH_TIMEOUT`] at most. Blocks.
+    /// Sends the remaining spans, for at most [`FLUSH_TIMEOUT`]. Blocks.
     pub fn flush(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(FLUSH_TIMEOUT) {
-            tracing::warn!(%error, "not all spans could be sent before the end");
+            tracing::warn!(%error, "not all spans could be sent before the process ended");
         }
     }
 }
@@ -158,7 +128,7 @@ impl Drop for Exporter {
 }
 
 fn resource(rules: &ExporterRules) -> Resource {
-    // The builder adds what OTEL_RESOURCE_ATTRIBUTES says.
+    // The builder adds the attributes from OTEL_RESOURCE_ATTRIBUTES.
     Resource::builder()
         .with_service_name(rules.service_name.clone())
         .with_attributes([
@@ -177,7 +147,7 @@ fn wrong(setting: &str, error: impl Into<BoxError>) -> Error {
 fn connection(rules: &ExporterRules) -> Result<OtlpExporter> {
     let mut endpoint = Endpoint::from_shared(rules.endpoint.clone())
         .map_err(|error| wrong("trace.endpoint", error))?
-        // Without it an address that drops packets would hold a batch for minutes.
+        // Without this limit, an address that drops packets would hold a batch for minutes.
         .connect_timeout(rules.timeout)
         .timeout(rules.timeout);
     if rules.endpoint.starts_with("https://") {
@@ -202,11 +172,11 @@ fn tls(rules: &ExporterRules) -> Result<ClientTlsConfig> {
     Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
 }
 
-/// Takes no more spans than its bound, and counts what it doesn't take: the SDK's own queue drops
-/// without telling how many.
+/// Accepts spans up to a limit and counts the rest. The SDK's own queue drops spans without
+/// counting them.
 #[derive(Debug)]
 struct Bounded {
-    /// Spans taken and neither sent nor given up yet.
+    /// Spans that were accepted and are neither sent nor given up yet.
     queued: Arc<AtomicUsize>,
     most: usize,
     batches: BatchSpanProcessor,
@@ -222,7 +192,7 @@ impl SpanProcessor for Bounded {
             self.batches.on_end(span);
         } else {
             self.queued.fetch_sub(1, Ordering::AcqRel);
-            count(&SPANS.dropped, 1);
+            SPANS.dropped(1);
         }
     }
 
@@ -239,7 +209,7 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// Sends batches on the runtime, each within its time, and counts.
+/// Sends batches on the runtime, each within the timeout, and counts the outcomes.
 struct Sender {
     inner: Arc<OtlpExporter>,
     runtime: Handle,
@@ -266,11 +236,11 @@ impl SpanExporter for Sender {
         };
         self.queued.fetch_sub(spans, Ordering::AcqRel);
         match &result {
-            Ok(()) => count(&SPANS.exported, spans),
+            Ok(()) => SPANS.exported(spans),
             Err(error) => {
-                count(&SPANS.failed, spans);
+                SPANS.failed(spans);
                 if let Some(suppressed) = self.throttle.due("export") {
-                    tracing::warn!(%error, spans, suppressed, "spans could not be sent");
+                    tracing::warn!(%error, spans, suppressed, "could not send spans");
                 }
             }
         }
@@ -282,7 +252,7 @@ impl SpanExporter for Sender {
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        // Called before the first batch, when nobody else holds it yet.
+        // Called before the first batch, while there is no other reference.
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             inner.set_resource(resource);
         }

@@ -1,13 +1,11 @@
-//! The log: `tracing` to standard output, as text or JSON, with trace ids, and a level that can be
-//! changed while the process runs.
+//! The log: `tracing` to standard output, as text or JSON, with trace ids. Its level can be changed
+//! while the process runs.
 
 use std::{
     fmt,
     io::{IsTerminal, stdout},
-    sync::{Arc, OnceLock},
 };
 
-use parking_lot::Mutex;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -20,59 +18,16 @@ use tracing_subscriber::{
     reload,
 };
 
-use super::trace;
+use super::{level::LogLevel, trace};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// What the log shows, and how.
 #[derive(Clone, Debug)]
 pub struct LogRules {
-    /// A filter as of tracing's EnvFilter.
+    /// A filter in the syntax of tracing's `EnvFilter`.
     pub level: String,
     /// One JSON object a line; else text for people.
     pub json: bool,
-}
-
-/// The level of the whole process, which has one log.
-static LEVEL: OnceLock<LogLevel> = OnceLock::new();
-
-/// The level in force. Cheap to clone.
-#[derive(Clone)]
-pub struct LogLevel {
-    text: Arc<Mutex<String>>,
-    filter: reload::Handle<EnvFilter, Registry>,
-}
-
-impl LogLevel {
-    /// The level of this process; `None` where [`super::start`] was not called: an embedding
-    /// program has a log of its own.
-    pub fn of_process() -> Option<&'static Self> {
-        LEVEL.get()
-    }
-
-    pub(super) fn becomes_the_process_s(self) {
-        let _ = LEVEL.set(self);
-    }
-
-    /// As it was given.
-    pub fn text(&self) -> String {
-        self.text.lock().clone()
-    }
-
-    /// Changes it, until the process ends.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Configuration`] for a text that is no filter; the message says what is wrong
-    /// with it.
-    pub fn set(&self, text: &str) -> Result<()> {
-        let filter = filter(text)?;
-        let changed = self.filter.reload(filter);
-        changed.map_err(|error| {
-            Error::new(ErrorKind::Internal, error.to_string()).with_source(error)
-        })?;
-        text.clone_into(&mut self.text.lock());
-        tracing::warn!(level = text, "the log's level was changed");
-        Ok(())
-    }
 }
 
 fn filter(text: &str) -> Result<EnvFilter> {
@@ -84,13 +39,13 @@ fn filter(text: &str) -> Result<EnvFilter> {
 
 pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// What writes the lines, and what sets their level.
+/// The layer that writes log lines, and the handle that sets its level.
 ///
 /// # Errors
 /// As [`LogLevel::set`].
 pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
     let (filter, handle) = reload::Layer::new(filter(&rules.level)?);
-    // A line has the ids of its trace; what else the spans hold is in the trace.
+    // A log line has the ids of its trace. The other span fields are only in the trace.
     let filter = filter.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
     let layer = tracing_subscriber::fmt::layer().with_writer(stdout);
     let lines = if rules.json {
@@ -106,15 +61,16 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
             .with_filter(filter)
             .boxed()
     };
-    let level = LogLevel {
-        text: Arc::new(Mutex::new(rules.level.clone())),
-        filter: handle,
-    };
+    let level = LogLevel::new(&rules.level, move |text| {
+        handle
+            .reload(self::filter(text)?)
+            .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))
+    });
     Ok((lines, level))
 }
 
-/// A format whose lines end with the trace that they belong to: `trace_id` and `span_id`, as in
-/// OpenTelemetry's logs outside OTLP.
+/// A format whose lines end with the ids of their trace: `trace_id` and `span_id`, as OpenTelemetry
+/// specifies for logs in other formats than OTLP.
 struct WithTrace<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for WithTrace<F>

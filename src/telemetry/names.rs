@@ -1,9 +1,10 @@
-//! The names of all metrics: a contract with dashboards and alerts, so they stand in this one file.
+//! The names of all metrics. They are a contract with dashboards and alerts, so this is the only
+//! file that defines them.
 //!
-//! `gaocache_<what>_<unit>[_total]`, base units, few label values, never a key. A peer is a label
-//! only of counters.
+//! Rules: names have the form `gaocache_<what>_<unit>[_total]` with base units. Labels have few
+//! values, and a key is never a label. Only counters have a `peer` label.
 
-/// A metric as the outside knows it.
+/// A metric as Prometheus sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// Its name.
@@ -12,7 +13,7 @@ pub struct Metric {
     pub kind: &'static str,
     /// Its labels.
     pub labels: &'static [&'static str],
-    /// What it tells.
+    /// Its help text.
     pub help: &'static str,
 }
 
@@ -22,52 +23,52 @@ macro_rules! metrics {
             #[doc = $help]
             pub const $constant: Metric = Metric { name: $name, kind: $kind, labels: &[$($label),*], help: $help };
         )*
-        /// Every metric of gaocache's own.
+        /// Every metric that gaocache defines.
         pub const ALL: &[Metric] = &[$($constant),*];
     };
 }
 
 #[rustfmt::skip]
 metrics! {
-    REQUESTS = "gaocache_requests_total", "counter", ["group", "outcome"], "Gets asked of this node by clients, by where the answer came from (hit, peer, origin) or the kind of error.";
-    REQUEST_DURATION = "gaocache_request_duration_seconds", "histogram", ["group"], "Time from a client's get to its answer.";
-    PEER_REQUESTS = "gaocache_peer_requests_total", "counter", ["group", "outcome"], "Fetches asked of this node by other nodes.";
-    INVALIDATIONS = "gaocache_invalidations_total", "counter", ["group", "outcome"], "Removals and purges asked of this node by clients: ok, or the kind of error.";
-    STORE_ITEMS = "gaocache_store_items", "gauge", ["group", "tier"], "Entries in memory: owned (loaded by this node) or hot (copies of what another node owns).";
-    STORE_BYTES = "gaocache_store_bytes", "gauge", ["group", "tier"], "Memory of the entries, overhead included.";
-    STORE_CAPACITY = "gaocache_store_capacity_bytes", "gauge", ["tier"], "Memory that entries may take.";
-    STORE_EVICTIONS = "gaocache_store_evictions_total", "counter", ["group", "tier"], "Entries pushed out by others.";
-    STORE_EXPIRATIONS = "gaocache_store_expirations_total", "counter", ["group", "tier"], "Entries found past their expiry.";
-    STORE_REFUSALS = "gaocache_store_refusals_total", "counter", ["group"], "Values served but not kept, since they are larger than the store takes.";
-    FLIGHT_WAITS = "gaocache_flight_waits_total", "counter", ["group"], "Requests that waited for a load already under way instead of loading.";
-    HOT_COPIES = "gaocache_hot_copies_total", "counter", ["group"], "Copies kept of hot keys that another node owns.";
-    ORIGIN_LOADS = "gaocache_origin_loads_total", "counter", ["group", "outcome"], "Loads from the origin: ok, or the kind of error.";
-    ORIGIN_DURATION = "gaocache_origin_load_duration_seconds", "histogram", ["group"], "Time of a load from the origin, waiting for its turn and retries included.";
+    REQUESTS = "gaocache_requests_total", "counter", ["group", "outcome"], "Gets from clients, by the source of the answer (hit, peer, origin) or the kind of error.";
+    REQUEST_DURATION = "gaocache_request_duration_seconds", "histogram", ["group"], "Latency of gets from clients.";
+    PEER_REQUESTS = "gaocache_peer_requests_total", "counter", ["group", "outcome"], "Fetches from other nodes, by the source of the answer or the kind of error.";
+    INVALIDATIONS = "gaocache_invalidations_total", "counter", ["group", "outcome"], "Removals and purges from clients: ok, or the kind of error.";
+    STORE_ITEMS = "gaocache_store_items", "gauge", ["group", "tier"], "Entries in memory: owned (held as owner or replica) or hot (copies of keys that another node owns).";
+    STORE_BYTES = "gaocache_store_bytes", "gauge", ["group", "tier"], "Memory used by entries, including overhead.";
+    STORE_CAPACITY = "gaocache_store_capacity_bytes", "gauge", ["tier"], "Memory available for entries.";
+    STORE_EVICTIONS = "gaocache_store_evictions_total", "counter", ["group", "tier"], "Entries evicted to make room for others.";
+    STORE_EXPIRATIONS = "gaocache_store_expirations_total", "counter", ["group", "tier"], "Entries that were found to have expired.";
+    STORE_REFUSALS = "gaocache_store_refusals_total", "counter", ["group"], "Values that were served but not kept, because they are too large for the store.";
+    FLIGHT_WAITS = "gaocache_flight_waits_total", "counter", ["group"], "Requests that joined a load in flight instead of starting one.";
+    HOT_COPIES = "gaocache_hot_copies_total", "counter", ["group"], "Hot copies made of keys that another node owns.";
+    ORIGIN_LOADS = "gaocache_origin_loads_total", "counter", ["group", "outcome"], "Loads from the origin: ok, or the kind of error (not_found: the key does not exist).";
+    ORIGIN_DURATION = "gaocache_origin_load_duration_seconds", "histogram", ["group"], "Duration of loads from the origin, including time in the queue and retries.";
     ORIGIN_BYTES = "gaocache_origin_loaded_bytes_total", "counter", ["group"], "Bytes loaded from the origin.";
-    PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values asked of another node: hit (it had it), origin (it loaded it), error (its answer was one), unreachable, unavailable (it has no such group yet, or is leaving), incompatible.";
-    PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Time of a fetch from another node.";
-    PEERS_EJECTED = "gaocache_peers_ejected", "gauge", [], "Nodes not asked at the moment, since they failed.";
-    PEEKS = "gaocache_peeks_total", "counter", ["group", "outcome"], "Keys that other members were asked for before a load, after a ring change: found or missing.";
-    HANDOFF_ENTRIES = "gaocache_handoff_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (there already), full (colder than what fills the receiver), refused (expired or removed lately), failed (not sent for now).";
-    HANDOFF_BYTES = "gaocache_handoff_sent_bytes_total", "counter", [], "Bytes of entries sent to other nodes.";
-    HANDOFF_WAITING = "gaocache_handoff_waiting_entries", "gauge", [], "Entries that are another node's now and still to go there.";
-    DRAINING_SINCE = "gaocache_draining_since_timestamp_seconds", "gauge", [], "When this node began to leave; 0 while it doesn't.";
-    RING_MEMBERS = "gaocache_ring_members", "gauge", [], "Members of the ring, this node's view.";
-    RING_REVISION = "gaocache_ring_revision", "gauge", [], "The registry's revision of the ring in force.";
-    RING_FINGERPRINT = "gaocache_ring_fingerprint", "gauge", [], "A number (48 bits) that is equal on nodes that know the same members.";
-    RING_SHARE = "gaocache_ring_own_share_ratio", "gauge", [], "Share of all keys that this node owns.";
-    RING_CHANGES = "gaocache_ring_changes_total", "counter", [], "Rings put in force.";
-    LEASE_RENEWALS = "gaocache_lease_renewals_total", "counter", ["outcome"], "Renewals of this node's lease in etcd: ok, failed (not acknowledged) or lost (the lease was gone).";
-    LEASE_EXPIRY = "gaocache_lease_expiry_timestamp_seconds", "gauge", [], "When this node's lease ends unless it is renewed, by the acknowledged renewals.";
-    PROCESS_PAUSES = "gaocache_process_pauses_total", "counter", [], "Times that this process stood still for longer than its lease and dropped its entries, since it was told of no removals.";
-    REGISTRATIONS = "gaocache_registrations_total", "counter", ["reason"], "Writes of this node's key: start, changed, lease_lost, key_lost; superseded: another process wrote it.";
-    WATCH_RECONNECTS = "gaocache_watch_reconnects_total", "counter", [], "Times the watch on etcd had to begin anew.";
-    REGISTRY_HEARD = "gaocache_registry_heard_timestamp_seconds", "gauge", [], "When etcd gave its last sign of life.";
-    RUNTIME_BUSY = "gaocache_runtime_busy_seconds_total", "counter", ["runtime"], "Time that a runtime's thread was at work: worker-0 and so on serve reads, control has membership, admin, handoff.";
-    RUNTIME_TASKS = "gaocache_runtime_tasks", "gauge", ["runtime"], "Tasks alive on a runtime.";
-    RUNTIME_QUEUE = "gaocache_runtime_queued_tasks", "gauge", ["runtime"], "Tasks that other threads woke and that wait for a runtime's thread.";
-    TRACE_SPANS = "gaocache_trace_spans_total", "counter", ["outcome"], "Spans of this process: exported, failed (the receiver was away or slow), dropped (too many were waiting).";
-    READY = "gaocache_ready", "gauge", [], "1 while this node is ready to serve.";
-    CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections: grpc or http.";
-    BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; tells the release.";
+    PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values requested from another node: hit (it had the value), origin (it loaded the value), error (it answered with an error), unreachable, unavailable (it does not have the group yet, or is leaving), incompatible (it runs another version).";
+    PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Duration of fetches from other nodes.";
+    PEERS_EJECTED = "gaocache_peers_ejected", "gauge", [], "Peers that are currently not asked because they failed.";
+    PEEKS = "gaocache_peeks_total", "counter", ["group", "outcome"], "Keys that other members were asked for before a load: found or missing.";
+    HANDOFF_ENTRIES = "gaocache_handoff_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (already present), full (the receiver is full of hotter entries), refused (expired or recently removed), failed (could not be sent yet).";
+    HANDOFF_BYTES = "gaocache_handoff_sent_bytes_total", "counter", [], "Bytes of entries that were sent to other nodes.";
+    HANDOFF_WAITING = "gaocache_handoff_waiting_entries", "gauge", [], "Entries that belong to another node and are still to be sent.";
+    DRAINING_SINCE = "gaocache_draining_since_timestamp_seconds", "gauge", [], "Time at which this node began to leave; 0 if it is not leaving.";
+    RING_MEMBERS = "gaocache_ring_members", "gauge", [], "Members of the ring, as seen by this node.";
+    RING_REVISION = "gaocache_ring_revision", "gauge", [], "Registry revision of the current ring.";
+    RING_FINGERPRINT = "gaocache_ring_fingerprint", "gauge", [], "A 48-bit hash of the members; equal on nodes that know the same members.";
+    RING_SHARE = "gaocache_ring_own_share_ratio", "gauge", [], "Share of all keys that this node owns, from 0 to 1.";
+    RING_CHANGES = "gaocache_ring_changes_total", "counter", [], "Ring changes applied by this node.";
+    LEASE_RENEWALS = "gaocache_lease_renewals_total", "counter", ["outcome"], "Renewals of this node's lease in etcd: ok, failed (not acknowledged) or lost (the lease no longer existed).";
+    LEASE_EXPIRY = "gaocache_lease_expiry_timestamp_seconds", "gauge", [], "Time at which this node's lease expires, according to the last acknowledged renewal.";
+    PROCESS_PAUSES = "gaocache_process_pauses_total", "counter", [], "Times that this process was paused for longer than its lease, and dropped its entries because it received no removals during the pause.";
+    REGISTRATIONS = "gaocache_registrations_total", "counter", ["reason"], "Writes of this node's key in etcd, by reason: start, changed, lease_lost, key_lost, superseded (another process wrote the key).";
+    WATCH_RECONNECTS = "gaocache_watch_reconnects_total", "counter", [], "Times that the watch on etcd was restarted.";
+    REGISTRY_HEARD = "gaocache_registry_heard_timestamp_seconds", "gauge", [], "Time at which this node last heard from etcd.";
+    RUNTIME_BUSY = "gaocache_runtime_busy_seconds_total", "counter", ["runtime"], "Time that a runtime's thread was busy. worker-0 and so on serve reads; control runs membership, admin and handoff.";
+    RUNTIME_TASKS = "gaocache_runtime_tasks", "gauge", ["runtime"], "Live tasks on a runtime.";
+    RUNTIME_QUEUE = "gaocache_runtime_queued_tasks", "gauge", ["runtime"], "Tasks that were woken by other threads and wait for a runtime's thread.";
+    TRACE_SPANS = "gaocache_trace_spans_total", "counter", ["outcome"], "Spans of this process: exported, failed (the receiver was unreachable or slow) or dropped (the queue was full).";
+    READY = "gaocache_ready", "gauge", [], "1 while this node is ready.";
+    CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections, by listener: grpc or http.";
+    BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; the label is the version.";
 }

@@ -1,25 +1,24 @@
-//! Lets a repeated failure into the log once in a while, with how often it was left out. A flood of
-//! lines helps nobody.
+//! Limits how often a repeated failure is logged, and counts the suppressed lines.
 
 use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// One line for each subject in this time.
+/// At most one line per subject in this time.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Subjects kept in mind; past that the oldest lines may repeat early.
+/// Maximum number of remembered subjects. Beyond that, lines may repeat early.
 const MOST_SUBJECTS: usize = 1024;
 
-/// Remembers what was logged when, by subject.
+/// Remembers when each subject was last logged.
 #[derive(Default)]
 pub struct Throttle {
     subjects: Mutex<HashMap<String, (Instant, u64)>>,
 }
 
 impl Throttle {
-    /// `Some(left out since the last line)` if a line on `subject` is due, `None` if it is to be
-    /// left out.
+    /// `Some` with the number of lines suppressed since the last one if a line about `subject` is
+    /// due, `None` if it is to be suppressed.
     pub fn due(&self, subject: &str) -> Option<u64> {
         let now = Instant::now();
         let mut subjects = self.subjects.lock();

@@ -1,13 +1,13 @@
-//! The trace that a request is part of: whether it has one, its spans, and what of it goes on to
+//! The trace of a request: whether it is sampled, its spans, and the context that is propagated to
 //! other processes (W3C Trace Context).
 //!
-//! Whether a request is sampled is decided before any span is built, so a request that is not costs
-//! a look into its headers and a random number. A get that misses on a node that isn't the owner
-//! makes four spans: the get, the fetch, the owner's answer, and the load. A trace context that is
-//! not sampled is handed on all the same, so that whoever comes after keeps to the decision.
+//! The sampling decision is made before any span is built, so a request that is not sampled costs
+//! one header lookup and one random number. A get that misses on a node that isn't the owner has
+//! four spans: the get, the fetch, the owner's answer, and the load. A trace context that is not
+//! sampled is still propagated, so that the next processes follow the decision.
 //!
-//! It must never put a key into a span unless `trace.keys` allows it, and never wait for the
-//! exporter.
+//! This module must never put a key into a span unless `trace.keys` allows it, and must never wait
+//! for the exporter.
 
 use std::{
     future::poll_fn,
@@ -32,12 +32,12 @@ use gaocache_core::{
     membership::Member,
 };
 
-/// The target of every span that is meant for traces.
+/// The target of every span that is exported to traces.
 pub const TARGET: &str = "gaocache::trace";
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A call that may begin a trace, or go on with its caller's.
+/// A call that starts a trace or continues its caller's.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     name: &'static str,
@@ -62,20 +62,59 @@ impl Call {
     }
 }
 
-/// Decides which requests have spans.
-#[derive(Clone, Copy, Debug)]
+/// Which requests have spans.
+///
+/// ```
+/// use gaocache::Sampling;
+///
+/// // As the caller's `traceparent` says; of requests without one, a hundredth.
+/// let sampling = Sampling::share(0.01).parent_based();
+/// assert_ne!(sampling, Sampling::off());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// Share of the requests that are sampled without regard to who asks; `None`: none has spans.
-    pub ratio: Option<f64>,
+    pub(crate) ratio: Option<f64>,
     /// Whether a caller's decision comes first.
-    pub parent_based: bool,
+    pub(crate) parent_based: bool,
     /// Whether spans tell keys.
-    pub keys: bool,
+    pub(crate) keys: bool,
 }
 
 impl Sampling {
+    /// None. What a caller decided still goes on to other nodes and origins.
+    pub const fn off() -> Self {
+        Self {
+            ratio: None,
+            parent_based: false,
+            keys: false,
+        }
+    }
+
+    /// This share of them, 0 to 1, whatever the caller decided.
+    pub const fn share(ratio: f64) -> Self {
+        Self {
+            ratio: Some(ratio),
+            ..Self::off()
+        }
+    }
+
+    /// The same, but where the caller has decided, as the caller did.
+    #[must_use]
+    pub const fn parent_based(mut self) -> Self {
+        self.parent_based = true;
+        self
+    }
+
+    /// The same, with keys in the spans. They may be personal data.
+    #[must_use]
+    pub const fn with_keys(mut self) -> Self {
+        self.keys = true;
+        self
+    }
+
     /// For a call of a client's.
-    pub fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
+    pub(crate) fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let by_chance = |ratio: f64| fastrand::f64() < ratio;
         let sampled = match (self.ratio, &caller) {
@@ -87,7 +126,7 @@ impl Sampling {
     }
 
     /// For a call of another node's, which has decided already: it never begins a trace.
-    pub fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
+    pub(crate) fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let sampled = self.ratio.is_some() && caller.as_ref().is_some_and(is_sampled);
         self.scope(call, caller, sampled)
@@ -106,7 +145,7 @@ impl Sampling {
     }
 
     /// What a server's span tells of a key: nothing, unless the settings allow it.
-    pub fn key<'a>(&self, key: &'a str) -> Option<&'a str> {
+    pub(crate) fn key<'a>(&self, key: &'a str) -> Option<&'a str> {
         self.keys.then_some(key)
     }
 }
@@ -117,7 +156,7 @@ fn caller(headers: &HeaderMap) -> Option<Context> {
     }
     let extractor = HeaderExtractor(headers);
     let caller = TraceContextPropagator::new().extract_with_context(&Context::new(), &extractor);
-    // A header that can't be read is no trace, as the standard wants it.
+    // An invalid header counts as no trace, as the standard requires.
     caller.has_active_span().then_some(caller)
 }
 
@@ -125,7 +164,7 @@ fn is_sampled(context: &Context) -> bool {
     context.span().span_context().is_sampled()
 }
 
-/// The same, for those who come after to see that we decided against it.
+/// The same context marked as not sampled, so that the next processes see our decision.
 fn not_sampled(context: &Context) -> Context {
     let span = context.span();
     let said = span.span_context();
@@ -144,25 +183,26 @@ fn server_span(call: Call, caller: Option<Context>) -> Span {
         group = Empty, key = Empty, outcome = Empty, owner = Empty, value_bytes = Empty, otel.status_code = Empty
     );
     if let Some(caller) = caller {
-        // Fails where the program that embeds us sends its spans elsewhere; they are roots then.
+        // Fails if the embedding program exports its spans in another way. Our spans are roots
+        // then.
         let _ = span.set_parent(caller);
     }
     span
 }
 
-/// What a request runs in.
+/// The trace scope that a request runs in.
 #[derive(Clone)]
 pub enum Scope {
     /// No trace.
     Nothing,
-    /// A trace that this node has no part in but hands on.
+    /// A trace that this node does not add to, but propagates.
     HandedOn(Context),
-    /// A span of its own.
+    /// A trace with a span of this node.
     Traced(Span),
 }
 
 impl Scope {
-    /// The one that runs here.
+    /// The current scope.
     pub fn current() -> Self {
         if is_traced() {
             return Self::Traced(Span::current());
@@ -175,7 +215,7 @@ impl Scope {
         }
     }
 
-    /// Runs `work` in it.
+    /// Runs `work` in this scope.
     pub async fn run<F: Future>(&self, mut work: Pin<&mut F>) -> F::Output {
         poll_fn(|task| self.poll(work.as_mut(), task)).await
     }
@@ -192,7 +232,7 @@ impl Scope {
     }
 }
 
-/// Lets a task that is about to be spawned go on in the trace of whoever spawns it.
+/// Wraps a task that is about to be spawned, so that it continues the trace of its spawner.
 pub fn wrap_task(task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
     if !Context::map_current(Context::has_active_span) {
         return task;
@@ -200,7 +240,7 @@ pub fn wrap_task(task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
     task.in_current_span().with_current_context().boxed()
 }
 
-/// Whether this request has spans of ours.
+/// Whether this node records spans for the current request.
 fn is_traced() -> bool {
     Context::map_current(|context| {
         let span = context.span();
@@ -208,7 +248,7 @@ fn is_traced() -> bool {
     })
 }
 
-/// Writes the trace that runs here, if any, into the headers of a call to another process.
+/// Writes the current trace context, if any, to the headers of a call to another process.
 pub fn hand_on(headers: &mut HeaderMap) {
     Context::map_current(|context| {
         if context.has_active_span() {
@@ -217,14 +257,14 @@ pub fn hand_on(headers: &mut HeaderMap) {
     });
 }
 
-/// A call over gRPC that takes the trace which runs here along.
+/// A gRPC request that carries the current trace context.
 pub fn request<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     hand_on(request.metadata_mut().as_mut());
     request
 }
 
-/// A fetch from another node.
+/// The span of a fetch from another node.
 pub fn fetch_span(member: &Member, group: &str) -> Span {
     if !is_traced() {
         return Span::none();
@@ -235,7 +275,7 @@ pub fn fetch_span(member: &Member, group: &str) -> Span {
     )
 }
 
-/// A load from the origin, waiting for its turn included.
+/// The span of a load from the origin, including the time in the queue.
 pub fn load_span() -> Span {
     if !is_traced() {
         return Span::none();
@@ -246,7 +286,7 @@ pub fn load_span() -> Span {
     )
 }
 
-/// Something worth a mark in the span that runs here.
+/// Adds an event to the current span.
 pub fn event(name: &'static str, attribute: Option<(&'static str, &'static str)>) {
     if is_traced() {
         let attributes = attribute.map(|(name, value)| KeyValue::new(name, value));
@@ -258,25 +298,25 @@ pub fn event(name: &'static str, attribute: Option<(&'static str, &'static str)>
     }
 }
 
-/// What a span tells in the end.
+/// Attributes that are recorded when a span ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Told<'a> {
-    /// The group; empty: the span has it already.
+    /// The group; empty if the span already has it.
     pub group: &'a str,
-    /// The key, if it may be told.
+    /// The key, if it may be recorded.
     pub key: Option<&'a str>,
-    /// The owner of the key, as seen here.
+    /// The key's owner, as seen by this node.
     pub owner: Option<&'a str>,
-    /// Bytes of the value.
+    /// Size of the value in bytes.
     pub bytes: Option<usize>,
 }
 
-/// Completes the span that runs here. The outcomes are those of the metrics.
+/// Completes the current span. The outcomes are those of the metrics.
 pub fn ended(outcome: Result<&'static str, &Error>, told: Told<'_>) {
     if !is_traced() {
         return;
     }
-    /// Names of groups that don't exist come from outside.
+    /// The name of an unknown group is chosen by the caller, so it is truncated.
     const LONGEST_GROUP: usize = 64;
     let span = Span::current();
     let outcome = match outcome {
@@ -304,7 +344,7 @@ pub fn ended(outcome: Result<&'static str, &Error>, told: Told<'_>) {
     }
 }
 
-/// Trace and span that run here, as the standard writes them, for the log.
+/// The ids of the current trace and span, in the standard's notation, for the log.
 pub fn ids() -> Option<(String, String)> {
     Context::map_current(|context| {
         let span = context.span();

@@ -1,20 +1,17 @@
 //! Nodes of the tests that register in a real etcd.
 
-use gaocache::config::Settings;
+use gaocache::internal::Config;
 use gaocache_discovery::EtcdConfig;
 pub use gaocache_testing::{Etcd, SecuredEtcd, TTL, certificates, free_port, signal};
 
 use super::{CountingOrigin, settings};
 
 pub fn config(urls: &[&str]) -> EtcdConfig {
-    EtcdConfig {
-        lease_ttl: TTL,
-        ..EtcdConfig::new(urls.iter().copied())
-    }
+    EtcdConfig::new(urls.iter().copied()).with_lease_ttl(TTL)
 }
 
 /// Settings of a node of the tests that registers in etcd.
-pub fn node_settings(id: &str, etcd: &str, origin: &CountingOrigin, further: &[&str]) -> Settings {
+pub fn node_settings(id: &str, etcd: &str, origin: &CountingOrigin, further: &[&str]) -> Config {
     let endpoints = format!("registry.etcd.endpoints={etcd}");
     let mut given = vec![
         "registry.kind=etcd",

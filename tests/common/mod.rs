@@ -29,13 +29,12 @@ use axum::{
     routing,
 };
 use gaocache::{
-    Node, NodeBuilder,
-    config::{self, Settings},
-    node::Addresses,
-    registry::memory::MemoryRegistry,
-    rpc::wire::{GetRequest, cache_client::CacheClient},
+    Node, NodeBuilder, Registry,
+    internal::{
+        self, Config,
+        wire::{GetRequest, cache_client::CacheClient},
+    },
 };
-use gaocache_core::ports::Registry;
 pub use gaocache_testing::{LONG, within};
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -140,7 +139,7 @@ async fn answer(
 
 /// Settings of a test node: free ports on loopback, one group `users` over `url`, and further
 /// `section.name=value`.
-pub fn settings(id: &str, url: &str, further: &[&str]) -> Settings {
+pub fn settings(id: &str, url: &str, further: &[&str]) -> Config {
     let group = format!(
         "groups=[{{ name = \"users\", ttl_seconds = 600, max_value = \"1MiB\", origin = {{ kind = \"http\", url = \"{url}\", timeout_seconds = 2 }} }}]"
     );
@@ -152,7 +151,20 @@ pub fn settings(id: &str, url: &str, further: &[&str]) -> Settings {
         &group,
     ];
     given.extend(further);
-    config::loopback(id, &given).expect("good settings")
+    internal::loopback(id, &given).expect("good settings")
+}
+
+/// A node of these settings, to be bound.
+pub fn builder(config: &Config) -> NodeBuilder {
+    internal::configured(config).expect("origins that can work")
+}
+
+/// Where a node of the tests listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 /// A node that runs in this process.
@@ -167,10 +179,15 @@ pub struct TestNode {
 impl TestNode {
     pub fn start(node: Node) -> Self {
         let stop = CancellationToken::new();
+        let (bound, listening) = (node.addresses(), "all listeners");
         Self {
-            addresses: node.addresses(),
-            readiness: node.readiness(),
-            rings: node.rings(),
+            addresses: Addresses {
+                grpc: bound.grpc.expect(listening),
+                http: bound.http.expect(listening),
+                admin: bound.admin.expect(listening),
+            },
+            readiness: internal::readiness(&node),
+            rings: internal::rings(&node),
             running: tokio::spawn(node.run(stop.clone().cancelled_owned())),
             stop,
         }
@@ -227,7 +244,7 @@ pub async fn client(address: SocketAddr) -> CacheClient<Channel> {
 
 /// Nodes `n0`, `n1`, … in one memory registry over one origin, all ready and agreed.
 pub async fn cluster(size: usize, url: &str, further: &[&str]) -> Vec<TestNode> {
-    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::default());
+    let registry = Registry::memory();
     let mut nodes = Vec::new();
     for number in 0..size {
         nodes.push(joining(&registry, &format!("n{number}"), url, further).await);
@@ -239,13 +256,8 @@ pub async fn cluster(size: usize, url: &str, further: &[&str]) -> Vec<TestNode> 
     nodes
 }
 
-pub async fn joining(
-    registry: &Arc<dyn Registry>,
-    id: &str,
-    url: &str,
-    further: &[&str],
-) -> TestNode {
-    let builder = NodeBuilder::new(settings(id, url, further)).registry(registry.clone());
+pub async fn joining(registry: &Registry, id: &str, url: &str, further: &[&str]) -> TestNode {
+    let builder = builder(&settings(id, url, further)).registry(registry.clone());
     TestNode::start(builder.bind().await.expect("binds"))
 }
 
@@ -272,5 +284,5 @@ pub async fn text_at(client: &reqwest::Client, url: &str) -> String {
 /// An HTTP client for tests. Its connections belong to the runtime that made them, so tests can't
 /// share one.
 pub fn http() -> reqwest::Client {
-    gaocache::http_client::plain().expect("a client")
+    internal::plain_client().expect("a client")
 }

@@ -139,7 +139,7 @@ impl NodeProcess {
     pub async fn owner(&self, key: &str) -> String {
         let url = format!("http://127.0.0.1:{}/ring?key={key}", self.admin);
         let answer = self.asks.get(url).send().await.expect("answers");
-        let report: gaocache::admin::RingReport =
+        let report: gaocache::internal::RingReport =
             serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         report.owners[0].owner.clone()
     }
@@ -159,7 +159,7 @@ impl NodeProcess {
         keys
     }
 
-    pub async fn ring(&self) -> Option<gaocache::admin::RingReport> {
+    pub async fn ring(&self) -> Option<gaocache::internal::RingReport> {
         let url = format!("http://127.0.0.1:{}/ring", self.admin);
         let answer = self.asks.get(url).send().await.ok()?;
         serde_json::from_slice(&answer.bytes().await.ok()?).ok()
@@ -179,7 +179,7 @@ impl NodeProcess {
 
     /// Resolves when its ring has exactly these members, asking again whenever it answers
     /// otherwise.
-    pub async fn until_ring(&self, ids: &[&str]) -> gaocache::admin::RingReport {
+    pub async fn until_ring(&self, ids: &[&str]) -> gaocache::internal::RingReport {
         let mut seen = None;
         let wanted = async {
             loop {

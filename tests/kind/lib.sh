@@ -1,5 +1,7 @@
-# shellcheck shell=bash What the kind test's story is told with: steps with times, questions to the
-# cluster, and what is collected when one fails.
+# shellcheck shell=bash
+
+# Helper functions of the kind test: timed steps, queries of the cluster, and collecting data after
+# a failure.
 
 CLUSTER=${CLUSTER:-gaocache-test}
 REPLICAS=${REPLICAS:-3}
@@ -15,7 +17,7 @@ note() { TABLE+=("$1|$2|${3:-}"); say "   $1: $2${3:+ (goal $3)}"; }
 fail() { echo "FAILED in '$STEP': $*" >&2; exit 1; }
 now_ms() { date +%s%3N; }
 
-# step NAME FUNCTION: one chapter; the load must not have failed a get in it.
+# step NAME FUNCTION: one step of the test. No get of the load may fail during it.
 step() {
   local began=$SECONDS before
   STEP=$1
@@ -34,20 +36,20 @@ load_stats() { raw demo-load:8001 stats 2>/dev/null || echo '{"failed":0}'; }
 failed_gets() { load_stats | jq .failed; }
 origin_counts() {
   local pod
-  # Not one that is ending: it has counts of its own.
+  # Skip a terminating pod: it has its own counts.
   pod=$(k get pods -l app=demo-origin -o json | jq -r '[.items[] | select(.metadata.deletionTimestamp == null)][0].metadata.name')
   raw "$pod:8000" counts
 }
 origin_loads() { origin_counts | jq .loads; }
 
-# Gets every key once, so that nothing that the cache lost goes unnoticed by the origin.
+# Gets every key once, so that the origin sees a load for every entry that the cache lost.
 sweep() {
   local failed
-  failed=$(raw demo-load:8001 sweep | jq .failed) || fail "the sweep broke off"
+  failed=$(raw demo-load:8001 sweep | jq .failed) || fail "the sweep was aborted"
   [ "$failed" = 0 ] || fail "$failed gets of the sweep failed: $(load_stats)"
 }
 origin_watched() { LOADS_BEFORE=$(origin_loads); }
-origin_noticed() { # origin_noticed WHAT MOST: since origin_watched, after every key was asked for
+origin_noticed() { # origin_noticed WHAT MAX: loads since origin_watched, after a get of every key
   local loads
   sweep
   loads=$(($(origin_loads) - LOADS_BEFORE))
@@ -55,7 +57,7 @@ origin_noticed() { # origin_noticed WHAT MOST: since origin_watched, after every
   [ "$loads" -le "$2" ] || fail "$1 cost the origin $loads loads"
 }
 
-# The pods that exist and don't end, as the ring should have them: "id address" lines.
+# The pods that exist and are not terminating, as the ring should contain them: "id address" lines.
 pods() {
   k get pods -l app.kubernetes.io/component=node -o json |
     jq -r '.items[] | select(.metadata.deletionTimestamp == null) | "\(.metadata.name) \(.status.podIP):7070"' | sort
@@ -63,8 +65,8 @@ pods() {
 
 pod_names() { pods | cut -d' ' -f1; }
 
-# Exactly: every pod's ring has exactly the pods that exist, all serving, and all are at one
-# revision with one fingerprint.
+# Whether every pod's ring consists of exactly the existing pods, all of them serving, and all rings
+# have the same revision and fingerprint.
 rings_agree() { # rings_agree COUNT
   local expected pod ring seen="" these
   expected=$(pods)
@@ -79,8 +81,8 @@ rings_agree() { # rings_agree COUNT
   [ "$(printf %s "$seen" | sort -u | wc -l)" = 1 ]
 }
 
-# until_agreed COUNT SECONDS WHAT: how long it takes from now, which must be within the bound; three
-# times the goal is given, the figure is noted.
+# until_agreed COUNT SECONDS WHAT: waits until all rings agree, and records how long that takes.
+# SECONDS is the goal; the test fails after three times that.
 until_agreed() {
   local began took
   began=$(now_ms)
@@ -94,21 +96,21 @@ until_agreed() {
 }
 
 rolled_out() { k rollout status "statefulset/$1" --timeout=240s >/dev/null || fail "$1 did not roll out"; }
-pods_gone() { # until no more than COUNT pods are left, ending ones included
+pods_gone() { # waits until at most COUNT pods are left, including terminating ones
   local bound=$((SECONDS + 120))
   until [ "$(k get pods -l app.kubernetes.io/component=node --no-headers 2>/dev/null | wc -l)" -le "$1" ]; do
-    [ $SECONDS -lt $bound ] || fail "pods don't end"
+    [ $SECONDS -lt $bound ] || fail "pods do not terminate"
     sleep 0.2
   done
 }
 
-install_or_upgrade() { # the chart with the test's values and whatever follows
+install_or_upgrade() { # the chart with the test's values and further arguments
   helm upgrade --install "$RELEASE" charts/gaocache -n "$NS" -f tests/kind/values.yaml --set "replicas=$REPLICAS" --wait --timeout 4m "$@" >/dev/null
 }
 
-collect() { # everything that may tell what went wrong, into one folder
+collect() { # collects everything that may explain the failure in one directory
   local pod
-  # What can't be had doesn't keep the rest from being collected.
+  # If something can't be collected, collect the rest anyway.
   set +e
   mkdir -p "$OUT/failure"
   k get all,pvc,pdb,events -o wide >"$OUT/failure/objects.txt" 2>&1
@@ -119,7 +121,7 @@ collect() { # everything that may tell what went wrong, into one folder
   done
   k exec "$NAME-etcd-0" -- etcdctl get --prefix "$NAME/" >"$OUT/failure/etcd-keys.txt" 2>&1
   load_stats >"$OUT/failure/load.json" 2>&1
-  echo "what was collected is in $OUT/failure" >&2
+  echo "diagnostics are in $OUT/failure" >&2
 }
 
 junit() { # junit FAILED

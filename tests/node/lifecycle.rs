@@ -1,16 +1,13 @@
 //! Beginning and end of a node.
 
-use std::sync::Arc;
-
-use gaocache::{NodeBuilder, registry::memory::MemoryRegistry};
-use gaocache_core::ports::Registry;
+use gaocache::Registry;
 
 use super::common::{get_request as get, *};
 
 #[tokio::test]
 async fn two_nodes_with_one_id_and_a_port_in_use_are_errors_that_say_so() {
     let origin = CountingOrigin::start().await;
-    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::default());
+    let registry = Registry::memory();
     let mut first = joining(&registry, "n0", &origin.url(), &[]).await;
     first.ready().await;
     let second = joining(&registry, "n0", &origin.url(), &[]).await;
@@ -20,7 +17,7 @@ async fn two_nodes_with_one_id_and_a_port_in_use_are_errors_that_say_so() {
         .unwrap_err();
     assert!(error.message().contains("'n0'"), "{error}");
     let taken = format!("grpc.listen={}", first.addresses.grpc);
-    let bound = NodeBuilder::new(settings("n1", &origin.url(), &[&taken]))
+    let bound = builder(&settings("n1", &origin.url(), &[&taken]))
         .bind()
         .await;
     let error = bound.err().expect("the port is taken");
@@ -137,7 +134,7 @@ async fn nodes_of_a_fixed_list_share_the_keys_and_stop_without_a_registry() {
         let listen = format!("grpc.listen=127.0.0.1:{port}");
         let further = ["registry.kind=static", &peers, &listen];
         let settings = settings(&format!("n{number}"), &origin.url(), &further);
-        let node = NodeBuilder::new(settings).bind().await.expect("binds");
+        let node = builder(&settings).bind().await.expect("binds");
         nodes.push(TestNode::start(node));
     }
     let mut owners = std::collections::HashSet::new();

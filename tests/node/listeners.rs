@@ -1,7 +1,7 @@
 //! What goes in and out of the listeners, and between nodes.
 
 use futures::future::join_all;
-use gaocache::rpc::wire::{self, get_many_response::Outcome, peer_client::PeerClient};
+use gaocache::internal::wire::{self, get_many_response::Outcome, peer_client::PeerClient};
 use tonic::Code;
 
 use super::common::{get_request as get, *};

@@ -100,7 +100,7 @@ test("it shows the ring, the members and the groups", async () => {
   for (const part of ["cache-1", "33.3 %", "serving", "b", "0.1.0"]) assert.ok(row.includes(part), `${part} in ${row}`);
   const lease = await page.locator("#members tr").nth(1).locator("td").nth(5).textContent();
   assert.match(lease, /^[0-9a-f]{8,}$/);
-  assert.match(await page.textContent("#lease"), /ends in \d+ s/);
+  assert.match(await page.textContent("#lease"), /expires in \d+ s/);
   const group = await page.locator("#groups tr").first().innerText();
   assert.match(group, /users\s+300\s+66\.7 %/);
   assert.ok((await page.locator("#changes li").count()) >= 1);

@@ -14,7 +14,7 @@ use common::{
     process::{NodeProcess, agree},
     within,
 };
-use gaocache::{Client, ClientOptions, rpc::wire};
+use gaocache::{Client, ClientOptions, internal::wire};
 use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId,
     trace::{FutureExt, SpanContext, TraceContextExt, TraceState},

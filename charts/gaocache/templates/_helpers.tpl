@@ -21,7 +21,7 @@ app.kubernetes.io/name: {{ include "gaocache.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* Selector and everything that may change over time. */}}
+{{/* The selector labels, and labels that may change over time. */}}
 {{- define "gaocache.labels" -}}
 {{ include "gaocache.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -56,7 +56,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{/* The node's settings. `settings` comes last and wins. */}}
+{{/* The node's settings. `settings` overrides all others. */}}
 {{- define "gaocache.config" -}}
 {{- $etcd := dict "endpoints" (include "gaocache.etcdEndpoints" . | fromJsonArray) "lease_ttl_seconds" .Values.registry.leaseTtlSeconds }}
 {{- if not .Values.etcd.enabled }}
@@ -78,7 +78,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   "cache" (dict "capacity" .Values.cache.capacity)
   "log" (dict "level" .Values.log.level "format" .Values.log.format)
   "groups" .Values.groups }}
-{{- /* Left out where there is none, so that OTEL_ variables of the pod count. */}}
+{{- /* Omitted if empty, so that the pod's OTEL_ variables take effect. */}}
 {{- with .Values.trace }}
 {{- if .endpoint }}
 {{- $_ := set $config "trace" (dict "endpoint" .endpoint "sampler" .sampler "sample_ratio" .sampleRatio) }}
@@ -87,7 +87,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- mergeOverwrite $config (deepCopy .Values.settings) | toToml }}
 {{- end }}
 
-{{/* The longest that a pod may take to go: each step's bound, deregistering (3 s), the last spans (3 s), and a little. */}}
+{{/* The longest time that a pod may take to stop: the time limit of each step, deregistering (3 s), the last spans (3 s), and some slack. */}}
 {{- define "gaocache.gracePeriod" -}}
 {{- add (int .Values.drain.preStopSeconds) (int .Values.drain.timeoutSeconds) (int .Values.drain.shutdownSeconds) 11 }}
 {{- end }}
@@ -108,31 +108,31 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* What no schema can say. */}}
+{{/* Checks that the schema can't express. */}}
 {{- define "gaocache.check" -}}
 {{- if .Values.etcd.enabled }}
 {{- $replicas := int .Values.etcd.replicas }}
 {{- if not (has $replicas (list 1 3)) }}
-{{- fail (printf "etcd.replicas is %d; an etcd of an even size survives no more than one member fewer does: use 1 or 3, or an etcd of your own (externalEtcd)" $replicas) }}
+{{- fail (printf "etcd.replicas is %d, but must be 1 or 3: an even-sized etcd tolerates no more failures than one with a member less. For other sizes, use externalEtcd" $replicas) }}
 {{- end }}
 {{- if and (gt $replicas 1) (not .Values.etcd.persistence.enabled) }}
-{{- fail "etcd.persistence.enabled=false goes with etcd.replicas=1 only: of three members, one that comes back without its data breaks the cluster" }}
+{{- fail "etcd.persistence.enabled=false requires etcd.replicas=1: of three members, one that comes back without its data breaks the cluster" }}
 {{- end }}
 {{- $standing := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "gaocache.etcdName" .) }}
 {{- if $standing }}
 {{- if ne (int $standing.spec.replicas) $replicas }}
-{{- fail (printf "etcd.replicas can't be changed from %d to %d: the members were bootstrapped as a cluster of that size; keep it, or install anew" (int $standing.spec.replicas) $replicas) }}
+{{- fail (printf "etcd.replicas can't be changed from %d to %d: the members were bootstrapped as a cluster of that size; keep the size, or reinstall" (int $standing.spec.replicas) $replicas) }}
 {{- end }}
 {{- end }}
 {{- else if not .Values.externalEtcd.endpoints }}
-{{- fail "etcd.enabled=false needs externalEtcd.endpoints" }}
+{{- fail "etcd.enabled=false requires externalEtcd.endpoints" }}
 {{- end }}
 {{- if not .Values.groups }}
-{{- fail "groups is empty; a cache needs at least one, such as --set 'groups[0].name=users,groups[0].origin.kind=http,groups[0].origin.url=http://origin:8000/users/{key}' (or a values file)" }}
+{{- fail "groups is empty; at least one group is required, such as --set 'groups[0].name=users,groups[0].origin.kind=http,groups[0].origin.url=http://origin:8000/users/{key}' (or a values file)" }}
 {{- end }}
 {{- end }}
 
-{{/* Volumes of whatever reads the node's settings. */}}
+{{/* The volumes of pods that read the node's settings. */}}
 {{- define "gaocache.volumes" -}}
 - name: config
   configMap: {name: {{ include "gaocache.fullname" . }}}

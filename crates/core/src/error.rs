@@ -1,49 +1,52 @@
-//! The one error that leaves gaocache: what went wrong, whose fault it was, and whether asking
-//! again can help.
+//! The only error type that gaocache returns: what went wrong, who is at fault, and whether a retry
+//! can help.
 //!
 //! It must never carry a value or a secret. How a kind maps to a gRPC code and an HTTP status
 //! is told once, in `status` of the `gaocache` crate.
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
-/// Any error, as loaders return it.
+/// Any error, as returned by loaders.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// What went wrong, as far as a caller can act on it.
+/// What went wrong, classified by what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorKind {
-    /// The request itself is wrong: an empty or oversized key. Asking again can't help.
+    /// The request is invalid: an empty or oversized key. A retry can't help.
     InvalidRequest,
-    /// No group of that name is configured here.
+    /// No group with that name is configured on this node.
     UnknownGroup,
-    /// The origin says that there is no such key.
+    /// The origin has no such key.
     NotFound,
     /// The value is larger than the group's `max_value`.
     ValueTooLarge,
-    /// The origin did not answer within its time.
+    /// The origin did not answer in time.
     OriginTimeout,
-    /// The origin could not be reached, failed, or answered something that is no answer.
+    /// The origin could not be reached, failed, or sent an invalid response.
     OriginFailed,
-    /// Too many loads wait for the origin already.
+    /// Too many loads are already waiting for the origin.
     Overloaded,
-    /// A member that had to answer could not be reached.
+    /// A required member could not be reached.
     PeerUnreachable,
-    /// This node does not serve yet, or no longer.
+    /// This node does not serve yet, or is leaving.
     NotReady,
-    /// The registry (etcd) could not be reached or refused, or another node holds this node's id.
+    /// The registry (etcd) could not be reached or refused the request, or another node holds this
+    /// node's id.
     Registry,
-    /// The configuration is wrong: a port in use, a URL or a file that can't be used.
+    /// The configuration is invalid: a port in use, or an unusable URL or file.
     Configuration,
-    /// A defect in gaocache.
+    /// A bug in gaocache.
     Internal,
 }
 
-/// Whose side an error comes from.
+/// Who is at fault for an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
-    /// The one who asked.
+    /// The caller.
     Caller,
-    /// The origin behind the group.
+    /// The group's origin.
     Origin,
     /// Another member.
     Peer,
@@ -55,7 +58,7 @@ pub enum Fault {
 
 impl ErrorKind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &'static [Self] = &[
         Self::InvalidRequest,
         Self::UnknownGroup,
         Self::NotFound,
@@ -70,7 +73,7 @@ impl ErrorKind {
         Self::Internal,
     ];
 
-    /// The stable name of the kind, as it goes over the wire and into metrics.
+    /// The stable name of the kind, used on the wire and in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
@@ -88,12 +91,12 @@ impl ErrorKind {
         }
     }
 
-    /// The kind of that name, as [`ErrorKind::name`] writes it.
+    /// The kind with that name, as returned by [`ErrorKind::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// Whose side it is.
+    /// Who is at fault.
     pub const fn fault(self) -> Fault {
         match self {
             Self::InvalidRequest | Self::UnknownGroup => Fault::Caller,
@@ -106,7 +109,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the same request may succeed a little later.
+    /// Whether the same request may succeed if it is retried later.
     pub const fn retryable(self) -> bool {
         matches!(
             self,
@@ -120,8 +123,8 @@ impl ErrorKind {
     }
 }
 
-/// An error with its kind, a sentence for people and its cause. Cheap to clone: everyone who waits
-/// for one load gets the same.
+/// An error with its kind, a human-readable message and its cause. Cheap to clone: all callers that
+/// wait for one load get the same error.
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -129,11 +132,11 @@ pub struct Error {
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// What gaocache's calls return.
+/// The result type of gaocache's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind`; `message` says what happened and names what it happened to.
+    /// An error of `kind`. `message` says what happened, and to what.
     pub fn new(kind: ErrorKind, message: impl Into<Arc<str>>) -> Self {
         Self {
             kind,
@@ -142,14 +145,14 @@ impl Error {
         }
     }
 
-    /// The same error with its cause, which [`source`](StdError::source) returns.
+    /// Adds the cause, which [`source`](StdError::source) returns.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into().into());
         self
     }
 
-    /// What a loader's error means: a gaocache error as it is, anything else as
+    /// Converts a loader's error. A gaocache error stays as it is; any other error becomes
     /// [`ErrorKind::OriginFailed`] with that error as its cause.
     pub fn from_loader(error: BoxError) -> Self {
         match error.downcast::<Self>() {
@@ -174,7 +177,7 @@ impl Error {
         self.kind
     }
 
-    /// The sentence for people.
+    /// The human-readable message.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -199,7 +202,8 @@ impl fmt::Debug for Error {
     }
 }
 
-/// What an error of a library says, with all of its causes. `text` stands for the error itself.
+/// The message of a library's error with all of its causes. `text` is the message of the error
+/// itself.
 pub fn with_causes(text: String, error: &(dyn StdError + 'static)) -> String {
     let mut text = text;
     let mut cause = error.source();
@@ -216,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_name_of_its_own_that_reads_back() {
-        for kind in ErrorKind::ALL {
+        for &kind in ErrorKind::ALL {
             assert_eq!(ErrorKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(ErrorKind::from_name("no such kind"), None);

@@ -1,12 +1,11 @@
-//! One load per key, however many ask: single-flight.
+//! Single-flight: one load per key, however many callers there are.
 //!
-//! A flight is detached from those who wait for it: the one who opens it runs the load in a task of
-//! its own, and callers that give up leave it untouched (mailgun/groupcache#30). An invalidation
-//! *grounds* the flights it concerns: whoever waits still gets their answer, since they asked
-//! before; but the result is not kept, and the next to ask opens a new flight (mailgun/groupcache
-//! PR#54, #69).
+//! A flight is detached from its callers: the load runs in its own task, and callers that give up
+//! do not affect it (mailgun/groupcache#30). An invalidation *grounds* the flights of its keys.
+//! Callers that already wait still get the result, because they asked before the invalidation. But
+//! the result is not kept, and the next caller opens a new flight (mailgun/groupcache PR#54, #69).
 //!
-//! It must never hold its lock across an await, and it never starts a load by itself.
+//! This module must never hold its lock across an await, and it never starts a load by itself.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -19,25 +18,26 @@ use parking_lot::{
 };
 use tokio::sync::oneshot;
 
-/// Enough that two loads rarely meet at one lock; a load costs far more than the lock.
+/// Enough shards that two loads rarely contend for a lock, which is far cheaper than a load anyway.
 const SHARDS: usize = 16;
 
-/// The flights of one group. `K` is the kind of lock, which tests replace to explore interleavings.
+/// The flights of one group. `K` is the type of lock, which tests replace to explore interleavings.
 pub struct Flights<T, K: LockKind = RawMutex> {
     shards: Arc<[Mutex<K, Shard<T>>]>,
 }
 
-/// What `join` gives: a waiter to wait in, and for the first to come the leader, which obliges its
-/// holder to load.
+/// The result of `join`: a waiter, and for the first caller also the leader, which obliges it to
+/// load.
 pub struct Joined<T, K: LockKind = RawMutex> {
-    /// Present for the one who has to load.
+    /// Present for the caller that has to load.
     pub leader: Option<Leader<T, K>>,
-    /// Resolves when the flight lands; to an error if it was abandoned (the loading task died).
+    /// Resolves when the flight lands. Resolves to an error if the flight was abandoned because the
+    /// loading task panicked.
     pub waiter: oneshot::Receiver<T>,
 }
 
-/// The duty to load one key. Dropped without [`Leader::land`], it frees the key and tells those who
-/// wait.
+/// The obligation to load one key. If it is dropped without [`Leader::land`], it frees the key and
+/// notifies the waiting callers.
 pub struct Leader<T, K: LockKind = RawMutex> {
     flights: Flights<T, K>,
     key: Arc<str>,
@@ -46,7 +46,7 @@ pub struct Leader<T, K: LockKind = RawMutex> {
 
 struct Shard<T> {
     in_flight: HashMap<Arc<str>, Flight<T>>,
-    /// Flights that were grounded: no longer found by key, still owed to those who wait.
+    /// Grounded flights: no longer found by key, but callers still wait for their results.
     grounded: HashMap<u64, Vec<oneshot::Sender<T>>>,
     next_number: u64,
 }
@@ -71,7 +71,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         }
     }
 
-    /// Takes a waiter in the key's flight, opening one if there is none.
+    /// Joins the key's flight, or opens one if there is none.
     pub fn join(&self, key: &str) -> Joined<T, K> {
         let (sender, waiter) = oneshot::channel();
         let mut shard = self.shard(key).lock();
@@ -101,8 +101,8 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         }
     }
 
-    /// Grounds the key's flight and runs `also` (which drops the key from the store) as one step:
-    /// no landing can come between.
+    /// Grounds the key's flight and runs `also` (which removes the key from the store) in one step,
+    /// so that no landing can come in between.
     pub fn ground<R>(&self, key: &str, also: impl FnOnce() -> R) -> R {
         let mut shard = self.shard(key).lock();
         if let Some(flight) = shard.in_flight.remove(key) {
@@ -117,7 +117,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         work()
     }
 
-    /// Grounds every flight. Landings that come after this returns keep nothing.
+    /// Grounds every flight. Flights that land after this call keep nothing.
     pub fn ground_all(&self) {
         for shard in self.shards.iter() {
             let shard = &mut *shard.lock();
@@ -127,7 +127,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         }
     }
 
-    /// How many loads are under way for those who may still come.
+    /// The number of flights that new callers can still join.
     pub fn len(&self) -> usize {
         self.shards
             .iter()
@@ -135,7 +135,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
             .sum()
     }
 
-    /// True when nothing is under way.
+    /// Whether there are no such flights.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -161,12 +161,13 @@ impl<T, K: LockKind> Clone for Flights<T, K> {
 }
 
 impl<T: Clone, K: LockKind> Leader<T, K> {
-    /// Ends the flight: runs `keep` unless the flight was grounded, then hands `result` to all who
-    /// wait.
+    /// Ends the flight: runs `keep` unless the flight was grounded, then sends `result` to all
+    /// waiting callers.
     ///
-    /// `keep` runs under the same lock that `ground` takes. Storing before that lock, or after it,
-    /// would let this happen: the load reads the old value, the origin changes, `Remove` empties
-    /// the store and answers OK, and the old value is stored.
+    /// `keep` runs under the same lock that `ground` takes. If the value were stored before or
+    /// after holding that lock, this could happen: the load reads the old value, the origin
+    /// changes, `Remove` removes the key from the store and answers OK, and then the old value is
+    /// stored.
     pub fn land(self, result: T, keep: impl FnOnce()) {
         let mut shard = self.flights.shard(&self.key).lock();
         let waiting = match shard.take(&self.key, self.number) {
@@ -178,7 +179,7 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
         };
         drop(shard);
         for waiter in waiting {
-            // Who left before the landing is not an error.
+            // A caller that gave up before the landing is not an error.
             let _ = waiter.send(result.clone());
         }
     }
@@ -186,8 +187,8 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
 
 impl<T, K: LockKind> Drop for Leader<T, K> {
     fn drop(&mut self) {
-        // After `land` there is nothing left to find. Otherwise dropping the senders tells those
-        // who wait.
+        // After `land`, nothing is left here. Otherwise, dropping the senders notifies the waiting
+        // callers.
         let hash = xxhash_rust::xxh3::xxh3_64(self.key.as_bytes());
         let mut shard = self.flights.shards[hash as usize % SHARDS].lock();
         let _waiting = shard
@@ -197,7 +198,7 @@ impl<T, K: LockKind> Drop for Leader<T, K> {
 }
 
 impl<T> Shard<T> {
-    /// Ends the flight of that number if it is still the key's flight.
+    /// Ends the flight with that number, if it is still the key's flight.
     fn take(&mut self, key: &Arc<str>, number: u64) -> Option<Vec<oneshot::Sender<T>>> {
         match self.in_flight.entry(key.clone()) {
             Entry::Occupied(flight) if flight.get().number == number => {

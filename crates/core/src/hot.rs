@@ -1,8 +1,8 @@
-//! Which keys of other members are asked for so often here that a copy pays.
+//! Finds keys of other members that are requested so often here that a hot copy pays off.
 //!
-//! A count-min sketch over two time windows: it never says less than the truth, takes a fixed
-//! amount of memory, and forgets by itself. Counting is a few relaxed atomic additions; a lost one
-//! makes a key look a little cooler, which is harmless.
+//! A count-min sketch over two time windows. It never underestimates, uses a fixed amount of
+//! memory, and forgets by itself. Counting is a few relaxed atomic additions; a lost one makes a
+//! key look slightly cooler, which is harmless.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -11,14 +11,13 @@ use crate::ports::Timestamp;
 
 const ROWS: usize = 4;
 const COLUMNS: usize = 4096;
-/// How long a window counts before the next begins. A key is judged by the running window and the
-/// one before it.
+/// Length of a window. A key is judged by the current window and the previous one.
 const WINDOW_MS: u64 = 5_000;
 
 /// Counts requests per key over the last five to ten seconds.
 pub struct HotKeys {
     windows: [Window; 2],
-    /// Number of the running window, counted from the epoch.
+    /// Number of the current window, counted from the epoch.
     running: AtomicU64,
     threshold: u32,
 }
@@ -26,8 +25,8 @@ pub struct HotKeys {
 struct Window([[AtomicU32; COLUMNS]; ROWS]);
 
 impl HotKeys {
-    /// A key is hot once it was asked for `threshold` times within the last five to ten seconds. 0
-    /// means: no key ever is.
+    /// A key is hot once it was requested `threshold` times within the last five to ten seconds.
+    /// With 0, no key is ever hot.
     pub fn new(threshold: u32) -> Self {
         Self {
             windows: [Window::new(), Window::new()],
@@ -36,7 +35,7 @@ impl HotKeys {
         }
     }
 
-    /// Counts one request; true if the key is hot by now.
+    /// Counts one request. Returns true if the key is now hot.
     pub fn count(&self, key: KeyHash, now: Timestamp) -> bool {
         if self.threshold == 0 {
             return false;
@@ -49,8 +48,8 @@ impl HotKeys {
         recent >= self.threshold
     }
 
-    /// Empties the windows that `number` makes stale. Of several who see the turn at once, one does
-    /// it.
+    /// Clears the windows that are stale in window `number`. If several threads see the change at
+    /// the same time, only one of them clears.
     fn turn_to(&self, number: u64) {
         let running = self.running.load(Ordering::Acquire);
         if number <= running
@@ -75,7 +74,7 @@ impl Window {
         }))
     }
 
-    /// Adds one; returns the estimate after it.
+    /// Adds one and returns the new estimate.
     fn add(&self, key: KeyHash) -> u32 {
         (0..ROWS)
             .map(|row| self.0[row][column(key, row)].fetch_add(1, Ordering::Relaxed) + 1)
@@ -97,7 +96,7 @@ impl Window {
     }
 }
 
-/// Each row looks at other bits of the hash, which are independent: the hash is a good one.
+/// Each row uses different bits of the hash, which are independent.
 fn column(key: KeyHash, row: usize) -> usize {
     (key.0 >> (row * 13)) as usize % COLUMNS
 }

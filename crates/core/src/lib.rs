@@ -1,8 +1,9 @@
-//! The cache itself, without IO: ring, membership, flight, store, group and handoff.
+//! The cache without IO: ring, membership, flight, store, group and handoff.
 //!
-//! The crate decides whose key is whose, what may be served, what is kept and what counts as
-//! removed. Whoever puts sockets, a registry and a clock around it implements [`ports`]. The crate
-//! must never do IO or read a clock other than [`ports::Clock`]; its dependencies make that hard.
+//! This crate decides who owns a key, what may be served, what is kept, and when a key counts as
+//! removed. The program around it supplies sockets, a registry and a clock by implementing
+//! [`ports`]. The crate must never do IO or read a clock other than [`ports::Clock`]; its
+//! dependencies make that hard.
 
 pub mod cluster;
 pub mod error;

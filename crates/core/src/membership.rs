@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// The weight of a member that says nothing of it.
+/// The weight of a member that does not specify one.
 pub const DEFAULT_WEIGHT: u32 = 100;
 
 /// What a member is doing.
@@ -13,7 +13,7 @@ pub enum MemberState {
     /// Owns its share of the keys.
     #[default]
     Serving,
-    /// Is leaving: out of the ring, still reachable.
+    /// Is leaving: no longer in the ring, but still reachable.
     Draining,
 }
 
@@ -27,14 +27,14 @@ impl MemberState {
     }
 }
 
-/// A node as the others know it.
+/// A node, as other nodes know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Stable over restarts (the pod's name); what the ring hashes.
+    /// Stays the same across restarts (the pod's name). The ring hashes it.
     pub id: Arc<str>,
     /// `host:port` of its gRPC listener; may change with every restart.
     pub address: Arc<str>,
-    /// Where it runs; empty if nobody said.
+    /// Where it runs; empty if unknown.
     pub zone: Arc<str>,
     /// Its share of the keys, relative to the others'. At least 1.
     pub weight: u32,
@@ -42,31 +42,32 @@ pub struct Member {
     pub state: MemberState,
     /// The release it runs.
     pub version: Arc<str>,
-    /// The port of its admin listener; 0 if nobody said.
+    /// The port of its admin listener; 0 if unknown.
     pub admin_port: u16,
-    /// Which start of the process this is: tells a restarted member from one that shares its id by
-    /// mistake.
+    /// Identifies this start of the process. Distinguishes a restarted member from one that has the
+    /// same id by mistake.
     pub instance: Arc<str>,
-    /// The lease that its registration stands under; 0: none.
+    /// The lease of its registration; 0 if there is none.
     pub lease: i64,
 }
 
-/// A member's id in eight bytes, for where every byte counts: in each fetch, in each entry.
+/// A hash of a member's id in eight bytes, for places where size matters: every fetch and every
+/// entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdHash(pub u64);
 
 impl IdHash {
-    /// Stands for an id that nobody told.
+    /// Stands for an unknown id.
     pub const UNTOLD: Self = Self(0);
 
-    /// Of this id.
+    /// The hash of this id.
     pub fn of(id: &str) -> Self {
         Self(xxh3_64(id.as_bytes()))
     }
 }
 
 impl Member {
-    /// Tells this start of the member's process from earlier ones, which held other entries.
+    /// Identifies this start of the member's process. Earlier starts held other entries.
     pub fn incarnation(&self) -> IdHash {
         let mut hash = Xxh3::new();
         hash.update(self.id.as_bytes());
@@ -75,7 +76,7 @@ impl Member {
         IdHash(hash.digest())
     }
 
-    /// A serving member with nothing but an id and an address.
+    /// A serving member with only an id and an address.
     pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
         Self {
             id: id.into(),
@@ -94,14 +95,15 @@ impl Member {
 /// The members at a revision of the registry, ordered by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// The registry's revision of the last change seen; 0 where the registry has none.
+    /// The registry's revision of the newest change seen; 0 if the registry has no revisions.
     pub revision: u64,
     /// Ordered by id, each id once.
     pub members: Arc<[Member]>,
 }
 
 impl View {
-    /// A view of these members, whatever their order. Of two with one id the later stays.
+    /// A view of these members, in any order. Of two members with the same id, the later one is
+    /// kept.
     pub fn new(revision: u64, members: impl IntoIterator<Item = Member>) -> Self {
         let by_id: BTreeMap<Arc<str>, Member> = members
             .into_iter()
@@ -113,7 +115,7 @@ impl View {
         }
     }
 
-    /// The member of that id.
+    /// The member with that id.
     pub fn member(&self, id: &str) -> Option<&Member> {
         self.members
             .binary_search_by(|member| (*member.id).cmp(id))
@@ -125,7 +127,7 @@ impl View {
     pub fn fingerprint(&self) -> Fingerprint {
         let mut hash = Xxh3::new();
         let mut field = |bytes: &[u8]| {
-            // Lengths first, so that no two lists of fields read the same.
+            // Lengths first, so that different lists of fields never produce the same bytes.
             hash.update(&(bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         };
@@ -140,7 +142,7 @@ impl View {
     }
 }
 
-/// Tells whether two nodes know the same members; see [`View::fingerprint`].
+/// A hash that is equal for nodes that know the same members; see [`View::fingerprint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u64);
 

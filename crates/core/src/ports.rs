@@ -1,4 +1,4 @@
-//! What the core needs of the world, as traits that the edges implement and that tests replace.
+//! What the core needs from its environment, as traits that the edges implement and tests replace.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,55 +12,74 @@ use crate::{
     membership::{Fingerprint, Member, MemberState, View},
 };
 
-/// A moment, in milliseconds since the Unix epoch: comparable between nodes, as good as their
-/// clocks are.
+/// A moment, in milliseconds since the Unix epoch. Comparable between nodes as far as their clocks
+/// agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Later than every other: the expiry of what doesn't expire.
+    /// Later than any other moment: the expiry of an entry that doesn't expire.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// This moment and `duration` more; [`Timestamp::NEVER`] if that is past all reckoning.
+    /// This moment plus `duration`; [`Timestamp::NEVER`] on overflow.
     pub fn after(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))
     }
 
-    /// How long from `earlier` until this moment; zero if it has passed.
+    /// The time from `earlier` to this moment; zero if this moment is the earlier one.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// Where the core gets the time from.
+/// The core's source of time.
 pub trait Clock: Send + Sync + 'static {
-    /// Now, by the wall.
+    /// The current wall-clock time.
     fn now(&self) -> Timestamp;
 }
 
-/// Wraps a task that is about to be spawned, so that it goes on in the trace of whoever spawns it.
+/// Wraps a task that is about to be spawned, so that it continues the trace of its spawner.
 pub type TaskWrapper = fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
 
-/// How long a loaded value may be kept, as the origin says.
+/// How long a loaded value may be kept, according to the origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Freshness {
-    /// The origin says nothing: the group's own time to live holds.
+    /// The origin does not say; the group's time to live applies.
     #[default]
     Unsaid,
-    /// That long.
+    /// For this long.
     For(Duration),
-    /// Not at all: hand it to those who wait, keep nothing.
+    /// Not at all: return it to the waiting callers, but don't keep it.
     Uncacheable,
 }
 
-/// What a loader returns.
+/// What a loader returns. Anything that turns into [`Bytes`] turns into this.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache_core::ports::{Freshness, Loaded};
+///
+/// let loaded = Loaded::from("ada").with_freshness(Freshness::For(Duration::from_secs(5)));
+/// assert_eq!(loaded.value, "ada");
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Loaded {
-    /// The value. It is copied before it is kept, so it may well be a slice of a larger buffer.
+    /// The value. It is copied before it is kept, so it may be a slice of a larger buffer.
     pub value: Bytes,
     /// How long it may be kept.
     pub freshness: Freshness,
+}
+
+impl Loaded {
+    /// The same value, to be kept that long.
+    #[must_use]
+    pub fn with_freshness(mut self, freshness: Freshness) -> Self {
+        self.freshness = freshness;
+        self
+    }
 }
 
 impl<T: Into<Bytes>> From<T> for Loaded {
@@ -74,10 +93,27 @@ impl<T: Into<Bytes>> From<T> for Loaded {
 
 /// Where a group's values come from. This is the trait that users who embed the crate implement (or
 /// see [`loader`]).
+///
+/// ```
+/// use async_trait::async_trait;
+/// use gaocache_core::{Error, ports::{Loaded, Origin}};
+///
+/// struct Shout;
+///
+/// #[async_trait]
+/// impl Origin for Shout {
+///     async fn load(&self, key: &str) -> Result<Loaded, Box<dyn std::error::Error + Send + Sync>> {
+///         match key {
+///             "" => Err(Error::not_found("nothing to shout").into()),
+///             _ => Ok(key.to_uppercase().into()),
+///         }
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Origin: Send + Sync + 'static {
-    /// Loads the value of `key`. It is called once for all who ask for a key at the same moment,
-    /// and goes on when they give up.
+    /// Loads the value of `key`. Concurrent requests for a key share one call, which continues even
+    /// if they give up.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a key that does not exist; anything
@@ -85,10 +121,20 @@ pub trait Origin: Send + Sync + 'static {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError>;
 }
 
-/// An [`Origin`] of an async closure, the way groupcache's `GetterFunc` is one.
+/// An [`Origin`] from an async closure, like groupcache's `GetterFunc`.
 ///
 /// The closure returns any error. One that is an [`Error`] keeps its kind, so that
 /// [`Error::not_found`] says that there is no such key; any other means that the origin failed.
+///
+/// ```
+/// use gaocache_core::{Error, ports::loader};
+///
+/// let squares = loader(async |key: String| match key.parse::<u64>() {
+///     Ok(number) => Ok((number * number).to_string()),
+///     Err(_) => Err(Error::not_found("not a number")),
+/// });
+/// # drop(squares);
+/// ```
 pub fn loader<F, Fut, V, E>(load: F) -> Arc<dyn Origin>
 where
     F: Fn(String) -> Fut + Send + Sync + 'static,
@@ -114,28 +160,28 @@ where
     Arc::new(Closure(load))
 }
 
-/// What a peer has of a key. Expiry is absolute, so that a value never gets younger by travelling.
+/// A peer's answer for a key. Expiry is absolute, so that a transfer never extends a value's life.
 #[derive(Clone, Debug)]
 pub struct PeerAnswer {
-    /// The value; `None`: the origin said that there is no such key.
+    /// The value; `None` if the origin said that there is no such key.
     pub value: Option<Bytes>,
     /// When it expires.
     pub expires_at: Timestamp,
-    /// The validator that was made when it was loaded.
+    /// The validator, computed when the value was loaded.
     pub entity_tag: u64,
-    /// Whether the peer had it in memory, or loaded it now.
+    /// Whether the peer had the value in memory, as opposed to loading it now.
     pub was_hit: bool,
-    /// The origin forbade keeping it.
+    /// The receiver must not keep the value.
     pub uncacheable: bool,
 }
 
-/// How asking a peer went wrong.
+/// Why a call to a peer failed.
 #[derive(Clone, Debug)]
 pub enum PeerError {
-    /// It could not be reached, hung up, took too long or speaks another version: somebody else may
-    /// stand in for it.
+    /// The peer could not be reached, hung up, took too long or runs an incompatible version.
+    /// Another member may stand in for it.
     Unreachable(Error),
-    /// It answered, and its answer is this error: asking another would bring the same.
+    /// The peer answered with this error. Another member would answer the same.
     Answered(Error),
 }
 
@@ -146,20 +192,20 @@ pub struct Parcel {
     pub group: Arc<str>,
     /// Its key.
     pub key: Box<str>,
-    /// The value; `None`: the origin said that there is no such key.
+    /// The value; `None` if the origin said that there is no such key.
     pub value: Option<Bytes>,
-    /// When it expires: absolute, so that a value never gets younger by travelling.
+    /// When it expires. Absolute, so that a transfer never extends a value's life.
     pub expires_at: Timestamp,
-    /// The validator that was made when it was loaded.
+    /// The validator, computed when the value was loaded.
     pub entity_tag: u64,
-    /// How often it was asked for.
+    /// How often it was requested.
     pub use_count: u32,
-    /// Whether the sender keeps it too.
+    /// Whether the sender also keeps it.
     pub copy: bool,
 }
 
 impl Parcel {
-    /// About what it takes in a message, in bytes.
+    /// Its approximate size in a message, in bytes.
     pub fn bytes(&self) -> usize {
         /// Field tags, lengths, numbers.
         const FRAME: usize = 48;
@@ -168,54 +214,54 @@ impl Parcel {
     }
 }
 
-/// What became of the entries of a batch.
+/// The outcome for the entries of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Kept.
     pub kept: u32,
-    /// There already.
+    /// Already present.
     pub known: u32,
-    /// Colder than what fills the receiver.
+    /// Colder than the entries that fill the receiver.
     pub full: u32,
-    /// Expired, removed or purged lately, or of no group of the receiver's.
+    /// Expired, recently removed or purged, or of a group that the receiver does not have.
     pub refused: u32,
 }
 
-/// A way on which batches of entries go to one member, answered in order.
+/// A stream of batches to one member, answered in order.
 #[async_trait]
 pub trait HandoffStream: Send {
-    /// Sends a batch; returns when it is on its way.
+    /// Sends a batch. Returns when it has been handed to the transport.
     async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError>;
-    /// The answer to the oldest batch that has none yet.
+    /// The receipt of the oldest batch that has none yet.
     async fn receipt(&mut self) -> Result<Receipt, PeerError>;
 }
 
-/// What a member answers to an invalidation.
+/// A member's answer to an invalidation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Invalidated {
-    /// Entries that went.
+    /// The number of removed entries.
     pub entries: u64,
-    /// The members that it knows, if they are others than the asker told of.
+    /// The members that it knows, if they differ from those that the caller knows.
     pub members: Vec<Member>,
 }
 
 /// Calls to other members.
 #[async_trait]
 pub trait Peers: Send + Sync + 'static {
-    /// Whether it makes sense to ask this member now: false while it is ejected after a failure.
+    /// Whether this member should be called now. False while it is ejected after a failure.
     fn usable(&self, member: &Member) -> bool;
-    /// The value from that member, which loads it if it must and never forwards the call.
+    /// Gets the value from that member, which loads it if necessary and never forwards the call.
     async fn fetch(&self, member: &Member, group: &str, key: &str)
     -> Result<PeerAnswer, PeerError>;
-    /// What that member has in memory; it never loads for this.
+    /// Gets what that member has in memory. It never loads.
     async fn peek(
         &self,
         member: &Member,
         group: &str,
         key: &str,
     ) -> Result<Option<PeerAnswer>, PeerError>;
-    /// Drops a key, or with `None` the whole group, at that member. `known` is the fingerprint of
-    /// the members that are told.
+    /// Removes a key, or with `None` the whole group, on that member. `known` is the fingerprint of
+    /// the members that are notified.
     async fn invalidate(
         &self,
         member: &Member,
@@ -223,69 +269,70 @@ pub trait Peers: Send + Sync + 'static {
         key: Option<&str>,
         known: Fingerprint,
     ) -> Result<Invalidated, PeerError>;
-    /// Opens a way for entries to that member.
+    /// Opens a handoff stream to that member.
     async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError>;
     /// Returns when that member's view has reached `revision`.
     async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
 }
 
-/// How a registry fares, for `/readyz` and metrics.
+/// The health of a registry session, for `/readyz` and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistryHealth {
     /// Whether this node is registered, as far as it knows.
     pub registered: bool,
-    /// Another process holds this node's id: it must not count as a member.
+    /// Another process holds this node's id, so this node must not count as a member.
     pub conflict: bool,
-    /// What stands in the way; empty when all is well.
+    /// The current problem; empty if there is none.
     pub problem: Arc<str>,
 }
 
-/// Where nodes find each other.
+/// How nodes find each other.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
-    /// How long after its last sign of life a member is taken for dead; `None`: never.
+    /// The time to live of a member's lease: how long after its last renewal it is considered dead.
+    /// `None` if members have no lease.
     fn lease(&self) -> Option<Duration> {
         None
     }
-    /// Begins to watch, then registers `me`, and keeps both up until [`Session::leave`]. Returns at
-    /// once: what can't be reached yet is tried in the background, and [`Session::health`] tells.
+    /// Starts to watch, then registers `me`, and keeps both up until [`Session::leave`]. Returns
+    /// immediately. If the registry can't be reached, it retries in the background, and
+    /// [`Session::health`] reports it.
     ///
     /// # Errors
-    /// Only for what can never work: another member with this id, or `me` missing from a fixed
-    /// list.
+    /// Only for permanent errors: another member has this id, or `me` is missing from a fixed list.
     async fn join(&self, me: Member) -> Result<Box<dyn Session>>;
 }
 
-/// A node's stay in a registry.
+/// A node's session with a registry.
 #[async_trait]
 pub trait Session: Send + Sync + 'static {
-    /// The views as they come. The first value may be empty: nothing known yet.
+    /// The current view, and every later one. The first may be empty, if nothing is known yet.
     fn views(&self) -> watch::Receiver<View>;
-    /// When this node's lease ends unless it is renewed, by the acknowledged renewals; `None`: it
-    /// has none.
+    /// When this node's lease expires, according to the last acknowledged renewal. `None` if it has
+    /// no lease.
     fn lease_end(&self) -> Option<Timestamp> {
         None
     }
-    /// How the session fares.
+    /// The current health of the session, and every later one.
     fn health(&self) -> watch::Receiver<RegistryHealth>;
-    /// Tells the others this node's state; returns when the registry took it. The revision is the
-    /// one from which on a view has it; `None` where the registry has no way to tell.
+    /// Announces this node's state. Returns when the registry has accepted it, with the revision
+    /// from which on views contain it, or `None` if the registry has no revisions.
     async fn announce(&self, state: MemberState) -> Result<Option<u64>>;
-    /// Leaves: the registration is removed if it is still ours. The revision as in
-    /// [`Session::announce`].
+    /// Removes the registration, if it is still ours. Returns a revision as [`Session::announce`]
+    /// does.
     async fn leave(&self) -> Result<Option<u64>>;
 }
 
-/// Told by a group what happens in it; the telemetry edge counts. Calls must be cheap and must not
+/// Is notified of events in a group, which telemetry counts. Calls must be cheap and must not
 /// block.
 pub trait GroupObserver: Send + Sync + 'static {
-    /// Somebody waited for a load that was already under way.
+    /// A caller joined a load in flight.
     fn waited_for_flight(&self);
-    /// A value could not be kept: it is larger than the store takes.
+    /// A value was not kept because it is too large for the store.
     fn refused_by_store(&self);
-    /// A copy of a key that another member owns was kept, because it is hot.
+    /// A hot copy of a key that another member owns was kept.
     fn kept_hot_copy(&self);
-    /// Before a load, other members were asked whether they still have the key: true if one had it.
+    /// Before a load, other members were asked for the key. `found` if one had it.
     fn asked_previous_owners(&self, found: bool);
 }
 
@@ -295,12 +342,12 @@ pub trait LoadObserver: Send + Sync + 'static {
     fn loaded(&self, took: Duration, outcome: Result<usize, &Error>);
 }
 
-/// Told of the progress of handoffs. Calls must be cheap and must not block.
+/// Is notified of the progress of handoffs. Calls must be cheap and must not block.
 pub trait HandoffObserver: Send + Sync + 'static {
-    /// A batch was answered: bytes that went, and what became of the entries.
+    /// A batch was answered: the bytes sent, and the outcome for its entries.
     fn sent(&self, bytes: usize, receipt: Receipt);
-    /// Entries could not be sent, for now.
+    /// Entries could not be sent yet.
     fn failed(&self, entries: usize);
-    /// Entries that are still to go, as far as known; 0 when a pass has ended.
+    /// Entries that are still to be sent, as far as known; 0 when a pass has ended.
     fn waiting(&self, entries: usize);
 }

@@ -1,5 +1,4 @@
-//! What a store holds of each group, and how much of it left and why: quick_cache knows only the
-//! sum.
+//! Counts by group what a store holds, and what left it and why. quick_cache only knows the totals.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,22 +11,22 @@ pub struct GroupId(pub u16);
 pub struct GroupStats {
     /// Entries held.
     pub items: u64,
-    /// Bytes held, overhead included.
+    /// The size of all entries in bytes, including overhead.
     pub bytes: u64,
-    /// Entries pushed out by others, since the start.
+    /// Entries evicted since the start.
     pub evicted: u64,
-    /// Entries found past their expiry, since the start.
+    /// Entries found to have expired since the start.
     pub expired: u64,
 }
 
-/// Why an entry leaves.
+/// Why an entry leaves the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Departure {
-    /// Pushed out by others.
+    /// Evicted to make room for others.
     Evicted,
-    /// Found past its expiry.
+    /// Found to have expired.
     Expired,
-    /// Removed, handed over, or replaced by a newer one of its key.
+    /// Removed, handed over, or replaced by a newer entry for the same key.
     Dropped,
 }
 
@@ -47,7 +46,7 @@ impl StoreStats {
         Self((0..groups).map(|_| Counters::default()).collect())
     }
 
-    /// To be called before the entry is in the store: it may be pushed out the moment it is.
+    /// Must be called before the entry is inserted, since it may be evicted immediately.
     pub(super) fn comes(&self, group: GroupId, bytes: u64) {
         if let Some(counters) = self.0.get(usize::from(group.0)) {
             counters.items.fetch_add(1, Ordering::Relaxed);

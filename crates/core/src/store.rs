@@ -1,5 +1,5 @@
-//! Bounded memory: entries by group and key, with weights in bytes, expiry and eviction (S3-FIFO by
-//! quick_cache).
+//! Bounded memory: entries by group and key, with weights in bytes, expiry and eviction
+//! (quick_cache's S3-FIFO).
 //!
 //! It must never hold more than its capacity, never return what has expired, and never keep a slice
 //! of a foreign buffer: a 100-byte value sliced out of a network buffer would pin the whole 8 KiB.
@@ -32,26 +32,27 @@ pub use super::stats::GroupId;
 /// resident memory; `tests/memory.rs` measures it.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
-/// Uses are counted up to here: then the hottest entries are written to no more.
+/// Uses are counted up to this limit, so that the hottest entries are no longer written to.
 pub const MAX_USE_COUNT: u32 = 255;
 
-/// A kept answer. Immutable: a newer one replaces it.
+/// A kept answer. Immutable; a newer entry replaces it.
 #[derive(Debug)]
 pub struct Entry {
-    /// The value; `None`: the origin said that there is no such key.
+    /// The value; `None` if the origin said that there is no such key.
     pub value: Option<Bytes>,
-    /// From this moment on it is not served.
+    /// From this moment on, the entry is not served.
     pub expires_at: Timestamp,
-    /// A strong validator: xxh3 of the value, made when it was loaded.
+    /// A strong validator: xxh3 of the value, computed when it was loaded.
     pub entity_tag: u64,
-    /// How often it was asked for, here and where it came from; see [`MAX_USE_COUNT`].
+    /// How often it was requested, on this node and on the one that it came from; see
+    /// [`MAX_USE_COUNT`].
     use_count: AtomicU32,
-    /// Which other member is known to hold it too, by its incarnation; 0: none.
+    /// The incarnation of the other member that is known to hold it; 0 if there is none.
     replica_at: AtomicU64,
 }
 
 impl Entry {
-    /// An entry whose value stands in a buffer of its own, exactly as large as it is.
+    /// An entry whose value is copied to a buffer of exactly its size.
     pub fn owned(value: Option<&[u8]>, expires_at: Timestamp, entity_tag: u64) -> Self {
         Self {
             value: value.map(|value| Bytes::from(Box::<[u8]>::from(value))),
@@ -62,7 +63,7 @@ impl Entry {
         }
     }
 
-    /// The same, asked for so often already.
+    /// Sets the use count.
     #[must_use]
     pub fn with_use_count(self, use_count: u32) -> Self {
         self.use_count
@@ -70,13 +71,14 @@ impl Entry {
         self
     }
 
-    /// How often it was asked for, here and where it came from; at most [`MAX_USE_COUNT`].
+    /// How often it was requested, on this node and on the one that it came from; at most
+    /// [`MAX_USE_COUNT`].
     pub fn use_count(&self) -> u32 {
         self.use_count.load(Ordering::Relaxed)
     }
 
-    /// Counts a use. A use lost to another thread's makes an entry look a little cooler, which is
-    /// harmless.
+    /// Counts a use. If two threads race, one use is lost and the entry looks slightly cooler,
+    /// which is harmless.
     fn used(&self) {
         let use_count = self.use_count();
         if use_count < MAX_USE_COUNT {
@@ -84,29 +86,29 @@ impl Entry {
         }
     }
 
-    /// The member that is known to hold it too, by its incarnation.
+    /// The incarnation of the other member that is known to hold it.
     pub fn replica_at(&self) -> IdHash {
         IdHash(self.replica_at.load(Ordering::Relaxed))
     }
 
-    /// That member holds it too.
+    /// Records that this member also holds it.
     pub fn set_replica_at(&self, member: IdHash) {
         self.replica_at.store(member.0, Ordering::Relaxed);
     }
 }
 
-/// What became of an entry that another node offered.
+/// The outcome for an entry that another node offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
     /// Kept.
     Kept,
-    /// A fresh entry is there already.
+    /// There already is a fresh entry.
     Known,
-    /// The store is full, and nobody asked for this entry lately.
+    /// The store is full, and the offered entry is cold.
     Full,
 }
 
-/// An entry with its place, as a walk over the store finds it.
+/// An entry with its group and key, as found by a walk over the store.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The number of its group.
@@ -125,8 +127,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store of `capacity` bytes, all told, which must be able to keep a value of `largest_value`
-    /// bytes if that is less than its capacity at all. The groups' numbers are below `groups`.
+    /// A store of `capacity` bytes in total. It can keep a value of `largest_value` bytes if its
+    /// capacity allows that at all. The numbers of the groups are less than `groups`.
     pub fn new(capacity: u64, largest_value: u64, groups: usize) -> Self {
         let options = OptionsBuilder::new()
             .shards(shards(capacity, largest_value))
@@ -136,7 +138,7 @@ impl Store {
         let hasher = DefaultHashBuilder::default();
         let cache = match options {
             Ok(options) => Cache::with_options(options, Bytesize, hasher, Collect),
-            // Only a missing capacity is refused, and both are given.
+            // Building the options fails only without capacities, and both are given.
             Err(_) => Cache::with(0, capacity, Bytesize, hasher, Collect),
         };
         Self {
@@ -146,7 +148,7 @@ impl Store {
         }
     }
 
-    /// Entries are found only while this fence holds.
+    /// Puts the store behind a fence: entries are found only while the fence holds.
     #[must_use]
     pub fn under(mut self, fence: Arc<Fence>) -> Self {
         self.fence = Some(fence);
@@ -168,7 +170,7 @@ impl Store {
             entry.used();
             return Some(entry);
         }
-        // Only this one: a fresh entry may have taken its place since the look.
+        // Remove only this entry: a fresh one may have replaced it in the meantime.
         let gone = self
             .cache
             .remove_if(&lookup, |kept| Arc::ptr_eq(kept, &entry));
@@ -176,7 +178,8 @@ impl Store {
         None
     }
 
-    /// Keeps an entry, in place of an older one; false if it is larger than the store takes.
+    /// Keeps an entry and replaces an older one. Returns false if the entry is too large for the
+    /// store.
     pub fn insert(&self, group: GroupId, key: &str, entry: Arc<Entry>) -> bool {
         let bytes = weight(key, &entry);
         if bytes > self.cache.shard_capacity() {
@@ -191,7 +194,7 @@ impl Store {
         let mut left = Vec::new();
         self.cache.insert_with_lifecycle(place, entry, &mut left);
         for (place, entry) in left {
-            // An older entry of the same key is told here too.
+            // This includes an older entry for the same key.
             let why = if place.group == group && *place.key == *key {
                 Departure::Dropped
             } else {
@@ -208,20 +211,20 @@ impl Store {
         }
     }
 
-    /// The entry, unless it has expired by `now`; doesn't count as asked for.
+    /// The entry, unless it has expired by `now`. Does not count as a use.
     pub fn peek(&self, group: GroupId, key: &str, now: Timestamp) -> Option<Arc<Entry>> {
         let entry = self.cache.peek(&KeyRef { group, key })?;
         (now < entry.expires_at && self.is_open(now)).then_some(entry)
     }
 
-    /// Keeps an entry that another node offers, unless there is a fresh one, or the store is full
-    /// and the entry cold.
+    /// Keeps an entry that another node offers, unless there already is a fresh one, or the store
+    /// is full and the entry is cold.
     ///
-    /// S3-FIFO would let the hottest of a long handoff, which come first, be pushed out by the
-    /// coldest, which come last. So an entry comes in with as many uses as count in there, and one
-    /// without any doesn't come into a full store.
+    /// In a long handoff, the hottest entries arrive first, and S3-FIFO would evict them in favour
+    /// of the coldest, which arrive last. So an entry is inserted with as many uses as quick_cache
+    /// counts, and an entry without any use is not inserted into a full store.
     pub fn offer(&self, group: GroupId, key: &str, entry: Arc<Entry>, now: Timestamp) -> Offered {
-        /// quick_cache counts no more uses than these (its `MAX_F`).
+        /// quick_cache counts at most this many uses (its `MAX_F`).
         const USES_THAT_COUNT: u32 = 2;
         if self.peek(group, key, now).is_some() {
             return Offered::Known;
@@ -230,7 +233,7 @@ impl Store {
         let largest = self.cache.shard_capacity();
         let room = self.capacity().saturating_sub(self.bytes());
         let weight = weight(key, &entry);
-        // A thirty-second is left: the shards don't fill evenly.
+        // Keep a thirty-second free, since the shards don't fill evenly.
         if (use_count == 0 && room < weight + self.capacity() / 32) || weight > largest {
             return Offered::Full;
         }
@@ -241,8 +244,8 @@ impl Store {
         Offered::Kept
     }
 
-    /// A walk over all entries. No lock is held between steps; what comes or goes meanwhile may be
-    /// seen or not.
+    /// A walk over all entries. No lock is held between steps, so concurrent insertions and
+    /// removals may or may not be seen.
     pub fn walk(&self) -> impl Iterator<Item = Found> + Send + '_ {
         self.cache.iter().map(|(key, entry)| Found {
             group: key.group,
@@ -251,7 +254,7 @@ impl Store {
         })
     }
 
-    /// Drops this very entry: a newer one of the same key stays.
+    /// Removes exactly this entry. A newer one for the same key stays.
     pub fn remove_exactly(&self, found: &Found) {
         let lookup = KeyRef {
             group: found.group,
@@ -263,14 +266,14 @@ impl Store {
         self.gone(gone.as_ref(), Departure::Dropped);
     }
 
-    /// Drops an entry; true if there was one.
+    /// Removes an entry. Returns true if there was one.
     pub fn remove(&self, group: GroupId, key: &str) -> bool {
         let gone = self.cache.remove(&KeyRef { group, key });
         self.gone(gone.as_ref(), Departure::Dropped);
         gone.is_some()
     }
 
-    /// Drops all entries of a group; returns how many there were.
+    /// Removes all entries of a group, and returns their number.
     pub fn purge(&self, group: GroupId) -> u64 {
         let purged = AtomicU64::new(0);
         self.cache.retain(|place, entry| {
@@ -285,45 +288,46 @@ impl Store {
         purged.into_inner()
     }
 
-    /// Entries held.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.cache.len()
     }
 
-    /// True when nothing is held.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.cache.is_empty()
     }
 
-    /// Bytes held, overhead included.
+    /// The size of all entries in bytes, including overhead.
     pub fn bytes(&self) -> u64 {
         self.cache.weight()
     }
 
-    /// Bytes it may hold.
+    /// The capacity in bytes.
     pub fn capacity(&self) -> u64 {
         self.cache.capacity()
     }
 
-    /// What is held of a group, and how much of it left.
+    /// The counts of a group.
     pub fn stats(&self, group: GroupId) -> GroupStats {
         self.stats.read(group)
     }
 }
 
-/// quick_cache refuses an entry heavier than its shard's share, so shards are as many as contention
-/// wants but each large enough for several of the largest values.
+/// The number of shards. quick_cache rejects an entry that exceeds its shard's share of the
+/// capacity, so there are enough shards to avoid contention, but each is large enough for several
+/// of the largest values.
 fn shards(capacity: u64, largest_value: u64) -> usize {
     let wanted = std::thread::available_parallelism().map_or(4, |cores| cores.get() * 4);
     let possible = capacity / (largest_value.saturating_add(ENTRY_OVERHEAD_BYTES) * 4).max(1);
-    // A power of two, rounded down: quick_cache rounds up, to shards that could be too small.
+    // A power of two, rounded down. quick_cache would round up, so the shards could be too small.
     let bounded = wanted
         .min(usize::try_from(possible).unwrap_or(usize::MAX))
         .max(1);
     1 << bounded.ilog2()
 }
 
-/// Sizes quick_cache's ghost list; its tables grow from small by themselves.
+/// The size of quick_cache's ghost list. Its tables grow by themselves.
 fn estimated_items(capacity: u64) -> usize {
     usize::try_from(capacity / 1024).unwrap_or(usize::MAX)
 }
@@ -341,7 +345,7 @@ impl Hash for EntryKey {
     }
 }
 
-/// Finds an entry without allocating a key.
+/// Looks up an entry without allocating a key.
 #[derive(Hash)]
 struct KeyRef<'a> {
     group: GroupId,
@@ -368,8 +372,8 @@ fn weight(key: &str, entry: &Entry) -> u64 {
     (key.len() + value) as u64 + ENTRY_OVERHEAD_BYTES
 }
 
-/// Collects what an insertion pushes out, to be counted and freed when the store's lock is
-/// released.
+/// Collects the entries that an insertion evicts, so that they are counted and freed after the
+/// store's lock is released.
 #[derive(Clone)]
 struct Collect;
 

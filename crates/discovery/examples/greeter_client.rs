@@ -20,10 +20,10 @@ enum Time {
 struct Arguments {
     #[arg(long, value_enum, default_value = "morning")]
     time: Time,
-    /// How many calls; 0: until Ctrl-C
+    /// Number of calls; 0 means until Ctrl-C
     #[arg(long, default_value_t = 0)]
     count: usize,
-    /// Calls begin when so many servers are ready
+    /// Number of servers that must be ready before the first call
     #[arg(long, default_value_t = 1)]
     servers: usize,
     #[arg(long, default_value_t = 0)]

@@ -1,7 +1,8 @@
 //! A service that registers itself in etcd: `cargo run -p gaocache-discovery --example
 //! greeter_server -- --name one`.
 //!
-//! Ctrl-C or SIGTERM takes it off the list at once; killed, it disappears with its lease.
+//! On Ctrl-C or SIGTERM it deregisters immediately. If it is killed, it disappears when its lease
+//! expires.
 
 mod greeter;
 
@@ -23,7 +24,7 @@ use greeter::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// The node's name, which its answers tell
+    /// The name of this server, included in its answers
     #[arg(long, default_value = "one")]
     name: String,
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -69,10 +70,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GreeterServer<Node>>().await;
 
-    let etcd = EtcdConfig {
-        lease_ttl: Duration::from_secs(arguments.lease_ttl_seconds),
-        ..EtcdConfig::new([arguments.etcd])
-    };
+    let lease_ttl = Duration::from_secs(arguments.lease_ttl_seconds);
+    let etcd = EtcdConfig::new([arguments.etcd]).with_lease_ttl(lease_ttl);
     // Keys of the form namespace/service/address.
     let key = format!("demo/greeter/{address}");
     let me = Endpoint::new(address.clone()).with_metadata("name", arguments.name.clone());
@@ -85,7 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
-        // Off the list first; then the open calls end.
+        // Deregister first; then open calls are finished.
         if let Err(error) = registration.close().await {
             eprintln!("could not deregister: {error}");
         }

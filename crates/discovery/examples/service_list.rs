@@ -23,7 +23,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         let snapshot = changes.borrow_and_update().clone();
         if !snapshot.problem.is_empty() {
-            println!("etcd is away, the list may be old: {}", snapshot.problem);
+            println!(
+                "etcd is unreachable, the list may be stale: {}",
+                snapshot.problem
+            );
         } else if snapshot.known {
             let (revision, count) = (snapshot.revision, snapshot.endpoints.len());
             let noun = if count == 1 { "endpoint" } else { "endpoints" };

@@ -1,11 +1,11 @@
-//! Pauses between attempts: they double from a first to a last one, with jitter, without an end.
+//! Delays between attempts. They double from the first to the last one, with jitter, and never end.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-/// The pauses of one line of attempts.
+/// The delays of one series of attempts.
 pub(crate) struct Pauses {
     first: Duration,
     last: Duration,
@@ -13,7 +13,7 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// Pauses from `first` to `last`.
+    /// Delays from `first` to `last`.
     pub(crate) fn new(first: Duration, last: Duration) -> Self {
         Self {
             first,
@@ -27,7 +27,7 @@ impl Pauses {
         self.running.next().unwrap_or(self.last)
     }
 
-    /// Begins with the first pause again: an attempt has succeeded.
+    /// Starts again with the first delay, after an attempt has succeeded.
     pub(crate) fn reset(&mut self) {
         self.running = Self::begin(self.first, self.last);
     }
@@ -42,7 +42,7 @@ impl Pauses {
     }
 }
 
-/// Resolves at the moment, or never.
+/// Resolves at `moment`, or never if there is none.
 pub(crate) async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
@@ -62,7 +62,7 @@ mod tests {
         assert!(begun >= first && begun <= first * 2, "{begun:?}");
         let all: Vec<Duration> = (0..100).map(|_| pauses.next()).collect();
         assert!(all.iter().all(|pause| *pause <= last * 2));
-        assert!(all[99] >= last, "it goes on without an end");
+        assert!(all[99] >= last, "it never ends");
         pauses.reset();
         assert!(pauses.next() <= first * 2);
     }

@@ -1,9 +1,9 @@
-//! A tonic channel over a discovery: for every endpoint a connection of its own, and each request
-//! goes to one that is ready.
+//! A tonic channel over a discovery. Every endpoint has its own connection, and each request goes
+//! to an endpoint that is ready.
 //!
-//! An endpoint is ready when it is connected and its health check says that it serves; one without
-//! the health service counts as healthy while its connection stands. It is out at once when its
-//! connection breaks, its health check turns, or it leaves etcd.
+//! An endpoint is ready when it is connected and its health check reports that it is serving. An
+//! endpoint without the health service counts as healthy while it is connected. An endpoint stops
+//! being ready immediately when its connection breaks, its health check fails, or it leaves etcd.
 
 use std::{
     future::Future,
@@ -26,7 +26,7 @@ use super::{
     watch::Discovery,
 };
 
-/// The request header (gRPC metadata) that [`Picker::ConsistentHash`] goes by.
+/// The request header (gRPC metadata) that [`Picker::ConsistentHash`] hashes.
 pub const HASH_KEY_HEADER: &str = "x-hash-key";
 
 /// The channel. Cheap to clone; connections close when the last clone is dropped.
@@ -53,7 +53,7 @@ pub struct BalancedChannel {
 }
 
 impl BalancedChannel {
-    /// A channel over all that `discovery` finds.
+    /// A channel over all endpoints that `discovery` finds.
     pub fn new(discovery: Discovery, picker: Picker) -> Self {
         let options = ChannelOptions {
             picker,
@@ -62,7 +62,7 @@ impl BalancedChannel {
         Self::with_options(discovery, options)
     }
 
-    /// A channel with all options.
+    /// As [`BalancedChannel::new`], with all options.
     pub fn with_options(discovery: Discovery, options: ChannelOptions) -> Self {
         let pool = Arc::new(Pool::new(options));
         let stop = CancellationToken::new();
@@ -73,7 +73,7 @@ impl BalancedChannel {
         }
     }
 
-    /// Keys of the endpoints that are ready now.
+    /// The keys of the endpoints that are currently ready.
     pub fn ready(&self) -> Vec<String> {
         let ready = self.pool.ready.borrow().clone();
         ready
@@ -82,7 +82,7 @@ impl BalancedChannel {
             .collect()
     }
 
-    /// Resolves when `enough` says so of the keys of the endpoints that are ready.
+    /// Resolves when `enough` returns true for the keys of the endpoints that are ready.
     pub async fn until_ready(&self, enough: impl Fn(&[String]) -> bool) {
         let mut changes = self.pool.ready.subscribe();
         while !enough(&self.ready()) {
@@ -131,7 +131,7 @@ impl Service<Request<Body>> for BalancedChannel {
     }
 }
 
-/// A request under way, until it is dropped.
+/// Counts a request as in flight until it is dropped.
 struct Counted(Arc<Line>);
 
 impl Counted {
@@ -147,7 +147,7 @@ impl Drop for Counted {
     }
 }
 
-/// An answer whose request counts as under way until its end.
+/// A response body; its request counts as in flight until the body ends.
 struct CountedBody {
     body: Body,
     _counted: Counted,

@@ -1,9 +1,9 @@
-//! Connections to etcd: one endpoint at a time, the next one after a failure.
+//! Connections to etcd: one endpoint at a time, and the next one after a failure.
 //!
-//! etcd-client can balance over all endpoints at once, but then a dead one delays every so many
-//! calls, and nobody can tell which member a stream hangs on. Here a session stands on one member
-//! and moves on when that fails. Files with secrets are read at every connect, so that rotated ones
-//! count without a restart.
+//! etcd-client can balance over all endpoints, but then a dead endpoint delays some of the calls,
+//! and it is unknown which member a stream is connected to. Here, a session uses one member and
+//! moves to the next if that one fails. Files with secrets are read on every connect, so that
+//! rotated secrets take effect without a restart.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,40 +18,84 @@ use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How often a connection is tested. Not more often than etcd allows: it hangs up on who pings it
-/// within less than five seconds (`--grpc-keepalive-min-time`).
+/// Interval of pings. etcd closes the connection of a client that pings more often than every five
+/// seconds (`--grpc-keepalive-min-time`).
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// User and the file with the password.
+/// A user name, and the file that contains the password.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Credentials {
-    /// Name of the user.
+    /// The user name.
     pub username: String,
-    /// The password, with or without a line end behind it.
+    /// File with the password; a trailing line break is ignored.
     pub password_file: PathBuf,
+}
+
+impl Credentials {
+    /// This user, and the file with the password.
+    pub fn new(username: impl Into<String>, password_file: impl Into<PathBuf>) -> Self {
+        Self {
+            username: username.into(),
+            password_file: password_file.into(),
+        }
+    }
 }
 
 /// Files for TLS, PEM each.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct TlsFiles {
-    /// Authorities that sign etcd's certificate.
+    /// Authorities that sign etcd's certificate; `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// Our certificate and its key.
+    /// The client certificate and its private key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
+impl TlsFiles {
+    /// Trusts these authorities.
+    #[must_use]
+    pub fn with_ca(mut self, ca: impl Into<PathBuf>) -> Self {
+        self.ca = Some(ca.into());
+        self
+    }
+
+    /// Shows this certificate, whose key is in the other file.
+    #[must_use]
+    pub fn with_identity(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.identity = Some((certificate.into(), key.into()));
+        self
+    }
+}
+
 /// How etcd is reached.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
+///
+/// let etcd = EtcdConfig::new(["https://etcd-0:2379", "https://etcd-1:2379"])
+///     .with_credentials(Credentials::new("cache", "/run/secrets/etcd-password"))
+///     .with_tls(TlsFiles::default().with_ca("/etc/etcd/ca.pem"))
+///     .with_lease_ttl(Duration::from_secs(5));
+/// # drop(etcd);
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct EtcdConfig {
-    /// URLs of its members; some may be dead.
+    /// URLs of the etcd members. Some of them may be down.
     pub endpoints: Vec<String>,
-    /// Who we are to it.
+    /// User and password, if etcd requires authentication.
     pub credentials: Option<Credentials>,
     /// TLS, for `https` endpoints.
     pub tls: Option<TlsFiles>,
     /// Time to live of leases.
     pub lease_ttl: Duration,
-    /// Bound on one request, connecting included.
+    /// Time limit for one request, including connecting.
     pub request_timeout: Duration,
 }
 
@@ -66,9 +110,37 @@ impl EtcdConfig {
             request_timeout: Duration::from_secs(2),
         }
     }
+
+    /// As this user.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Over TLS with these files.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsFiles) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// With leases of this length.
+    #[must_use]
+    pub fn with_lease_ttl(mut self, lease_ttl: Duration) -> Self {
+        self.lease_ttl = lease_ttl;
+        self
+    }
+
+    /// With this bound on one request, connecting included.
+    #[must_use]
+    pub fn with_request_timeout(mut self, request_timeout: Duration) -> Self {
+        self.request_timeout = request_timeout;
+        self
+    }
 }
 
-/// Makes connections.
+/// Opens connections.
 #[derive(Debug)]
 pub(super) struct Connector {
     config: EtcdConfig,
@@ -77,7 +149,7 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(config: EtcdConfig) -> Arc<Self> {
-        // Nodes that start together begin at different members.
+        // Nodes that start together connect to different members.
         let first = fastrand::usize(..config.endpoints.len().max(1));
         Arc::new(Self {
             config,
@@ -94,7 +166,7 @@ impl Connector {
         let endpoints = &self.config.endpoints;
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let Some(endpoint) = endpoints.get(turn % endpoints.len().max(1)) else {
-            let message = "no endpoints are configured";
+            let message = "no endpoints configured";
             return Err(Error::new(ErrorKind::Configuration, message));
         };
         let options = self.options(endpoint)?;
@@ -104,8 +176,8 @@ impl Connector {
         connected.map_err(|error| error.at(endpoint))
     }
 
-    /// A call to etcd, with a bound: etcd-client has none of its own on the way through its
-    /// balancer, so that a member that refuses connections would be waited for without an end.
+    /// Applies the request timeout to a call to etcd. etcd-client has no timeout while its balancer
+    /// connects, so it would wait forever for a member that refuses connections.
     pub(super) async fn bounded<T>(
         &self,
         call: impl Future<Output = Result<T, etcd_client::Error>>,
@@ -126,7 +198,8 @@ impl Connector {
             .with_connect_timeout(timeout)
             .with_keep_alive(PING_INTERVAL, timeout)
             .with_keep_alive_while_idle(true)
-            // A member cut off from its cluster must refuse a watch rather than stay silent.
+            // A member that is cut off from its cluster must reject a watch instead of staying
+            // silent.
             .with_require_leader(true);
         if let Some(credentials) = &self.config.credentials {
             let password = read(&credentials.password_file)?;

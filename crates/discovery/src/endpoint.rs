@@ -1,11 +1,11 @@
-//! An endpoint as it stands in etcd: the JSON of Go's endpoints manager.
+//! An endpoint as stored in etcd: the JSON of Go's endpoints manager.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Where a service can be reached, and what it says of itself.
+/// The address of a service, and metadata about it.
 ///
 /// ```
 /// use gaocache_discovery::Endpoint;
@@ -21,15 +21,15 @@ use serde_json::Value;
 pub struct Endpoint {
     /// `host:port`.
     pub address: Arc<str>,
-    /// Anything, by name. Go clients see it as `map[string]any`.
+    /// Arbitrary metadata by name. Go clients see it as `map[string]any`.
     pub metadata: BTreeMap<String, Value>,
-    /// The lease that its key stands under, as etcd told; 0: none, or not read from etcd. Never
-    /// written.
+    /// The lease of the endpoint's key, as read from etcd. 0 if there is none, or if it was not
+    /// read from etcd. It is never written.
     pub lease: i64,
 }
 
-/// As Go writes it: `{"Op":0,"Addr":"10.0.0.7:7070","Metadata":{…}}`. `Op` is always 0 (add) in a
-/// stored value.
+/// The format that Go writes: `{"Op":0,"Addr":"10.0.0.7:7070","Metadata":{…}}`. `Op` is always 0
+/// (add) in a stored value.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     #[serde(rename = "Op", default)]
@@ -50,19 +50,19 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint with one more piece of metadata.
+    /// Adds an item of metadata.
     #[must_use]
     pub fn with_metadata(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.metadata.insert(name.to_owned(), value.into());
         self
     }
 
-    /// A piece of metadata that is text.
+    /// The string with that name in the metadata.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.metadata.get(name).and_then(Value::as_str)
     }
 
-    /// A piece of metadata that is a whole number, not negative.
+    /// The non-negative integer with that name in the metadata.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.metadata.get(name).and_then(Value::as_u64)
     }
@@ -78,12 +78,12 @@ impl Endpoint {
                 self.metadata.clone().into_iter().collect()
             },
         };
-        // Text keys and JSON values: nothing in it can fail to serialize.
+        // String keys and JSON values can always be serialized.
         serde_json::to_vec(&stored).unwrap_or_default()
     }
 
-    /// Reads a stored value: the JSON, or a bare `host:port` as many tutorials store it. `None` if
-    /// it is neither.
+    /// Parses a stored value: JSON, or a bare `host:port` as many tutorials store it. `None` if it
+    /// is neither.
     pub fn from_stored(value: &[u8]) -> Option<Self> {
         if let Ok(stored) = serde_json::from_slice::<Stored>(value) {
             let metadata = match stored.metadata {

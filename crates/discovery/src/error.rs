@@ -1,4 +1,4 @@
-//! What can go wrong with etcd, as far as a caller can act on it.
+//! Errors of etcd, classified by what a caller can do about them.
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
@@ -6,18 +6,17 @@ use std::{error::Error as StdError, fmt, sync::Arc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// etcd could not be reached, did not answer in time, or has no leader. Trying again may help.
+    /// etcd could not be reached, did not answer in time, or has no leader. A retry may help.
     Unavailable,
-    /// etcd answered and refused: wrong user or password, no permission. Trying again does not
-    /// help.
+    /// etcd refused the request: wrong user or password, or no permission. A retry does not help.
     Refused,
-    /// Another process holds the key that was to be registered.
+    /// Another process holds the key.
     Conflict,
-    /// The configuration is wrong: no endpoints, a URL or a file that can't be read.
+    /// The configuration is invalid: no endpoints, an invalid URL, or an unreadable file.
     Configuration,
 }
 
-/// An error about etcd. Cheap to clone; [`source`](StdError::source) is the cause.
+/// An error of etcd. Cheap to clone. [`source`](StdError::source) returns the cause.
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -25,7 +24,7 @@ pub struct Error {
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// What this crate's calls return.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -46,7 +45,7 @@ impl Error {
         self
     }
 
-    /// The same error, told of this endpoint.
+    /// Adds the endpoint to the message.
     pub(crate) fn at(mut self, endpoint: &str) -> Self {
         let message = self.message.trim_start_matches("etcd: ");
         self.message = format!("etcd: {endpoint}: {message}").into();
@@ -58,7 +57,7 @@ impl Error {
         self.kind
     }
 
-    /// The sentence for people, the cause included.
+    /// The message, including the cause.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -79,8 +78,8 @@ impl Error {
         )
     }
 
-    /// Whether opening a stream of renewals failed. The lease may be gone: etcd-client makes one
-    /// kind of error of that and of a broken stream, so the caller has to ask etcd.
+    /// Whether opening the stream of renewals failed. The lease may be gone, but etcd-client
+    /// returns the same kind of error for a broken stream, so the caller must ask etcd.
     pub(crate) fn is_keep_alive(&self) -> bool {
         matches!(
             self.etcd_error(),
@@ -97,7 +96,7 @@ impl From<etcd_client::Error> for Error {
     fn from(error: etcd_client::Error) -> Self {
         use tonic::Code;
         let (kind, message) = match &error {
-            // Without the dump of metadata that tonic's status prints.
+            // Without the metadata that a tonic status prints.
             etcd_client::Error::GRpcStatus(status) => {
                 let kind = match status.code() {
                     Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument => {

@@ -6,32 +6,34 @@ use crate::endpoint::Endpoint;
 
 /// How a registration fares.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct RegistrationStatus {
-    /// What stands in etcd as far as we know; `None`: nothing of ours.
+    /// What is stored in etcd, as far as we know. `None` if nothing of ours is.
     pub registered: Option<Endpoint>,
-    /// The revision at which it was written last.
+    /// The revision at which it was last written.
     pub revision: u64,
-    /// Another process holds the key under another lease: two with one id, or a successor.
+    /// Another process holds the key under another lease: a duplicate id, or a successor.
     pub superseded: bool,
-    /// What stands in the way at the moment; empty: nothing.
+    /// The current problem; empty if there is none.
     pub problem: Arc<str>,
 }
 
-/// What happened to a registration, for metrics and logs.
+/// An event of a registration, for metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RegistrationEvent {
-    /// A lease was granted or renewed; it surely lives for that long from now.
+    /// A lease was granted or renewed.
     Renewed {
         /// Time to live left.
         left: Duration,
     },
     /// A renewal was not acknowledged.
     RenewalFailed,
-    /// The lease is gone at etcd.
+    /// The lease no longer exists in etcd.
     LeaseLost,
-    /// The key was written, and why.
+    /// The key was written.
     Registered {
-        /// `start`, `lease_lost`, `key_lost`, `changed`.
+        /// Why: `start`, `lease_lost`, `key_lost` or `changed`.
         reason: &'static str,
     },
     /// Another process wrote the key.

@@ -1,9 +1,9 @@
 //! The task behind a registration.
 //!
-//! etcd-client renews nothing, resumes nothing and notices nothing by itself
-//! (etcdv3/etcd-client#17, #48), so this task does: a session on one etcd member renews the lease,
-//! watches the own key, and ends at the first doubt; the next session takes up the same lease if it
-//! still lives and puts right what is not.
+//! etcd-client does not renew leases, resume streams or detect lost keys by itself
+//! (etcdv3/etcd-client#17, #48), so this task does. A session uses one etcd member. It renews the
+//! lease, watches its own key, and ends at the first doubt. The next session continues with the
+//! same lease if it is still alive, and repairs what is not as it should be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,10 +28,10 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Pauses between sessions. The last one is well under the shortest lease.
+/// Delays between sessions. The last one is well below the shortest lease.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// The key is read again once in this many renewals, in case the watch missed something.
+/// The key is read again every this many renewals, in case the watch missed a change.
 const RENEWALS_PER_CHECK: u32 = 30;
 
 pub(super) type Listener = Arc<dyn Fn(&RegistrationEvent) + Send + Sync>;
@@ -39,7 +39,7 @@ pub(super) type Listener = Arc<dyn Fn(&RegistrationEvent) + Send + Sync>;
 /// Why a session ended.
 enum End {
     Stop,
-    /// Something is to be put right at once, in a new session.
+    /// Something must be repaired immediately, in a new session.
     Again,
     Failed(Error),
 }
@@ -59,7 +59,8 @@ pub(super) struct Keeper {
     pub(super) stop: CancellationToken,
     pub(super) listener: Listener,
     pub(super) lease: Option<Lease>,
-    /// The lease under which the key was written last; tells why it is written again.
+    /// The lease under which the key was last written. It determines the reason for writing it
+    /// again.
     pub(super) written_under: Option<i64>,
 }
 
@@ -69,7 +70,7 @@ struct Session {
     keeper: LeaseKeeper,
     renewals: LeaseKeepAliveStream,
     watch: WatchStream,
-    /// When the renewal that is not yet answered was sent.
+    /// When the pending renewal was sent.
     asked_at: Option<Instant>,
     since_check: u32,
 }
@@ -80,7 +81,7 @@ impl Keeper {
         loop {
             let began = Instant::now();
             let end = self.session().await;
-            // A session that stood for a while has earned a quick next try.
+            // After a session that lasted for a while, the next attempt follows quickly.
             if began.elapsed() > LAST_PAUSE {
                 pauses.reset();
             }
@@ -129,8 +130,7 @@ impl Keeper {
                 answer = session.watch.message() => self.key_changed(&mut session, answer).await,
                 changed = self.wanted.changed() => match changed {
                     Ok(()) => self.write(&mut session.client, "changed").await,
-                    // Dropped without close: nobody is left to keep it for. The lease's end does
-                    // the rest.
+                    // The registration was dropped without `close`. Let the lease expire.
                     Err(_) => return End::Stop,
                 },
             };
@@ -144,7 +144,8 @@ impl Keeper {
         self.connector.config().lease_ttl
     }
 
-    /// A connection with a living lease, the key as it should be, and the streams that keep it so.
+    /// Opens a connection, makes sure that the lease is alive and the key is correct, and opens the
+    /// streams that keep them so.
     async fn open(&mut self) -> Result<Session, End> {
         let mut client = self.connector.connect().await?;
         self.ensure_lease(&mut client).await?;
@@ -179,7 +180,7 @@ impl Keeper {
         })
     }
 
-    /// Whether etcd knows this lease no longer.
+    /// Whether the lease no longer exists in etcd.
     async fn is_gone(&self, client: &mut Client, lease: i64) -> Result<bool, End> {
         let asked = client.lease_time_to_live(lease, None);
         let answer = self.connector.bounded(asked).await?;
@@ -205,8 +206,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Reads the key and writes it unless it stands as it should. Returns the revision from which
-    /// on it is to be watched.
+    /// Reads the key, and writes it if it is not as it should be. Returns the revision after which
+    /// to watch it.
     async fn ensure_key(&mut self, client: &mut Client) -> Result<i64, End> {
         let read = self
             .connector
@@ -222,8 +223,8 @@ impl Keeper {
             if key.lease() == lease.id && key.value() == wanted.to_json() {
                 return Ok(revision);
             }
-            // Somebody else's, written after ours: we don't fight over it. At the first start it is
-            // a predecessor's, and we take over.
+            // Another process wrote the key after us: don't fight over it. On the first start, it
+            // belongs to a predecessor, and we take over.
             if key.lease() != lease.id && self.status.borrow().superseded {
                 return Ok(revision);
             }
@@ -274,7 +275,7 @@ impl Keeper {
     async fn renew(&mut self, session: &mut Session) -> Result<(), End> {
         if session.asked_at.is_some() {
             self.tell(&RegistrationEvent::RenewalFailed);
-            return Err(Error::unavailable("a renewal of the lease was not answered").into());
+            return Err(Error::unavailable("a lease renewal was not answered").into());
         }
         session.since_check += 1;
         if session.since_check >= RENEWALS_PER_CHECK {
@@ -294,7 +295,7 @@ impl Keeper {
         session: &mut Session,
         answer: Result<Option<LeaseKeepAliveResponse>, etcd_client::Error>,
     ) -> Result<(), End> {
-        match Error::in_stream(answer, "the stream of renewals") {
+        match Error::in_stream(answer, "the stream of lease renewals") {
             Ok(answer) if answer.ttl() <= 0 => Err(self.lost_lease()),
             Ok(_) => {
                 if let Some(asked_at) = session.asked_at.take() {
@@ -343,7 +344,7 @@ impl Keeper {
     ) -> Result<(), End> {
         let answer = Error::in_stream(answer, "the watch")?;
         if answer.canceled() {
-            // Compacted away or refused: the next session reads the key itself.
+            // Compacted or rejected: the next session reads the key.
             return Err(End::Again);
         }
         let Some(last) = answer.events().last() else {
@@ -351,8 +352,8 @@ impl Keeper {
         };
         let ours = self.lease.map(|lease| lease.id);
         match last.event_type() {
-            // Deleted by hand, or with the lease of whoever had superseded us; if with our own
-            // lease, writing will tell.
+            // Deleted manually, or together with the lease of a process that superseded us. If our
+            // own lease is gone, the write fails and says so.
             EventType::Delete => self.write(&mut session.client, "key_lost").await,
             EventType::Put => {
                 if last.kv().is_some_and(|key| Some(key.lease()) != ours) {
@@ -363,13 +364,13 @@ impl Keeper {
         }
     }
 
-    /// Deletes the key if it still stands under our lease, and ends the lease. A successor's key is
-    /// never touched.
+    /// Deletes the key if it still belongs to our lease, and revokes the lease. A successor's key
+    /// is never touched.
     async fn deregister(&mut self) -> Result<Option<u64>> {
         let Some(lease) = self.lease.take() else {
             return Ok(None);
         };
-        // Another member each time; then it is the lease's turn.
+        // Each attempt uses another member. If all fail, the lease expires by itself.
         let attempts = self.connector.config().endpoints.len().max(2);
         let mut last = Ok(None);
         for _ in 0..attempts {

@@ -1,21 +1,21 @@
-//! When a lease must be renewed and until when it surely lives: arithmetic on moments, no IO.
+//! When a lease must be renewed, and until when it is certainly alive. Pure arithmetic, no IO.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A lease, as far as this side knows.
+/// A lease, as far as this process knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     pub(super) id: i64,
     ttl: Duration,
-    /// The last renewal that etcd acknowledged, at the moment when it was *asked*: etcd counts from
-    /// a later one, so ours is safe.
+    /// When the last acknowledged renewal was *sent*. etcd counts from a later moment, so this one
+    /// is safe.
     renewed_at: Instant,
 }
 
 impl Lease {
-    /// A lease granted upon a request sent at `asked_at`.
+    /// A lease granted in response to a request sent at `asked_at`.
     pub(super) fn granted(id: i64, ttl: Duration, asked_at: Instant) -> Self {
         Self {
             id,
@@ -29,17 +29,17 @@ impl Lease {
         self.renewed_at = self.renewed_at.max(asked_at);
     }
 
-    /// Until this moment nobody else can have seen it end.
+    /// Before this moment, the lease can't have expired.
     pub(super) fn deadline(&self) -> Instant {
         self.renewed_at + self.ttl
     }
 
-    /// How often it is renewed: two renewals may be lost.
+    /// How often to renew the lease. Two renewals may get lost.
     pub(super) fn renewal_interval(ttl: Duration) -> Duration {
         ttl / 3
     }
 
-    /// Whether it may have ended by `now`.
+    /// Whether the lease may have expired by `now`.
     pub(super) fn may_have_ended(&self, now: Instant) -> bool {
         now >= self.deadline()
     }
@@ -59,7 +59,7 @@ mod tests {
         assert!(lease.may_have_ended(asked + ttl));
         let later = asked + Lease::renewal_interval(ttl);
         lease.renewed(later);
-        // An answer that overtook another.
+        // An answer that arrives late.
         lease.renewed(asked);
         assert_eq!(lease.deadline(), later + ttl);
         assert_eq!(Lease::renewal_interval(ttl), Duration::from_secs(3));

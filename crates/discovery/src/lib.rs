@@ -1,14 +1,14 @@
 //! Registration and discovery of services in etcd, for use with or without the cache.
 //!
-//! - [`Registration`] keeps an endpoint under a lease: renews it, puts it back when the lease or
-//!   the key was lost, and takes back only what is its own.
-//! - [`Discovery`] keeps the list of one or several prefixes, follows changes, and keeps the last
-//!   known list while etcd is away.
-//! - [`BalancedChannel`] is a tonic channel over a discovery: it picks among the endpoints whose
-//!   connection is ready.
+//! - [`Registration`] keeps an endpoint under a lease. It renews the lease, restores the key if the
+//!   lease or the key is lost, and deletes only its own key.
+//! - [`Discovery`] lists one or more prefixes, follows changes, and keeps the last known list while
+//!   etcd is unreachable.
+//! - [`BalancedChannel`] is a tonic channel over a discovery. It sends each request to an endpoint
+//!   that is ready.
 //!
-//! Keys and values are those of Go's `go.etcd.io/etcd/client/v3/naming/endpoints`, so Go clients
-//! find what is registered here and the other way round.
+//! Keys and values have the format of Go's `go.etcd.io/etcd/client/v3/naming/endpoints`, so Go
+//! clients find what is registered here, and the other way round.
 //!
 //! ```no_run
 //! # async fn example() -> gaocache_discovery::Result<()> {

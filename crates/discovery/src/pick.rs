@@ -1,9 +1,9 @@
-//! Which endpoint gets a request: pure, given who is ready.
+//! Picks the endpoint for a request. Pure: a function of the endpoints that are ready.
 
 use super::endpoint::Endpoint;
 use gaocache_ring::{Ring, Slot, hash_key};
 
-/// How endpoints share the requests.
+/// How requests are distributed over the endpoints.
 ///
 /// With [`Picker::ConsistentHash`] a request says what it is about:
 ///
@@ -15,37 +15,39 @@ use gaocache_ring::{Ring, Slot, hash_key};
 /// # Ok::<(), tonic::metadata::errors::InvalidMetadataValue>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Picker {
     /// In turn.
     #[default]
     RoundRobin,
     /// In proportion to the metadata `weight` (a whole number; 100 if missing).
     Weighted,
-    /// The one with the fewest requests under way.
+    /// To the endpoint with the fewest requests in flight.
     LeastInFlight,
-    /// By the request header [`HASH_KEY_HEADER`](super::HASH_KEY_HEADER): one key always goes to
-    /// one endpoint, weights count, and only the keys of an endpoint that is gone move. Without the
-    /// header: in turn.
+    /// By a hash of the request header [`HASH_KEY_HEADER`](super::HASH_KEY_HEADER). A key always
+    /// goes to the same endpoint, weights are respected, and when an endpoint disappears, only its
+    /// keys move. Requests without the header go in turn.
     ConsistentHash,
 }
 
-/// A share of the requests for endpoints with a certain metadata.
+/// A share of the requests for endpoints with certain metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Canary {
-    /// Name of the metadata, such as `version`.
+    /// Name of the metadata item, such as `version`.
     pub name: String,
     /// Its value.
     pub value: String,
-    /// The share, 0 to 1, that goes to endpoints with it; the rest goes to the others.
+    /// The share, from 0 to 1, that goes to endpoints with this value. The rest goes to the others.
     pub share: f64,
 }
 
-/// Preferences that come before the picker.
+/// Preferences that apply before the picker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Preferences {
     pub(super) picker: Picker,
     pub(super) zone: Option<String>,
-    /// Endpoints of the own zone with so many requests under way are passed over for other zones.
+    /// Endpoints of the preferred zone with this many requests in flight are skipped in favour of
+    /// other zones.
     pub(super) spill_over_at: usize,
     pub(super) canary: Option<Canary>,
 }
@@ -58,24 +60,24 @@ pub(super) struct Candidate<'a> {
     pub(super) in_flight: usize,
 }
 
-/// What differs from request to request.
+/// The inputs that differ from request to request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Throw<'a> {
     pub(super) hash_key: Option<&'a str>,
     /// Counts requests.
     pub(super) turn: usize,
-    /// Uniform in [0, 1), twice.
+    /// Two random numbers, uniform in [0, 1).
     pub(super) dice: [f64; 2],
 }
 
-/// The index of the endpoint that gets the request; `None` if there is none.
+/// The index of the endpoint that gets the request. `None` if there are no candidates.
 pub(super) fn pick(
     candidates: &[Candidate<'_>],
     preferences: &Preferences,
     throw: Throw<'_>,
 ) -> Option<usize> {
     let mut left: Vec<usize> = (0..candidates.len()).collect();
-    // Endpoints that say they are leaving are a last resort.
+    // Endpoints that are draining are a last resort.
     narrow(&mut left, |at| {
         candidates[at].endpoint.text("state") != Some("draining")
     });
@@ -97,7 +99,8 @@ pub(super) fn pick(
         Picker::RoundRobin => in_turn(),
         Picker::Weighted => weighted(candidates, &left, throw.dice[1]),
         Picker::LeastInFlight => {
-            // Of equals the next in turn, or the first would get every lone request.
+            // Among equals, take the next in turn. Otherwise the first would get every isolated
+            // request.
             let count = left.len().max(1);
             (0..left.len())
                 .map(|step| left[(throw.turn + step) % count])
@@ -110,7 +113,7 @@ pub(super) fn pick(
     }
 }
 
-/// Keeps those that are `wanted`, unless there are none.
+/// Keeps the items that are `wanted`, unless there are none.
 fn narrow(left: &mut Vec<usize>, wanted: impl Fn(usize) -> bool) {
     if left.iter().any(|&at| wanted(at)) {
         left.retain(|&at| wanted(at));

@@ -1,5 +1,5 @@
-//! The connections of a balanced channel: one for each endpoint, tended by a task, in service while
-//! it stands and the endpoint is healthy.
+//! The connections of a balanced channel. Each endpoint has its own connection, which a task
+//! maintains. It is in service while it is up and the endpoint is healthy.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,8 +31,9 @@ use crate::backoff::Pauses;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// By TCP, which finds a host that is gone. Not by HTTP/2 pings: a Go server hangs up on who pings
-/// it more than once in five minutes, unless it was told otherwise.
+/// Interval of TCP keepalives, which detect a host that is gone. HTTP/2 pings are not used: by
+/// default, a Go server closes the connection of a client that pings more than once in five
+/// minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// An endpoint that is connected and healthy.
@@ -46,7 +47,7 @@ pub(super) struct Backend {
 pub(super) struct Line {
     pub(super) channel: Channel,
     pub(super) in_flight: AtomicUsize,
-    /// A request found the connection broken.
+    /// Notified when a request finds that the connection is broken.
     pub(super) broken: Notify,
 }
 
@@ -60,7 +61,7 @@ pub(super) struct Pool {
     pub(super) ready: watch::Sender<Arc<[Backend]>>,
 }
 
-/// Follows the discovery: a task for each endpoint.
+/// Follows the discovery and runs one task per endpoint.
 pub(super) async fn supervise(pool: Arc<Pool>, discovery: Discovery, stop: CancellationToken) {
     let mut changes = discovery.changes();
     changes.mark_changed();
@@ -92,7 +93,7 @@ pub(super) async fn supervise(pool: Arc<Pool>, discovery: Discovery, stop: Cance
     }
 }
 
-/// Keeps the connection to one endpoint, until it is cancelled.
+/// Maintains the connection to one endpoint until it is cancelled.
 async fn tend(pool: Arc<Pool>, key: Arc<str>, address: Arc<str>) {
     let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
     loop {
@@ -121,13 +122,13 @@ async fn connect(options: &ChannelOptions, address: &str) -> Option<Channel> {
         .tcp_keepalive(Some(KEEP_ALIVE))
         .tcp_keepalive_interval(Some(KEEP_ALIVE))
         .tcp_keepalive_retries(Some(3));
-    // Behind the connect's own bound: a host that takes the connection and then says nothing.
+    // In addition to the connect timeout: a host may accept the connection and then stay silent.
     let connected = tokio::time::timeout(options.connect_timeout * 2, endpoint.connect());
     connected.await.ok()?.ok()
 }
 
-/// Puts the line in and out of service as the endpoint's health says; returns when the stream of
-/// health ends.
+/// Puts the connection in and out of service according to the endpoint's health. Returns when the
+/// health stream ends.
 async fn follow_health(pool: &Pool, key: &Arc<str>, line: &Arc<Line>) {
     let request = HealthCheckRequest {
         service: pool.options.health_service.clone(),
@@ -147,7 +148,7 @@ async fn follow_health(pool: &Pool, key: &Arc<str>, line: &Arc<Line>) {
                 let serving = answer.status() == ServingStatus::Serving;
                 pool.set_line(key, serving.then(|| line.clone()));
             }
-            // Some servers have the service only in part.
+            // Some servers implement the service only partially.
             Err(status) if status.code() == Code::Unimplemented => {
                 pool.set_line(key, Some(line.clone()));
                 return std::future::pending().await;
@@ -158,7 +159,7 @@ async fn follow_health(pool: &Pool, key: &Arc<str>, line: &Arc<Line>) {
 }
 
 impl Pool {
-    /// No connections yet.
+    /// A pool without connections.
     pub(super) fn new(options: ChannelOptions) -> Self {
         Self {
             preferences: Preferences {
@@ -200,7 +201,7 @@ impl Pool {
         });
     }
 
-    /// The line for a request; waits for one if none is ready.
+    /// The connection for a request. Waits for one if none is ready.
     pub(super) async fn line(&self, hash_key: Option<String>) -> Result<Arc<Line>, Status> {
         if let Some(line) = self.pick(hash_key.as_deref()) {
             return Ok(line);

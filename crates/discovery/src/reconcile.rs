@@ -1,46 +1,45 @@
-//! How snapshots and events become the set of members. Pure: no IO and no clock of its own.
+//! Turns listings and events into the set of members. Pure: no IO, no clock.
 //!
-//! Two rules shape it. A snapshot *replaces* what was known, because whatever happened while nobody
-//! watched is in it and only in it; merging it would leave ghosts. But a registry that lost its
-//! history (wiped, restored from an old backup) knows less than we do: then whoever is missing is
-//! held for a grace time, in which the living register again.
+//! There are two rules. First, a listing *replaces* what was known, because it is the only record
+//! of what happened while nobody was watching; merging it would leave ghosts. Second, a registry
+//! that lost its history (wiped, or restored from an old backup) knows less than we do, so members
+//! that are missing from it are kept for a grace period, in which live members register again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A change that a watch reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<T> {
-    /// The member of that key registered, or changed what it says of itself.
+    /// The member with that key registered or changed its data.
     Put(Arc<str>, T),
-    /// The member of that key is gone.
+    /// The member with that key is gone.
     Delete(Arc<str>),
 }
 
-/// How a snapshot relates to what was seen before.
+/// How a listing relates to what was seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum History {
-    /// The registry remembers all that it ever told: whoever is missing is gone.
+    /// The registry has its full history: a missing member is gone.
     Kept,
-    /// The registry is younger than what we know of it: whoever is missing may be about to register
-    /// again.
+    /// The registry has lost its history: a missing member may be about to register again.
     Lost,
 }
 
-/// Turns listings and events into the set of members, by key. Times are milliseconds of any clock
-/// that doesn't run backwards.
+/// Turns listings and events into the set of members, by key. Times are in milliseconds of any
+/// monotonic clock.
 #[derive(Debug)]
 pub struct Reconciler<T> {
     members: BTreeMap<Arc<str>, T>,
-    /// Members missing from a registry that lost its history, and until when they are kept all the
-    /// same.
+    /// Members that are missing from a registry that lost its history, with the end of their grace
+    /// period.
     held: BTreeMap<Arc<str>, u64>,
     revision: u64,
     hold_ms: u64,
 }
 
 impl<T> Reconciler<T> {
-    /// `hold_ms`: how long a member that a forgetful registry doesn't list is kept. One lease's
-    /// time to live is right: by then whoever lives has registered again.
+    /// `hold_ms` is the grace period for members that are missing after the registry lost its
+    /// history. Use the lease's time to live: by then, every live member has registered again.
     pub fn new(hold_ms: u64) -> Self {
         Self {
             members: BTreeMap::new(),
@@ -50,19 +49,19 @@ impl<T> Reconciler<T> {
         }
     }
 
-    /// The members as they are now, by key.
+    /// The current members, by key.
     pub fn members(&self) -> &BTreeMap<Arc<str>, T> {
         &self.members
     }
 
-    /// The revision of the last change seen.
+    /// The revision of the newest change seen.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Takes a whole listing. `revision` is that of the newest change in it.
+    /// Applies a full listing. `revision` is the revision of the newest change in it.
     ///
-    /// An empty listing where members were known counts as [`History::Lost`]: an empty list never
+    /// An empty listing counts as [`History::Lost`] if members were known: an empty list never
     /// wipes the ring.
     pub fn replace(
         &mut self,
@@ -84,8 +83,8 @@ impl<T> Reconciler<T> {
                 continue;
             }
             let until = match held.get(&id) {
-                // A second listing doesn't prolong the grace of the first, unless that ended while
-                // we were cut off.
+                // A second listing doesn't extend the grace period of the first, unless that period
+                // ended while we were cut off.
                 Some(&until) if until > now_ms => until,
                 Some(_) => now_ms.saturating_add(self.hold_ms),
                 None if lost => now_ms.saturating_add(self.hold_ms),
@@ -96,7 +95,7 @@ impl<T> Reconciler<T> {
         }
     }
 
-    /// Takes one change, seen at `revision`. Changes older than what is known are ignored.
+    /// Applies one change, seen at `revision`. Older changes are ignored.
     pub fn apply(&mut self, revision: u64, event: Event<T>) {
         if revision < self.revision {
             return;
@@ -114,14 +113,14 @@ impl<T> Reconciler<T> {
         }
     }
 
-    /// When the next held member's grace ends, if one is held.
+    /// When the next grace period ends, if any.
     pub fn next_release_ms(&self) -> Option<u64> {
         self.held.values().min().copied()
     }
 
-    /// Lets go of held members whose grace has ended; true if any was. Not to be called while cut
-    /// off from the registry: then nobody could be seen to register again, and the last list must
-    /// stay (the simulation found what happens otherwise).
+    /// Removes held members whose grace period has ended. Returns true if there were any. Must not
+    /// be called while cut off from the registry: no member could be seen to register again, so the
+    /// last list must stay (the simulation found what happens otherwise).
     pub fn release(&mut self, now_ms: u64) -> bool {
         let over: Vec<Arc<str>> = self
             .held

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A member as far as the reconciler is concerned: a key, and whatever stands under it.
+/// A member, as the reconciler sees it: a key and some value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     id: Arc<str>,
@@ -90,7 +90,7 @@ fn a_registry_that_forgot_is_believed_only_after_the_grace_however_often_it_is_l
     assert_eq!(
         reconciler.next_release_ms(),
         Some(11_000),
-        "a second list doesn't prolong it"
+        "a second list doesn't extend it"
     );
     reconciler.release(11_000);
     assert_eq!(ids(&reconciler), ["a", "b"]);
@@ -136,8 +136,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever is missed while the watch is broken, after the next listing the view is what the
-    /// registry holds.
+    /// Regardless of what is missed while the watch is broken, the view equals the registry after
+    /// the next listing.
     #[test]
     fn a_watcher_with_gaps_ends_with_what_the_registry_holds(steps in steps()) {
         let mut registry: BTreeMap<String, Member> = BTreeMap::new();

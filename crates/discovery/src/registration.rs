@@ -1,4 +1,5 @@
-//! Keeps one key in etcd under a lease: what users hold of it. The work is in [`super::keeper`].
+//! Keeps one key in etcd under a lease. This is the user-facing part; the work is in
+//! [`super::keeper`].
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// A key kept in etcd until [`Registration::close`]. Dropped without it, the key goes with its
-/// lease.
+/// A key that is kept in etcd until [`Registration::close`]. If it is dropped without `close`, the
+/// key disappears when its lease expires.
 ///
 /// ```no_run
 /// # async fn example() -> gaocache_discovery::Result<()> {
@@ -39,13 +40,14 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Begins to keep `endpoint` at `key`. Returns at once; [`Registration::status`] tells when it
-    /// stands.
+    /// Registers `endpoint` at `key` and keeps it there. Returns immediately;
+    /// [`Registration::status`] shows when it is registered.
     pub fn start(config: EtcdConfig, key: impl Into<String>, endpoint: Endpoint) -> Self {
         Self::start_after(config, key, endpoint, std::future::ready(()), |_| {})
     }
 
-    /// The same, once `begin` has resolved, telling `listener` what happens.
+    /// As [`Registration::start`], but begins when `begin` resolves, and calls `listener` for each
+    /// event.
     pub fn start_after(
         config: EtcdConfig,
         key: impl Into<String>,
@@ -81,15 +83,15 @@ impl Registration {
         }
     }
 
-    /// How it fares.
+    /// The current status, and every later one.
     pub fn status(&self) -> watch::Receiver<RegistrationStatus> {
         self.status.clone()
     }
 
-    /// Changes what is registered; resolves when it stands in etcd.
+    /// Changes what is registered. Resolves when the change is stored in etcd.
     ///
     /// # Errors
-    /// If the task behind it has ended, or another process holds the key.
+    /// If the registration has ended, or another process holds the key.
     pub async fn update(&self, change: impl FnOnce(&mut Endpoint)) -> Result<u64> {
         self.updates.send_modify(change);
         let wanted = self.updates.borrow().clone();
@@ -106,16 +108,18 @@ impl Registration {
         }
     }
 
-    /// Takes the key back, if it is still ours, and ends the lease. Returns etcd's revision at that
-    /// moment; `None` if nothing stood.
+    /// Deletes the key, if it is still ours, and revokes the lease. Returns etcd's revision at that
+    /// moment, or `None` if nothing was registered.
     ///
     /// # Errors
-    /// If etcd could not be reached; the key goes with its lease then.
+    /// If etcd could not be reached. The key then disappears when its lease expires.
     pub async fn close(self) -> Result<Option<u64>> {
         self.stop.cancel();
         match self.task.await {
             Ok(closed) => closed,
-            Err(error) => Err(Error::unavailable("the registration task died").with_source(error)),
+            Err(error) => {
+                Err(Error::unavailable("the registration task panicked").with_source(error))
+            }
         }
     }
 }

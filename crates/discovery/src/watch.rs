@@ -1,9 +1,9 @@
-//! Keeps the list of everything under one or several prefixes.
+//! Keeps a list of everything under one or more prefixes.
 //!
-//! A session lists all prefixes at one revision, then watches each from the next revision on.
-//! Whatever breaks it (a closed or silent stream, a compaction, a member without a leader) leads to
-//! a new session, whose listing *replaces* what was known. Bursts of changes are published
-//! together.
+//! A session lists all prefixes at one revision, then watches each of them from the next revision
+//! on. If anything breaks the session (a closed or silent stream, a compaction, a member without a
+//! leader), a new session follows, and its listing *replaces* what was known. Bursts of changes are
+//! published together.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -28,49 +28,51 @@ use crate::{
     reconcile::{Event, History, Reconciler},
 };
 
-/// How long the next publication waits after one that told of a lone change, and after one that
-/// told of several: lone changes are in every ring within milliseconds, a hundred in a second
-/// become seven rings.
+/// Minimum time to the next publication, after one with a single change and after one with several.
+/// Single changes reach every ring within milliseconds; a hundred changes in a second become seven
+/// rings.
 const PAUSE_AFTER_ONE: Duration = Duration::from_millis(30);
 const PAUSE_AFTER_SEVERAL: Duration = Duration::from_millis(200);
-/// How often etcd is asked for a sign of life on the watch, and within what time it must give one.
-/// etcd's own progress reports come every ten minutes, and a stream that was silently dropped looks
-/// just like a quiet one.
+/// How often etcd is asked for progress on the watch, and the time limit for its answer. etcd's own
+/// progress reports come only every ten minutes, and a stream that was silently dropped looks just
+/// like an idle one.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is known of the prefixes.
+/// What is known about the prefixes.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Snapshot {
-    /// Whether etcd has been heard at all.
+    /// Whether etcd has answered at least once.
     pub known: bool,
-    /// etcd's revision of the last change seen.
+    /// etcd's revision of the newest change seen.
     pub revision: u64,
-    /// Everything under the prefixes that is an endpoint, by full key.
+    /// All endpoints under the prefixes, by full key.
     pub endpoints: Arc<BTreeMap<Arc<str>, Endpoint>>,
-    /// What keeps the list from being fresh; empty: it is fresh.
+    /// Why the list may be stale; empty if it is up to date.
     pub problem: Arc<str>,
 }
 
-/// What happened to a discovery, for metrics and logs.
+/// An event of a discovery, for metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DiscoveryEvent {
-    /// etcd gave a sign of life.
+    /// etcd answered.
     Heard,
-    /// A session broke, or had to begin anew.
+    /// A session broke and is restarted.
     Disconnected {
         /// Why.
         cause: String,
     },
-    /// etcd is younger than what was known of it: wiped, or restored.
+    /// etcd lost its history: it was wiped or restored.
     HistoryLost,
-    /// A value that is no endpoint was left out.
+    /// A value that is not an endpoint was ignored.
     Malformed {
         /// Its key.
         key: String,
     },
 }
 
-/// Follows prefixes until dropped. Cheap to clone.
+/// Follows prefixes until it is dropped. Cheap to clone.
 ///
 /// ```no_run
 /// # async fn example() {
@@ -91,7 +93,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Begins to follow `prefixes`. Returns at once.
+    /// Starts to follow `prefixes`. Returns immediately.
     pub fn start<S: Into<String>>(
         config: EtcdConfig,
         prefixes: impl IntoIterator<Item = S>,
@@ -99,7 +101,7 @@ impl Discovery {
         Self::start_with(config, prefixes, |_| {})
     }
 
-    /// The same, telling `listener` what happens.
+    /// As [`Discovery::start`], but calls `listener` for each event.
     pub fn start_with<S: Into<String>>(
         config: EtcdConfig,
         prefixes: impl IntoIterator<Item = S>,
@@ -132,17 +134,17 @@ impl Discovery {
         }
     }
 
-    /// What is known now.
+    /// The current snapshot.
     pub fn list(&self) -> Snapshot {
         self.snapshots.borrow().clone()
     }
 
-    /// The snapshots as they come.
+    /// The current snapshot, and every later one.
     pub fn changes(&self) -> watch::Receiver<Snapshot> {
         self.snapshots.clone()
     }
 
-    /// Resolves with the first snapshot that etcd gave.
+    /// Resolves with the first snapshot from etcd.
     pub async fn known(&self) -> Snapshot {
         let mut snapshots = self.snapshots.clone();
         match snapshots.wait_for(|snapshot| snapshot.known).await {
@@ -152,7 +154,7 @@ impl Discovery {
     }
 }
 
-/// The etcd that was last heard: which cluster, and how far it was.
+/// The cluster that last answered, and its revision.
 #[derive(Clone, Copy)]
 struct Seen {
     cluster: u64,
@@ -167,7 +169,7 @@ struct Follower {
     reconciler: Reconciler<Endpoint>,
     epoch: Instant,
     seen: Option<Seen>,
-    /// The next publication must not come before.
+    /// The earliest time of the next publication.
     publish_from: Option<Instant>,
     /// Changes since the last publication.
     changes: usize,
@@ -185,11 +187,11 @@ impl Follower {
             (self.listener)(&DiscoveryEvent::Disconnected {
                 cause: error.to_string(),
             });
-            // The last list stays, with a mark on it.
+            // The last list stays, marked as possibly stale.
             self.publish
                 .send_modify(|snapshot| snapshot.problem = error.message().into());
-            // Nobody who is held is let go meanwhile: cut off, we could not see them register
-            // again.
+            // Held members are not released during this wait, because we could not see them
+            // register again.
             tokio::time::sleep(pauses.next()).await;
         }
     }
@@ -218,7 +220,7 @@ impl Follower {
                 () = at(release_at) => self.release(),
                 _ = progress.tick() => {
                     if !heard {
-                        return Error::unavailable("the watch gives no sign of life");
+                        return Error::unavailable("no answer on the watch");
                     }
                     heard = false;
                     if let Err(error) = watch.request_progress().await {
@@ -247,7 +249,7 @@ impl Follower {
         Ok(watch)
     }
 
-    /// Takes the list of all prefixes at one revision, which it returns.
+    /// Lists all prefixes at one revision, and returns that revision.
     async fn list(&mut self, client: &mut Client) -> Result<i64, Error> {
         let gets = self
             .prefixes
@@ -288,8 +290,8 @@ impl Follower {
         Ok(now.revision)
     }
 
-    /// A revision that went backwards, or another cluster behind the same address: etcd was wiped
-    /// or restored.
+    /// If the revision went backwards, or the cluster is a different one, etcd was wiped or
+    /// restored.
     fn history(&self, now: Seen) -> History {
         let forgot = self
             .seen
@@ -324,7 +326,7 @@ impl Follower {
             let change = match event.event_type() {
                 EventType::Put => match self.read(key) {
                     Some((name, endpoint)) => Event::Put(name, endpoint),
-                    // What it was before is not true any more.
+                    // The previous value is no longer true.
                     None => Event::Delete(name(key)),
                 },
                 EventType::Delete => Event::Delete(name(key)),

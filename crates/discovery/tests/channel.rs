@@ -131,10 +131,7 @@ async fn spread(channel: &BalancedChannel, calls: usize) -> BTreeMap<String, usi
 }
 
 fn options(picker: Picker) -> ChannelOptions {
-    ChannelOptions {
-        picker,
-        ..ChannelOptions::default()
-    }
+    ChannelOptions::default().with_picker(picker)
 }
 
 #[tokio::test]
@@ -185,10 +182,8 @@ async fn calls_go_only_to_endpoints_that_are_connected_and_healthy() {
 #[tokio::test]
 async fn without_any_endpoint_a_call_fails_as_unavailable_within_its_bound() {
     let etcd = Etcd::start().await;
-    let options = ChannelOptions {
-        wait_for_ready: std::time::Duration::from_millis(100),
-        ..ChannelOptions::default()
-    };
+    let options =
+        ChannelOptions::default().with_wait_for_ready(std::time::Duration::from_millis(100));
     let channel = channel(&etcd, options, 0).await;
     let mut client = GreeterClient::new(channel);
     let error = within("an answer", client.morning(GreetRequest::default()))
@@ -241,23 +236,17 @@ async fn weights_hash_zone_and_canary_decide_who_answers() {
         "two clients agree on every key"
     );
 
-    let zone = ChannelOptions {
-        zone: Some("x".into()),
-        ..ChannelOptions::default()
-    };
+    let zone = ChannelOptions::default().with_zone("x");
     assert_eq!(
         spread(&channel(&etcd, zone, 3).await, 20).await,
         BTreeMap::from([("a".into(), 20)])
     );
 
-    let canary = ChannelOptions {
-        canary: Some(Canary {
-            name: "version".into(),
-            value: "2".into(),
-            share: 0.1,
-        }),
-        ..ChannelOptions::default()
-    };
+    let canary = ChannelOptions::default().with_canary(Canary {
+        name: "version".into(),
+        value: "2".into(),
+        share: 0.1,
+    });
     let counts = spread(&channel(&etcd, canary, 3).await, 1_000).await;
     assert!((50..160).contains(&counts["c"]), "a tenth: {counts:?}");
 

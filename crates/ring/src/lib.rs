@@ -1,18 +1,18 @@
 //! Who owns a key: weighted rendezvous hashing over the members.
 //!
-//! Every member draws a pseudo-random number for the key and the best draw owns it. That is the
-//! textbook's highest random weight (Thaler and Ravishankar 1998); unequal weights use the
+//! Every member draws a pseudo-random number for the key, and the member with the best draw owns
+//! it. This is highest random weight hashing (Thaler and Ravishankar 1998); unequal weights use the
 //! exponential race `-ln(u) / weight`. Shares are exact without virtual nodes, a join or leave
-//! moves exactly the share of who joins or leaves, and the second best is the natural stand-in for
-//! an owner that is down.
+//! moves exactly the share of the member that joins or leaves, and the second-best member is the
+//! natural stand-in for an owner that is down.
 //!
 //! The ring is a function of the members' ids and weights alone, with xxh3 and arithmetic whose
 //! results are the same on every platform. **The draw must never change**: two releases that roll
 //! side by side would disagree. `tests` hold golden values.
 //!
-//! A lookup draws for every member. That sounds slow and is not: the draws are independent 32-bit
-//! integers in flat arrays, which the compiler turns into vector code (`benches/ring.rs`; figures
-//! in ARCHITECTURE.md).
+//! A lookup computes a draw for every member. That is fast: the draws are independent 32-bit
+//! integers in flat arrays, which the compiler vectorizes (`benches/ring.rs`; figures in
+//! ARCHITECTURE.md).
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -68,7 +68,7 @@ struct Class {
 }
 
 impl Ring {
-    /// The ring of these members, in whatever order they come. Ids are expected to be distinct.
+    /// The ring of these members, in any order. Their ids must be distinct.
     pub fn new(slots: &[Slot<'_>]) -> Self {
         let mut order: Vec<usize> = (0..slots.len()).collect();
         order.sort_by(|&a, &b| (slots[a].weight, slots[a].id).cmp(&(slots[b].weight, slots[b].id)));
@@ -83,12 +83,12 @@ impl Ring {
         }
     }
 
-    /// How many members it has.
+    /// The number of members.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True of a ring without members, which owns nothing.
+    /// Whether the ring has no members.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -116,9 +116,10 @@ impl Ring {
             .map(|(_, member)| member)
     }
 
-    /// All members, the owner first, each followed by the one who would own the key without it.
+    /// All members, the owner first; each is followed by the member that would own the key without
+    /// it.
     ///
-    /// Draws, sorts and allocates for every member: for the way around a failure, not for every
+    /// Draws, sorts and allocates for every member, so use it after a failure, not for every
     /// request.
     pub fn ranked(&self, key: KeyHash) -> Vec<usize> {
         let mut all: Vec<(f64, usize)> = Vec::with_capacity(self.len);
@@ -153,7 +154,7 @@ impl Class {
         }
     }
 
-    /// The best draw of the class and whose it is (its index in the whole ring).
+    /// The best draw of the class, and its member's index in the whole ring.
     fn best(&self, key: KeyHash) -> (u32, usize) {
         let (key_low, key_high) = halves(key);
         let mut best = [0u32; LANES];

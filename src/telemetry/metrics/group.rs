@@ -1,4 +1,4 @@
-//! The metrics of one group, which count what its service, its core and its origin tell.
+//! The metrics of one group. They count what its service, the core and its origin report.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,12 +37,12 @@ pub(super) fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
     }
     match outcome {
         Ok(source) => place(&SOURCES, &source),
-        Err(kind) => SOURCES.len() + place(&ErrorKind::ALL, &kind),
+        Err(kind) => SOURCES.len() + place(ErrorKind::ALL, &kind),
     }
 }
 
-/// The metrics of one group. The group "" counts requests for groups that don't exist: their names
-/// come from outside.
+/// The metrics of one group. The group "" counts requests for groups that don't exist, since
+/// callers choose those names.
 pub struct GroupMetrics {
     pub(super) name: Arc<str>,
     pub(super) requests: [IntCounter; OUTCOMES.len()],
@@ -61,18 +61,18 @@ pub struct GroupMetrics {
 }
 
 impl GroupMetrics {
-    /// A client's get ended.
+    /// Records a client's get.
     pub fn request(&self, took: Duration, outcome: Result<Source, ErrorKind>) {
         self.requests[outcome_index(outcome)].inc();
         self.request_duration.observe(took.as_secs_f64());
     }
 
-    /// Another node's fetch ended.
+    /// Records another node's fetch.
     pub fn peer_request(&self, outcome: Result<Source, ErrorKind>) {
         self.peer_requests[outcome_index(outcome)].inc();
     }
 
-    /// A client's removal or purge ended.
+    /// Records a client's removal or purge.
     pub fn invalidation(&self, outcome: Result<(), ErrorKind>) {
         let outcome = outcome.map_or_else(ErrorKind::name, |()| "ok");
         self.invalidations
@@ -81,28 +81,28 @@ impl GroupMetrics {
     }
 }
 
-/// The numbers of one group, for people.
+/// A summary of one group's numbers, for the admin page.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct GroupSummary {
     /// The group.
     pub name: String,
-    /// Gets of clients.
+    /// Gets from clients.
     pub gets: u64,
-    /// Of those, answered from this node's memory or another member's.
+    /// Gets that were answered from this node's or another member's memory.
     pub hits: u64,
-    /// Of those, errors other than a missing key.
+    /// Gets that failed, other than for a missing key.
     pub failed: u64,
     /// Loads from the origin by this node.
     pub origin_loads: u64,
-    /// Their time, all together.
+    /// Total duration of these loads.
     pub origin_seconds: f64,
 }
 
 impl GroupMetrics {
-    /// The numbers as they are now.
+    /// The current numbers.
     pub fn summary(&self) -> GroupSummary {
         let count = |outcome| self.requests[outcome_index(outcome)].get();
-        let failed = ErrorKind::ALL.into_iter();
+        let failed = ErrorKind::ALL.iter().copied();
         let failed = failed.filter(|kind| *kind != ErrorKind::NotFound);
         GroupSummary {
             name: self.name.to_string(),
@@ -118,13 +118,13 @@ impl GroupMetrics {
 impl GroupObserver for GroupMetrics {
     fn waited_for_flight(&self) {
         self.flight_waits.inc();
-        trace::event("waits for a load under way", None);
+        trace::event("joined a load in flight", None);
     }
 
     fn refused_by_store(&self) {
         self.refusals.inc();
         if let Some(suppressed) = self.throttle.due("refused") {
-            tracing::warn!(group = %self.name, suppressed, "a value is too large to be kept; raise cache.capacity");
+            tracing::warn!(group = %self.name, suppressed, "a value is too large to keep; increase cache.capacity");
         }
     }
 
@@ -135,7 +135,7 @@ impl GroupObserver for GroupMetrics {
     fn asked_previous_owners(&self, found: bool) {
         self.peeks[usize::from(!found)].inc();
         let outcome = if found { "found" } else { "missing" };
-        trace::event("asked who may still hold it", Some(("outcome", outcome)));
+        trace::event("asked previous owners", Some(("outcome", outcome)));
     }
 }
 

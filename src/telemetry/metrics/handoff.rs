@@ -27,7 +27,7 @@ fn count(counters: &[IntCounter; 4], receipt: Receipt) {
 }
 
 impl HandoffMetrics {
-    /// A batch of another node's was taken.
+    /// Records the receipt of a batch from another node.
     pub fn received(&self, receipt: Receipt) {
         count(&self.received, receipt);
     }

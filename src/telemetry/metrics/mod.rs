@@ -1,5 +1,5 @@
-//! The metrics of one node, in a registry of their own so that several nodes can live in one
-//! process.
+//! The metrics of one node. They have their own Prometheus registry, so that several nodes can run
+//! in one process.
 
 mod group;
 mod handoff;
@@ -17,8 +17,8 @@ pub use group::{GroupMetrics, GroupSummary};
 pub use handoff::HandoffMetrics;
 
 use super::{
-    exporter::SPANS,
     names::{self, Metric},
+    spans::SPANS,
     throttle::Throttle,
 };
 use gaocache_core::{
@@ -29,7 +29,7 @@ use gaocache_core::{
 };
 use group::OUTCOMES;
 
-/// From 50 µs, a hit on a busy machine, to 30 s, the longest that a load may take.
+/// Buckets from 50 µs (a hit on a busy machine) to 30 s (the longest load).
 const SECONDS: [f64; 14] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0,
     30.0,
@@ -57,7 +57,7 @@ pub struct Metrics {
     pub peer_fetches: IntCounterVec,
     /// Time of fetches.
     pub peer_fetch_duration: Histogram,
-    /// Peers not asked at the moment.
+    /// Peers that are currently ejected.
     pub peers_ejected: IntGauge,
     peeks: IntCounterVec,
     handoff_entries: IntCounterVec,
@@ -79,7 +79,7 @@ pub struct Metrics {
     runtime_tasks: IntGaugeVec,
     runtime_queue: IntGaugeVec,
     spans: IntCounterVec,
-    /// Whose numbers are read at a scrape.
+    /// The runtimes whose numbers are read at each scrape.
     runtimes: Mutex<Vec<(String, RuntimeMetrics)>>,
     /// 1 while ready.
     pub ready: IntGauge,
@@ -95,7 +95,7 @@ fn failed(error: prometheus::Error) -> Error {
     Error::new(ErrorKind::Internal, format!("metrics: {error}")).with_source(error)
 }
 
-/// Brings a counter to a total that is counted elsewhere.
+/// Raises a counter to a total that is maintained elsewhere.
 fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
@@ -104,8 +104,8 @@ fn opts(metric: Metric) -> Opts {
     Opts::new(metric.name, metric.help)
 }
 
-/// Registers a collector. Names are distinct and valid, which `tests` see to, so this can't fail in
-/// a build that passed them.
+/// Registers a collector. `tests` check that all names are distinct and valid, so this can't fail
+/// in a build that passed them.
 fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     built: prometheus::Result<C>,
@@ -116,10 +116,10 @@ fn register<C: Collector + Clone + 'static>(
 }
 
 impl Metrics {
-    /// Fresh metrics.
+    /// New metrics.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] if the table of names is wrong.
+    /// [`ErrorKind::Internal`] if the table of names is invalid.
     pub fn new() -> Result<Arc<Self>> {
         Self::build().map(Arc::new).map_err(failed)
     }
@@ -192,7 +192,7 @@ impl Metrics {
         })
     }
 
-    /// The metrics of one group, with their labels looked up once.
+    /// The metrics of one group, with the labels already resolved.
     pub fn group(&self, name: &str) -> Arc<GroupMetrics> {
         let outcomes = |counters: &IntCounterVec| {
             OUTCOMES.map(|outcome| counters.with_label_values(&[name, outcome]))
@@ -215,7 +215,7 @@ impl Metrics {
         })
     }
 
-    /// The metrics of handoffs, with their labels looked up once.
+    /// The metrics of handoffs, with the labels already resolved.
     pub fn handoff(&self) -> Arc<HandoffMetrics> {
         let entries = |direction: &str, outcome: &str| {
             self.handoff_entries
@@ -232,16 +232,16 @@ impl Metrics {
         })
     }
 
-    /// This node begins to leave.
+    /// Records when this node began to leave.
     pub fn draining_since(&self, moment: Timestamp) {
         self.draining_since.set(moment.0 as f64 / 1000.0);
     }
 
-    /// Takes the numbers of a newly installed ring.
+    /// Records the numbers of a newly installed ring.
     pub fn ring_changed(&self, topology: &Topology) {
         self.ring_members.set(gauge(topology.ring_len() as u64));
         self.ring_revision.set(gauge(topology.view.revision));
-        // Prometheus keeps doubles, which hold 53 bits exactly.
+        // Prometheus stores doubles, which represent 53 bits exactly.
         let fingerprint = topology.view.fingerprint().0 >> 16;
         self.ring_fingerprint.set(gauge(fingerprint));
         let mine = topology
@@ -254,54 +254,54 @@ impl Metrics {
         self.ring_changes.inc();
     }
 
-    /// A renewal of the lease ended: `ok`, `failed` or `lost`.
+    /// Records a renewal of the lease: `ok`, `failed` or `lost`.
     pub fn lease_renewed(&self, outcome: &str) {
         self.lease_renewals.with_label_values(&[outcome]).inc();
     }
 
-    /// The lease lives until `moment`.
+    /// Records when the lease expires.
     pub fn lease_expires(&self, moment: Timestamp) {
         self.lease_expiry.set(moment.0 as f64 / 1000.0);
     }
 
-    /// When the lease ends, in seconds since the Unix epoch; 0: there is none.
+    /// When the lease expires, in seconds since the Unix epoch; 0 if there is none.
     pub fn lease_expires_at(&self) -> f64 {
         self.lease_expiry.get()
     }
 
-    /// Entries that are on their way to other members.
+    /// Entries that are still to be sent to other members.
     pub fn handoff_waiting(&self) -> i64 {
         self.handoff_waiting.get()
     }
 
-    /// This process stood still for longer than its lease.
+    /// Records that this process was paused for longer than its lease.
     pub fn process_paused(&self) {
         self.process_pauses.inc();
     }
 
-    /// The node's key was written, and why.
+    /// Records a write of the node's key, with its reason.
     pub fn registered(&self, reason: &str) {
         self.registrations.with_label_values(&[reason]).inc();
     }
 
-    /// The watch had to begin anew.
+    /// Records a restart of the watch.
     pub fn watch_reconnected(&self) {
         self.watch_reconnects.inc();
     }
 
-    /// The registry gave a sign of life.
+    /// Records when the registry was last heard from.
     pub fn registry_heard(&self, moment: Timestamp) {
         self.registry_heard.set(moment.0 as f64 / 1000.0);
     }
 
-    /// Takes how much a store may hold.
+    /// Records the capacity of a store.
     pub fn store_capacity(&self, tier: &str, bytes: u64) {
         self.store_capacity
             .with_label_values(&[tier])
             .set(gauge(bytes));
     }
 
-    /// Takes what a store holds of a group; called before a scrape.
+    /// Records a store's numbers for a group; called before each scrape.
     pub fn store_of_group(&self, group: &str, tier: &str, stats: GroupStats) {
         let labels = &[group, tier];
         self.store_items
@@ -318,7 +318,7 @@ impl Metrics {
         }
     }
 
-    /// Shows the numbers of a runtime of one thread from now on.
+    /// Adds a single-threaded runtime whose numbers are shown from now on.
     pub fn watch_runtime(&self, name: &str, runtime: RuntimeMetrics) {
         self.runtimes.lock().push((name.to_owned(), runtime));
     }

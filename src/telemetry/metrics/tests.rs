@@ -35,14 +35,14 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     }
 }
 
-/// `cargo test --lib -- a_scrape --nocapture` prints the figures; 5 ms is the goal for the time,
-/// which a test must not judge.
+/// `cargo test --lib -- a_scrape --nocapture` prints the figures. The goal is 5 ms, but a test must
+/// not fail on time.
 #[test]
 fn a_scrape_of_ten_groups_and_a_hundred_peers_has_at_most_300_kb() {
     let metrics = Metrics::new().expect("names are valid");
     for number in 0..10 {
         let group = metrics.group(&format!("group-{number}"));
-        for kind in ErrorKind::ALL {
+        for &kind in ErrorKind::ALL {
             group.request(Duration::from_millis(1), Err(kind));
             group.loaded(Duration::from_millis(1), Err(&Error::new(kind, "x")));
             group.invalidation(Err(kind));
@@ -86,7 +86,7 @@ fn the_table_keeps_to_its_own_rules() {
 
 #[test]
 fn every_error_is_an_outcome_of_its_own() {
-    for kind in ErrorKind::ALL {
+    for &kind in ErrorKind::ALL {
         assert_eq!(OUTCOMES[outcome_index(Err(kind))], kind.name());
     }
     assert_eq!(

@@ -20,20 +20,20 @@ use crate::{
     ring::KeyHash,
 };
 
-/// How long after a change the members of the ring before it are asked for what they may still
-/// hold. Handoff is over by then, unless it was held up for long; what is left then is loaded
-/// again.
+/// How long after a change previous owners are asked for entries that they may still hold. Handoff
+/// is normally finished by then; what is left is loaded again.
 const MEMORY: Duration = Duration::from_secs(120);
-/// Rings remembered at most, however fast they change.
+/// Maximum number of remembered rings, however fast they change.
 const REMEMBERED: usize = 8;
-/// Members asked for a key before its origin is. Two that join at once, and the one who has it.
+/// Maximum number of members that are asked for a key before its origin is: two that joined at the
+/// same time, and the one that has it.
 const ASKED: usize = 3;
 
 /// A ring that was in force.
 #[derive(Debug)]
 struct Past {
     topology: Arc<Topology>,
-    /// Remembered until then.
+    /// When to forget it.
     until: Timestamp,
 }
 
@@ -61,7 +61,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster in which the node `my_id` is alone so far.
+    /// A cluster in which the node `my_id` is alone.
     pub fn new(my_id: impl Into<Arc<str>>) -> Self {
         Self {
             my_id: my_id.into(),
@@ -82,7 +82,7 @@ impl Cluster {
         self.topology.load()
     }
 
-    /// The topology in force, to keep.
+    /// The topology in force, as a shared reference that can be kept.
     pub fn snapshot(&self) -> Arc<Topology> {
         self.topology.load_full()
     }
@@ -121,7 +121,7 @@ impl Cluster {
         }
         let after = Arc::new(Topology::new(&self.my_id, view));
         let former = if before.view.members.is_empty() {
-            // The first ring that a node sees may have it in already. The one before it was the
+            // The first ring that a node sees may already contain it. The previous ring was the
             // same without it.
             let others = after.others().cloned();
             Arc::new(Topology::new(
@@ -151,9 +151,9 @@ impl Cluster {
         self.past.store(Arc::new(past.collect()));
     }
 
-    /// Members that may hold the key's value though this node doesn't, the likeliest first: who
-    /// owned it in the last rings, and who stands next to the owner. Nobody while the ring is old
-    /// and the key this node's own.
+    /// Members that may hold the key's value although this node doesn't, most likely first: the
+    /// owners in previous rings, and the first members in ring order. Empty if the ring has not
+    /// changed lately and this node owns the key.
     pub fn may_hold(&self, key: KeyHash, now: Timestamp) -> Vec<Member> {
         let current = self.topology.load();
         let past = self.past.load();
@@ -169,12 +169,14 @@ impl Cluster {
         for past in remembered {
             changed = true;
             let owner = past.topology.owner_id(key);
-            // By id: its address may be another by now. One place is left for the owner.
+            // By id, since its address may have changed. One place is reserved for the current
+            // owner.
             if let Some(member) = owner.and_then(|id| current.view.member(id)) {
                 add(member, ASKED - 1);
             }
         }
-        // The owner after those before it: what they handed over meanwhile is there by then.
+        // The current owner comes after the previous ones: by the time it is asked, it has what
+        // they handed over in the meantime.
         if changed || current.owner(key) != Owner::Me {
             for owner in current.ranked(key).take(ASKED) {
                 if let Owner::Other(member) = owner {

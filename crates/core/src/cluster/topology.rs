@@ -10,32 +10,32 @@ use crate::{
 /// A view and the ring over it.
 #[derive(Debug, Default)]
 pub struct Topology {
-    /// All members, draining ones too.
+    /// All members, including draining ones.
     pub view: View,
     ring: Ring,
-    /// Where the ring's members stand in `view.members`.
+    /// Indices of the ring's members in `view.members`.
     ring_members: Vec<u32>,
-    /// Where this node stands in `view.members`.
+    /// Index of this node in `view.members`.
     me: Option<usize>,
-    /// Of all members, sorted.
+    /// The id hashes of all members, sorted.
     id_hashes: Vec<IdHash>,
 }
 
-/// Where a key belongs, as this node sees it.
+/// The owner of a key, as this node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner<'a> {
-    /// This node, or nobody, which comes to the same: with no ring a node serves alone.
+    /// This node. Also if there is no ring, since a node without a ring serves alone.
     Me,
     /// Another member.
     Other(&'a Member),
 }
 
 impl Topology {
-    /// The topology that the member `my_id` sees.
+    /// The topology as seen by the member `my_id`.
     pub fn new(my_id: &str, view: View) -> Self {
         let serving = |member: &Member| member.state == MemberState::Serving;
-        // When all are draining (the whole cluster goes down) the ring stays as it was: better than
-        // owning nothing.
+        // If all members are draining (the whole cluster is shutting down), the ring keeps them
+        // all. That is better than a ring without owners.
         let any_serving = view.members.iter().any(serving);
         let ring_members: Vec<u32> = (0..view.members.len())
             .filter(|&at| !any_serving || serving(&view.members[at]))
@@ -66,7 +66,8 @@ impl Topology {
         }
     }
 
-    /// Whether who calls itself this is a member. Who doesn't say (an older release) is believed.
+    /// Whether a caller with this id is a member. A caller that does not identify itself (an older
+    /// release) counts as one.
     pub fn knows(&self, id: IdHash) -> bool {
         id == IdHash::UNTOLD || self.id_hashes.binary_search(&id).is_ok()
     }
@@ -79,24 +80,24 @@ impl Topology {
         }
     }
 
-    /// The key's owner, and after it those who stand in for it, in order.
+    /// The key's owner, followed by its stand-ins in order.
     pub fn ranked(&self, key: KeyHash) -> impl Iterator<Item = Owner<'_>> {
         self.ring.ranked(key).into_iter().map(|at| self.place(at))
     }
 
-    /// The id of the key's owner; `None` while there is no ring.
+    /// The id of the key's owner; `None` if there is no ring yet.
     pub fn owner_id(&self, key: KeyHash) -> Option<&Arc<str>> {
         let at = self.ring_members[self.ring.owner(key)?] as usize;
         Some(&self.view.members[at].id)
     }
 
-    /// Members that own keys.
+    /// The number of members that own keys.
     pub fn ring_len(&self) -> usize {
         self.ring.len()
     }
 
-    /// Whether the same members own the same keys in both, wherever they are and whatever else the
-    /// views tell. A member that was started anew is another, since it holds nothing.
+    /// Whether the same members own the same keys in both, regardless of addresses and other data.
+    /// A restarted member counts as a different one, since it holds nothing.
     pub fn same_ring(&self, other: &Self) -> bool {
         let slots = |topology: &Self| -> Vec<(IdHash, u32)> {
             let members = topology.ring_members.iter();
@@ -108,7 +109,7 @@ impl Topology {
         slots(self) == slots(other)
     }
 
-    /// The member that calls itself this, if it is one.
+    /// The member with this id hash, if any.
     pub fn member(&self, id: IdHash) -> Option<&Member> {
         let mut members = self.view.members.iter();
         members.find(|it| IdHash::of(&it.id) == id)
@@ -120,12 +121,12 @@ impl Topology {
             .is_some_and(|me| self.ring_members.contains(&(me as u32)))
     }
 
-    /// This node as the registry knows it.
+    /// This node, as registered.
     pub fn me(&self) -> Option<&Member> {
         self.me.map(|me| &self.view.members[me])
     }
 
-    /// The others, draining ones too: whoever may hold an entry.
+    /// All other members, including draining ones: every member that may hold an entry.
     pub fn others(&self) -> impl Iterator<Item = &Member> {
         self.view
             .members
@@ -135,7 +136,7 @@ impl Topology {
             .map(|(_, member)| member)
     }
 
-    /// The share of all keys, 0 to 1, that the member at `at` of the view owns.
+    /// The share of all keys, from 0 to 1, that the member at index `at` of the view owns.
     pub fn share(&self, at: usize) -> f64 {
         if self.ring_members.contains(&(at as u32)) {
             self.ring.share(self.view.members[at].weight)

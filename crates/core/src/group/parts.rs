@@ -58,6 +58,7 @@ impl Shared {
 
 /// Where an answer came from, as the asked node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Source {
     /// This node's memory.
     Hit,

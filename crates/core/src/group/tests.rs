@@ -441,10 +441,7 @@ async fn what_may_not_be_kept_is_served_and_not_kept() {
     impl Origin for NoStore {
         async fn load(&self, _: &str) -> Result<Loaded, crate::error::BoxError> {
             let number = self.0.fetch_add(1, Ordering::SeqCst);
-            Ok(Loaded {
-                value: number.to_string().into(),
-                freshness: Freshness::Uncacheable,
-            })
+            Ok(Loaded::from(number.to_string()).with_freshness(Freshness::Uncacheable))
         }
     }
     let test = cluster(1);

@@ -1,10 +1,10 @@
 //! A steady load of gets over HTTP, that tells how it fares: `cargo run -p gaocache-demo --bin
 //! demo-load -- --url http://127.0.0.1:8080`.
 //!
-//! A get is what a careful client does: another attempt when the connection breaks, within a
-//! deadline. It counts as failed when no attempt brought the right value in time. `/stats` on the
-//! given port tells gets, further attempts and failures; `/sweep` gets every key once and tells how
-//! many gets failed, so that nothing that the cache lost goes unnoticed by the origin.
+//! Each get behaves like a careful client: it retries within a deadline when the connection breaks.
+//! A get counts as failed if no attempt returned the right value in time. `/stats` on the given
+//! port returns the numbers of gets, retries and failures. `/sweep` gets every key once and returns
+//! how many gets failed, so that the origin sees a load for every entry that the cache lost.
 
 use std::{
     error::Error,
@@ -44,13 +44,13 @@ struct Arguments {
     /// How many keys
     #[arg(long, default_value_t = 1_000)]
     keys: u64,
-    /// Callers at the same time
+    /// Number of concurrent callers
     #[arg(long, default_value_t = 8)]
     callers: u32,
-    /// Gets a second, of all callers together
+    /// Gets per second, of all callers together
     #[arg(long, default_value_t = 400)]
     rate: u32,
-    /// Seconds that a get may take, all its attempts together
+    /// Time limit for a get in seconds, including all attempts
     #[arg(long, default_value_t = 5)]
     deadline: u64,
     /// Where /stats and /sweep are answered
@@ -140,9 +140,7 @@ async fn sweep(arguments: Arguments, stats: Arc<Stats>, client: HttpClient) -> u
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let stats = Arc::new(Stats::default());
-    let client: HttpClient = Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .build_http();
+    let client = gaocache::internal::plain_client()?;
     for _ in 0..arguments.callers {
         tokio::spawn(call(arguments.clone(), stats.clone(), client.clone()));
     }

@@ -10,25 +10,8 @@ use std::{
 
 use super::{config, keys, lease_of, registered, until};
 use etcd_client::PutOptions;
-use gaocache_discovery::{Discovery, Endpoint, EtcdConfig, Registration, RegistrationEvent};
-use gaocache_testing::{Etcd, Proxy, TTL, within};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
-};
-
-/// What etcd tells of itself.
-async fn metrics(etcd: &Etcd) -> String {
-    let address = etcd.url.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    assert!(text.starts_with("HTTP/1.0 200"), "{text}");
-    text
-}
+use gaocache_discovery::{Discovery, Endpoint, Registration, RegistrationEvent};
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_key_that_somebody_deleted_is_put_back_and_a_lost_lease_is_replaced() {
@@ -36,10 +19,7 @@ async fn a_key_that_somebody_deleted_is_put_back_and_a_lost_lease_is_replaced() 
     let mut client = etcd.client().await;
     // A long lease, so that neither a renewal nor the periodic look can help out: the watch must
     // see it.
-    let long = EtcdConfig {
-        lease_ttl: Duration::from_secs(300),
-        ..config(&[&etcd.url])
-    };
+    let long = config(&[&etcd.url]).with_lease_ttl(Duration::from_secs(300));
     let registration = Registration::start(long, "svc/a", Endpoint::new("h:1"));
     let mut status = registration.status();
     let first = registered(&mut status).await;
@@ -235,10 +215,7 @@ async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_el
     // hide that.
     let disconnects = Arc::new(AtomicUsize::new(0));
     let counted = disconnects.clone();
-    let long = EtcdConfig {
-        lease_ttl: Duration::from_secs(300),
-        ..config(&[&etcd.url])
-    };
+    let long = config(&[&etcd.url]).with_lease_ttl(Duration::from_secs(300));
     let quiet = Registration::start_after(
         long,
         "quiet/a",

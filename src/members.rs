@@ -5,7 +5,7 @@ use gaocache_core::{
     membership::Member,
 };
 
-/// Reads `id=host:port` entries.
+/// Parses entries of the form `id=host:port`.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`]: an entry that is not of that form, an id that comes twice, or a list without `my_id`.
@@ -20,7 +20,9 @@ pub fn fixed_members(peers: &[String], my_id: &str) -> Result<Vec<Member>> {
             !id.is_empty() && matches!(port, Some(Ok(_)))
         });
         let Some((id, address)) = parts else {
-            return Err(wrong(format!("'{peer}' is not of the form id=host:port")));
+            return Err(wrong(format!(
+                "'{peer}' does not have the form id=host:port"
+            )));
         };
         if members.iter().any(|member| *member.id == *id) {
             return Err(wrong(format!("two peers have the id '{id}'")));
@@ -29,7 +31,7 @@ pub fn fixed_members(peers: &[String], my_id: &str) -> Result<Vec<Member>> {
     }
     if !members.iter().any(|member| *member.id == *my_id) {
         return Err(wrong(format!(
-            "this node's id '{my_id}' is not in the list; all nodes must have the same list"
+            "this node's id '{my_id}' is not in the list; every node must have the same list, including itself"
         )));
     }
     Ok(members)
@@ -56,7 +58,9 @@ mod tests {
         );
         for wrong in ["a", "=h:1", "a=h", "a=h:99999"] {
             assert!(
-                parse(&[wrong]).unwrap_err().contains("not of the form"),
+                parse(&[wrong])
+                    .unwrap_err()
+                    .contains("does not have the form"),
                 "{wrong}"
             );
         }

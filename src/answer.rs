@@ -1,0 +1,39 @@
+//! What a get returns, in the process and to a client.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use gaocache_core::{
+    group::{self, Source},
+    ports::Timestamp,
+};
+
+/// An answer to a get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The value; a counted reference, never a copy.
+    pub value: Bytes,
+    /// What is left of its life; `None`: it does not expire.
+    pub ttl_remaining: Option<Duration>,
+    /// A strong validator, the same on every node.
+    pub entity_tag: u64,
+    /// Where the node that answered got it from.
+    pub source: Source,
+    /// The id of the key's owner; empty while there is no ring.
+    pub owner: Arc<str>,
+}
+
+impl Answer {
+    pub(crate) fn at(now: Timestamp, answer: group::Answer) -> Self {
+        let expires = answer.expires_at != Timestamp::NEVER;
+        Self {
+            value: answer.value,
+            ttl_remaining: expires.then(|| answer.expires_at.since(now)),
+            entity_tag: answer.entity_tag,
+            source: answer.source,
+            owner: answer.owner,
+        }
+    }
+}

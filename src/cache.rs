@@ -1,0 +1,147 @@
+//! The cache as the program sees it that embeds a node.
+
+use futures::{StreamExt, stream};
+
+use crate::{answer::Answer, service::Service};
+use gaocache_core::error::Result;
+
+/// Keys of one [`Cache::get_many`] that are worked on at the same time.
+const MANY_AT_ONCE: usize = 64;
+
+/// A node's cache, for use inside its process; [`Node::cache`](crate::Node::cache) returns it.
+/// Cheap to clone.
+///
+/// It needs no listener: calls go straight to the node's memory, to the key's owner or to the
+/// origin.
+///
+/// ```
+/// # use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, loader};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let shout = loader(async |key: String| Ok::<_, Error>(key.to_uppercase()));
+/// # let node = NodeBuilder::new(Settings::standalone("only"))
+/// #     .group(GroupDefinition::new("shout", shout))
+/// #     .bind()
+/// #     .await?;
+/// let cache = node.cache();
+/// assert_eq!(cache.get("shout", "night").await?.value, "NIGHT");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    service: Service,
+}
+
+impl Cache {
+    pub(crate) fn new(service: Service) -> Self {
+        Self { service }
+    }
+
+    /// The value of a key: from memory, from the key's owner, or loaded now.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) if the origin has no such key,
+    /// [`UnknownGroup`](crate::ErrorKind::UnknownGroup) and
+    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) for a mistake of the caller's, and what
+    /// the load ended with otherwise.
+    ///
+    /// ```
+    /// # use gaocache::{Error, ErrorKind, GroupDefinition, NodeBuilder, Settings, Source, loader};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let squares = loader(async |key: String| match key.parse::<u64>() {
+    /// #     Ok(number) => Ok((number * number).to_string()),
+    /// #     Err(_) => Err(Error::not_found("not a number")),
+    /// # });
+    /// # let node = NodeBuilder::new(Settings::standalone("only"))
+    /// #     .group(GroupDefinition::new("squares", squares))
+    /// #     .bind()
+    /// #     .await?;
+    /// # let cache = node.cache();
+    /// assert_eq!(cache.get("squares", "12").await?.source, Source::Origin);
+    /// assert_eq!(cache.get("squares", "12").await?.source, Source::Hit);
+    ///
+    /// let missing = cache.get("squares", "twelve").await.unwrap_err();
+    /// assert_eq!(missing.kind(), ErrorKind::NotFound);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
+        let answer = self.service.get(group, key).await?;
+        Ok(Answer::at(self.service.now(), answer))
+    }
+
+    /// The values of several keys, in the order of the keys. Each has an error of its own.
+    ///
+    /// ```
+    /// # use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, loader};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let shout = loader(async |key: String| Ok::<_, Error>(key.to_uppercase()));
+    /// # let node = NodeBuilder::new(Settings::standalone("only"))
+    /// #     .group(GroupDefinition::new("shout", shout))
+    /// #     .bind()
+    /// #     .await?;
+    /// # let cache = node.cache();
+    /// for (key, answer) in ["a", "b"].iter().zip(cache.get_many("shout", &["a", "b"]).await) {
+    ///     assert_eq!(answer?.value, key.to_uppercase());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_many(&self, group: &str, keys: &[impl AsRef<str>]) -> Vec<Result<Answer>> {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        let gets = keys.into_iter().map(|key| self.get(group, key));
+        stream::iter(gets).buffered(MANY_AT_ONCE).collect().await
+    }
+
+    /// Drops a key on every node. When this returns `Ok`, no node serves what it held before.
+    ///
+    /// # Errors
+    /// [`PeerUnreachable`](crate::ErrorKind::PeerUnreachable) names a node that could not be told.
+    ///
+    /// ```
+    /// # use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, Source, loader};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let shout = loader(async |key: String| Ok::<_, Error>(key.to_uppercase()));
+    /// # let node = NodeBuilder::new(Settings::standalone("only"))
+    /// #     .group(GroupDefinition::new("shout", shout))
+    /// #     .bind()
+    /// #     .await?;
+    /// # let cache = node.cache();
+    /// cache.get("shout", "night").await?;
+    /// cache.remove("shout", "night").await?;
+    /// assert_eq!(cache.get("shout", "night").await?.source, Source::Origin);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn remove(&self, group: &str, key: &str) -> Result<()> {
+        self.service.remove(group, key).await
+    }
+
+    /// Drops all keys of a group on every node; returns how many entries went.
+    ///
+    /// # Errors
+    /// As [`Cache::remove`].
+    ///
+    /// ```
+    /// # use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, loader};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let shout = loader(async |key: String| Ok::<_, Error>(key.to_uppercase()));
+    /// # let node = NodeBuilder::new(Settings::standalone("only"))
+    /// #     .group(GroupDefinition::new("shout", shout))
+    /// #     .bind()
+    /// #     .await?;
+    /// # let cache = node.cache();
+    /// cache.get_many("shout", &["morning", "night"]).await;
+    /// assert_eq!(cache.purge("shout").await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn purge(&self, group: &str) -> Result<u64> {
+        self.service.purge(group).await
+    }
+}

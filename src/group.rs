@@ -1,0 +1,84 @@
+//! A group of keys, as a program defines it.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{origin::guarded::Bounds, settings::MAX_VALUE};
+use gaocache_core::{group::GroupRules, ports::Origin};
+
+/// A group of keys with one origin: how long its values live, how large they may be, and how much
+/// of the origin is asked at once.
+///
+/// All nodes must define the same groups.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::{Error, GroupDefinition, loader};
+///
+/// let users = loader(async |id: String| Ok::<_, Error>(format!("user {id}")));
+/// let group = GroupDefinition::new("users", users)
+///     .ttl(Duration::from_secs(60))
+///     .negative_ttl(Duration::from_secs(5))
+///     .max_value(1 << 20)
+///     .max_concurrency(16);
+/// # drop(group);
+/// ```
+#[must_use]
+pub struct GroupDefinition {
+    pub(crate) rules: GroupRules,
+    pub(crate) origin: Arc<dyn Origin>,
+    pub(crate) bounds: Bounds,
+}
+
+impl GroupDefinition {
+    /// A group whose values live until they are evicted or removed, of at most 8 MiB each, loaded
+    /// 64 at a time while 10,000 wait.
+    pub fn new(name: impl Into<Arc<str>>, origin: Arc<dyn Origin>) -> Self {
+        Self {
+            rules: GroupRules {
+                name: name.into(),
+                ttl: None,
+                negative_ttl: Duration::ZERO,
+                max_value: MAX_VALUE,
+            },
+            origin,
+            bounds: Bounds::default(),
+        }
+    }
+
+    /// How long a value is kept, where the loader says nothing else.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.rules.ttl = Some(ttl);
+        self
+    }
+
+    /// How long the node remembers that a key does not exist. Without it: not at all.
+    pub fn negative_ttl(mut self, negative_ttl: Duration) -> Self {
+        self.rules.negative_ttl = negative_ttl;
+        self
+    }
+
+    /// The largest value, in bytes.
+    pub fn max_value(mut self, bytes: u64) -> Self {
+        self.rules.max_value = bytes;
+        self
+    }
+
+    /// How many loads of this node run at once.
+    pub fn max_concurrency(mut self, loads: usize) -> Self {
+        self.bounds.max_concurrency = loads;
+        self
+    }
+
+    /// How many loads may wait for their turn; past that a get fails as overloaded.
+    pub fn max_queue(mut self, loads: usize) -> Self {
+        self.bounds.max_queue = loads;
+        self
+    }
+
+    /// Spares a cold origin: from the first load on, the concurrency grows from a tenth to the
+    /// whole within this time.
+    pub fn ramp(mut self, ramp: Duration) -> Self {
+        self.bounds.ramp = ramp;
+        self
+    }
+}

@@ -1,0 +1,47 @@
+//! What the program, the tests and the benches of this package need beside the API. It is no part
+//! of the API: anything here may change or go at any time.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::{Node, Registry, registry::Choice};
+use gaocache_core::{cluster::Topology, ports};
+
+pub use crate::{admin::RingReport, node::SystemClock, rpc::wire, status::codes, telemetry::names};
+#[cfg(feature = "cli")]
+pub use crate::{
+    cli::{Cli, main},
+    config::{Config, loopback, schema},
+    http_client::plain as plain_client,
+    node::configured::start_telemetry,
+};
+
+/// Each ring as it comes in force.
+pub fn rings(node: &Node) -> watch::Receiver<Arc<Topology>> {
+    node.rings()
+}
+
+/// Why a node is not ready; empty: it is.
+pub fn readiness(node: &Node) -> watch::Receiver<Arc<str>> {
+    node.readiness()
+}
+
+/// A registry of a test.
+pub fn registry(registry: Arc<dyn ports::Registry>) -> Registry {
+    Registry(Choice::Made(registry))
+}
+
+/// A node as the program's settings want it.
+///
+/// # Errors
+/// An origin that can't work.
+#[cfg(feature = "cli")]
+pub fn configured(config: &Config) -> crate::Result<crate::NodeBuilder> {
+    crate::NodeBuilder::configured(config)
+}
+
+/// A node that neither counts nor times requests.
+pub fn unmeasured(builder: crate::NodeBuilder) -> crate::NodeBuilder {
+    builder.unmeasured()
+}

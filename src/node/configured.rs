@@ -1,0 +1,206 @@
+//! A node of the program: its groups, their origins and its registry as the settings have them, and
+//! the process' log and traces.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::NodeBuilder;
+use crate::{
+    config::{
+        Config, EtcdSettings, GroupSettings, LogFormat, LogSettings, OriginKind, RegistryKind,
+        Sampler, TraceSettings, seconds,
+    },
+    group::GroupDefinition,
+    origin::{
+        file::FileOrigin,
+        guarded::Bounds,
+        http::{HttpOrigin, HttpRules},
+    },
+    registry::Registry,
+    settings::Settings,
+    telemetry::{
+        exporter::ExporterRules,
+        log::LogRules,
+        process::{self, Telemetry},
+        trace::Sampling,
+    },
+};
+use gaocache_core::{error::Result, group::GroupRules, ports::Origin};
+use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
+
+impl NodeBuilder {
+    /// A node as the program's settings want it.
+    ///
+    /// # Errors
+    /// An origin that can't work.
+    pub(crate) fn configured(config: &Config) -> Result<Self> {
+        let mut builder = Self::new(settings(config)).registry(registry(config));
+        for group in &config.groups {
+            builder = builder.group(definition(group)?);
+        }
+        Ok(builder)
+    }
+}
+
+/// What the program's settings say of the node.
+fn settings(config: &Config) -> Settings {
+    let Config { node, cache, .. } = config;
+    Settings {
+        id: node.id.clone(),
+        advertise_host: node.advertise_host.clone(),
+        zone: node.zone.clone(),
+        weight: node.weight,
+        worker_threads: node.worker_threads,
+        drain_timeout: seconds(node.drain_timeout_seconds),
+        shutdown_timeout: seconds(node.shutdown_timeout_seconds),
+        grpc: Some(config.grpc.listen),
+        http: Some(config.http.listen),
+        admin: Some(config.admin.listen),
+        peer_connect_timeout: seconds(config.peers.connect_timeout_seconds),
+        peer_timeout: seconds(config.peers.timeout_seconds),
+        capacity: cache.capacity,
+        hot_after_requests: cache.hot_after_requests,
+        replicas: cache.replicas,
+        replicate: cache.replicate,
+        handoff_bytes_per_second: config.handoff.max_bytes_per_second,
+        sampling: sampling(&config.trace),
+    }
+}
+
+/// Which requests have spans.
+fn sampling(settings: &TraceSettings) -> Sampling {
+    let (ratio, parent_based) = match settings.sampler {
+        Sampler::ParentBasedRatio => (settings.sample_ratio, true),
+        Sampler::ParentBasedAlwaysOn => (1.0, true),
+        Sampler::ParentBasedAlwaysOff => (0.0, true),
+        Sampler::Ratio => (settings.sample_ratio, false),
+        Sampler::AlwaysOn => (1.0, false),
+        Sampler::AlwaysOff => (0.0, false),
+    };
+    Sampling {
+        ratio: settings.is_on().then_some(ratio),
+        parent_based,
+        keys: settings.keys,
+    }
+}
+
+fn registry(config: &Config) -> Registry {
+    let registry = &config.registry;
+    match registry.kind {
+        RegistryKind::Memory => Registry::memory(),
+        RegistryKind::Static => Registry::fixed(&registry.fixed.peers),
+        RegistryKind::Etcd => Registry::etcd(etcd_config(&registry.etcd), &registry.service),
+    }
+}
+
+/// How etcd is reached, from its settings.
+pub(crate) fn etcd_config(settings: &EtcdSettings) -> EtcdConfig {
+    let lease_ttl = Duration::from_secs(settings.lease_ttl_seconds);
+    let mut tls = TlsFiles::default();
+    tls.ca = file(&settings.tls.ca);
+    tls.identity = file(&settings.tls.cert).zip(file(&settings.tls.key));
+    let mut config = EtcdConfig::new(settings.endpoints.clone()).with_tls(tls);
+    config.credentials = file(&settings.password_file)
+        .map(|password_file| Credentials::new(&settings.username, password_file));
+    config.with_lease_ttl(lease_ttl)
+}
+
+fn file(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
+}
+
+/// A group of the settings, with its origin.
+fn definition(settings: &GroupSettings) -> Result<GroupDefinition> {
+    let origin = &settings.origin;
+    let built: Arc<dyn Origin> = match origin.kind {
+        OriginKind::Http => Arc::new(HttpOrigin::new(HttpRules {
+            template: origin.url.clone(),
+            timeout: seconds(origin.timeout_seconds),
+            retries: origin.retries,
+            max_value: settings.max_value,
+            honour_cache_control: origin.honour_cache_control,
+            headers: origin.headers.clone(),
+        })?),
+        OriginKind::File => Arc::new(FileOrigin::open(&origin.path, settings.max_value)?),
+    };
+    let ttl = seconds(settings.ttl_seconds);
+    Ok(GroupDefinition {
+        rules: GroupRules {
+            name: settings.name.as_str().into(),
+            ttl: (!ttl.is_zero()).then_some(ttl),
+            negative_ttl: seconds(settings.negative_ttl_seconds),
+            max_value: settings.max_value,
+        },
+        origin: built,
+        bounds: Bounds {
+            max_concurrency: origin.max_concurrency,
+            max_queue: origin.max_queue,
+            ramp: seconds(origin.ramp_seconds),
+        },
+    })
+}
+
+/// What the log shows.
+fn log(settings: &LogSettings) -> LogRules {
+    LogRules {
+        level: settings.level.clone(),
+        json: settings.format == LogFormat::Json,
+    }
+}
+
+/// Where spans are sent; `None`: there are none.
+fn exporter(settings: &TraceSettings, instance: &str) -> Option<ExporterRules> {
+    settings.is_on().then(|| ExporterRules {
+        endpoint: settings.endpoint.clone(),
+        ca: file(&settings.ca),
+        service_name: settings.service_name.clone(),
+        instance: instance.to_owned(),
+        max_queue: settings.max_queue,
+        timeout: seconds(settings.timeout_seconds),
+    })
+}
+
+/// Starts the log, and the exporter of spans where the settings have one, for the whole process.
+/// `instance` tells this process from others.
+///
+/// # Errors
+/// As [`process::start`].
+pub fn start_telemetry(config: &Config, instance: &str) -> Result<Telemetry> {
+    let spans = exporter(&config.trace, instance);
+    process::start(&log(&config.log), spans.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::loopback;
+
+    #[test]
+    fn samplers_are_shares_with_or_without_the_caller_s_say() {
+        let on = "trace.endpoint=http://127.0.0.1:4317";
+        let of = |further: &[&str]| {
+            let settings = loopback("n", further).expect("good settings");
+            let sampling = sampling(&settings.trace);
+            (sampling.ratio, sampling.parent_based)
+        };
+        for (sampler, wanted) in [
+            ("parentbased_traceidratio", (Some(0.25), true)),
+            ("parentbased_always_on", (Some(1.0), true)),
+            ("parentbased_always_off", (Some(0.0), true)),
+            ("traceidratio", (Some(0.25), false)),
+            ("always_on", (Some(1.0), false)),
+            ("always_off", (Some(0.0), false)),
+        ] {
+            let sampler = format!("trace.sampler={sampler}");
+            let given = of(&[on, "trace.sample_ratio=0.25", &sampler]);
+            assert_eq!(given, wanted, "{sampler}");
+        }
+        let always = "trace.sampler=always_on";
+        assert_eq!(of(&[always]), (None, false), "no endpoint");
+        let off = of(&[on, always, "trace.enabled=false"]);
+        assert_eq!(off, (None, false), "switched off");
+    }
+}

@@ -1,0 +1,182 @@
+//! How a node behaves, as plain values. Its defaults are those of the program too.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use crate::telemetry::trace::Sampling;
+use gaocache_core::error::{Error, ErrorKind, Result};
+
+/// The largest value of a group that says nothing else, in bytes.
+pub(crate) const MAX_VALUE: u64 = 8 << 20;
+
+/// How a node behaves. `docs/configuration.md` says more about each; the program has the same
+/// settings.
+///
+/// ```
+/// use gaocache::Settings;
+///
+/// let mut settings = Settings::loopback("node-0");
+/// settings.capacity = 64 << 20;
+/// settings.zone = "a".into();
+/// settings.http = None;
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Stable over restarts, and no two nodes have the same; what the ring hashes.
+    pub id: String,
+    /// Host or address at which the other nodes reach this one. Empty: the address that `grpc`
+    /// names, else that of a network interface.
+    pub advertise_host: String,
+    /// Where the node runs, such as a cloud zone.
+    pub zone: String,
+    /// Share of the keys relative to the other nodes' weights.
+    pub weight: u32,
+    /// Threads that serve gRPC and HTTP; 0: one per core.
+    pub worker_threads: usize,
+    /// At the end: bound on leaving the ring and handing entries over.
+    pub drain_timeout: Duration,
+    /// After the drain: bound on requests that are still open.
+    pub shutdown_timeout: Duration,
+    /// Listener for clients and other nodes over gRPC. Port 0 takes a free one. `None`: the node is
+    /// alone.
+    pub grpc: Option<SocketAddr>,
+    /// Listener for clients over HTTP; `None`: there is none.
+    pub http: Option<SocketAddr>,
+    /// Listener for probes, metrics and the ring; `None`: there is none.
+    pub admin: Option<SocketAddr>,
+    /// Bound on connecting to another node.
+    pub peer_connect_timeout: Duration,
+    /// Bound on a call to another node, its load from the origin included.
+    pub peer_timeout: Duration,
+    /// Memory for entries of all groups in bytes, overhead included.
+    pub capacity: u64,
+    /// Requests within five to ten seconds that make a key of another node hot, so that a copy is
+    /// kept here; 0: never.
+    pub hot_after_requests: u32,
+    /// Nodes that hold each key: 1 or 2.
+    pub replicas: usize,
+    /// With two replicas: which entries are copied.
+    pub replicate: Replicate,
+    /// Bound on what is sent in the background to nodes that own it now.
+    pub handoff_bytes_per_second: u64,
+    /// Which requests of clients have spans. They go to the program's own `tracing` subscriber,
+    /// with the target `gaocache::trace`.
+    pub sampling: Sampling,
+}
+
+/// Which entries a second node holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Deserialize))]
+#[cfg_attr(feature = "cli", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
+pub enum Replicate {
+    /// Each.
+    All,
+    /// Those asked for several times.
+    Hot,
+}
+
+impl Default for Settings {
+    /// Listens on all interfaces, ports 7070 (gRPC), 8080 (HTTP) and 9090 (admin); keeps up to
+    /// 512 MiB.
+    fn default() -> Self {
+        let anywhere = |port| Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
+        Self {
+            id: "node".into(),
+            advertise_host: String::new(),
+            zone: String::new(),
+            weight: 100,
+            worker_threads: 0,
+            drain_timeout: Duration::from_secs(20),
+            shutdown_timeout: Duration::from_secs(10),
+            grpc: anywhere(7070),
+            http: anywhere(8080),
+            admin: anywhere(9090),
+            peer_connect_timeout: Duration::from_secs(1),
+            peer_timeout: Duration::from_secs(30),
+            capacity: 512 << 20,
+            hot_after_requests: 16,
+            replicas: 1,
+            replicate: Replicate::All,
+            handoff_bytes_per_second: 64 << 20,
+            sampling: Sampling::off(),
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults, with this id.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            ..Self::default()
+        }
+    }
+
+    /// All listeners on free ports of the loopback interface: for tests, and for several nodes on
+    /// one machine.
+    pub fn loopback(id: impl Into<String>) -> Self {
+        let free = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+        Self {
+            grpc: free,
+            http: free,
+            admin: free,
+            ..Self::new(id)
+        }
+    }
+
+    /// No listener at all: a cache for this process alone.
+    ///
+    /// ```
+    /// let settings = gaocache::Settings::standalone("only");
+    /// assert_eq!((settings.grpc, settings.http, settings.admin), (None, None, None));
+    /// ```
+    pub fn standalone(id: impl Into<String>) -> Self {
+        Self {
+            grpc: None,
+            http: None,
+            admin: None,
+            ..Self::new(id)
+        }
+    }
+
+    /// What the types allow and a node can't be.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
+        if self.id.is_empty() || self.id.contains('/') {
+            return wrong("the node's id must not be empty nor contain '/'");
+        }
+        if self.weight == 0 {
+            return wrong("a node's weight must not be 0");
+        }
+        if !(1..=2).contains(&self.replicas) {
+            return wrong("a key has 1 or 2 replicas");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_node_can_be_is_refused() {
+        assert!(Settings::default().check().is_ok());
+        let wrong: [fn(&mut Settings); 4] = [
+            |it| it.id = String::new(),
+            |it| it.id = "a/b".into(),
+            |it| it.weight = 0,
+            |it| it.replicas = 3,
+        ];
+        for change in wrong {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            let error = settings.check().expect_err("wrong");
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        }
+    }
+}

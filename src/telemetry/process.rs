@@ -1,0 +1,127 @@
+//! The log and the exporter of the program's process. A program that embeds a node has its own.
+
+use tracing::Level;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use super::{
+    exporter::{Exporter, ExporterRules},
+    log::{self, Lines, LogRules},
+    trace,
+};
+use gaocache_core::error::Result;
+
+/// What [`start`] started; [`Telemetry::flush`] ends it.
+#[must_use]
+pub struct Telemetry {
+    exporter: Option<Exporter>,
+}
+
+impl Telemetry {
+    /// Sends the spans that are left, within [`FLUSH_TIMEOUT`](super::exporter::FLUSH_TIMEOUT).
+    /// Blocks.
+    pub fn flush(&self) {
+        if let Some(exporter) = &self.exporter {
+            exporter.flush();
+        }
+    }
+}
+
+/// Starts the log, and the exporter of spans where there is one, for the whole process. Only the
+/// first call of a process counts, so that tests may call it too.
+///
+/// # Errors
+/// A level that is no filter, or an exporter that can't work; the message says what is wrong.
+pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry> {
+    let (lines, level) = log::layer(log)?;
+    let exporter = spans.map(Exporter::start).transpose()?;
+    let layers = layers(lines, exporter.as_ref());
+    if tracing_subscriber::registry()
+        .with(layers)
+        .try_init()
+        .is_ok()
+    {
+        level.becomes_that_of_the_process();
+    }
+    Ok(Telemetry { exporter })
+}
+
+/// A list, not `.with(spans)`: where that is `None` it counts as a layer that wants everything, and
+/// every trace point of every library is asked anew each time it is passed. A hit took more than
+/// twice the CPU (`cargo bench --bench telemetry`).
+fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
+    let spans = exporter.map(|exporter| {
+        tracing_opentelemetry::layer()
+            .with_tracer(exporter.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_level(false)
+            .with_tracked_inactivity(false)
+            // Our own spans whatever the log's level, and none of a library's.
+            .with_filter(Targets::new().with_target(trace::TARGET, Level::INFO))
+            .boxed()
+    });
+    std::iter::once(lines).chain(spans).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tracing::{
+        Dispatch, Metadata,
+        callsite::{Callsite, Identifier},
+        field::FieldSet,
+        metadata::Kind,
+        subscriber::Interest,
+    };
+
+    use super::*;
+
+    /// A trace point of some library.
+    struct Unwanted;
+
+    static UNWANTED: Metadata<'_> = Metadata::new(
+        "unwanted",
+        "h2",
+        Level::TRACE,
+        None,
+        None,
+        None,
+        FieldSet::new(&[], Identifier(&Unwanted)),
+        Kind::SPAN,
+    );
+
+    impl Callsite for Unwanted {
+        fn set_interest(&self, _interest: Interest) {}
+
+        fn metadata(&self) -> &Metadata<'_> {
+            &UNWANTED
+        }
+    }
+
+    /// What nobody wants must be refused once and for all, with an exporter and without.
+    #[test]
+    fn trace_points_of_libraries_cost_nothing() {
+        let log = LogRules {
+            level: "info".into(),
+            json: false,
+        };
+        let spans = ExporterRules {
+            endpoint: "http://127.0.0.1:4317".into(),
+            ca: None,
+            service_name: "gaocache".into(),
+            instance: "n".into(),
+            max_queue: 2048,
+            timeout: Duration::from_secs(10),
+        };
+        for spans in [None, Some(&spans)] {
+            let (lines, _) = log::layer(&log).expect("a good level");
+            let exporter = spans.map(|spans| Exporter::start(spans).expect("starts"));
+            let layers = layers(lines, exporter.as_ref());
+            let subscriber = Dispatch::new(tracing_subscriber::registry().with(layers));
+            let interest = subscriber.register_callsite(&UNWANTED);
+            assert!(interest.is_never(), "{spans:?}: {interest:?}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What became of the process' spans.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What became of this process' spans. There is one exporter in a process, so all of its nodes show
+/// the same numbers; without one all stay zero.
+pub(super) static SPANS: SpanCounts = SpanCounts {
+    exported: AtomicU64::new(0),
+    failed: AtomicU64::new(0),
+    dropped: AtomicU64::new(0),
+};
+
+/// Counts since the start.
+pub(super) struct SpanCounts {
+    exported: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl SpanCounts {
+    /// By outcome, as in the metric.
+    pub(super) fn read(&self) -> [(&'static str, u64); 3] {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [
+            ("exported", read(&self.exported)),
+            ("failed", read(&self.failed)),
+            ("dropped", read(&self.dropped)),
+        ]
+    }
+
+    pub(super) fn exported(&self, spans: usize) {
+        count(&self.exported, spans);
+    }
+
+    pub(super) fn failed(&self, spans: usize) {
+        count(&self.failed, spans);
+    }
+
+    pub(super) fn dropped(&self, spans: usize) {
+        count(&self.dropped, spans);
+    }
+}
+
+fn count(counter: &AtomicU64, spans: usize) {
+    counter.fetch_add(spans as u64, Ordering::Relaxed);
+}
