@@ -17,12 +17,12 @@ pub use crate::{
     node::configured::start_telemetry,
 };
 
-/// Each ring as it comes in force.
+/// The current ring, and every later one.
 pub fn rings(node: &Node) -> watch::Receiver<Arc<Topology>> {
     node.rings()
 }
 
-/// Why a node is not ready; empty: it is.
+/// Why a node is not ready; empty if it is ready.
 pub fn readiness(node: &Node) -> watch::Receiver<Arc<str>> {
     node.readiness()
 }

@@ -75,7 +75,7 @@ pub struct Settings {
 pub enum Replicate {
     /// Each.
     All,
-    /// Those asked for several times.
+    /// Entries that were requested several times.
     Hot,
 }
 

@@ -74,9 +74,8 @@ fn metrics() {
 
 #[test]
 fn errors() {
-    let mut out = String::from(
-        "| kind | gRPC | HTTP | whose fault | worth another try |\n|---|---|---|---|---|\n",
-    );
+    let mut out =
+        String::from("| kind | gRPC | HTTP | at fault | retryable |\n|---|---|---|---|---|\n");
     for &kind in ErrorKind::ALL {
         let (code, http) = codes(kind);
         let again = if kind.retryable() { "yes" } else { "no" };

@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     CountingOrigin, TestNode, builder,
-    etcd::{Etcd, node_settings},
+    etcd::{Etcd, SecuredEtcd, node_settings},
     process::NodeProcess,
     within,
 };
@@ -379,7 +379,7 @@ async fn a_node_reaches_etcd_over_tls_and_with_a_password_by_its_settings() {
     ];
     let further: Vec<&str> = further.iter().map(String::as_str).collect();
     let settings = node_settings("secured", etcd.url(), &origin, &further);
-    let mut node = TestNode::start(NodeBuilder::new(settings).bind().await.expect("binds"));
+    let mut node = TestNode::start(builder(&settings).bind().await.expect("binds"));
     node.ready().await;
     node.stopped().await;
 }

@@ -41,7 +41,7 @@ const LAST_PAUSE: Duration = Duration::from_millis(500);
 const EJECTED_FOR: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-/// How a client behaves.
+/// The options of a client.
 ///
 /// ```
 /// use std::time::Duration;
@@ -178,8 +178,8 @@ impl Client {
     /// The value of a key.
     ///
     /// # Errors
-    /// What the node answered; [`ErrorKind::PeerUnreachable`] when no node did within the deadline;
-    /// [`ErrorKind::NotReady`] when none is known.
+    /// The error that the node answered; [`ErrorKind::PeerUnreachable`] if no node answered within
+    /// the deadline; [`ErrorKind::NotReady`] if no node is known.
     ///
     /// ```no_run
     /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
@@ -221,8 +221,8 @@ impl Client {
     /// Removes a key from all nodes.
     ///
     /// # Errors
-    /// As [`Client::get`]; [`ErrorKind::PeerUnreachable`] also when a node could not reach another,
-    /// which it names.
+    /// As [`Client::get`]. [`ErrorKind::PeerUnreachable`] also if the node could not reach another
+    /// member, which the message names.
     ///
     /// ```no_run
     /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {

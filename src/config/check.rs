@@ -12,7 +12,7 @@ use crate::{
 };
 use gaocache_core::store::ENTRY_OVERHEAD_BYTES;
 
-/// Everything that doesn't fit together.
+/// Every inconsistency between settings.
 pub(super) fn together(settings: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong = |name: &str, reason: String| {

@@ -44,7 +44,7 @@ pub struct Sources {
 pub struct Loaded {
     /// The settings.
     pub settings: Config,
-    /// Each of them with its source, in the order of the schema.
+    /// Each setting with its source, in the order of the schema.
     pub in_force: Vec<InForce>,
 }
 

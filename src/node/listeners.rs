@@ -99,7 +99,7 @@ impl Open {
 fn address(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>> {
     let address = listener.map(TcpListener::local_addr).transpose();
     address.map_err(|error| {
-        let what = format!("a bound socket without an address: {error}");
+        let what = format!("could not read the address of a bound socket: {error}");
         Error::new(ErrorKind::Internal, what).with_source(error)
     })
 }
@@ -123,8 +123,9 @@ fn bind(setting: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener
         TcpListener::from_std(socket.into())
     };
     bound().map(Some).map_err(|error| {
-        let what =
-            format!("{setting} = \"{address}\": {error}; choose another port, or 0 for a free one");
+        let what = format!(
+            "{setting} = \"{address}\": {error}; choose another port, or 0 for any free port"
+        );
         Error::new(ErrorKind::Configuration, what).with_source(error)
     })
 }

@@ -116,7 +116,7 @@ impl Node {
         &self.me.id
     }
 
-    /// Each ring as it comes in force.
+    /// The current ring, and every later one.
     pub(crate) fn rings(&self) -> watch::Receiver<Arc<Topology>> {
         self.parts.cluster.rings()
     }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use gaocache_core::error::Result;
 
-/// The level of the whole process, which has one log.
+/// The level of the process's only log.
 static LEVEL: OnceLock<LogLevel> = OnceLock::new();
 
 /// The level in force.
@@ -30,7 +30,7 @@ impl LogLevel {
         self.text.lock().clone()
     }
 
-    /// Changes it, until the process ends.
+    /// Changes the level until the process ends.
     ///
     /// # Errors
     /// [`Configuration`](gaocache_core::ErrorKind::Configuration) for a text that is no filter; the

@@ -10,7 +10,7 @@ use super::{
 };
 use gaocache_core::error::Result;
 
-/// What [`start`] started; [`Telemetry::flush`] ends it.
+/// Keeps what [`start`] started, until [`Telemetry::flush`].
 #[must_use]
 pub struct Telemetry {
     exporter: Option<Exporter>,
@@ -30,7 +30,7 @@ impl Telemetry {
 /// first call of a process counts, so that tests may call it too.
 ///
 /// # Errors
-/// A level that is no filter, or an exporter that can't work; the message says what is wrong.
+/// An invalid log filter, or an exporter that can't be set up; the message says what is wrong.
 pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry> {
     let (lines, level) = log::layer(log)?;
     let exporter = spans.map(Exporter::start).transpose()?;
@@ -45,9 +45,9 @@ pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry>
     Ok(Telemetry { exporter })
 }
 
-/// A list, not `.with(spans)`: where that is `None` it counts as a layer that wants everything, and
-/// every trace point of every library is asked anew each time it is passed. A hit took more than
-/// twice the CPU (`cargo bench --bench telemetry`).
+/// Returns a list; `.with(spans)` would not do. A `None` there counts as a layer that is interested
+/// in everything, so every callsite of every library would be evaluated each time it is reached.
+/// That more than doubled the CPU time of a hit (`cargo bench --bench telemetry`).
 fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
     let spans = exporter.map(|exporter| {
         tracing_opentelemetry::layer()
@@ -57,7 +57,7 @@ fn layers(lines: Lines, exporter: Option<&Exporter>) -> Vec<Lines> {
             .with_target(false)
             .with_level(false)
             .with_tracked_inactivity(false)
-            // Our own spans whatever the log's level, and none of a library's.
+            // Our own spans, regardless of the log level, and none of the libraries'.
             .with_filter(Targets::new().with_target(trace::TARGET, Level::INFO))
             .boxed()
     });
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// A trace point of some library.
+    /// A callsite of some library.
     struct Unwanted;
 
     static UNWANTED: Metadata<'_> = Metadata::new(
@@ -100,7 +100,8 @@ mod tests {
         }
     }
 
-    /// What nobody wants must be refused once and for all, with an exporter and without.
+    /// A callsite that no layer is interested in must be disabled permanently, with an exporter and
+    /// without.
     #[test]
     fn trace_points_of_libraries_cost_nothing() {
         let log = LogRules {

@@ -18,7 +18,7 @@ pub(super) struct SpanCounts {
 }
 
 impl SpanCounts {
-    /// By outcome, as in the metric.
+    /// The counts by outcome, with the labels of the metric.
     pub(super) fn read(&self) -> [(&'static str, u64); 3] {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [

@@ -73,9 +73,9 @@ impl Call {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Share of the requests that are sampled without regard to who asks; `None`: none has spans.
+    /// Ratio of requests to sample where no caller's decision applies. `None`: no spans at all.
     pub(crate) ratio: Option<f64>,
-    /// Whether a caller's decision comes first.
+    /// Whether a caller's decision overrides the ratio.
     pub(crate) parent_based: bool,
     /// Whether spans tell keys.
     pub(crate) keys: bool,
@@ -113,7 +113,7 @@ impl Sampling {
         self
     }
 
-    /// For a call of a client's.
+    /// The scope of a client's call.
     pub(crate) fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let by_chance = |ratio: f64| fastrand::f64() < ratio;
@@ -125,7 +125,8 @@ impl Sampling {
         self.scope(call, caller, sampled)
     }
 
-    /// For a call of another node's, which has decided already: it never begins a trace.
+    /// The scope of another node's call. That node has already decided, so this never starts a
+    /// trace.
     pub(crate) fn follow(&self, call: Call, headers: &HeaderMap) -> Scope {
         let caller = caller(headers);
         let sampled = self.ratio.is_some() && caller.as_ref().is_some_and(is_sampled);
@@ -144,7 +145,7 @@ impl Sampling {
         }
     }
 
-    /// What a server's span tells of a key: nothing, unless the settings allow it.
+    /// The key to record in a server span: none, unless the settings allow it.
     pub(crate) fn key<'a>(&self, key: &'a str) -> Option<&'a str> {
         self.keys.then_some(key)
     }

@@ -6,7 +6,9 @@ use std::{
 };
 
 use futures::future::join_all;
-use gaocache::rpc::wire::{GetManyRequest, cache_client::CacheClient, get_many_response::Outcome};
+use gaocache::internal::wire::{
+    GetManyRequest, cache_client::CacheClient, get_many_response::Outcome,
+};
 
 use crate::{
     common::{self, etcd::Etcd, process::NodeProcess},

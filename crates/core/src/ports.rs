@@ -55,7 +55,7 @@ pub enum Freshness {
     Uncacheable,
 }
 
-/// What a loader returns. Anything that turns into [`Bytes`] turns into this.
+/// The result of a load. Anything that turns into [`Bytes`] turns into this.
 ///
 /// ```
 /// use std::time::Duration;
@@ -91,8 +91,8 @@ impl<T: Into<Bytes>> From<T> for Loaded {
     }
 }
 
-/// Where a group's values come from. This is the trait that users who embed the crate implement (or
-/// see [`loader`]).
+/// Where a group's values come from. Programs that embed the crate implement this trait, or use
+/// [`loader`].
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -123,8 +123,8 @@ pub trait Origin: Send + Sync + 'static {
 
 /// An [`Origin`] from an async closure, like groupcache's `GetterFunc`.
 ///
-/// The closure returns any error. One that is an [`Error`] keeps its kind, so that
-/// [`Error::not_found`] says that there is no such key; any other means that the origin failed.
+/// The closure can return any error. An [`Error`] keeps its kind, so [`Error::not_found`] means
+/// that there is no such key. Any other error means that the origin failed.
 ///
 /// ```
 /// use gaocache_core::{Error, ports::loader};

@@ -42,7 +42,7 @@ impl Credentials {
     }
 }
 
-/// Files for TLS, PEM each.
+/// PEM files for TLS.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct TlsFiles {
@@ -72,7 +72,7 @@ impl TlsFiles {
     }
 }
 
-/// How etcd is reached.
+/// How to connect to etcd.
 ///
 /// ```
 /// use std::time::Duration;

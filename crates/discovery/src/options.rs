@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::pick::{Canary, Picker};
 
-/// How a balanced channel behaves.
+/// The options of a balanced channel.
 ///
 /// ```
 /// use gaocache_discovery::{ChannelOptions, Picker};

@@ -140,7 +140,9 @@ async fn sweep(arguments: Arguments, stats: Arc<Stats>, client: HttpClient) -> u
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let stats = Arc::new(Stats::default());
-    let client = gaocache::internal::plain_client()?;
+    let client: HttpClient = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .build_http();
     for _ in 0..arguments.callers {
         tokio::spawn(call(arguments.clone(), stats.clone(), client.clone()));
     }
