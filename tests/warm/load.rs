@@ -50,9 +50,7 @@ impl Load {
     pub(crate) async fn start(scene: &Scene) -> Self {
         let etcd = EtcdConfig::new([&scene.etcd.url]);
         let client = Client::new(etcd, "gaocache", ClientOptions::default());
-        let mut rings = client.rings();
-        let size = scene.nodes.len();
-        let known = rings.wait_for(|ring| ring.ring_len() == size);
+        let known = client.wait_for_members(scene.nodes.len());
         common::within("the client's ring", known)
             .await
             .expect("running");

@@ -10,10 +10,7 @@ use gaocache_testing::{TTL, within};
 use tokio::sync::watch;
 
 fn config(urls: &[&str]) -> EtcdConfig {
-    EtcdConfig {
-        lease_ttl: TTL,
-        ..EtcdConfig::new(urls.iter().copied())
-    }
+    EtcdConfig::new(urls.iter().copied()).with_lease_ttl(TTL)
 }
 
 async fn registered(status: &mut watch::Receiver<RegistrationStatus>) -> RegistrationStatus {

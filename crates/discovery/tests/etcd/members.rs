@@ -11,7 +11,24 @@ use std::{
 use super::{config, keys, lease_of, registered, until};
 use etcd_client::PutOptions;
 use gaocache_discovery::{Discovery, Endpoint, Registration, RegistrationEvent};
-use tokio::time::Instant;
+use gaocache_testing::{Etcd, Proxy, TTL, within};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+/// What etcd tells of itself.
+async fn metrics(etcd: &Etcd) -> String {
+    let address = etcd.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.0 200"), "{text}");
+    text
+}
 
 #[tokio::test]
 async fn a_key_that_somebody_deleted_is_put_back_and_a_lost_lease_is_replaced() {

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use super::common::{
-    CountingOrigin, TestNode, builder,
-    etcd::{Etcd, certificates, config, free_port, node_settings},
-    within,
-};
-use super::{keys, registered, until};
+use super::{config, keys, registered, until};
 use etcd_client::Client;
 use gaocache_discovery::{Credentials, Discovery, Endpoint, Registration, TlsFiles};
+use gaocache_testing::{Etcd, SecuredEtcd, free_port, within};
 
 #[tokio::test]
 async fn an_etcd_that_freezes_is_left_for_another_member() {
@@ -91,24 +87,11 @@ async fn dead_endpoints_among_the_living_and_a_change_of_leader_do_no_harm() {
 
 #[tokio::test]
 async fn tls_with_client_certificates_and_a_user_with_a_password() {
-    let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
-    let path = |name: &str| folder.path().join(name);
-    let argument = |name: &str, file: &str| format!("--{name}={}", path(file).display());
-    let arguments = [
-        argument("cert-file", "server.pem"),
-        argument("key-file", "server.key"),
-        argument("trusted-ca-file", "ca.pem"),
-        "--client-cert-auth".to_owned(),
-    ];
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let etcd = Etcd::with_scheme(1, "https", &arguments).await.remove(0);
-    std::fs::write(path("password"), "secret\n").unwrap();
-    let secured = config(&[&etcd.url]).with_tls(
-        TlsFiles::default()
-            .with_ca(path("ca.pem"))
-            .with_identity(path("client.pem"), path("client.key")),
-    );
+    let etcd = SecuredEtcd::start().await;
+    let files = TlsFiles::default()
+        .with_ca(etcd.file("ca.pem"))
+        .with_identity(etcd.file("client.pem"), etcd.file("client.key"));
+    let secured = config(&[etcd.url()]).with_tls(files);
     let registration = Registration::start(secured.clone(), "svc/a", Endpoint::new("h:1"));
     registered(&mut registration.status()).await;
     registration.close().await.expect("closes");
@@ -118,26 +101,9 @@ async fn tls_with_client_certificates_and_a_user_with_a_password() {
     let discovery = Discovery::start(secured.clone(), ["svc/"]);
     let refused = until(&discovery, "a refusal", |it| !it.problem.is_empty()).await;
     assert!(!refused.known);
-    let user = secured.with_credentials(Credentials::new("root", path("password")));
+    let user = secured.with_credentials(Credentials::new("root", etcd.file("password")));
     let discovery = Discovery::start(user.clone(), ["svc/"]);
     let registration = Registration::start(user, "svc/b", Endpoint::new("h:1"));
     until(&discovery, "the key", |it| it.endpoints.len() == 1).await;
     registration.close().await.expect("closes");
-
-    // And a node, by its settings.
-    let origin = CountingOrigin::start().await;
-    let file =
-        |setting: &str, name: &str| format!("registry.etcd.{setting}={}", path(name).display());
-    let further = [
-        file("tls.ca", "ca.pem"),
-        file("tls.cert", "client.pem"),
-        file("tls.key", "client.key"),
-        "registry.etcd.username=root".to_owned(),
-        file("password_file", "password"),
-    ];
-    let further: Vec<&str> = further.iter().map(String::as_str).collect();
-    let settings = node_settings("secured", &etcd.url, &origin, &further);
-    let mut node = TestNode::start(builder(&settings).bind().await.expect("binds"));
-    node.ready().await;
-    node.stopped().await;
 }
