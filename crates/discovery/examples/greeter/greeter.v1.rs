@@ -23,7 +23,7 @@ pub mod greeter_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// The service of the examples: the greeter of the etcd tutorials.
+    /// The service of the examples: a greeter, as in etcd tutorials.
     #[derive(Debug, Clone)]
     pub struct GreeterClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -155,8 +155,7 @@ pub mod greeter_server {
         clippy::let_unit_value,
     )]
     use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with
-    /// GreeterServer.
+    /// Generated trait containing gRPC methods that should be implemented for use with GreeterServer.
     #[async_trait]
     pub trait Greeter: std::marker::Send + std::marker::Sync + 'static {
         async fn morning(
@@ -168,7 +167,7 @@ pub mod greeter_server {
             request: tonic::Request<super::GreetRequest>,
         ) -> std::result::Result<tonic::Response<super::GreetResponse>, tonic::Status>;
     }
-    /// The service of the examples: the greeter of the etcd tutorials.
+    /// The service of the examples: a greeter, as in etcd tutorials.
     #[derive(Debug)]
     pub struct GreeterServer<T> {
         inner: Arc<T>,
