@@ -19,7 +19,7 @@ pub fn builder() -> Result<ClientBuilder> {
 /// A client without timeouts, for the command line.
 ///
 /// # Errors
-/// As [`builder`] and [`build`].
+/// [`ErrorKind::Internal`] if TLS can't be set up or the client can't be made.
 pub fn plain() -> Result<Client> {
     build(builder()?)
 }
