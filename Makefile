@@ -7,14 +7,20 @@ CLUSTER ?= gaocache
 KIND_NODE_IMAGE ?=
 REPLICAS ?= 3
 KEEP_ON_FAILURE ?=
+# chaos-test: how long, or which scenario instead.
+SECONDS_OF_CHAOS ?= 600
+SCENARIO ?=
 # page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
+# semver: the last release.
+BASELINE ?= HEAD
 RELEASE ?= cache
 NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test check bench observability-test page-test warm-test advisories etcd-descriptor docs greeter \
+.PHONY: help run test interop-test outside-test check public-api semver bench observability-test \
+	page-test warm-test chaos-test advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -29,16 +35,32 @@ test: ## all tests; installs etcd where it is missing
 interop-test: ## tests service discovery between Go programs and gaocache; needs Go
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features interop --test interop -- --nocapture
 
-check: ## formatting, lints, documentation, dependencies, layers, shell scripts
+outside-test: ## builds and runs a program outside the workspace that embeds a node, without protoc
+	tools/outside-test
+
+check: outside-test ## formatting, lints, documentation, public API, dependencies, layers, shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --features interop,observability,warm -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --lib --example embedded -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --features etcd --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	tools/check-layers
 	tools/ensure-check-tools $(TOOLS)
+	tools/wrap-prose --check
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
 	PATH="$(TOOLS)/bin:$$PATH" cargo machete --skip-target-dir
+	PATH="$(TOOLS)/bin:$$PATH" tools/public-api | diff -u docs/public-api.txt - || \
+	  { echo "the public API changed; if that is intended: make public-api" >&2; exit 1; }
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
-	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-prometheus tests/kind/run tests/kind/lib.sh .ci/run
+	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
+	  tools/outside-test tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh .ci/run
+
+public-api: ## regenerates the list of public items, docs/public-api.txt
+	tools/ensure-check-tools $(TOOLS)
+	PATH="$(TOOLS)/bin:$$PATH" tools/public-api >docs/public-api.txt
+
+semver: ## checks for breaking changes since BASELINE, a git revision; needs cargo-semver-checks
+	$(CARGO) semver-checks --baseline-rev $(BASELINE) -p gaocache -p gaocache-discovery -p gaocache-ring
 
 image: ## builds the node's image, gaocache:dev, and the demo image, gaocache-demo:dev
 	DOCKER_BUILDKIT=1 docker build --build-arg REVISION=$$(git rev-parse HEAD) -t gaocache:dev .
@@ -90,6 +112,12 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
+
+chaos-test: ## breaks a real cluster for ten minutes (SECONDS_OF_CHAOS) and checks every answer; needs root and iproute2
+	etcd=$$(tools/ensure-etcd) && tools/ensure-iproute2 && $(CARGO) build --locked --profile test-release --bin gaocache && \
+	  $(CARGO) build --locked --manifest-path tests/chaos/Cargo.toml --target-dir target/chaos && \
+	  GAOCACHE_TEST_ETCD=$$etcd GAOCACHE_BIN=$$(pwd)/target/test-release/gaocache \
+	  target/chaos/debug/gaocache-chaos $(if $(SCENARIO),--scenario $(SCENARIO),--seconds $(SECONDS_OF_CHAOS))
 
 greeter: ## generates the greeter of the discovery crate's examples anew
 	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter

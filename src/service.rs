@@ -15,10 +15,10 @@ use crate::telemetry::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{Accepted, Answer, Group, Groups, Source},
-    membership::{Fingerprint, IdHash},
-    ports::{Clock, Invalidated, Parcel, PeerAnswer, Receipt, Timestamp},
-    store::Offered,
+    group::{Answer, Group, Groups, Source},
+    membership::IdHash,
+    ports::{Clock, Parcel, PeerAnswer, Receipt, Timestamp},
+    standing::Standing,
 };
 
 /// How requests are measured.
@@ -120,9 +120,9 @@ impl Service {
     ///
     /// # Errors
     /// As [`Group::answer_peer`], or [`ErrorKind::UnknownGroup`].
-    pub async fn answer_peer(&self, group: &str, key: &str, asker: IdHash) -> Result<PeerAnswer> {
+    pub async fn answer_peer(&self, group: &str, key: &str) -> Result<PeerAnswer> {
         let answer = match self.inner.groups.get(group) {
-            Ok(group) => group.answer_peer(key, asker).await,
+            Ok(group) => group.answer_peer(key).await,
             Err(error) => Err(error),
         };
         let source = answer.as_ref().map(|it| {
@@ -151,54 +151,32 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
-    pub fn peek_for_peer(
-        &self,
-        group: &str,
-        key: &str,
-        asker: IdHash,
-    ) -> Result<Option<PeerAnswer>> {
-        Ok(self.inner.groups.get(group)?.peek_for_peer(key, asker))
+    pub fn peek_for_peer(&self, group: &str, key: &str) -> Result<Option<PeerAnswer>> {
+        Ok(self.inner.groups.get(group)?.peek_for_peer(key))
     }
 
-    /// Accepts entries that another node hands over.
+    /// Takes entries that another node hands over; `sender` is its incarnation.
     ///
     /// # Errors
-    /// [`ErrorKind::NotReady`] if this node is leaving. The sender will learn of the new owner from
-    /// its next ring.
-    pub fn accept(&self, parcels: &[Parcel], sender: IdHash) -> Result<Receipt> {
-        let mut receipt = Receipt::default();
-        for parcel in parcels {
-            let taken = match self.inner.groups.get(&parcel.group) {
-                Ok(group) if group.is_leaving() => {
-                    return Err(Error::new(ErrorKind::NotReady, "this node is leaving"));
-                }
-                Ok(group) => group.accept(parcel, sender),
-                Err(_) => Accepted::Refused,
-            };
-            *match taken {
-                Accepted::Offered(Offered::Kept) => &mut receipt.kept,
-                Accepted::Offered(Offered::Known) => &mut receipt.known,
-                Accepted::Offered(Offered::Full) => &mut receipt.full,
-                Accepted::Refused => &mut receipt.refused,
-            } += 1;
-        }
+    /// As [`Groups::accept`].
+    pub fn accept(
+        &self,
+        standing: &Standing,
+        parcels: &[Parcel],
+        sender: IdHash,
+    ) -> Result<Receipt> {
+        let groups = &self.inner.groups;
+        let receipt = groups.accept(standing, parcels, sender, self.now())?;
         self.inner.handoff_metrics.received(receipt);
         Ok(receipt)
     }
 
-    /// Another node's invalidation, which applies to this node only. `known` is the fingerprint of
-    /// the members that the sender tells.
+    /// Another node's removal: here only; returns how many entries went.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
-    pub fn invalidate_for_peer(
-        &self,
-        group: &str,
-        key: Option<&str>,
-        known: Fingerprint,
-    ) -> Result<Invalidated> {
-        let group = self.inner.groups.get(group)?;
-        Ok(group.invalidate_for_peer(key, known))
+    pub fn remove_here(&self, group: &str, key: Option<&str>) -> Result<u64> {
+        Ok(self.inner.groups.get(group)?.remove_here(key))
     }
 
     /// A client's removal of a key.

@@ -192,10 +192,22 @@ impl Peer for Other {
     ) -> Result<Response<wire::PeekResponse>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn invalidate(
+    async fn remove(
         &self,
-        _: Request<wire::InvalidateRequest>,
-    ) -> Result<Response<wire::InvalidateResponse>, Status> {
+        _: Request<wire::RemoveHereRequest>,
+    ) -> Result<Response<wire::RemoveHereResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn vouch(
+        &self,
+        _: Request<wire::VouchRequest>,
+    ) -> Result<Response<wire::VouchResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn promise(
+        &self,
+        _: Request<wire::PromiseRequest>,
+    ) -> Result<Response<wire::PromiseResponse>, Status> {
         Err(Status::unimplemented(""))
     }
     async fn await_revision(

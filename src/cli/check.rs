@@ -9,7 +9,7 @@ use tonic::transport::Endpoint;
 use super::{ConfigArgs, Failure, calls::Cluster, counted, println_or_stop, ring::fetch_report};
 use crate::{
     node::configured::etcd_config,
-    registry::etcd::{prefix, view},
+    registry::etcd::{Keys, view},
     rpc::wire::{GetRequest, cache_client::CacheClient},
     status::grpc::from_status,
 };
@@ -46,12 +46,12 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
             args.cluster.service.clone(),
         )
     };
-    let prefix = prefix(&service);
-    let discovery = Discovery::start(etcd, [prefix.clone()]);
+    let keys = Keys::of(&service);
+    let discovery = Discovery::start_ranges(etcd, [keys.range()], |_| {});
     let known = tokio::time::timeout(TIMEOUT, discovery.known()).await;
     let snapshot =
         known.map_err(|_| Failure::Failed(format!("etcd: {}", discovery.list().problem)))?;
-    let view = view(&prefix, &snapshot);
+    let view = view(&keys, &snapshot);
     let mut problems = Vec::new();
     let wanted = args.members.unwrap_or(view.members.len().max(1));
     if view.members.len() != wanted {

@@ -9,7 +9,7 @@ use super::{Failure, calls::Cluster, counted, println_or_stop};
 use crate::{
     admin::{OwnerReport, RingReport, report},
     http_client,
-    registry::etcd::{prefix, view},
+    registry::etcd::{Keys, view},
 };
 use gaocache_core::{
     cluster::Topology,
@@ -70,14 +70,15 @@ fn show(args: &RingArgs, report: &RingReport) -> Result<(), Failure> {
 
 /// The ring computed from the registrations in etcd, without asking any node.
 async fn ring_from_etcd(args: &RingArgs) -> Result<(), Failure> {
-    let prefix = prefix(&args.cluster.service);
-    let discovery = Discovery::start(EtcdConfig::new(args.cluster.etcd.clone()), [prefix.clone()]);
+    let keys = Keys::of(&args.cluster.service);
+    let etcd = EtcdConfig::new(args.cluster.etcd.clone());
+    let discovery = Discovery::start_ranges(etcd, [keys.range()], |_| {});
     let known = tokio::time::timeout(ETCD_TIMEOUT, discovery.known()).await;
     known.map_err(|_| Failure::Failed(format!("etcd: {}", discovery.list().problem)))?;
     let mut changes = discovery.changes();
     loop {
         let snapshot = changes.borrow_and_update().clone();
-        let topology = Topology::new("", view(&prefix, &snapshot));
+        let topology = Topology::new("", view(&keys, &snapshot));
         let owner = args
             .key
             .as_ref()

@@ -21,7 +21,7 @@ use tonic::{
 use crate::{
     answer::Answer,
     backoff::pauses,
-    registry::etcd::{prefix, view},
+    registry::etcd::{Keys, view},
     rpc::wire::{self, cache_client::CacheClient},
     status::grpc::from_status,
     telemetry::trace,
@@ -124,8 +124,8 @@ impl Client {
     /// A client for the nodes that are registered as `service` in etcd. Returns immediately. Calls
     /// wait, within their deadline, until nodes are known.
     pub fn new(etcd: EtcdConfig, service: &str, options: ClientOptions) -> Self {
-        let prefix = prefix(service);
-        let discovery = Discovery::start(etcd, [prefix.clone()]);
+        let keys = Keys::of(service);
+        let discovery = Discovery::start_ranges(etcd, [keys.range()], |_| {});
         let (sender, rings) = watch::channel(Arc::new(Topology::default()));
         tokio::spawn(async move {
             let mut snapshots = discovery.changes();
@@ -133,7 +133,7 @@ impl Client {
                 let snapshot = snapshots.borrow_and_update().clone();
                 // An empty list never wipes the ring.
                 if !snapshot.endpoints.is_empty() {
-                    let view = view(&prefix, &snapshot);
+                    let view = view(&keys, &snapshot);
                     // A client is not a member: no member has an empty id.
                     sender.send_replace(Arc::new(Topology::new("", view)));
                 }

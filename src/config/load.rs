@@ -108,7 +108,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 /// `section.name=value`.
 ///
 /// # Errors
-/// Everything that is wrong with the settings, at once.
+/// As `load`.
 pub fn loopback(id: &str, further: &[&str]) -> Result<Config, ConfigError> {
     let listeners =
         ["grpc", "http", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));

@@ -19,7 +19,7 @@ pub fn builder() -> Result<ClientBuilder> {
 /// A client without timeouts, for the command line.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] if TLS can't be set up or the client can't be made.
+/// As `builder` and `build`.
 pub fn plain() -> Result<Client> {
     build(builder()?)
 }

@@ -19,7 +19,6 @@ use crate::{
 use gaocache_core::{
     cluster::Cluster,
     error::{Error, ErrorKind, Result},
-    membership::IdHash,
     ports::Clock,
 };
 
@@ -108,7 +107,7 @@ impl NodeBuilder {
         let parts = Arc::new(parts);
         let service = self.service(&parts);
         let health = tonic_health::server::HealthService::from_health_reporter(health);
-        let front = Front::new(&service, parts.cluster.clone(), max_value, health)?;
+        let front = Front::new(&service, parts.standing.clone(), max_value, health)?;
         let stops = Stops::default();
         Ok(Node {
             me,
@@ -150,7 +149,7 @@ impl NodeBuilder {
         };
         let cluster = Arc::new(Cluster::new(settings.id.as_str()));
         let peers = GrpcPeers::new(
-            IdHash::of(cluster.my_id()),
+            cluster.clone(),
             rules::peers(settings, memory.max_value),
             metrics.clone(),
         );

@@ -167,7 +167,7 @@ fn exporter(settings: &TraceSettings, instance: &str) -> Option<ExporterRules> {
 /// `instance` tells this process from others.
 ///
 /// # Errors
-/// A log level that is no filter, or an exporter that can't work.
+/// As `process::start`.
 pub fn start_telemetry(config: &Config, instance: &str) -> Result<Telemetry> {
     let spans = exporter(&config.trace, instance);
     process::start(&log(&config.log), spans.as_ref())

@@ -23,6 +23,7 @@ impl Joined {
             .await;
         let mut views = self.session.views();
         let mut registry = self.session.health();
+        let mut joining = self.parts.joining.subscribe();
         views.mark_changed();
         loop {
             // A copy: the channel must not stay locked while we work.
@@ -40,6 +41,8 @@ impl Joined {
                     let view = views.borrow_and_update().clone();
                     self.install(view);
                 }
+                // What the join task found: it may be all that was missing.
+                _ = joining.changed() => {}
                 changed = registry.changed() => {
                     if changed.is_err() {
                         return;
@@ -69,16 +72,23 @@ impl Joined {
             DRAINING.into()
         } else if registry.conflict {
             registry.problem.clone()
-        } else if self.parts.cluster.topology().in_ring() {
+        } else if self.parts.cluster.topology().in_ring() || *self.parts.joining.borrow() {
             // A registry that is away doesn't stop reads: the last ring stays.
             "".into()
         } else if registry.problem.is_empty() {
-            "waiting for this node to appear in the ring".into()
+            self.why_not_in_the_ring().into()
         } else {
             format!("not in the ring: {}", registry.problem).into()
         };
         if *self.parts.readiness.borrow() != why_not {
             self.publish_readiness(why_not).await;
+        }
+    }
+
+    fn why_not_in_the_ring(&self) -> &'static str {
+        match self.parts.cluster.topology().me() {
+            None => "this node has not yet seen itself among the members",
+            Some(_) => "not all other members have seen this node yet",
         }
     }
 

@@ -11,10 +11,10 @@ mod groups;
 mod listeners;
 mod membership;
 mod parts;
-mod process_pause;
 mod rules;
 mod run;
 mod shutdown;
+mod standing;
 mod status;
 mod worker;
 

@@ -16,11 +16,12 @@ use crate::{
 use gaocache_core::{
     cluster::Cluster,
     error::Result,
-    fence::Fence,
     group::{Groups, Shared},
     handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
     hot::HotKeys,
+    membership::Member,
     ports::{Clock, Session},
+    standing::Standing,
     store::Store,
 };
 
@@ -33,10 +34,12 @@ pub(super) struct Parts {
     pub(super) peers: GrpcPeers,
     pub(super) groups: Groups,
     pub(super) handoff: Handoff,
-    pub(super) fence: Arc<Fence>,
+    pub(super) standing: Arc<Standing>,
     pub(super) owned: Arc<Store>,
     pub(super) hot: Arc<Store>,
     pub(super) changes: Changes,
+    /// Whether this node joins, and all others that are in touch have seen it.
+    pub(super) joining: watch::Sender<bool>,
     /// Why this node is not ready; empty: it is.
     pub(super) readiness: watch::Sender<Arc<str>>,
     pub(super) health: HealthReporter,
@@ -49,6 +52,8 @@ pub(super) struct Parts {
 pub(super) struct Joined {
     pub(super) parts: Arc<Parts>,
     pub(super) session: Arc<dyn Session>,
+    /// As it registered first.
+    pub(super) me: Member,
 }
 
 /// What ends in which order when a node stops.
@@ -93,8 +98,8 @@ impl Assembly {
         } else {
             CopyQueue::nobody()
         };
-        let fence = Arc::new(Fence::new(self.memory.lease.unwrap_or(Duration::ZERO)));
-        let shared = self.shared(&fence, groups.len(), copies);
+        let standing = Arc::new(Standing::new(self.cluster.clone(), self.memory.lease));
+        let shared = self.shared(&standing, groups.len(), copies);
         let groups = groups::assemble(groups, &self.metrics, &shared)?;
         let handoff = Handoff::new(
             HandoffParts {
@@ -112,7 +117,8 @@ impl Assembly {
             peers: self.peers,
             groups,
             handoff,
-            fence,
+            standing,
+            joining: watch::Sender::new(false),
             owned: shared.owned,
             hot: shared.hot,
             changes: Changes::default(),
@@ -125,15 +131,16 @@ impl Assembly {
     }
 
     /// What the groups share.
-    fn shared(&self, fence: &Arc<Fence>, groups: usize, copies: CopyQueue) -> Shared {
+    fn shared(&self, standing: &Arc<Standing>, groups: usize, copies: CopyQueue) -> Shared {
         let memory = &self.memory;
         let hot_capacity = memory.capacity / HOT_PART;
         let store = |capacity| {
             let store = Store::new(capacity, memory.max_value, groups);
-            Arc::new(store.under(fence.clone()))
+            Arc::new(store.under(standing.fence.clone()))
         };
         Shared {
             cluster: self.cluster.clone(),
+            standing: standing.clone(),
             peers: Arc::new(self.peers.clone()),
             clock: self.clock.clone(),
             owned: store(memory.capacity - hot_capacity),

@@ -28,7 +28,9 @@ impl Node {
         let joined = Joined {
             parts,
             session: Arc::from(session),
+            me: self.me.clone(),
         };
+        joined.parts.standing.joined(joined.session.clone());
         self.tell_addresses();
         let open = self
             .listeners
@@ -80,8 +82,12 @@ impl Tasks {
     ) -> Self {
         let mut tasks = Vec::new();
         if let Some(lease) = lease {
-            let (joined, stop) = (joined.clone(), stops.admin.clone());
-            tasks.push(tokio::spawn(joined.watch_for_pauses(lease, stop)));
+            let standing = joined.clone().keep_standing(lease, stops.clone());
+            tasks.push(tokio::spawn(standing));
+            let stop = stops.draining.clone();
+            tasks.push(tokio::spawn(joined.clone().expel_the_vanished(stop)));
+            let stop = stops.admin.clone();
+            tasks.push(tokio::spawn(joined.clone().heed_notices(stop)));
         }
         let (parts, stop) = (joined.parts.clone(), stops.draining.clone());
         tasks.push(tokio::spawn(async move {

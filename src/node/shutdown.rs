@@ -34,7 +34,11 @@ impl Joined {
         }
         // Off the list, nobody tells this node of removals any more, while clients may still ask
         // it. So it keeps nothing from here on and asks the owners like anybody else.
-        parts.groups.pass_through();
+        parts.standing.fence.end();
+        parts.groups.drop_everything();
+        // Who counts on this node's word has to do without it first.
+        let until = parts.standing.stop_vouching();
+        tokio::time::sleep(until.since(parts.clock.now())).await;
         self.deregister(Instant::now() + LEAVE_TIMEOUT).await;
         in_time
     }
@@ -101,6 +105,7 @@ impl Joined {
         let topology = self.parts.cluster.snapshot();
         let seen = topology
             .others()
+            .filter(|member| !member.vanished)
             .map(|member| self.parts.peers.await_revision(member, revision));
         let unreached = join_all(seen)
             .await

@@ -4,25 +4,28 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::telemetry::{metrics::Metrics, throttle::Throttle};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    membership::{DEFAULT_WEIGHT, Member, MemberState, View},
-    ports::{Clock, Registry, RegistryHealth, Session, Timestamp},
+    membership::{DEFAULT_WEIGHT, IdHash, Member, MemberState, View},
+    ports::{Clock, Notice, Notices, Registry, RegistryHealth, Session, Timestamp},
 };
 use gaocache_discovery::{
-    Discovery, DiscoveryEvent, Endpoint, EtcdConfig, Registration, RegistrationEvent,
-    RegistrationStatus, Snapshot,
+    Discovery, DiscoveryEvent, Endpoint, EtcdConfig, IDENTITY, KeyRange, PREDECESSOR, Records,
+    Registration, RegistrationEvent, RegistrationStatus, Snapshot,
 };
+
+use super::notices::NoticeBoard;
 
 /// The registry of one service.
 pub struct EtcdRegistry {
@@ -73,14 +76,14 @@ impl EtcdRegistry {
 
     fn registration_listener(
         &self,
-        lease_end: Arc<AtomicU64>,
+        lease: Arc<LeaseEnd>,
     ) -> impl Fn(&RegistrationEvent) + Send + Sync + 'static {
         let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
         let throttle = Throttle::default();
         move |event| match event {
             RegistrationEvent::Renewed { left } => {
                 let end = clock.now().after(*left);
-                lease_end.store(end.0, Ordering::Relaxed);
+                lease.renewed(end);
                 metrics.lease_renewed("ok");
                 metrics.lease_expires(end);
                 metrics.registry_heard(clock.now());
@@ -91,10 +94,19 @@ impl EtcdRegistry {
                 tracing::warn!("the lease was lost; registering again under a new lease");
             }
             RegistrationEvent::Registered { reason } => {
+                lease.registered();
                 metrics.registered(reason);
                 tracing::info!(reason, "registered in etcd");
             }
+            RegistrationEvent::Expelled => {
+                lease.lost();
+                metrics.registered("expelled");
+                tracing::warn!(
+                    "the other members took this node off the list while it could not be reached"
+                );
+            }
             RegistrationEvent::Superseded => {
+                lease.lost();
                 metrics.registered("superseded");
                 tracing::error!(
                     "another process registered with this node's id; ids must be distinct"
@@ -117,38 +129,44 @@ impl Registry for EtcdRegistry {
     }
 
     async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
-        let prefix = prefix(&self.service);
-        let discovery = Discovery::start_with(
+        let keys = Keys::of(&self.service);
+        let discovery = Discovery::start_ranges(
             self.config.clone(),
-            [prefix.clone()],
+            [keys.range()],
             self.discovery_listener(),
         );
-        let lease_end = Arc::new(AtomicU64::new(0));
-        // Watch first, then register, so that the node sees its own key appear. It is ready once it
+        let lease = Arc::new(LeaseEnd::default());
+        // Watch first, then register: so the own key is seen coming, and a node is ready when it
         // has seen it.
         let listed = discovery.clone();
-        let registration = Registration::start_after(
+        let mut me = me;
+        me.state = MemberState::Joining;
+        let registration = Registration::start_recorded(
             self.config.clone(),
-            format!("{prefix}{}", me.id),
+            format!("{}{}", keys.members, me.id),
+            Some(format!("{}{}", keys.roster, me.id)),
             endpoint(&me),
             async move {
                 listed.known().await;
             },
-            self.registration_listener(lease_end.clone()),
+            self.registration_listener(lease.clone()),
         );
         let views = watch::Sender::new(View::default());
         let health = watch::Sender::new(RegistryHealth::default());
         let follow = follow(
             discovery,
             registration.status(),
-            prefix,
+            keys.clone(),
             views.clone(),
             health.clone(),
         );
         let following = tokio::spawn(follow);
         Ok(Box::new(EtcdSession {
             registration: Mutex::new(Some(registration)),
-            lease_end,
+            records: Records::new(self.config.clone()),
+            board: NoticeBoard::new(self.config.clone(), &self.service),
+            keys,
+            lease,
             views,
             health,
             following,
@@ -165,16 +183,39 @@ pub fn registry_error(error: gaocache_discovery::Error) -> Error {
     Error::new(kind, error.message()).with_source(error)
 }
 
-/// The prefix of a service's keys, as in Go's endpoints manager.
-pub fn prefix(service: &str) -> String {
-    format!("{service}/")
+/// Where a service's keys are in etcd.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The members that are registered, as Go's endpoints manager has it.
+    members: String,
+    /// Their records, by which they are known after they vanished.
+    roster: String,
+    service: String,
+}
+
+impl Keys {
+    /// Those of `service`.
+    pub fn of(service: &str) -> Self {
+        Self {
+            members: format!("{service}/"),
+            roster: format!("{service}.roster/"),
+            service: service.into(),
+        }
+    }
+
+    /// One range holds both, so that their changes are seen in order: `.` comes right before `/`,
+    /// and `0` right after.
+    pub fn range(&self) -> KeyRange {
+        let Self { service, .. } = self;
+        KeyRange::new(format!("{service}."), format!("{service}0"))
+    }
 }
 
 /// Converts snapshots to views, and the states of registration and discovery to health.
 async fn follow(
     discovery: Discovery,
     mut status: watch::Receiver<RegistrationStatus>,
-    prefix: String,
+    keys: Keys,
     views: watch::Sender<View>,
     health: watch::Sender<RegistryHealth>,
 ) {
@@ -185,6 +226,7 @@ async fn follow(
         let next = RegistryHealth {
             registered: registration.registered.is_some(),
             conflict: registration.superseded,
+            expelled: registration.expelled,
             problem: if registration.problem.is_empty() {
                 snapshot.problem.clone()
             } else {
@@ -197,7 +239,7 @@ async fn follow(
             changed
         });
         if snapshot.known {
-            let view = view(&prefix, &snapshot);
+            let view = view(&keys, &snapshot);
             views.send_if_modified(|current| {
                 let changed = *current != view;
                 *current = view;
@@ -218,13 +260,21 @@ async fn follow(
     }
 }
 
-/// The members in a snapshot.
-pub fn view(prefix: &str, snapshot: &Snapshot) -> View {
-    let members = snapshot.endpoints.iter().map(|(key, endpoint)| {
-        let id = key.strip_prefix(prefix).unwrap_or(key);
-        member(id, endpoint)
+/// The members that a snapshot holds: those that are registered, and those that have a record and
+/// vanished.
+pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
+    let of = |prefix: &str| {
+        let endpoints = snapshot.endpoints.iter();
+        let named = endpoints.filter_map(|(key, it)| Some((key.strip_prefix(prefix)?, it)));
+        named.map(|(id, it)| member(id, it)).collect::<Vec<_>>()
+    };
+    let registered = of(&keys.members);
+    let recorded = of(&keys.roster).into_iter().map(|it| Member {
+        vanished: true,
+        ..it
     });
-    View::new(snapshot.revision, members)
+    // Of two with one id the later stays: who is registered has not vanished.
+    View::new(snapshot.revision, recorded.chain(registered))
 }
 
 fn endpoint(me: &Member) -> Endpoint {
@@ -253,23 +303,31 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
         weight: weight
             .filter(|weight| *weight > 0)
             .unwrap_or(DEFAULT_WEIGHT),
-        state: if endpoint.text("state") == Some(MemberState::Draining.name()) {
-            MemberState::Draining
-        } else {
-            MemberState::Serving
+        state: match endpoint.text("state") {
+            Some(state) if state == MemberState::Draining.name() => MemberState::Draining,
+            Some(state) if state == MemberState::Joining.name() => MemberState::Joining,
+            _ => MemberState::Serving,
         },
         version: text("version"),
         admin_port: admin_port.unwrap_or(0),
         instance: text("instance"),
-        lease: endpoint.lease,
+        // A record has no lease of its own, and names its registration's.
+        lease: match endpoint.metadata.get("lease").and_then(Value::as_i64) {
+            Some(lease) if endpoint.lease == 0 => lease,
+            _ => endpoint.lease,
+        },
+        recorded_at: endpoint.revision,
+        restarted: endpoint.text(PREDECESSOR).is_some(),
         ..Member::new(id, endpoint.address.clone())
     }
 }
 
 struct EtcdSession {
     registration: Mutex<Option<Registration>>,
-    /// 0 if there is no lease yet.
-    lease_end: Arc<AtomicU64>,
+    records: Records,
+    board: NoticeBoard,
+    keys: Keys,
+    lease: Arc<LeaseEnd>,
     views: watch::Sender<View>,
     health: watch::Sender<RegistryHealth>,
     following: tokio::task::JoinHandle<()>,
@@ -288,10 +346,49 @@ impl Session for EtcdSession {
     }
 
     fn lease_end(&self) -> Option<Timestamp> {
-        match self.lease_end.load(Ordering::Relaxed) {
-            0 => None,
-            end => Some(Timestamp(end)),
+        self.lease.get()
+    }
+
+    async fn rejoin(&self, instance: &str) -> Result<()> {
+        self.change(|endpoint| {
+            let metadata = &mut endpoint.metadata;
+            metadata.insert(IDENTITY.into(), instance.into());
+            metadata.insert("state".into(), MemberState::Joining.name().into());
+        })
+        .await
+        .map(|_| ())
+    }
+
+    async fn has_ended(&self, member: &Member) -> Result<bool> {
+        let ended = self.records.has_ended(member.lease).await;
+        ended.map_err(registry_error)
+    }
+
+    async fn expel(&self, member: &Member) -> Result<bool> {
+        let record = format!("{}{}", self.keys.roster, member.id);
+        let deleted = self.records.delete_unchanged(&record, member.recorded_at);
+        let deleted = deleted.await.map_err(registry_error)?;
+        if deleted && let Err(error) = self.board.forget(member.incarnation()).await {
+            tracing::debug!(%error, "what an expelled member confirmed stays in etcd");
         }
+        Ok(deleted)
+    }
+
+    async fn post(&self, notice: &Notice) -> Result<u64> {
+        self.board.post(notice).await.map_err(registry_error)
+    }
+
+    async fn withdraw(&self, revision: u64) -> Result<()> {
+        self.board.withdraw(revision).await.map_err(registry_error)
+    }
+
+    async fn confirm(&self, me: IdHash, revision: u64) -> Result<()> {
+        let confirmed = self.board.confirm(me, revision).await;
+        confirmed.map_err(registry_error)
+    }
+
+    fn notices(&self) -> Option<watch::Receiver<Notices>> {
+        Some(self.board.notices())
     }
 
     fn health(&self) -> watch::Receiver<RegistryHealth> {
@@ -299,29 +396,11 @@ impl Session for EtcdSession {
     }
 
     async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
-        // Taken out during the call, since no lock may be held across it.
-        let Some(registration) = self.registration.lock().take() else {
-            return Err(Error::new(
-                ErrorKind::NotReady,
-                "this node is no longer registered",
-            ));
-        };
         let change = |endpoint: &mut Endpoint| {
-            endpoint
-                .metadata
-                .insert("state".into(), state.name().into());
+            let state = state.name().into();
+            endpoint.metadata.insert("state".into(), state);
         };
-        let mut put_back = PutBack {
-            slot: &self.registration,
-            registration: Some(registration),
-        };
-        match &mut put_back.registration {
-            Some(registration) => {
-                let updated = registration.update(change).await;
-                updated.map(Some).map_err(registry_error)
-            }
-            None => Ok(None),
-        }
+        self.change(change).await
     }
 
     async fn leave(&self) -> Result<Option<u64>> {
@@ -333,7 +412,57 @@ impl Session for EtcdSession {
     }
 }
 
-/// Returns the registration even if the call that borrowed it is dropped midway by a timeout.
+impl EtcdSession {
+    /// Changes what is registered; returns the revision from which on a view has it.
+    async fn change(&self, change: impl FnOnce(&mut Endpoint) + Send) -> Result<Option<u64>> {
+        // Taken out for the time of the call: no lock may be held over it.
+        let Some(registration) = self.registration.lock().take() else {
+            return Err(Error::new(ErrorKind::NotReady, "no registration to change"));
+        };
+        let put_back = PutBack {
+            slot: &self.registration,
+            registration: Some(registration),
+        };
+        match &put_back.registration {
+            Some(registration) => {
+                let updated = registration.update(change).await;
+                updated.map(Some).map_err(registry_error)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// Until when the lease surely lives.
+#[derive(Default)]
+struct LeaseEnd {
+    /// 0: not known.
+    end: AtomicU64,
+    /// Whether this node stands in etcd under it.
+    registered: AtomicBool,
+}
+
+impl LeaseEnd {
+    fn renewed(&self, end: Timestamp) {
+        self.end.store(end.0, Ordering::Release);
+    }
+
+    fn registered(&self) {
+        self.registered.store(true, Ordering::Release);
+    }
+
+    fn lost(&self) {
+        self.registered.store(false, Ordering::Release);
+    }
+
+    fn get(&self) -> Option<Timestamp> {
+        let end = self.end.load(Ordering::Acquire);
+        (end != 0 && self.registered.load(Ordering::Acquire)).then_some(Timestamp(end))
+    }
+}
+
+/// Gives the registration back even when the call that borrowed it is dropped half-way, by a
+/// timeout.
 struct PutBack<'a> {
     slot: &'a Mutex<Option<Registration>>,
     registration: Option<Registration>,

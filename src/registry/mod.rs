@@ -5,6 +5,8 @@
 pub(crate) mod etcd;
 pub(crate) mod fixed;
 pub(crate) mod memory;
+#[cfg(feature = "etcd")]
+mod notices;
 
 use std::sync::Arc;
 

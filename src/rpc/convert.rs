@@ -9,8 +9,8 @@ use crate::status::grpc::to_status;
 use gaocache_core::{
     error::Error,
     group::{Answer, Source},
-    membership::{IdHash, Member},
-    ports::{Invalidated, Parcel, PeerAnswer, Receipt, Timestamp},
+    membership::IdHash,
+    ports::{Parcel, PeerAnswer, Receipt, Timestamp, Voucher},
 };
 
 /// The format of entries between nodes that this release writes and reads.
@@ -85,22 +85,17 @@ pub(super) fn peer_answer(response: wire::FetchResponse) -> Option<PeerAnswer> {
     })
 }
 
-pub(super) fn invalidate_response(done: Invalidated) -> wire::InvalidateResponse {
-    let members = done.members.iter().map(|member| wire::KnownMember {
-        id: member.id.to_string(),
-        address: member.address.to_string(),
-    });
-    wire::InvalidateResponse {
-        entries: done.entries,
-        members: members.collect(),
+pub(super) fn voucher(response: wire::VouchResponse) -> Voucher {
+    Voucher {
+        yes: response.yes,
+        excluded: response.excluded.into_iter().map(IdHash).collect(),
     }
 }
 
-pub(super) fn invalidated(response: wire::InvalidateResponse) -> Invalidated {
-    let members = response.members.into_iter();
-    Invalidated {
-        entries: response.entries,
-        members: members.map(|it| Member::new(it.id, it.address)).collect(),
+pub(super) fn vouch_response(voucher: Voucher) -> wire::VouchResponse {
+    wire::VouchResponse {
+        yes: voucher.yes,
+        excluded: voucher.excluded.into_iter().map(|it| it.0).collect(),
     }
 }
 

@@ -27,8 +27,8 @@ use crate::{
     telemetry::trace::{Call, Scope},
 };
 use gaocache_core::{
-    cluster::Cluster,
     error::{Error, ErrorKind, Result},
+    standing::Standing,
 };
 
 const GET: &str = "/gaocache.v1.Cache/Get";
@@ -62,7 +62,7 @@ impl Front {
     /// [`ErrorKind::Internal`] if the embedded descriptors are invalid.
     pub fn new<H>(
         service: &Service,
-        cluster: Arc<Cluster>,
+        standing: Arc<Standing>,
         max_value: u64,
         health: H,
     ) -> Result<Self>
@@ -70,7 +70,7 @@ impl Front {
         H: tonic_health::pb::health_server::Health,
     {
         let cache = CacheService::new(service.clone());
-        let peer = PeerService::new(service.clone(), cluster);
+        let peer = PeerService::new(service.clone(), standing);
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

@@ -16,23 +16,19 @@ use crate::{
     status::grpc::to_status,
     telemetry::trace::{Call, Scope},
 };
-use gaocache_core::{
-    cluster::Cluster,
-    error::{Error, ErrorKind},
-    membership::{Fingerprint, IdHash},
-};
+use gaocache_core::{error::Error, membership::IdHash, standing::Standing};
 
 /// The service for a node's groups.
 #[derive(Clone)]
 pub struct PeerService {
     service: Service,
-    cluster: Arc<Cluster>,
+    standing: Arc<Standing>,
 }
 
 impl PeerService {
-    /// Over these groups, in this cluster.
-    pub fn new(service: Service, cluster: Arc<Cluster>) -> Self {
-        Self { service, cluster }
+    /// Over these groups; `standing` is this node's place among the members.
+    pub fn new(service: Service, standing: Arc<Standing>) -> Self {
+        Self { service, standing }
     }
 
     /// What a call is to run in.
@@ -44,7 +40,7 @@ impl PeerService {
     pub(super) async fn reply(&self, request: wire::FetchRequest) -> Result<Reply, Error> {
         let answer = self
             .service
-            .answer_peer(&request.group, &request.key, IdHash(request.asker))
+            .answer_peer(&request.group, &request.key)
             .await?;
         Ok(convert::fetch_reply(answer))
     }
@@ -56,8 +52,8 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::FetchRequest>,
     ) -> Result<Response<wire::FetchResponse>, Status> {
-        let wire::FetchRequest { group, key, asker } = request.into_inner();
-        let answer = self.service.answer_peer(&group, &key, IdHash(asker)).await;
+        let wire::FetchRequest { group, key } = request.into_inner();
+        let answer = self.service.answer_peer(&group, &key).await;
         let answer = answer.map_err(|error| to_status(&error))?;
         Ok(Response::new(convert::fetch_response(answer)))
     }
@@ -66,24 +62,47 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::PeekRequest>,
     ) -> Result<Response<wire::PeekResponse>, Status> {
-        let wire::PeekRequest { group, key, asker } = request.into_inner();
-        let found = self.service.peek_for_peer(&group, &key, IdHash(asker));
+        let wire::PeekRequest { group, key } = request.into_inner();
+        let found = self.service.peek_for_peer(&group, &key);
         let found = found.map_err(|error| to_status(&error))?;
         Ok(Response::new(wire::PeekResponse {
             entry: found.map(convert::fetch_response),
         }))
     }
 
-    async fn invalidate(
+    async fn remove(
         &self,
-        request: Request<wire::InvalidateRequest>,
-    ) -> Result<Response<wire::InvalidateResponse>, Status> {
+        request: Request<wire::RemoveHereRequest>,
+    ) -> Result<Response<wire::RemoveHereResponse>, Status> {
         let request = request.into_inner();
-        let known = Fingerprint(request.members_fingerprint);
         let key = request.key.as_deref();
-        let done = self.service.invalidate_for_peer(&request.group, key, known);
-        let done = done.map_err(|error| to_status(&error))?;
-        Ok(Response::new(convert::invalidate_response(done)))
+        let entries = self.service.remove_here(&request.group, key);
+        let entries = entries.map_err(|error| to_status(&error))?;
+        Ok(Response::new(wire::RemoveHereResponse {
+            entries,
+            incarnation: self.incarnation(),
+        }))
+    }
+
+    async fn vouch(
+        &self,
+        request: Request<wire::VouchRequest>,
+    ) -> Result<Response<wire::VouchResponse>, Status> {
+        let wire::VouchRequest { asker, counted } = request.into_inner();
+        let counted: Vec<IdHash> = counted.into_iter().map(IdHash).collect();
+        let now = self.service.now();
+        let voucher = self.standing.vouch(IdHash(asker), &counted, now);
+        Ok(Response::new(convert::vouch_response(voucher)))
+    }
+
+    async fn promise(
+        &self,
+        request: Request<wire::PromiseRequest>,
+    ) -> Result<Response<wire::PromiseResponse>, Status> {
+        self.standing.promise(IdHash(request.into_inner().against));
+        Ok(Response::new(wire::PromiseResponse {
+            incarnation: self.incarnation(),
+        }))
     }
 
     async fn await_revision(
@@ -91,7 +110,7 @@ impl Peer for PeerService {
         request: Request<wire::AwaitRevisionRequest>,
     ) -> Result<Response<wire::AwaitRevisionResponse>, Status> {
         let wanted = request.into_inner().revision;
-        let mut rings = self.cluster.rings();
+        let mut rings = self.standing.cluster().rings();
         let reached = rings.wait_for(|ring| ring.view.revision >= wanted).await;
         let revision = match reached {
             Ok(ring) => ring.view.revision,
@@ -115,20 +134,16 @@ impl Peer for PeerService {
 }
 
 impl PeerService {
+    fn incarnation(&self) -> u64 {
+        self.standing.incarnation().unwrap_or_default().0
+    }
+
     fn accept(&self, batch: wire::HandoffBatch) -> Result<wire::HandoffReceipt, Status> {
         let sender = IdHash(batch.sender);
         let Some(parcels) = convert::parcels(batch) else {
             return Err(Status::unimplemented("unknown entry format"));
         };
-        if !self.cluster.topology().knows(sender) {
-            // Who is no member is not told of removals, so what it holds may be old.
-            let error = Error::new(
-                ErrorKind::NotReady,
-                "this node does not know the sender as a member",
-            );
-            return Err(to_status(&error));
-        }
-        let receipt = self.service.accept(&parcels, sender);
+        let receipt = self.service.accept(&self.standing, &parcels, sender);
         let receipt = receipt.map_err(|error| to_status(&error))?;
         Ok(convert::handoff_receipt(receipt))
     }

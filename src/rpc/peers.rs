@@ -21,7 +21,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::Instant};
 use tonic::{
-    Code, Status,
+    Code, Response, Status,
     transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{
@@ -45,9 +45,10 @@ use crate::{
     },
 };
 use gaocache_core::{
+    cluster::Cluster,
     error::{Error, ErrorKind, Result},
-    membership::{Fingerprint, IdHash, Member},
-    ports::{HandoffStream, Invalidated, PeerAnswer, PeerError, Peers},
+    membership::{IdHash, Member},
+    ports::{HandoffStream, PeerAnswer, PeerError, Peers, Removed, Voucher},
 };
 
 /// How often an idle or waiting connection is tested, and how long an answer may take. Together
@@ -60,8 +61,8 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Pauses between probes of a member that is ejected.
 const FIRST_PROBE: Duration = Duration::from_millis(100);
 const LAST_PROBE: Duration = Duration::from_secs(5);
-/// Bound on a call that invalidates.
-const INVALIDATE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bound on a call that a member answers from what it knows: removals, words and promises.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bound on a look, which its peer answers from memory: past it the next is asked, and then the
 /// origin.
 const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -105,7 +106,7 @@ pub struct GrpcPeers {
 }
 
 struct Inner {
-    me: IdHash,
+    cluster: Arc<Cluster>,
     rules: PeerRules,
     metrics: Arc<Metrics>,
     /// By worker, the other threads last; then by address.
@@ -121,11 +122,11 @@ struct Inner {
 impl GrpcPeers {
     /// A pool without connections; they are made when first needed. Probes run on the current
     /// runtime.
-    pub fn new(me: IdHash, rules: PeerRules, metrics: Arc<Metrics>) -> Self {
+    pub fn new(cluster: Arc<Cluster>, rules: PeerRules, metrics: Arc<Metrics>) -> Self {
         let pools = (0..=rules.workers).map(|_| Mutex::default()).collect();
         Self {
             inner: Arc::new(Inner {
-                me,
+                cluster,
                 rules,
                 metrics,
                 pools,
@@ -137,9 +138,26 @@ impl GrpcPeers {
         }
     }
 
-    /// Who calls.
+    /// Who calls, by its present incarnation.
     pub(super) fn me(&self) -> IdHash {
-        self.inner.me
+        let topology = self.inner.cluster.topology();
+        topology.me().map(Member::incarnation).unwrap_or_default()
+    }
+
+    /// A short call that a member answers from what it knows.
+    async fn told<T>(
+        &self,
+        member: &Member,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, PeerError> {
+        let answer = tokio::time::timeout(REMOVE_TIMEOUT, call).await;
+        match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) => match from_status(&status) {
+                Some(error) => Err(PeerError::Answered(error)),
+                None => Err(self.failed(member, &status).0),
+            },
+        }
     }
 
     /// Lets go of connections to addresses that no member has any more.
@@ -232,7 +250,6 @@ impl GrpcPeers {
         let mut request = trace::request(wire::FetchRequest {
             group: group.to_owned(),
             key: key.to_owned(),
-            asker: self.inner.me.0,
         });
         let timeout = self.inner.rules.timeout;
         request.set_timeout(timeout);
@@ -296,27 +313,44 @@ impl Peers for GrpcPeers {
         result
     }
 
-    async fn invalidate(
+    async fn remove(
         &self,
         member: &Member,
         group: &str,
         key: Option<&str>,
-        known: Fingerprint,
-    ) -> Result<Invalidated, PeerError> {
-        let mut client = self.client(member)?;
-        let request = wire::InvalidateRequest {
+    ) -> Result<Removed, PeerError> {
+        let request = wire::RemoveHereRequest {
             group: group.to_owned(),
             key: key.map(str::to_owned),
-            members_fingerprint: known.0,
         };
-        let call = tokio::time::timeout(INVALIDATE_TIMEOUT, client.invalidate(request)).await;
-        match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("timed out"))) {
-            Ok(response) => Ok(convert::invalidated(response.into_inner())),
-            Err(status) => match from_status(&status) {
-                Some(error) => Err(PeerError::Answered(error)),
-                None => Err(self.failed(member, &status).0),
-            },
-        }
+        let mut client = self.client(member)?;
+        let answer = self.told(member, client.remove(request)).await?;
+        Ok(Removed {
+            entries: answer.entries,
+            incarnation: IdHash(answer.incarnation),
+        })
+    }
+
+    async fn vouch(
+        &self,
+        member: &Member,
+        asker: IdHash,
+        counted: &[IdHash],
+    ) -> Result<Voucher, PeerError> {
+        let request = wire::VouchRequest {
+            asker: asker.0,
+            counted: counted.iter().map(|it| it.0).collect(),
+        };
+        let mut client = self.client(member)?;
+        let answer = self.told(member, client.vouch(request)).await?;
+        Ok(convert::voucher(answer))
+    }
+
+    async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError> {
+        let request = wire::PromiseRequest { against: against.0 };
+        let mut client = self.client(member)?;
+        let answer = self.told(member, client.promise(request)).await?;
+        Ok(IdHash(answer.incarnation))
     }
 
     async fn peek(
@@ -329,7 +363,6 @@ impl Peers for GrpcPeers {
         let request = wire::PeekRequest {
             group: group.to_owned(),
             key: key.to_owned(),
-            asker: self.inner.me.0,
         };
         let call = tokio::time::timeout(PEEK_TIMEOUT, client.peek(request)).await;
         match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("timed out"))) {

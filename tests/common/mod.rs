@@ -205,6 +205,11 @@ impl TestNode {
         client(self.addresses.grpc).await
     }
 
+    /// As the others know this life of it.
+    pub fn incarnation(&self) -> gaocache_core::membership::IdHash {
+        self.rings.borrow().me().expect("a member").incarnation()
+    }
+
     pub async fn ready(&mut self) {
         let ready = self.readiness.wait_for(|why_not| why_not.is_empty());
         within("readiness", ready).await.expect("running");

@@ -1,52 +1,86 @@
-//! Whether what this node holds may be served: not after the process stood still (stopped, a
-//! machine that was paused, no CPU at all) for so long that its lease ended. It was no member for a
-//! while then, and was told of no removals.
+//! Whether this node may answer from memory: only while nobody can have taken it off the list of
+//! members, for whoever is off the list is told of no removals.
 //!
-//! A process that runs keeps the fence up, whether or not the registry can be reached: a registry
-//! that is away must not stop reads, and takes no member off the others' lists. So this is about
-//! standing still alone. A node that runs but is cut off from registry and members alike is not
-//! seen by it.
+//! A fence is open up to a moment that its keeper moves on: by the lease in the registry, or by the
+//! word of other members (`standing`). It closes by itself, also when the process stands still, and
+//! a later extension opens it again. What was under way in between is told by a [`Pass`].
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::ports::Timestamp;
 
-/// The fence in a node's entries.
+/// The fence of one node.
 #[derive(Debug)]
 pub struct Fence {
+    /// Open before this moment.
     until: AtomicU64,
-    lease: Duration,
+    /// How often it was closed for a while.
+    breaks: AtomicU64,
+    /// Never opens again.
+    ended: AtomicBool,
 }
 
+/// Shows that the fence was open at some moment, see [`Fence::still`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass(u64);
+
 impl Fence {
-    /// Holds for ever until it is first kept up. `lease`: its time to live.
-    pub fn new(lease: Duration) -> Self {
+    /// A fence that is closed until it is extended.
+    pub fn closed() -> Self {
         Self {
-            until: AtomicU64::new(Timestamp::NEVER.0),
-            lease,
+            until: AtomicU64::new(0),
+            breaks: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         }
     }
 
-    /// Whether entries may be served.
-    pub fn holds(&self, now: Timestamp) -> bool {
-        // Acquire: who sees the fence restored sees the store emptied.
+    /// A fence that is always open: for registries that take nobody off their list.
+    pub fn open() -> Self {
+        Self {
+            until: AtomicU64::new(Timestamp::NEVER.0),
+            ..Self::closed()
+        }
+    }
+
+    /// Whether memory may be served now.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        // Acquire: who sees it open again sees what was dropped before.
         now.0 < self.until.load(Ordering::Acquire)
     }
 
-    /// This process runs, and its lease ends at `lease_end` unless it is renewed. To be called at
-    /// least twelve times a lease.
-    pub fn extend(&self, now: Timestamp, lease_end: Option<Timestamp>) {
-        // A lease that is renewed each third of its time ends later than this. One that isn't (the
-        // registry is away) ends for all.
-        let renewed = now.after(self.lease / 3);
-        let until = match lease_end {
-            Some(end) if renewed < end => end,
-            _ => now.after(self.lease),
-        };
-        self.until.store(until.0, Ordering::Release);
+    /// A pass, if it is open.
+    pub fn pass(&self, now: Timestamp) -> Option<Pass> {
+        let breaks = self.breaks.load(Ordering::Acquire);
+        self.is_open(now).then_some(Pass(breaks))
+    }
+
+    /// Whether it is open, and was open all the time since the pass was given.
+    pub fn still(&self, pass: Pass, now: Timestamp) -> bool {
+        // In this order: `extend` counts the break before it opens.
+        self.is_open(now) && self.breaks.load(Ordering::Acquire) == pass.0
+    }
+
+    /// Keeps it open until `until`. For one caller only.
+    pub fn extend(&self, now: Timestamp, until: Timestamp) {
+        if self.ended.load(Ordering::Acquire) {
+            return;
+        }
+        if !self.is_open(now) {
+            self.breaks.fetch_add(1, Ordering::AcqRel);
+        }
+        self.until.fetch_max(until.0, Ordering::AcqRel);
+    }
+
+    /// Closes it until it is extended again.
+    pub fn close(&self) {
+        self.until.store(0, Ordering::Release);
+        self.breaks.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Closes it for good: this node leaves.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.close();
     }
 }
 
@@ -54,29 +88,38 @@ impl Fence {
 mod tests {
     use super::*;
 
-    const LEASE: Duration = Duration::from_secs(12);
-
     #[test]
-    fn it_ends_with_the_lease_when_the_process_stands_still() {
-        let fence = Fence::new(LEASE);
-        assert!(fence.holds(Timestamp(u64::MAX - 1)), "not begun");
-        fence.extend(Timestamp(0), Some(Timestamp(12_000)));
-        fence.extend(Timestamp(3_000), Some(Timestamp(12_000)));
-        assert!(fence.holds(Timestamp(11_999)));
-        assert!(!fence.holds(Timestamp(12_000)));
+    fn it_closes_by_itself_and_a_pass_does_not_outlive_a_gap() {
+        let fence = Fence::closed();
+        assert_eq!(fence.pass(Timestamp(0)), None);
+        fence.extend(Timestamp(0), Timestamp(1_000));
+        let pass = fence.pass(Timestamp(500)).expect("open");
+        fence.extend(Timestamp(900), Timestamp(2_000));
+        assert!(fence.still(pass, Timestamp(1_999)), "extended in time");
+        assert!(!fence.still(pass, Timestamp(2_000)));
+        fence.extend(Timestamp(2_000), Timestamp(3_000));
+        assert!(fence.is_open(Timestamp(2_500)));
+        assert!(!fence.still(pass, Timestamp(2_500)), "there was a gap");
     }
 
     #[test]
-    fn a_registry_that_is_away_doesn_t_end_it_while_the_process_runs() {
-        let fence = Fence::new(LEASE);
-        let lease_end = Some(Timestamp(12_000));
-        for second in 0..60 {
-            let now = Timestamp(second * 1_000);
-            assert!(fence.holds(now), "{second} s");
-            fence.extend(now, lease_end);
-        }
-        fence.extend(Timestamp(60_000), None);
-        assert!(fence.holds(Timestamp(71_999)));
-        assert!(!fence.holds(Timestamp(72_000)));
+    fn an_extension_never_shortens_it_and_closing_does() {
+        let fence = Fence::closed();
+        fence.extend(Timestamp(0), Timestamp(2_000));
+        fence.extend(Timestamp(0), Timestamp(1_000));
+        let pass = fence.pass(Timestamp(1_500)).expect("open");
+        fence.close();
+        assert!(!fence.is_open(Timestamp(0)));
+        fence.extend(Timestamp(0), Timestamp(2_000));
+        assert!(!fence.still(pass, Timestamp(0)));
+        fence.end();
+        fence.extend(Timestamp(0), Timestamp(9_000));
+        assert!(!fence.is_open(Timestamp(0)), "ended for good");
+    }
+
+    #[test]
+    fn an_open_one_stays_open() {
+        let fence = Fence::open();
+        assert!(fence.is_open(Timestamp(u64::MAX - 1)));
     }
 }

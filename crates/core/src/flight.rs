@@ -26,8 +26,18 @@ pub struct Flights<T, K: LockKind = RawMutex> {
     shards: Arc<[Mutex<K, Shard<T>>]>,
 }
 
-/// The result of `join`: a waiter, and for the first caller also the leader, which obliges it to
-/// load.
+/// Which flight of its key a get may share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// The one under way.
+    UnderWay,
+    /// Only one that departs later than now: what is under way may bring a value that was removed
+    /// before this get began. At most one flight is in the air and one waits.
+    Next,
+}
+
+/// What `join` gives: a waiter to wait in, and for the first to come the leader, which obliges its
+/// holder to load.
 pub struct Joined<T, K: LockKind = RawMutex> {
     /// Present for the caller that has to load.
     pub leader: Option<Leader<T, K>>,
@@ -46,14 +56,16 @@ pub struct Leader<T, K: LockKind = RawMutex> {
 
 struct Shard<T> {
     in_flight: HashMap<Arc<str>, Flight<T>>,
-    /// Grounded flights: no longer found by key, but callers still wait for their results.
-    grounded: HashMap<u64, Vec<oneshot::Sender<T>>>,
+    /// Flights that were grounded: no longer found by key, still owed to those who wait.
+    grounded: HashMap<u64, Flight<T>>,
     next_number: u64,
 }
 
 struct Flight<T> {
     number: u64,
     waiting: Vec<oneshot::Sender<T>>,
+    /// Those who wait for the flight after this one.
+    next: Vec<oneshot::Sender<T>>,
 }
 
 impl<T: Clone, K: LockKind> Flights<T, K> {
@@ -71,42 +83,59 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         }
     }
 
-    /// Joins the key's flight, or opens one if there is none.
-    pub fn join(&self, key: &str) -> Joined<T, K> {
+    /// Waits for the key's flight, opening one if there is none to share.
+    pub fn join(&self, key: &str, sharing: Sharing) -> Joined<T, K> {
         let (sender, waiter) = oneshot::channel();
         let mut shard = self.shard(key).lock();
         if let Some(flight) = shard.in_flight.get_mut(key) {
-            flight.waiting.push(sender);
+            // Who gave up takes no place: a load that hangs would gather them without a bound.
+            let waiting = match sharing {
+                Sharing::UnderWay => &mut flight.waiting,
+                Sharing::Next => &mut flight.next,
+            };
+            if waiting.len() == waiting.capacity() {
+                waiting.retain(|it| !it.is_closed());
+            }
+            waiting.push(sender);
             return Joined {
                 leader: None,
                 waiter,
             };
         }
-        let number = shard.next_number;
-        shard.next_number += 1;
-        let key: Arc<str> = key.into();
-        let flight = Flight {
-            number,
-            waiting: vec![sender],
-        };
-        shard.in_flight.insert(key.clone(), flight);
-        let leader = Leader {
-            flights: self.clone(),
-            key,
-            number,
-        };
+        let leader = self.depart(&mut shard, key.into(), vec![sender]);
         Joined {
             leader: Some(leader),
             waiter,
         }
     }
 
-    /// Grounds the key's flight and runs `also` (which removes the key from the store) in one step,
-    /// so that no landing can come in between.
+    fn depart(
+        &self,
+        shard: &mut Shard<T>,
+        key: Arc<str>,
+        waiting: Vec<oneshot::Sender<T>>,
+    ) -> Leader<T, K> {
+        let number = shard.next_number;
+        shard.next_number += 1;
+        let flight = Flight {
+            number,
+            waiting,
+            next: Vec::new(),
+        };
+        shard.in_flight.insert(key.clone(), flight);
+        Leader {
+            flights: self.clone(),
+            key,
+            number,
+        }
+    }
+
+    /// Grounds the key's flight and runs `also` (which drops the key from the store) as one step:
+    /// no landing can come between.
     pub fn ground<R>(&self, key: &str, also: impl FnOnce() -> R) -> R {
         let mut shard = self.shard(key).lock();
         if let Some(flight) = shard.in_flight.remove(key) {
-            shard.grounded.insert(flight.number, flight.waiting);
+            shard.grounded.insert(flight.number, flight);
         }
         also()
     }
@@ -122,7 +151,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         for shard in self.shards.iter() {
             let shard = &mut *shard.lock();
             for (_, flight) in shard.in_flight.drain() {
-                shard.grounded.insert(flight.number, flight.waiting);
+                shard.grounded.insert(flight.number, flight);
             }
         }
     }
@@ -164,24 +193,38 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
     /// Ends the flight: runs `keep` unless the flight was grounded, then sends `result` to all
     /// waiting callers.
     ///
-    /// `keep` runs under the same lock that `ground` takes. If the value were stored before or
-    /// after holding that lock, this could happen: the load reads the old value, the origin
-    /// changes, `Remove` removes the key from the store and answers OK, and then the old value is
-    /// stored.
-    pub fn land(self, result: T, keep: impl FnOnce()) {
+    /// `keep` runs under the same lock that `ground` takes. Storing before that lock, or after it,
+    /// would let this happen: the load reads the old value, the origin changes, `Remove` empties
+    /// the store and answers OK, and the old value is stored.
+    ///
+    /// Returns the duty to load once more, if somebody waits for a flight that departs after this.
+    #[must_use = "somebody may wait for the next flight"]
+    pub fn land(self, result: T, keep: impl FnOnce()) -> Option<Self> {
         let mut shard = self.flights.shard(&self.key).lock();
-        let waiting = match shard.take(&self.key, self.number) {
-            Some(waiting) => {
+        let flight = match shard.take(&self.key, self.number) {
+            Some(flight) => {
                 keep();
-                waiting
+                Some(flight)
             }
-            None => shard.grounded.remove(&self.number).unwrap_or_default(),
+            None => shard.grounded.remove(&self.number),
+        };
+        let (waiting, mut next) = flight.map_or_else(Default::default, |it| (it.waiting, it.next));
+        next.retain(|it| !it.is_closed());
+        let again = match shard.in_flight.get_mut(&self.key) {
+            _ if next.is_empty() => None,
+            // It departed when this one was grounded, after those had come.
+            Some(newer) => {
+                newer.waiting.append(&mut next);
+                None
+            }
+            None => Some(self.flights.depart(&mut shard, self.key.clone(), next)),
         };
         drop(shard);
         for waiter in waiting {
             // A caller that gave up before the landing is not an error.
             let _ = waiter.send(result.clone());
         }
+        again
     }
 }
 
@@ -191,19 +234,17 @@ impl<T, K: LockKind> Drop for Leader<T, K> {
         // callers.
         let hash = xxhash_rust::xxh3::xxh3_64(self.key.as_bytes());
         let mut shard = self.flights.shards[hash as usize % SHARDS].lock();
-        let _waiting = shard
+        let _flight = shard
             .take(&self.key, self.number)
             .or_else(|| shard.grounded.remove(&self.number));
     }
 }
 
 impl<T> Shard<T> {
-    /// Ends the flight with that number, if it is still the key's flight.
-    fn take(&mut self, key: &Arc<str>, number: u64) -> Option<Vec<oneshot::Sender<T>>> {
+    /// Ends the flight of that number if it is still the key's flight.
+    fn take(&mut self, key: &Arc<str>, number: u64) -> Option<Flight<T>> {
         match self.in_flight.entry(key.clone()) {
-            Entry::Occupied(flight) if flight.get().number == number => {
-                Some(flight.remove().waiting)
-            }
+            Entry::Occupied(flight) if flight.get().number == number => Some(flight.remove()),
             _ => None,
         }
     }

@@ -54,7 +54,7 @@ fn get(flights: &ExploredFlights, store: &OneKey) -> u32 {
     if let Some(value) = *store.kept.lock() {
         return value;
     }
-    let joined = flights.join("key");
+    let joined = flights.join("key", Sharing::UnderWay);
     if let Some(leader) = joined.leader {
         let second_look = *store.kept.lock();
         let (value, load) = match second_look {
@@ -66,11 +66,12 @@ fn get(flights: &ExploredFlights, store: &OneKey) -> u32 {
                 (value, true)
             }
         };
-        leader.land(value, || {
+        let again = leader.land(value, || {
             if load {
                 *store.kept.lock() = Some(value);
             }
         });
+        assert!(again.is_none());
     }
     shuttle::future::block_on(joined.waiter).expect("landed")
 }
@@ -135,14 +136,14 @@ fn after_a_removal_nobody_gets_the_old_value_and_no_flight_brings_it_back() {
 #[test]
 fn grounding_everything_is_like_grounding_each() {
     let flights: Flights<u32> = Flights::new();
-    let old = flights.join("key");
+    let old = flights.join("key", Sharing::UnderWay);
     flights.ground_all();
-    let new = flights.join("key");
+    let new = flights.join("key", Sharing::UnderWay);
     let mut kept = Vec::new();
-    old.leader.expect("first").land(1, || kept.push(1));
-    new.leader
-        .expect("opens a new flight")
-        .land(2, || kept.push(2));
+    let old_leader = old.leader.expect("first");
+    assert!(old_leader.land(1, || kept.push(1)).is_none());
+    let new_leader = new.leader.expect("opens a new flight");
+    assert!(new_leader.land(2, || kept.push(2)).is_none());
     assert_eq!(kept, [2]);
     assert_eq!(old.waiter.blocking_recv(), Ok(1));
     assert_eq!(new.waiter.blocking_recv(), Ok(2));
@@ -151,23 +152,64 @@ fn grounding_everything_is_like_grounding_each() {
 #[test]
 fn a_load_that_dies_frees_its_key_and_tells_who_waits() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join("key");
-    let second = flights.join("key");
+    let first = flights.join("key", Sharing::UnderWay);
+    let second = flights.join("key", Sharing::UnderWay);
     assert!(second.leader.is_none());
     drop(first.leader);
     assert!(first.waiter.blocking_recv().is_err());
     assert!(second.waiter.blocking_recv().is_err());
-    assert!(flights.join("key").leader.is_some());
+    assert!(flights.join("key", Sharing::UnderWay).leader.is_some());
 }
 
 #[test]
 fn callers_that_give_up_leave_the_flight_alone() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join("key");
-    let second = flights.join("key");
+    let first = flights.join("key", Sharing::UnderWay);
+    let second = flights.join("key", Sharing::UnderWay);
     drop(first.waiter);
-    first.leader.expect("first").land(7, || {});
+    assert!(first.leader.expect("first").land(7, || {}).is_none());
     assert_eq!(second.waiter.blocking_recv(), Ok(7));
+}
+
+#[test]
+fn who_may_not_share_what_is_under_way_waits_for_the_next_and_all_of_them_share_that() {
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join("key", Sharing::UnderWay);
+    let late = [0, 1].map(|_| flights.join("key", Sharing::Next));
+    assert!(late.iter().all(|it| it.leader.is_none()));
+    let again = first.leader.expect("first").land(1, || {});
+    let again = again.expect("somebody waits for the next");
+    assert!(again.land(2, || {}).is_none());
+    assert_eq!(first.waiter.blocking_recv(), Ok(1));
+    for late in late {
+        assert_eq!(late.waiter.blocking_recv(), Ok(2));
+    }
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn who_waits_for_the_next_flight_takes_the_one_that_departed_when_theirs_was_grounded() {
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join("key", Sharing::UnderWay);
+    let late = flights.join("key", Sharing::Next);
+    flights.ground("key", || ());
+    let newer = flights.join("key", Sharing::UnderWay);
+    assert!(first.leader.expect("first").land(1, || {}).is_none());
+    assert!(newer.leader.expect("new").land(2, || {}).is_none());
+    assert_eq!(late.waiter.blocking_recv(), Ok(2));
+}
+
+#[test]
+fn waiters_that_gave_up_are_not_gathered_while_a_load_hangs() {
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join("key", Sharing::UnderWay);
+    for _ in 0..10_000 {
+        drop(flights.join("key", Sharing::UnderWay));
+    }
+    let shard = flights.shard("key").lock();
+    assert!(shard.in_flight["key"].waiting.len() < 10);
+    drop(shard);
+    drop(first);
 }
 
 #[test]

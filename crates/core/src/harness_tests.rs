@@ -18,17 +18,18 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     cluster::{Cluster, Owner, Topology},
-    group::{Accepted, Group, GroupRules, Groups, Shared},
+    group::{Group, GroupRules, Groups, Shared},
     handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
     hot::HotKeys,
-    membership::{Fingerprint, IdHash, Member, View},
-    store::{GroupId, Offered, Store},
+    membership::{IdHash, Member, View},
+    standing::Standing,
+    store::{GroupId, Store},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     ports::{
-        Clock, GroupObserver, HandoffObserver, HandoffStream, Invalidated, Loaded, Origin, Parcel,
-        PeerAnswer, PeerError, Peers, Receipt, Timestamp,
+        Clock, GroupObserver, HandoffObserver, HandoffStream, Loaded, Origin, Parcel, PeerAnswer,
+        PeerError, Peers, Receipt, Removed, Timestamp, Voucher,
     },
 };
 
@@ -103,6 +104,7 @@ pub(super) type OnFetch = Box<dyn Fn(&str, &str) + Send + Sync>;
 #[derive(Default)]
 pub(super) struct TestNet {
     pub(super) groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
+    pub(super) standings: Mutex<HashMap<Arc<str>, Arc<Standing>>>,
     pub(super) down: Mutex<HashSet<Arc<str>>>,
     pub(super) fetches: AtomicUsize,
     pub(super) peeks: AtomicUsize,
@@ -127,6 +129,11 @@ impl TestNet {
         self.groups.lock().get(id).cloned().ok_or_else(lost)
     }
 
+    fn standing(&self, id: &str) -> Result<Arc<Standing>, PeerError> {
+        self.group(id)?;
+        self.standings.lock().get(id).cloned().ok_or_else(lost)
+    }
+
     async fn pass(&self, from: &str, to: &str) -> Result<(), PeerError> {
         let passing = self.passing.lock().clone();
         match passing {
@@ -144,6 +151,7 @@ fn lost() -> PeerError {
 pub(super) struct TestPeers {
     me: Arc<str>,
     net: Arc<TestNet>,
+    clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
@@ -159,7 +167,7 @@ impl Peers for TestPeers {
         }
         self.net.pass(&self.me, &member.id).await?;
         let group = self.net.group(&member.id)?;
-        let answer = group.answer_peer(key, IdHash::of(&self.me)).await;
+        let answer = group.answer_peer(key).await;
         self.net.pass(&member.id, &self.me).await?;
         answer.map_err(PeerError::Answered)
     }
@@ -173,18 +181,17 @@ impl Peers for TestPeers {
         self.net.peeks.fetch_add(1, Ordering::SeqCst);
         self.net.pass(&self.me, &member.id).await?;
         let group = self.net.group(&member.id)?;
-        let answer = group.peek_for_peer(key, IdHash::of(&self.me));
+        let answer = group.peek_for_peer(key);
         self.net.pass(&member.id, &self.me).await?;
         Ok(answer)
     }
 
-    async fn invalidate(
+    async fn remove(
         &self,
         member: &Member,
         _: &str,
         key: Option<&str>,
-        known: Fingerprint,
-    ) -> Result<Invalidated, PeerError> {
+    ) -> Result<Removed, PeerError> {
         let race = self
             .net
             .reads_before
@@ -192,15 +199,43 @@ impl Peers for TestPeers {
             .take_if(|race| race.1 == member.id);
         if let (Some((reader, _)), Some(key)) = (race, key) {
             let reader = self.net.groups.lock()[&reader].clone();
-            reader.invalidate_here(Some(key));
+            reader.remove_here(Some(key));
             for _ in 0..=HOT_AFTER {
                 reader.get(key).await.expect("the old value");
             }
         }
         self.net.pass(&self.me, &member.id).await?;
-        let done = self.net.group(&member.id)?.invalidate_for_peer(key, known);
+        let removed = Removed {
+            entries: self.net.group(&member.id)?.remove_here(key),
+            incarnation: self
+                .net
+                .standing(&member.id)?
+                .incarnation()
+                .unwrap_or_default(),
+        };
         self.net.pass(&member.id, &self.me).await?;
-        Ok(done)
+        Ok(removed)
+    }
+
+    async fn vouch(
+        &self,
+        member: &Member,
+        asker: IdHash,
+        counted: &[IdHash],
+    ) -> Result<Voucher, PeerError> {
+        self.net.pass(&self.me, &member.id).await?;
+        let (standing, clock) = (self.net.standing(&member.id)?, self.clock.clone());
+        let voucher = standing.vouch(asker, counted, clock.now());
+        self.net.pass(&member.id, &self.me).await?;
+        Ok(voucher)
+    }
+
+    async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError> {
+        self.net.pass(&self.me, &member.id).await?;
+        let standing = self.net.standing(&member.id)?;
+        standing.promise(against);
+        self.net.pass(&member.id, &self.me).await?;
+        Ok(standing.incarnation().unwrap_or_default())
     }
 
     async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError> {
@@ -213,6 +248,12 @@ impl Peers for TestPeers {
             receiver,
             answers,
             receipts,
+            sender: self
+                .net
+                .standing(&self.me)?
+                .incarnation()
+                .unwrap_or_default(),
+            clock: self.clock.clone(),
         }))
     }
 
@@ -230,6 +271,8 @@ struct TestLane {
     receiver: Arc<Group>,
     answers: mpsc::Sender<Result<Receipt, PeerError>>,
     receipts: mpsc::Receiver<Result<Receipt, PeerError>>,
+    sender: IdHash,
+    clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
@@ -237,8 +280,10 @@ impl HandoffStream for TestLane {
     async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError> {
         let (net, me, to) = (self.net.clone(), self.me.clone(), self.to.clone());
         let (receiver, answers) = (self.receiver.clone(), self.answers.clone());
+        let (sender, clock) = (self.sender, self.clock.clone());
         tokio::spawn(async move {
-            let receipt = deliver(&net, &me, &to, &receiver, &batch).await;
+            let batch = (sender, &*batch);
+            let receipt = deliver(&net, &me, &to, &receiver, batch, &*clock).await;
             let _ = answers.send(receipt).await;
         });
         Ok(())
@@ -254,28 +299,21 @@ async fn deliver(
     from: &str,
     to: &str,
     receiver: &Arc<Group>,
-    batch: &[Parcel],
+    (sender, batch): (IdHash, &[Parcel]),
+    clock: &dyn Clock,
 ) -> Result<Receipt, PeerError> {
     net.pass(from, to).await?;
     let group = net.group(to)?;
     if !Arc::ptr_eq(&group, receiver) {
         return Err(lost());
     }
-    let mut receipt = Receipt::default();
-    // As the service does it.
-    if group.is_leaving() || !group.knows(IdHash::of(from)) {
-        return Err(lost());
-    }
     for parcel in batch {
         net.parcels.fetch_add(1, Ordering::SeqCst);
         net.heats.lock().push(parcel.use_count);
-        *match group.accept(parcel, IdHash::of(from)) {
-            Accepted::Offered(Offered::Kept) => &mut receipt.kept,
-            Accepted::Offered(Offered::Known) => &mut receipt.known,
-            Accepted::Offered(Offered::Full) => &mut receipt.full,
-            Accepted::Refused => &mut receipt.refused,
-        } += 1;
     }
+    let groups = Groups::of(&group);
+    let receipt = groups.accept(&*net.standing(to)?, batch, sender, clock.now());
+    let receipt = receipt.map_err(PeerError::Unreachable)?;
     net.pass(to, from).await?;
     Ok(receipt)
 }
@@ -285,6 +323,7 @@ pub(super) struct TestNode {
     pub(super) id: Arc<str>,
     pub(super) group: Arc<Group>,
     pub(super) groups: Groups,
+    pub(super) standing: Arc<Standing>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) store: Arc<Store>,
     pub(super) handoff: Arc<Handoff>,
@@ -303,6 +342,8 @@ impl TestNode {
 pub(super) struct Plan {
     pub(super) replicas: usize,
     pub(super) capacity: u64,
+    /// The time to live of the nodes' leases; `None`: they have none.
+    pub(super) lease: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) origin: Arc<dyn Origin>,
     pub(super) net: Arc<TestNet>,
@@ -316,8 +357,18 @@ impl Plan {
         let peers: Arc<dyn Peers> = Arc::new(TestPeers {
             me: id.clone(),
             net: self.net.clone(),
+            clock: self.clock.clone(),
         });
-        let store = Arc::new(Store::new(self.capacity, 1 << 10, 1));
+        let standing = Arc::new(Standing::new(cluster.clone(), self.lease));
+        self.net
+            .standings
+            .lock()
+            .insert(id.clone(), standing.clone());
+        let store = |capacity| {
+            let store = Store::new(capacity, 1 << 10, 1);
+            Arc::new(store.under(standing.fence.clone()))
+        };
+        let (store, hot) = (store(self.capacity), store(1 << 20));
         let (copies, queued_copies) = if self.replicas > 1 {
             CopyQueue::channel()
         } else {
@@ -325,10 +376,11 @@ impl Plan {
         };
         let shared = Shared {
             cluster: cluster.clone(),
+            standing: standing.clone(),
             peers: peers.clone(),
             clock: self.clock.clone(),
             owned: store.clone(),
-            hot: Arc::new(Store::new(1 << 20, 1 << 10, 1)),
+            hot,
             hot_keys: Arc::new(HotKeys::new(HOT_AFTER)),
             replicas: self.replicas,
             copies,
@@ -364,6 +416,7 @@ impl Plan {
             id,
             group,
             groups,
+            standing,
             cluster,
             store,
             handoff: Arc::new(handoff),

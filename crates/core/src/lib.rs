@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod error;
+pub mod expulsion;
 pub mod fence;
 pub mod flight;
 pub mod group;
@@ -14,6 +15,7 @@ pub mod handoff;
 pub mod hot;
 pub mod membership;
 pub mod ports;
+pub mod standing;
 pub mod stats;
 pub mod store;
 

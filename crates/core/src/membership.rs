@@ -15,6 +15,8 @@ pub enum MemberState {
     Serving,
     /// Is leaving: no longer in the ring, but still reachable.
     Draining,
+    /// Has registered, and waits until all others have seen it. Out of the ring; keeps nothing.
+    Joining,
 }
 
 impl MemberState {
@@ -23,6 +25,7 @@ impl MemberState {
         match self {
             Self::Serving => "serving",
             Self::Draining => "draining",
+            Self::Joining => "joining",
         }
     }
 }
@@ -49,6 +52,14 @@ pub struct Member {
     pub instance: Arc<str>,
     /// The lease of its registration; 0 if there is none.
     pub lease: i64,
+    /// Its registration is gone though it did not leave: it crashed, or is cut off and may still
+    /// run. Known until the others have agreed that it is out (`expulsion`).
+    pub vanished: bool,
+    /// It replaced an earlier life of itself that had been admitted. That one has ended: no two
+    /// processes have one id at the same time.
+    pub restarted: bool,
+    /// The registry's revision of the record by which it is known after it vanished.
+    pub recorded_at: i64,
 }
 
 /// A hash of a member's id in eight bytes, for places where size matters: every fetch and every
@@ -57,8 +68,8 @@ pub struct Member {
 pub struct IdHash(pub u64);
 
 impl IdHash {
-    /// Stands for an unknown id.
-    pub const UNTOLD: Self = Self(0);
+    /// Stands for no member.
+    pub const NONE: Self = Self(0);
 
     /// The hash of this id.
     pub fn of(id: &str) -> Self {
@@ -76,7 +87,18 @@ impl Member {
         IdHash(hash.digest())
     }
 
-    /// A serving member with only an id and an address.
+    /// Whether it counts: it was seen by all others, and has not vanished.
+    pub fn is_admitted(&self) -> bool {
+        self.state != MemberState::Joining && !self.vanished
+    }
+
+    /// Whether its promise counts when a member is to be expelled: it was admitted, or stands for
+    /// an earlier life that was, and that vouches for nobody any more.
+    pub fn can_promise(&self) -> bool {
+        self.is_admitted() || (self.restarted && !self.vanished)
+    }
+
+    /// A serving member with nothing but an id and an address.
     pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
         Self {
             id: id.into(),
@@ -88,6 +110,9 @@ impl Member {
             admin_port: 0,
             instance: "".into(),
             lease: 0,
+            vanished: false,
+            restarted: false,
+            recorded_at: 0,
         }
     }
 }
@@ -123,6 +148,13 @@ impl View {
             .map(|at| &self.members[at])
     }
 
+    /// Members that were ever admitted, those that vanished included, in this life or the one
+    /// before: what the promises of an expulsion are counted against.
+    pub fn admitted(&self) -> usize {
+        let admitted = |member: &&Member| member.state != MemberState::Joining || member.restarted;
+        self.members.iter().filter(admitted).count()
+    }
+
     /// Equal for equal members (id, address, zone, weight, state), on any node and any platform.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut hash = Xxh3::new();
@@ -137,6 +169,7 @@ impl View {
             field(member.zone.as_bytes());
             field(&member.weight.to_le_bytes());
             field(member.state.name().as_bytes());
+            field(&[u8::from(member.vanished)]);
         }
         Fingerprint(hash.digest())
     }

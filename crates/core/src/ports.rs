@@ -1,6 +1,10 @@
 //! What the core needs from its environment, as traits that the edges implement and tests replace.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,12 +12,15 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::{
-    error::{BoxError, Error, Result},
-    membership::{Fingerprint, Member, MemberState, View},
+    error::{BoxError, Error, ErrorKind, Result},
+    membership::{IdHash, Member, MemberState, View},
 };
 
-/// A moment, in milliseconds since the Unix epoch. Comparable between nodes as far as their clocks
-/// agree.
+/// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A moment, in milliseconds since the Unix epoch: comparable between nodes, as good as their
+/// clocks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
@@ -116,7 +123,7 @@ pub trait Origin: Send + Sync + 'static {
     /// if they give up.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a key that does not exist; anything
+    /// [`ErrorKind::NotFound`] for a key that does not exist; anything
     /// else for a failure.
     async fn load(&self, key: &str) -> Result<Loaded, BoxError>;
 }
@@ -236,13 +243,22 @@ pub trait HandoffStream: Send {
     async fn receipt(&mut self) -> Result<Receipt, PeerError>;
 }
 
-/// A member's answer to an invalidation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Invalidated {
-    /// The number of removed entries.
+/// What a member answers to a removal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Entries that went.
     pub entries: u64,
-    /// The members that it knows, if they differ from those that the caller knows.
-    pub members: Vec<Member>,
+    /// Who answered: a member that was started anew meanwhile is another.
+    pub incarnation: IdHash,
+}
+
+/// What a member answers to one that can't renew its lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Voucher {
+    /// It lists the asker, and gives its word.
+    pub yes: bool,
+    /// Members that the asker counts on and for whom it would not vouch.
+    pub excluded: Vec<IdHash>,
 }
 
 /// Calls to other members.
@@ -260,29 +276,68 @@ pub trait Peers: Send + Sync + 'static {
         group: &str,
         key: &str,
     ) -> Result<Option<PeerAnswer>, PeerError>;
-    /// Removes a key, or with `None` the whole group, on that member. `known` is the fingerprint of
-    /// the members that are notified.
-    async fn invalidate(
+    /// Drops a key, or with `None` the whole group, at that member.
+    async fn remove(
         &self,
         member: &Member,
         group: &str,
         key: Option<&str>,
-        known: Fingerprint,
-    ) -> Result<Invalidated, PeerError>;
-    /// Opens a handoff stream to that member.
+    ) -> Result<Removed, PeerError>;
+    /// Asks that member whether it would vouch for `asker`, who counts on the members `counted`.
+    async fn vouch(
+        &self,
+        member: &Member,
+        asker: IdHash,
+        counted: &[IdHash],
+    ) -> Result<Voucher, PeerError>;
+    /// Asks that member never to vouch for `against` again; returns who promised it.
+    async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError>;
+    /// Opens a way for entries to that member.
     async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError>;
     /// Returns when that member's view has reached `revision`.
     async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
 }
 
-/// The health of a registry session, for `/readyz` and metrics.
+/// What a member tells the others through the registry, since it can't reach one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A key was removed, or with `None` the whole group.
+    Remove {
+        /// Name of the group.
+        group: Arc<str>,
+        /// The key.
+        key: Option<Box<str>>,
+    },
+    /// Confirm when your view has reached this revision.
+    Seen {
+        /// The registry's revision.
+        revision: u64,
+    },
+}
+
+/// The notices that stand in the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notices {
+    /// By the revision at which each was posted.
+    pub standing: BTreeMap<u64, Notice>,
+    /// The revision up to which each member has confirmed, by incarnation.
+    pub confirmed: HashMap<IdHash, u64>,
+}
+
+fn no_notices() -> Error {
+    Error::new(ErrorKind::Registry, "this registry carries no notices")
+}
+
+/// How a registry fares, for `/readyz` and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistryHealth {
     /// Whether this node is registered, as far as it knows.
     pub registered: bool,
     /// Another process holds this node's id, so this node must not count as a member.
     pub conflict: bool,
-    /// The current problem; empty if there is none.
+    /// The others took this node off the list while it could not be reached.
+    pub expelled: bool,
+    /// What stands in the way; empty when all is well.
     pub problem: Arc<str>,
 }
 
@@ -308,12 +363,41 @@ pub trait Registry: Send + Sync + 'static {
 pub trait Session: Send + Sync + 'static {
     /// The current view, and every later one. The first may be empty, if nothing is known yet.
     fn views(&self) -> watch::Receiver<View>;
-    /// When this node's lease expires, according to the last acknowledged renewal. `None` if it has
-    /// no lease.
+    /// Until when this node's lease surely lives, by the acknowledged renewals, counted from when
+    /// they were sent; `None`: it has none, or others took this node off the list.
     fn lease_end(&self) -> Option<Timestamp> {
         None
     }
-    /// The current health of the session, and every later one.
+    /// Begins another life, told by `instance`, after others took this node off the list.
+    async fn rejoin(&self, _instance: &str) -> Result<()> {
+        Ok(())
+    }
+    /// Whether the lease of a member that vanished has ended, so that it can't come back by it.
+    async fn has_ended(&self, _member: &Member) -> Result<bool> {
+        Ok(true)
+    }
+    /// Takes a member that vanished off the list for good; false if it came back meanwhile.
+    async fn expel(&self, _member: &Member) -> Result<bool> {
+        Ok(true)
+    }
+    /// Tells all members through the registry; returns the notice's revision.
+    async fn post(&self, _notice: &Notice) -> Result<u64> {
+        Err(no_notices())
+    }
+    /// Takes back what was posted at that revision.
+    async fn withdraw(&self, _revision: u64) -> Result<()> {
+        Err(no_notices())
+    }
+    /// Confirms that the incarnation `me` has done what all notices up to that revision ask for.
+    async fn confirm(&self, _me: IdHash, _revision: u64) -> Result<()> {
+        Err(no_notices())
+    }
+    /// The notices that stand, and how far each member has confirmed; `None` where members can't be
+    /// told through the registry.
+    fn notices(&self) -> Option<watch::Receiver<Notices>> {
+        None
+    }
+    /// How the session fares.
     fn health(&self) -> watch::Receiver<RegistryHealth>;
     /// Announces this node's state. Returns when the registry has accepted it, with the revision
     /// from which on views contain it, or `None` if the registry has no revisions.

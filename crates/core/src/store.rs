@@ -156,7 +156,7 @@ impl Store {
     }
 
     fn is_open(&self, now: Timestamp) -> bool {
-        self.fence.as_ref().is_none_or(|fence| fence.holds(now))
+        self.fence.as_ref().is_none_or(|fence| fence.is_open(now))
     }
 
     /// The entry, unless it has expired by `now`.

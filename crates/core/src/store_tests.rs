@@ -139,11 +139,12 @@ fn a_full_store_takes_over_what_was_asked_for_and_nothing_else() {
 }
 
 #[test]
-fn nothing_is_found_when_the_trust_is_over_and_the_entries_stay_until_they_are_dropped() {
-    let fence = Arc::new(Fence::new(std::time::Duration::from_secs(10)));
+fn nothing_is_found_while_the_fence_is_closed_and_the_entries_stay() {
+    let fence = Arc::new(Fence::closed());
     let store = Store::new(1 << 20, 1 << 10, 3).under(fence.clone());
     store.insert(GROUP, "k", entry(10, u64::MAX));
-    fence.extend(Timestamp(0), None);
+    assert!(store.get(GROUP, "k", Timestamp(0)).is_none());
+    fence.extend(Timestamp(0), Timestamp(10_000));
     assert!(store.get(GROUP, "k", Timestamp(9_999)).is_some());
     assert!(store.get(GROUP, "k", Timestamp(10_000)).is_none());
     assert!(store.peek(GROUP, "k", Timestamp(10_000)).is_none());

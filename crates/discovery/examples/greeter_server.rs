@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let lease_ttl = Duration::from_secs(arguments.lease_ttl_seconds);
     let etcd = EtcdConfig::new([arguments.etcd]).with_lease_ttl(lease_ttl);
-    // Keys of the form namespace/service/address.
+    // Keys have the form namespace/service/address.
     let key = format!("demo/greeter/{address}");
     let me = Endpoint::new(address.clone()).with_metadata("name", arguments.name.clone());
     let registration = Registration::start(etcd, key, me);

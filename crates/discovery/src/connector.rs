@@ -253,10 +253,10 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Configuration);
         let cause = error.source().expect("a cause");
         assert!(cause.is::<std::io::Error>(), "{cause}");
+        // etcd-client connects with the first call.
         let away = Connector::new(EtcdConfig::new(["http://127.0.0.1:1"]));
-        let mut client = away.connect().await.expect("nothing is asked yet");
-        let unheard = away.bounded(client.get("x", None)).await;
-        let error = unheard.expect_err("nobody listens");
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let mut client = away.connect().await.expect("nothing is sent yet");
+        let asked = away.bounded(client.get("key", None)).await;
+        assert_eq!(asked.expect_err("away").kind(), ErrorKind::Unavailable);
     }
 }

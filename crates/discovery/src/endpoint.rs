@@ -26,6 +26,8 @@ pub struct Endpoint {
     /// The lease of the endpoint's key, as read from etcd. 0 if there is none, or if it was not
     /// read from etcd. It is never written.
     pub lease: i64,
+    /// etcd's revision of its last change; 0: not read from etcd. Never written.
+    pub revision: i64,
 }
 
 /// The format that Go writes: `{"Op":0,"Addr":"10.0.0.7:7070","Metadata":{…}}`. `Op` is always 0
@@ -47,6 +49,7 @@ impl Endpoint {
             address: address.into(),
             metadata: BTreeMap::new(),
             lease: 0,
+            revision: 0,
         }
     }
 
@@ -94,6 +97,7 @@ impl Endpoint {
                 address: stored.address.into(),
                 metadata,
                 lease: 0,
+                revision: 0,
             });
         }
         let bare = std::str::from_utf8(value).ok()?.trim();

@@ -14,6 +14,9 @@ pub struct RegistrationStatus {
     pub revision: u64,
     /// Another process holds the key under another lease: a duplicate id, or a successor.
     pub superseded: bool,
+    /// Somebody else took the record away while this registration could not be reached: see
+    /// [`Registration::start_recorded`](crate::Registration::start_recorded).
+    pub expelled: bool,
     /// The current problem; empty if there is none.
     pub problem: Arc<str>,
 }
@@ -38,6 +41,8 @@ pub enum RegistrationEvent {
     },
     /// Another process wrote the key.
     Superseded,
+    /// Somebody else took the record away.
+    Expelled,
     /// A session broke.
     Disconnected {
         /// Why.

@@ -8,8 +8,8 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{
-    Client, Compare, CompareOp, EventType, LeaseKeepAliveResponse, LeaseKeepAliveStream,
-    LeaseKeeper, PutOptions, Txn, TxnOp, WatchOptions, WatchResponse, WatchStream,
+    Client, Compare, CompareOp, EventType, KeyValue, LeaseKeepAliveResponse, LeaseKeepAliveStream,
+    LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchResponse, WatchStream,
 };
 use tokio::{
     sync::watch,
@@ -22,6 +22,7 @@ use super::{
     endpoint::Endpoint,
     events::{RegistrationEvent, RegistrationStatus},
     lease::Lease,
+    registration::{IDENTITY, PREDECESSOR},
 };
 use crate::{
     backoff::Pauses,
@@ -62,6 +63,44 @@ pub(super) struct Keeper {
     /// The lease under which the key was last written. It determines the reason for writing it
     /// again.
     pub(super) written_under: Option<i64>,
+    pub(super) record: Option<Record>,
+    /// Until when the lease under which the key was written surely lives.
+    pub(super) registered_until: Option<Instant>,
+}
+
+/// The copy of the endpoint that outlives the lease.
+pub(super) struct Record {
+    pub(super) key: String,
+    /// Its last change as we know it; 0: not yet written.
+    revision: i64,
+    /// What the record of an earlier life, which this one replaced, said of its state.
+    predecessor: Option<String>,
+}
+
+impl Record {
+    pub(super) fn new(key: String) -> Self {
+        Self {
+            key,
+            revision: 0,
+            predecessor: None,
+        }
+    }
+}
+
+/// What a record says of its state; one that never got further than joining hands on what it had
+/// itself from before.
+fn predecessor(record: &Endpoint) -> Option<String> {
+    match record.text("state") {
+        Some("joining") | None => record.text(PREDECESSOR).map(str::to_owned),
+        Some(state) => Some(state.to_owned()),
+    }
+}
+
+/// What stands in etcd of ours.
+struct Standing {
+    key: Option<KeyValue>,
+    record: Option<KeyValue>,
+    revision: i64,
 }
 
 /// The streams of a session.
@@ -209,18 +248,22 @@ impl Keeper {
     /// Reads the key, and writes it if it is not as it should be. Returns the revision after which
     /// to watch it.
     async fn ensure_key(&mut self, client: &mut Client) -> Result<i64, End> {
-        let read = self
-            .connector
-            .bounded(client.get(self.key.clone(), None))
-            .await?;
-        let revision = read.header().map_or(0, |header| header.revision());
+        let Standing {
+            key: standing,
+            record,
+            revision,
+        } = self.read(client).await?;
         let Some(lease) = self.lease else {
             return Err(End::Again);
         };
-        let standing = read.kvs().first();
         let wanted = self.wanted.borrow_and_update().clone();
-        if let Some(key) = standing {
-            if key.lease() == lease.id && key.value() == wanted.to_json() {
+        let forgot = self.has_forgotten(revision);
+        if !forgot && self.is_expelled(&wanted, record.as_ref()) {
+            self.expelled();
+            return Ok(revision);
+        }
+        if let Some(key) = &standing {
+            if key.lease() == lease.id && key.value() == self.stored(&wanted).to_json() {
                 return Ok(revision);
             }
             // Another process wrote the key after us: don't fight over it. On the first start, it
@@ -243,33 +286,148 @@ impl Keeper {
         Ok(i64::try_from(self.status.borrow().revision).unwrap_or(revision))
     }
 
+    /// Key and record at one revision.
+    async fn read(&self, client: &mut Client) -> Result<Standing, End> {
+        let mut gets = vec![TxnOp::get(self.key.clone(), None)];
+        gets.extend(
+            self.record
+                .iter()
+                .map(|it| TxnOp::get(it.key.clone(), None)),
+        );
+        let read = client.txn(Txn::new().and_then(gets));
+        let read = self.connector.bounded(read).await?;
+        let mut found = read.op_responses().into_iter().map(|part| match part {
+            TxnOpResponse::Get(part) => part.kvs().first().cloned(),
+            _ => None,
+        });
+        Ok(Standing {
+            key: found.next().flatten(),
+            record: found.next().flatten(),
+            revision: read.header().map_or(0, |header| header.revision()),
+        })
+    }
+
+    /// Whether etcd lost its data, while nobody can have taken the record away before: our lease
+    /// would have lived on. Then everything is written anew.
+    fn has_forgotten(&mut self, revision: i64) -> bool {
+        let lives = self
+            .registered_until
+            .is_some_and(|until| Instant::now() < until);
+        match &mut self.record {
+            Some(record) if lives && revision < record.revision => {
+                record.revision = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the record that we wrote is gone or another's. Notes where it stands otherwise: a
+    /// write whose answer was lost may have changed it.
+    fn is_expelled(&mut self, wanted: &Endpoint, standing: Option<&KeyValue>) -> bool {
+        let Some(record) = &mut self.record else {
+            return false;
+        };
+        let stored = standing.and_then(|it| Endpoint::from_stored(it.value()));
+        let identity = stored.as_ref().and_then(|it| it.text(IDENTITY));
+        let ours = identity.is_some() && identity == wanted.text(IDENTITY);
+        if ours {
+            record.revision = standing.map_or(0, KeyValue::mod_revision);
+            return false;
+        }
+        // Written before, and not of a life that the caller has given up meanwhile.
+        let registered = self.status.borrow().registered.clone();
+        let same_life = registered.is_some_and(|it| it.text(IDENTITY) == wanted.text(IDENTITY));
+        if !same_life {
+            record.revision = 0;
+            record.predecessor = stored.as_ref().and_then(predecessor);
+            self.written_under = None;
+        }
+        same_life
+    }
+
+    fn expelled(&self) {
+        let known = self.status.borrow().expelled;
+        if known {
+            return;
+        }
+        self.status.send_modify(|status| {
+            status.expelled = true;
+            status.problem = "others took this node off the list".into();
+        });
+        self.tell(&RegistrationEvent::Expelled);
+    }
+
     async fn write(&mut self, client: &mut Client, reason: &'static str) -> Result<(), End> {
         if self.status.borrow().superseded && reason == "changed" {
             return Ok(());
+        }
+        if self.status.borrow().expelled && reason == "changed" {
+            // Perhaps another life: the next session reads what stands.
+            return Err(End::Again);
         }
         let Some(lease) = self.lease else {
             return Err(End::Again);
         };
         let endpoint = self.wanted.borrow_and_update().clone();
-        let options = PutOptions::new().with_lease(lease.id);
-        let put = client.put(self.key.clone(), endpoint.to_json(), Some(options));
-        let written = match self.connector.bounded(put).await {
+        let written = client.txn(self.put(&endpoint, lease.id));
+        let written = match self.connector.bounded(written).await {
             Ok(written) => written,
             Err(error) if error.is_not_found() => {
                 return Err(self.lost_lease());
             }
             Err(error) => return Err(error.into()),
         };
+        if !written.succeeded() {
+            // The record is not as we left it: the next session finds out.
+            return Err(End::Again);
+        }
         self.written_under = Some(lease.id);
+        self.registered_until = Some(lease.deadline());
         let revision = written.header().map_or(0, |header| header.revision());
+        if let Some(record) = &mut self.record {
+            record.revision = revision;
+        }
         self.status.send_replace(RegistrationStatus {
             registered: Some(endpoint),
             revision: u64::try_from(revision).unwrap_or(0),
             superseded: false,
+            expelled: false,
             problem: "".into(),
         });
         self.tell(&RegistrationEvent::Registered { reason });
         Ok(())
+    }
+
+    /// The endpoint as it is written: with what its record says of an earlier life.
+    fn stored(&self, endpoint: &Endpoint) -> Endpoint {
+        let predecessor = self.record.as_ref().and_then(|it| it.predecessor.clone());
+        match predecessor {
+            Some(state) => endpoint.clone().with_metadata(PREDECESSOR, state),
+            None => endpoint.clone(),
+        }
+    }
+
+    /// Writes the key under the lease, and the record beside it if that is as we left it.
+    fn put(&self, endpoint: &Endpoint, lease: i64) -> Txn {
+        let options = PutOptions::new().with_lease(lease);
+        let endpoint = self.stored(endpoint);
+        let mut puts = vec![TxnOp::put(
+            self.key.clone(),
+            endpoint.to_json(),
+            Some(options),
+        )];
+        let mut guards = Vec::new();
+        if let Some(record) = &self.record {
+            let copy = endpoint.clone().with_metadata("lease", lease);
+            puts.push(TxnOp::put(record.key.clone(), copy.to_json(), None));
+            if record.revision != 0 {
+                let as_left =
+                    Compare::mod_revision(record.key.clone(), CompareOp::Equal, record.revision);
+                guards.push(as_left);
+            }
+        }
+        Txn::new().when(guards).and_then(puts)
     }
 
     async fn renew(&mut self, session: &mut Session) -> Result<(), End> {
@@ -313,6 +471,9 @@ impl Keeper {
     fn acknowledge(&mut self, asked_at: Instant) {
         if let Some(lease) = &mut self.lease {
             lease.renewed(asked_at);
+            if self.written_under == Some(lease.id) {
+                self.registered_until = Some(lease.deadline());
+            }
             let left = lease.deadline().saturating_duration_since(Instant::now());
             self.tell(&RegistrationEvent::Renewed { left });
         }
@@ -386,8 +547,15 @@ impl Keeper {
     async fn revoke(&self, lease: i64) -> Result<Option<u64>> {
         let mut client = self.connector.connect().await?;
         let still_ours = Compare::lease(self.key.clone(), CompareOp::Equal, lease);
-        let delete = TxnOp::delete(self.key.clone(), None);
-        let guarded = Txn::new().when([still_ours]).and_then([delete]);
+        let mut guards = vec![still_ours];
+        let mut deletes = vec![TxnOp::delete(self.key.clone(), None)];
+        if let Some(record) = &self.record {
+            let as_left =
+                Compare::mod_revision(record.key.clone(), CompareOp::Equal, record.revision);
+            guards.push(as_left);
+            deletes.push(TxnOp::delete(record.key.clone(), None));
+        }
+        let guarded = Txn::new().when(guards).and_then(deletes);
         let deleted = self.connector.bounded(client.txn(guarded)).await?;
         let revision = deleted.header().map(|header| header.revision());
         match self.connector.bounded(client.lease_revoke(lease)).await {

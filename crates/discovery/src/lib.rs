@@ -40,7 +40,9 @@ mod lease;
 mod options;
 mod pick;
 mod pool;
+#[doc(hidden)]
 pub mod reconcile;
+mod records;
 mod registration;
 mod watch;
 
@@ -51,8 +53,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use events::{RegistrationEvent, RegistrationStatus};
 pub use options::ChannelOptions;
 pub use pick::{Canary, Picker};
-pub use registration::Registration;
-pub use watch::{Discovery, DiscoveryEvent, Snapshot};
+pub use records::Records;
+pub use registration::{IDENTITY, PREDECESSOR, Registration};
+pub use watch::{Discovery, DiscoveryEvent, KeyRange, Snapshot};
 
 /// The README's programs compile.
 #[cfg(doctest)]

@@ -10,9 +10,15 @@ use super::{
     connector::{Connector, EtcdConfig},
     endpoint::Endpoint,
     events::{RegistrationEvent, RegistrationStatus},
-    keeper::Keeper,
+    keeper::{Keeper, Record},
 };
 use crate::error::{Error, ErrorKind, Result};
+
+/// The name of the metadata that tells one life of an endpoint from the next.
+pub const IDENTITY: &str = "instance";
+
+/// The name of the metadata that tells the `state` of the life that this one replaced.
+pub const PREDECESSOR: &str = "predecessor";
 
 /// A key that is kept in etcd until [`Registration::close`]. If it is dropped without `close`, the
 /// key disappears when its lease expires.
@@ -55,6 +61,22 @@ impl Registration {
         begin: impl Future<Output = ()> + Send + 'static,
         listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,
     ) -> Self {
+        Self::start_recorded(config, key, None, endpoint, begin, listener)
+    }
+
+    /// The same, with a record beside the key: a copy of the endpoint at the key `record`, without
+    /// a lease. It outlives the lease, so that others know of this endpoint after it vanished,
+    /// until they delete the record. From then on nothing is written any more
+    /// ([`RegistrationStatus::expelled`]) until the endpoint has another [`IDENTITY`]. Key and
+    /// record are written, and deleted at the end, in one transaction.
+    pub fn start_recorded(
+        config: EtcdConfig,
+        key: impl Into<String>,
+        record: Option<String>,
+        endpoint: Endpoint,
+        begin: impl Future<Output = ()> + Send + 'static,
+        listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,
+    ) -> Self {
         let (updates, wanted) = watch::channel(endpoint);
         let (status_sender, status) = watch::channel(RegistrationStatus::default());
         let stop = CancellationToken::new();
@@ -67,6 +89,8 @@ impl Registration {
             listener: Arc::new(listener),
             lease: None,
             written_under: None,
+            record: record.map(Record::new),
+            registered_until: None,
         };
         let task = tokio::spawn(async move {
             tokio::select! {
@@ -97,9 +121,13 @@ impl Registration {
         let wanted = self.updates.borrow().clone();
         let mut status = self.status.clone();
         let written = status
-            .wait_for(|it| it.superseded || it.registered.as_ref() == Some(&wanted))
+            .wait_for(|it| it.superseded || it.expelled || it.registered.as_ref() == Some(&wanted))
             .await;
         match written {
+            Ok(status) if status.expelled => Err(Error::new(
+                ErrorKind::Conflict,
+                "others took this endpoint off the list",
+            )),
             Ok(status) if status.superseded => {
                 Err(Error::new(ErrorKind::Conflict, &*status.problem))
             }

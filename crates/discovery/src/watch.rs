@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     backoff::{Pauses, at},
-    error::Error,
+    error::{Error, ErrorKind},
     reconcile::{Event, History, Reconciler},
 };
 
@@ -72,6 +72,36 @@ pub enum DiscoveryEvent {
     },
 }
 
+/// A range of keys: from the first, up to and without the second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    from: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl KeyRange {
+    /// The keys from `from` up to, and without, `end`.
+    pub fn new(from: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) -> Self {
+        Self {
+            from: from.into(),
+            end: end.into(),
+        }
+    }
+
+    /// All keys that begin with `prefix`.
+    pub fn prefix(prefix: impl Into<String>) -> Self {
+        let from = prefix.into().into_bytes();
+        // The next key after all with that prefix: its last byte plus one. UTF-8 has no 0xff.
+        let mut end = from.clone();
+        match end.last_mut() {
+            Some(last) => *last += 1,
+            // etcd's own sign for "no end".
+            None => end.push(0),
+        }
+        Self { from, end }
+    }
+}
+
 /// Follows prefixes until it is dropped. Cheap to clone.
 ///
 /// ```no_run
@@ -107,12 +137,23 @@ impl Discovery {
         prefixes: impl IntoIterator<Item = S>,
         listener: impl Fn(&DiscoveryEvent) + Send + Sync + 'static,
     ) -> Self {
+        let ranges = prefixes.into_iter().map(KeyRange::prefix);
+        Self::start_ranges(config, ranges, listener)
+    }
+
+    /// Begins to follow ranges of keys. Changes within one range are seen in the order in which
+    /// they were made; between ranges there is no order.
+    pub fn start_ranges(
+        config: EtcdConfig,
+        ranges: impl IntoIterator<Item = KeyRange>,
+        listener: impl Fn(&DiscoveryEvent) + Send + Sync + 'static,
+    ) -> Self {
         let (publish, snapshots) = watch::channel(Snapshot::default());
         let stop = CancellationToken::new();
         let hold = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
         let follower = Follower {
             connector: Connector::new(config),
-            prefixes: prefixes.into_iter().map(Into::into).collect(),
+            ranges: ranges.into_iter().collect(),
             publish,
             listener: Box::new(listener),
             reconciler: Reconciler::new(hold),
@@ -163,7 +204,7 @@ struct Seen {
 
 struct Follower {
     connector: Arc<Connector>,
-    prefixes: Vec<String>,
+    ranges: Vec<KeyRange>,
     publish: watch::Sender<Snapshot>,
     listener: Box<dyn Fn(&DiscoveryEvent) + Send + Sync>,
     reconciler: Reconciler<Endpoint>,
@@ -234,16 +275,17 @@ impl Follower {
     async fn open(&mut self) -> Result<WatchStream, Error> {
         let mut client = self.connector.connect().await?;
         let from = self.list(&mut client).await? + 1;
-        let options = || {
-            let options = WatchOptions::new().with_prefix().with_start_revision(from);
-            options.with_progress_notify()
+        let options = |range: &KeyRange| {
+            let options = WatchOptions::new().with_range(range.end.clone());
+            options.with_start_revision(from).with_progress_notify()
         };
-        let mut prefixes = self.prefixes.iter();
-        let first = prefixes.next().cloned().unwrap_or_default();
-        let opened = client.watch(first, Some(options()));
+        let Some((first, others)) = self.ranges.split_first() else {
+            return Err(Error::new(ErrorKind::Configuration, "nothing to follow"));
+        };
+        let opened = client.watch(first.from.clone(), Some(options(first)));
         let mut watch = self.connector.bounded(opened).await?;
-        for prefix in prefixes {
-            let added = watch.watch(prefix.clone(), Some(options()));
+        for range in others {
+            let added = watch.watch(range.from.clone(), Some(options(range)));
             self.connector.bounded(added).await?;
         }
         Ok(watch)
@@ -251,10 +293,10 @@ impl Follower {
 
     /// Lists all prefixes at one revision, and returns that revision.
     async fn list(&mut self, client: &mut Client) -> Result<i64, Error> {
-        let gets = self
-            .prefixes
-            .iter()
-            .map(|prefix| TxnOp::get(prefix.clone(), Some(GetOptions::new().with_prefix())));
+        let gets = self.ranges.iter().map(|range| {
+            let options = GetOptions::new().with_range(range.end.clone());
+            TxnOp::get(range.from.clone(), Some(options))
+        });
         let listing = Txn::new().and_then(gets.collect::<Vec<_>>());
         let listing = self.connector.bounded(client.txn(listing)).await?;
         let now = listing.header().map_or(
@@ -346,6 +388,7 @@ impl Follower {
         }
         let endpoint = Endpoint {
             lease: key.lease(),
+            revision: key.mod_revision(),
             ..endpoint?
         };
         Some((name(key), endpoint))

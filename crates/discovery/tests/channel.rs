@@ -182,8 +182,8 @@ async fn calls_go_only_to_endpoints_that_are_connected_and_healthy() {
 #[tokio::test]
 async fn without_any_endpoint_a_call_fails_as_unavailable_within_its_bound() {
     let etcd = Etcd::start().await;
-    let options =
-        ChannelOptions::default().with_wait_for_ready(std::time::Duration::from_millis(100));
+    let bound = std::time::Duration::from_millis(100);
+    let options = ChannelOptions::default().with_wait_for_ready(bound);
     let channel = channel(&etcd, options, 0).await;
     let mut client = GreeterClient::new(channel);
     let error = within("an answer", client.morning(GreetRequest::default()))

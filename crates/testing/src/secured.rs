@@ -1,10 +1,10 @@
 //! An etcd behind TLS and a password.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 
-use crate::{Etcd, certificates};
+use crate::{Etcd, certificates, within};
 
 /// An etcd that talks to nobody without a certificate, and on demand to nobody without a password.
 pub struct SecuredEtcd {
@@ -48,9 +48,19 @@ impl SecuredEtcd {
             .ca_certificate(Certificate::from_pem(read("ca.pem")))
             .identity(Identity::from_pem(read("client.pem"), read("client.key")));
         let options = ConnectOptions::new().with_tls(tls);
-        let admin = Client::connect([self.url()], Some(options)).await;
-        let mut admin = admin.unwrap();
-        admin.user_add("root", "secret", None).await.unwrap();
+        let added = async {
+            loop {
+                let admin = Client::connect([self.url()], Some(options.clone())).await;
+                if let Ok(mut admin) = admin
+                    && admin.user_add("root", "secret", None).await.is_ok()
+                {
+                    return admin;
+                }
+                // Between two attempts at a process that is just starting.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let mut admin = within("etcd answers over TLS", added).await;
         admin.user_grant_role("root", "root").await.unwrap();
         admin.auth_enable().await.unwrap();
     }

@@ -71,7 +71,7 @@ pub struct Metrics {
     ring_changes: IntCounter,
     lease_renewals: IntCounterVec,
     lease_expiry: Gauge,
-    process_pauses: IntCounter,
+    expulsions: IntCounter,
     registrations: IntCounterVec,
     watch_reconnects: IntCounter,
     registry_heard: Gauge,
@@ -174,7 +174,7 @@ impl Metrics {
             ring_changes: counter(names::RING_CHANGES)?,
             lease_renewals: counters(names::LEASE_RENEWALS)?,
             lease_expiry: fraction(names::LEASE_EXPIRY)?,
-            process_pauses: counter(names::PROCESS_PAUSES)?,
+            expulsions: counter(names::EXPULSIONS)?,
             registrations: counters(names::REGISTRATIONS)?,
             watch_reconnects: counter(names::WATCH_RECONNECTS)?,
             registry_heard: fraction(names::REGISTRY_HEARD)?,
@@ -274,9 +274,9 @@ impl Metrics {
         self.handoff_waiting.get()
     }
 
-    /// Records that this process was paused for longer than its lease.
-    pub fn process_paused(&self) {
-        self.process_pauses.inc();
+    /// Records that the other members took this node off the list.
+    pub fn expelled(&self) {
+        self.expulsions.inc();
     }
 
     /// Records a write of the node's key, with its reason.

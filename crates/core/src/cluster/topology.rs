@@ -17,8 +17,6 @@ pub struct Topology {
     ring_members: Vec<u32>,
     /// Index of this node in `view.members`.
     me: Option<usize>,
-    /// The id hashes of all members, sorted.
-    id_hashes: Vec<IdHash>,
 }
 
 /// The owner of a key, as this node sees it.
@@ -33,12 +31,15 @@ pub enum Owner<'a> {
 impl Topology {
     /// The topology as seen by the member `my_id`.
     pub fn new(my_id: &str, view: View) -> Self {
-        let serving = |member: &Member| member.state == MemberState::Serving;
-        // If all members are draining (the whole cluster is shutting down), the ring keeps them
-        // all. That is better than a ring without owners.
+        let serving = |member: &Member| member.state == MemberState::Serving && !member.vanished;
+        // When all are draining (the whole cluster goes down) the ring stays as it was: better than
+        // owning nothing.
         let any_serving = view.members.iter().any(serving);
         let ring_members: Vec<u32> = (0..view.members.len())
-            .filter(|&at| !any_serving || serving(&view.members[at]))
+            .filter(|&at| {
+                let member = &view.members[at];
+                serving(member) || (!any_serving && member.is_admitted())
+            })
             .map(|at| at as u32)
             .collect();
         let slots: Vec<Slot<'_>> = ring_members
@@ -51,25 +52,12 @@ impl Topology {
             .collect();
         let ring = Ring::new(&slots);
         let me = view.members.iter().position(|member| *member.id == *my_id);
-        let mut id_hashes: Vec<IdHash> = view
-            .members
-            .iter()
-            .map(|member| IdHash::of(&member.id))
-            .collect();
-        id_hashes.sort_unstable();
         Self {
             view,
             ring,
             ring_members,
             me,
-            id_hashes,
         }
-    }
-
-    /// Whether a caller with this id is a member. A caller that does not identify itself (an older
-    /// release) counts as one.
-    pub fn knows(&self, id: IdHash) -> bool {
-        id == IdHash::UNTOLD || self.id_hashes.binary_search(&id).is_ok()
     }
 
     /// The key's owner.
@@ -109,10 +97,10 @@ impl Topology {
         slots(self) == slots(other)
     }
 
-    /// The member with this id hash, if any.
-    pub fn member(&self, id: IdHash) -> Option<&Member> {
+    /// The member of that incarnation.
+    pub fn by_incarnation(&self, incarnation: IdHash) -> Option<&Member> {
         let mut members = self.view.members.iter();
-        members.find(|it| IdHash::of(&it.id) == id)
+        members.find(|it| it.incarnation() == incarnation)
     }
 
     /// Whether this node owns keys.
@@ -126,7 +114,7 @@ impl Topology {
         self.me.map(|me| &self.view.members[me])
     }
 
-    /// All other members, including draining ones: every member that may hold an entry.
+    /// The others, whatever their state, those that vanished too: whoever may hold an entry.
     pub fn others(&self) -> impl Iterator<Item = &Member> {
         self.view
             .members
@@ -216,13 +204,5 @@ mod tests {
         let with = Topology::new("a", View::new(1, [Member::new("a", "h:1"), draining("b")]));
         assert!(with.same_ring(&Topology::new("c", view(&["a"]))));
         assert!(!with.same_ring(&Topology::new("a", view(&["a", "b"]))));
-    }
-
-    #[test]
-    fn only_members_are_known() {
-        let topology = Topology::new("a", view(&["a", "b"]));
-        assert!(topology.knows(IdHash::of("b")));
-        assert!(topology.knows(IdHash::UNTOLD));
-        assert!(!topology.knows(IdHash::of("c")));
     }
 }

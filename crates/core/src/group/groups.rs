@@ -2,8 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::Group;
-use crate::error::{Error, ErrorKind, Result};
+use super::{Accepted, Group};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    membership::IdHash,
+    ports::{Parcel, Receipt, Timestamp},
+    standing::Standing,
+    store::Offered,
+};
 
 /// The groups of a node, by name.
 #[derive(Clone, Default)]
@@ -23,6 +29,14 @@ impl Groups {
         }
     }
 
+    /// One group that is made already.
+    #[cfg(test)]
+    pub(crate) fn of(group: &Arc<Group>) -> Self {
+        Self {
+            by_name: Arc::new(HashMap::from([(group.name().clone(), group.clone())])),
+        }
+    }
+
     /// The group of that name.
     ///
     /// # Errors
@@ -38,9 +52,42 @@ impl Groups {
         })
     }
 
-    /// Retires all of them; see [`Group::pass_through`].
-    pub fn pass_through(&self) {
-        self.iter().for_each(|group| group.pass_through());
+    /// Drops all entries of all of them; returns how many went.
+    pub fn drop_everything(&self) -> u64 {
+        self.iter().map(|group| group.drop_everything()).sum()
+    }
+
+    /// Takes entries that another member hands over; `sender` is its incarnation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotReady`] if this node is leaving itself or is not sure to be a member, or if
+    /// the sender is no member as seen here.
+    pub fn accept(
+        &self,
+        standing: &Standing,
+        parcels: &[Parcel],
+        sender: IdHash,
+        now: Timestamp,
+    ) -> Result<Receipt> {
+        standing.may_accept(sender, now)?;
+        let mut receipt = Receipt::default();
+        for parcel in parcels {
+            let accepted = match self.get(&parcel.group) {
+                Ok(group) if group.is_leaving() => {
+                    let why = "this node is leaving itself";
+                    return Err(Error::new(ErrorKind::NotReady, why));
+                }
+                Ok(group) => group.accept(parcel, sender),
+                Err(_) => Accepted::Refused,
+            };
+            *match accepted {
+                Accepted::Offered(Offered::Kept) => &mut receipt.kept,
+                Accepted::Offered(Offered::Known) => &mut receipt.known,
+                Accepted::Offered(Offered::Full) => &mut receipt.full,
+                Accepted::Refused => &mut receipt.refused,
+            } += 1;
+        }
+        Ok(receipt)
     }
 
     /// Lets none of them take anything over any more; see [`Group::leave`].

@@ -10,40 +10,42 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{FlightOutcome, Group, Source, abandoned};
 use crate::{
     error::{Error, ErrorKind, Result},
-    flight::{Flights, Joined, Leader},
+    flight::{Leader, Sharing},
     ports::{Freshness, Loaded, Timestamp},
     store::Entry,
 };
 
+/// The duty to load one key.
+type Duty = Leader<Result<FlightOutcome>>;
+
 impl Group {
     /// Gets the value here, once for all who ask this node at the same moment.
     pub(super) async fn load_here(self: &Arc<Self>, key: &str) -> Result<FlightOutcome> {
-        let joined = self.join(&self.local, key);
+        // Under a tombstone these flights ask nobody but the origin, so they may be shared.
+        let sharing = if self.is_sure() {
+            Sharing::UnderWay
+        } else {
+            Sharing::Next
+        };
+        let joined = self.local.join(key, sharing);
         if let Some(leader) = joined.leader {
             let (group, key) = (self.clone(), key.to_owned());
-            self.shared
-                .spawn(async move { group.fly_locally(&key, leader).await });
+            self.shared.spawn(async move {
+                let mut leader = Some(leader);
+                while let Some(duty) = leader {
+                    leader = group.fly_locally(&key, duty).await;
+                }
+            });
         } else {
             self.observer.waited_for_flight();
         }
         joined.waiter.await.unwrap_or_else(|_| Err(abandoned(key)))
     }
 
-    /// A waiter in the key's flight. Once retired, a node joins no flight that is under way: nobody
-    /// grounds it any more when the key is removed, so it may bring what was removed before it was
-    /// asked for (the simulation found this).
-    pub(super) fn join(
-        &self,
-        flights: &Flights<Result<FlightOutcome>>,
-        key: &str,
-    ) -> Joined<Result<FlightOutcome>> {
-        if self.is_pass_through() {
-            flights.ground(key, || ());
-        }
-        flights.join(key)
-    }
-
-    async fn fly_locally(&self, key: &str, leader: Leader<Result<FlightOutcome>>) {
+    /// One flight; returns the duty to fly again, if somebody waits for that.
+    async fn fly_locally(&self, key: &str, leader: Duty) -> Option<Duty> {
+        let fence = &self.shared.standing.fence;
+        let pass = fence.pass(self.shared.clock.now());
         // A second look: we may have missed in memory while an earlier flight was under way, and
         // joined after it landed. It stored its value before it left the table, so now we must see
         // it; without this look the origin is asked twice.
@@ -67,7 +69,9 @@ impl Group {
         });
         let kept = kept.map(|outcome| outcome.entry.clone());
         leader.land(result, || {
-            let Some(entry) = kept.filter(|_| !self.is_pass_through()) else {
+            // Sure all the time: otherwise a removal may not have been told to this node.
+            let sure = pass.is_some_and(|pass| fence.still(pass, self.shared.clock.now()));
+            let Some(entry) = kept.filter(|_| sure) else {
                 return;
             };
             if self.shared.owned.insert(self.id, key, entry) {
@@ -75,7 +79,7 @@ impl Group {
             } else {
                 self.observer.refused_by_store();
             }
-        });
+        })
     }
 
     async fn load(&self, key: &str) -> Result<FlightOutcome> {

@@ -9,28 +9,23 @@
 //!   owner can't wait for each other (mailgun/groupcache#72). A look waits for nothing.
 
 mod groups;
-mod invalidate;
 mod local;
 mod parts;
 mod remote;
+mod removal;
 mod tombstones;
 mod transfer;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 pub use groups::Groups;
 pub use parts::{Answer, GroupRules, Shared, Source};
-pub use tombstones::TRANSFER_TIMEOUT;
 use tombstones::Tombstones;
 pub use transfer::Accepted;
 
 use super::{
     cluster::Owner,
-    flight::Flights,
-    membership::IdHash,
+    flight::{Flights, Sharing},
     ring::{KeyHash, group_seed, hash_key},
     store::{Entry, GroupId},
 };
@@ -73,8 +68,6 @@ pub struct Group {
     tombstones: Tombstones,
     /// Takes nothing over any more; see [`Group::leave`].
     leaving: AtomicBool,
-    /// Keeps nothing any more; see [`Group::pass_through`].
-    pass_through: AtomicBool,
 }
 
 impl Group {
@@ -86,6 +79,7 @@ impl Group {
         observer: Arc<dyn GroupObserver>,
         shared: Shared,
     ) -> Self {
+        let tombstones = Tombstones::new(shared.standing.tombstone());
         Self {
             id,
             seed: group_seed(&rules.name),
@@ -95,9 +89,8 @@ impl Group {
             shared,
             local: Flights::new(),
             remote: Flights::new(),
-            tombstones: Tombstones::default(),
+            tombstones,
             leaving: AtomicBool::new(false),
-            pass_through: AtomicBool::new(false),
         }
     }
 
@@ -127,7 +120,7 @@ impl Group {
             return self.answer(key, &entry, Source::Hit);
         }
         let hash = self.hash(key);
-        let mine = self.shared.cluster.topology().owner(hash) == Owner::Me;
+        let mine = self.shared.cluster.topology().owner(hash) == Owner::Me && self.is_sure();
         let outcome = if mine {
             self.load_here(key).await
         } else {
@@ -141,33 +134,45 @@ impl Group {
     ///
     /// # Errors
     /// As [`Group::get`], except that a missing key is an answer without a value.
-    pub async fn answer_peer(self: &Arc<Self>, key: &str, asker: IdHash) -> Result<PeerAnswer> {
+    pub async fn answer_peer(self: &Arc<Self>, key: &str) -> Result<PeerAnswer> {
         check_key(key)?;
+        if !self.is_sure() {
+            // Another member's memory may have it, and this node would load it for nobody to keep.
+            let why = "this node is not sure to be a member at the moment";
+            return Err(Error::new(ErrorKind::NotReady, why));
+        }
         let outcome = match self.find_owned(key) {
             Some(entry) => FlightOutcome::hit(entry),
             None => self.load_here(key).await?,
         };
-        Ok(self.to_peer(&outcome, asker))
+        Ok(to_peer(&outcome))
     }
 
     /// What this node holds of the key; never loads, and doesn't count as a use.
-    pub fn peek_for_peer(&self, key: &str, asker: IdHash) -> Option<PeerAnswer> {
+    pub fn peek_for_peer(&self, key: &str) -> Option<PeerAnswer> {
         let now = self.shared.clock.now();
         let entry = self.shared.owned.peek(self.id, key, now)?;
-        Some(self.to_peer(&FlightOutcome::hit(entry), asker))
+        Some(to_peer(&FlightOutcome::hit(entry)))
     }
 
-    /// From now on nothing is kept here, and what was kept is gone: for a node that invalidations
-    /// no longer reach.
-    pub fn pass_through(&self) {
-        // The flag first: a flight that lands after the purge sees it, since landings and
-        // groundings share a lock.
-        self.pass_through.store(true, Ordering::SeqCst);
-        self.invalidate_here(None);
+    /// Whether this node is sure to be a member: only then it answers from memory, keeps what it
+    /// gets, and shares flights.
+    fn is_sure(&self) -> bool {
+        let standing = &self.shared.standing;
+        standing.fence.is_open(self.shared.clock.now())
     }
 
-    fn is_pass_through(&self) -> bool {
-        self.pass_through.load(Ordering::SeqCst)
+    /// Which flights a get of this node may share where a flight may bring what another member
+    /// holds.
+    fn sharing(&self, hash: KeyHash) -> Sharing {
+        let removed = self.tombstones.refuse(hash, self.shared.clock.now());
+        if removed || !self.is_sure() {
+            // A member that is told later than this one may still hand out the old value; and off
+            // the list, nobody grounds this node's flights.
+            Sharing::Next
+        } else {
+            Sharing::UnderWay
+        }
     }
 
     fn find(&self, key: &str) -> Option<Arc<Entry>> {
@@ -199,16 +204,15 @@ impl Group {
             owner: owner.cloned().unwrap_or_default(),
         })
     }
+}
 
-    fn to_peer(&self, outcome: &FlightOutcome, asker: IdHash) -> PeerAnswer {
-        PeerAnswer {
-            value: outcome.entry.value.clone(),
-            expires_at: outcome.entry.expires_at,
-            entity_tag: outcome.entry.entity_tag,
-            was_hit: outcome.source != Source::Origin,
-            // A removal told by our list of members would not reach who is not on it.
-            uncacheable: outcome.uncacheable || !self.shared.cluster.topology().knows(asker),
-        }
+fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
+    PeerAnswer {
+        value: outcome.entry.value.clone(),
+        expires_at: outcome.entry.expires_at,
+        entity_tag: outcome.entry.entity_tag,
+        was_hit: outcome.source != Source::Origin,
+        uncacheable: outcome.uncacheable,
     }
 }
 

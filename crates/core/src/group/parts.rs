@@ -9,6 +9,7 @@ use crate::{
     handoff::CopyQueue,
     hot::HotKeys,
     ports::{Clock, Peers, TaskWrapper, Timestamp},
+    standing::Standing,
     store::Store,
 };
 
@@ -31,6 +32,8 @@ pub struct GroupRules {
 pub struct Shared {
     /// The ring in force.
     pub cluster: Arc<Cluster>,
+    /// This node's place among the members.
+    pub standing: Arc<Standing>,
     /// Calls to other members.
     pub peers: Arc<dyn Peers>,
     /// The time.

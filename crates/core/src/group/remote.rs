@@ -9,7 +9,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     flight::Leader,
     membership::Member,
-    ports::PeerError,
+    ports::{PeerError, TRANSFER_TIMEOUT},
     ring::KeyHash,
     store::Entry,
 };
@@ -30,24 +30,32 @@ impl Group {
         hash: KeyHash,
     ) -> Result<FlightOutcome> {
         let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
-        let joined = self.join(&self.remote, key);
+        let joined = self.remote.join(key, self.sharing(hash));
         if let Some(leader) = joined.leader {
             let (group, key) = (self.clone(), key.to_owned());
-            self.shared
-                .spawn(async move { group.fly_remotely(&key, hash, hot, leader).await });
+            self.shared.spawn(async move {
+                let mut leader = Some(leader);
+                while let Some(duty) = leader {
+                    leader = group.fly_remotely(&key, hash, hot, duty).await;
+                }
+            });
         } else {
             self.observer.waited_for_flight();
         }
         joined.waiter.await.unwrap_or_else(|_| Err(abandoned(key)))
     }
 
+    /// One flight; returns the duty to fly again, if somebody waits for that.
     async fn fly_remotely(
         self: &Arc<Self>,
         key: &str,
         hash: KeyHash,
         hot: bool,
         leader: Leader<Result<FlightOutcome>>,
-    ) {
+    ) -> Option<Leader<Result<FlightOutcome>>> {
+        let fence = &self.shared.standing.fence;
+        let departed = self.shared.clock.now();
+        let pass = fence.pass(departed);
         let result = self.fetch(key, hash).await;
         let copy = result
             .as_ref()
@@ -55,26 +63,30 @@ impl Group {
             .filter(|(outcome, from_peer)| hot && *from_peer && !outcome.uncacheable)
             .map(|(outcome, _)| outcome.entry.clone());
         leader.land(result.map(|(outcome, _)| outcome), || {
-            if let Some(entry) = copy
-                && !self.is_pass_through()
+            let now = self.shared.clock.now();
+            // Sure all the time, no removal that its owner may have heard of later than this node,
+            // and not so long on its way that it could have outlasted the tombstone of one.
+            let keep = pass.is_some_and(|pass| fence.still(pass, now))
+                && now.since(departed) < TRANSFER_TIMEOUT
+                && !self.tombstones.refuse(hash, now);
+            if let Some(entry) = copy.filter(|_| keep)
                 && self.shared.hot.insert(self.id, key, entry)
             {
                 self.observer.kept_hot_copy();
             }
-        });
+        })
     }
 
     /// The value from the owner or a stand-in; true beside it if it came from a peer, false if we
     /// ended up loading it.
     async fn fetch(self: &Arc<Self>, key: &str, hash: KeyHash) -> Result<(FlightOutcome, bool)> {
         let topology = self.shared.cluster.snapshot();
-        let owner = topology.owner(hash);
-        if let Some(answer) = self.try_member(owner, key).await {
-            return answer.map(|outcome| (outcome, true));
-        }
-        let stand_ins = topology.ranked(hash).skip(1).take(MAX_STAND_INS);
-        for stand_in in stand_ins.take_while(|stand_in| *stand_in != Owner::Me) {
-            if let Some(answer) = self.try_member(stand_in, key).await {
+        // The owner, then who stands in for it. A node that is a member loads the value itself when
+        // its turn comes; one that isn't asks on, since it may not keep what it loads.
+        let sure = self.is_sure();
+        let ranked = topology.ranked(hash).take(1 + MAX_STAND_INS);
+        for member in ranked.take_while(|member| !sure || *member != Owner::Me) {
+            if let Some(answer) = self.try_member(member, key).await {
                 return answer.map(|outcome| (outcome, true));
             }
         }
@@ -91,6 +103,13 @@ impl Group {
         }
         match self.fetch_from(member, key).await {
             Ok(outcome) => Some(Ok(outcome)),
+            // It doesn't know the group yet (a rollout), is going, or is not sure to be a member:
+            // another may answer.
+            Err(PeerError::Answered(error))
+                if matches!(error.kind(), ErrorKind::UnknownGroup | ErrorKind::NotReady) =>
+            {
+                None
+            }
             Err(PeerError::Answered(error)) => Some(Err(error)),
             Err(PeerError::Unreachable(_)) => None,
         }

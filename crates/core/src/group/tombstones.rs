@@ -1,9 +1,9 @@
 //! Which keys were removed a moment ago: what another node still has of them must not come in.
 //!
-//! A removal tells every member, but a batch of entries, or the answer to a look, may be on its way
-//! meanwhile with the old value in it and arrive after both rounds. So for a while a removed key is
-//! taken from nobody but its origin. The time needs no clocks that agree: it only has to be longer
-//! than anything can be on its way ([`TRANSFER_TIMEOUT`]).
+//! A removal tells every member, but not at the same moment: one that is told later may still hand
+//! out the old value, and what it handed out is on its way for a while. So for longer than both
+//! take together, a removed key is accepted from nobody but its origin (`Standing::tombstone`). The
+//! time needs no clocks that agree.
 
 use std::{
     collections::HashMap,
@@ -15,18 +15,14 @@ use parking_lot::Mutex;
 
 use crate::{ports::Timestamp, ring::KeyHash};
 
-/// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
-pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Twice the longest way.
-const LASTS: Duration = Duration::from_secs(20);
 /// Keys remembered; past that the whole group takes nothing in for a while, which is safe and costs
 /// loads.
 const MOST_KEYS: usize = 100_000;
 
 /// The removals of one group.
-#[derive(Default)]
 pub(super) struct Tombstones {
+    /// How long each lasts.
+    lasts: Duration,
     keys: Mutex<HashMap<KeyHash, Timestamp>>,
     /// The size of `keys`, to be read without its lock.
     count: AtomicUsize,
@@ -35,6 +31,15 @@ pub(super) struct Tombstones {
 }
 
 impl Tombstones {
+    pub(super) fn new(lasts: Duration) -> Self {
+        Self {
+            lasts,
+            keys: Mutex::default(),
+            count: AtomicUsize::new(0),
+            all_until: AtomicU64::new(0),
+        }
+    }
+
     /// The key was removed.
     pub(super) fn removed(&self, key: KeyHash, now: Timestamp) {
         let mut keys = self.keys.lock();
@@ -45,14 +50,14 @@ impl Tombstones {
             self.purged(now);
             keys.clear();
         }
-        keys.insert(key, now.after(LASTS));
+        keys.insert(key, now.after(self.lasts));
         self.count.store(keys.len(), Ordering::Release);
     }
 
     /// All keys were.
     pub(super) fn purged(&self, now: Timestamp) {
         self.all_until
-            .fetch_max(now.after(LASTS).0, Ordering::AcqRel);
+            .fetch_max(now.after(self.lasts).0, Ordering::AcqRel);
     }
 
     /// Whether what another node has of the key must not come in.
@@ -80,22 +85,24 @@ impl Tombstones {
 mod tests {
     use super::*;
 
+    const LASTS: Duration = Duration::from_secs(20);
+
     #[test]
     fn a_removed_key_is_refused_for_longer_than_anything_is_on_its_way() {
-        let (tombstones, key, other) = (Tombstones::default(), KeyHash(1), KeyHash(2));
+        let (tombstones, key, other) = (Tombstones::new(LASTS), KeyHash(1), KeyHash(2));
         assert!(!tombstones.refuse(key, Timestamp(0)));
         tombstones.removed(key, Timestamp(0));
-        assert!(tombstones.refuse(key, Timestamp(0).after(TRANSFER_TIMEOUT)));
+        assert!(tombstones.refuse(key, Timestamp(0).after(LASTS / 2)));
         assert!(!tombstones.refuse(other, Timestamp(0)));
         assert!(!tombstones.refuse(key, Timestamp(0).after(LASTS)));
         tombstones.purged(Timestamp(0));
-        assert!(tombstones.refuse(other, Timestamp(0).after(TRANSFER_TIMEOUT)));
+        assert!(tombstones.refuse(other, Timestamp(0).after(LASTS / 2)));
         assert!(!tombstones.refuse(other, Timestamp(0).after(LASTS)));
     }
 
     #[test]
     fn more_removals_than_are_remembered_close_the_group() {
-        let tombstones = Tombstones::default();
+        let tombstones = Tombstones::new(LASTS);
         for key in 0..=MOST_KEYS as u64 {
             tombstones.removed(KeyHash(key), Timestamp(0));
         }

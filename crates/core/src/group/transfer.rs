@@ -1,18 +1,19 @@
 //! Entries that come from other nodes instead of the origin: looked for before a load, or handed
 //! over.
 //!
-//! An owned entry may be copied to another node's owned store, which the two rounds of an
-//! invalidation alone would not survive. Three rules close that: a key removed lately is taken from
-//! nobody (`tombstones`); who is no member gets nothing to keep; and a member told of a removal
-//! names the members that it knows, so that whoever it gave a copy to is told too (`invalidate`).
+//! Old values must not come in by these ways. A key removed lately is taken from nobody
+//! (`tombstones`), and entries are taken from present members only, while this node is one itself
+//! (`Standing::may_accept`).
 
 use std::sync::{Arc, atomic::Ordering};
+
+use tokio::time::timeout;
 
 use super::{FlightOutcome, Group, MAX_KEY_BYTES, Source};
 use crate::{
     cluster::Owner,
     membership::IdHash,
-    ports::{Parcel, PeerAnswer},
+    ports::{Parcel, PeerAnswer, TRANSFER_TIMEOUT},
     ring::KeyHash,
     store::{Entry, Offered},
 };
@@ -42,7 +43,9 @@ impl Group {
         let peers = &self.shared.peers;
         for member in asked.iter().filter(|member| peers.usable(member)) {
             // Out of reach, or without the group: the next, and in the end the origin, will do.
-            let Ok(Some(answer)) = peers.peek(member, self.name(), key).await else {
+            // Bounded here too: what is on its way for longer could outlast a tombstone.
+            let peek = timeout(TRANSFER_TIMEOUT, peers.peek(member, self.name(), key)).await;
+            let Ok(Ok(Some(answer))) = peek else {
                 continue;
             };
             if let Some(outcome) = self.usable_here(&answer) {
@@ -99,15 +102,12 @@ impl Group {
         )
         .with_use_count(parcel.use_count);
         if parcel.copy {
-            let topology = self.shared.cluster.topology();
-            if let Some(sender) = topology.member(sender) {
-                entry.set_replica_at(sender.incarnation());
-            }
+            entry.set_replica_at(sender);
         }
         // Under the lock that removals take: either they see the entry, or we see that the key was
         // removed.
         self.local.hold(key, || {
-            if self.is_pass_through() || self.tombstones.refuse(hash, now) {
+            if !self.is_sure() || self.tombstones.refuse(hash, now) {
                 return Accepted::Refused;
             }
             let offered = self.shared.owned.offer(self.id, key, entry.into(), now);
@@ -116,11 +116,6 @@ impl Group {
             }
             Accepted::Offered(offered)
         })
-    }
-
-    /// Whether who calls itself this is a member as seen here.
-    pub fn knows(&self, id: IdHash) -> bool {
-        self.shared.cluster.topology().knows(id)
     }
 
     /// From now on nothing is taken over any more: this node is handing over what it has itself.

@@ -228,7 +228,7 @@ impl Handoff {
             if step % STRIDE == STRIDE - 1 {
                 tokio::time::sleep(BREATH).await;
             }
-            found.entry.set_replica_at(IdHash::UNTOLD);
+            found.entry.set_replica_at(IdHash::NONE);
         }
     }
 

@@ -85,6 +85,10 @@ struct World {
     members: SyncMutex<(u64, HashMap<Arc<str>, MemberState>)>,
     changed: watch::Sender<u64>,
     alive: SyncMutex<Vec<Arc<TestNode>>>,
+    /// Which life of its node each id stands for.
+    lives: SyncMutex<HashMap<Arc<str>, u64>>,
+    /// Those, and the nodes that join.
+    listed: SyncMutex<Vec<Arc<TestNode>>>,
     /// Versions that removals answered for, by key.
     floors: SyncMutex<HashMap<String, u64>>,
     /// Gets under way, by node and key.
@@ -130,6 +134,7 @@ impl World {
             plan: Nodes {
                 replicas,
                 capacity: 1 << 20,
+                lease: Some(LEASE),
                 clock: clock.clone(),
                 origin: origin.clone(),
                 net: net.clone(),
@@ -140,6 +145,8 @@ impl World {
             members: SyncMutex::default(),
             changed: watch::Sender::new(0),
             alive: SyncMutex::default(),
+            lives: SyncMutex::default(),
+            listed: SyncMutex::default(),
             floors: SyncMutex::default(),
             asking,
             gets: AtomicUsize::new(0),
@@ -173,8 +180,10 @@ impl World {
 
     fn view(&self) -> View {
         let members = self.members.lock();
+        let lives = self.lives.lock();
         let listed = members.1.iter().map(|(id, state)| Member {
             state: *state,
+            instance: lives[id].to_string().into(),
             ..Member::new(id.clone(), format!("{id}:1"))
         });
         View::new(members.0, listed)
@@ -202,13 +211,14 @@ impl World {
     /// A node's whole life.
     async fn live(self: Arc<Self>, id: Arc<str>, until: Instant) {
         loop {
+            *self.lives.lock().entry(id.clone()).or_default() += 1;
             let node = Arc::new(self.plan.node(&id));
             let (gone, stop) = (CancellationToken::new(), CancellationToken::new());
             let views = tokio::spawn(self.clone().bring_views(node.clone(), gone.clone()));
             let wanted = node.queued_copies.lock().take().expect("once");
             let (handoff, stopped) = (node.handoff.clone(), stop.clone());
             let moving = tokio::spawn(async move { handoff.follow(wanted, stopped).await });
-            self.announce(&id, Some(MemberState::Serving));
+            self.join(&node).await;
             let mut rings = node.cluster.rings();
             let seen = rings.wait_for(|ring| ring.in_ring()).await;
             drop(seen.expect("the sender lives"));
@@ -226,14 +236,28 @@ impl World {
             moving.await.expect("no panic");
             views.await.expect("no panic");
             if over {
+                self.bury(&node);
                 return;
             }
             self.pause(3_000).await;
         }
     }
 
+    /// As `node::membership` does it: keeps nothing until all others have seen it.
+    async fn join(&self, node: &Arc<TestNode>) {
+        self.listed.lock().push(node.clone());
+        let revision = self.announce(&node.id, Some(MemberState::Joining));
+        // A member that crashes meanwhile sees nothing any more.
+        while timeout(LEASE, self.seen(revision)).await.is_err() {}
+        self.announce(&node.id, Some(MemberState::Serving));
+        node.standing
+            .fence
+            .extend(self.clock.now(), Timestamp::NEVER);
+    }
+
     fn bury(&self, node: &Arc<TestNode>) {
         self.alive.lock().retain(|it| !Arc::ptr_eq(it, node));
+        self.listed.lock().retain(|it| !Arc::ptr_eq(it, node));
     }
 
     async fn crash(&self, node: &Arc<TestNode>, stop: &CancellationToken) {
@@ -254,7 +278,7 @@ impl World {
             node.handoff.leave(DRAIN).await;
         })
         .await;
-        node.groups.pass_through();
+        node.standing.fence.end();
         let revision = self.announce(&node.id, None);
         let _ = timeout(DRAIN, self.seen(revision)).await;
         self.bury(node);
@@ -262,7 +286,7 @@ impl World {
     }
 
     async fn seen(&self, revision: u64) {
-        let nodes = self.alive.lock().clone();
+        let nodes = self.listed.lock().clone();
         for node in nodes {
             let mut rings = node.cluster.rings();
             let _ = rings.wait_for(|ring| ring.view.revision >= revision).await;
@@ -405,6 +429,7 @@ async fn background_walk(bytes_per_second: u64, message_takes: Duration) -> f64 
     let plan = Nodes {
         replicas: 1,
         capacity: 64 << 20,
+        lease: None,
         clock: clock.clone(),
         origin,
         net,

@@ -12,9 +12,9 @@ use tokio::time::{sleep, timeout};
 use super::{HandoffParts, Moved, Pace};
 use crate::{
     error::{Error, ErrorKind},
-    group::{Group, TRANSFER_TIMEOUT},
+    group::Group,
     membership::{IdHash, Member},
-    ports::{HandoffStream, Parcel, PeerError, Timestamp},
+    ports::{HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
     store::Found,
 };
 

@@ -1,0 +1,298 @@
+//! Removal: once `remove` or `purge` has answered OK, no get that begins later returns a value
+//! whose load began before.
+//!
+//! The node that is asked drops the key, and tells every member that it knows, also those that
+//! vanished and may still run. Each drops the key, grounds the loads under way and takes the key
+//! from its origin alone for a while (`tombstones`). Whoever can't be told directly is told through
+//! the registry. The removal is acknowledged when each member has confirmed, or has left the list:
+//! then it answers nothing from memory any more (`fence`, `expulsion`). Members that join meanwhile
+//! are told too.
+//!
+//! It must never acknowledge while this node is not sure to be a member itself: a member that
+//! nobody lists doesn't know who has joined.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{Group, check_key};
+use crate::{
+    cluster::Topology,
+    error::{Error, ErrorKind, Result},
+    membership::{IdHash, Member},
+    ports::{Notice, Notices, PeerError, Removed, Session},
+};
+
+/// A member that has not confirmed by then is told through the registry as well.
+const DIRECT: Duration = Duration::from_millis(300);
+/// Pauses between attempts to tell a member directly.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a member could not be told so far, by incarnation.
+type Problems = Arc<Mutex<HashMap<IdHash, String>>>;
+
+impl Group {
+    /// Drops a key everywhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PeerUnreachable`], naming each member that has not confirmed: it may still
+    /// serve the old value. All others have dropped it. Calling again is safe.
+    pub async fn remove(self: &Arc<Self>, key: &str) -> Result<()> {
+        check_key(key)?;
+        self.remove_everywhere(Some(key)).await.map(|_| ())
+    }
+
+    /// Drops all keys of the group everywhere; returns how many entries went.
+    ///
+    /// # Errors
+    /// As [`Group::remove`].
+    pub async fn purge(self: &Arc<Self>) -> Result<u64> {
+        self.remove_everywhere(None).await
+    }
+
+    /// Drops a key, or with `None` all keys, at this node only; returns how many entries went.
+    pub fn remove_here(&self, key: Option<&str>) -> u64 {
+        let shared = &self.shared;
+        let now = shared.clock.now();
+        match key {
+            Some(key) => {
+                let hash = self.hash(key);
+                let owned = self.local.ground(key, || {
+                    self.tombstones.removed(hash, now);
+                    shared.owned.remove(self.id, key)
+                });
+                let hot = self.remote.ground(key, || shared.hot.remove(self.id, key));
+                u64::from(owned) + u64::from(hot)
+            }
+            None => {
+                self.tombstones.purged(now);
+                self.drop_everything()
+            }
+        }
+    }
+
+    /// Drops all entries and grounds all flights.
+    pub fn drop_everything(&self) -> u64 {
+        // Flights first: one that lands between the two is purged with the rest.
+        self.local.ground_all();
+        self.remote.ground_all();
+        self.shared.owned.purge(self.id) + self.shared.hot.purge(self.id)
+    }
+
+    async fn remove_everywhere(self: &Arc<Self>, key: Option<&str>) -> Result<u64> {
+        let standing = &self.shared.standing;
+        if !standing.fence.is_open(self.shared.clock.now()) {
+            return Err(unsure());
+        }
+        let deadline = Instant::now() + standing.removal_bound();
+        let mut round = Round::new(self, key);
+        round.entries += self.remove_here(key);
+        let done = round.run(deadline).await;
+        round.withdraw();
+        done?;
+        // Now, not only at the beginning: whoever joined was not kept waiting for a node that is
+        // off the list.
+        if standing.fence.is_open(self.shared.clock.now()) {
+            Ok(round.entries)
+        } else {
+            Err(unsure())
+        }
+    }
+}
+
+/// One removal at the node that was asked.
+struct Round<'a> {
+    group: &'a Arc<Group>,
+    key: Option<&'a str>,
+    rings: watch::Receiver<Arc<Topology>>,
+    /// Members that are being told, or were.
+    begun: HashSet<IdHash>,
+    confirmed: HashSet<IdHash>,
+    telling: FuturesUnordered<BoxFuture<'a, Removed>>,
+    problems: Problems,
+    notices: Option<watch::Receiver<Notices>>,
+    /// The revision at which the others were told through the registry.
+    posted: Option<u64>,
+    entries: u64,
+}
+
+impl<'a> Round<'a> {
+    fn new(group: &'a Arc<Group>, key: Option<&'a str>) -> Self {
+        let session = group.shared.standing.session().ok();
+        Self {
+            group,
+            key,
+            rings: group.shared.cluster.rings(),
+            begun: HashSet::new(),
+            confirmed: HashSet::new(),
+            telling: FuturesUnordered::new(),
+            problems: Arc::default(),
+            notices: session.and_then(|it| it.notices()),
+            posted: None,
+            entries: 0,
+        }
+    }
+
+    /// Returns when each member has confirmed or left the list.
+    async fn run(&mut self, deadline: Instant) -> Result<()> {
+        let mut post_at = Box::pin(sleep(DIRECT));
+        let mut posting: Option<BoxFuture<'a, Option<u64>>> = None;
+        loop {
+            let missing = self.missing();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                Some(removed) = self.telling.next() => {
+                    self.entries += removed.entries;
+                    self.confirmed.insert(removed.incarnation);
+                }
+                changed = self.rings.changed() => if changed.is_err() { return Err(unsure()) },
+                () = changed(&mut self.notices) => self.read_notices(),
+                () = &mut post_at, if posting.is_none() && self.posted.is_none() => {
+                    posting = self.post();
+                    post_at.as_mut().reset(Instant::now() + LAST_PAUSE);
+                }
+                posted = poll(&mut posting) => {
+                    self.posted = posted;
+                    self.read_notices();
+                }
+                () = sleep_until(deadline) => return Err(self.refused(&missing)),
+            }
+        }
+    }
+
+    /// The members that have not confirmed, after beginning to tell those that are new.
+    fn missing(&mut self) -> Vec<Member> {
+        let topology = self.rings.borrow_and_update().clone();
+        let others: Vec<Member> = topology.others().cloned().collect();
+        for member in &others {
+            if self.begun.insert(member.incarnation()) {
+                let problems = self.problems.clone();
+                let telling = tell(self.group.clone(), member.clone(), self.key, problems);
+                self.telling.push(Box::pin(telling));
+            }
+        }
+        let confirmed = |member: &Member| self.confirmed.contains(&member.incarnation());
+        others.into_iter().filter(|it| !confirmed(it)).collect()
+    }
+
+    fn post(&self) -> Option<BoxFuture<'a, Option<u64>>> {
+        self.notices.as_ref()?;
+        let session = self.group.shared.standing.session().ok()?.clone();
+        let notice = Notice::Remove {
+            group: self.group.name().clone(),
+            key: self.key.map(Into::into),
+        };
+        Some(Box::pin(async move { session.post(&notice).await.ok() }))
+    }
+
+    fn read_notices(&mut self) {
+        let (Some(posted), Some(notices)) = (self.posted, &mut self.notices) else {
+            return;
+        };
+        let notices = notices.borrow_and_update();
+        let reached = notices
+            .confirmed
+            .iter()
+            .filter(|(_, upto)| **upto >= posted);
+        self.confirmed.extend(reached.map(|(member, _)| *member));
+    }
+
+    /// What was posted has done its work, or comes too late.
+    fn withdraw(&self) {
+        let (Some(revision), Ok(session)) = (self.posted, self.group.shared.standing.session())
+        else {
+            return;
+        };
+        let session: Arc<dyn Session> = session.clone();
+        self.group.shared.spawn(async move {
+            if let Err(error) = session.withdraw(revision).await {
+                tracing::debug!(%error, "a notice stays in the registry until its node restarts");
+            }
+        });
+    }
+
+    fn refused(&self, missing: &[Member]) -> Error {
+        let problems = self.problems.lock();
+        let named = missing.iter().map(|member| {
+            let problem = problems.get(&member.incarnation());
+            let problem = problem.map_or("no answer yet", String::as_str);
+            format!("{} at {}: {problem}", member.id, member.address)
+        });
+        let named: Vec<String> = named.collect();
+        let message = format!(
+            "may still serve the old value, try again later: {}",
+            named.join("; ")
+        );
+        Error::new(ErrorKind::PeerUnreachable, message)
+    }
+}
+
+/// Tells one member, for as long as it takes.
+async fn tell(group: Arc<Group>, member: Member, key: Option<&str>, problems: Problems) -> Removed {
+    let incarnation = member.incarnation();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let problem = match group.shared.peers.remove(&member, group.name(), key).await {
+            // A member of a fixed list is known by its id alone.
+            Ok(removed) if member.instance.is_empty() || removed.incarnation == incarnation => {
+                return Removed {
+                    incarnation,
+                    ..removed
+                };
+            }
+            Ok(_) => "it was started anew; waiting to see it so".to_owned(),
+            // A member without the group (another configuration, mid-rollout) holds nothing of it.
+            Err(PeerError::Answered(error)) if error.kind() == ErrorKind::UnknownGroup => {
+                return Removed {
+                    entries: 0,
+                    incarnation,
+                };
+            }
+            Err(PeerError::Answered(error) | PeerError::Unreachable(error)) => error.to_string(),
+        };
+        problems.lock().insert(incarnation, problem);
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Resolves when there are new notices; never where there are none at all.
+async fn changed(notices: &mut Option<watch::Receiver<Notices>>) {
+    let Some(notices) = notices else {
+        return std::future::pending().await;
+    };
+    if notices.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Resolves with what the future gives, which is gone then; never if there is none.
+async fn poll<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(running) => {
+            let given = running.await;
+            *future = None;
+            given
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn unsure() -> Error {
+    Error::new(
+        ErrorKind::NotReady,
+        "this node is not sure to know all members at the moment; ask another, or try again later",
+    )
+}

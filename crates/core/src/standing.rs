@@ -1,0 +1,221 @@
+//! Where this node stands among the members: whether it counts as one, and whom it vouches for.
+//!
+//! A member whose lease in the registry surely lives may answer from memory: nobody can have taken
+//! it off the list. When it can't renew its lease, it asks the others whether they would vouch for
+//! it. With the word of more than half of all members it goes on, because taking a member off the
+//! list (`expulsion`) needs the promise of at least half of them not to vouch for it any more. The
+//! model in `tests/model` checks these rules; the page in ARCHITECTURE.md explains them.
+//!
+//! It must never vouch for a member against which it gave its promise, in whatever order the two
+//! come.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    cluster::{Cluster, Topology},
+    error::{Error, ErrorKind, Result},
+    fence::Fence,
+    membership::IdHash,
+    ports::{Session, TRANSFER_TIMEOUT, Timestamp, Voucher},
+};
+
+/// The longest time for which a member's word is good.
+const LONGEST_VOUCHER: Duration = Duration::from_secs(1);
+/// Time for the calls of a removal beside the waits that its bound is made of.
+const CALLS: Duration = Duration::from_secs(2);
+/// How far the rates of two clocks may differ.
+const RATES: f64 = 0.02;
+/// Bound on a removal where members have no leases.
+const WITHOUT_LEASE: Duration = Duration::from_secs(10);
+
+/// A node's place among the members.
+pub struct Standing {
+    /// Whether memory may be served.
+    pub fence: Arc<Fence>,
+    cluster: Arc<Cluster>,
+    /// The stay in the registry, once it has begun.
+    session: OnceLock<Arc<dyn Session>>,
+    /// The time to live of this node's lease, if it has one.
+    lease: Option<Duration>,
+    /// Incarnations for which this node never vouches again.
+    promised_against: Mutex<HashSet<IdHash>>,
+    /// The last word that this node gave runs until then.
+    vouching_until: AtomicU64,
+    leaving: AtomicBool,
+}
+
+impl Standing {
+    /// A node that has not joined yet. Its fence is closed until it is a member; without leases
+    /// (`None`) nobody is ever taken off the list and the fence is always open.
+    pub fn new(cluster: Arc<Cluster>, lease: Option<Duration>) -> Self {
+        let fence = if lease.is_some() {
+            Fence::closed()
+        } else {
+            Fence::open()
+        };
+        Self {
+            fence: Arc::new(fence),
+            cluster,
+            session: OnceLock::new(),
+            lease,
+            promised_against: Mutex::default(),
+            vouching_until: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
+        }
+    }
+
+    /// The ring in force.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// The stay in the registry has begun.
+    pub fn joined(&self, session: Arc<dyn Session>) {
+        let _ = self.session.set(session);
+    }
+
+    /// The stay in the registry.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotReady`] before it has begun.
+    pub fn session(&self) -> Result<&Arc<dyn Session>> {
+        let none = || {
+            Error::new(
+                ErrorKind::NotReady,
+                "this node has not joined a cluster yet",
+            )
+        };
+        self.session.get().ok_or_else(none)
+    }
+
+    /// The time to live of this node's lease, if it has one.
+    pub fn lease(&self) -> Option<Duration> {
+        self.lease
+    }
+
+    /// For how long a member's word is good, counted from the question.
+    pub fn voucher(&self) -> Duration {
+        self.lease
+            .map_or(LONGEST_VOUCHER, |lease| (lease / 3).min(LONGEST_VOUCHER))
+    }
+
+    /// How long whoever took a promise waits until every word given before it has run out.
+    pub fn promise_wait(&self) -> Duration {
+        self.voucher().mul_f64(1.0 + RATES)
+    }
+
+    /// Bound on a removal: a member that can't be told is out when its lease is over and every word
+    /// given to it has run out.
+    pub fn removal_bound(&self) -> Duration {
+        match self.lease {
+            Some(lease) => lease + self.promise_wait() + CALLS,
+            None => WITHOUT_LEASE,
+        }
+    }
+
+    /// How long after a removal nothing that another member held may come in: the other members
+    /// are told within the removal's bound, and what one of them read just before is on its way for
+    /// no longer than [`TRANSFER_TIMEOUT`].
+    pub fn tombstone(&self) -> Duration {
+        (self.removal_bound() + TRANSFER_TIMEOUT).mul_f64(1.0 + RATES)
+    }
+
+    /// This life of the node, as the others know it.
+    pub fn incarnation(&self) -> Option<IdHash> {
+        let topology = self.cluster.topology();
+        topology.me().map(|me| me.incarnation())
+    }
+
+    /// Answers a member that can't renew its lease: whether this node would vouch for it, and for
+    /// which of the members that it counts on this node would not.
+    pub fn vouch(&self, asker: IdHash, counted: &[IdHash], now: Timestamp) -> Voucher {
+        let topology = self.cluster.snapshot();
+        let listed: HashSet<IdHash> = (topology.view.members.iter())
+            .filter(|member| !member.vanished)
+            .map(|member| member.incarnation())
+            .collect();
+        let promised = self.promised_against.lock();
+        let would = |member: &IdHash| listed.contains(member) && !promised.contains(member);
+        let yes = would(&asker) && !self.leaving.load(Ordering::SeqCst);
+        if yes {
+            let until = now.after(self.promise_wait());
+            self.vouching_until.fetch_max(until.0, Ordering::SeqCst);
+        }
+        Voucher {
+            yes,
+            excluded: counted.iter().copied().filter(|it| !would(it)).collect(),
+        }
+    }
+
+    /// Promises never to vouch for that incarnation again.
+    pub fn promise(&self, against: IdHash) {
+        let mut promised = self.promised_against.lock();
+        // What no view lists any more can't be vouched for anyway.
+        let topology = self.cluster.topology();
+        promised.retain(|it| topology.by_incarnation(*it).is_some());
+        promised.insert(against);
+    }
+
+    /// From now on this node vouches for nobody. Returns the moment from which no word of its runs
+    /// any more: before that it must not leave, for others may count on it.
+    pub fn stop_vouching(&self) -> Timestamp {
+        self.leaving.store(true, Ordering::SeqCst);
+        // Under the lock that `vouch` takes, so that none is under way.
+        let _promised = self.promised_against.lock();
+        Timestamp(self.vouching_until.load(Ordering::SeqCst))
+    }
+
+    /// Whether the words given by others (each with its giver's incarnation) are enough.
+    ///
+    /// Who any of the givers excludes doesn't count, or members that others took off the list one
+    /// after the other could keep each other on it.
+    pub fn is_backed(&self, topology: &Topology, words: &[(IdHash, Voucher)]) -> bool {
+        let Some(me) = topology.me().filter(|me| me.is_admitted()) else {
+            return false;
+        };
+        let me = me.incarnation();
+        let given = || words.iter().filter(|(_, word)| word.yes);
+        let excluded: HashSet<IdHash> = given()
+            .flat_map(|(_, word)| word.excluded.iter().copied())
+            .collect();
+        let counts = |member: IdHash| {
+            let admitted = topology
+                .by_incarnation(member)
+                .is_some_and(|it| it.is_admitted());
+            admitted && !excluded.contains(&member)
+        };
+        let backing: HashSet<IdHash> = given().map(|(giver, _)| *giver).chain([me]).collect();
+        let backing = backing.into_iter().filter(|it| counts(*it)).count();
+        !excluded.contains(&me) && 2 * backing > topology.view.members.len()
+    }
+
+    /// Whether entries are taken from that sender: it has to be a member by its present
+    /// incarnation, and so has this node.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotReady`] if not.
+    pub fn may_accept(&self, sender: IdHash, now: Timestamp) -> Result<()> {
+        let refused = |why: &str| Err(Error::new(ErrorKind::NotReady, why));
+        if !self.fence.is_open(now) {
+            return refused("this node is not sure to be a member at the moment");
+        }
+        match self.cluster.topology().by_incarnation(sender) {
+            Some(member) if member.is_admitted() => Ok(()),
+            // Who is no member is not told of removals, so what it holds may be old.
+            _ => refused("the sender is no member as seen here"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "standing_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+use super::*;
+use crate::membership::{Member, MemberState, View};
+
+const LEASE: Duration = Duration::from_secs(9);
+const NOW: Timestamp = Timestamp(1_000);
+
+fn member(id: &str) -> Member {
+    Member::new(id, format!("{id}:1"))
+}
+
+fn standing(id: &str, members: &[Member]) -> Standing {
+    let cluster = Arc::new(Cluster::new(id));
+    cluster.install(View::new(1, members.iter().cloned()), NOW);
+    Standing::new(cluster, Some(LEASE))
+}
+
+fn incarnations(members: &[Member]) -> Vec<IdHash> {
+    members.iter().map(Member::incarnation).collect()
+}
+
+/// Whether `me` is backed when it asks `others` over `members`.
+fn backed(me: &str, members: &[Member], others: &[&Standing]) -> bool {
+    let asking = standing(me, members);
+    let topology = asking.cluster.snapshot();
+    let mine = topology.me().expect("listed").incarnation();
+    let counted = incarnations(members);
+    let words: Vec<_> = others
+        .iter()
+        .map(|it| {
+            (
+                it.incarnation().expect("listed"),
+                it.vouch(mine, &counted, NOW),
+            )
+        })
+        .collect();
+    asking.is_backed(&topology, &words)
+}
+
+#[test]
+fn more_than_half_of_all_members_have_to_give_their_word() {
+    let three = ["a", "b", "c"].map(member);
+    let b = standing("b", &three);
+    assert!(backed("a", &three, &[&b]), "two of three");
+    assert!(!backed("a", &three, &[]));
+    let two = ["a", "b"].map(member);
+    assert!(!backed("a", &two, &[]), "one of two is not more than half");
+    assert!(backed("a", &two, &[&standing("b", &two)]));
+}
+
+#[test]
+fn a_promise_is_kept_and_a_vanished_member_is_not_vouched_for() {
+    let three = ["a", "b", "c"].map(member);
+    let b = standing("b", &three);
+    b.promise(three[0].incarnation());
+    assert!(!backed("a", &three, &[&b]));
+    let mut vanished = three.clone();
+    vanished[0].vanished = true;
+    assert!(!backed("a", &three, &[&standing("b", &vanished)]));
+}
+
+#[test]
+fn whom_a_giver_excludes_does_not_count() {
+    // b was taken off the list, which a has not seen; then c saw a vanish. b would keep a.
+    let five = ["a", "b", "c", "d", "e"].map(member);
+    let b = standing("b", &five);
+    let d = standing("d", &five);
+    assert!(backed("a", &five, &[&b, &d]));
+    d.promise(five[1].incarnation());
+    assert!(!backed("a", &five, &[&b, &d]), "d would not vouch for b");
+}
+
+#[test]
+fn joining_members_are_counted_but_their_word_is_not() {
+    let mut three = ["a", "b", "c"].map(member);
+    three[1].state = MemberState::Joining;
+    assert!(!backed("a", &three, &[&standing("b", &three)]));
+    three[1].state = MemberState::Draining;
+    assert!(backed("a", &three, &[&standing("b", &three)]));
+}
+
+#[test]
+fn who_leaves_vouches_no_more_and_says_until_when_its_last_word_runs() {
+    let three = ["a", "b", "c"].map(member);
+    let b = standing("b", &three);
+    assert_eq!(b.stop_vouching(), Timestamp(0), "nobody has its word");
+    let b = standing("b", &three);
+    assert!(b.vouch(three[0].incarnation(), &[], NOW).yes);
+    let until = b.stop_vouching();
+    assert_eq!(until, NOW.after(b.promise_wait()));
+    assert!(!b.vouch(three[0].incarnation(), &[], NOW).yes);
+}
+
+#[test]
+fn entries_are_taken_from_present_members_only_and_while_the_fence_is_open() {
+    let mut three = ["a", "b", "c"].map(member);
+    three[2].vanished = true;
+    let a = standing("a", &three);
+    assert!(a.may_accept(three[1].incarnation(), NOW).is_err(), "closed");
+    a.fence.extend(NOW, NOW.after(LEASE));
+    assert!(a.may_accept(three[1].incarnation(), NOW).is_ok());
+    assert!(a.may_accept(three[2].incarnation(), NOW).is_err());
+    let mut restarted = three[1].clone();
+    restarted.instance = "2".into();
+    assert!(a.may_accept(restarted.incarnation(), NOW).is_err());
+}

@@ -1,0 +1,72 @@
+//! Single keys in etcd, for what a registration and a discovery don't cover.
+
+use std::sync::Arc;
+
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+
+use crate::{
+    connector::{Connector, EtcdConfig},
+    endpoint::Endpoint,
+    error::Result,
+};
+
+/// Reads and writes single keys. Cheap to clone; each call is bounded by the request timeout.
+#[derive(Clone, Debug)]
+pub struct Records {
+    connector: Arc<Connector>,
+}
+
+impl Records {
+    /// Keys of this etcd.
+    pub fn new(config: EtcdConfig) -> Self {
+        Self {
+            connector: Connector::new(config),
+        }
+    }
+
+    /// Writes a key without a lease; returns the revision of the change.
+    ///
+    /// # Errors
+    /// If etcd can't be reached or refuses.
+    pub async fn put(&self, key: &str, value: &Endpoint) -> Result<u64> {
+        let mut client = self.connector.connect().await?;
+        let put = client.put(key, value.to_json(), None);
+        let written = self.connector.bounded(put).await?;
+        let revision = written.header().map_or(0, |header| header.revision());
+        Ok(u64::try_from(revision).unwrap_or(0))
+    }
+
+    /// Deletes a key, if it is there.
+    ///
+    /// # Errors
+    /// As [`Records::put`].
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        let mut client = self.connector.connect().await?;
+        let delete = client.delete(key, None);
+        self.connector.bounded(delete).await.map(|_| ())
+    }
+
+    /// Deletes a key if nobody has changed it since `revision`; false if somebody has.
+    ///
+    /// # Errors
+    /// As [`Records::put`].
+    pub async fn delete_unchanged(&self, key: &str, revision: i64) -> Result<bool> {
+        let mut client = self.connector.connect().await?;
+        let unchanged = Compare::mod_revision(key, CompareOp::Equal, revision);
+        let delete = TxnOp::delete(key, None);
+        let guarded = Txn::new().when([unchanged]).and_then([delete]);
+        let answer = self.connector.bounded(client.txn(guarded)).await?;
+        Ok(answer.succeeded())
+    }
+
+    /// Whether a lease has ended: its holder can't renew it any more.
+    ///
+    /// # Errors
+    /// As [`Records::put`].
+    pub async fn has_ended(&self, lease: i64) -> Result<bool> {
+        let mut client = self.connector.connect().await?;
+        let asked = client.lease_time_to_live(lease, None);
+        let answer = self.connector.bounded(asked).await?;
+        Ok(answer.ttl() <= 0)
+    }
+}

@@ -1,0 +1,313 @@
+//! Keeps this node's place among the members: joins, keeps the fence open while it can, and begins
+//! anew when the others took it off the list.
+//!
+//! It must never open the fence on a guess: only by a lease that surely lives, or by the words of
+//! more than half of all members.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::parts::{Joined, Stops};
+use gaocache_core::{
+    cluster::Topology,
+    expulsion::{Expelled, Expulsion},
+    membership::{IdHash, Member, MemberState},
+    ports::{Notice, Peers},
+};
+
+/// Renewals have failed if the lease lives for no longer than this part of its time.
+const FAILING: f64 = 0.6;
+/// What is left off a lease's end: how far the rates of two clocks may differ.
+const RATES: f64 = 0.02;
+/// Pause before a step that failed is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl Joined {
+    /// Runs to the end of this node: while it drains, it still has to be sure to be a member.
+    /// `lease` is the time to live of its lease.
+    pub(super) async fn keep_standing(self, lease: Duration, stops: Stops) {
+        tokio::select! {
+            () = stops.admin.cancelled() => {}
+            () = self.live_on(lease, &stops.draining) => {}
+        }
+    }
+
+    async fn live_on(&self, lease: Duration, draining: &CancellationToken) {
+        let mut me = self.me.clone();
+        loop {
+            tokio::select! {
+                biased;
+                // A node that leaves joins no more.
+                () = draining.cancelled() => return,
+                () = self.join_others(me.incarnation()) => {}
+            }
+            self.stay(lease).await;
+            let standing = &self.parts.standing;
+            standing.fence.close();
+            let entries = self.parts.groups.drop_everything();
+            self.parts.metrics.expelled();
+            tracing::warn!(
+                entries,
+                "the others took this node off the list; its entries are dropped, and it joins anew"
+            );
+            me.instance = fastrand::u64(..).to_string().into();
+            // It says that the old life has ended; the registration goes on with the new one.
+            let _ = self.session.rejoin(&me.instance).await;
+        }
+    }
+
+    /// Joins: returns when all others have seen this life of the node and it is serving.
+    async fn join_others(&self, me: IdHash) {
+        let mut rings = self.parts.cluster.rings();
+        // The view may still hold the life before.
+        let is_seen = |topology: &Arc<Topology>| {
+            let seen = topology.me().filter(|it| !it.vanished);
+            seen.is_some_and(|it| it.incarnation() == me)
+        };
+        let found = rings.wait_for(is_seen).await;
+        // The ring's owner lives as long as this node.
+        let revision = found.map_or(0, |ring| ring.view.revision);
+        self.seen_by_others(revision).await;
+        // Nobody told this node of removals before, so nothing that is under way may be shared or
+        // kept.
+        self.parts.groups.drop_everything();
+        while let Err(error) = self.session.announce(MemberState::Serving).await {
+            if self.session.health().borrow().expelled {
+                break;
+            }
+            tracing::debug!(%error, "could not announce that this node serves");
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Returns when each other member has confirmed that it has seen the revision, or is out.
+    async fn seen_by_others(&self, revision: u64) {
+        let mut rings = self.parts.cluster.rings();
+        let mut asked = HashSet::new();
+        let mut seen = HashSet::new();
+        let mut asking = FuturesUnordered::new();
+        let mut notices = self.session.notices();
+        let mut posted = None;
+        loop {
+            let topology = rings.borrow_and_update().clone();
+            for member in topology.others().filter(|member| !member.vanished) {
+                if asked.insert(member.incarnation()) {
+                    asking.push(self.has_seen(member.clone(), revision));
+                }
+            }
+            if let (Some(at), Some(notices)) = (posted, &notices) {
+                let notices = notices.borrow();
+                let reached = notices.confirmed.iter().filter(|(_, upto)| **upto >= at);
+                seen.extend(reached.map(|(member, _)| *member));
+            }
+            let missing: Vec<&Member> = topology
+                .others()
+                .filter(|member| !seen.contains(&member.incarnation()))
+                .collect();
+            // Who vanished is taken off the list by others, if they can; a node may be asked
+            // meanwhile, it only keeps nothing.
+            let only_vanished = missing.iter().all(|member| member.vanished);
+            self.parts
+                .joining
+                .send_replace(only_vanished && !missing.is_empty());
+            if missing.is_empty() {
+                break;
+            }
+            let changed = async {
+                match &mut notices {
+                    Some(notices) => notices.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(member) = asking.next() => { seen.insert(member); }
+                _ = rings.changed() => {}
+                _ = changed => {}
+                () = sleep(RETRY * 2), if posted.is_none() && !only_vanished => {
+                    posted = self.session.post(&Notice::Seen { revision }).await.ok();
+                }
+            }
+        }
+        if let Some(at) = posted {
+            let _ = self.session.withdraw(at).await;
+        }
+    }
+
+    /// Resolves when that member says that it has seen the revision.
+    async fn has_seen(&self, member: Member, revision: u64) -> IdHash {
+        while self
+            .parts
+            .peers
+            .await_revision(&member, revision)
+            .await
+            .is_err()
+        {
+            sleep(RETRY).await;
+        }
+        member.incarnation()
+    }
+
+    /// Keeps the fence open while this node is a member; returns when the others took it off the
+    /// list.
+    async fn stay(&self, lease: Duration) {
+        let standing = &self.parts.standing;
+        let clock = &self.parts.clock;
+        let mut ticks = interval(standing.voucher() / 3);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let health = self.session.health();
+        while !health.borrow().expelled {
+            ticks.tick().await;
+            let now = clock.now();
+            let end = self.session.lease_end();
+            let left = end.map_or(Duration::ZERO, |end| end.since(now));
+            let left = left.saturating_sub(lease.mul_f64(RATES));
+            if !left.is_zero() {
+                standing.fence.extend(now, now.after(left));
+            }
+            if left < lease.mul_f64(FAILING) {
+                self.ask_for_words().await;
+            }
+        }
+    }
+
+    /// Asks all others whether they would vouch for this node; with enough words the fence stays
+    /// open for as long as they are good.
+    async fn ask_for_words(&self) {
+        let standing = &self.parts.standing;
+        let topology = self.parts.cluster.snapshot();
+        let Some(me) = topology.me().map(Member::incarnation) else {
+            return;
+        };
+        let counted: Vec<IdHash> = topology
+            .view
+            .members
+            .iter()
+            .map(Member::incarnation)
+            .collect();
+        let asked_at = self.parts.clock.now();
+        let good_for = standing.voucher().mul_f64(1.0 - RATES);
+        let others = topology.others().filter(|member| !member.vanished);
+        let words = others.map(async |member| {
+            let word = self.parts.peers.vouch(member, me, &counted);
+            let word = timeout(standing.voucher() / 2, word).await.ok()?.ok()?;
+            Some((member.incarnation(), word))
+        });
+        let words: Vec<_> = join_all(words).await.into_iter().flatten().collect();
+        if standing.is_backed(&topology, &words) {
+            let now = self.parts.clock.now();
+            standing.fence.extend(now, asked_at.after(good_for));
+        }
+    }
+
+    /// Takes members that vanished off the list, until `stop`.
+    pub(super) async fn expel_the_vanished(self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.expel_on() => {}
+        }
+    }
+
+    async fn expel_on(&self) {
+        let expulsion = Expulsion {
+            cluster: self.parts.cluster.clone(),
+            standing: self.parts.standing.clone(),
+            peers: Arc::new(self.parts.peers.clone()),
+            clock: self.parts.clock.clone(),
+        };
+        let mut rings = self.parts.cluster.rings();
+        loop {
+            let found = rings
+                .wait_for(|ring| ring.others().any(|it| it.vanished))
+                .await;
+            let Ok(vanished) = found.map(|ring| self.vanished(&ring)) else {
+                return;
+            };
+            for member in vanished {
+                sleep(expulsion.turn(&member)).await;
+                if !self
+                    .vanished(&self.parts.cluster.snapshot())
+                    .contains(&member)
+                {
+                    continue;
+                }
+                match expulsion.expel(&member).await {
+                    Ok(Expelled::Yes) => {
+                        tracing::info!(member = %member.id, "a member that vanished is off the list");
+                    }
+                    Ok(Expelled::NotNow) => {}
+                    Ok(Expelled::TooFew) => tracing::warn!(
+                        member = %member.id,
+                        "a member vanished, and fewer than half of all members are in touch; removals wait for it"
+                    ),
+                    Err(error) => tracing::debug!(%error, member = %member.id, "no expulsion now"),
+                }
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Does what the notices of others ask for, and confirms it, until `stop`.
+    pub(super) async fn heed_notices(self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.heed_on() => {}
+        }
+    }
+
+    async fn heed_on(&self) {
+        let Some(mut notices) = self.session.notices() else {
+            return;
+        };
+        // Of this incarnation.
+        let mut confirmed = (IdHash::NONE, 0);
+        notices.mark_changed();
+        loop {
+            if notices.changed().await.is_err() {
+                return;
+            }
+            let standing = notices.borrow_and_update().standing.clone();
+            let me = self.parts.standing.incarnation().unwrap_or_default();
+            if confirmed.0 != me {
+                confirmed = (me, 0);
+            }
+            let Some((&newest, _)) = standing.last_key_value() else {
+                continue;
+            };
+            if newest <= confirmed.1 || me == IdHash::NONE {
+                continue;
+            }
+            for notice in standing.range(confirmed.1 + 1..).map(|(_, notice)| notice) {
+                self.heed(notice).await;
+            }
+            while let Err(error) = self.session.confirm(me, newest).await {
+                tracing::debug!(%error, "could not confirm a notice");
+                sleep(RETRY).await;
+            }
+            confirmed.1 = newest;
+        }
+    }
+
+    async fn heed(&self, notice: &Notice) {
+        match notice {
+            Notice::Remove { group, key } => {
+                // A group that is not configured here holds nothing.
+                if let Ok(group) = self.parts.groups.get(group) {
+                    group.remove_here(key.as_deref());
+                }
+            }
+            Notice::Seen { revision } => {
+                let mut rings = self.parts.cluster.rings();
+                let _ = rings.wait_for(|ring| ring.view.revision >= *revision).await;
+            }
+        }
+    }
+
+    /// The others that vanished.
+    fn vanished(&self, topology: &Topology) -> Vec<Member> {
+        let others = topology.others();
+        others.filter(|member| member.vanished).cloned().collect()
+    }
+}

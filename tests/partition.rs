@@ -1,0 +1,114 @@
+//! Nodes whose link to etcd is cut, and removals meanwhile. What needs cuts between nodes is in the
+//! chaos test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{
+    CountingOrigin,
+    etcd::{Etcd, free_port},
+    http,
+    process::{NodeProcess, agree},
+};
+use gaocache_testing::Proxy;
+
+const KEYS: usize = 20;
+
+fn url(node: &NodeProcess, key: &str) -> String {
+    format!("http://127.0.0.1:{}/v1/users/{key}", node.http)
+}
+
+/// Gets a key; returns where the answer came from.
+async fn get(node: &NodeProcess, key: &str) -> String {
+    let answer = http().get(url(node, key)).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{key} at {}", node.id);
+    answer.headers()["x-cache"].to_str().unwrap().to_owned()
+}
+
+async fn remove(node: &NodeProcess, key: &str) -> u16 {
+    let answer = http().delete(url(node, key)).send().await.unwrap();
+    answer.status().as_u16()
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_link_to_etcd_serves_nothing_that_was_removed_then_or_later() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let link = Proxy::to(etcd.url.trim_start_matches("http://").parse().unwrap()).await;
+    let start = |id, etcd: &str| NodeProcess::start(id, &[etcd], &origin.url(), &[]);
+    let linked = link.url();
+    let nodes = [
+        start("n0", &etcd.url),
+        start("n1", &etcd.url),
+        start("n2", &linked),
+    ];
+    agree(&nodes).await;
+    let keys = nodes[2].own_keys(KEYS).await;
+    for key in &keys {
+        get(&nodes[2], key).await;
+        assert_eq!(get(&nodes[2], key).await, "hit");
+    }
+    link.cut();
+    // Its members are in reach all the time, and it is off their list when its lease is over.
+    nodes[0].until_ring(&["n0", "n1"]).await;
+    for key in &keys {
+        assert_eq!(remove(&nodes[0], key).await, 204);
+    }
+    for key in &keys {
+        assert_ne!(get(&nodes[2], key).await, "hit", "{key}: the removed value");
+        assert!(origin.loads_of(key) > 1, "{key}: the removed value");
+    }
+    assert_eq!(
+        remove(&nodes[2], &keys[0]).await,
+        503,
+        "it knows nobody for sure"
+    );
+    let loads: Vec<usize> = keys.iter().map(|key| origin.loads_of(key)).collect();
+    link.mend();
+    agree(&nodes).await;
+    // Nothing old spreads afterwards, and nothing new was lost.
+    for node in &nodes {
+        for key in &keys {
+            get(node, key).await;
+        }
+    }
+    let after: Vec<usize> = keys.iter().map(|key| origin.loads_of(key)).collect();
+    assert_eq!(after, loads, "loaded once after the removal");
+    assert_eq!(nodes[2].metric("gaocache_expulsions_total", "").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_node_that_never_reached_etcd_serves_gets_and_acknowledges_no_removal() {
+    let origin = CountingOrigin::start().await;
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let node = NodeProcess::start("n0", &[&nowhere], &origin.url(), &[]);
+    common::within("its listener", async {
+        while http().get(url(&node, "k")).send().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(get(&node, "k").await, "origin");
+    assert_eq!(remove(&node, "k").await, 503);
+}
+
+#[tokio::test]
+async fn a_member_that_was_killed_holds_up_a_removal_until_its_lease_is_over_and_no_longer() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let start = |id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &[]);
+    let mut nodes = vec![start("n0"), start("n1"), start("n2")];
+    agree(&nodes).await;
+    let keys = nodes[2].own_keys(KEYS).await;
+    for key in &keys {
+        get(&nodes[0], key).await;
+    }
+    nodes.pop().expect("three").kill();
+    // All at once: each waits for the same member.
+    let removals = keys.iter().map(|key| remove(&nodes[0], key));
+    for status in futures::future::join_all(removals).await {
+        assert_eq!(status, 204);
+    }
+    for key in &keys {
+        get(&nodes[1], key).await;
+        assert!(origin.loads_of(key) > 1, "{key}: the removed value");
+    }
+}
