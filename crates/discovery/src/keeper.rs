@@ -19,10 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connector::Connector,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, IDENTITY, PREDECESSOR},
     events::{RegistrationEvent, RegistrationStatus},
     lease::Lease,
-    registration::{IDENTITY, PREDECESSOR},
 };
 use crate::{
     backoff::Pauses,

@@ -48,13 +48,13 @@ mod watch;
 
 pub use channel::{BalancedChannel, HASH_KEY_HEADER};
 pub use connector::{Credentials, EtcdConfig, TlsFiles};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, IDENTITY, PREDECESSOR};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{RegistrationEvent, RegistrationStatus};
 pub use options::ChannelOptions;
 pub use pick::{Canary, Picker};
 pub use records::Records;
-pub use registration::{IDENTITY, PREDECESSOR, Registration};
+pub use registration::Registration;
 pub use watch::{Discovery, DiscoveryEvent, KeyRange, Snapshot};
 
 /// The README's programs compile.

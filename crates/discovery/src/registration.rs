@@ -14,12 +14,6 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// The name of the metadata that tells one life of an endpoint from the next.
-pub const IDENTITY: &str = "instance";
-
-/// The name of the metadata that tells the `state` of the life that this one replaced.
-pub const PREDECESSOR: &str = "predecessor";
-
 /// A key that is kept in etcd until [`Registration::close`]. If it is dropped without `close`, the
 /// key disappears when its lease expires.
 ///
@@ -67,8 +61,9 @@ impl Registration {
     /// The same, with a record beside the key: a copy of the endpoint at the key `record`, without
     /// a lease. It outlives the lease, so that others know of this endpoint after it vanished,
     /// until they delete the record. From then on nothing is written any more
-    /// ([`RegistrationStatus::expelled`]) until the endpoint has another [`IDENTITY`]. Key and
-    /// record are written, and deleted at the end, in one transaction.
+    /// ([`RegistrationStatus::expelled`]) until the endpoint has another
+    /// [`IDENTITY`](crate::IDENTITY). Key and record are written, and deleted at the end, in one
+    /// transaction.
     pub fn start_recorded(
         config: EtcdConfig,
         key: impl Into<String>,
