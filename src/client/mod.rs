@@ -166,11 +166,9 @@ impl Client {
     pub async fn wait_for_members(&self, members: usize) -> Result<()> {
         let mut rings = self.inner.rings.clone();
         let reached = rings.wait_for(|ring| ring.ring_len() == members).await;
-        let died = |_| {
-            Error::new(
-                ErrorKind::Internal,
-                "the discovery of nodes died; see the log",
-            )
+        let died = |error| {
+            let what = "the discovery of nodes died; see the log";
+            Error::new(ErrorKind::Internal, what).with_source(error)
         };
         reached.map(|_| ()).map_err(died)
     }

@@ -1,17 +1,5 @@
 //! Nodes of the tests that register in a real etcd.
 
-use std::{
-    net::{SocketAddr, TcpListener as StdListener},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
-    time::Duration,
-};
-
-use etcd_client::{Client, ConnectOptions};
 use gaocache::internal::Config;
 use gaocache_discovery::EtcdConfig;
 pub use gaocache_testing::{Etcd, SecuredEtcd, TTL, certificates, free_port, signal};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
 
 /// The delays of one series of attempts.
 pub(crate) struct Pauses {
@@ -38,6 +39,14 @@ impl Pauses {
             .without_max_times()
             .with_jitter()
             .build()
+    }
+}
+
+/// Resolves at `moment`, or never if there is none.
+pub(crate) async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

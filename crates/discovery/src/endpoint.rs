@@ -5,7 +5,24 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The name of the metadata that tells one life of an endpoint from the next.
+pub const IDENTITY: &str = "instance";
+
+/// The name of the metadata that tells the `state` of the life that this one replaced.
+pub const PREDECESSOR: &str = "predecessor";
+
 /// The address of a service, and metadata about it.
+///
+/// ```
+/// use gaocache_discovery::Endpoint;
+///
+/// let endpoint = Endpoint::new("10.0.0.7:50051")
+///     .with_metadata("zone", "b")
+///     .with_metadata("weight", 200);
+/// // As Go's endpoints manager writes and reads it.
+/// let stored = endpoint.to_json();
+/// assert_eq!(Endpoint::from_stored(&stored), Some(endpoint));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// `host:port`.

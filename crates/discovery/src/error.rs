@@ -62,6 +62,14 @@ impl Error {
         &self.message
     }
 
+    /// The next message of a stream that must not end; `what` names it.
+    pub(crate) fn in_stream<T>(
+        answer: Result<Option<T>, etcd_client::Error>,
+        what: &str,
+    ) -> Result<T> {
+        answer?.ok_or_else(|| Self::unavailable(format!("{what} ended")))
+    }
+
     /// Whether etcd answered that it has no such lease (`rpctypes.ErrGRPCLeaseNotFound`).
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(

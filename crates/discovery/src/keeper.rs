@@ -19,10 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connector::Connector,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, IDENTITY, PREDECESSOR},
     events::{RegistrationEvent, RegistrationStatus},
     lease::Lease,
-    registration::{IDENTITY, PREDECESSOR},
 };
 use crate::{
     backoff::Pauses,
@@ -453,21 +452,17 @@ impl Keeper {
         session: &mut Session,
         answer: Result<Option<LeaseKeepAliveResponse>, etcd_client::Error>,
     ) -> Result<(), End> {
-        match answer {
-            Ok(Some(answer)) if answer.ttl() <= 0 => Err(self.lost_lease()),
-            Ok(Some(_)) => {
+        match Error::in_stream(answer, "the stream of lease renewals") {
+            Ok(answer) if answer.ttl() <= 0 => Err(self.lost_lease()),
+            Ok(_) => {
                 if let Some(asked_at) = session.asked_at.take() {
                     self.acknowledge(asked_at);
                 }
                 Ok(())
             }
-            Ok(None) => {
-                self.tell(&RegistrationEvent::RenewalFailed);
-                Err(Error::unavailable("the stream of lease renewals ended").into())
-            }
             Err(error) => {
                 self.tell(&RegistrationEvent::RenewalFailed);
-                Err(Error::from(error).into())
+                Err(error.into())
             }
         }
     }
@@ -507,11 +502,7 @@ impl Keeper {
         session: &mut Session,
         answer: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), End> {
-        let answer = match answer {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Err(Error::unavailable("the watch ended").into()),
-            Err(error) => return Err(Error::from(error).into()),
-        };
+        let answer = Error::in_stream(answer, "the watch")?;
         if answer.canceled() {
             // Compacted or rejected: the next session reads the key.
             return Err(End::Again);

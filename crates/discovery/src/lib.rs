@@ -12,7 +12,9 @@
 //!
 //! ```no_run
 //! # async fn example() -> gaocache_discovery::Result<()> {
-//! use gaocache_discovery::{BalancedChannel, Discovery, Endpoint, EtcdConfig, Picker, Registration};
+//! use gaocache_discovery::{
+//!     BalancedChannel, Discovery, Endpoint, EtcdConfig, Picker, Registration,
+//! };
 //!
 //! let etcd = EtcdConfig::new(["http://127.0.0.1:2379"]);
 //! // A server: registered until `close`.
@@ -35,19 +37,27 @@ mod error;
 mod events;
 mod keeper;
 mod lease;
+mod options;
 mod pick;
+mod pool;
 #[doc(hidden)]
 pub mod reconcile;
 mod records;
 mod registration;
 mod watch;
 
-pub use channel::{BalancedChannel, ChannelOptions, HASH_KEY_HEADER};
+pub use channel::{BalancedChannel, HASH_KEY_HEADER};
 pub use connector::{Credentials, EtcdConfig, TlsFiles};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, IDENTITY, PREDECESSOR};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{RegistrationEvent, RegistrationStatus};
+pub use options::ChannelOptions;
 pub use pick::{Canary, Picker};
 pub use records::Records;
-pub use registration::{IDENTITY, PREDECESSOR, Registration};
+pub use registration::Registration;
 pub use watch::{Discovery, DiscoveryEvent, KeyRange, Snapshot};
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

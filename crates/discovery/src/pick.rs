@@ -4,6 +4,16 @@ use super::endpoint::Endpoint;
 use gaocache_ring::{Ring, Slot, hash_key};
 
 /// How requests are distributed over the endpoints.
+///
+/// With [`Picker::ConsistentHash`] a request says what it is about:
+///
+/// ```
+/// use gaocache_discovery::HASH_KEY_HEADER;
+///
+/// let mut request = tonic::Request::new(());
+/// request.metadata_mut().insert(HASH_KEY_HEADER, "user-42".parse()?);
+/// # Ok::<(), tonic::metadata::errors::InvalidMetadataValue>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Picker {

@@ -14,14 +14,24 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// The name of the metadata that tells one life of an endpoint from the next.
-pub const IDENTITY: &str = "instance";
-
-/// The name of the metadata that tells the `state` of the life that this one replaced.
-pub const PREDECESSOR: &str = "predecessor";
-
-/// A key kept in etcd until [`Registration::close`]. Dropped without it, the key goes with its
-/// lease.
+/// A key that is kept in etcd until [`Registration::close`]. If it is dropped without `close`, the
+/// key disappears when its lease expires.
+///
+/// ```no_run
+/// # async fn example() -> gaocache_discovery::Result<()> {
+/// use gaocache_discovery::{Endpoint, EtcdConfig, Registration};
+///
+/// let etcd = EtcdConfig::new(["http://127.0.0.1:2379"]);
+/// let me = Endpoint::new("10.0.0.7:50051").with_metadata("state", "serving");
+/// let registration = Registration::start(etcd, "greeter/10.0.0.7:50051", me);
+/// // Before it stops, a server says so, and clients turn to others.
+/// registration
+///     .update(|me| drop(me.metadata.insert("state".into(), "draining".into())))
+///     .await?;
+/// registration.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Registration {
     updates: watch::Sender<Endpoint>,
     status: watch::Receiver<RegistrationStatus>,
@@ -51,8 +61,9 @@ impl Registration {
     /// The same, with a record beside the key: a copy of the endpoint at the key `record`, without
     /// a lease. It outlives the lease, so that others know of this endpoint after it vanished,
     /// until they delete the record. From then on nothing is written any more
-    /// ([`RegistrationStatus::expelled`]) until the endpoint has another [`IDENTITY`]. Key and
-    /// record are written, and deleted at the end, in one transaction.
+    /// ([`RegistrationStatus::expelled`]) until the endpoint has another
+    /// [`IDENTITY`](crate::IDENTITY). Key and record are written, and deleted at the end, in one
+    /// transaction.
     pub fn start_recorded(
         config: EtcdConfig,
         key: impl Into<String>,

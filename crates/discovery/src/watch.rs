@@ -23,7 +23,7 @@ use super::{
     keeper::{FIRST_PAUSE, LAST_PAUSE},
 };
 use crate::{
-    backoff::Pauses,
+    backoff::{Pauses, at},
     error::{Error, ErrorKind},
     reconcile::{Event, History, Reconciler},
 };
@@ -102,7 +102,20 @@ impl KeyRange {
     }
 }
 
-/// Follows prefixes until dropped. Cheap to clone.
+/// Follows prefixes until it is dropped. Cheap to clone.
+///
+/// ```no_run
+/// # async fn example() {
+/// use gaocache_discovery::{Discovery, EtcdConfig};
+///
+/// let etcd = EtcdConfig::new(["http://etcd-0:2379", "http://etcd-1:2379"]);
+/// let discovery = Discovery::start(etcd, ["greeter/"]);
+/// let snapshot = discovery.known().await;
+/// for (key, endpoint) in snapshot.endpoints.iter() {
+///     println!("{key} is at {}", endpoint.address);
+/// }
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Discovery {
     snapshots: watch::Receiver<Snapshot>,
@@ -337,11 +350,7 @@ impl Follower {
         &mut self,
         answer: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), Error> {
-        let answer = match answer {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Err(Error::unavailable("the watch ended")),
-            Err(error) => return Err(Error::from(error)),
-        };
+        let answer = Error::in_stream(answer, "the watch")?;
         if answer.canceled() {
             let cause = match answer.compact_revision() {
                 0 => format!("the watch was cancelled: {}", answer.cancel_reason()),
@@ -427,12 +436,4 @@ impl Follower {
 
 fn name(key: &KeyValue) -> Arc<str> {
     String::from_utf8_lossy(key.key()).into()
-}
-
-/// Resolves at `moment`, or never if there is none.
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
 }
