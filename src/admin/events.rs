@@ -22,7 +22,7 @@ use crate::telemetry::metrics::GroupSummary;
 use gaocache_core::{
     cluster::Topology,
     group::Group,
-    membership::{MemberState, View},
+    membership::{Member, MemberState, View},
     ports::Timestamp,
 };
 
@@ -52,10 +52,10 @@ impl RingChange {
     /// The change from one view to the next.
     pub fn between(before: &View, after: &View, now: Timestamp) -> Self {
         let missing = |from: &View, all: &View| {
-            let missing = all
-                .members
-                .iter()
-                .filter(|it| from.member(&it.id).is_none());
+            // Who joins is told of when it is serving, who vanished when it did.
+            let was_there = |id| from.member(id).is_some_and(Member::is_admitted);
+            let there = all.members.iter().filter(|it| it.is_admitted());
+            let missing = there.filter(|it| !was_there(&it.id));
             missing.map(|it| it.id.to_string()).collect()
         };
         let began = after.members.iter().filter(|member| {
