@@ -27,6 +27,10 @@ use gaocache_discovery::{
 
 use super::notices::NoticeBoard;
 
+/// The name of the metadata that tells from which revision on a member has been in the ring, where
+/// that is not the key's last change.
+const SINCE: &str = "since";
+
 /// The registry of one service.
 pub struct EtcdRegistry {
     config: EtcdConfig,
@@ -167,6 +171,7 @@ impl Registry for EtcdRegistry {
             board: NoticeBoard::new(self.config.clone(), &self.service),
             keys,
             lease,
+            serves_since: AtomicU64::new(0),
             views,
             health,
             following,
@@ -317,6 +322,10 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
             _ => endpoint.lease,
         },
         recorded_at: endpoint.revision,
+        since: endpoint
+            .number(SINCE)
+            .or_else(|| u64::try_from(endpoint.revision).ok())
+            .unwrap_or(0),
         restarted: endpoint.text(PREDECESSOR).is_some(),
         ..Member::new(id, endpoint.address.clone())
     }
@@ -328,6 +337,8 @@ struct EtcdSession {
     board: NoticeBoard,
     keys: Keys,
     lease: Arc<LeaseEnd>,
+    /// The revision at which this node announced that it serves; 0: not yet in this life.
+    serves_since: AtomicU64,
     views: watch::Sender<View>,
     health: watch::Sender<RegistryHealth>,
     following: tokio::task::JoinHandle<()>,
@@ -354,6 +365,8 @@ impl Session for EtcdSession {
             let metadata = &mut endpoint.metadata;
             metadata.insert(IDENTITY.into(), instance.into());
             metadata.insert("state".into(), MemberState::Joining.name().into());
+            metadata.remove(SINCE);
+            self.serves_since.store(0, Ordering::Release);
         })
         .await
         .map(|_| ())
@@ -396,11 +409,20 @@ impl Session for EtcdSession {
     }
 
     async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
+        let since = self.serves_since.load(Ordering::Acquire);
         let change = |endpoint: &mut Endpoint| {
-            let state = state.name().into();
-            endpoint.metadata.insert("state".into(), state);
+            let metadata = &mut endpoint.metadata;
+            metadata.insert("state".into(), state.name().into());
+            if since > 0 {
+                metadata.insert(SINCE.into(), since.into());
+            }
         };
-        self.change(change).await
+        let revision = self.change(change).await?;
+        if state == MemberState::Serving && since == 0 {
+            let now = revision.unwrap_or(0);
+            self.serves_since.store(now, Ordering::Release);
+        }
+        Ok(revision)
     }
 
     async fn leave(&self) -> Result<Option<u64>> {
@@ -510,8 +532,13 @@ mod tests {
             ..Member::new("gaocache-0", "10.0.0.7:7070")
         };
         let stored = endpoint(&me).to_json();
-        let read = Endpoint::from_stored(&stored).expect("an endpoint");
+        let mut read = Endpoint::from_stored(&stored).expect("an endpoint");
         assert_eq!(member("gaocache-0", &read), me);
+        // It came into the ring with its last change, unless it says otherwise.
+        read.revision = 70;
+        assert_eq!(member("gaocache-0", &read).since, 70);
+        let read = read.with_metadata(SINCE, 12);
+        assert_eq!(member("gaocache-0", &read).since, 12);
         let bare = Endpoint::from_stored(b"10.0.0.8:7070").expect("an endpoint");
         assert_eq!(
             member("other", &bare),

@@ -182,6 +182,24 @@ pub struct PeerAnswer {
     pub uncacheable: bool,
 }
 
+/// How far a member has come with the rings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The revision of its view.
+    pub revision: u64,
+    /// The revision of the newest view by which everything that it holds is its own.
+    pub settled: u64,
+}
+
+/// What a member answers to a peek.
+#[derive(Clone, Debug, Default)]
+pub struct Peeked {
+    /// What it has in memory.
+    pub entry: Option<PeerAnswer>,
+    /// How far it has come.
+    pub progress: Progress,
+}
+
 /// Why a call to a peer failed.
 #[derive(Clone, Debug)]
 pub enum PeerError {
@@ -221,17 +239,63 @@ impl Parcel {
     }
 }
 
-/// The outcome for the entries of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Receipt {
+/// Who hands entries over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Its incarnation.
+    pub member: IdHash,
+    /// The revision of the ring by which the entries are the receiver's; `None` from releases that
+    /// don't tell.
+    pub revision: Option<u64>,
+}
+
+/// What became of an entry that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
     /// Kept.
-    pub kept: u32,
+    Kept,
     /// Already present.
-    pub known: u32,
+    Known,
     /// Colder than the entries that fill the receiver.
-    pub full: u32,
-    /// Expired, recently removed or purged, or of a group that the receiver does not have.
-    pub refused: u32,
+    Full,
+    /// Expired, recently removed or purged, or too large.
+    Refused,
+    /// By the receiver's ring it is neither the receiver's nor the sender's: one of the two rings
+    /// is behind.
+    Misdirected,
+    /// Of a group that the receiver doesn't have.
+    UnknownGroup,
+}
+
+impl Fate {
+    /// Each of them, in the order in which they are counted.
+    pub const ALL: [Self; 6] = [
+        Self::Kept,
+        Self::Known,
+        Self::Full,
+        Self::Refused,
+        Self::Misdirected,
+        Self::UnknownGroup,
+    ];
+
+    /// Whether the receiver has the key.
+    pub const fn is_there(self) -> bool {
+        matches!(self, Self::Kept | Self::Known)
+    }
+}
+
+/// What became of each entry of a batch, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// One for each entry.
+    pub fates: Vec<Fate>,
+}
+
+impl Receipt {
+    /// How many entries had this fate.
+    pub fn count(&self, fate: Fate) -> usize {
+        self.fates.iter().filter(|it| **it == fate).count()
+    }
 }
 
 /// A stream of batches to one member, answered in order.
@@ -270,12 +334,7 @@ pub trait Peers: Send + Sync + 'static {
     async fn fetch(&self, member: &Member, group: &str, key: &str)
     -> Result<PeerAnswer, PeerError>;
     /// Gets what that member has in memory. It never loads.
-    async fn peek(
-        &self,
-        member: &Member,
-        group: &str,
-        key: &str,
-    ) -> Result<Option<PeerAnswer>, PeerError>;
+    async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError>;
     /// Drops a key, or with `None` the whole group, at that member.
     async fn remove(
         &self,
@@ -292,8 +351,13 @@ pub trait Peers: Send + Sync + 'static {
     ) -> Result<Voucher, PeerError>;
     /// Asks that member never to vouch for `against` again; returns who promised it.
     async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError>;
-    /// Opens a way for entries to that member.
-    async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError>;
+    /// Opens a way for entries to that member, which were found to belong there by the ring of that
+    /// revision.
+    async fn handoff(
+        &self,
+        member: &Member,
+        revision: u64,
+    ) -> Result<Box<dyn HandoffStream>, PeerError>;
     /// Returns when that member's view has reached `revision`.
     async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
 }
@@ -429,7 +493,7 @@ pub trait LoadObserver: Send + Sync + 'static {
 /// Is notified of the progress of handoffs. Calls must be cheap and must not block.
 pub trait HandoffObserver: Send + Sync + 'static {
     /// A batch was answered: the bytes sent, and the outcome for its entries.
-    fn sent(&self, bytes: usize, receipt: Receipt);
+    fn sent(&self, bytes: usize, receipt: &Receipt);
     /// Entries could not be sent yet.
     fn failed(&self, entries: usize);
     /// Entries that are still to be sent, as far as known; 0 when a pass has ended.

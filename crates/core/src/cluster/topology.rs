@@ -1,7 +1,8 @@
 //! The ring over one view: what the view makes of the members, and whose keys are whose.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::former::Former;
 use crate::{
     membership::{IdHash, Member, MemberState, View},
     ring::{KeyHash, Ring, Slot},
@@ -17,6 +18,8 @@ pub struct Topology {
     ring_members: Vec<u32>,
     /// Index of this node in `view.members`.
     me: Option<usize>,
+    /// Made when it is first needed.
+    former: OnceLock<Former>,
 }
 
 /// The owner of a key, as this node sees it.
@@ -42,22 +45,21 @@ impl Topology {
             })
             .map(|at| at as u32)
             .collect();
-        let slots: Vec<Slot<'_>> = ring_members
-            .iter()
-            .map(|&at| &view.members[at as usize])
-            .map(|member| Slot {
-                id: &member.id,
-                weight: member.weight,
-            })
-            .collect();
-        let ring = Ring::new(&slots);
+        let ring = ring_of(&view, &ring_members);
         let me = view.members.iter().position(|member| *member.id == *my_id);
         Self {
             view,
             ring,
             ring_members,
             me,
+            former: OnceLock::new(),
         }
+    }
+
+    /// Who may have owned the key at any time, as far as the present members tell; see [`Former`].
+    pub(super) fn former(&self) -> &Former {
+        self.former
+            .get_or_init(|| Former::of(&self.view, self.me, |at| self.ring_members.contains(&at)))
     }
 
     /// The key's owner.
@@ -141,6 +143,19 @@ impl Topology {
             Owner::Other(&self.view.members[at])
         }
     }
+}
+
+/// The ring of the members at these indices of the view.
+pub(super) fn ring_of(view: &View, members: &[u32]) -> Ring {
+    let slots: Vec<Slot<'_>> = members
+        .iter()
+        .map(|&at| &view.members[at as usize])
+        .map(|member| Slot {
+            id: &member.id,
+            weight: member.weight,
+        })
+        .collect();
+    Ring::new(&slots)
 }
 
 #[cfg(test)]

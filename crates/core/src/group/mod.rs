@@ -21,7 +21,6 @@ use std::sync::{Arc, atomic::AtomicBool};
 pub use groups::Groups;
 pub use parts::{Answer, GroupRules, Shared, Source};
 use tombstones::Tombstones;
-pub use transfer::Accepted;
 
 use super::{
     cluster::Owner,
@@ -31,7 +30,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, PeerAnswer},
+    ports::{GroupObserver, Origin, Peeked, PeerAnswer},
 };
 
 /// The longest key that is taken, in bytes of UTF-8.
@@ -149,10 +148,19 @@ impl Group {
     }
 
     /// What this node holds of the key; never loads, and doesn't count as a use.
-    pub fn peek_for_peer(&self, key: &str) -> Option<PeerAnswer> {
+    pub fn peek_for_peer(&self, key: &str) -> Peeked {
+        // Read first: what it says of has left before the look.
+        let mut progress = self.shared.cluster.progress();
+        if !self.is_sure() {
+            // What it has can't be seen at the moment.
+            progress.settled = 0;
+        }
         let now = self.shared.clock.now();
-        let entry = self.shared.owned.peek(self.id, key, now)?;
-        Some(to_peer(&FlightOutcome::hit(entry)))
+        let entry = self.shared.owned.peek(self.id, key, now);
+        Peeked {
+            entry: entry.map(|entry| to_peer(&FlightOutcome::hit(entry))),
+            progress,
+        }
     }
 
     /// Whether this node is sure to be a member: only then it answers from memory, keeps what it

@@ -32,6 +32,7 @@ fn cluster(size: usize) -> TestCluster {
     let plan = Plan {
         replicas: 1,
         capacity: 1 << 20,
+        bytes_per_second: 1 << 40,
         lease: None,
         clock: clock.clone(),
         origin: origin.clone(),
@@ -196,7 +197,7 @@ async fn the_next_in_ring_order_stands_in_for_an_owner_that_is_down() {
         assert_eq!(group.1.get(&key).await.expect("a value").value, "alice v1");
     }
     assert_eq!(test.loads(), 1, "one of the others holds it for all");
-    assert!(test.groups[second].peek_for_peer(&key).is_some());
+    assert!(test.groups[second].peek_for_peer(&key).entry.is_some());
 }
 
 #[tokio::test]
@@ -309,7 +310,7 @@ async fn a_removal_names_who_was_not_reached_and_reaches_the_others_all_the_same
         !error.message().contains(&format!("n{owner} at")),
         "{error}"
     );
-    assert!(test.groups[owner].peek_for_peer(&key).is_none());
+    assert!(test.groups[owner].peek_for_peer(&key).entry.is_none());
 }
 
 #[tokio::test]

@@ -5,56 +5,106 @@
 //! (`tombstones`), and entries are taken from present members only, while this node is one itself
 //! (`Standing::may_accept`).
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use futures::{StreamExt, stream};
 use tokio::time::timeout;
 
-use super::{FlightOutcome, Group, MAX_KEY_BYTES, Source};
+use super::{FlightOutcome, Group, MAX_KEY_BYTES, Shared, Source};
 use crate::{
     cluster::Owner,
-    membership::IdHash,
-    ports::{Parcel, PeerAnswer, TRANSFER_TIMEOUT},
+    membership::Member,
+    ports::{Fate, Parcel, Peeked, PeerAnswer, Sender, TRANSFER_TIMEOUT},
     ring::KeyHash,
     store::{Entry, Offered},
 };
 
-/// What became of a parcel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepted {
-    /// The store's word.
-    Offered(Offered),
-    /// Expired, removed or purged lately, or too large.
-    Refused,
+/// Members that are asked for a key at the same time.
+const ASKED_AT_ONCE: usize = 8;
+/// Bound on looking for a key at other members.
+const LOOK: Duration = Duration::from_secs(2);
+/// Bound on waiting for a ring that others have seen already.
+const CATCH_UP: Duration = Duration::from_millis(250);
+/// How often all that may hold it are asked: what was on its way from one to the other when both
+/// were asked is found the second time.
+const ROUNDS: usize = 2;
+
+/// What asking all that may hold a key brought.
+enum Look {
+    Found(FlightOutcome),
+    /// Nobody has it. The newest revision that anybody has seen.
+    Missing(u64),
 }
 
 impl Group {
-    /// The key's value from a member that may still hold it. Nobody is asked while the ring is old
-    /// and the key this node's.
+    /// The key's value from a member that may still hold it. Nobody is asked when the last move has
+    /// ended and the key is this node's.
     pub(super) async fn ask_previous_owners(
         &self,
         key: &str,
         hash: KeyHash,
     ) -> Option<FlightOutcome> {
-        let now = self.shared.clock.now();
-        let asked = self.shared.cluster.may_hold(hash, now);
-        if asked.is_empty() || self.tombstones.refuse(hash, now) {
+        if self.shared.cluster.may_hold(hash).is_empty() {
             return None;
         }
-        let peers = &self.shared.peers;
-        for member in asked.iter().filter(|member| peers.usable(member)) {
-            // Out of reach, or without the group: the next, and in the end the origin, will do.
-            // Bounded here too: what is on its way for longer could outlast a tombstone.
-            let peek = timeout(TRANSFER_TIMEOUT, peers.peek(member, self.name(), key)).await;
-            let Ok(Ok(Some(answer))) = peek else {
-                continue;
-            };
-            if let Some(outcome) = self.usable_here(&answer) {
-                self.observer.asked_previous_owners(true);
-                return Some(outcome);
+        // Bounded also because what is on its way for too long could outlast a tombstone.
+        let look = timeout(LOOK.min(TRANSFER_TIMEOUT), self.look_around(key, hash));
+        let found = look.await.ok().flatten();
+        self.observer.asked_previous_owners(found.is_some());
+        found
+    }
+
+    async fn look_around(&self, key: &str, hash: KeyHash) -> Option<FlightOutcome> {
+        let cluster = &self.shared.cluster;
+        for _ in 0..ROUNDS {
+            let asked = cluster.may_hold(hash);
+            if asked.is_empty() || self.tombstones.refuse(hash, self.shared.clock.now()) {
+                return None;
+            }
+            let seen = cluster.topology().view.revision;
+            match self.ask_all(asked, key).await {
+                Look::Found(outcome) => return Some(outcome),
+                // Others have seen another ring already, and may have given the key to a member
+                // that this node doesn't know yet.
+                Look::Missing(newest) if newest > seen => {
+                    let mut rings = cluster.rings();
+                    let caught_up = rings.wait_for(|ring| ring.view.revision >= newest);
+                    let _ = timeout(CATCH_UP, caught_up).await;
+                }
+                Look::Missing(_) => {}
+            }
+            if self.find_owned(key).is_some() {
+                return None;
             }
         }
-        self.observer.asked_previous_owners(false);
         None
+    }
+
+    /// Asks all of them, several at a time, until one has it.
+    async fn ask_all(&self, members: Vec<Member>, key: &str) -> Look {
+        let Shared { peers, cluster, .. } = &self.shared;
+        let asking = members.into_iter().filter(|it| peers.usable(it));
+        let asking = asking.map(async |member: Member| {
+            // Out of reach, or without the group: the others, and in the end the origin, will do.
+            let peeked = peers.peek(&member, self.name(), key).await.ok()?;
+            cluster.heard(&member, peeked.progress);
+            Some(peeked)
+        });
+        let mut answers = stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
+        let mut newest = 0;
+        while let Some(answer) = answers.next().await {
+            let Some(Peeked { entry, progress }) = answer else {
+                continue;
+            };
+            newest = newest.max(progress.revision);
+            if let Some(outcome) = entry.and_then(|entry| self.usable_here(&entry)) {
+                return Look::Found(outcome);
+            }
+        }
+        Look::Missing(newest)
     }
 
     fn usable_here(&self, answer: &PeerAnswer) -> Option<FlightOutcome> {
@@ -85,16 +135,31 @@ impl Group {
                     .any(|owner| owner == Owner::Me))
     }
 
+    /// Whether an entry from that sender may be taken: what is neither this node's nor, by an older
+    /// ring, the sender's to give would stay here where nobody looks for it. If this node doesn't
+    /// see yet that it is to hold the entry, the sender's ring has to be no older than its own.
+    fn is_place_for(&self, hash: KeyHash, sender: Sender) -> bool {
+        let topology = self.shared.cluster.topology();
+        let known = topology.view.revision;
+        let is_newer = sender.revision.is_none_or(|revision| known <= revision);
+        self.holds(hash)
+            || (is_newer
+                && matches!(topology.owner(hash), Owner::Other(it) if it.incarnation() == sender.member))
+    }
+
     /// Takes an entry that another member hands over.
-    pub fn accept(&self, parcel: &Parcel, sender: IdHash) -> Accepted {
+    pub fn accept(&self, parcel: &Parcel, sender: Sender) -> Fate {
         let now = self.shared.clock.now();
         let size = parcel.value.as_ref().map_or(0, |value| value.len() as u64);
         let key = &*parcel.key;
         let valid = (1..=MAX_KEY_BYTES).contains(&key.len());
         if !valid || size > self.rules.max_value || parcel.expires_at <= now {
-            return Accepted::Refused;
+            return Fate::Refused;
         }
         let hash = self.hash(key);
+        if !self.is_place_for(hash, sender) {
+            return Fate::Misdirected;
+        }
         let entry = Entry::owned(
             parcel.value.as_deref(),
             parcel.expires_at,
@@ -102,19 +167,22 @@ impl Group {
         )
         .with_use_count(parcel.use_count);
         if parcel.copy {
-            entry.set_replica_at(sender);
+            entry.set_replica_at(sender.member);
         }
         // Under the lock that removals take: either they see the entry, or we see that the key was
         // removed.
         self.local.hold(key, || {
             if !self.is_sure() || self.tombstones.refuse(hash, now) {
-                return Accepted::Refused;
+                return Fate::Refused;
             }
-            let offered = self.shared.owned.offer(self.id, key, entry.into(), now);
-            if offered == Offered::Kept {
-                self.shared.copies.wanted(self.id, key);
+            match self.shared.owned.offer(self.id, key, entry.into(), now) {
+                Offered::Kept => {
+                    self.shared.copies.wanted(self.id, key);
+                    Fate::Kept
+                }
+                Offered::Known => Fate::Known,
+                Offered::Full => Fate::Full,
             }
-            Accepted::Offered(offered)
         })
     }
 

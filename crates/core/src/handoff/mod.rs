@@ -15,7 +15,10 @@ mod streams;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use plan::{Plan, plan};
@@ -46,8 +49,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 /// While leaving there is less time.
 const LEAVING_RETRY: Duration = Duration::from_millis(20);
-/// Further walks after one that could not send everything; then the next ring change has to help.
-const RETRIES: u32 = 10;
+/// It grows up to this: a member may be out of reach for long.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// How entries are moved.
 #[derive(Clone, Copy, Debug)]
@@ -133,17 +136,6 @@ pub struct Moved {
     interrupted: bool,
 }
 
-/// How settling ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Settled {
-    /// Everything is where it belongs.
-    Yes,
-    /// Some could not be sent, however often it was tried.
-    GivenUp,
-    /// The ring changed on the way.
-    Changed,
-}
-
 /// Entries that a walk left to a later one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Colder {
@@ -189,24 +181,26 @@ impl Handoff {
         let copies = self.rules.replicas > 1;
         let mut sweep = tokio::time::interval(SWEEP);
         let mut keys = Vec::new();
-        // The ring by which all entries are where they belong.
-        let mut settled = Arc::<Topology>::default();
-        let mut broken_off = false;
+        let mut settling = Settling::default();
         loop {
             let ring = rings.borrow_and_update().clone();
-            if !settled.same_ring(&ring) {
-                if broken_off {
+            if settling.is_due(&ring) {
+                if settling.broken_off {
                     self.forget_copies().await;
                 }
-                broken_off = self.settle(&mut rings).await == Settled::Changed;
-                if broken_off {
+                let moved = self.walk(self.background()).await;
+                settling.walked(&ring, moved);
+                if settling.broken_off {
                     continue;
                 }
-                settled = ring;
+            }
+            if settling.retry_at.is_none() {
+                self.parts.cluster.settled_in(&ring);
             }
             tokio::select! {
                 biased;
                 changed = rings.changed() => if changed.is_err() { return },
+                () = settling.retry() => {}
                 _ = sweep.tick(), if copies => {
                     self.walk(self.background()).await;
                 }
@@ -232,33 +226,6 @@ impl Handoff {
         }
     }
 
-    /// After a ring change: walks until every entry is where it belongs.
-    async fn settle(&self, rings: &mut watch::Receiver<Arc<Topology>>) -> Settled {
-        let mut total = Moved::default();
-        let mut settled = Settled::GivenUp;
-        for _ in 0..RETRIES {
-            let moved = self.walk(self.background()).await;
-            total.add(moved);
-            if moved.interrupted {
-                settled = Settled::Changed;
-                break;
-            }
-            if moved.failed == 0 {
-                settled = Settled::Yes;
-                break;
-            }
-            if let Ok(Ok(())) = tokio::time::timeout(RETRY, rings.changed()).await {
-                settled = Settled::Changed;
-                break;
-            }
-        }
-        if total.sent + total.failed > 0 {
-            let Moved { sent, failed, .. } = total;
-            tracing::info!(sent, failed, "entries went to where they belong now");
-        }
-        settled
-    }
-
     /// Hands over everything that is another's now, and returns when nothing is left. The caller
     /// gives it `bound` and no longer; the pace is such that half of it suffices, and never slower
     /// than the background's.
@@ -271,9 +238,11 @@ impl Handoff {
         };
         let mut total = Moved::default();
         loop {
+            let ring = self.parts.cluster.snapshot();
             let moved = self.walk(pace).await;
             total.add(moved);
             if moved.sent == 0 && moved.failed == 0 && !moved.interrupted {
+                self.parts.cluster.settled_in(&ring);
                 return total;
             }
             if moved.failed > 0 {
@@ -293,7 +262,7 @@ impl Handoff {
     /// Sends what is another's, the hottest first.
     async fn walk(&self, pace: Pace) -> Moved {
         let topology = self.parts.cluster.snapshot();
-        let mut streams = Streams::new(&self.parts, &self.groups, pace);
+        let mut streams = Streams::new(&self.parts, &self.groups, pace, &topology);
         let mut interrupted = false;
         let mut hottest = u32::MAX;
         for least in USE_COUNT_STEPS {
@@ -384,7 +353,7 @@ impl Handoff {
     /// Copies new entries to the member next in ring order.
     async fn copy(&self, keys: impl Iterator<Item = (GroupId, Box<str>)> + Send) {
         let topology = self.parts.cluster.snapshot();
-        let mut streams = Streams::new(&self.parts, &self.groups, self.background());
+        let mut streams = Streams::new(&self.parts, &self.groups, self.background(), &topology);
         for (group, key) in keys {
             let now = self.parts.clock.now();
             if let Some(entry) = self.parts.store.peek(group, &key, now) {
@@ -396,9 +365,53 @@ impl Handoff {
     }
 }
 
+/// How far the background has come with the rings.
+#[derive(Default)]
+struct Settling {
+    /// The last ring by which all entries were looked at.
+    ring: Arc<Topology>,
+    /// The walk over them was broken off by another ring.
+    broken_off: bool,
+    /// When those that could not be sent are tried again; `None`: everything is where it belongs.
+    retry_at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Settling {
+    fn is_due(&self, ring: &Topology) -> bool {
+        let retry = self.retry_at.is_some_and(|at| at <= Instant::now());
+        self.broken_off || retry || !self.ring.same_ring(ring)
+    }
+
+    fn walked(&mut self, ring: &Arc<Topology>, moved: Moved) {
+        self.pause = if self.ring.same_ring(ring) {
+            (self.pause * 2).clamp(RETRY, LONGEST_RETRY)
+        } else {
+            RETRY
+        };
+        self.broken_off = moved.interrupted;
+        self.ring = ring.clone();
+        self.retry_at = (moved.failed > 0).then(|| Instant::now() + self.pause);
+        let Moved { sent, failed, .. } = moved;
+        if sent + failed > 0 {
+            tracing::info!(sent, failed, "entries went to where they belong now");
+        }
+    }
+
+    /// Resolves when it is time to try again.
+    async fn retry(&self) {
+        match self.retry_at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
 
+#[cfg(test)]
+mod growth_tests;
 #[cfg(test)]
 mod simulation_tests;

@@ -14,6 +14,7 @@ use fastrand::Rng;
 use futures::FutureExt;
 use parking_lot::Mutex as SyncMutex;
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -36,7 +37,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 const ENDS: Duration = Duration::from_secs(120);
 
 /// Virtual time.
-struct VirtualClock(Instant);
+pub(super) struct VirtualClock(pub(super) Instant);
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
@@ -81,8 +82,9 @@ struct World {
     net: Arc<TestNet>,
     origin: Arc<Versions>,
     clock: Arc<VirtualClock>,
-    /// The registry: members by id, and its revision.
-    members: SyncMutex<(u64, HashMap<Arc<str>, MemberState>)>,
+    /// The registry: members by id, with the revision at which each came into the ring; and its
+    /// revision.
+    members: SyncMutex<(u64, HashMap<Arc<str>, (MemberState, u64)>)>,
     changed: watch::Sender<u64>,
     alive: SyncMutex<Vec<Arc<TestNode>>>,
     /// Which life of its node each id stands for.
@@ -134,6 +136,7 @@ impl World {
             plan: Nodes {
                 replicas,
                 capacity: 1 << 20,
+                bytes_per_second: 1 << 40,
                 lease: Some(LEASE),
                 clock: clock.clone(),
                 origin: origin.clone(),
@@ -168,11 +171,17 @@ impl World {
     fn announce(&self, id: &Arc<str>, state: Option<MemberState>) -> u64 {
         let mut members = self.members.lock();
         members.0 += 1;
+        let revision = members.0;
         match state {
-            Some(state) => members.1.insert(id.clone(), state),
+            Some(state) => {
+                let since = match members.1.get(id) {
+                    Some((MemberState::Serving, since)) => *since,
+                    _ => revision,
+                };
+                members.1.insert(id.clone(), (state, since))
+            }
             None => members.1.remove(id),
         };
-        let revision = members.0;
         drop(members);
         self.changed.send_replace(revision);
         revision
@@ -181,8 +190,9 @@ impl World {
     fn view(&self) -> View {
         let members = self.members.lock();
         let lives = self.lives.lock();
-        let listed = members.1.iter().map(|(id, state)| Member {
+        let listed = members.1.iter().map(|(id, (state, since))| Member {
             state: *state,
+            since: *since,
             instance: lives[id].to_string().into(),
             ..Member::new(id.clone(), format!("{id}:1"))
         });
@@ -429,6 +439,7 @@ async fn background_walk(bytes_per_second: u64, message_takes: Duration) -> f64 
     let plan = Nodes {
         replicas: 1,
         capacity: 64 << 20,
+        bytes_per_second: 1 << 40,
         lease: None,
         clock: clock.clone(),
         origin,

@@ -11,10 +11,11 @@ use tokio::time::{sleep, timeout};
 
 use super::{HandoffParts, Moved, Pace};
 use crate::{
+    cluster::Topology,
     error::{Error, ErrorKind},
     group::Group,
     membership::{IdHash, Member},
-    ports::{HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
+    ports::{Fate, HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
     store::Found,
 };
 
@@ -42,6 +43,8 @@ pub(super) struct Streams<'a> {
     parts: &'a HandoffParts,
     groups: &'a [Arc<Group>],
     pace: Pace,
+    /// That of the ring by which entries go.
+    revision: u64,
     /// By member id; `None`: that member could not be reached in this walk.
     streams: HashMap<Arc<str>, Option<Loading>>,
     moved: Moved,
@@ -80,11 +83,17 @@ struct Unanswered {
 }
 
 impl<'a> Streams<'a> {
-    pub(super) fn new(parts: &'a HandoffParts, groups: &'a [Arc<Group>], pace: Pace) -> Self {
+    pub(super) fn new(
+        parts: &'a HandoffParts,
+        groups: &'a [Arc<Group>],
+        pace: Pace,
+        ring: &Topology,
+    ) -> Self {
         Self {
             parts,
             groups,
             pace,
+            revision: ring.view.revision,
             streams: HashMap::new(),
             moved: Moved::default(),
             left: 0,
@@ -137,7 +146,11 @@ impl<'a> Streams<'a> {
         if !self.parts.peers.usable(to) {
             return None;
         }
-        let opened = timeout(TRANSFER_TIMEOUT, self.parts.peers.handoff(to)).await;
+        let opened = timeout(
+            TRANSFER_TIMEOUT,
+            self.parts.peers.handoff(to, self.revision),
+        )
+        .await;
         let stream = opened.ok()?.ok()?;
         Some(Loading {
             stream,
@@ -237,37 +250,63 @@ impl<'a> Streams<'a> {
         })
     }
 
-    /// Waits for the oldest receipt. Whatever it says, the entries of its batch are done with:
-    /// taken, or not to be had there.
+    /// Waits for the oldest receipt, and does with each entry of its batch what follows.
     async fn settle_one(&mut self, loading: &mut Loading) -> Result<(), PeerError> {
         let asked_at = self.parts.clock.now();
         let receipt = timeout(TRANSFER_TIMEOUT, loading.stream.receipt())
             .await
             .unwrap_or_else(|_| Err(too_slow()))?;
         let took = self.parts.clock.now().since(asked_at);
-        let Some(answered) = loading.unanswered.pop_front() else {
+        let Some(answered) = loading.unanswered.front() else {
             return Ok(());
         };
-        for going in &answered.entries {
-            if going.copy {
-                going.found.entry.set_replica_at(loading.member);
-            } else {
-                self.parts.store.remove_exactly(&going.found);
+        if receipt.fates.len() != answered.entries.len() {
+            return Err(unfit());
+        }
+        for (going, fate) in answered.entries.iter().zip(&receipt.fates) {
+            match self.conclude(going, *fate, loading.member) {
+                Done::Yes => self.moved.sent += 1,
+                Done::Later => self.moved.failed += 1,
             }
         }
-        self.moved.sent += answered.entries.len();
-        self.parts.observer.sent(answered.bytes, receipt);
+        self.parts.observer.sent(answered.bytes, &receipt);
         self.parts.observer.waiting(self.left);
+        loading.unanswered.pop_front();
         if self.pace.patient && took > BUSY {
             sleep((took * BUSY_FACTOR).min(LONGEST_PAUSE)).await;
         }
         Ok(())
     }
 
+    fn conclude(&self, going: &Going, fate: Fate, receiver: IdHash) -> Done {
+        match fate {
+            Fate::Kept | Fate::Known if going.copy => going.found.entry.set_replica_at(receiver),
+            // Not there: whoever counts on it must not find that it is.
+            Fate::Full | Fate::Refused | Fate::UnknownGroup if going.copy => {}
+            Fate::Misdirected => return Done::Later,
+            // It may have the group soon, and ask for what is here. A node that leaves can't wait.
+            Fate::UnknownGroup if self.pace.patient => {}
+            // A full receiver has only entries that are at least as hot, see `Store::offer`: if
+            // this one stayed, it would be out of reach all the same when the move has ended.
+            Fate::Kept | Fate::Known | Fate::Full | Fate::Refused | Fate::UnknownGroup => {
+                self.parts.store.remove_exactly(&going.found);
+            }
+        }
+        Done::Yes
+    }
+
     fn failed(&mut self, entries: usize) {
         self.moved.failed += entries;
         self.parts.observer.failed(entries);
     }
+}
+
+/// Whether anything is left to do with an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Yes,
+    /// When one of two rings has caught up.
+    Later,
 }
 
 /// How far to go with a stream.
@@ -288,5 +327,12 @@ fn too_slow() -> PeerError {
     PeerError::Unreachable(Error::new(
         ErrorKind::PeerUnreachable,
         "no receipt in time for entries handed over",
+    ))
+}
+
+fn unfit() -> PeerError {
+    PeerError::Unreachable(Error::new(
+        ErrorKind::PeerUnreachable,
+        "a receipt that doesn't fit its batch",
     ))
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     harness_tests::{HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, ranked, view},
     membership::{IdHash, Member, MemberState, View},
-    ports::{Parcel, Timestamp},
+    ports::{Parcel, Sender, Timestamp},
     store::Entry,
 };
 
@@ -30,6 +30,7 @@ fn scene(ids: &[&str], replicas: usize) -> Scene {
     let plan = Plan {
         replicas,
         capacity: 4 << 20,
+        bytes_per_second: 1 << 40,
         lease: None,
         clock: clock.clone(),
         origin: origin.clone(),
@@ -289,8 +290,12 @@ async fn a_removed_key_does_not_come_back_with_a_batch_that_was_under_way() {
                 .await
                 .expect("removed");
         }
-        let accepted = scene.node("c").group.accept(&parcel, IdHash::of("a"));
-        assert_eq!(accepted, crate::group::Accepted::Refused);
+        let sender = Sender {
+            member: IdHash::of("a"),
+            revision: Some(2),
+        };
+        let accepted = scene.node("c").group.accept(&parcel, sender);
+        assert_eq!(accepted, crate::ports::Fate::Refused);
         assert!(scene.held_by(number).is_empty());
     }
 }
