@@ -1,6 +1,9 @@
 //! The ring over one view: what the view makes of the members, and whose keys are whose.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::former::Former;
 use crate::{
@@ -8,9 +11,14 @@ use crate::{
     ring::{KeyHash, Ring, Slot},
 };
 
+/// Numbers topologies from 1 on.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 /// A view and the ring over it.
 #[derive(Debug, Default)]
 pub struct Topology {
+    /// Tells it from all others of this process; see [`Topology::number`].
+    number: u64,
     /// All members, including draining ones.
     pub view: View,
     ring: Ring,
@@ -48,6 +56,7 @@ impl Topology {
         let ring = ring_of(&view, &ring_members);
         let me = view.members.iter().position(|member| *member.id == *my_id);
         Self {
+            number: MADE.fetch_add(1, Ordering::Relaxed) + 1,
             view,
             ring,
             ring_members,
@@ -60,6 +69,12 @@ impl Topology {
     pub(super) fn former(&self) -> &Former {
         self.former
             .get_or_init(|| Former::of(&self.view, self.me, |at| self.ring_members.contains(&at)))
+    }
+
+    /// The number by which an entry notes its owner in this topology; 0 only before there is a
+    /// view.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The key's owner.
@@ -75,10 +90,15 @@ impl Topology {
         self.ring.ranked(key).into_iter().map(|at| self.place(at))
     }
 
+    /// The index in the view of the key's owner; `None` if there is no ring yet.
+    pub fn owner_index(&self, key: KeyHash) -> Option<usize> {
+        let at = self.ring.owner(key)?;
+        Some(self.ring_members[at] as usize)
+    }
+
     /// The id of the key's owner; `None` if there is no ring yet.
     pub fn owner_id(&self, key: KeyHash) -> Option<&Arc<str>> {
-        let at = self.ring_members[self.ring.owner(key)?] as usize;
-        Some(&self.view.members[at].id)
+        Some(&self.view.members[self.owner_index(key)?].id)
     }
 
     /// The number of members that own keys.

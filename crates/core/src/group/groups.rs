@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::Group;
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{Fate, Parcel, Receipt, Sender, Timestamp},
+    ports::{Fate, Parcel, Receipt, Sender, TRANSFER_TIMEOUT, Timestamp},
     standing::Standing,
 };
 
@@ -55,19 +55,25 @@ impl Groups {
         self.iter().map(|group| group.drop_everything()).sum()
     }
 
-    /// Takes entries that another member hands over.
+    /// Takes entries that another member hands over; `read_at` is the earliest moment at which it
+    /// can have read them.
     ///
     /// # Errors
-    /// [`ErrorKind::NotReady`] if this node is leaving itself or is not sure to be a member, or if
-    /// the sender is no member as seen here.
+    /// [`ErrorKind::NotReady`] if this node is leaving itself or is not sure to be a member, if the
+    /// sender is no member as seen here, or if the entries were under way for so long that they may
+    /// have outlasted the tombstone of a removal.
     pub fn accept(
         &self,
         standing: &Standing,
         parcels: &[Parcel],
         sender: Sender,
-        now: Timestamp,
+        (read_at, now): (Timestamp, Timestamp),
     ) -> Result<Receipt> {
         standing.may_accept(sender.member, now)?;
+        if now.since(read_at) >= TRANSFER_TIMEOUT {
+            let why = "the entries were under way for too long";
+            return Err(Error::new(ErrorKind::NotReady, why));
+        }
         let mut receipt = Receipt::default();
         for parcel in parcels {
             receipt.fates.push(match self.get(&parcel.group) {

@@ -1,0 +1,208 @@
+//! Calls to other members, and what they carry.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Timestamp;
+use crate::{
+    error::Error,
+    membership::{IdHash, Member},
+    record::Record,
+};
+use async_trait::async_trait;
+
+/// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
+/// Receivers hold to it: a sender that gives up can't call back what lies in a socket's buffer.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A peer's answer for a key.
+#[derive(Clone, Debug)]
+pub struct PeerAnswer {
+    /// What it has. Expires by the clock of the node that reads this.
+    pub record: Record,
+    /// Whether the peer had the value in memory, as opposed to loading it now.
+    pub was_hit: bool,
+    /// The receiver must not keep the value.
+    pub uncacheable: bool,
+}
+
+/// How far a member has come with the rings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The revision of its view.
+    pub revision: u64,
+    /// The revision of the newest view by which everything that it holds is its own.
+    pub settled: u64,
+}
+
+/// What a member answers to a peek.
+#[derive(Clone, Debug, Default)]
+pub struct Peeked {
+    /// What it has in memory.
+    pub entry: Option<PeerAnswer>,
+    /// How far it has come.
+    pub progress: Progress,
+}
+
+/// Why a call to a peer failed.
+#[derive(Clone, Debug)]
+pub enum PeerError {
+    /// The peer could not be reached, hung up, took too long or runs an incompatible version.
+    /// Another member may stand in for it.
+    Unreachable(Error),
+    /// The peer answered with this error. Another member would answer the same.
+    Answered(Error),
+}
+
+/// An entry on its way to another member.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// Name of its group.
+    pub group: Arc<str>,
+    /// Its key.
+    pub key: Box<str>,
+    /// What is handed over. Expires by the clock of the node that reads this.
+    pub record: Record,
+    /// How often it was requested.
+    pub use_count: u32,
+    /// Whether the sender also keeps it.
+    pub copy: bool,
+}
+
+impl Parcel {
+    /// Its approximate size in a message, in bytes.
+    pub fn bytes(&self) -> usize {
+        /// Field tags, lengths, numbers.
+        const FRAME: usize = 48;
+        self.group.len() + self.key.len() + self.record.value_bytes() + FRAME
+    }
+}
+
+/// Who hands entries over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Its incarnation.
+    pub member: IdHash,
+    /// The revision of the ring by which the entries are the receiver's; `None` from releases that
+    /// don't tell.
+    pub revision: Option<u64>,
+}
+
+/// What became of an entry that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Kept.
+    Kept,
+    /// Already present.
+    Known,
+    /// Colder than the entries that fill the receiver.
+    Full,
+    /// Expired, recently removed or purged, or too large.
+    Refused,
+    /// By the receiver's ring it is neither the receiver's nor the sender's: one of the two rings
+    /// is behind.
+    Misdirected,
+    /// Of a group that the receiver doesn't have.
+    UnknownGroup,
+}
+
+impl Fate {
+    /// Each of them, in the order in which they are counted.
+    pub const ALL: [Self; 6] = [
+        Self::Kept,
+        Self::Known,
+        Self::Full,
+        Self::Refused,
+        Self::Misdirected,
+        Self::UnknownGroup,
+    ];
+
+    /// Whether the receiver has the key.
+    pub const fn is_there(self) -> bool {
+        matches!(self, Self::Kept | Self::Known)
+    }
+}
+
+/// What became of each entry of a batch, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// One for each entry.
+    pub fates: Vec<Fate>,
+}
+
+impl Receipt {
+    /// How many entries had this fate.
+    pub fn count(&self, fate: Fate) -> usize {
+        self.fates.iter().filter(|it| **it == fate).count()
+    }
+}
+
+/// A stream of batches to one member, answered in order.
+#[async_trait]
+pub trait HandoffStream: Send {
+    /// Sends a batch whose entries were not read before `read_at`. Returns when it has been handed
+    /// to the transport. The receiver learns how long the batch is under way; see
+    /// [`TRANSFER_TIMEOUT`].
+    async fn send(&mut self, batch: Vec<Parcel>, read_at: Timestamp) -> Result<(), PeerError>;
+    /// The receipt of the oldest batch that has none yet.
+    async fn receipt(&mut self) -> Result<Receipt, PeerError>;
+}
+
+/// What a member answers to a removal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Entries that went.
+    pub entries: u64,
+    /// Who answered: a member that was started anew meanwhile is another.
+    pub incarnation: IdHash,
+}
+
+/// What a member answers to one that can't renew its lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Voucher {
+    /// It lists the asker, and gives its word.
+    pub yes: bool,
+    /// Members that the asker counts on and for whom it would not vouch.
+    pub excluded: Vec<IdHash>,
+}
+
+/// Calls to other members.
+#[async_trait]
+pub trait Peers: Send + Sync + 'static {
+    /// Whether this member should be called now. False while it is ejected after a failure.
+    fn usable(&self, member: &Member) -> bool;
+    /// Gets the value from that member, which loads it if necessary and never forwards the call.
+    async fn fetch(&self, member: &Member, group: &str, key: &str)
+    -> Result<PeerAnswer, PeerError>;
+    /// Gets what that member has in memory. It never loads.
+    async fn peek(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Result<Peeked, PeerError>;
+    /// Drops a key, or with `None` the whole group, at that member.
+    async fn remove(
+        &self,
+        member: &Member,
+        group: &str,
+        key: Option<&str>,
+    ) -> Result<Removed, PeerError>;
+    /// Asks that member whether it would vouch for `asker`, who counts on the members `counted`.
+    async fn vouch(
+        &self,
+        member: &Member,
+        asker: IdHash,
+        counted: &[IdHash],
+    ) -> Result<Voucher, PeerError>;
+    /// Asks that member never to vouch for `against` again; returns who promised it.
+    async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError>;
+    /// Opens a way for entries to that member, which were found to belong there by the ring of that
+    /// revision.
+    async fn handoff(
+        &self,
+        member: &Member,
+        revision: u64,
+    ) -> Result<Box<dyn HandoffStream>, PeerError>;
+    /// Returns when that member's view has reached `revision`.
+    async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
+}
