@@ -176,16 +176,19 @@ impl Standing {
 
     /// Whether the words given by others (each with its giver's incarnation) are enough.
     ///
-    /// Who any of the givers excludes doesn't count, or members that others took off the list one
-    /// after the other could keep each other on it.
+    /// Who any of the givers excludes doesn't count, nor does whom this node promised not to vouch
+    /// for, or members that others took off the list one after the other could keep each other on
+    /// it.
     pub fn is_backed(&self, topology: &Topology, words: &[(IdHash, Voucher)]) -> bool {
         let Some(me) = topology.me().filter(|me| me.is_admitted()) else {
             return false;
         };
         let me = me.incarnation();
         let given = || words.iter().filter(|(_, word)| word.yes);
+        let promised = self.promised_against.lock().clone();
         let excluded: HashSet<IdHash> = given()
             .flat_map(|(_, word)| word.excluded.iter().copied())
+            .chain(promised)
             .collect();
         let counts = |member: IdHash| {
             let admitted = topology

@@ -70,6 +70,23 @@ fn whom_a_giver_excludes_does_not_count() {
 }
 
 #[test]
+fn whom_this_node_promised_against_does_not_count() {
+    // a and b lose etcd alone. c takes b off the list with a's promise, then a by itself: one of
+    // the two that are left. What a and b see is old, so b still vouches for a.
+    let three = ["a", "b", "c"].map(member);
+    let (a, b) = (standing("a", &three), standing("b", &three));
+    let mine = three[0].incarnation();
+    let words = [(
+        three[1].incarnation(),
+        b.vouch(mine, &incarnations(&three), NOW),
+    )];
+    let topology = a.cluster.snapshot();
+    assert!(a.is_backed(&topology, &words), "two of three");
+    a.promise(three[1].incarnation());
+    assert!(!a.is_backed(&topology, &words));
+}
+
+#[test]
 fn joining_members_are_counted_but_their_word_is_not() {
     let mut three = ["a", "b", "c"].map(member);
     three[1].state = MemberState::Joining;
