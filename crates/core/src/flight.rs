@@ -10,13 +10,14 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::{
     RawMutex,
     lock_api::{Mutex, RawMutex as LockKind},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 /// Enough shards that two loads rarely contend for a lock, which is far cheaper than a load anyway.
 const SHARDS: usize = 16;
@@ -31,6 +32,9 @@ pub struct Flights<T, K: LockKind = RawMutex> {
 pub enum Sharing {
     /// The one under way.
     UnderWay,
+    /// The one under way if it departed less than this time ago, else the next: it may have read
+    /// before this get began, and been on its way for longer than anything else remembers.
+    Younger(Duration),
     /// Only one that departs later than now: what is under way may bring a value that was removed
     /// before this get began. At most one flight is in the air and one waits.
     Next,
@@ -63,6 +67,7 @@ struct Shard<T> {
 
 struct Flight<T> {
     number: u64,
+    departed: Instant,
     waiting: Vec<oneshot::Sender<T>>,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
@@ -89,9 +94,15 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         let mut shard = self.shard(key).lock();
         if let Some(flight) = shard.in_flight.get_mut(key) {
             // Who gave up takes no place: a load that hangs would gather them without a bound.
-            let waiting = match sharing {
-                Sharing::UnderWay => &mut flight.waiting,
-                Sharing::Next => &mut flight.next,
+            let shared = match sharing {
+                Sharing::UnderWay => true,
+                Sharing::Younger(age) => flight.departed.elapsed() < age,
+                Sharing::Next => false,
+            };
+            let waiting = if shared {
+                &mut flight.waiting
+            } else {
+                &mut flight.next
             };
             if waiting.len() == waiting.capacity() {
                 waiting.retain(|it| !it.is_closed());
@@ -119,6 +130,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         shard.next_number += 1;
         let flight = Flight {
             number,
+            departed: Instant::now(),
             waiting,
             next: Vec::new(),
         };
