@@ -201,15 +201,17 @@ impl Standing {
         !excluded.contains(&me) && 2 * backing > topology.view.members.len()
     }
 
-    /// Whether entries are taken from that sender: it has to be a member by its present
-    /// incarnation, and so has this node.
+    /// Whether entries that were not read before `read_at` are taken from that sender: it has to be
+    /// a member by its present incarnation, and this node one all the time since. Before that it
+    /// was told of no removals, and has no tombstones to show for them; what was sent to an earlier
+    /// life of it may still be on its way.
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`] if not.
-    pub fn may_accept(&self, sender: IdHash, now: Timestamp) -> Result<()> {
+    pub fn may_accept(&self, sender: IdHash, (read_at, now): (Timestamp, Timestamp)) -> Result<()> {
         let refused = |why: &str| Err(Error::new(ErrorKind::NotReady, why));
-        if !self.fence.is_open(now) {
-            return refused("this node is not sure to be a member at the moment");
+        if !self.fence.open_since(read_at, now) {
+            return refused("this node has not been sure to be a member since they were sent");
         }
         match self.cluster.topology().by_incarnation(sender) {
             Some(member) if member.is_admitted() => Ok(()),
