@@ -71,7 +71,7 @@ impl Groups {
         sender: IdHash,
         (read_at, now): (Timestamp, Timestamp),
     ) -> Result<Receipt> {
-        standing.may_accept(sender, now)?;
+        standing.may_accept(sender, (read_at, now))?;
         if now.since(read_at) >= TRANSFER_TIMEOUT {
             let why = "the entries were under way for too long";
             return Err(Error::new(ErrorKind::NotReady, why));

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, PeerAnswer},
+    ports::{GroupObserver, Origin, PeerAnswer, TRANSFER_TIMEOUT},
 };
 
 /// The longest key that is taken, in bytes of UTF-8.
@@ -179,7 +179,8 @@ impl Group {
             // the list, nobody grounds this node's flights.
             Sharing::Next
         } else {
-            Sharing::UnderWay
+            // What departed under a tombstone that is over by now may bring what was removed.
+            Sharing::Younger(TRANSFER_TIMEOUT)
         }
     }
 
