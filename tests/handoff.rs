@@ -30,22 +30,35 @@ async fn handoff(
     batch: wire::HandoffBatch,
 ) -> Result<wire::HandoffReceipt, Status> {
     let answer = peer.handoff(tokio_stream::once(batch)).await?;
-    let receipt = answer.into_inner().message().await?;
-    Ok(receipt.expect("one for each batch"))
+    let mut receipts = answer.into_inner();
+    let first = receipts.message().await?.expect("an empty one first");
+    assert_eq!(first, wire::HandoffReceipt::default());
+    Ok(receipts.message().await?.expect("one for each batch"))
 }
 
 fn batch(sender: IdHash, key: &str) -> wire::HandoffBatch {
     wire::HandoffBatch {
         format: 1,
         sender: sender.0,
+        receipts: 1,
+        elapsed_ms: 0,
+        // Newer than any: it may know what the receiver doesn't see yet.
+        revision: u64::MAX,
         entries: vec![wire::HandoffEntry {
             group: "users".into(),
             key: key.into(),
-            value: "handed over".into(),
-            found: true,
+            entry: Some(wire::Entry {
+                found: true,
+                value: "handed over".into(),
+                ..wire::Entry::default()
+            }),
             ..wire::HandoffEntry::default()
         }],
     }
+}
+
+fn fates(receipt: &wire::HandoffReceipt) -> Vec<wire::HandoffFate> {
+    receipt.fates().collect()
 }
 
 async fn read(node: &TestNode, keys: impl Iterator<Item = usize>) {
@@ -66,14 +79,15 @@ async fn read(node: &TestNode, keys: impl Iterator<Item = usize>) {
 
 #[tokio::test]
 async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving() {
+    use wire::HandoffFate::*;
     let origin = CountingOrigin::start().await;
     let mut nodes = cluster(2, &origin.url(), &[]).await;
     let mut to = peer(&nodes[0]).await;
     let n1 = nodes[1].incarnation();
     let receipt = handoff(&mut to, batch(n1, "a")).await.expect("taken");
-    assert_eq!((receipt.kept, receipt.known), (1, 0));
+    assert_eq!(fates(&receipt), [Kept]);
     let receipt = handoff(&mut to, batch(n1, "a")).await.expect("answered");
-    assert_eq!((receipt.kept, receipt.known), (0, 1));
+    assert_eq!(fates(&receipt), [Known]);
     let peek = wire::PeekRequest {
         group: "users".into(),
         key: "a".into(),
@@ -83,12 +97,10 @@ async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving(
         .await
         .expect("answers")
         .into_inner()
-        .entry;
+        .answer;
     let found = found.expect("it is there");
-    assert_eq!(
-        (&*found.value, found.uncacheable),
-        (&b"handed over"[..], false)
-    );
+    let value = found.entry.expect("with its record").value;
+    assert_eq!((&*value, found.uncacheable), (&b"handed over"[..], false));
     let refused = handoff(&mut to, batch(IdHash(7), "b")).await;
     assert_eq!(refused.expect_err("refused").code(), Code::Unavailable);
     let mut future = batch(n1, "b");
@@ -98,11 +110,17 @@ async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving(
     let mut unknown = batch(n1, "b");
     unknown.entries[0].group = "no such group".into();
     let receipt = handoff(&mut to, unknown).await.expect("answered");
-    assert_eq!(receipt.refused, 1);
+    assert_eq!(fates(&receipt), [UnknownGroup]);
     let mut expired = batch(n1, "b");
-    expired.entries[0].expires_at_ms = Some(1);
+    if let Some(entry) = &mut expired.entries[0].entry {
+        entry.ttl_remaining_ms = Some(0);
+    }
     let receipt = handoff(&mut to, expired).await.expect("answered");
-    assert_eq!(receipt.refused, 1);
+    assert_eq!(fates(&receipt), [Refused]);
+    let mut undated = batch(n1, "b");
+    undated.receipts = 2;
+    let refused = handoff(&mut to, undated).await;
+    assert_eq!(refused.expect_err("refused").code(), Code::InvalidArgument);
 
     // What was removed a moment ago is taken from nobody.
     let mut client = nodes[1].client().await;
@@ -112,7 +130,7 @@ async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving(
     };
     client.remove(remove).await.expect("removed");
     let receipt = handoff(&mut to, batch(n1, "c")).await.expect("answered");
-    assert_eq!(receipt.refused, 1);
+    assert_eq!(fates(&receipt), [Refused]);
     let received = metric(
         &nodes[0],
         "gaocache_handoff_entries_total",

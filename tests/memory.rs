@@ -4,8 +4,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gaocache_core::{
+    key::HashedKey,
     ports::Timestamp,
+    record::Record,
     store::{Entry, GroupId, Store},
 };
 
@@ -36,8 +39,14 @@ fn resident_bytes() -> u64 {
 fn fill(capacity: u64, before: u64) {
     let store = Store::new(capacity, 1 << 20, 1);
     for number in 0..ENTRIES {
-        let entry = Entry::owned(Some(&[7; 100]), Timestamp::NEVER, number);
-        assert!(store.insert(GroupId(0), &format!("user/{number:011}"), Arc::new(entry)));
+        let record = Record {
+            value: Some(Bytes::from_static(&[7; 100])),
+            expires_at: Timestamp::NEVER,
+            entity_tag: number,
+        };
+        let key = format!("user/{number:011}");
+        let key = HashedKey::new(GroupId(0), &key);
+        assert!(store.insert(&key, Arc::new(Entry::new(&record))));
         if number % 20_000 == 19_999 {
             let grown = resident_bytes().saturating_sub(before);
             assert!(

@@ -7,14 +7,14 @@
 //!
 //! This module must never hold its lock across an await, and it never starts a load by itself.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use hashbrown::HashTable;
 use parking_lot::{
     RawMutex,
     lock_api::{Mutex, RawMutex as LockKind},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::key::HashedKey;
 
@@ -31,6 +31,9 @@ pub struct Flights<T, K: LockKind = RawMutex> {
 pub enum Sharing {
     /// The one under way.
     UnderWay,
+    /// The one under way if it departed less than this time ago, else the next: it may have read
+    /// before this get began, and been on its way for longer than anything else remembers.
+    Younger(Duration),
     /// Only one that departs later than now: what is under way may bring a value that was removed
     /// before this get began. At most one flight is in the air and one waits.
     Next,
@@ -72,6 +75,7 @@ struct FlightKey {
 struct Flight<T> {
     key: FlightKey,
     number: u64,
+    departed: Instant,
     waiting: Vec<oneshot::Sender<T>>,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
@@ -98,9 +102,15 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         let mut shard = self.shard(key.hash()).lock();
         if let Some(flight) = shard.find_mut(key.hash(), key.text()) {
             // Who gave up takes no place: a load that hangs would gather them without a bound.
-            let waiting = match sharing {
-                Sharing::UnderWay => &mut flight.waiting,
-                Sharing::Next => &mut flight.next,
+            let shared = match sharing {
+                Sharing::UnderWay => true,
+                Sharing::Younger(age) => flight.departed.elapsed() < age,
+                Sharing::Next => false,
+            };
+            let waiting = if shared {
+                &mut flight.waiting
+            } else {
+                &mut flight.next
             };
             if waiting.len() == waiting.capacity() {
                 waiting.retain(|it| !it.is_closed());
@@ -133,6 +143,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         let flight = Flight {
             key: key.clone(),
             number,
+            departed: Instant::now(),
             waiting,
             next: Vec::new(),
         };

@@ -209,6 +209,21 @@ fn who_waits_for_the_next_flight_takes_the_one_that_departed_when_theirs_was_gro
     assert_eq!(late.waiter.blocking_recv(), Ok(2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_is_old_is_not_shared_by_who_wants_a_young_one() {
+    const AGE: Duration = Duration::from_secs(10);
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join(&key("key"), Sharing::Younger(AGE));
+    tokio::time::advance(AGE - Duration::from_millis(1)).await;
+    let early = flights.join(&key("key"), Sharing::Younger(AGE));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let late = flights.join(&key("key"), Sharing::Younger(AGE));
+    let again = first.leader.expect("first").land(1, || {});
+    assert_eq!(early.waiter.await, Ok(1));
+    assert!(again.expect("one waits").land(2, || {}).is_none());
+    assert_eq!(late.waiter.await, Ok(2));
+}
+
 #[test]
 fn waiters_that_gave_up_are_not_gathered_while_a_load_hangs() {
     let flights: Flights<u32> = Flights::new();

@@ -250,7 +250,7 @@ impl Peers for TestPeers {
             receipts,
             sender: Sender {
                 member: (self.net.standing(&self.me)?.incarnation()).unwrap_or_default(),
-                revision: Some(revision),
+                revision,
             },
             clock: self.clock.clone(),
         }))

@@ -19,7 +19,7 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     metrics.connections.with_label_values(&["grpc"]).set(0);
     metrics.lease_renewed("ok");
     metrics.registered("start");
-    metrics.handoff().received(Receipt::default());
+    metrics.handoff().received(&Receipt::default());
     let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
     for metric in names::ALL {
         let line = format!("# TYPE {} {}", metric.name, metric.kind);

@@ -69,7 +69,7 @@ impl Groups {
         sender: Sender,
         (read_at, now): (Timestamp, Timestamp),
     ) -> Result<Receipt> {
-        standing.may_accept(sender.member, now)?;
+        standing.may_accept(sender.member, (read_at, now))?;
         if now.since(read_at) >= TRANSFER_TIMEOUT {
             let why = "the entries were under way for too long";
             return Err(Error::new(ErrorKind::NotReady, why));

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, Peeked, PeerAnswer},
+    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT},
 };
 
 /// The longest key that is taken, in bytes of UTF-8.
@@ -187,7 +187,8 @@ impl Group {
             // the list, nobody grounds this node's flights.
             Sharing::Next
         } else {
-            Sharing::UnderWay
+            // What departed under a tombstone that is over by now may bring what was removed.
+            Sharing::Younger(TRANSFER_TIMEOUT)
         }
     }
 

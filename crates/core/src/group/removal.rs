@@ -150,12 +150,17 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Returns when each member has confirmed or left the list.
+    /// Returns when each member has confirmed or left the list, in time.
     async fn run(&mut self, deadline: Instant) -> Result<()> {
         let mut post_at = Box::pin(sleep(DIRECT));
         let mut posting: Option<BoxFuture<'a, Option<u64>>> = None;
         loop {
             let missing = self.missing();
+            // Whoever confirms later may have handed out the old value after the tombstones of
+            // those told first had run out: this node may have stood still meanwhile.
+            if Instant::now() >= deadline {
+                return Err(self.refused(&missing));
+            }
             if missing.is_empty() {
                 return Ok(());
             }
@@ -174,7 +179,7 @@ impl<'a> Round<'a> {
                     self.posted = posted;
                     self.read_notices();
                 }
-                () = sleep_until(deadline) => return Err(self.refused(&missing)),
+                () = sleep_until(deadline) => {}
             }
         }
     }
@@ -238,10 +243,11 @@ impl<'a> Round<'a> {
             format!("{} at {}: {problem}", member.id, member.address)
         });
         let named: Vec<String> = named.collect();
-        let message = format!(
-            "may still serve the old value, try again later: {}",
-            named.join("; ")
-        );
+        let named = match named.is_empty() {
+            true => "all members confirmed too late".to_owned(),
+            false => named.join("; "),
+        };
+        let message = format!("may still serve the old value, try again later: {named}");
         Error::new(ErrorKind::PeerUnreachable, message)
     }
 }

@@ -133,10 +133,8 @@ impl Group {
     /// see yet that it is to hold the entry, the sender's ring has to be no older than its own.
     fn is_place_for(&self, hash: KeyHash, sender: Sender) -> bool {
         let topology = self.shared.cluster.topology();
-        let known = topology.view.revision;
-        let is_newer = sender.revision.is_none_or(|revision| known <= revision);
         self.holds(hash)
-            || (is_newer
+            || (sender.revision >= topology.view.revision
                 && matches!(topology.owner(hash), Owner::Other(it) if it.incarnation() == sender.member))
     }
 

@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
+    error::ErrorKind,
     harness_tests::{HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, entry, ranked, view},
     membership::{IdHash, Member, MemberState, View},
-    ports::{Parcel, Sender, Timestamp},
+    ports::{Fate, Parcel, Sender, TRANSFER_TIMEOUT, Timestamp},
     record::Record,
 };
 
@@ -299,12 +300,45 @@ async fn a_removed_key_does_not_come_back_with_a_batch_that_was_under_way() {
         }
         let sender = Sender {
             member: IdHash::of("a"),
-            revision: Some(2),
+            revision: 2,
         };
         let accepted = scene.node("c").group.accept(&parcel, sender);
-        assert_eq!(accepted, crate::ports::Fate::Refused);
+        assert_eq!(accepted, Fate::Refused);
         assert!(scene.held_by(number).is_empty());
     }
+}
+
+#[tokio::test]
+async fn what_was_under_way_for_longer_than_tombstones_reckon_with_is_refused_and_not_lost() {
+    let scene = scene(&["a", "b"], 1);
+    let parcel = Parcel {
+        group: "users".into(),
+        key: "k".into(),
+        record: Record {
+            value: Some(Bytes::from_static(b"removed since")),
+            expires_at: Timestamp::NEVER,
+            entity_tag: 0,
+        },
+        use_count: 9,
+        copy: false,
+    };
+    let (b, sender) = (scene.node("b"), scene.node("a").standing.incarnation());
+    let accept = |read_at, now| {
+        let parcels = std::slice::from_ref(&parcel);
+        let sender = sender.expect("a member");
+        b.groups
+            .accept(&b.standing, parcels, sender, (read_at, now))
+    };
+    let (read_at, limit) = (Timestamp(1_000), TRANSFER_TIMEOUT);
+    let late = accept(read_at, read_at.after(limit));
+    // An error, not a receipt: so its sender keeps what it has.
+    assert_eq!(late.expect_err("refused").kind(), ErrorKind::NotReady);
+    assert!(b.store.is_empty());
+    let just_before = Timestamp(read_at.after(limit).0 - 1);
+    assert_eq!(
+        accept(read_at, just_before).expect("taken").fates,
+        [Fate::Kept]
+    );
 }
 
 #[tokio::test]

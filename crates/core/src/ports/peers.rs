@@ -82,9 +82,8 @@ impl Parcel {
 pub struct Sender {
     /// Its incarnation.
     pub member: IdHash,
-    /// The revision of the ring by which the entries are the receiver's; `None` from releases that
-    /// don't tell.
-    pub revision: Option<u64>,
+    /// The revision of the ring by which the entries are the receiver's.
+    pub revision: u64,
 }
 
 /// What became of an entry that was handed over.
@@ -106,7 +105,7 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// Each of them, in the order in which they are counted.
+    /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Kept,
         Self::Known,
@@ -115,6 +114,18 @@ impl Fate {
         Self::Misdirected,
         Self::UnknownGroup,
     ];
+
+    /// As in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Known => "known",
+            Self::Full => "full",
+            Self::Refused => "refused",
+            Self::Misdirected => "misdirected",
+            Self::UnknownGroup => "unknown_group",
+        }
+    }
 
     /// Whether the receiver has the key.
     pub const fn is_there(self) -> bool {
@@ -174,12 +185,7 @@ pub trait Peers: Send + Sync + 'static {
     async fn fetch(&self, member: &Member, group: &str, key: &str)
     -> Result<PeerAnswer, PeerError>;
     /// Gets what that member has in memory. It never loads.
-    async fn peek(
-        &self,
-        member: &Member,
-        group: &str,
-        key: &str,
-    ) -> Result<Peeked, PeerError>;
+    async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError>;
     /// Drops a key, or with `None` the whole group, at that member.
     async fn remove(
         &self,
