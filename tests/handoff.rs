@@ -12,7 +12,7 @@ use common::{
 use futures::future::join_all;
 use gaocache::{
     Registry,
-    internal::wire::{self, peer_client::PeerClient},
+    internal::wire::{self, handoff_entry::What, peer_client::PeerClient},
 };
 use gaocache_core::membership::IdHash;
 use tonic::{Code, Status, transport::Channel};
@@ -47,11 +47,11 @@ fn batch(sender: IdHash, key: &str) -> wire::HandoffBatch {
         entries: vec![wire::HandoffEntry {
             group: "users".into(),
             key: key.into(),
-            entry: Some(wire::Entry {
+            what: Some(What::Entry(wire::Entry {
                 found: true,
                 value: "handed over".into(),
                 ..wire::Entry::default()
-            }),
+            })),
             ..wire::HandoffEntry::default()
         }],
     }
@@ -112,7 +112,7 @@ async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving(
     let receipt = handoff(&mut to, unknown).await.expect("answered");
     assert_eq!(fates(&receipt), [UnknownGroup]);
     let mut expired = batch(n1, "b");
-    if let Some(entry) = &mut expired.entries[0].entry {
+    if let Some(What::Entry(entry)) = &mut expired.entries[0].what {
         entry.ttl_remaining_ms = Some(0);
     }
     let receipt = handoff(&mut to, expired).await.expect("answered");

@@ -6,14 +6,14 @@ use tonic::Status;
 
 use super::{
     lean::{Inner, Reply},
-    wire,
+    wire::{self, handoff_entry::What},
 };
 use crate::status::grpc::to_status;
 use gaocache_core::{
     error::Error,
     group::{Answer, Source},
     membership::IdHash,
-    ports::{Fate, Parcel, Peeked, PeerAnswer, Progress, Receipt, Timestamp, Voucher},
+    ports::{Fate, Handed, Parcel, Peeked, PeerAnswer, Progress, Receipt, Timestamp, Voucher},
     record::{Record, expiry},
 };
 
@@ -172,7 +172,10 @@ pub(super) fn handoff_entries(parcels: Vec<Parcel>, now: Timestamp) -> Vec<wire:
             group.to_string()
         },
         key: parcel.key.into(),
-        entry: Some(entry(parcel.record, now)),
+        what: Some(match parcel.what {
+            Handed::Over(record) => What::Entry(entry(record, now)),
+            Handed::Announced { value_bytes } => What::AnnouncedValueBytes(value_bytes),
+        }),
         use_count: parcel.use_count,
         copy: parcel.copy,
     });
@@ -190,7 +193,10 @@ pub(super) fn parcels(batch: wire::HandoffBatch, read_at: Timestamp) -> Option<V
         Some(Parcel {
             group: group.clone(),
             key: entry.key.into(),
-            record: record(entry.entry?, read_at),
+            what: match entry.what? {
+                What::Entry(entry) => Handed::Over(record(entry, read_at)),
+                What::AnnouncedValueBytes(value_bytes) => Handed::Announced { value_bytes },
+            },
             use_count: entry.use_count,
             copy: entry.copy,
         })
@@ -207,6 +213,8 @@ pub(super) fn handoff_receipt(receipt: Receipt) -> wire::HandoffReceipt {
         Fate::Refused => wire::HandoffFate::Refused,
         Fate::Misdirected => wire::HandoffFate::Misdirected,
         Fate::UnknownGroup => wire::HandoffFate::UnknownGroup,
+        Fate::Held => wire::HandoffFate::Held,
+        Fate::Wanted => wire::HandoffFate::Wanted,
     };
     let fates = receipt.fates.into_iter().map(|it| fate(it).into());
     wire::HandoffReceipt {
@@ -222,6 +230,8 @@ pub(super) fn receipt(answer: &wire::HandoffReceipt) -> Receipt {
         wire::HandoffFate::Full => Fate::Full,
         wire::HandoffFate::Misdirected => Fate::Misdirected,
         wire::HandoffFate::UnknownGroup => Fate::UnknownGroup,
+        wire::HandoffFate::Held => Fate::Held,
+        wire::HandoffFate::Wanted => Fate::Wanted,
         wire::HandoffFate::Refused | wire::HandoffFate::Unspecified => Fate::Refused,
     });
     Receipt {
@@ -341,9 +351,13 @@ mod tests {
         let parcel = |group: &str, value: Option<&'static str>, expires_at| Parcel {
             group: group.into(),
             key: "k".into(),
-            record: kept(value, expires_at),
+            what: Handed::Over(kept(value, expires_at)),
             use_count: 7,
             copy: true,
+        };
+        let announced = Parcel {
+            what: Handed::Announced { value_bytes: 5 },
+            ..parcel("h", None, Timestamp::NEVER)
         };
         let sent = |expires_at| {
             vec![
@@ -351,6 +365,7 @@ mod tests {
                 parcel("g", Some(""), Timestamp::NEVER),
                 parcel("g", None, Timestamp::NEVER),
                 parcel("h", None, expires_at),
+                announced.clone(),
             ]
         };
         let batch = wire::HandoffBatch {

@@ -49,7 +49,7 @@ metrics! {
     PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Duration of fetches from other nodes.";
     PEERS_EJECTED = "gaocache_peers_ejected", "gauge", [], "Peers that are currently not asked because they failed.";
     PEEKS = "gaocache_peeks_total", "counter", ["group", "outcome"], "Keys that other members were asked for before a load: found or missing.";
-    HANDOFF_ENTRIES = "gaocache_handoff_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (already present), full (the receiver is full of hotter entries), refused (expired or recently removed), misdirected (the views of the two nodes differ; tried again), unknown_group (the receiver does not have the group), failed (could not be sent yet).";
+    HANDOFF_ENTRIES = "gaocache_handoff_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (already present), full (the receiver is full of hotter entries), refused (expired or recently removed), misdirected (the views of the two nodes differ; tried again), unknown_group (the receiver does not have the group), held or wanted (announced as in use, and the receiver has a copy or asks for one), failed (could not be sent yet).";
     HANDOFF_BYTES = "gaocache_handoff_sent_bytes_total", "counter", [], "Bytes of entries that were sent to other nodes.";
     HANDOFF_WAITING = "gaocache_handoff_waiting_entries", "gauge", [], "Entries that belong to another node and are still to be sent.";
     DRAINING_SINCE = "gaocache_draining_since_timestamp_seconds", "gauge", [], "Time at which this node began to leave; 0 if it is not leaving.";

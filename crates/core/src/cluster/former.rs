@@ -33,6 +33,8 @@ struct Holder {
     /// The revision from which on it is not in the ring any more, `u64::MAX` if that is not known;
     /// `None`: it is.
     gone_at: Option<u64>,
+    /// It leaves, or vanished: others own what it owned, or will.
+    leaves: bool,
     is_me: bool,
 }
 
@@ -58,6 +60,7 @@ impl Former {
                 at,
                 since: since(member, is_me),
                 gone_at: (!in_ring(at)).then(|| gone_at(member)),
+                leaves: member.state == MemberState::Draining || member.vanished,
                 is_me,
             }
         };
@@ -67,9 +70,9 @@ impl Former {
         }
     }
 
-    /// Whether somebody is there who is not in the ring any more.
-    pub(super) fn some_are_gone(&self) -> bool {
-        self.holders.iter().any(|it| it.gone_at.is_some())
+    /// Whether anybody leaves.
+    pub(super) fn some_leave(&self) -> bool {
+        self.holders.iter().any(|it| it.leaves)
     }
 
     /// The others that were there when this node came into the ring, and when that was.
@@ -99,7 +102,7 @@ impl Former {
                     until: [taken, holder.gone_at].into_iter().flatten().min(),
                 });
             }
-            if holder.gone_at.is_none() {
+            if !holder.leaves {
                 taken = Some(holder.since);
             }
         }

@@ -72,7 +72,7 @@ impl SettledMembers {
             let member = ring.view.members[at as usize].incarnation();
             others.get(&member).is_some_and(|it| *it >= since)
         };
-        let quiet = !ring.former().some_are_gone() && elders.all(settled);
+        let quiet = !ring.former().some_leave() && elders.all(settled);
         self.quiet.store(quiet, Ordering::Release);
     }
 

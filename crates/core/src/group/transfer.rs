@@ -16,8 +16,10 @@ use tokio::time::timeout;
 use super::{FlightOutcome, Group, MAX_KEY_BYTES, Shared, Source};
 use crate::{
     cluster::Owner,
+    key::HashedKey,
     membership::Member,
-    ports::{Fate, Parcel, Peeked, PeerAnswer, Sender, TRANSFER_TIMEOUT},
+    ports::{Fate, Handed, Parcel, Peeked, PeerAnswer, Sender, TRANSFER_TIMEOUT, Timestamp},
+    record::Record,
     ring::KeyHash,
     store::{Entry, Offered},
 };
@@ -138,22 +140,20 @@ impl Group {
                 && matches!(topology.owner(hash), Owner::Other(it) if it.incarnation() == sender.member))
     }
 
-    /// Takes an entry that another member hands over.
+    /// Takes an entry that another member hands over, or says what it would do with it.
     pub fn accept(&self, parcel: &Parcel, sender: Sender) -> Fate {
         let now = self.shared.clock.now();
-        let record = &parcel.record;
         let valid = (1..=MAX_KEY_BYTES).contains(&parcel.key.len());
-        let fits = record.value_bytes() as u64 <= self.rules.max_value;
-        if !valid || !fits || !record.is_fresh(now) {
+        let (value_bytes, fresh) = match &parcel.what {
+            Handed::Over(record) => (record.value_bytes() as u64, record.is_fresh(now)),
+            Handed::Announced { value_bytes } => (*value_bytes, true),
+        };
+        if !valid || !fresh || value_bytes > self.rules.max_value {
             return Fate::Refused;
         }
         let (key, hash) = (self.hashed(&parcel.key), self.hash(&parcel.key));
         if !self.is_place_for(hash, sender) {
             return Fate::Misdirected;
-        }
-        let entry = Entry::new(record).with_use_count(parcel.use_count);
-        if parcel.copy {
-            entry.set_replica_at(sender.member);
         }
         // Under the lock that removals take: either they see the entry, or we see that the key was
         // removed.
@@ -161,15 +161,42 @@ impl Group {
             if !self.is_sure() || self.tombstones.refuse(hash, now) {
                 return Fate::Refused;
             }
-            match self.shared.owned.offer(&key, entry.into(), now) {
-                Offered::Kept => {
-                    self.shared.copies.wanted(self.id, key.text());
-                    Fate::Kept
+            match &parcel.what {
+                Handed::Over(record) => self.keep(&key, record, parcel, sender, now),
+                Handed::Announced { value_bytes } => {
+                    let store = &self.shared.owned;
+                    match store.would_keep_copy(&key, *value_bytes, parcel.use_count, now) {
+                        Offered::Kept => Fate::Wanted,
+                        Offered::Known => Fate::Held,
+                        Offered::Full => Fate::Full,
+                    }
                 }
-                Offered::Known => Fate::Known,
-                Offered::Full => Fate::Full,
             }
         })
+    }
+
+    fn keep(
+        &self,
+        key: &HashedKey<'_>,
+        record: &Record,
+        parcel: &Parcel,
+        sender: Sender,
+        now: Timestamp,
+    ) -> Fate {
+        let entry = Entry::new(record).with_use_count(parcel.use_count);
+        if parcel.copy {
+            entry.set_replica_at(sender.member);
+            // The other holder is the one that sent it.
+            entry.set_told();
+        }
+        match self.shared.owned.offer(key, entry.into(), now) {
+            Offered::Kept => {
+                self.shared.copies.wanted(self.id, key.text());
+                Fate::Kept
+            }
+            Offered::Known => Fate::Known,
+            Offered::Full => Fate::Full,
+        }
     }
 
     /// From now on nothing is taken over any more: this node is handing over what it has itself.

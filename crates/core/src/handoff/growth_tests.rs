@@ -45,7 +45,7 @@ const RELOADED_PER_THOUSAND: usize = 5;
 
 /// Counts the loads of each key.
 #[derive(Default)]
-struct Counting(SyncMutex<HashMap<String, usize>>);
+pub(super) struct Counting(pub(super) SyncMutex<HashMap<String, usize>>);
 
 #[async_trait]
 impl Origin for Counting {

@@ -6,30 +6,29 @@
 //! left to do. Meanwhile whoever misses a key asks those who may still hold it (`group::transfer`),
 //! so the background may take its time.
 //!
-//! It must never move an entry on its own account: only a ring change, a new entry that wants a
-//! copy, or a departure starts it. So two nodes whose rings disagree don't send an entry to and
-//! fro.
+//! It must never move an entry on its own account: only a ring change or a departure starts it. So
+//! two nodes whose rings disagree don't send an entry to and fro.
 
+mod copies;
 mod plan;
+mod settling;
 mod streams;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Mutex, mpsc},
-    time::Instant,
-};
+use tokio::{sync::Mutex, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+pub use copies::{CopyQueue, QueuedKeys};
+use copies::{SWEEP, WAITING_COPIES};
 pub use plan::{Plan, plan};
-use streams::Streams;
+use settling::Settling;
+use streams::{How, Streams};
 
 use super::{
     cluster::{Cluster, Topology},
     group::{Group, Groups},
-    key::HashedKey,
-    membership::IdHash,
-    store::{Found, GroupId, Store},
+    store::{Found, Store},
 };
 use crate::ports::{Clock, HandoffObserver, Peers};
 
@@ -40,18 +39,8 @@ const USE_COUNT_STEPS: [u32; 4] = [64, 8, 1, 0];
 const STRIDE: usize = 1024;
 /// The background's rest after so many: a few times as long as they take.
 const BREATH: Duration = Duration::from_millis(1);
-/// New entries wait this long for company before they are copied.
-const GATHER: Duration = Duration::from_millis(20);
-/// Keys that wait to be copied; what comes past that is found by the next sweep.
-const WAITING_COPIES: usize = 65_536;
-/// How often a node that keeps copies at others looks for entries that have none.
-const SWEEP: Duration = Duration::from_secs(5);
-/// Pause before entries that could not be sent are tried again.
-const RETRY: Duration = Duration::from_millis(500);
 /// While leaving there is less time.
 const LEAVING_RETRY: Duration = Duration::from_millis(20);
-/// It grows up to this: a member may be out of reach for long.
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// How entries are moved.
 #[derive(Clone, Copy, Debug)]
@@ -62,33 +51,6 @@ pub struct HandoffRules {
     pub copy_from_use_count: u32,
     /// Bound on what goes out in the background. A node that leaves may be faster.
     pub bytes_per_second: u64,
-}
-
-/// Keys of entries that may want a copy.
-pub type QueuedKeys = mpsc::Receiver<(GroupId, Box<str>)>;
-
-/// Where groups tell of entries that may want a copy.
-#[derive(Clone, Debug, Default)]
-pub struct CopyQueue(Option<mpsc::Sender<(GroupId, Box<str>)>>);
-
-impl CopyQueue {
-    /// And where they are read.
-    pub fn channel() -> (Self, QueuedKeys) {
-        let (sender, receiver) = mpsc::channel(WAITING_COPIES);
-        (Self(Some(sender)), receiver)
-    }
-
-    /// Where nobody wants copies.
-    pub fn nobody() -> (Self, QueuedKeys) {
-        (Self(None), mpsc::channel(1).1)
-    }
-
-    /// This entry is new. Never waits: past the bound the next sweep finds it.
-    pub fn wanted(&self, group: GroupId, key: &str) {
-        if let Some(sender) = &self.0 {
-            let _ = sender.try_send((group, key.into()));
-        }
-    }
 }
 
 /// What a handoff works with.
@@ -181,6 +143,8 @@ impl Handoff {
         let mut rings = self.parts.cluster.rings();
         let copies = self.rules.replicas > 1;
         let mut sweep = tokio::time::interval(SWEEP);
+        // A sweep over a large store may take longer.
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut keys = Vec::new();
         let mut settling = Settling::default();
         loop {
@@ -202,28 +166,11 @@ impl Handoff {
                 biased;
                 changed = rings.changed() => if changed.is_err() { return },
                 () = settling.retry() => {}
-                _ = sweep.tick(), if copies => {
-                    self.walk(self.background()).await;
-                }
+                _ = sweep.tick(), if copies => self.announce_used().await,
                 _ = wanted.recv_many(&mut keys, WAITING_COPIES), if copies => {
-                    tokio::time::sleep(GATHER).await;
-                    while let Ok(key) = wanted.try_recv() {
-                        keys.push(key);
-                    }
-                    self.copy(keys.drain(..)).await;
+                    self.copy_new(&mut wanted, &mut keys).await;
                 }
             }
-        }
-    }
-
-    /// Takes it that nobody else holds what is here. For after a ring that this node didn't settle:
-    /// others did, and may have given away in it what this node counts on.
-    async fn forget_copies(&self) {
-        for (step, found) in self.parts.store.walk().enumerate() {
-            if step % STRIDE == STRIDE - 1 {
-                tokio::time::sleep(BREATH).await;
-            }
-            found.entry.set_replica_at(IdHash::NONE);
         }
     }
 
@@ -266,11 +213,14 @@ impl Handoff {
         let mut streams = Streams::new(&self.parts, &self.groups, pace, &topology);
         let mut interrupted = false;
         let mut hottest = u32::MAX;
+        let mut below = u32::MAX;
         for least in USE_COUNT_STEPS {
             if hottest < least {
                 continue;
             }
-            let colder = self.walk_once(&topology, least, &mut streams).await;
+            let uses = least..below;
+            let colder = self.walk_once(&topology, uses, &mut streams).await;
+            below = least;
             // Before the next walk, which would find what is on its way once more.
             streams.finish().await;
             match colder {
@@ -289,12 +239,12 @@ impl Handoff {
         }
     }
 
-    /// One walk, for the entries of at least that use_count. Returns what is left to go; `None` if
-    /// it was broken off.
+    /// One walk, for the entries with so many uses. Returns what is left to go; `None` if it was
+    /// broken off.
     async fn walk_once(
         &self,
         topology: &Arc<Topology>,
-        least: u32,
+        uses: Range<u32>,
         streams: &mut Streams<'_>,
     ) -> Option<Colder> {
         let mut colder = Colder::default();
@@ -318,7 +268,7 @@ impl Handoff {
                 }
             }
             let use_count = found.entry.use_count();
-            if !self.step(topology, found, least, streams).await {
+            if !self.step(topology, found, &uses, streams).await {
                 colder.count += 1;
                 colder.hottest = colder.hottest.max(use_count);
             }
@@ -332,7 +282,7 @@ impl Handoff {
         &self,
         topology: &Topology,
         found: Found,
-        least: u32,
+        uses: &Range<u32>,
         streams: &mut Streams<'_>,
     ) -> bool {
         let Some(group) = self.groups.get(usize::from(found.group.0)) else {
@@ -343,68 +293,14 @@ impl Handoff {
         }
         match plan(topology, group.hash(&found.key), &found.entry, self.rules) {
             Plan::Stay => true,
-            Plan::Send { .. } if found.entry.use_count() < least => false,
+            Plan::Send { .. } if found.entry.use_count() < uses.start => false,
+            // An earlier walk sent it: its receiver didn't want it.
+            Plan::Send { copy: true, .. } if found.entry.use_count() >= uses.end => true,
             Plan::Send { to, copy } => {
-                streams.add(to, found, copy).await;
+                let how = if copy { How::Copied } else { How::Moved };
+                streams.add(to, found, how).await;
                 true
             }
-        }
-    }
-
-    /// Copies new entries to the member next in ring order.
-    async fn copy(&self, keys: impl Iterator<Item = (GroupId, Box<str>)> + Send) {
-        let topology = self.parts.cluster.snapshot();
-        let mut streams = Streams::new(&self.parts, &self.groups, self.background(), &topology);
-        for (group, key) in keys {
-            let now = self.parts.clock.now();
-            let hashed = HashedKey::new(group, &key);
-            if let Some(entry) = self.parts.store.peek(&hashed, now) {
-                let found = Found { group, key, entry };
-                self.step(&topology, found, 0, &mut streams).await;
-            }
-        }
-        streams.finish().await;
-    }
-}
-
-/// How far the background has come with the rings.
-#[derive(Default)]
-struct Settling {
-    /// The last ring by which all entries were looked at.
-    ring: Arc<Topology>,
-    /// The walk over them was broken off by another ring.
-    broken_off: bool,
-    /// When those that could not be sent are tried again; `None`: everything is where it belongs.
-    retry_at: Option<Instant>,
-    pause: Duration,
-}
-
-impl Settling {
-    fn is_due(&self, ring: &Topology) -> bool {
-        let retry = self.retry_at.is_some_and(|at| at <= Instant::now());
-        self.broken_off || retry || !self.ring.same_ring(ring)
-    }
-
-    fn walked(&mut self, ring: &Arc<Topology>, moved: Moved) {
-        self.pause = if self.ring.same_ring(ring) {
-            (self.pause * 2).clamp(RETRY, LONGEST_RETRY)
-        } else {
-            RETRY
-        };
-        self.broken_off = moved.interrupted;
-        self.ring = ring.clone();
-        self.retry_at = (moved.failed > 0).then(|| Instant::now() + self.pause);
-        let Moved { sent, failed, .. } = moved;
-        if sent + failed > 0 {
-            tracing::info!(sent, failed, "entries went to where they belong now");
-        }
-    }
-
-    /// Resolves when it is time to try again.
-    async fn retry(&self) {
-        match self.retry_at {
-            Some(at) => tokio::time::sleep_until(at).await,
-            None => std::future::pending().await,
         }
     }
 }
@@ -413,6 +309,8 @@ impl Settling {
 #[path = "tests.rs"]
 mod tests;
 
+#[cfg(test)]
+mod copies_tests;
 #[cfg(test)]
 mod growth_tests;
 #[cfg(test)]

@@ -23,8 +23,10 @@ use super::*;
 use crate::{
     error::Result,
     harness_tests::{Plan as Nodes, TTL_MS, TestNet, TestNode, entry},
+    key::HashedKey,
     membership::{Member, MemberState, View},
     ports::{Loaded, Origin, Timestamp},
+    store::GroupId,
 };
 
 const KEYS: usize = 12;

@@ -15,8 +15,8 @@ use crate::{
     error::{Error, ErrorKind},
     group::Group,
     membership::{IdHash, Member},
-    ports::{Fate, HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
-    store::Found,
+    ports::{Fate, Handed, HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
+    store::{Entry, Found},
 };
 
 /// A batch goes when it has so many bytes: enough that its message costs little, so few that its
@@ -35,6 +35,8 @@ const WINDOW_BYTES: usize = 2 * 1024 * 1024;
 const BUSY: Duration = Duration::from_millis(20);
 const BUSY_FACTOR: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// So many copies that receivers want are gathered before they go.
+const WANTED: usize = 1024;
 /// Shorter rests are saved up: timers are no finer than a millisecond.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -48,6 +50,8 @@ pub(super) struct Streams<'a> {
     /// By member id; `None`: that member could not be reached in this walk.
     streams: HashMap<Arc<str>, Option<Loading>>,
     moved: Moved,
+    /// Copies that receivers want.
+    wanted: Vec<(Member, Found)>,
     /// Entries that are known to go after those under way.
     left: usize,
     /// The rest that is due for what went out.
@@ -59,7 +63,7 @@ pub(super) struct Streams<'a> {
 /// A stream, the batch that is filled, and those that wait for their receipts.
 struct Loading {
     stream: Box<dyn HandoffStream>,
-    member: IdHash,
+    member: Member,
     batch: Vec<Going>,
     bytes: usize,
     unanswered: VecDeque<Unanswered>,
@@ -74,7 +78,18 @@ impl Loading {
 
 struct Going {
     found: Found,
-    copy: bool,
+    how: How,
+}
+
+/// How an entry goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// This node gives it away.
+    Moved,
+    /// This node keeps it too.
+    Copied,
+    /// The receiver is told that it is in use, and copied to if it wants that.
+    Announced,
 }
 
 struct Unanswered {
@@ -96,6 +111,7 @@ impl<'a> Streams<'a> {
             revision: ring.view.revision,
             streams: HashMap::new(),
             moved: Moved::default(),
+            wanted: Vec::new(),
             left: 0,
             owed: Duration::ZERO,
             sent_at: parts.clock.now(),
@@ -117,7 +133,21 @@ impl<'a> Streams<'a> {
     }
 
     /// Puts an entry on the way to `to`.
-    pub(super) async fn add(&mut self, to: &Member, found: Found, copy: bool) {
+    pub(super) async fn add(&mut self, to: &Member, found: Found, how: How) {
+        self.put(to, found, how).await;
+        if self.wanted.len() >= WANTED {
+            self.copy_wanted().await;
+        }
+    }
+
+    /// Copies what receivers want of the entries that were announced.
+    async fn copy_wanted(&mut self) {
+        for (to, found) in std::mem::take(&mut self.wanted) {
+            self.put(&to, found, How::Copied).await;
+        }
+    }
+
+    async fn put(&mut self, to: &Member, found: Found, how: How) {
         if !self.streams.contains_key(&to.id) {
             let opened = self.open(to).await;
             self.streams.insert(to.id.clone(), opened);
@@ -126,8 +156,11 @@ impl<'a> Streams<'a> {
             self.failed(1);
             return;
         };
-        loading.bytes += FRAME_BYTES + found.key.len() + found.entry.record.value_bytes();
-        loading.batch.push(Going { found, copy });
+        loading.bytes += FRAME_BYTES + found.key.len();
+        if how != How::Announced {
+            loading.bytes += found.entry.record.value_bytes();
+        }
+        loading.batch.push(Going { found, how });
         if loading.bytes >= BATCH_BYTES {
             self.drive(&to.id.clone(), Until::Sent).await;
         }
@@ -135,6 +168,14 @@ impl<'a> Streams<'a> {
 
     /// Sends what is left, and waits for all receipts.
     pub(super) async fn finish(&mut self) {
+        self.drive_all().await;
+        if !self.wanted.is_empty() {
+            self.copy_wanted().await;
+            self.drive_all().await;
+        }
+    }
+
+    async fn drive_all(&mut self) {
         let ids: Vec<Arc<str>> = self.streams.keys().cloned().collect();
         for id in ids {
             self.drive(&id, Until::Answered).await;
@@ -153,7 +194,7 @@ impl<'a> Streams<'a> {
         let stream = opened.ok()?.ok()?;
         Some(Loading {
             stream,
-            member: to.incarnation(),
+            member: to.clone(),
             batch: Vec::new(),
             bytes: 0,
             unanswered: VecDeque::new(),
@@ -235,12 +276,18 @@ impl<'a> Streams<'a> {
 
     fn parcel(&self, going: &Going) -> Option<Parcel> {
         let Found { group, key, entry } = &going.found;
+        let what = match going.how {
+            How::Announced => Handed::Announced {
+                value_bytes: entry.record.value_bytes() as u64,
+            },
+            How::Moved | How::Copied => Handed::Over(entry.record.clone()),
+        };
         Some(Parcel {
             group: self.groups.get(usize::from(group.0))?.name().clone(),
             key: key.clone(),
-            record: entry.record.clone(),
+            what,
             use_count: entry.use_count(),
-            copy: going.copy,
+            copy: going.how != How::Moved,
         })
     }
 
@@ -258,9 +305,13 @@ impl<'a> Streams<'a> {
             return Err(unfit());
         }
         for (going, fate) in answered.entries.iter().zip(&receipt.fates) {
-            match self.conclude(going, *fate, loading.member) {
+            match self.conclude(going, *fate, loading.member.incarnation()) {
                 Done::Yes => self.moved.sent += 1,
                 Done::Later => self.moved.failed += 1,
+                Done::Wanted => {
+                    let found = going.found.clone();
+                    self.wanted.push((loading.member.clone(), found));
+                }
             }
         }
         self.parts.observer.sent(answered.bytes, &receipt);
@@ -273,18 +324,20 @@ impl<'a> Streams<'a> {
     }
 
     fn conclude(&self, going: &Going, fate: Fate, receiver: IdHash) -> Done {
-        match fate {
-            Fate::Kept | Fate::Known if going.copy => going.found.entry.set_replica_at(receiver),
-            // Not there: whoever counts on it must not find that it is.
-            Fate::Full | Fate::Refused | Fate::UnknownGroup if going.copy => {}
-            Fate::Misdirected => return Done::Later,
-            // It may have the group soon, and ask for what is here. A node that leaves can't wait.
-            Fate::UnknownGroup if self.pace.patient => {}
-            // A full receiver has only entries that are at least as hot, see `Store::offer`: if
-            // this one stayed, it would be out of reach all the same when the move has ended.
-            Fate::Kept | Fate::Known | Fate::Full | Fate::Refused | Fate::UnknownGroup => {
-                self.parts.store.remove_exactly(&going.found);
-            }
+        let Going { found, how } = going;
+        if fate == Fate::Misdirected {
+            return Done::Later;
+        }
+        if *how != How::Moved {
+            return conclude_copy(&found.entry, fate, receiver);
+        }
+        // The receiver may have the group soon, and ask for what is here. A node that leaves can't
+        // wait.
+        //
+        // All else is done with. A full receiver has only entries that are at least as hot, see
+        // `Store::offer`: if this one stayed, it would be out of reach when the move has ended.
+        if fate != Fate::UnknownGroup || !self.pace.patient {
+            self.parts.store.remove_exactly(found);
         }
         Done::Yes
     }
@@ -301,6 +354,27 @@ enum Done {
     Yes,
     /// When one of two rings has caught up.
     Later,
+    /// It has to be copied.
+    Wanted,
+}
+
+/// What follows from a receipt for an entry that stays here: its copy is there only if the receipt
+/// says so.
+fn conclude_copy(entry: &Entry, fate: Fate, receiver: IdHash) -> Done {
+    let there = matches!(fate, Fate::Kept | Fate::Known | Fate::Held);
+    if there {
+        entry.set_replica_at(receiver);
+    } else if entry.replica_at() == receiver {
+        entry.set_replica_at(IdHash::NONE);
+    }
+    match fate {
+        Fate::Wanted => return Done::Wanted,
+        // Removed lately: it may be taken soon.
+        Fate::Refused => {}
+        // Told until it is used again; so a full receiver is not asked for ever for what is cold.
+        _ => entry.set_told(),
+    }
+    Done::Yes
 }
 
 /// How far to go with a stream.

@@ -53,6 +53,19 @@ pub enum PeerError {
     Answered(Error),
 }
 
+/// What is handed over of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// All of it.
+    Over(Record),
+    /// Nothing yet: that it is in use at its sender. The receiver keeps its copy warm, or says that
+    /// it wants one.
+    Announced {
+        /// The size of its value.
+        value_bytes: u64,
+    },
+}
+
 /// An entry on its way to another member.
 #[derive(Clone, Debug)]
 pub struct Parcel {
@@ -61,7 +74,7 @@ pub struct Parcel {
     /// Its key.
     pub key: Box<str>,
     /// What is handed over. Expires by the clock of the node that reads this.
-    pub record: Record,
+    pub what: Handed,
     /// How often it was requested.
     pub use_count: u32,
     /// Whether the sender also keeps it.
@@ -73,7 +86,11 @@ impl Parcel {
     pub fn bytes(&self) -> usize {
         /// Field tags, lengths, numbers.
         const FRAME: usize = 48;
-        self.group.len() + self.key.len() + self.record.value_bytes() + FRAME
+        let value = match &self.what {
+            Handed::Over(record) => record.value_bytes(),
+            Handed::Announced { .. } => 0,
+        };
+        self.group.len() + self.key.len() + value + FRAME
     }
 }
 
@@ -102,17 +119,23 @@ pub enum Fate {
     Misdirected,
     /// Of a group that the receiver doesn't have.
     UnknownGroup,
+    /// Announced, and the receiver has a copy.
+    Held,
+    /// Announced, and the receiver wants a copy.
+    Wanted,
 }
 
 impl Fate {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Kept,
         Self::Known,
         Self::Full,
         Self::Refused,
         Self::Misdirected,
         Self::UnknownGroup,
+        Self::Held,
+        Self::Wanted,
     ];
 
     /// As in metrics.
@@ -124,12 +147,9 @@ impl Fate {
             Self::Refused => "refused",
             Self::Misdirected => "misdirected",
             Self::UnknownGroup => "unknown_group",
+            Self::Held => "held",
+            Self::Wanted => "wanted",
         }
-    }
-
-    /// Whether the receiver has the key.
-    pub const fn is_there(self) -> bool {
-        matches!(self, Self::Kept | Self::Known)
     }
 }
 
