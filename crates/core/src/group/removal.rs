@@ -101,12 +101,16 @@ impl Group {
         if !standing.fence.is_open(self.shared.clock.now()) {
             return Err(unsure());
         }
-        let deadline = Instant::now() + standing.removal_bound();
+        let began = self.shared.clock.now();
         let mut round = Round::new(self, key);
         round.entries += self.remove_here(key);
-        let done = round.run(deadline).await;
+        let done = round.run(Instant::now() + standing.removal_bound()).await;
         round.withdraw();
         done?;
+        // The machine may have been suspended: the clock counts that, timers don't.
+        if self.shared.clock.now().since(began) >= standing.removal_bound() {
+            return Err(round.refused(&[]));
+        }
         // Checked again at the end: members that join don't wait for a node that is off the list.
         if standing.fence.is_open(self.shared.clock.now()) {
             Ok(round.entries)

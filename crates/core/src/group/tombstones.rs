@@ -131,6 +131,21 @@ mod tests {
     }
 
     #[test]
+    fn only_removals_that_last_are_counted() {
+        let tombstones = Tombstones::new(LASTS);
+        let many = MOST_KEYS as u64 * 2 / 3;
+        for key in 0..many {
+            tombstones.removed(KeyHash(key), Timestamp(0));
+        }
+        let later = Timestamp(0).after(LASTS);
+        for key in many..2 * many {
+            tombstones.removed(KeyHash(key), later);
+        }
+        assert!(tombstones.refuse(KeyHash(many), later));
+        assert!(!tombstones.refuse(KeyHash(0), later), "the group is open");
+    }
+
+    #[test]
     fn what_has_run_out_takes_no_memory() {
         let (tombstones, key) = (Tombstones::new(LASTS), KeyHash(7));
         for other in 1_000..51_000 {
