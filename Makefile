@@ -52,7 +52,8 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	PATH="$(TOOLS)/bin:$$PATH" tools/public-api | diff -u docs/public-api.txt - || \
 	  { echo "the public API changed; if that is intended: make public-api" >&2; exit 1; }
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
-	  tools/chart-check tools/k8s-render tools/kind-load tools/check-cluster-tools tests/chart/run tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
+	  tools/chart-check tools/k8s-render tools/kind-load tools/check-cluster-tools tests/chart/cluster_tools \
+	  tools/release-version tools/release-notes tools/release-chart tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
 	  tools/outside-test tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
 
 public-api: ## regenerates the list of public items, docs/public-api.txt
