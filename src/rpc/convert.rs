@@ -13,7 +13,7 @@ use gaocache_core::{
     error::Error,
     group::{Answer, Source},
     membership::IdHash,
-    ports::{Fate, Handed, Parcel, Peeked, PeerAnswer, Progress, Receipt, Timestamp, Voucher},
+    ports::{Fate, Handed, Parcel, Peeked, PeerAnswer, Receipt, Timestamp, Voucher},
     record::{Record, expiry},
 };
 
@@ -127,11 +127,9 @@ pub(super) fn peer_answer(
 
 /// The answer to a peek at `now`.
 pub(super) fn peek_response(peeked: Peeked, now: Timestamp) -> wire::PeekResponse {
-    let Progress { revision, settled } = peeked.progress;
     wire::PeekResponse {
         answer: peeked.entry.map(|entry| fetch_response(entry, now, now)),
-        revision,
-        settled_revision: settled,
+        settled_revision: peeked.settled,
     }
 }
 
@@ -140,10 +138,7 @@ pub(super) fn peeked(response: wire::PeekResponse, asked_at: Timestamp) -> Peeke
     let answer = response.answer;
     Peeked {
         entry: answer.and_then(|answer| peer_answer(answer, asked_at)),
-        progress: Progress {
-            revision: response.revision,
-            settled: response.settled_revision,
-        },
+        settled: response.settled_revision,
     }
 }
 

@@ -328,13 +328,12 @@ pub(super) struct TestNode {
     pub(super) store: Arc<Store>,
     pub(super) handoff: Arc<Handoff>,
     pub(super) queued_copies: Mutex<Option<QueuedKeys>>,
-    clock: Arc<dyn Clock>,
 }
 
 impl TestNode {
     /// Puts a view in force here.
     pub(super) fn install(&self, view: &View) {
-        self.cluster.install(view.clone(), self.clock.now());
+        self.cluster.install(view.clone());
     }
 }
 
@@ -423,7 +422,6 @@ impl Plan {
             store,
             handoff: Arc::new(handoff),
             queued_copies: Mutex::new(Some(queued_copies)),
-            clock: self.clock.clone(),
         }
     }
 }

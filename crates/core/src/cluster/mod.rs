@@ -20,7 +20,6 @@ pub use topology::{Owner, Topology};
 
 use crate::{
     membership::{Member, MemberState, View},
-    ports::{Progress, Timestamp},
     ring::KeyHash,
 };
 
@@ -81,14 +80,14 @@ impl Cluster {
 
     /// Puts `view` in force, unless it tells nothing new or is empty: an empty list means that
     /// nothing is known yet or that a registry lost everything, and never wipes the ring.
-    pub fn install(&self, view: View, _now: Timestamp) -> Option<Change> {
+    pub fn install(&self, view: View) -> Option<Change> {
         let _turn = self.turn.lock();
         self.replace(view)
     }
 
     /// Takes this node out of the ring, as a view would that tells that it is draining. For a node
     /// that leaves while the registry can't tell anybody so.
-    pub fn leave(&self, _now: Timestamp) -> Option<Change> {
+    pub fn leave(&self) -> Option<Change> {
         let _turn = self.turn.lock();
         let current = self.topology.load_full();
         let members = current.view.members.iter().cloned().map(|mut member| {
@@ -140,20 +139,15 @@ impl Cluster {
         self.settled.this_node(ring);
     }
 
-    /// How far this node has come, for members that ask it.
-    pub fn progress(&self) -> Progress {
-        let ring = self.topology.load();
-        Progress {
-            revision: ring.view.revision,
-            settled: self.settled.of_this_node(),
-        }
+    /// The revision of the newest ring in which everything that this node holds is its own.
+    pub fn settled(&self) -> u64 {
+        self.settled.of_this_node()
     }
 
-    /// A member told how far it has come.
-    pub fn heard(&self, member: &Member, progress: Progress) {
+    /// A member told up to which revision it is settled.
+    pub fn heard(&self, member: &Member, settled: u64) {
         let ring = self.topology.load();
-        self.settled
-            .heard(member.incarnation(), progress.settled, &ring);
+        self.settled.heard(member.incarnation(), settled, &ring);
     }
 }
 
@@ -177,13 +171,6 @@ mod tests {
         its.next().expect("a share of the keys")
     }
 
-    fn settled(settled: u64) -> Progress {
-        Progress {
-            revision: settled,
-            settled,
-        }
-    }
-
     #[test]
     fn after_a_change_former_owners_are_asked_until_they_say_that_they_gave_everything_away() {
         let cluster = Cluster::new("joined");
@@ -196,35 +183,35 @@ mod tests {
         });
         let ring = |revision| View::new(revision, members.iter().cloned());
         // As a node that joins may see it: its first ring has it in already.
-        cluster.install(ring(3), Timestamp(0));
+        cluster.install(ring(3));
         let asked = cluster.may_hold(key);
         assert_eq!(names(&asked)[0], &*former);
         for member in &asked {
-            cluster.heard(member, settled(2));
+            cluster.heard(member, 2);
         }
         assert_eq!(
             names(&cluster.may_hold(key)),
             [&*former],
             "the latest alone"
         );
-        cluster.heard(&asked[0], settled(3));
+        cluster.heard(&asked[0], 3);
         assert!(cluster.may_hold(key).is_empty());
         // Whatever else changes.
-        cluster.install(ring(9), Timestamp(0));
+        cluster.install(ring(9));
         assert!(cluster.may_hold(key).is_empty());
         // In a registry that began anew, what was told before says nothing.
-        cluster.install(ring(4), Timestamp(0));
+        cluster.install(ring(4));
         assert!(names(&cluster.may_hold(key)).contains(&&*former));
         // A former owner that is gone can't be asked.
-        cluster.install(view(&["joined"]), Timestamp(0));
+        cluster.install(view(&["joined"]));
         assert!(cluster.may_hold(key).is_empty());
     }
 
     #[test]
     fn who_gets_a_key_of_another_s_asks_its_owner() {
         let cluster = Cluster::new("a");
-        cluster.install(view(&["a", "b"]), Timestamp(0));
-        cluster.heard(&Member::new("b", "h:1"), settled(u64::MAX));
+        cluster.install(view(&["a", "b"]));
+        cluster.heard(&Member::new("b", "h:1"), u64::MAX);
         for key in (0..100).map(|n| hash_key(0, &n.to_string())) {
             let asked = cluster.may_hold(key);
             let mine = cluster.topology().owner(key) == Owner::Me;
@@ -240,40 +227,36 @@ mod tests {
     fn how_far_a_node_has_come_is_told_with_the_revision_of_its_ring() {
         let cluster = Cluster::new("a");
         cluster.settled_in(&cluster.snapshot());
-        cluster.install(view(&["a", "b"]), Timestamp(0));
-        let told = |settled| Progress {
-            revision: 1,
-            settled,
-        };
-        assert_eq!(cluster.progress(), told(0));
+        cluster.install(view(&["a", "b"]));
+        assert_eq!(cluster.settled(), 0);
         cluster.settled_in(&cluster.snapshot());
-        assert_eq!(cluster.progress(), told(1));
+        assert_eq!(cluster.settled(), 1);
         let fixed = Cluster::new("a");
-        fixed.install(View::new(0, [Member::new("a", "h:1")]), Timestamp(0));
+        fixed.install(View::new(0, [Member::new("a", "h:1")]));
         fixed.settled_in(&fixed.snapshot());
-        assert_eq!(fixed.progress().settled, u64::MAX, "no ring ever comes");
+        assert_eq!(fixed.settled(), u64::MAX, "no ring ever comes");
     }
 
     #[test]
     fn every_ring_in_force_is_published_and_an_empty_list_wipes_none() {
         let cluster = Cluster::new("a");
         let rings = cluster.rings();
-        assert!(cluster.install(View::default(), Timestamp(0)).is_none());
-        let change = cluster.install(view(&["a", "b"]), Timestamp(0));
+        assert!(cluster.install(View::default()).is_none());
+        let change = cluster.install(view(&["a", "b"]));
         let change = change.expect("a first ring");
         assert_eq!((change.before.ring_len(), change.after.ring_len()), (0, 2));
         assert!(Arc::ptr_eq(&rings.borrow(), &cluster.snapshot()));
-        assert!(cluster.install(view(&["a", "b"]), Timestamp(0)).is_none());
-        assert!(cluster.install(View::new(2, []), Timestamp(0)).is_none());
+        assert!(cluster.install(view(&["a", "b"])).is_none());
+        assert!(cluster.install(View::new(2, [])).is_none());
         assert_eq!(cluster.topology().ring_len(), 2);
     }
 
     #[test]
     fn who_leaves_by_its_own_decision_is_known_but_owns_nothing() {
         let cluster = Cluster::new("a");
-        cluster.install(view(&["a", "b"]), Timestamp(0));
+        cluster.install(view(&["a", "b"]));
         let rings = cluster.rings();
-        assert!(cluster.leave(Timestamp(0)).is_some());
+        assert!(cluster.leave().is_some());
         let seen = rings.borrow();
         assert!(!seen.in_ring());
         assert!(seen.me().is_some());
@@ -288,7 +271,7 @@ mod tests {
                 scope.spawn(move || {
                     for step in 0..50 {
                         let view = View::new(writer * 50 + step, [Member::new("a", "h:1")]);
-                        cluster.install(view, Timestamp(0));
+                        cluster.install(view);
                     }
                 });
             }

@@ -159,16 +159,14 @@ impl Group {
     /// What this node holds of the key; never loads, and doesn't count as a use.
     pub fn peek_for_peer(&self, key: &str) -> Peeked {
         // Read first: what it says of has left before the look.
-        let mut progress = self.shared.cluster.progress();
-        if !self.is_sure() {
-            // What it has can't be seen at the moment.
-            progress.settled = 0;
-        }
+        let settled = self.shared.cluster.settled();
+        // What it has can't be seen while it is not sure to be a member.
+        let settled = if self.is_sure() { settled } else { 0 };
         let now = self.shared.clock.now();
         let entry = self.shared.owned.peek(&self.hashed(key), now);
         Peeked {
             entry: entry.map(|entry| to_peer(&FlightOutcome::hit(entry))),
-            progress,
+            settled,
         }
     }
 

@@ -161,7 +161,7 @@ async fn nodes_that_each_take_the_other_for_the_owner_don_t_wait_for_each_other(
     for (me, other) in [(0, 1), (1, 0)] {
         // Each sees only the other.
         let view = View::new(2, [Member::new(format!("n{other}"), "h:1")]);
-        test.clusters[me].install(view, Timestamp(0));
+        test.clusters[me].install(view);
     }
     let (a, b) = tokio::join!(test.groups[0].get(&key), test.groups[1].get(&key));
     assert_eq!(a.expect("a value").value, "alice v1");
@@ -375,7 +375,7 @@ async fn a_node_that_passes_through_keeps_nothing_and_asks_the_owners() {
             .map(|n| Member::new(format!("n{n}"), "h:1")),
     );
     test.clusters.iter().for_each(|cluster| {
-        cluster.install(view.clone(), Timestamp(0));
+        cluster.install(view.clone());
     });
     test.origin.version.store(2, Ordering::SeqCst);
     test.groups[owner].remove(&key).await.expect("removed");
@@ -404,7 +404,7 @@ async fn a_node_that_passes_through_joins_no_flight_that_a_removal_could_not_gro
         .collect();
     let left: Vec<&str> = ids.iter().map(String::as_str).collect();
     for cluster in &test.clusters {
-        cluster.install(view(2, &left), Timestamp(0));
+        cluster.install(view(2, &left));
     }
     test.origin.version.store(2, Ordering::SeqCst);
     test.groups[owner].remove(&key).await.expect("removed");

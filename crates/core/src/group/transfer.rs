@@ -28,19 +28,6 @@ use crate::{
 const ASKED_AT_ONCE: usize = 8;
 /// Bound on looking for a key at other members.
 const LOOK: Duration = Duration::from_secs(2);
-/// Bound on waiting for a ring that others have seen already.
-const CATCH_UP: Duration = Duration::from_millis(250);
-/// How often all that may hold it are asked: what was on its way from one to the other when both
-/// were asked is found the second time.
-const ROUNDS: usize = 2;
-
-/// What asking all that may hold a key brought.
-enum Look {
-    Found(FlightOutcome),
-    /// Nobody has it. The newest revision that anybody has seen.
-    Missing(u64),
-}
-
 impl Group {
     /// The key's value from a member that may still hold it. Nobody is asked when the last move has
     /// ended and the key is this node's.
@@ -49,64 +36,34 @@ impl Group {
         key: &str,
         hash: KeyHash,
     ) -> Option<FlightOutcome> {
-        if self.shared.cluster.may_hold(hash).is_empty() {
+        let asked = self.shared.cluster.may_hold(hash);
+        if asked.is_empty() || self.tombstones.refuse(hash, self.shared.clock.now()) {
             return None;
         }
         // Bounded also because what is on its way for too long could outlast a tombstone.
-        let look = timeout(LOOK.min(TRANSFER_TIMEOUT), self.look_around(key, hash));
-        let found = look.await.ok().flatten();
+        let found = timeout(LOOK.min(TRANSFER_TIMEOUT), self.ask_all(asked, key)).await;
+        let found = found.ok().flatten();
         self.observer.asked_previous_owners(found.is_some());
         found
     }
 
-    async fn look_around(&self, key: &str, hash: KeyHash) -> Option<FlightOutcome> {
-        let cluster = &self.shared.cluster;
-        for _ in 0..ROUNDS {
-            let asked = cluster.may_hold(hash);
-            if asked.is_empty() || self.tombstones.refuse(hash, self.shared.clock.now()) {
-                return None;
-            }
-            let seen = cluster.topology().view.revision;
-            match self.ask_all(asked, key).await {
-                Look::Found(outcome) => return Some(outcome),
-                // Others have seen another ring already, and may have given the key to a member
-                // that this node doesn't know yet.
-                Look::Missing(newest) if newest > seen => {
-                    let mut rings = cluster.rings();
-                    let caught_up = rings.wait_for(|ring| ring.view.revision >= newest);
-                    let _ = timeout(CATCH_UP, caught_up).await;
-                }
-                Look::Missing(_) => {}
-            }
-            if self.find_owned(&self.hashed(key)).is_some() {
-                return None;
-            }
-        }
-        None
-    }
-
     /// Asks all of them, several at a time, until one has it.
-    async fn ask_all(&self, members: Vec<Member>, key: &str) -> Look {
+    async fn ask_all(&self, members: Vec<Member>, key: &str) -> Option<FlightOutcome> {
         let Shared { peers, cluster, .. } = &self.shared;
         let asking = members.into_iter().filter(|it| peers.usable(it));
         let asking = asking.map(async |member: Member| {
             // Out of reach, or without the group: the others, and in the end the origin, will do.
-            let peeked = peers.peek(&member, self.name(), key).await.ok()?;
-            cluster.heard(&member, peeked.progress);
-            Some(peeked)
+            let Peeked { entry, settled } = peers.peek(&member, self.name(), key).await.ok()?;
+            cluster.heard(&member, settled);
+            self.usable_here(&entry?)
         });
         let mut answers = stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
-        let mut newest = 0;
         while let Some(answer) = answers.next().await {
-            let Some(Peeked { entry, progress }) = answer else {
-                continue;
-            };
-            newest = newest.max(progress.revision);
-            if let Some(outcome) = entry.and_then(|entry| self.usable_here(&entry)) {
-                return Look::Found(outcome);
+            if answer.is_some() {
+                return answer;
             }
         }
-        Look::Missing(newest)
+        None
     }
 
     fn usable_here(&self, answer: &PeerAnswer) -> Option<FlightOutcome> {

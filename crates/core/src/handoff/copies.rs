@@ -79,8 +79,7 @@ impl Handoff {
             let hashed = HashedKey::new(group, &key);
             if let Some(entry) = self.parts.store.peek(&hashed, now) {
                 let found = Found { group, key, entry };
-                self.step(&topology, found, &(0..u32::MAX), &mut streams)
-                    .await;
+                self.step(&topology, found, 0, &mut streams).await;
             }
         }
         streams.finish().await;

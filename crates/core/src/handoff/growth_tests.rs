@@ -203,7 +203,7 @@ impl World {
         let nodes = self.nodes.lock().clone();
         let revision = *self.revision.borrow();
         for node in nodes {
-            while node.cluster.progress().settled < revision {
+            while node.cluster.settled() < revision {
                 sleep(Duration::from_millis(50)).await;
             }
         }

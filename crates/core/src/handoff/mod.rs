@@ -14,7 +14,7 @@ mod plan;
 mod settling;
 mod streams;
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -213,14 +213,11 @@ impl Handoff {
         let mut streams = Streams::new(&self.parts, &self.groups, pace, &topology);
         let mut interrupted = false;
         let mut hottest = u32::MAX;
-        let mut below = u32::MAX;
         for least in USE_COUNT_STEPS {
             if hottest < least {
                 continue;
             }
-            let uses = least..below;
-            let colder = self.walk_once(&topology, uses, &mut streams).await;
-            below = least;
+            let colder = self.walk_once(&topology, least, &mut streams).await;
             // Before the next walk, which would find what is on its way once more.
             streams.finish().await;
             match colder {
@@ -239,12 +236,12 @@ impl Handoff {
         }
     }
 
-    /// One walk, for the entries with so many uses. Returns what is left to go; `None` if it was
-    /// broken off.
+    /// One walk, for the entries of at least that use_count. Returns what is left to go; `None` if
+    /// it was broken off.
     async fn walk_once(
         &self,
         topology: &Arc<Topology>,
-        uses: Range<u32>,
+        least: u32,
         streams: &mut Streams<'_>,
     ) -> Option<Colder> {
         let mut colder = Colder::default();
@@ -268,7 +265,7 @@ impl Handoff {
                 }
             }
             let use_count = found.entry.use_count();
-            if !self.step(topology, found, &uses, streams).await {
+            if !self.step(topology, found, least, streams).await {
                 colder.count += 1;
                 colder.hottest = colder.hottest.max(use_count);
             }
@@ -282,7 +279,7 @@ impl Handoff {
         &self,
         topology: &Topology,
         found: Found,
-        uses: &Range<u32>,
+        least: u32,
         streams: &mut Streams<'_>,
     ) -> bool {
         let Some(group) = self.groups.get(usize::from(found.group.0)) else {
@@ -293,9 +290,7 @@ impl Handoff {
         }
         match plan(topology, group.hash(&found.key), &found.entry, self.rules) {
             Plan::Stay => true,
-            Plan::Send { .. } if found.entry.use_count() < uses.start => false,
-            // An earlier walk sent it: its receiver didn't want it.
-            Plan::Send { copy: true, .. } if found.entry.use_count() >= uses.end => true,
+            Plan::Send { .. } if found.entry.use_count() < least => false,
             Plan::Send { to, copy } => {
                 let how = if copy { How::Copied } else { How::Moved };
                 streams.add(to, found, how).await;

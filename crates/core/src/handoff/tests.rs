@@ -303,6 +303,39 @@ async fn what_was_under_way_for_longer_than_tombstones_reckon_with_is_refused_an
 }
 
 #[tokio::test]
+async fn an_entry_sent_by_an_older_ring_stays_with_its_sender_until_the_rings_agree() {
+    let mut scene = scene(&["a", "b"], 1);
+    scene.warm("a").await;
+    scene.join("c");
+    let three = view(2, &["a", "b", "c"]);
+    let of_c = |scene: &Scene, number: usize| *scene.owner(number, &three) == *"c";
+    // c and b know of c already. a knows only that b is there, and gives b what is c's.
+    for id in ["b", "c"] {
+        scene.node(id).install(&three);
+    }
+    scene.node("a").install(&with_leaving(1, &["b"], &["a"]));
+    let a = scene.node("a");
+    let moved = a.handoff.walk(a.handoff.background()).await;
+    let left = (0..KEYS).filter(|number| scene.held_by(*number).contains(&"a"));
+    let left: Vec<usize> = left.collect();
+    assert!(!left.is_empty() && moved.failed > 0);
+    for number in 0..KEYS {
+        let holders = scene.held_by(number);
+        assert_eq!(holders.len(), 1, "{number} at {holders:?}");
+        // b takes what is its own by its ring, and nothing else.
+        if left.contains(&number) {
+            assert_ne!(*scene.owner(number, &three), *"b");
+        }
+    }
+    assert!(left.iter().any(|number| of_c(&scene, *number)));
+    scene.node("a").install(&three);
+    scene.settle().await;
+    for number in left.into_iter().filter(|number| of_c(&scene, *number)) {
+        assert_eq!(scene.held_by(number), ["c"]);
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_is_not_sure_to_be_a_member_takes_nothing_over_and_keeps_nothing() {
     let mut scene = scene(&["a", "b"], 1);
     scene.warm("a").await;

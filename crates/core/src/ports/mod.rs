@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 
 pub use origin::{Freshness, Loaded, Origin, loader};
 pub use peers::{
-    Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Progress, Receipt,
-    Removed, Sender, TRANSFER_TIMEOUT, Voucher,
+    Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt, Removed,
+    Sender, TRANSFER_TIMEOUT, Voucher,
 };
 pub use registry::{Notice, Notices, Registry, RegistryHealth, Session};
 pub use time::{Clock, Timestamp};

@@ -25,22 +25,13 @@ pub struct PeerAnswer {
     pub uncacheable: bool,
 }
 
-/// How far a member has come with the rings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The revision of its view.
-    pub revision: u64,
-    /// The revision of the newest view by which everything that it holds is its own.
-    pub settled: u64,
-}
-
 /// What a member answers to a peek.
 #[derive(Clone, Debug, Default)]
 pub struct Peeked {
     /// What it has in memory.
     pub entry: Option<PeerAnswer>,
-    /// How far it has come.
-    pub progress: Progress,
+    /// The revision of the newest view by which everything that it holds is its own.
+    pub settled: u64,
 }
 
 /// Why a call to a peer failed.
