@@ -182,6 +182,36 @@ async fn nodes_come_and_go_and_the_origin_notices_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_become_eight_at_once_and_what_moves_is_not_loaded_again() {
+    const MANY: usize = 1_000;
+    let origin = CountingOrigin::start().await;
+    let registry = Registry::memory();
+    let start = async |id: &str| joining(&registry, id, &origin.url(), &[]).await;
+    let mut nodes = join_all(["n0", "n1", "n2"].map(start)).await;
+    for node in &mut nodes {
+        node.ring_of(3).await;
+        node.ready().await;
+    }
+    read(&nodes[0], 0..MANY).await;
+    assert_eq!(origin.loads(), MANY);
+    let joined = join_all(["n3", "n4", "n5", "n6", "n7"].map(start)).await;
+    // At once, while the others still see each of them come.
+    join_all(joined.iter().map(|node| read(node, 0..MANY))).await;
+    nodes.extend(joined);
+    for node in &mut nodes {
+        node.ring_of(8).await;
+        read(node, 0..MANY).await;
+    }
+    let moved = MANY * 5 / 8;
+    let again = origin.loads() - MANY;
+    println!("{again} of {moved} moved keys loaded again");
+    assert!(again * 200 <= moved);
+    for node in nodes {
+        node.stopped().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_leaves_while_etcd_is_away_hands_its_entries_to_those_who_stand_in() {
     let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
     let ids = ["n0", "n1", "n2"];

@@ -309,4 +309,8 @@ mod copies_tests;
 #[cfg(test)]
 mod growth_tests;
 #[cfg(test)]
+mod pace_tests;
+#[cfg(test)]
+mod refusal_tests;
+#[cfg(test)]
 mod simulation_tests;

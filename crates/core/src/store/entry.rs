@@ -23,9 +23,9 @@ pub struct Entry {
     owner: AtomicU64,
 }
 
-/// The bit of [`Entry::uses`] for an entry that came or was used since the holder of its replica was
-/// told so. In the same word as the count, so that a hit writes to one place, and to none once both
-/// are set.
+/// The bit of [`Entry::uses`] for an entry that came or was used since the holder of its replica
+/// was told so. In the same word as the count, so that a hit writes to one place, and to none once
+/// both are set.
 const UNTOLD: u32 = 1 << 31;
 
 /// Bits of [`Entry::owner`] that hold the index of the member.
