@@ -6,23 +6,26 @@ use std::{collections::BTreeSet, time::Duration};
 use clap::Args;
 use tonic::transport::Endpoint;
 
-use super::{ConfigArgs, Failure, calls::Cluster, counted, println_or_stop, ring::fetch_report};
+use super::{
+    ConfigArgs, Failure,
+    cluster::{Cluster, Etcd},
+    output::{counted, print_line},
+    ring::fetch_report,
+};
 use crate::{
+    config::RegistryKind,
     node::configured::etcd_config,
-    registry::etcd::{Keys, view},
+    registry::etcd::view,
     rpc::wire::{GetRequest, cache_client::CacheClient},
     status::grpc::from_status,
 };
 use gaocache_core::{error::ErrorKind, membership::Member};
-use gaocache_discovery::{Discovery, EtcdConfig};
 
-/// Time limit for one request to one node, and for the first answer from etcd.
+/// Time limit for one request to one node.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    #[command(flatten)]
-    cluster: Cluster,
     #[command(flatten)]
     config: ConfigArgs,
     /// The expected number of nodes
@@ -31,27 +34,33 @@ pub(super) struct CheckArgs {
     /// Also get --key of this group through every node; "no such key" counts as an answer
     #[arg(long, requires = "key")]
     group: Option<String>,
+    /// The key to get
     #[arg(long, requires = "group")]
     key: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
-    // The address of etcd: from the flags, else from the node's settings.
-    let (etcd, service) = if args.cluster.etcd.is_empty() {
-        let registry = args.config.load()?.settings.registry;
-        (etcd_config(&registry.etcd), registry.service)
-    } else {
-        (
-            EtcdConfig::new(args.cluster.etcd.clone()),
-            args.cluster.service.clone(),
-        )
+    // Where etcd is: from the flags, else from the node's settings.
+    let etcd = match args.cluster.given()? {
+        Some(etcd) => etcd,
+        None => {
+            let registry = args.config.load(false)?.settings.registry;
+            if registry.kind != RegistryKind::Etcd {
+                return Err(Failure::Usage(
+                    "`check` finds the nodes in etcd, but registry.kind is another; see --etcd"
+                        .into(),
+                ));
+            }
+            Etcd {
+                config: etcd_config(&registry.etcd),
+                service: registry.service,
+            }
+        }
     };
-    let keys = Keys::of(&service);
-    let discovery = Discovery::start_ranges(etcd, [keys.range()], |_| {});
-    let known = tokio::time::timeout(TIMEOUT, discovery.known()).await;
-    let snapshot =
-        known.map_err(|_| Failure::Failed(format!("etcd: {}", discovery.list().problem)))?;
-    let view = view(&keys, &snapshot);
+    let (keys, discovery) = etcd.discover().await?;
+    let view = view(&keys, &discovery.list());
     let mut problems = Vec::new();
     let wanted = args.members.unwrap_or(view.members.len().max(1));
     if view.members.len() != wanted {
@@ -65,7 +74,7 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     for member in view.members.iter() {
         match ask(member, args).await {
             Ok((fingerprint, revision, members)) => {
-                println_or_stop(&format!(
+                print_line(&format!(
                     "{} at {}: {}, revision {revision}, fingerprint {fingerprint}",
                     member.id,
                     member.address,
@@ -87,7 +96,7 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
         ));
     }
     if problems.is_empty() {
-        return println_or_stop(&format!(
+        return print_line(&format!(
             "ok: {} agree",
             counted(wanted as u64, "node", "nodes")
         ));

@@ -7,15 +7,18 @@ use std::{
 };
 
 use clap::Args;
-use tokio_util::sync::CancellationToken;
 
-use super::{Failure, println_or_stop, serve::stop_signal};
+use super::{
+    Failure,
+    output::print_line,
+    signals::{Hangup, Signals},
+};
 use crate::{
     config::{self, Config, Sources},
     node::{Node, NodeBuilder, configured::start_telemetry},
     registry::Registry,
 };
-use gaocache_core::error::ErrorKind;
+use gaocache_core::error::Error;
 
 /// Preferred ports of the first node; node `n` uses these plus `n`.
 const GRPC_PORT: u16 = 7070;
@@ -36,7 +39,7 @@ pub(super) struct DevArgs {
 }
 
 pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
-    let stop = stop_signal()?;
+    let signals = Signals::listen(Hangup::Stops)?;
     let group = group(&args.origin);
     let first = settings(0, args, &group, true)?;
     let telemetry = start_telemetry(&first, "dev")?;
@@ -46,14 +49,13 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
         let node = bind(number, args, &group, &registry).await?;
         nodes.push(node);
     }
-    let stopped = CancellationToken::new();
     let mut running = tokio::task::JoinSet::new();
     let shown: Vec<_> = nodes
         .iter()
         .map(|node| (node.id().to_owned(), node.addresses(), node.readiness()))
         .collect();
     for node in nodes {
-        running.spawn(node.run(stopped.clone().cancelled_owned()));
+        running.spawn(node.run(std::future::pending()));
     }
     for (_, _, readiness) in &shown {
         let mut readiness = readiness.clone();
@@ -64,7 +66,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     }
     let at = |address: Option<SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();
     for (id, addresses, _) in &shown {
-        println_or_stop(&format!(
+        print_line(&format!(
             "{id}  grpc {}  http http://{}  admin http://{}",
             at(addresses.grpc),
             at(addresses.http),
@@ -72,21 +74,21 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
         ))?;
     }
     if let Some((_, addresses, _)) = shown.first() {
-        println_or_stop(&format!(
-            "\nTry:  curl -i http://{}/v1/{}/{}\n      curl -s http://{}/ring\nStop: Ctrl-C",
-            at(addresses.http),
-            group.name,
-            group.example,
-            at(addresses.admin)
+        print_line(&format!(
+            "\nTry:  curl -i http://{http}/v1/{group}/{key}\n      curl -s http://{admin}/ring\n      \
+             gaocache get --target {grpc} {group} {key}\n      gaocache ring --admin {admin}\n\
+             Stop: Ctrl-C",
+            http = at(addresses.http),
+            grpc = at(addresses.grpc),
+            admin = at(addresses.admin),
+            group = group.name,
+            key = group.example,
         ))?;
     }
+    // The nodes end with the process, all at once. None of them is left to hand entries over to.
     tokio::select! {
-        () = stop => {}
+        () = signals.told(1) => {}
         Some(ended) = running.join_next() => return first_error(ended),
-    }
-    stopped.cancel();
-    while let Some(ended) = running.join_next().await {
-        first_error(ended)?;
     }
     telemetry.flush();
     Ok(())
@@ -191,9 +193,19 @@ async fn bind(
         builder.bind().await
     };
     match build(usual).await {
-        Err(error) if error.kind() == ErrorKind::Configuration => {
-            Ok(build(settings(number, args, group, true)?).await?)
+        Err(error) if is_in_use(&error) => {
+            let node = build(settings(number, args, group, true)?).await?;
+            // Whoever types a README's commands would ask a stranger.
+            let why = error.message().split(';').next().unwrap_or_default();
+            eprintln!("gaocache: dev-{number} takes free ports instead of the usual ones: {why}");
+            Ok(node)
         }
         other => Ok(other?),
     }
+}
+
+fn is_in_use(error: &Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse)
 }
