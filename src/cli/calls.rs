@@ -1,6 +1,11 @@
 //! `gaocache get`, `remove` and `purge`: one call to a node, or to the cluster.
 
+use std::path::PathBuf;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use clap::Args;
+use serde_json::{Value, json};
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
@@ -10,14 +15,15 @@ use super::{
     Failure,
     address::{CONNECT_TIMEOUT, Listener, host_and_port, look_up, seconds},
     cluster::Cluster,
-    output::{counted, print_line, print_value},
+    output::{counted, print_json, print_line, print_value, write_file},
 };
 use crate::{
+    answer::Answer,
     client::{Client, ClientOptions},
     rpc::wire::{self, cache_client::CacheClient},
     status::{codes, grpc::from_status},
 };
-use gaocache_core::error::with_causes;
+use gaocache_core::{error::with_causes, group::Source};
 
 /// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
@@ -39,28 +45,45 @@ pub(super) struct Target {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct KeyArgs {
+pub(super) struct GetArgs {
     /// Name of the group
     group: String,
     /// The key
     key: String,
+    /// Print the source of the value to standard error
+    #[arg(long, short)]
+    verbose: bool,
+    /// Write the value to a file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print JSON: the value, where it came from, its owner and the life that is left; a value that
+    /// is not UTF-8 comes as value_base64
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
     #[command(flatten)]
     target: Target,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct GetArgs {
+pub(super) struct RemoveArgs {
+    /// Name of the group
+    group: String,
+    /// The key
+    key: String,
+    /// Print JSON: what was removed
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
-    key: KeyArgs,
-    /// Print the source of the value to standard error
-    #[arg(long, short)]
-    verbose: bool,
+    target: Target,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct GroupArgs {
     /// Name of the group
     group: String,
+    /// Print JSON: the group and the number of removed entries
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -124,56 +147,111 @@ impl Target {
     }
 }
 
+/// An answer, whoever gave it.
+struct Got {
+    value: Bytes,
+    source: &'static str,
+    owner: String,
+    ttl_remaining_ms: Option<u64>,
+}
+
+impl Got {
+    fn from_node(answer: wire::GetResponse) -> Self {
+        Self {
+            source: match answer.source() {
+                wire::Source::Hit | wire::Source::Unspecified => Source::Hit.name(),
+                wire::Source::Peer => Source::Peer.name(),
+                wire::Source::Origin => Source::Origin.name(),
+            },
+            value: answer.value,
+            owner: answer.owner,
+            ttl_remaining_ms: answer.ttl_remaining_ms,
+        }
+    }
+
+    fn from_cluster(answer: Answer) -> Self {
+        let left = answer.ttl_remaining;
+        Self {
+            value: answer.value,
+            source: answer.source.name(),
+            owner: answer.owner.to_string(),
+            ttl_remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
+        }
+    }
+
+    fn told(&self) -> String {
+        let left = self.ttl_remaining_ms;
+        let left = left.map_or_else(|| "never".to_owned(), |ms| format!("in {ms} ms"));
+        format!(
+            "source {}, owner {}, expires {left}, {} bytes",
+            self.source,
+            self.owner,
+            self.value.len()
+        )
+    }
+
+    fn json(&self, group: &str, key: &str) -> Value {
+        let mut json = json!({
+            "group": group,
+            "key": key,
+            "source": self.source,
+            "owner": self.owner,
+            "ttl_remaining_ms": self.ttl_remaining_ms,
+            "bytes": self.value.len(),
+        });
+        match std::str::from_utf8(&self.value) {
+            Ok(text) => json["value"] = text.into(),
+            Err(_) => json["value_base64"] = STANDARD.encode(&self.value).into(),
+        }
+        json
+    }
+}
+
 pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
-    let KeyArgs { group, key, target } = &args.key;
-    let (value, told) = match target.connect().await? {
+    let GetArgs { group, key, .. } = args;
+    let got = match args.target.connect().await? {
         Callee::Node(mut client) => {
             let request = wire::GetRequest {
                 group: group.clone(),
                 key: key.clone(),
             };
             let answer = client.get(request).await;
-            let answer = answer
-                .map_err(|status| target.failed(&status))?
-                .into_inner();
-            let told = told(answer.source(), &answer.owner, answer.ttl_remaining_ms);
-            (answer.value, told)
+            let answer = answer.map_err(|status| args.target.failed(&status))?;
+            Got::from_node(answer.into_inner())
         }
-        Callee::Cluster(client) => {
-            let answer = client.get(group, key).await?;
-            let left = answer.ttl_remaining.map(|left| left.as_millis());
-            (answer.value, told(answer.source, "asked directly", left))
-        }
+        Callee::Cluster(client) => Got::from_cluster(client.get(group, key).await?),
     };
     if args.verbose {
-        eprintln!("{told}, {} bytes", value.len());
+        eprintln!("{}", got.told());
     }
-    print_value(&value)
+    match &args.output {
+        Some(file) => write_file(file, &got.value),
+        None if args.json => print_json(&got.json(group, key)),
+        None => print_value(&got.value),
+    }
 }
 
-fn told(source: impl std::fmt::Debug, owner: &str, left: Option<impl std::fmt::Display>) -> String {
-    let left = left.map_or_else(|| "never".to_owned(), |ms| format!("in {ms} ms"));
-    format!("source {source:?}, owner {owner}, expires {left}")
-}
-
-pub(super) async fn remove(args: &KeyArgs) -> Result<(), Failure> {
-    let KeyArgs { group, key, target } = args;
-    match target.connect().await? {
+pub(super) async fn remove(args: &RemoveArgs) -> Result<(), Failure> {
+    let RemoveArgs { group, key, .. } = args;
+    match args.target.connect().await? {
         Callee::Node(mut client) => {
             let request = wire::RemoveRequest {
                 group: group.clone(),
                 key: key.clone(),
             };
             let removed = client.remove(request).await;
-            removed.map_err(|status| target.failed(&status))?;
+            removed.map_err(|status| args.target.failed(&status))?;
         }
         Callee::Cluster(client) => client.remove(group, key).await?,
+    }
+    if args.json {
+        print_json(&json!({ "group": group, "key": key, "removed": true }))?;
     }
     Ok(())
 }
 
 pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
-    let GroupArgs { group, target } = args;
+    let GroupArgs { group, target, .. } = args;
     let entries = match target.connect().await? {
         Callee::Node(mut client) => {
             let request = wire::PurgeRequest {
@@ -187,5 +265,8 @@ pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
         }
         Callee::Cluster(client) => client.purge(group).await?,
     };
+    if args.json {
+        return print_json(&json!({ "group": group, "entries": entries }));
+    }
     print_line(&format!("removed {}", counted(entries, "entry", "entries")))
 }

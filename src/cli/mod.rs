@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 mod dev;
 mod output;
+mod pages;
 mod ring;
 mod serve;
 mod signals;
@@ -40,7 +41,7 @@ enum Command {
     /// Print the value of a key
     Get(calls::GetArgs),
     /// Remove a key from all nodes
-    Remove(calls::KeyArgs),
+    Remove(calls::RemoveArgs),
     /// Remove all keys of a group from all nodes
     Purge(calls::GroupArgs),
     /// Show the ring as a node sees it
@@ -48,7 +49,11 @@ enum Command {
     /// Check that every node registered in etcd has the same ring and answers a get
     Check(check::CheckArgs),
     /// Print the effective settings and the source of each
-    Config(ConfigArgs),
+    Config(config::ShowArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions(pages::CompletionsArgs),
+    /// Write man pages into a directory
+    Man(pages::ManArgs),
 }
 
 /// Why a command failed, with its exit code.
@@ -117,6 +122,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Ring(args) => ring::ring(&args).await,
             Command::Check(args) => check::check(&args).await,
             Command::Config(args) => config::show(&args),
+            Command::Completions(args) => pages::completions(&args),
+            Command::Man(args) => pages::man(&args),
         }
     });
     runtime.shutdown_background();

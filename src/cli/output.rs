@@ -1,6 +1,9 @@
 //! What the commands print. Results go to standard output, everything else to standard error.
 
-use std::io::{ErrorKind, IsTerminal, Write, stdout};
+use std::{
+    io::{ErrorKind, IsTerminal, Write, stdout},
+    path::Path,
+};
 
 use super::Failure;
 
@@ -10,14 +13,33 @@ pub(super) fn print_line(line: &str) -> Result<(), Failure> {
     writeln!(out, "{line}").map_err(|error| unwritten(&error))
 }
 
+/// Prints JSON on one line.
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value);
+    print_line(&text.map_err(|error| Failure::Failed(error.to_string()))?)
+}
+
+/// Prints bytes as they are.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(|error| unwritten(&error))
+}
+
+/// Writes a value to a file.
+pub(super) fn write_file(file: &Path, value: &[u8]) -> Result<(), Failure> {
+    let written = std::fs::write(file, value);
+    written.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))
+}
+
 /// Prints a value as it is. A terminal gets no binary: its bytes could be commands to it.
 pub(super) fn print_value(value: &[u8]) -> Result<(), Failure> {
     let mut out = stdout().lock();
     let terminal = out.is_terminal();
     if terminal && !is_text(value) {
         return Err(Failure::Failed(format!(
-            "the value is binary ({} bytes) and would disturb the terminal; send it to a file or a \
-             program, as in `gaocache get GROUP KEY >FILE` or `… | xxd`",
+            "the value is binary ({} bytes) and would disturb the terminal; write it to a file with \
+             `-o FILE`, or send it to a program, as in `… | xxd`",
             value.len()
         )));
     }

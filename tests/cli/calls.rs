@@ -24,7 +24,7 @@ fn the_other_commands_talk_to_a_node() {
         ("first", Some(0))
     );
     assert!(
-        text(&get.stderr).contains("source Origin"),
+        text(&get.stderr).contains("source origin"),
         "{}",
         text(&get.stderr)
     );
@@ -66,6 +66,31 @@ fn the_other_commands_talk_to_a_node() {
     let json: serde_json::Value =
         serde_json::from_slice(&on(&["ring", "--json"], admin[1]).stdout).expect("JSON");
     assert_eq!(json["members"].as_array().expect("a list").len(), 3);
+
+    let got = on(&["get", "files", "deep/b.txt", "--json"], &dev.grpc[0]);
+    let got: serde_json::Value = serde_json::from_slice(&got.stdout).expect("JSON");
+    assert_eq!(
+        (&got["value"], &got["bytes"]),
+        (&"second".into(), &6.into())
+    );
+    assert!(
+        got["owner"].as_str().expect("text").starts_with("dev-"),
+        "{got}"
+    );
+    let removed = on(&["remove", "files", "a.txt", "--json"], &dev.grpc[0]);
+    let removed: serde_json::Value = serde_json::from_slice(&removed.stdout).expect("JSON");
+    assert_eq!(removed["removed"], true);
+    let purged = on(&["purge", "files", "--json"], &dev.grpc[0]);
+    let purged: serde_json::Value = serde_json::from_slice(&purged.stdout).expect("JSON");
+    assert!(purged["entries"].is_u64(), "{purged}");
+    let file = folder.path().join("written");
+    let path = file.to_str().expect("text");
+    let written = on(&["get", "files", "deep/b.txt", "-o", path], &dev.grpc[0]);
+    assert_eq!(
+        (written.stdout.as_slice(), written.status.code()),
+        (&b""[..], Some(0))
+    );
+    assert_eq!(fs::read_to_string(&file).expect("there"), "second");
 
     let missing = on(&["get", "files", "no-such-file"], &dev.grpc[0]);
     assert_eq!(missing.status.code(), Some(3));
@@ -177,9 +202,44 @@ fn a_terminal_gets_text_and_no_binary() {
         "{shown:?}"
     );
     assert_eq!(on_terminal("a.txt"), (Some(0), "first\r\n".into()));
+    let target = ["--target", &dev.grpc[0]];
+    let json = run(
+        PROGRAM,
+        &[&["get", "files", "binary", "--json"][..], &target].concat(),
+    );
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json["value_base64"], "f0VMRgD/G1sySg==");
     let piped = run(
         PROGRAM,
         &["get", "files", "binary", "--target", &dev.grpc[0]],
     );
     assert_eq!(piped.stdout, b"\x7fELF\0\xff\x1b[2J");
+}
+
+#[test]
+fn shells_complete_the_commands_and_each_has_a_man_page() {
+    for (shell, part) in [
+        ("bash", "complete -F _gaocache"),
+        ("zsh", "#compdef gaocache"),
+        ("fish", "complete -c gaocache"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let script = text(&run(PROGRAM, &["completions", shell]).stdout);
+        assert!(
+            script.contains(part) && script.contains("purge"),
+            "{shell}: {script}"
+        );
+    }
+    let script = text(&run(PROGRAM, &["completions", "bash"]).stdout);
+    let complete = format!(
+        "{script}\nCOMP_WORDS=(gaocache pur); COMP_CWORD=1; _gaocache gaocache pur gaocache; echo ${{COMPREPLY[@]}}"
+    );
+    assert_eq!(text(&run("bash", &["-c", &complete]).stdout), "purge\n");
+    let folder = tempfile::tempdir().expect("a folder");
+    let man = run(PROGRAM, &["man", folder.path().to_str().expect("text")]);
+    assert!(man.status.success(), "{}", text(&man.stderr));
+    for page in ["gaocache.1", "gaocache-get.1", "gaocache-serve.1"] {
+        let page = fs::read_to_string(folder.path().join(page)).expect(page);
+        assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
 }

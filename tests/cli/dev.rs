@@ -121,3 +121,26 @@ async fn the_protos_name_their_go_package() {
         );
     }
 }
+
+#[test]
+fn a_line_of_dev_says_which_node_and_which_key() {
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/{{key}}", nobody.local_addr().expect("bound"));
+    drop(nobody);
+    let mut dev = Dev::with(
+        &url,
+        &["--set", "groups[0].origin.retries=0"],
+        Stdio::inherit(),
+    );
+    run("curl", &["-s", &format!("{}/v1/web/the-key", dev.http[1])]);
+    kill("-INT", &dev.child);
+    let mut told = String::new();
+    dev.output.read_to_string(&mut told).expect("text");
+    let line = told
+        .lines()
+        .find(|line| line.contains("loading from the origin failed"));
+    let line = line.unwrap_or_else(|| panic!("{told}"));
+    for part in ["group=web", "key=\"the-key\"", "node=dev-"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}

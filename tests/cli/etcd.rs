@@ -3,7 +3,11 @@
 use gaocache_testing::SecuredEtcd;
 
 use super::*;
-use common::{CountingOrigin, etcd::Etcd, process::NodeProcess};
+use common::{
+    CountingOrigin,
+    etcd::Etcd,
+    process::{NodeProcess, agree},
+};
 
 /// Exit code, standard output and standard error.
 fn told(arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -77,6 +81,30 @@ async fn every_command_logs_in_to_etcd() {
         errors.contains("--etcd-ca /no/such/ca.pem: the file can't be read"),
         "{errors}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_sees_that_groups_differ() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let node =
+        |id: &str, further: &[&str]| NodeProcess::start(id, &[&etcd.url], &origin.url(), further);
+    let mut nodes = vec![node("n0", &[]), node("n1", &["groups[0].ttl_seconds=60"])];
+    agree(&nodes).await;
+    let check = || tokio::task::block_in_place(|| told(&["check", "--etcd", &etcd.url]));
+    let (code, shown, errors) = check();
+    assert_eq!(code, Some(1), "{shown}");
+    let expected = "n0 and n1 have different groups: ttl_seconds of 'users' is 600 and 60";
+    assert!(errors.contains(expected), "{errors}");
+    let json = ["check", "--json", "--etcd", &etcd.url];
+    let (_, shown, _) = tokio::task::block_in_place(|| told(&json));
+    let json: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["nodes"].as_array().expect("a list").len(), 2);
+    nodes[1].terminate().await;
+    nodes[1] = node("n1", &[]);
+    agree(&nodes).await;
+    let (code, shown, errors) = check();
+    assert_eq!(code, Some(0), "{shown}{errors}");
 }
 
 #[test]

@@ -262,6 +262,24 @@ fn what_config_prints_can_be_loaded() {
     assert_eq!(lines(&again, "name").len(), 2);
 }
 
+#[test]
+fn config_speaks_json() {
+    let (_folder, path) = file(GOOD);
+    let output = run(PROGRAM, &["config", "--json", "--config", &path]);
+    let settings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    let find = |name: &str| {
+        let found = settings.iter().find(|setting| setting["name"] == name);
+        found.unwrap_or_else(|| panic!("{name}: {settings:?}"))
+    };
+    assert_eq!(find("groups[0].ttl_seconds")["value"], 300.0);
+    assert_eq!(find("node.weight")["value"], 100);
+    assert_eq!(find("node.weight")["source"], "default");
+    assert_eq!(
+        find("groups[0].origin.honour_cache_control")["value"],
+        false
+    );
+}
+
 /// No secret of the settings is shown, whatever is wrong with them.
 #[test]
 fn secrets_are_never_printed() {
