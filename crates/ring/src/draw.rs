@@ -76,8 +76,8 @@ pub(crate) fn to_coarse(number: u16) -> i16 {
 pub(crate) fn arrival(draw: u64) -> f64 {
     const MANTISSA: u64 = (1 << 52) - 1;
     const BIAS: i64 = 1023;
-    // 1 - u, which is exact: 48 bits and a half fit into a double. As 2^exponent * m, with m between
-    // the roots of 1/2 and of 2.
+    // 1 - u, which is exact: 48 bits and a half fit into a double. As 2^exponent * m, with m
+    // between the roots of 1/2 and of 2.
     let left = (1.0 - (draw as f64 + 0.5) / (1u64 << 48) as f64).to_bits();
     let mut exponent = (left >> 52) as i64 - BIAS;
     let mut m = f64::from_bits(left & MANTISSA | (BIAS as u64) << 52);

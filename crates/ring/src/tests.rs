@@ -212,7 +212,7 @@ fn a_search_finds_who_wins_by_the_definition() {
         }
         for members in [equal, three, distinct, steep] {
             let ring = Ring::new(&slots(&members));
-            for n in 0..300_000 / (count as u64 + 100) {
+            for n in 0..150_000 / (count as u64 + 100) {
                 let all = by_definition(&members, key(n));
                 assert_eq!(ring.owner(key(n)), Some(all[0]), "{count} members, key {n}");
                 let first: Vec<usize> = ring.ranked(key(n)).take(3).collect();
