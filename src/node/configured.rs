@@ -148,6 +148,7 @@ fn log(settings: &LogSettings) -> LogRules {
     LogRules {
         level: settings.level.clone(),
         json: settings.format == LogFormat::Json,
+        keys: settings.keys,
     }
 }
 

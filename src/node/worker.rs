@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     rpc::{front::Front, peers::this_thread_is_worker},
-    telemetry::metrics::Metrics,
+    telemetry::{line, metrics::Metrics},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -157,10 +157,12 @@ fn start_thread(
         .build()
         .map_err(failed)?;
     metrics.watch_runtime(&format!("worker-{number}"), runtime.metrics());
+    let node = line::node_of_this_thread();
     std::thread::Builder::new()
         .name(format!("gaocache-{number}"))
         .spawn(move || {
             this_thread_is_worker(number);
+            line::this_thread_works_for(node);
             let worker = Arc::new(worker);
             runtime.block_on(worker.run(connections, closed));
             // Loads may sit in blocking reads of files; those end by themselves.

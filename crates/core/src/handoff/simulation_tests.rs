@@ -22,11 +22,9 @@ use tokio::{
 use super::*;
 use crate::{
     error::Result,
-    harness_tests::{Plan as Nodes, TTL_MS, TestNet, TestNode, entry},
-    key::HashedKey,
+    harness_tests::{Plan as Nodes, TTL_MS, TestNet, TestNode},
     membership::{Member, MemberState, View},
     ports::{Loaded, Origin, Timestamp},
-    store::GroupId,
 };
 
 const KEYS: usize = 12;

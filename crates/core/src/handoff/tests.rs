@@ -2,16 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-
 use super::*;
 use crate::{
-    error::ErrorKind,
     harness_tests::{HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, entry, ranked, view},
     key::HashedKey,
-    membership::{IdHash, Member, MemberState, View},
-    ports::{Fate, Handed, Parcel, Sender, TRANSFER_TIMEOUT, Timestamp},
-    record::Record,
+    membership::{Member, MemberState, View},
+    ports::Timestamp,
     store::GroupId,
 };
 
