@@ -325,21 +325,28 @@ impl<'a> Streams<'a> {
 
     fn conclude(&self, going: &Going, fate: Fate, receiver: IdHash) -> Done {
         let Going { found, how } = going;
-        if fate == Fate::Misdirected {
-            return Done::Later;
+        match (how, fate) {
+            (_, Fate::Misdirected) => Done::Later,
+            (How::Announced, Fate::Wanted) => {
+                found.entry.set_replica_at(IdHash::NONE);
+                Done::Wanted
+            }
+            (How::Announced | How::Copied, _) => {
+                conclude_copy(&found.entry, fate, receiver);
+                Done::Yes
+            }
+            // Not an answer to what was asked.
+            (How::Moved, Fate::Held | Fate::Wanted) => Done::Later,
+            // The receiver may have the group soon, and ask for what is here. A node that leaves
+            // can't wait.
+            (How::Moved, Fate::UnknownGroup) if self.pace.patient => Done::Yes,
+            // All else is done with. A full receiver has only entries that are at least as hot, see
+            // `Store::offer`: if this one stayed, it would be out of reach when the move has ended.
+            (How::Moved, _) => {
+                self.parts.store.remove_exactly(found);
+                Done::Yes
+            }
         }
-        if *how != How::Moved {
-            return conclude_copy(&found.entry, fate, receiver);
-        }
-        // The receiver may have the group soon, and ask for what is here. A node that leaves can't
-        // wait.
-        //
-        // All else is done with. A full receiver has only entries that are at least as hot, see
-        // `Store::offer`: if this one stayed, it would be out of reach when the move has ended.
-        if fate != Fate::UnknownGroup || !self.pace.patient {
-            self.parts.store.remove_exactly(found);
-        }
-        Done::Yes
     }
 
     fn failed(&mut self, entries: usize) {
@@ -360,21 +367,18 @@ enum Done {
 
 /// What follows from a receipt for an entry that stays here: its copy is there only if the receipt
 /// says so.
-fn conclude_copy(entry: &Entry, fate: Fate, receiver: IdHash) -> Done {
+fn conclude_copy(entry: &Entry, fate: Fate, receiver: IdHash) {
     let there = matches!(fate, Fate::Kept | Fate::Known | Fate::Held);
     if there {
         entry.set_replica_at(receiver);
     } else if entry.replica_at() == receiver {
         entry.set_replica_at(IdHash::NONE);
     }
-    match fate {
-        Fate::Wanted => return Done::Wanted,
-        // Removed lately: it may be taken soon.
-        Fate::Refused => {}
-        // Told until it is used again; so a full receiver is not asked for ever for what is cold.
-        _ => entry.set_told(),
+    // What was removed lately may be taken soon. Else it is told until it is used again; so a full
+    // receiver is not asked for ever for what is cold.
+    if fate != Fate::Refused {
+        entry.set_told();
     }
-    Done::Yes
 }
 
 /// How far to go with a stream.
