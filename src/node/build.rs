@@ -129,6 +129,7 @@ impl NodeBuilder {
             let what = "other nodes can't reach a node that has no gRPC listener";
             return Err(Error::new(ErrorKind::Configuration, what));
         }
+        rules::check(&self.groups)?;
         self.settings.check()
     }
 
@@ -150,7 +151,7 @@ impl NodeBuilder {
         let cluster = Arc::new(Cluster::new(settings.id.as_str()));
         let peers = GrpcPeers::new(
             cluster.clone(),
-            rules::peers(settings, memory.max_value),
+            rules::peers(settings, groups, memory.max_value),
             metrics.clone(),
         );
         Assembly {

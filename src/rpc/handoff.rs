@@ -1,13 +1,20 @@
 //! The stream that carries entries to another node: batches in one direction, receipts in the
 //! other.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
-use super::{convert, peers::GrpcPeers, wire};
+use super::{
+    convert,
+    peers::{GrpcPeers, Link},
+    wire,
+};
 use gaocache_core::{
+    error::{Error, ErrorKind},
     membership::Member,
     ports::{HandoffStream, Parcel, PeerError, Receipt},
 };
@@ -18,26 +25,23 @@ pub(super) struct GrpcHandoffStream {
     member: Member,
     batches: mpsc::Sender<wire::HandoffBatch>,
     receipts: Streaming<wire::HandoffReceipt>,
+    /// Kept from being closed as idle.
+    _link: Arc<Link>,
 }
 
 impl GrpcHandoffStream {
     /// Opens both streams.
     pub(super) async fn open(peers: &GrpcPeers, member: &Member) -> Result<Self, PeerError> {
-        let mut client = peers.client(member)?;
         let (batches, sending) = mpsc::channel(1);
-        let answer = client.handoff(ReceiverStream::new(sending)).await;
-        let receipts = answer.map_err(|status| peers.failed(member, &status).0)?;
+        let opened = peers.open_handoff(member, ReceiverStream::new(sending));
+        let (link, receipts) = opened.await.map_err(|failed| failed.error)?;
         Ok(Self {
             peers: peers.clone(),
             member: member.clone(),
             batches,
-            receipts: receipts.into_inner(),
+            receipts,
+            _link: link,
         })
-    }
-
-    fn broken(&self) -> PeerError {
-        let status = Status::unavailable("the stream of entries ended early");
-        self.peers.failed(&self.member, &status).0
     }
 }
 
@@ -53,8 +57,11 @@ impl HandoffStream for GrpcHandoffStream {
     async fn receipt(&mut self) -> Result<Receipt, PeerError> {
         match self.receipts.message().await {
             Ok(Some(receipt)) => Ok(convert::receipt(receipt)),
-            Ok(None) => Err(self.broken()),
-            Err(status) => Err(self.peers.failed(&self.member, &status).0),
+            Ok(None) => Err(PeerError::Unreachable(Error::new(
+                ErrorKind::PeerUnreachable,
+                "the stream of entries ended early",
+            ))),
+            Err(status) => Err(self.peers.failed(&self.member, &status).error),
         }
     }
 }

@@ -5,6 +5,9 @@
 //! Callers that already wait still get the result, because they asked before the invalidation. But
 //! the result is not kept, and the next caller opens a new flight (mailgun/groupcache PR#54, #69).
 //!
+//! A leader learns when nobody waits for its flight any more ([`Leader::abandoned`]), so that what
+//! has not begun yet need not begin.
+//!
 //! This module must never hold its lock across an await, and it never starts a load by itself.
 
 use std::{
@@ -63,9 +66,38 @@ struct Shard<T> {
 
 struct Flight<T> {
     number: u64,
+    /// It departed for somebody who could not share what was under way. A removal may have been
+    /// half told then; however long this flight takes, nobody who comes later shares it.
+    alone: bool,
     waiting: Vec<oneshot::Sender<T>>,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
+    /// Whether the flight after this one will be `alone`.
+    next_alone: bool,
+}
+
+impl<T> Flight<T> {
+    /// Somebody who waits for this flight, or else for the next one, and has not given up.
+    fn someone(&mut self) -> Option<(Queue, oneshot::Sender<T>)> {
+        for (queue, waiting) in [
+            (Queue::This, &mut self.waiting),
+            (Queue::Next, &mut self.next),
+        ] {
+            while let Some(waiter) = waiting.pop() {
+                if !waiter.is_closed() {
+                    return Some((queue, waiter));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Which flight a caller waits for.
+#[derive(Clone, Copy)]
+enum Queue {
+    This,
+    Next,
 }
 
 impl<T: Clone, K: LockKind> Flights<T, K> {
@@ -90,8 +122,12 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         if let Some(flight) = shard.in_flight.get_mut(key) {
             // Who gave up takes no place: a load that hangs would gather them without a bound.
             let waiting = match sharing {
-                Sharing::UnderWay => &mut flight.waiting,
-                Sharing::Next => &mut flight.next,
+                Sharing::UnderWay if !flight.alone => &mut flight.waiting,
+                Sharing::UnderWay => &mut flight.next,
+                Sharing::Next => {
+                    flight.next_alone = true;
+                    &mut flight.next
+                }
             };
             if waiting.len() == waiting.capacity() {
                 waiting.retain(|it| !it.is_closed());
@@ -102,7 +138,8 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
                 waiter,
             };
         }
-        let leader = self.depart(&mut shard, key.into(), vec![sender]);
+        let alone = sharing == Sharing::Next;
+        let leader = self.depart(&mut shard, key.into(), vec![sender], alone);
         Joined {
             leader: Some(leader),
             waiter,
@@ -114,13 +151,16 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         shard: &mut Shard<T>,
         key: Arc<str>,
         waiting: Vec<oneshot::Sender<T>>,
+        alone: bool,
     ) -> Leader<T, K> {
         let number = shard.next_number;
         shard.next_number += 1;
         let flight = Flight {
             number,
+            alone,
             waiting,
             next: Vec::new(),
+            next_alone: false,
         };
         shard.in_flight.insert(key.clone(), flight);
         Leader {
@@ -170,8 +210,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     }
 
     fn shard(&self, key: &str) -> &Mutex<K, Shard<T>> {
-        let hash = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
-        &self.shards[hash as usize % SHARDS]
+        &self.shards[shard_of(key)]
     }
 }
 
@@ -208,7 +247,8 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
             }
             None => shard.grounded.remove(&self.number),
         };
-        let (waiting, mut next) = flight.map_or_else(Default::default, |it| (it.waiting, it.next));
+        let (waiting, mut next, alone) =
+            flight.map_or_else(Default::default, |it| (it.waiting, it.next, it.next_alone));
         next.retain(|it| !it.is_closed());
         let again = match shard.in_flight.get_mut(&self.key) {
             _ if next.is_empty() => None,
@@ -217,7 +257,10 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
                 newer.waiting.append(&mut next);
                 None
             }
-            None => Some(self.flights.depart(&mut shard, self.key.clone(), next)),
+            None => {
+                let (flights, key) = (&self.flights, self.key.clone());
+                Some(flights.depart(&mut shard, key, next, alone))
+            }
         };
         drop(shard);
         for waiter in waiting {
@@ -228,19 +271,94 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
     }
 }
 
+impl<T, K: LockKind> Leader<T, K> {
+    /// Returns when nobody waits for this flight or for the one after it. It has been taken off the
+    /// table then: who asks from now on opens a new flight, so this one need not be flown.
+    pub async fn abandoned(&self) {
+        while let Some(mut watched) = self.watch() {
+            watched.gave_up().await;
+        }
+    }
+
+    /// Somebody who waits; with nobody left, the flight ends under the same lock.
+    fn watch(&self) -> Option<Watched<'_, T, K>> {
+        let mut shard = self.flights.shards[shard_of(&self.key)].lock();
+        let someone = shard.find(&self.key, self.number)?.someone();
+        if someone.is_none() {
+            let _ended = shard.end(&self.key, self.number);
+        }
+        someone.map(|(queue, waiter)| Watched {
+            leader: self,
+            queue,
+            waiter: Some(waiter),
+        })
+    }
+}
+
+/// A waiter that was taken out of its flight to see it give up; goes back when it is let go.
+struct Watched<'a, T, K: LockKind> {
+    leader: &'a Leader<T, K>,
+    queue: Queue,
+    /// Present until it goes back.
+    waiter: Option<oneshot::Sender<T>>,
+}
+
+impl<T, K: LockKind> Watched<'_, T, K> {
+    async fn gave_up(&mut self) {
+        if let Some(waiter) = &mut self.waiter {
+            waiter.closed().await;
+        }
+    }
+}
+
+impl<T, K: LockKind> Drop for Watched<'_, T, K> {
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter.take().filter(|it| !it.is_closed()) else {
+            return;
+        };
+        let Leader {
+            flights,
+            key,
+            number,
+        } = self.leader;
+        let mut shard = flights.shards[shard_of(key)].lock();
+        if let Some(flight) = shard.find(key, *number) {
+            match self.queue {
+                Queue::This => flight.waiting.push(waiter),
+                Queue::Next => flight.next.push(waiter),
+            }
+        }
+    }
+}
+
 impl<T, K: LockKind> Drop for Leader<T, K> {
     fn drop(&mut self) {
         // After `land`, nothing is left here. Otherwise, dropping the senders notifies the waiting
         // callers.
-        let hash = xxhash_rust::xxh3::xxh3_64(self.key.as_bytes());
-        let mut shard = self.flights.shards[hash as usize % SHARDS].lock();
-        let _flight = shard
-            .take(&self.key, self.number)
-            .or_else(|| shard.grounded.remove(&self.number));
+        let mut shard = self.flights.shards[shard_of(&self.key)].lock();
+        let _flight = shard.end(&self.key, self.number);
     }
 }
 
+fn shard_of(key: &str) -> usize {
+    xxhash_rust::xxh3::xxh3_64(key.as_bytes()) as usize % SHARDS
+}
+
 impl<T> Shard<T> {
+    /// The flight of that number, grounded or not.
+    fn find(&mut self, key: &str, number: u64) -> Option<&mut Flight<T>> {
+        match self.in_flight.get_mut(key) {
+            Some(flight) if flight.number == number => Some(flight),
+            _ => self.grounded.get_mut(&number),
+        }
+    }
+
+    /// Ends the flight of that number, grounded or not.
+    fn end(&mut self, key: &Arc<str>, number: u64) -> Option<Flight<T>> {
+        self.take(key, number)
+            .or_else(|| self.grounded.remove(&number))
+    }
+
     /// Ends the flight of that number if it is still the key's flight.
     fn take(&mut self, key: &Arc<str>, number: u64) -> Option<Flight<T>> {
         match self.in_flight.entry(key.clone()) {
