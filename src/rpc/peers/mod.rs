@@ -408,7 +408,3 @@ async fn close_idle(pool: Weak<Inner>, idle: Duration) {
         pool.links.close_idle();
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;
