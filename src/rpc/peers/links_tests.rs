@@ -38,7 +38,8 @@ async fn a_connection_is_closed_when_it_is_idle_but_not_while_a_call_is_under_wa
     links.close_idle();
     let same = links.get(Lane::Data, &address).expect("an address");
     assert!(Arc::ptr_eq(&link, &same), "a call holds it");
-    drop((call, client, link, same));
+    drop(call);
+    drop((client, link, same));
     links.close_idle();
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(30), peer.read_to_end(&mut rest));
@@ -100,7 +101,7 @@ async fn an_idle_connection_is_silent_and_the_first_call_on_a_dead_one_ends_in_f
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!sent(&mut far).await.is_empty(), "the call");
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(sent(&mut far).await, [], "no pings");
+    assert!(sent(&mut far).await.is_empty(), "no pings");
     let began = Instant::now();
     let call = client.check(HealthCheckRequest::default()).await;
     let status = call.expect_err("nobody answers");
