@@ -98,7 +98,7 @@ bench: ## benchmarks the ring, hits, and the cost of telemetry; prints ratios wi
 	$(CARGO) bench --locked --bench ring
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) bench --locked --bench telemetry
-	$(CARGO) test --locked --test memory -- --nocapture | grep capacity
+	$(CARGO) test --locked --test memory -- --nocapture | grep -E "capacity|purge"
 
 observability-test: ## checks dashboards and alerts against a real Prometheus; installs it if it is missing
 	tools/ensure-prometheus

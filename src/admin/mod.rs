@@ -28,7 +28,6 @@ use gaocache_core::{
     cluster::{Cluster, Topology},
     group::Groups,
     membership::MemberState,
-    ports::Clock,
     store::Store,
 };
 
@@ -53,8 +52,6 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The latest ring changes.
     pub changes: Changes,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
     /// Its stores, by tier.
     pub stores: Arc<[(&'static str, Arc<Store>)]>,
     /// Cancelled when the listener is to close: nobody is kept waiting then.

@@ -52,10 +52,10 @@ impl EtcdRegistry {
     }
 
     fn discovery_listener(&self) -> impl Fn(&DiscoveryEvent) + Send + Sync + 'static {
-        let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
+        let metrics = self.metrics.clone();
         let throttle = Throttle::default();
         move |event| match event {
-            DiscoveryEvent::Heard => metrics.registry_heard(clock.now()),
+            DiscoveryEvent::Heard => metrics.registry_heard(),
             DiscoveryEvent::Disconnected { cause } => {
                 metrics.watch_reconnected();
                 if let Some(suppressed) = throttle.due("watch") {
@@ -82,11 +82,10 @@ impl EtcdRegistry {
         let throttle = Throttle::default();
         move |event| match event {
             RegistrationEvent::Renewed { left } => {
-                let end = clock.now().after(*left);
-                lease.renewed(end);
+                lease.renewed(clock.now().after(*left));
                 metrics.lease_renewed("ok");
-                metrics.lease_expires(end);
-                metrics.registry_heard(clock.now());
+                metrics.lease_expires(*left);
+                metrics.registry_heard();
             }
             RegistrationEvent::RenewalFailed => metrics.lease_renewed("failed"),
             RegistrationEvent::LeaseLost => {

@@ -16,7 +16,7 @@ use super::{
 use gaocache_core::{
     error::{Error, ErrorKind},
     membership::Member,
-    ports::{HandoffStream, Parcel, PeerError, Receipt},
+    ports::{HandoffStream, Parcel, PeerError, Receipt, Timestamp},
 };
 
 /// A stream of batches, and the stream of their receipts.
@@ -25,6 +25,9 @@ pub(super) struct GrpcHandoffStream {
     member: Member,
     batches: mpsc::Sender<wire::HandoffBatch>,
     receipts: Streaming<wire::HandoffReceipt>,
+    /// How many receipts came, the empty first one included, and when the last did.
+    received: u64,
+    received_at: Timestamp,
     /// Kept from being closed as idle.
     _link: Arc<Link>,
 }
@@ -35,33 +38,51 @@ impl GrpcHandoffStream {
         let (batches, sending) = mpsc::channel(1);
         let opened = peers.open_handoff(member, ReceiverStream::new(sending));
         let (link, receipts) = opened.await.map_err(|failed| failed.error)?;
-        Ok(Self {
+        let mut stream = Self {
             peers: peers.clone(),
             member: member.clone(),
             batches,
             receipts,
+            received: 0,
+            received_at: peers.now(),
             _link: link,
-        })
-    }
-}
-
-#[async_trait]
-impl HandoffStream for GrpcHandoffStream {
-    async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError> {
-        let batch = convert::handoff_batch(self.peers.me(), batch);
-        // If the other end hung up, the receipt stream returns the reason.
-        let _ = self.batches.send(batch).await;
-        Ok(())
+        };
+        stream.next_receipt().await?;
+        Ok(stream)
     }
 
-    async fn receipt(&mut self) -> Result<Receipt, PeerError> {
+    async fn next_receipt(&mut self) -> Result<wire::HandoffReceipt, PeerError> {
         match self.receipts.message().await {
-            Ok(Some(receipt)) => Ok(convert::receipt(receipt)),
+            Ok(Some(receipt)) => {
+                self.received += 1;
+                self.received_at = self.peers.now();
+                Ok(receipt)
+            }
             Ok(None) => Err(PeerError::Unreachable(Error::new(
                 ErrorKind::PeerUnreachable,
                 "the stream of entries ended early",
             ))),
             Err(status) => Err(self.peers.failed(&self.member, &status).error),
         }
+    }
+}
+
+#[async_trait]
+impl HandoffStream for GrpcHandoffStream {
+    async fn send(&mut self, batch: Vec<Parcel>, read_at: Timestamp) -> Result<(), PeerError> {
+        let batch = wire::HandoffBatch {
+            format: convert::ENTRY_FORMAT,
+            sender: self.peers.me().0,
+            receipts: self.received,
+            elapsed_ms: convert::millis(read_at.since(self.received_at)),
+            entries: convert::handoff_entries(batch, read_at),
+        };
+        // If the other end hung up, the receipt stream returns the reason.
+        let _ = self.batches.send(batch).await;
+        Ok(())
+    }
+
+    async fn receipt(&mut self) -> Result<Receipt, PeerError> {
+        self.next_receipt().await.map(convert::receipt)
     }
 }

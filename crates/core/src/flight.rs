@@ -10,16 +10,16 @@
 //!
 //! This module must never hold its lock across an await, and it never starts a load by itself.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use hashbrown::HashTable;
 use parking_lot::{
     RawMutex,
     lock_api::{Mutex, RawMutex as LockKind},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::key::HashedKey;
 
 /// Enough shards that two loads rarely contend for a lock, which is far cheaper than a load anyway.
 const SHARDS: usize = 16;
@@ -34,6 +34,9 @@ pub struct Flights<T, K: LockKind = RawMutex> {
 pub enum Sharing {
     /// The one under way.
     UnderWay,
+    /// The one under way if it departed less than this time ago, else the next: it may have read
+    /// before this get began, and been on its way for longer than anything else remembers.
+    Younger(Duration),
     /// Only one that departs later than now: what is under way may bring a value that was removed
     /// before this get began. At most one flight is in the air and one waits.
     Next,
@@ -53,27 +56,32 @@ pub struct Joined<T, K: LockKind = RawMutex> {
 /// notifies the waiting callers.
 pub struct Leader<T, K: LockKind = RawMutex> {
     flights: Flights<T, K>,
-    key: Arc<str>,
+    key: FlightKey,
     number: u64,
 }
 
 struct Shard<T> {
-    in_flight: HashMap<Arc<str>, Flight<T>>,
+    /// By the hash of their keys.
+    in_flight: HashTable<Flight<T>>,
     /// Flights that were grounded: no longer found by key, still owed to those who wait.
     grounded: HashMap<u64, Flight<T>>,
     next_number: u64,
 }
 
+/// The key of a flight, with its hash.
+#[derive(Clone, PartialEq, Eq)]
+struct FlightKey {
+    hash: u64,
+    text: Arc<str>,
+}
+
 struct Flight<T> {
+    key: FlightKey,
     number: u64,
-    /// It departed for somebody who could not share what was under way. A removal may have been
-    /// half told then; however long this flight takes, nobody who comes later shares it.
-    alone: bool,
+    departed: Instant,
     waiting: Vec<oneshot::Sender<T>>,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
-    /// Whether the flight after this one will be `alone`.
-    next_alone: bool,
 }
 
 impl<T> Flight<T> {
@@ -105,7 +113,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     pub fn new() -> Self {
         let shard = || {
             Mutex::new(Shard {
-                in_flight: HashMap::new(),
+                in_flight: HashTable::new(),
                 grounded: HashMap::new(),
                 next_number: 0,
             })
@@ -116,18 +124,20 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     }
 
     /// Waits for the key's flight, opening one if there is none to share.
-    pub fn join(&self, key: &str, sharing: Sharing) -> Joined<T, K> {
+    pub fn join(&self, key: &HashedKey<'_>, sharing: Sharing) -> Joined<T, K> {
         let (sender, waiter) = oneshot::channel();
-        let mut shard = self.shard(key).lock();
-        if let Some(flight) = shard.in_flight.get_mut(key) {
+        let mut shard = self.shard(key.hash()).lock();
+        if let Some(flight) = shard.find_mut(key.hash(), key.text()) {
             // Who gave up takes no place: a load that hangs would gather them without a bound.
-            let waiting = match sharing {
-                Sharing::UnderWay if !flight.alone => &mut flight.waiting,
-                Sharing::UnderWay => &mut flight.next,
-                Sharing::Next => {
-                    flight.next_alone = true;
-                    &mut flight.next
-                }
+            let shared = match sharing {
+                Sharing::UnderWay => true,
+                Sharing::Younger(age) => flight.departed.elapsed() < age,
+                Sharing::Next => false,
+            };
+            let waiting = if shared {
+                &mut flight.waiting
+            } else {
+                &mut flight.next
             };
             if waiting.len() == waiting.capacity() {
                 waiting.retain(|it| !it.is_closed());
@@ -138,8 +148,11 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
                 waiter,
             };
         }
-        let alone = sharing == Sharing::Next;
-        let leader = self.depart(&mut shard, key.into(), vec![sender], alone);
+        let key = FlightKey {
+            hash: key.hash(),
+            text: key.text().into(),
+        };
+        let leader = self.depart(&mut shard, key, vec![sender]);
         Joined {
             leader: Some(leader),
             waiter,
@@ -149,20 +162,20 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     fn depart(
         &self,
         shard: &mut Shard<T>,
-        key: Arc<str>,
+        key: FlightKey,
         waiting: Vec<oneshot::Sender<T>>,
-        alone: bool,
     ) -> Leader<T, K> {
         let number = shard.next_number;
         shard.next_number += 1;
         let flight = Flight {
+            key: key.clone(),
             number,
-            alone,
+            departed: Instant::now(),
             waiting,
             next: Vec::new(),
-            next_alone: false,
         };
-        shard.in_flight.insert(key.clone(), flight);
+        let hash = |flight: &Flight<T>| flight.key.hash;
+        shard.in_flight.insert_unique(key.hash, flight, hash);
         Leader {
             flights: self.clone(),
             key,
@@ -172,17 +185,19 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
 
     /// Grounds the key's flight and runs `also` (which drops the key from the store) as one step:
     /// no landing can come between.
-    pub fn ground<R>(&self, key: &str, also: impl FnOnce() -> R) -> R {
-        let mut shard = self.shard(key).lock();
-        if let Some(flight) = shard.in_flight.remove(key) {
+    pub fn ground<R>(&self, key: &HashedKey<'_>, also: impl FnOnce() -> R) -> R {
+        let mut shard = self.shard(key.hash()).lock();
+        let is_key = |flight: &Flight<T>| *flight.key.text == *key.text();
+        if let Ok(found) = shard.in_flight.find_entry(key.hash(), is_key) {
+            let (flight, _) = found.remove();
             shard.grounded.insert(flight.number, flight);
         }
         also()
     }
 
     /// Runs `work` while no flight of the key can land or be grounded.
-    pub fn hold<R>(&self, key: &str, work: impl FnOnce() -> R) -> R {
-        let _shard = self.shard(key).lock();
+    pub fn hold<R>(&self, key: &HashedKey<'_>, work: impl FnOnce() -> R) -> R {
+        let _shard = self.shard(key.hash()).lock();
         work()
     }
 
@@ -190,7 +205,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     pub fn ground_all(&self) {
         for shard in self.shards.iter() {
             let shard = &mut *shard.lock();
-            for (_, flight) in shard.in_flight.drain() {
+            for flight in shard.in_flight.drain() {
                 shard.grounded.insert(flight.number, flight);
             }
         }
@@ -208,9 +223,12 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
-    fn shard(&self, key: &str) -> &Mutex<K, Shard<T>> {
-        &self.shards[shard_of(key)]
+impl<T, K: LockKind> Flights<T, K> {
+    fn shard(&self, hash: u64) -> &Mutex<K, Shard<T>> {
+        // The table of a shard uses the lowest bits and the seven highest.
+        &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }
 
@@ -239,7 +257,7 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
     /// Returns the duty to load once more, if somebody waits for a flight that departs after this.
     #[must_use = "somebody may wait for the next flight"]
     pub fn land(self, result: T, keep: impl FnOnce()) -> Option<Self> {
-        let mut shard = self.flights.shard(&self.key).lock();
+        let mut shard = self.flights.shard(self.key.hash).lock();
         let flight = match shard.take(&self.key, self.number) {
             Some(flight) => {
                 keep();
@@ -247,20 +265,16 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
             }
             None => shard.grounded.remove(&self.number),
         };
-        let (waiting, mut next, alone) =
-            flight.map_or_else(Default::default, |it| (it.waiting, it.next, it.next_alone));
+        let (waiting, mut next) = flight.map_or_else(Default::default, |it| (it.waiting, it.next));
         next.retain(|it| !it.is_closed());
-        let again = match shard.in_flight.get_mut(&self.key) {
+        let again = match shard.find_mut(self.key.hash, &self.key.text) {
             _ if next.is_empty() => None,
             // It departed when this one was grounded, after those had come.
             Some(newer) => {
                 newer.waiting.append(&mut next);
                 None
             }
-            None => {
-                let (flights, key) = (&self.flights, self.key.clone());
-                Some(flights.depart(&mut shard, key, next, alone))
-            }
+            None => Some(self.flights.depart(&mut shard, self.key.clone(), next)),
         };
         drop(shard);
         for waiter in waiting {
@@ -282,7 +296,7 @@ impl<T, K: LockKind> Leader<T, K> {
 
     /// Somebody who waits; with nobody left, the flight ends under the same lock.
     fn watch(&self) -> Option<Watched<'_, T, K>> {
-        let mut shard = self.flights.shards[shard_of(&self.key)].lock();
+        let mut shard = self.flights.shard(self.key.hash).lock();
         let someone = shard.find(&self.key, self.number)?.someone();
         if someone.is_none() {
             let _ended = shard.end(&self.key, self.number);
@@ -321,7 +335,7 @@ impl<T, K: LockKind> Drop for Watched<'_, T, K> {
             key,
             number,
         } = self.leader;
-        let mut shard = flights.shards[shard_of(key)].lock();
+        let mut shard = flights.shard(key.hash).lock();
         if let Some(flight) = shard.find(key, *number) {
             match self.queue {
                 Queue::This => flight.waiting.push(waiter),
@@ -335,36 +349,33 @@ impl<T, K: LockKind> Drop for Leader<T, K> {
     fn drop(&mut self) {
         // After `land`, nothing is left here. Otherwise, dropping the senders notifies the waiting
         // callers.
-        let mut shard = self.flights.shards[shard_of(&self.key)].lock();
+        let mut shard = self.flights.shard(self.key.hash).lock();
         let _flight = shard.end(&self.key, self.number);
     }
 }
 
-fn shard_of(key: &str) -> usize {
-    xxhash_rust::xxh3::xxh3_64(key.as_bytes()) as usize % SHARDS
-}
-
 impl<T> Shard<T> {
     /// The flight of that number, grounded or not.
-    fn find(&mut self, key: &str, number: u64) -> Option<&mut Flight<T>> {
-        match self.in_flight.get_mut(key) {
-            Some(flight) if flight.number == number => Some(flight),
-            _ => self.grounded.get_mut(&number),
-        }
+    fn find(&mut self, key: &FlightKey, number: u64) -> Option<&mut Flight<T>> {
+        let found = self.in_flight.find_mut(key.hash, |it| it.number == number);
+        found.or_else(|| self.grounded.get_mut(&number))
     }
 
     /// Ends the flight of that number, grounded or not.
-    fn end(&mut self, key: &Arc<str>, number: u64) -> Option<Flight<T>> {
+    fn end(&mut self, key: &FlightKey, number: u64) -> Option<Flight<T>> {
         self.take(key, number)
             .or_else(|| self.grounded.remove(&number))
     }
 
+    fn find_mut(&mut self, hash: u64, key: &str) -> Option<&mut Flight<T>> {
+        self.in_flight.find_mut(hash, |it| *it.key.text == *key)
+    }
+
     /// Ends the flight of that number if it is still the key's flight.
-    fn take(&mut self, key: &Arc<str>, number: u64) -> Option<Flight<T>> {
-        match self.in_flight.entry(key.clone()) {
-            Entry::Occupied(flight) if flight.get().number == number => Some(flight.remove()),
-            _ => None,
-        }
+    fn take(&mut self, key: &FlightKey, number: u64) -> Option<Flight<T>> {
+        let is_it = |flight: &Flight<T>| flight.number == number;
+        let found = self.in_flight.find_entry(key.hash, is_it).ok()?;
+        Some(found.remove().0)
     }
 }
 

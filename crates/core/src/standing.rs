@@ -176,16 +176,19 @@ impl Standing {
 
     /// Whether the words given by others (each with its giver's incarnation) are enough.
     ///
-    /// Who any of the givers excludes doesn't count, or members that others took off the list one
-    /// after the other could keep each other on it.
+    /// Who any of the givers excludes doesn't count, nor does whom this node promised not to vouch
+    /// for, or members that others took off the list one after the other could keep each other on
+    /// it.
     pub fn is_backed(&self, topology: &Topology, words: &[(IdHash, Voucher)]) -> bool {
         let Some(me) = topology.me().filter(|me| me.is_admitted()) else {
             return false;
         };
         let me = me.incarnation();
         let given = || words.iter().filter(|(_, word)| word.yes);
+        let promised = self.promised_against.lock().clone();
         let excluded: HashSet<IdHash> = given()
             .flat_map(|(_, word)| word.excluded.iter().copied())
+            .chain(promised)
             .collect();
         let counts = |member: IdHash| {
             let admitted = topology
@@ -198,15 +201,17 @@ impl Standing {
         !excluded.contains(&me) && 2 * backing > topology.view.members.len()
     }
 
-    /// Whether entries are taken from that sender: it has to be a member by its present
-    /// incarnation, and so has this node.
+    /// Whether entries that were not read before `read_at` are taken from that sender: it has to be
+    /// a member by its present incarnation, and this node one all the time since. Before that it
+    /// was told of no removals, and has no tombstones to show for them; what was sent to an earlier
+    /// life of it may still be on its way.
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`] if not.
-    pub fn may_accept(&self, sender: IdHash, now: Timestamp) -> Result<()> {
+    pub fn may_accept(&self, sender: IdHash, (read_at, now): (Timestamp, Timestamp)) -> Result<()> {
         let refused = |why: &str| Err(Error::new(ErrorKind::NotReady, why));
-        if !self.fence.is_open(now) {
-            return refused("this node is not sure to be a member at the moment");
+        if !self.fence.open_since(read_at, now) {
+            return refused("this node has not been sure to be a member since they were sent");
         }
         match self.cluster.topology().by_incarnation(sender) {
             Some(member) if member.is_admitted() => Ok(()),

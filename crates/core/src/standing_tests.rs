@@ -70,6 +70,23 @@ fn whom_a_giver_excludes_does_not_count() {
 }
 
 #[test]
+fn whom_this_node_promised_against_does_not_count() {
+    // a and b lose etcd alone. c takes b off the list with a's promise, then a by itself: one of
+    // the two that are left. What a and b see is old, so b still vouches for a.
+    let three = ["a", "b", "c"].map(member);
+    let (a, b) = (standing("a", &three), standing("b", &three));
+    let mine = three[0].incarnation();
+    let words = [(
+        three[1].incarnation(),
+        b.vouch(mine, &incarnations(&three), NOW),
+    )];
+    let topology = a.cluster.snapshot();
+    assert!(a.is_backed(&topology, &words), "two of three");
+    a.promise(three[1].incarnation());
+    assert!(!a.is_backed(&topology, &words));
+}
+
+#[test]
 fn joining_members_are_counted_but_their_word_is_not() {
     let mut three = ["a", "b", "c"].map(member);
     three[1].state = MemberState::Joining;
@@ -95,11 +112,18 @@ fn entries_are_taken_from_present_members_only_and_while_the_fence_is_open() {
     let mut three = ["a", "b", "c"].map(member);
     three[2].vanished = true;
     let a = standing("a", &three);
-    assert!(a.may_accept(three[1].incarnation(), NOW).is_err(), "closed");
+    assert!(
+        a.may_accept(three[1].incarnation(), (NOW, NOW)).is_err(),
+        "closed"
+    );
     a.fence.extend(NOW, NOW.after(LEASE));
-    assert!(a.may_accept(three[1].incarnation(), NOW).is_ok());
-    assert!(a.may_accept(three[2].incarnation(), NOW).is_err());
+    assert!(a.may_accept(three[1].incarnation(), (NOW, NOW)).is_ok());
+    assert!(a.may_accept(three[2].incarnation(), (NOW, NOW)).is_err());
     let mut restarted = three[1].clone();
     restarted.instance = "2".into();
-    assert!(a.may_accept(restarted.incarnation(), NOW).is_err());
+    assert!(a.may_accept(restarted.incarnation(), (NOW, NOW)).is_err());
+    // What was sent before this node was a member may have been removed since.
+    let earlier = Timestamp(NOW.0 - 1);
+    let sender = three[1].incarnation();
+    assert!(a.may_accept(sender, (earlier, NOW)).is_err());
 }

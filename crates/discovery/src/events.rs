@@ -25,7 +25,7 @@ pub struct RegistrationStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegistrationEvent {
-    /// A lease was granted or renewed.
+    /// The lease under which the key stands was renewed.
     Renewed {
         /// Time to live left.
         left: Duration,

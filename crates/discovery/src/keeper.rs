@@ -470,9 +470,12 @@ impl Keeper {
     fn acknowledge(&mut self, asked_at: Instant) {
         if let Some(lease) = &mut self.lease {
             lease.renewed(asked_at);
-            if self.written_under == Some(lease.id) {
-                self.registered_until = Some(lease.deadline());
+            // A lease that was just granted keeps nobody on the list: nothing stands under it yet,
+            // and others may have taken this endpoint off the list.
+            if self.written_under != Some(lease.id) {
+                return;
             }
+            self.registered_until = Some(lease.deadline());
             let left = lease.deadline().saturating_duration_since(Instant::now());
             self.tell(&RegistrationEvent::Renewed { left });
         }

@@ -57,7 +57,8 @@ impl GrpcPeers {
         };
         let fetches = &self.inner.metrics.peer_fetches;
         fetches.with_label_values(&[&*member.id, outcome]).inc();
-        let value = result.as_ref().ok().and_then(|it| it.value.as_ref());
+        let value = result.as_ref().ok();
+        let value = value.and_then(|it| it.record.value.as_ref());
         trace::ended(
             match result {
                 Ok(_) => Ok(outcome),
@@ -126,8 +127,9 @@ impl GrpcPeers {
             request.set_timeout(bound);
             async move { client.fetch(request).await }
         };
+        let asked_at = self.now();
         match self.call(member, link, bound, send).await {
-            Ok(response) => convert::peer_answer(response)
+            Ok(response) => convert::peer_answer(response, asked_at)
                 .ok_or_else(|| self.failed(member, &Status::unimplemented("unknown entry format"))),
             Err(failed) if failed.why == Why::Late => Err(load_too_long(member)),
             Err(failed) => Err(failed),
@@ -151,8 +153,10 @@ impl GrpcPeers {
             let request = request.clone();
             async move { client.peek(request).await }
         };
+        let asked_at = self.now();
         let found = self.call(member, link, bound, send).await?;
-        Ok(found.entry.and_then(convert::peer_answer))
+        let answer = found.answer;
+        Ok(answer.and_then(|answer| convert::peer_answer(answer, asked_at)))
     }
 }
 

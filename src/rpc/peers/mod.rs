@@ -42,7 +42,7 @@ use gaocache_core::{
     cluster::Cluster,
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member},
-    ports::{HandoffStream, PeerAnswer, PeerError, Peers, Removed, Voucher},
+    ports::{Clock, HandoffStream, PeerAnswer, PeerError, Peers, Removed, Timestamp, Voucher},
 };
 
 /// Bound on a look, which its peer answers from memory: past it the next is asked, and then the
@@ -85,6 +85,7 @@ struct Inner {
     cluster: Arc<Cluster>,
     rules: PeerRules,
     metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
     links: Links,
     ejected: Arc<Ejected>,
     throttle: Throttle,
@@ -123,7 +124,12 @@ impl Why {
 impl GrpcPeers {
     /// A pool without connections; they are made when first needed. Probes, and the connections for
     /// control and handoff, run on the current runtime.
-    pub fn new(cluster: Arc<Cluster>, rules: PeerRules, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        cluster: Arc<Cluster>,
+        rules: PeerRules,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let runtime = Handle::current();
         let probe_timeout = rules.connect_timeout * 2;
         let gauge = metrics.peers_ejected.clone();
@@ -132,11 +138,17 @@ impl GrpcPeers {
             links: Links::new(&rules, runtime.clone()),
             ejected: Ejected::new(gauge, runtime.clone(), probe_timeout),
             metrics,
+            clock,
             throttle: Throttle::default(),
             rules,
         });
         runtime.spawn(close_idle(Arc::downgrade(&inner), inner.rules.idle));
         Self { inner }
+    }
+
+    /// The present moment.
+    pub(super) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 
     /// Who calls, by its present incarnation.

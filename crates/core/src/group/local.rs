@@ -11,7 +11,10 @@ use super::{FlightOutcome, Group, Source, abandoned};
 use crate::{
     error::{Error, ErrorKind, Result},
     flight::{Leader, Sharing},
+    key::HashedKey,
     ports::{Freshness, Loaded, Timestamp},
+    record::Record,
+    ring::KeyHash,
     store::Entry,
 };
 
@@ -20,7 +23,11 @@ type Duty = Leader<Result<FlightOutcome>>;
 
 impl Group {
     /// Gets the value here, once for all who ask this node at the same moment.
-    pub(super) async fn load_here(self: &Arc<Self>, key: &str) -> Result<FlightOutcome> {
+    pub(super) async fn load_here(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+    ) -> Result<FlightOutcome> {
         // Under a tombstone these flights ask nobody but the origin, so they may be shared.
         let sharing = if self.is_sure() {
             Sharing::UnderWay
@@ -29,21 +36,25 @@ impl Group {
         };
         let joined = self.local.join(key, sharing);
         if let Some(leader) = joined.leader {
-            let (group, key) = (self.clone(), key.to_owned());
+            let (group, text) = (self.clone(), key.text().to_owned());
             self.shared.spawn(async move {
+                let key = group.hashed(&text);
                 let mut leader = Some(leader);
                 while let Some(duty) = leader {
-                    leader = group.fly_locally(&key, duty).await;
+                    leader = group.fly_locally(&key, hash, duty).await;
                 }
             });
         } else {
             self.observer.waited_for_flight();
         }
-        joined.waiter.await.unwrap_or_else(|_| Err(abandoned(key)))
+        joined
+            .waiter
+            .await
+            .unwrap_or_else(|_| Err(abandoned(key.text())))
     }
 
     /// One flight; returns the duty to fly again, if somebody waits for that.
-    async fn fly_locally(&self, key: &str, leader: Duty) -> Option<Duty> {
+    async fn fly_locally(&self, key: &HashedKey<'_>, hash: KeyHash, leader: Duty) -> Option<Duty> {
         let fence = &self.shared.standing.fence;
         let pass = fence.pass(self.shared.clock.now());
         // A second look: we may have missed in memory while an earlier flight was under way, and
@@ -52,14 +63,13 @@ impl Group {
         if let Some(entry) = self.find_owned(key) {
             return leader.land(Ok(FlightOutcome::hit(entry)), || {});
         }
-        let hash = self.hash(key);
-        let result = match self.ask_previous_owners(key, hash).await {
+        let result = match self.ask_previous_owners(key.text(), hash).await {
             Some(outcome) => Ok(outcome),
             // Once more here: a member hands an entry over and drops it then, perhaps just before
             // it was asked.
             None => match self.find_owned(key) {
                 Some(entry) => return leader.land(Ok(FlightOutcome::hit(entry)), || {}),
-                None => self.load(key, &leader).await,
+                None => self.load(key.text(), &leader).await,
             },
         };
         let kept = result.as_ref().ok().filter(|outcome| {
@@ -74,8 +84,8 @@ impl Group {
             let Some(entry) = kept.filter(|_| sure) else {
                 return;
             };
-            if self.shared.owned.insert(self.id, key, entry) {
-                self.shared.copies.wanted(self.id, key);
+            if self.shared.owned.insert(key, entry) {
+                self.shared.copies.wanted(self.id, key.text());
             } else {
                 self.observer.refused_by_store();
             }
@@ -89,8 +99,12 @@ impl Group {
         let loaded = self.origin.load_in_turn(key, abandoned).await;
         let loaded = loaded.map_err(Error::from_loader);
         let now = self.shared.clock.now();
-        let outcome = |value: Option<&[u8]>, expires_at, uncacheable| FlightOutcome {
-            entry: Arc::new(Entry::owned(value, expires_at, value.map_or(0, xxh3_64))),
+        let outcome = |value: Option<Bytes>, expires_at, uncacheable| FlightOutcome {
+            entry: Arc::new(Entry::new(&Record {
+                entity_tag: value.as_deref().map_or(0, xxh3_64),
+                value,
+                expires_at,
+            })),
             source: Source::Origin,
             uncacheable,
         };
@@ -98,7 +112,7 @@ impl Group {
             Ok(loaded) => {
                 self.check_value(&loaded.value)?;
                 let (expires_at, uncacheable) = self.expiry(&loaded, now);
-                Ok(outcome(Some(&loaded.value), expires_at, uncacheable))
+                Ok(outcome(Some(loaded.value), expires_at, uncacheable))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let ttl = self.rules.negative_ttl;

@@ -66,12 +66,12 @@ impl Group {
         let now = shared.clock.now();
         match key {
             Some(key) => {
-                let hash = self.hash(key);
-                let owned = self.local.ground(key, || {
+                let (hash, key) = (self.hash(key), self.hashed(key));
+                let owned = self.local.ground(&key, || {
                     self.tombstones.removed(hash, now);
-                    shared.owned.remove(self.id, key)
+                    shared.owned.remove(&key)
                 });
-                let hot = self.remote.ground(key, || shared.hot.remove(self.id, key));
+                let hot = self.remote.ground(&key, || shared.hot.remove(&key));
                 u64::from(owned) + u64::from(hot)
             }
             None => {
@@ -81,12 +81,19 @@ impl Group {
         }
     }
 
-    /// Drops all entries and grounds all flights.
+    /// Drops all entries and grounds all flights. No entry is found from now on; their memory is
+    /// freed in the background.
     pub fn drop_everything(&self) -> u64 {
         // Flights first: one that lands between the two is purged with the rest.
         self.local.ground_all();
         self.remote.ground_all();
-        self.shared.owned.purge(self.id) + self.shared.hot.purge(self.id)
+        let (owned, hot) = (self.shared.owned.clone(), self.shared.hot.clone());
+        let entries = owned.purge(self.id) + hot.purge(self.id);
+        self.shared.spawn(async move {
+            owned.sweep().await;
+            hot.sweep().await;
+        });
+        entries
     }
 
     async fn remove_everywhere(self: &Arc<Self>, key: Option<&str>) -> Result<u64> {
@@ -143,12 +150,17 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Returns when each member has confirmed or left the list.
+    /// Returns when each member has confirmed or left the list, in time.
     async fn run(&mut self, deadline: Instant) -> Result<()> {
         let mut post_at = Box::pin(sleep(DIRECT));
         let mut posting: Option<BoxFuture<'a, Option<u64>>> = None;
         loop {
             let missing = self.missing();
+            // Whoever confirms later may have handed out the old value after the tombstones of
+            // those told first had run out: this node may have stood still meanwhile.
+            if Instant::now() >= deadline {
+                return Err(self.refused(&missing));
+            }
             if missing.is_empty() {
                 return Ok(());
             }
@@ -167,7 +179,7 @@ impl<'a> Round<'a> {
                     self.posted = posted;
                     self.read_notices();
                 }
-                () = sleep_until(deadline) => return Err(self.refused(&missing)),
+                () = sleep_until(deadline) => {}
             }
         }
     }
@@ -231,10 +243,11 @@ impl<'a> Round<'a> {
             format!("{} at {}: {problem}", member.id, member.address)
         });
         let named: Vec<String> = named.collect();
-        let message = format!(
-            "may still serve the old value, try again later: {}",
-            named.join("; ")
-        );
+        let named = match named.is_empty() {
+            true => "all members confirmed too late".to_owned(),
+            false => named.join("; "),
+        };
+        let message = format!("may still serve the old value, try again later: {named}");
         Error::new(ErrorKind::PeerUnreachable, message)
     }
 }

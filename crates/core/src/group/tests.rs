@@ -312,6 +312,28 @@ async fn a_removal_names_who_was_not_reached_and_reaches_the_others_all_the_same
     assert!(test.groups[owner].peek_for_peer(&key).is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_is_confirmed_after_its_bound_is_refused() {
+    // Once is a coin toss without the rule: bound and confirmation are ready at the same moment.
+    for _ in 0..32 {
+        let test = cluster(2);
+        let gate = Arc::new(Semaphore::new(0));
+        let way = gate.clone();
+        *test.peers.passing.lock() = Some(Arc::new(Box::new(move |_, _| {
+            let way = way.clone();
+            Box::pin(async move { way.acquire().await.is_ok() })
+        })));
+        let removal = test.groups[0].remove("alice");
+        let mut removal = std::pin::pin!(removal);
+        assert!(futures::poll!(&mut removal).is_pending());
+        // Its node stands still from here on.
+        tokio::time::advance(test.standings[0].removal_bound()).await;
+        gate.add_permits(2);
+        let error = removal.await.expect_err("too late");
+        assert_eq!(error.kind(), ErrorKind::PeerUnreachable);
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_passes_through_keeps_nothing_and_asks_the_owners() {
     let test = cluster(3);

@@ -6,7 +6,7 @@
 //! time needs no clocks that agree.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
@@ -23,11 +23,36 @@ const MOST_KEYS: usize = 100_000;
 pub(super) struct Tombstones {
     /// How long each lasts.
     lasts: Duration,
-    keys: Mutex<HashMap<KeyHash, Timestamp>>,
-    /// The size of `keys`, to be read without its lock.
+    keys: Mutex<Keys>,
+    /// The number of keys, to be read without the lock.
     count: AtomicUsize,
     /// Until then the whole group takes nothing in.
     all_until: AtomicU64,
+}
+
+#[derive(Default)]
+struct Keys {
+    /// Until when each is refused.
+    until: HashMap<KeyHash, Timestamp>,
+    /// In the order in which they run out, since all last equally long. A key that was removed
+    /// again is in it twice.
+    order: VecDeque<(Timestamp, KeyHash)>,
+}
+
+impl Keys {
+    /// Forgets those that have run out, and gives their memory back.
+    fn expire(&mut self, now: Timestamp) {
+        while let Some(&(until, key)) = self.order.front().filter(|(until, _)| *until <= now) {
+            self.order.pop_front();
+            if self.until.get(&key) == Some(&until) {
+                self.until.remove(&key);
+            }
+        }
+        if self.order.capacity() > 1024 && self.order.len() < self.order.capacity() / 4 {
+            self.order.shrink_to(self.order.len() * 2);
+            self.until.shrink_to(self.until.len() * 2);
+        }
+    }
 }
 
 impl Tombstones {
@@ -43,15 +68,16 @@ impl Tombstones {
     /// The key was removed.
     pub(super) fn removed(&self, key: KeyHash, now: Timestamp) {
         let mut keys = self.keys.lock();
-        if keys.len() >= MOST_KEYS {
-            keys.retain(|_, until| now < *until);
-        }
-        if keys.len() >= MOST_KEYS {
+        keys.expire(now);
+        if keys.order.len() >= MOST_KEYS {
             self.purged(now);
-            keys.clear();
+            *keys = Keys::default();
         }
-        keys.insert(key, now.after(self.lasts));
-        self.count.store(keys.len(), Ordering::Release);
+        let until = now.after(self.lasts);
+        let noted = keys.until.entry(key).or_insert(until);
+        *noted = until.max(*noted);
+        keys.order.push_back((until, key));
+        self.count.store(keys.until.len(), Ordering::Release);
     }
 
     /// All keys were.
@@ -69,15 +95,9 @@ impl Tombstones {
             return false;
         }
         let mut keys = self.keys.lock();
-        match keys.get(&key) {
-            Some(until) if now < *until => true,
-            Some(_) => {
-                keys.remove(&key);
-                self.count.store(keys.len(), Ordering::Release);
-                false
-            }
-            None => false,
-        }
+        keys.expire(now);
+        self.count.store(keys.until.len(), Ordering::Release);
+        keys.until.contains_key(&key)
     }
 }
 
@@ -107,6 +127,21 @@ mod tests {
             tombstones.removed(KeyHash(key), Timestamp(0));
         }
         assert!(tombstones.refuse(KeyHash(0), Timestamp(0)));
-        assert!(tombstones.keys.lock().len() <= MOST_KEYS);
+        assert!(tombstones.keys.lock().order.len() <= MOST_KEYS);
+    }
+
+    #[test]
+    fn what_has_run_out_takes_no_memory() {
+        let (tombstones, key) = (Tombstones::new(LASTS), KeyHash(7));
+        for other in 1_000..51_000 {
+            tombstones.removed(KeyHash(other), Timestamp(0));
+        }
+        // Removed again: its first tombstone running out doesn't end the second.
+        tombstones.removed(key, Timestamp(0));
+        tombstones.removed(key, Timestamp(1_000));
+        assert!(tombstones.refuse(key, Timestamp(0).after(LASTS)));
+        let keys = tombstones.keys.lock();
+        assert_eq!((keys.until.len(), keys.order.len()), (1, 1));
+        assert!(keys.until.capacity() < 1_000, "{}", keys.until.capacity());
     }
 }
