@@ -77,8 +77,8 @@ async fn loads_that_take_longer_than_the_peer_timeout_are_waited_for_and_made_on
         }
     })
     .await;
-    assert_eq!(origin.loads(), KEYS);
     assert_eq!(ejected(&nodes).await, 0.0);
+    assert_eq!(origin.loads(), KEYS);
 }
 
 /// Groups `slow` and `fast`, each over an origin of its own.

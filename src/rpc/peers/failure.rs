@@ -22,6 +22,8 @@ pub(super) enum Failure {
     /// A connection that was established ended. That may say nothing about the peer, such as when
     /// something on the way has closed it; another attempt tells.
     Broken,
+    /// The peer closed the connection in order (GOAWAY): it goes, or has had too many resets.
+    Closed,
     /// It took longer than the call may.
     Late,
     /// A message is over the limit of the end that has to read it.
@@ -54,7 +56,7 @@ impl Failure {
 
     /// Whether the same call may fare better at once, on another connection.
     pub(super) fn is_worth_another(&self) -> bool {
-        matches!(self, Self::Broken)
+        matches!(self, Self::Broken | Self::Closed)
     }
 
     /// Whether the peer is out of reach, so that the next in ring order has to stand in for it.
@@ -81,12 +83,11 @@ fn sort(error: &(dyn StdError + 'static)) -> Option<Failure> {
         });
     }
     let error = error.downcast_ref::<h2::Error>()?;
-    // The peer itself reset the stream, so it lives; a connection that it closes in order is worth
-    // another attempt.
-    Some(if error.is_reset() && error.is_remote() {
-        Failure::Unusable
-    } else {
-        Failure::Broken
+    // What the peer itself says shows that it lives.
+    Some(match error.is_remote() {
+        true if error.is_reset() => Failure::Unusable,
+        true if error.is_go_away() => Failure::Closed,
+        _ => Failure::Broken,
     })
 }
 

@@ -4,7 +4,7 @@
 //! that its callers get `origin_timeout`, never a second load. Who doesn't want to wait so long has
 //! a deadline, or hangs up: the fetch is dropped then, which resets its stream at the owner.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
@@ -12,7 +12,7 @@ use tonic::{Status, transport::Channel};
 use tracing::Instrument;
 
 use super::{
-    Failed, GrpcPeers, LoadBounds, PEEK_TIMEOUT, Why,
+    Failed, GrpcPeers, LoadBounds, Why,
     links::{Lane, Link},
 };
 use crate::{
@@ -93,7 +93,11 @@ impl GrpcPeers {
         let _place = match link.places.try_take(&line) {
             Some(place) => place,
             None => {
-                match self.look(member, &link, group, key).await {
+                // Without a short limit: this fetch would only wait elsewhere. And many calls that
+                // are dropped at once look like an attack to the peer, which hangs up (h2 counts
+                // resets of calls that it has not begun).
+                let looked = self.look(member, &link, bounds.longest, (group, key));
+                match looked.await {
                     Ok(Some(answer)) => return Ok(answer),
                     Ok(None) => {}
                     // It lives, and may yet load the value.
@@ -141,14 +145,13 @@ impl GrpcPeers {
         &self,
         member: &Member,
         link: &Arc<Link>,
-        group: &str,
-        key: &str,
+        bound: Duration,
+        (group, key): (&str, &str),
     ) -> Result<Option<PeerAnswer>, Failed> {
         let request = wire::PeekRequest {
             group: group.to_owned(),
             key: key.to_owned(),
         };
-        let bound = self.inner.rules.timeout.min(PEEK_TIMEOUT);
         let send = |mut client: PeerClient<Channel>| {
             let request = request.clone();
             async move { client.peek(request).await }

@@ -48,6 +48,9 @@ use gaocache_core::{
 /// Bound on a look, which its peer answers from memory: past it the next is asked, and then the
 /// origin.
 const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a call is made again when its connection ends: on a new one, so a peer that died
+/// refuses it at once.
+const FURTHER_ATTEMPTS: usize = 2;
 /// What a message holds beside its largest value: key, numbers, and in a handoff the smaller
 /// entries of the same batch.
 const MESSAGE_OVERHEAD_BYTES: u64 = 1024 * 1024;
@@ -168,7 +171,7 @@ impl GrpcPeers {
         link.map_err(Failed::unreachable)
     }
 
-    /// One call within `bound`; once more if a connection that was established ends under it.
+    /// One call within `bound`; again if a connection that was established ends under it.
     async fn call<T, F>(
         &self,
         member: &Member,
@@ -183,9 +186,16 @@ impl GrpcPeers {
         let limit = message_limit(inner.rules.max_value);
         let client = PeerClient::new(link.channel.clone()).max_decoding_message_size(limit);
         let attempts = async {
-            match send(client.clone()).await {
-                Err(status) if Failure::of(&status).is_worth_another() => send(client).await,
-                answered => answered,
+            let mut left = FURTHER_ATTEMPTS;
+            loop {
+                let status = match send(client.clone()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(status) => status,
+                };
+                if left == 0 || !Failure::of(&status).is_worth_another() {
+                    return Err(status);
+                }
+                left -= 1;
             }
         };
         let answered = tokio::select! {
@@ -247,7 +257,9 @@ impl GrpcPeers {
             match failure {
                 Failure::Late => "takes too long to answer",
                 Failure::TooLarge => "has another max_value: a message is too large",
-                Failure::Unusable => "refused a call, or runs an incompatible version",
+                Failure::Unusable | Failure::Closed => {
+                    "refused a call, or runs an incompatible version"
+                }
                 _ => "",
             }
         };
@@ -296,7 +308,7 @@ impl Failed {
                 why: Why::Late,
                 ..Self::unreachable(cause())
             },
-            Failure::Unusable => Self {
+            Failure::Unusable | Failure::Closed => Self {
                 why: Why::Incompatible,
                 ..Self::unreachable(cause())
             },
@@ -345,7 +357,7 @@ impl Peers for GrpcPeers {
         key: &str,
     ) -> Result<Option<PeerAnswer>, PeerError> {
         let found = match self.link(Lane::Data, member) {
-            Ok(link) => self.look(member, &link, group, key).await,
+            Ok(link) => self.look(member, &link, PEEK_TIMEOUT, (group, key)).await,
             Err(failed) => Err(failed),
         };
         found.map_err(|failed| failed.error)
