@@ -211,6 +211,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_group_whose_loads_could_never_begin_or_end_is_a_wrong_configuration() {
+        let wrong: [fn(GroupDefinition) -> GroupDefinition; 2] = [
+            |group| group.max_concurrency(0),
+            |group| group.load_timeout(Duration::ZERO),
+        ];
+        for change in wrong {
+            let builder = NodeBuilder::new(Settings::loopback("n")).group(change(group("a")));
+            let error = builder.bind().await.err().expect("can't be bound");
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+            assert!(error.message().contains("group 'a'"), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_port_in_use_is_a_wrong_configuration_with_its_cause() {
         let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = holder.local_addr().expect("bound");

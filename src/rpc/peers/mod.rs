@@ -116,10 +116,9 @@ impl Why {
     const fn name(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
-            Self::Late => "timeout",
             Self::Incompatible => "incompatible",
             Self::Unavailable => "unavailable",
-            Self::Error => "error",
+            Self::Late | Self::Error => "error",
         }
     }
 }
