@@ -36,7 +36,7 @@ impl Joined {
         // it. So it keeps nothing from here on and asks the owners like anybody else.
         parts.standing.fence.end();
         parts.groups.drop_everything();
-        // Who counts on this node's word has to do without it first.
+        // Members that rely on this node's vouchers have to do without them first.
         let until = parts.standing.stop_vouching();
         tokio::time::sleep(until.since(parts.clock.now())).await;
         self.deregister(Instant::now() + LEAVE_TIMEOUT).await;

@@ -1,9 +1,9 @@
 //! Whether this node may answer from memory: only while nobody can have taken it off the list of
-//! members, for whoever is off the list is told of no removals.
+//! members, because a node that is off the list is not told of removals.
 //!
-//! A fence is open up to a moment that its keeper moves on: by the lease in the registry, or by the
-//! word of other members (`standing`). It closes by itself, also when the process stands still, and
-//! a later extension opens it again. What was under way in between is told by a [`Pass`].
+//! A fence is open until a moment that is moved forward by the lease in the registry, or by
+//! vouchers of other members (`standing`). It closes by itself, even while the process is paused,
+//! and a later extension opens it again. A [`Pass`] tells whether it was open all the time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -1,6 +1,6 @@
 //! Local flights: a key that this node is to load, for its clients or for other nodes.
 //!
-//! They look around and ask the origin; they must never ask another node to load.
+//! They peek at previous owners and ask the origin. They must never ask another node to load.
 
 use std::sync::Arc;
 
@@ -57,29 +57,30 @@ impl Group {
     async fn fly_locally(&self, key: &HashedKey<'_>, hash: KeyHash, leader: Duty) -> Option<Duty> {
         let fence = &self.shared.standing.fence;
         let pass = fence.pass(self.shared.clock.now());
-        // A second look: we may have missed in memory while an earlier flight was under way, and
+        // A second look into memory: we may have missed while an earlier flight was under way, and
         // joined after it landed. It stored its value before it left the table, so now we must see
-        // it; without this look the origin is asked twice.
+        // it. Without this, the origin would be asked twice.
         if let Some(entry) = self.find_owned(key) {
             return leader.land(Ok(FlightOutcome::hit(entry)), || {});
         }
         let result = match self.ask_previous_owners(key.text(), hash).await {
             Some(outcome) => Ok(outcome),
-            // Once more here: a member hands an entry over and drops it then, perhaps just before
-            // it was asked.
+            // Once more in memory: a member hands an entry over and then drops it, perhaps just
+            // before it was asked.
             None => match self.find_owned(key) {
                 Some(entry) => return leader.land(Ok(FlightOutcome::hit(entry)), || {}),
                 None => self.load(key.text(), &leader).await,
             },
         };
         let kept = result.as_ref().ok().filter(|outcome| {
-            // What another member holds is kept only where it belongs; what was loaded, wherever it
-            // was loaded, or it would be again.
+            // What another member holds is kept only where it belongs. What was loaded is kept
+            // where it was loaded, or it would be loaded again.
             !outcome.uncacheable && (outcome.source == Source::Origin || self.holds(hash))
         });
         let kept = kept.map(|outcome| outcome.entry.clone());
         leader.land(result, || {
-            // Sure all the time: otherwise a removal may not have been told to this node.
+            // Only if the fence was open all the time: otherwise this node may have missed a
+            // removal.
             let sure = pass.is_some_and(|pass| fence.still(pass, self.shared.clock.now()));
             let Some(entry) = kept.filter(|_| sure) else {
                 return;

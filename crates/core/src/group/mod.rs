@@ -1,12 +1,13 @@
 //! Read-through: memory, then the owner, then the origin; and the way back, invalidation.
 //!
 //! Two stores and two kinds of flight keep the invariants simple:
-//! - `owned` holds what this node is to hold, loaded from the origin or taken over from who held it
-//!   before (`transfer`); `hot` only copies of what another node holds as owned. A peer is answered
-//!   from `owned` alone, so a hot copy is never copied again.
-//! - a *local* flight looks around and loads from the origin, a *remote* one asks a peer and may
-//!   end in a local one; never the other way round, so two nodes that each take the other for the
-//!   owner can't wait for each other (mailgun/groupcache#72). A look waits for nothing.
+//! - `owned` holds the entries that this node is to hold: loaded from the origin, or handed over by
+//!   a previous holder (`transfer`). `hot` holds only copies of other members' entries. Peers are
+//!   answered from `owned` alone, so a hot copy is never copied again.
+//! - A *local* flight peeks at previous owners and loads from the origin. A *remote* flight asks a
+//!   peer and may end in a local one, never the other way round. So two nodes that each take the
+//!   other for the owner can't wait for each other (mailgun/groupcache#72). A peek never waits for
+//!   a flight.
 
 mod groups;
 mod local;

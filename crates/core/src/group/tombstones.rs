@@ -1,9 +1,9 @@
-//! Which keys were removed a moment ago: what another node still has of them must not come in.
+//! Which keys were removed lately: what other nodes still have of them must not come in.
 //!
-//! A removal tells every member, but not at the same moment: one that is told later may still hand
-//! out the old value, and what it handed out is on its way for a while. So for longer than both
-//! take together, a removed key is accepted from nobody but its origin (`Standing::tombstone`). The
-//! time needs no clocks that agree.
+//! A removal tells all members, but not at the same moment. One that is told later may still hand
+//! out the old value, which is then in transit for a while. So for longer than both take together,
+//! a removed key is accepted only from its origin (`Standing::tombstone`). No clocks have to agree
+//! for this.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 
 use crate::{ports::Timestamp, ring::KeyHash};
 
-/// Keys remembered; past that the whole group takes nothing in for a while, which is safe and costs
-/// loads.
+/// Maximum number of keys. Beyond it, the whole group accepts nothing from other nodes for a while,
+/// which is safe but costs loads.
 const MOST_KEYS: usize = 100_000;
 
 /// The removals of one group.
@@ -65,7 +65,7 @@ impl Tombstones {
         }
     }
 
-    /// The key was removed.
+    /// Notes that the key was removed.
     pub(super) fn removed(&self, key: KeyHash, now: Timestamp) {
         let mut keys = self.keys.lock();
         keys.expire(now);
@@ -80,13 +80,13 @@ impl Tombstones {
         self.count.store(keys.until.len(), Ordering::Release);
     }
 
-    /// All keys were.
+    /// Notes that all keys were removed.
     pub(super) fn purged(&self, now: Timestamp) {
         self.all_until
             .fetch_max(now.after(self.lasts).0, Ordering::AcqRel);
     }
 
-    /// Whether what another node has of the key must not come in.
+    /// Whether the key must not be accepted from other nodes.
     pub(super) fn refuse(&self, key: KeyHash, now: Timestamp) -> bool {
         if now.0 < self.all_until.load(Ordering::Acquire) {
             return true;
@@ -128,6 +128,21 @@ mod tests {
         }
         assert!(tombstones.refuse(KeyHash(0), Timestamp(0)));
         assert!(tombstones.keys.lock().order.len() <= MOST_KEYS);
+    }
+
+    #[test]
+    fn only_removals_that_last_are_counted() {
+        let tombstones = Tombstones::new(LASTS);
+        let many = MOST_KEYS as u64 * 2 / 3;
+        for key in 0..many {
+            tombstones.removed(KeyHash(key), Timestamp(0));
+        }
+        let later = Timestamp(0).after(LASTS);
+        for key in many..2 * many {
+            tombstones.removed(KeyHash(key), later);
+        }
+        assert!(tombstones.refuse(KeyHash(many), later));
+        assert!(!tombstones.refuse(KeyHash(0), later), "the group is open");
     }
 
     #[test]

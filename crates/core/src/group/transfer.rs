@@ -1,8 +1,8 @@
-//! Entries that come from other nodes instead of the origin: looked for before a load, or handed
+//! Entries that come from other nodes instead of the origin: peeked at before a load, or handed
 //! over.
 //!
-//! Old values must not come in by these ways. A key removed lately is taken from nobody
-//! (`tombstones`), and entries are taken from present members only, while this node is one itself
+//! Removed values must not come in this way. A key that was removed lately is not accepted
+//! (`tombstones`), and entries are accepted only from members, while this node is one itself
 //! (`Standing::may_accept`).
 
 use std::sync::{Arc, atomic::Ordering};

@@ -96,7 +96,7 @@ pub struct Removed {
 /// What a member answers to one that can't renew its lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Voucher {
-    /// It lists the asker, and gives its word.
+    /// It lists the asker and vouches for it.
     pub yes: bool,
     /// Members that the asker counts on and for whom it would not vouch.
     pub excluded: Vec<IdHash>,
