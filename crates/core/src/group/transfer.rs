@@ -13,7 +13,7 @@ use std::{
 use futures::{StreamExt, stream};
 use tokio::time::timeout;
 
-use super::{FlightOutcome, Group, MAX_KEY_BYTES, Shared, Source};
+use super::{FlightOutcome, Group, MAX_KEY_BYTES, Source};
 use crate::{
     cluster::Owner,
     key::HashedKey,
@@ -49,18 +49,29 @@ impl Group {
 
     /// Asks all of them, several at a time, until one has it.
     async fn ask_all(&self, members: Vec<Member>, key: &str) -> Option<FlightOutcome> {
-        let Shared { peers, cluster, .. } = &self.shared;
-        let asking = members.into_iter().filter(|it| peers.usable(it));
-        let asking = asking.map(async |member: Member| {
-            // Out of reach, or without the group: the others, and in the end the origin, will do.
-            let Peeked { entry, settled } = peers.peek(&member, self.name(), key).await.ok()?;
-            cluster.heard(&member, settled);
-            self.usable_here(&entry?)
+        let usable = members
+            .into_iter()
+            .filter(|it| self.shared.peers.usable(it));
+        let usable: Vec<Member> = usable.collect();
+        let (peers, cluster) = (self.shared.peers.clone(), self.shared.cluster.clone());
+        let (group, key): (_, Arc<str>) = (self.name().clone(), key.into());
+        let asking = usable.into_iter().map(move |member| {
+            let (peers, cluster) = (peers.clone(), cluster.clone());
+            let (group, key) = (group.clone(), key.clone());
+            async move {
+                // Out of reach, or without the group: the others, and in the end the origin, will
+                // do.
+                let Peeked { entry, settled } = peers.peek(&member, &group, &key).await.ok()?;
+                cluster.heard(&member, settled);
+                entry
+            }
         });
         let mut answers = stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
         while let Some(answer) = answers.next().await {
-            if answer.is_some() {
-                return answer;
+            if let Some(outcome) = answer.and_then(|entry| self.usable_here(&entry)) {
+                // Many calls that are dropped half-way look like an attack to a peer.
+                self.shared.spawn(answers.for_each(async |_| {}));
+                return Some(outcome);
             }
         }
         None
