@@ -4,13 +4,14 @@
 //! instead would let the kernel's hash put four connections on one worker of two, and would let a
 //! second node of the same user bind the same port without an error.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -161,8 +162,9 @@ async fn accept(
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, _)) => {
+        // The worker's runtime is to poll the socket, so this one lets go of it.
+        match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
                 // Answers are small and must not wait for more to send.
                 let _ = stream.set_nodelay(true);
                 dispatcher.dispatch(connection(stream)).await;

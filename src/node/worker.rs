@@ -5,6 +5,7 @@
 //! echo.
 
 use std::{
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -23,10 +24,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use prometheus::IntGauge;
-use tokio::{
-    net::TcpStream,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,7 +45,8 @@ const SEND_BUFFER: usize = 1 << 20;
 /// Bound on the head of an HTTP/1 request: who sends it byte by byte is cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection and what is spoken on it.
+/// A connection and what is spoken on it. The socket is of the standard library: one of tokio would
+/// stay with the reactor of the acceptor, whose thread would then be woken for every request.
 pub(super) enum Connection {
     Grpc(TcpStream),
     Http(TcpStream),
@@ -237,6 +236,7 @@ impl Worker {
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buf_size(SEND_BUFFER)
             .auto_date_header(false);
+        let stream = here(stream)?;
         let connection = builder.serve_connection(TokioIo::new(stream), self.front.clone());
         watcher
             .watch(connection)
@@ -256,12 +256,17 @@ impl Worker {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         let service = TowerToHyperService::new(self.router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = builder.serve_connection(TokioIo::new(here(stream)?), service);
         watcher
             .watch(connection)
             .await
             .map_err(|error| error.to_string())
     }
+}
+
+/// Registers the socket with this thread's runtime, which is to poll it.
+fn here(stream: TcpStream) -> Result<tokio::net::TcpStream, String> {
+    tokio::net::TcpStream::from_std(stream).map_err(|error| error.to_string())
 }
 
 /// One up while it lives.
