@@ -44,10 +44,10 @@ pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
             (_, Some("false")) => Ok(false.into()),
             _ => Err(wrong()),
         },
-        Takes::Bytes => {
+        Takes::Bytes | Takes::BytesOrZero => {
             let text = text.ok_or_else(wrong)?;
             let size: bytesize::ByteSize = text.parse().map_err(|_| "not a size".to_owned())?;
-            if size.as_u64() == 0 {
+            if size.as_u64() == 0 && takes == Takes::Bytes {
                 return Err("must be greater than zero".into());
             }
             Ok(text.into())

@@ -207,7 +207,15 @@ mod tests {
         }
         let many = vec!["info"; MAX_DIRECTIVES + 1].join(",");
         let long = format!("{}=info", "a".repeat(MAX_FILTER_BYTES));
-        for wrong in ["bogus", "inof", "", "info,,warn", "info,gaocache", &many, &long] {
+        for wrong in [
+            "bogus",
+            "inof",
+            "",
+            "info,,warn",
+            "info,gaocache",
+            &many,
+            &long,
+        ] {
             let error = filter(wrong).expect_err(wrong);
             assert_eq!(error.kind(), ErrorKind::Configuration, "{wrong}");
             assert!(error.message().len() < 300, "{error}");
@@ -241,7 +249,10 @@ mod tests {
             assert!(line.ends_with('\n') && line.contains('é'), "{line:?}");
             let ours = ["\u{1b}[0m", "\u{1b}[2m", "\u{1b}[33m"];
             let text = ours.iter().fold(line, |line, it| line.replace(it, ""));
-            let odd = text.trim_end_matches('\n').chars().find(|it| rules_a_terminal(*it));
+            let odd = text
+                .trim_end_matches('\n')
+                .chars()
+                .find(|it| rules_a_terminal(*it));
             assert_eq!(odd, None, "{text:?}");
         }
     }
