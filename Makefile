@@ -21,7 +21,7 @@ TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test outside-test check public-api semver bench observability-test \
 	page-test warm-test chaos-test advisories etcd-descriptor docs greeter \
-	image helm-lint helm-test k8s-render chart-docs kind-up kind-load kind-test kind-down
+	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -52,8 +52,9 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	PATH="$(TOOLS)/bin:$$PATH" tools/public-api | diff -u docs/public-api.txt - || \
 	  { echo "the public API changed; if that is intended: make public-api" >&2; exit 1; }
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
-	  tools/chart-check tools/k8s-render tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
-	  tools/outside-test tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh .ci/run
+	  tools/chart-check tools/k8s-render tools/kind-load tools/check-cluster-tools tests/chart/cluster_tools \
+	  tools/release-version tools/release-notes tools/release-chart tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
+	  tools/outside-test tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
 
 public-api: ## regenerates the list of public items, docs/public-api.txt
 	tools/ensure-check-tools $(TOOLS)
@@ -72,20 +73,27 @@ helm-lint: ## checks the chart without a cluster: lint, unit tests, rejected val
 helm-test: ## runs `helm test` on the release in the current context
 	helm test $(RELEASE) -n $(NAMESPACE)
 
-k8s-render: ## renders k8s/base from the chart
+k8s-render: ## renders k8s/base and the alert rules from the chart
 	tools/k8s-render
 
 chart-docs: ## generates the chart's README from the comments in values.yaml; needs helm-docs
 	helm-docs --chart-search-root charts/gaocache
 
-kind-up: ## creates a kind cluster with a control plane and two workers
+chart-schema: ## generates the settings in the chart's schema from docs/configuration.md
+	tools/chart-schema
+
+kind-up: cluster-tools ## creates a kind cluster with a control plane and two workers
 	kind create cluster --name $(CLUSTER) $(if $(KIND_NODE_IMAGE),--image $(KIND_NODE_IMAGE)) --config tests/kind/cluster.yaml --wait 120s
 
-kind-load: image ## loads the images into the kind cluster
-	kind load docker-image gaocache:dev gaocache-demo:dev gcr.io/etcd-development/etcd:v3.7.3 --name $(CLUSTER)
+kind-load: cluster-tools image ## loads the images into the kind cluster
+	tools/kind-load $(CLUSTER)
 
-kind-test: image ## runs the end-to-end test: install, scale, roll, kill, lose etcd, drain, upgrade, misconfigure, uninstall
+kind-test: cluster-tools image ## runs the end-to-end test: install, scale, roll, kill, lose etcd, drain, upgrade, misconfigure, uninstall
 	CLUSTER=$(CLUSTER)-test REPLICAS=$(REPLICAS) KEEP_ON_FAILURE=$(KEEP_ON_FAILURE) KIND_NODE_IMAGE=$(KIND_NODE_IMAGE) tests/kind/run
+
+# Before anything is built: a tool that is missing is told at once.
+cluster-tools:
+	tools/check-cluster-tools
 
 kind-down: ## deletes the kind cluster
 	kind delete cluster --name $(CLUSTER)
@@ -98,7 +106,7 @@ bench: ## benchmarks the ring, hits, and the cost of telemetry; prints ratios wi
 	$(CARGO) bench --locked --bench ring
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) bench --locked --bench telemetry
-	$(CARGO) test --locked --test memory -- --nocapture | grep capacity
+	$(CARGO) test --locked --test memory -- --nocapture | grep -E "capacity|purge"
 
 observability-test: ## checks dashboards and alerts against a real Prometheus; installs it if it is missing
 	tools/ensure-prometheus

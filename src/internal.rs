@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use crate::{Node, Registry, registry::Choice};
 use gaocache_core::{cluster::Topology, ports};
 
-pub use crate::{admin::RingReport, node::SystemClock, rpc::wire, status::codes, telemetry::names};
+pub use crate::{
+    admin::RingReport, clock::unix_seconds, rpc::wire, status::codes, telemetry::names,
+};
 #[cfg(feature = "cli")]
 pub use crate::{
     cli::{Cli, main},

@@ -63,6 +63,7 @@ mod cache;
 mod cli;
 #[cfg(feature = "etcd")]
 mod client;
+mod clock;
 #[cfg(feature = "cli")]
 mod config;
 mod group;

@@ -134,7 +134,8 @@ impl Service {
         });
         self.metrics(group)
             .peer_request(source.map_err(Error::kind));
-        let value = answer.as_ref().ok().and_then(|it| it.value.as_ref());
+        let value = answer.as_ref().ok();
+        let value = value.and_then(|it| it.record.value.as_ref());
         trace::ended(
             source.map(Source::name),
             Told {
@@ -155,7 +156,8 @@ impl Service {
         Ok(self.inner.groups.get(group)?.peek_for_peer(key))
     }
 
-    /// Takes entries that another node hands over; `sender` is its incarnation.
+    /// Takes entries that another node hands over; `sender` is its incarnation, and `read_at` the
+    /// earliest moment at which it can have read them.
     ///
     /// # Errors
     /// As [`Groups::accept`].
@@ -164,9 +166,11 @@ impl Service {
         standing: &Standing,
         parcels: &[Parcel],
         sender: IdHash,
+        read_at: Timestamp,
     ) -> Result<Receipt> {
         let groups = &self.inner.groups;
-        let receipt = groups.accept(standing, parcels, sender, self.now())?;
+        let times = (read_at, self.now());
+        let receipt = groups.accept(standing, parcels, sender, times)?;
         self.inner.handoff_metrics.received(receipt);
         Ok(receipt)
     }

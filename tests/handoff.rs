@@ -30,19 +30,26 @@ async fn handoff(
     batch: wire::HandoffBatch,
 ) -> Result<wire::HandoffReceipt, Status> {
     let answer = peer.handoff(tokio_stream::once(batch)).await?;
-    let receipt = answer.into_inner().message().await?;
-    Ok(receipt.expect("one for each batch"))
+    let mut receipts = answer.into_inner();
+    let first = receipts.message().await?.expect("an empty one first");
+    assert_eq!(first, wire::HandoffReceipt::default());
+    Ok(receipts.message().await?.expect("one for each batch"))
 }
 
 fn batch(sender: IdHash, key: &str) -> wire::HandoffBatch {
     wire::HandoffBatch {
         format: 1,
         sender: sender.0,
+        receipts: 1,
+        elapsed_ms: 0,
         entries: vec![wire::HandoffEntry {
             group: "users".into(),
             key: key.into(),
-            value: "handed over".into(),
-            found: true,
+            entry: Some(wire::Entry {
+                found: true,
+                value: "handed over".into(),
+                ..wire::Entry::default()
+            }),
             ..wire::HandoffEntry::default()
         }],
     }
@@ -83,12 +90,10 @@ async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving(
         .await
         .expect("answers")
         .into_inner()
-        .entry;
+        .answer;
     let found = found.expect("it is there");
-    assert_eq!(
-        (&*found.value, found.uncacheable),
-        (&b"handed over"[..], false)
-    );
+    let value = found.entry.expect("with its record").value;
+    assert_eq!((&*value, found.uncacheable), (&b"handed over"[..], false));
     let refused = handoff(&mut to, batch(IdHash(7), "b")).await;
     assert_eq!(refused.expect_err("refused").code(), Code::Unavailable);
     let mut future = batch(n1, "b");
@@ -100,9 +105,15 @@ async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving(
     let receipt = handoff(&mut to, unknown).await.expect("answered");
     assert_eq!(receipt.refused, 1);
     let mut expired = batch(n1, "b");
-    expired.entries[0].expires_at_ms = Some(1);
+    if let Some(entry) = &mut expired.entries[0].entry {
+        entry.ttl_remaining_ms = Some(0);
+    }
     let receipt = handoff(&mut to, expired).await.expect("answered");
     assert_eq!(receipt.refused, 1);
+    let mut undated = batch(n1, "b");
+    undated.receipts = 2;
+    let refused = handoff(&mut to, undated).await;
+    assert_eq!(refused.expect_err("refused").code(), Code::InvalidArgument);
 
     // What was removed a moment ago is taken from nobody.
     let mut client = nodes[1].client().await;

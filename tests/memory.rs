@@ -2,10 +2,18 @@
 //! nothing else allocates.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
 
 use gaocache_core::{
+    key::HashedKey,
     ports::Timestamp,
+    record::Record,
     store::{Entry, GroupId, Store},
 };
 
@@ -36,8 +44,9 @@ fn resident_bytes() -> u64 {
 fn fill(capacity: u64, before: u64) {
     let store = Store::new(capacity, 1 << 20, 1);
     for number in 0..ENTRIES {
-        let entry = Entry::owned(Some(&[7; 100]), Timestamp::NEVER, number);
-        assert!(store.insert(GroupId(0), &format!("user/{number:011}"), Arc::new(entry)));
+        let key = format!("user/{number:011}");
+        let key = HashedKey::new(GroupId(0), &key);
+        assert!(store.insert(&key, Arc::new(Entry::new(&record(number)))));
         if number % 20_000 == 19_999 {
             let grown = resident_bytes().saturating_sub(before);
             assert!(
@@ -55,6 +64,52 @@ fn fill(capacity: u64, before: u64) {
         grown >> 20,
         grown / held,
     );
+    purge(&store);
+}
+
+/// Purges the full store, and reads beside the sweep that frees its memory. Prints how long both
+/// take; a purge that scanned would take as long as its sweep.
+fn purge(store: &Store) {
+    let held = store.len();
+    let began = Instant::now();
+    assert_eq!(store.purge(GroupId(0)), held as u64);
+    let purged = began.elapsed();
+    let other = HashedKey::new(GroupId(0), "kept since");
+    assert!(store.insert(&other, Arc::new(Entry::new(&record(0)))));
+    let sweeping = AtomicBool::new(true);
+    let (swept, mut gets) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut took = Vec::new();
+            while sweeping.load(Ordering::Acquire) {
+                let began = Instant::now();
+                assert!(store.get(&other, Timestamp(0)).is_some());
+                took.push(began.elapsed());
+            }
+            took
+        });
+        let began = Instant::now();
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(store.sweep());
+        let swept = began.elapsed();
+        sweeping.store(false, Ordering::Release);
+        (swept, reader.join().expect("reads"))
+    });
+    assert_eq!(store.len(), 1, "all memory is freed");
+    gets.sort_unstable();
+    let slow = gets.get(gets.len() * 999 / 1000).copied();
+    println!(
+        "purge of {held} entries: {purged:?}; its sweep: {swept:?}; 99.9 % of {} gets beside it: {:?}",
+        gets.len(),
+        slow.unwrap_or_default(),
+    );
+}
+
+fn record(number: u64) -> Record {
+    Record {
+        value: Some(Bytes::from_static(&[7; 100])),
+        expires_at: Timestamp::NEVER,
+        entity_tag: number,
+    }
 }
 
 #[test]

@@ -36,16 +36,21 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    async fn scraping(nodes: &[NodeProcess]) -> Self {
+    async fn scraping(nodes: &[NodeProcess], etcd: &Etcd) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = "global: {scrape_interval: 1s}\nscrape_configs:\n  - job_name: gaocache\n    static_configs:\n".to_owned();
         for node in nodes {
             let _ = writeln!(
                 config,
-                "      - {{targets: ['127.0.0.1:{}'], labels: {{namespace: gaocache, pod: {}}}}}",
+                "      - {{targets: ['127.0.0.1:{}'], labels: {{namespace: gaocache, release: gaocache, pod: {}}}}}",
                 node.admin, node.id
             );
         }
+        let _ = writeln!(
+            config,
+            "      - {{targets: ['{}'], labels: {{namespace: gaocache, release: gaocache, pod: etcd}}}}",
+            etcd.url.trim_start_matches("http://")
+        );
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
         let port = free_port();
@@ -151,11 +156,16 @@ fn panels() -> Vec<Panel> {
         query: text(&target["expr"])
             .replace("$cluster", ".*")
             .replace("$namespace", "gaocache")
+            .replace("$release", "gaocache")
             .replace("$__rate_interval", "10s"),
         legend: text(&target["legendFormat"]),
     };
     let (mut row, mut panels) = (String::new(), Vec::new());
-    for panel in dashboard["panels"].as_array().unwrap() {
+    // A row that is collapsed has its panels inside it.
+    let top = dashboard["panels"].as_array().unwrap().iter();
+    let all =
+        top.flat_map(|it| std::iter::once(it).chain(it["panels"].as_array().into_iter().flatten()));
+    for panel in all {
         if panel["type"] == "row" {
             row = text(&panel["title"]);
             continue;
@@ -283,7 +293,7 @@ async fn every_panel_and_every_alert_has_data_in_a_real_prometheus() {
         .map(|id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &[]))
         .into();
     agree(&nodes).await;
-    let prometheus = Prometheus::scraping(&nodes).await;
+    let prometheus = Prometheus::scraping(&nodes, &etcd).await;
     prometheus
         .until_data("three nodes", "count(gaocache_build_info) == 3")
         .await;

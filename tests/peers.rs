@@ -179,8 +179,11 @@ impl Peer for Other {
         match self.format {
             Some(format) => Ok(Response::new(wire::FetchResponse {
                 format,
-                value: "not to be trusted".into(),
-                found: true,
+                entry: Some(wire::Entry {
+                    value: "not to be trusted".into(),
+                    found: true,
+                    ..wire::Entry::default()
+                }),
                 ..wire::FetchResponse::default()
             })),
             None => Err(Status::unimplemented("")),

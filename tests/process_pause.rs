@@ -10,8 +10,7 @@ use common::{
     process::{NodeProcess, agree},
     within,
 };
-use gaocache::internal::SystemClock;
-use gaocache_core::ports::Clock;
+use gaocache::internal::unix_seconds;
 
 async fn get(node: &NodeProcess, key: &str) {
     let url = format!("http://127.0.0.1:{}/v1/users/{key}", node.http);
@@ -69,7 +68,7 @@ async fn an_etcd_that_is_away_for_longer_than_the_lease_costs_no_entry() {
         let end = "gaocache_lease_expiry_timestamp_seconds";
         let end = nodes[1].metric(end, "").await;
         // Beats come twice a second: the first after the end has been.
-        end + 1.0 < SystemClock.now().0 as f64 / 1000.0
+        end + 1.0 < unix_seconds()
     };
     within("the lease's end", async {
         while !lease_is_over().await {

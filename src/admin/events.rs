@@ -18,12 +18,11 @@ use tokio::sync::Semaphore;
 use tokio_stream::wrappers::{IntervalStream, WatchStream};
 
 use super::{Admin, RingReport, report};
-use crate::telemetry::metrics::GroupSummary;
+use crate::{clock, telemetry::metrics::GroupSummary};
 use gaocache_core::{
     cluster::Topology,
     group::Group,
     membership::{Member, MemberState, View},
-    ports::Timestamp,
 };
 
 /// Maximum number of open pages. Each costs one report per second.
@@ -50,7 +49,7 @@ pub struct RingChange {
 
 impl RingChange {
     /// The change from one view to the next.
-    pub fn between(before: &View, after: &View, now: Timestamp) -> Self {
+    pub fn between(before: &View, after: &View) -> Self {
         let missing = |from: &View, all: &View| {
             // Who joins is told of when it is serving, who vanished when it did.
             let was_there = |id| from.member(id).is_some_and(Member::is_admitted);
@@ -63,7 +62,7 @@ impl RingChange {
             member.state == MemberState::Draining && was != Some(MemberState::Draining)
         });
         Self {
-            at_seconds: now.0 as f64 / 1000.0,
+            at_seconds: clock::unix_seconds(),
             revision: after.revision,
             joined: missing(before, after),
             left: missing(after, before),
@@ -139,7 +138,7 @@ impl Admin {
         let mut groups: Vec<_> = self.groups.iter().map(group).collect();
         groups.sort_by(|a, b| a.summary.name.cmp(&b.summary.name));
         Shown {
-            now_seconds: self.clock.now().0 as f64 / 1000.0,
+            now_seconds: clock::unix_seconds(),
             not_ready: self.readiness.borrow().to_string(),
             ring: report(&self.id, topology, Vec::new()),
             changes: self.changes.list(),
@@ -198,11 +197,12 @@ mod tests {
         use MemberState::{Draining, Serving};
         let before = view(1, &[("a", Serving), ("b", Serving), ("c", Draining)]);
         let after = view(2, &[("a", Draining), ("b", Serving), ("d", Serving)]);
-        let change = RingChange::between(&before, &after, Timestamp(1_500));
+        let change = RingChange::between(&before, &after);
         assert_eq!(change.joined, ["d"]);
         assert_eq!(change.left, ["c"]);
         assert_eq!(change.leaving, ["a"]);
-        assert_eq!((change.revision, change.at_seconds), (2, 1.5));
+        assert_eq!(change.revision, 2);
+        assert!(change.at_seconds > 1e9, "seconds since the Unix epoch");
     }
 
     #[test]
@@ -210,11 +210,7 @@ mod tests {
         let changes = Changes::default();
         for revision in 0..100 {
             let empty = View::default();
-            changes.add(RingChange::between(
-                &empty,
-                &view(revision, &[]),
-                Timestamp(0),
-            ));
+            changes.add(RingChange::between(&empty, &view(revision, &[])));
         }
         let listed = changes.list();
         assert_eq!(listed.len(), REMEMBERED);

@@ -32,7 +32,6 @@ use gaocache_core::{
     error::Result,
     group::Groups,
     membership::MemberState,
-    ports::Clock,
     store::Store,
 };
 pub use scrapes::Scrapes;
@@ -61,8 +60,6 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The latest ring changes.
     pub changes: Changes,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
     /// Its stores, by tier.
     pub stores: Arc<[(&'static str, Arc<Store>)]>,
     /// The bytes under way.

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Node, SystemClock,
+    Node,
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
 };
 use crate::{
+    clock::MonotonicClock,
     group::GroupDefinition,
     registry::Registry,
     rpc::{front::Front, peers::GrpcPeers},
@@ -59,7 +60,7 @@ impl NodeBuilder {
             settings,
             groups: Vec::new(),
             registry: None,
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(MonotonicClock),
             measured: true,
             budget: None,
         }
@@ -169,6 +170,7 @@ impl NodeBuilder {
             cluster.clone(),
             rules::peers(settings, memory.max_value),
             metrics.clone(),
+            self.clock.clone(),
         );
         Assembly {
             cluster,

@@ -62,7 +62,7 @@ impl Joined {
         let addresses: HashSet<Arc<str>> = others.map(|member| member.address.clone()).collect();
         parts.peers.keep_only(&addresses);
         parts.metrics.ring_changed(&change.after);
-        let told = RingChange::between(&change.before.view, &change.after.view, parts.clock.now());
+        let told = RingChange::between(&change.before.view, &change.after.view);
         log_change(&change.after, &told);
         parts.changes.add(told);
     }

@@ -23,11 +23,7 @@ mod standing;
 mod status;
 mod worker;
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -42,26 +38,8 @@ use crate::{
     settings::ClientLimits,
     traffic::Budget,
 };
-use gaocache_core::{
-    cluster::Topology,
-    handoff::QueuedKeys,
-    membership::Member,
-    ports::{Clock, Registry, Timestamp},
-};
+use gaocache_core::{cluster::Topology, handoff::QueuedKeys, membership::Member, ports::Registry};
 use parts::{Parts, Stops};
-
-/// The wall clock of this machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods)] // the one place where the wall clock is read
-    fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let millis = since_epoch.unwrap_or(Duration::ZERO).as_millis();
-        Timestamp(u64::try_from(millis).unwrap_or(u64::MAX))
-    }
-}
 
 /// Where a node listens; `None`: it doesn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

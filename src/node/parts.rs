@@ -164,7 +164,6 @@ impl Parts {
             groups: self.groups.clone(),
             metrics: self.metrics.clone(),
             changes: self.changes.clone(),
-            clock: self.clock.clone(),
             stores: Arc::new([("owned", self.owned.clone()), ("hot", self.hot.clone())]),
             budget,
             scrapes: Scrapes::default(),

@@ -21,7 +21,7 @@ impl Joined {
     /// of that came to its end within `bound`.
     pub(super) async fn leave(&self, draining: &CancellationToken, bound: Duration) -> bool {
         let parts = &*self.parts;
-        parts.metrics.draining_since(parts.clock.now());
+        parts.metrics.draining();
         draining.cancel();
         tracing::info!("draining: leaving the ring");
         let in_time = timeout(bound, self.drain(bound)).await.is_ok();
@@ -36,7 +36,7 @@ impl Joined {
         // it. So it keeps nothing from here on and asks the owners like anybody else.
         parts.standing.fence.end();
         parts.groups.drop_everything();
-        // Who counts on this node's word has to do without it first.
+        // Members that rely on this node's vouchers have to do without them first.
         let until = parts.standing.stop_vouching();
         tokio::time::sleep(until.since(parts.clock.now())).await;
         self.deregister(Instant::now() + LEAVE_TIMEOUT).await;

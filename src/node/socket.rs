@@ -1,5 +1,5 @@
-//! A client's socket, as hyper sees it. On the way through it is noted whether the client reads, and
-//! how many HTTP/2 frames it sends that carry nothing.
+//! A client's socket, as hyper sees it. On the way through it is noted whether the client reads,
+//! and how many HTTP/2 frames it sends that carry nothing.
 //!
 //! hyper limits resets and the size of heads, but no rate of frames: one connection that floods a
 //! server with `PING` takes a core. Only the nine bytes of each frame's head are looked at.

@@ -1,8 +1,8 @@
-//! Keeps this node's place among the members: joins, keeps the fence open while it can, and begins
-//! anew when the others took it off the list.
+//! Keeps this node's place among the members: joins, keeps the fence open while it can, and starts
+//! over when the others have taken it off the list.
 //!
-//! It must never open the fence on a guess: only by a lease that surely lives, or by the words of
-//! more than half of all members.
+//! It must never open the fence on a guess: only while the lease is certain to be alive, or with
+//! vouchers from more than half of all members.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -18,15 +18,16 @@ use gaocache_core::{
     ports::{Notice, Peers},
 };
 
-/// Renewals have failed if the lease lives for no longer than this part of its time.
+/// Renewals have failed if no more than this part of the lease's time to live is left.
 const FAILING: f64 = 0.6;
-/// What is left off a lease's end: how far the rates of two clocks may differ.
+/// This part of a lease is not relied on: the rates of two clocks may differ by so much.
 const RATES: f64 = 0.02;
 /// Pause before a step that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
 impl Joined {
-    /// Runs to the end of this node: while it drains, it still has to be sure to be a member.
+    /// Runs until this node has stopped: while it drains, it still has to know whether it is a
+    /// member.
     /// `lease` is the time to live of its lease.
     pub(super) async fn keep_standing(self, lease: Duration, stops: Stops) {
         tokio::select! {
@@ -40,7 +41,7 @@ impl Joined {
         loop {
             tokio::select! {
                 biased;
-                // A node that leaves joins no more.
+                // A node that is leaving doesn't join again.
                 () = draining.cancelled() => return,
                 () = self.join_others(me.incarnation()) => {}
             }
@@ -54,7 +55,7 @@ impl Joined {
                 "the others took this node off the list; its entries are dropped, and it joins anew"
             );
             me.instance = fastrand::u64(..).to_string().into();
-            // It says that the old life has ended; the registration goes on with the new one.
+            // An error says that the old registration has ended; it goes on with the new one.
             let _ = self.session.rejoin(&me.instance).await;
         }
     }
@@ -71,8 +72,8 @@ impl Joined {
         // The ring's owner lives as long as this node.
         let revision = found.map_or(0, |ring| ring.view.revision);
         self.seen_by_others(revision).await;
-        // Nobody told this node of removals before, so nothing that is under way may be shared or
-        // kept.
+        // This node was not told of removals until now, so nothing that is under way may be shared
+        // or kept.
         self.parts.groups.drop_everything();
         while let Err(error) = self.session.announce(MemberState::Serving).await {
             if self.session.health().borrow().expelled {
@@ -107,8 +108,8 @@ impl Joined {
                 .others()
                 .filter(|member| !seen.contains(&member.incarnation()))
                 .collect();
-            // Who vanished is taken off the list by others, if they can; a node may be asked
-            // meanwhile, it only keeps nothing.
+            // The others take a vanished member off the list, if they can. Meanwhile this node
+            // answers requests, but keeps nothing.
             let only_vanished = missing.iter().all(|member| member.vanished);
             self.parts
                 .joining
@@ -168,14 +169,14 @@ impl Joined {
                 standing.fence.extend(now, now.after(left));
             }
             if left < lease.mul_f64(FAILING) {
-                self.ask_for_words().await;
+                self.ask_for_vouchers().await;
             }
         }
     }
 
-    /// Asks all others whether they would vouch for this node; with enough words the fence stays
-    /// open for as long as they are good.
-    async fn ask_for_words(&self) {
+    /// Asks all others to vouch for this node. With enough vouchers, the fence stays open while
+    /// they are valid.
+    async fn ask_for_vouchers(&self) {
         let standing = &self.parts.standing;
         let topology = self.parts.cluster.snapshot();
         let Some(me) = topology.me().map(Member::incarnation) else {
@@ -188,17 +189,17 @@ impl Joined {
             .map(Member::incarnation)
             .collect();
         let asked_at = self.parts.clock.now();
-        let good_for = standing.voucher().mul_f64(1.0 - RATES);
+        let valid_for = standing.voucher().mul_f64(1.0 - RATES);
         let others = topology.others().filter(|member| !member.vanished);
-        let words = others.map(async |member| {
-            let word = self.parts.peers.vouch(member, me, &counted);
-            let word = timeout(standing.voucher() / 2, word).await.ok()?.ok()?;
-            Some((member.incarnation(), word))
+        let vouchers = others.map(async |member| {
+            let voucher = self.parts.peers.vouch(member, me, &counted);
+            let voucher = timeout(standing.voucher() / 2, voucher).await.ok()?.ok()?;
+            Some((member.incarnation(), voucher))
         });
-        let words: Vec<_> = join_all(words).await.into_iter().flatten().collect();
-        if standing.is_backed(&topology, &words) {
+        let vouchers: Vec<_> = join_all(vouchers).await.into_iter().flatten().collect();
+        if standing.is_backed(&topology, &vouchers) {
             let now = self.parts.clock.now();
-            standing.fence.extend(now, asked_at.after(good_for));
+            standing.fence.extend(now, asked_at.after(valid_for));
         }
     }
 

@@ -52,10 +52,10 @@ impl EtcdRegistry {
     }
 
     fn discovery_listener(&self) -> impl Fn(&DiscoveryEvent) + Send + Sync + 'static {
-        let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
+        let metrics = self.metrics.clone();
         let throttle = Throttle::default();
         move |event| match event {
-            DiscoveryEvent::Heard => metrics.registry_heard(clock.now()),
+            DiscoveryEvent::Heard => metrics.registry_heard(),
             DiscoveryEvent::Disconnected { cause } => {
                 metrics.watch_reconnected();
                 if let Some(suppressed) = throttle.due("watch") {
@@ -81,12 +81,12 @@ impl EtcdRegistry {
         let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
         let throttle = Throttle::default();
         move |event| match event {
-            RegistrationEvent::Renewed { left } => {
-                let end = clock.now().after(*left);
-                lease.renewed(end);
+            RegistrationEvent::Renewing => lease.asked(clock.now()),
+            RegistrationEvent::Renewed { ttl, left } => {
+                lease.renewed(*ttl);
                 metrics.lease_renewed("ok");
-                metrics.lease_expires(end);
-                metrics.registry_heard(clock.now());
+                metrics.lease_expires(*left);
+                metrics.registry_heard();
             }
             RegistrationEvent::RenewalFailed => metrics.lease_renewed("failed"),
             RegistrationEvent::LeaseLost => {
@@ -436,6 +436,8 @@ impl EtcdSession {
 /// Until when the lease surely lives.
 #[derive(Default)]
 struct LeaseEnd {
+    /// When the last renewal was about to be sent.
+    asked_at: AtomicU64,
     /// 0: not known.
     end: AtomicU64,
     /// Whether this node stands in etcd under it.
@@ -443,8 +445,15 @@ struct LeaseEnd {
 }
 
 impl LeaseEnd {
-    fn renewed(&self, end: Timestamp) {
-        self.end.store(end.0, Ordering::Release);
+    fn asked(&self, now: Timestamp) {
+        self.asked_at.store(now.0, Ordering::Release);
+    }
+
+    /// The renewal that was asked for last was acknowledged. Its end counts from the asking, by a
+    /// clock that goes on while the machine is suspended: from the answer on would be too long.
+    fn renewed(&self, ttl: Duration) {
+        let asked_at = Timestamp(self.asked_at.load(Ordering::Acquire));
+        self.end.store(asked_at.after(ttl).0, Ordering::Release);
     }
 
     fn registered(&self) {
@@ -479,6 +488,23 @@ mod tests {
     use std::error::Error as _;
 
     use super::*;
+
+    #[test]
+    fn the_end_of_a_lease_counts_from_the_asking() {
+        let lease = LeaseEnd::default();
+        lease.asked(Timestamp(1_000));
+        lease.renewed(Duration::from_secs(10));
+        assert_eq!(lease.get(), None, "nothing stands under it yet");
+        lease.registered();
+        assert_eq!(lease.get(), Some(Timestamp(11_000)));
+        // However late the answer is read: the process may have been paused before.
+        lease.asked(Timestamp(5_000));
+        assert_eq!(lease.get(), Some(Timestamp(11_000)), "not yet acknowledged");
+        lease.renewed(Duration::from_secs(10));
+        assert_eq!(lease.get(), Some(Timestamp(15_000)));
+        lease.lost();
+        assert_eq!(lease.get(), None);
+    }
 
     #[test]
     fn an_error_about_etcd_is_the_registry_s_unless_the_configuration_is_wrong() {

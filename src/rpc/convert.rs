@@ -1,25 +1,30 @@
 //! Wire types to domain types and back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::Status;
 
-use super::{lean::Reply, wire};
+use super::{
+    lean::{Inner, Reply},
+    wire,
+};
 use crate::status::grpc::to_status;
 use gaocache_core::{
     error::Error,
     group::{Answer, Source},
     membership::IdHash,
     ports::{Parcel, PeerAnswer, Receipt, Timestamp, Voucher},
+    record::{Record, expiry},
 };
 
 /// The format of entries between nodes that this release writes and reads.
 pub(super) const ENTRY_FORMAT: u32 = 1;
 
-/// Field numbers of `value`, which the lean path writes itself; a test compares them with the
-/// generated code.
+/// Field numbers of values and of the entry around one, which the lean path writes itself; tests
+/// compare them with the generated code.
 const GET_VALUE: u8 = 1;
-const FETCH_VALUE: u8 = 2;
+const FETCH_ENTRY: u8 = 5;
+const ENTRY_VALUE: u8 = 4;
 
 fn source(source: Source) -> wire::Source {
     match source {
@@ -30,14 +35,15 @@ fn source(source: Source) -> wire::Source {
     }
 }
 
-fn remaining(expires_at: Timestamp, now: Timestamp) -> Option<u64> {
-    let left = expires_at.since(now).as_millis();
-    (expires_at != Timestamp::NEVER).then(|| u64::try_from(left).unwrap_or(u64::MAX))
+/// In whole milliseconds, rounded down.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn get_response(answer: Answer, now: Timestamp) -> wire::GetResponse {
+    let expires = answer.expires_at != Timestamp::NEVER;
     wire::GetResponse {
-        ttl_remaining_ms: remaining(answer.expires_at, now),
+        ttl_remaining_ms: expires.then(|| millis(answer.expires_at.since(now))),
         owner: answer.owner.to_string(),
         source: source(answer.source).into(),
         entity_tag: answer.entity_tag,
@@ -52,36 +58,70 @@ pub(super) fn get_reply(answer: Answer, now: Timestamp) -> Reply {
     Reply::new(&head, GET_VALUE, value)
 }
 
-pub(super) fn fetch_response(answer: PeerAnswer) -> wire::FetchResponse {
+fn entry(record: Record, now: Timestamp) -> wire::Entry {
+    wire::Entry {
+        found: record.value.is_some(),
+        ttl_remaining_ms: record.life_left(now).map(millis),
+        entity_tag: record.entity_tag,
+        value: record.value.unwrap_or_default(),
+    }
+}
+
+/// The record of an entry that its sender read at `read_at` at the earliest.
+fn record(entry: wire::Entry, read_at: Timestamp) -> Record {
+    let left = entry.ttl_remaining_ms.map(Duration::from_millis);
+    Record {
+        value: entry.found.then_some(entry.value),
+        expires_at: expiry(left, read_at),
+        entity_tag: entry.entity_tag,
+    }
+}
+
+/// The answer at `now` to a request that came at `asked_at`.
+pub(super) fn fetch_response(
+    answer: PeerAnswer,
+    asked_at: Timestamp,
+    now: Timestamp,
+) -> wire::FetchResponse {
     wire::FetchResponse {
         format: ENTRY_FORMAT,
-        found: answer.value.is_some(),
-        expires_at_ms: (answer.expires_at != Timestamp::NEVER).then_some(answer.expires_at.0),
-        entity_tag: answer.entity_tag,
         source: if answer.was_hit {
             wire::Source::Hit.into()
         } else {
             wire::Source::Origin.into()
         },
         uncacheable: answer.uncacheable,
-        value: answer.value.unwrap_or_default(),
+        took_ms: millis(now.since(asked_at)),
+        entry: Some(entry(answer.record, now)),
     }
 }
 
-pub(super) fn fetch_reply(answer: PeerAnswer) -> Reply {
-    let mut head = fetch_response(answer);
-    let value = std::mem::take(&mut head.value);
-    Reply::new(&head, FETCH_VALUE, value)
+/// The same with its value apart.
+pub(super) fn fetch_reply(answer: PeerAnswer, asked_at: Timestamp, now: Timestamp) -> Reply {
+    let mut head = fetch_response(answer, asked_at, now);
+    let mut entry = head.entry.take().unwrap_or_default();
+    let value = std::mem::take(&mut entry.value);
+    let inner = Inner {
+        field: FETCH_ENTRY,
+        message: &entry,
+    };
+    Reply::nested(&head, inner, ENTRY_VALUE, value)
 }
 
-/// The peer's answer; `None` if it is in a format that this release doesn't know.
-pub(super) fn peer_answer(response: wire::FetchResponse) -> Option<PeerAnswer> {
-    (response.format == ENTRY_FORMAT).then(|| PeerAnswer {
+/// The peer's answer to a request that was sent at `asked_at`; `None` if it is in a format that
+/// this release doesn't know.
+pub(super) fn peer_answer(
+    response: wire::FetchResponse,
+    asked_at: Timestamp,
+) -> Option<PeerAnswer> {
+    if response.format != ENTRY_FORMAT {
+        return None;
+    }
+    let read_at = asked_at.after(Duration::from_millis(response.took_ms));
+    Some(PeerAnswer {
         was_hit: response.source() == wire::Source::Hit,
-        value: response.found.then_some(response.value),
-        expires_at: response.expires_at_ms.map_or(Timestamp::NEVER, Timestamp),
-        entity_tag: response.entity_tag,
         uncacheable: response.uncacheable,
+        record: record(response.entry?, read_at),
     })
 }
 
@@ -99,7 +139,8 @@ pub(super) fn vouch_response(voucher: Voucher) -> wire::VouchResponse {
     }
 }
 
-pub(super) fn handoff_batch(sender: IdHash, parcels: Vec<Parcel>) -> wire::HandoffBatch {
+/// Entries as they were read by `sender` at `now`.
+pub(super) fn handoff_entries(parcels: Vec<Parcel>, now: Timestamp) -> Vec<wire::HandoffEntry> {
     let mut group: Arc<str> = "".into();
     let entries = parcels.into_iter().map(|parcel| wire::HandoffEntry {
         group: if parcel.group == group {
@@ -109,38 +150,30 @@ pub(super) fn handoff_batch(sender: IdHash, parcels: Vec<Parcel>) -> wire::Hando
             group.to_string()
         },
         key: parcel.key.into(),
-        found: parcel.value.is_some(),
-        value: parcel.value.unwrap_or_default(),
-        expires_at_ms: (parcel.expires_at != Timestamp::NEVER).then_some(parcel.expires_at.0),
-        entity_tag: parcel.entity_tag,
+        entry: Some(entry(parcel.record, now)),
         use_count: parcel.use_count,
         copy: parcel.copy,
     });
-    wire::HandoffBatch {
-        format: ENTRY_FORMAT,
-        sender: sender.0,
-        entries: entries.collect(),
-    }
+    entries.collect()
 }
 
-/// The entries of a batch; `None` if they are in a format that this release doesn't know.
-pub(super) fn parcels(batch: wire::HandoffBatch) -> Option<Vec<Parcel>> {
+/// The entries of a batch that its sender read at `read_at` at the earliest; `None` if they are in
+/// a format that this release doesn't know.
+pub(super) fn parcels(batch: wire::HandoffBatch, read_at: Timestamp) -> Option<Vec<Parcel>> {
     let mut group: Arc<str> = "".into();
     let parcels = batch.entries.into_iter().map(|entry| {
         if !entry.group.is_empty() {
             group = entry.group.into();
         }
-        Parcel {
+        Some(Parcel {
             group: group.clone(),
             key: entry.key.into(),
-            value: entry.found.then_some(entry.value),
-            expires_at: entry.expires_at_ms.map_or(Timestamp::NEVER, Timestamp),
-            entity_tag: entry.entity_tag,
+            record: record(entry.entry?, read_at),
             use_count: entry.use_count,
             copy: entry.copy,
-        }
+        })
     });
-    let parcels = parcels.collect();
+    let parcels = parcels.collect::<Option<_>>()?;
     (batch.format == ENTRY_FORMAT).then_some(parcels)
 }
 
@@ -208,11 +241,17 @@ mod tests {
 
     fn peer(value: Option<&'static str>, expires_at: Timestamp) -> PeerAnswer {
         PeerAnswer {
+            record: kept(value, expires_at),
+            was_hit: true,
+            uncacheable: false,
+        }
+    }
+
+    fn kept(value: Option<&'static str>, expires_at: Timestamp) -> Record {
+        Record {
             value: value.map(Bytes::from_static_str),
             expires_at,
             entity_tag: u64::MAX,
-            was_hit: true,
-            uncacheable: false,
         }
     }
 
@@ -225,20 +264,36 @@ mod tests {
         }
     }
 
+    /// By the sender's clock: when it was asked, and when it read the entry.
+    const ASKED: Timestamp = Timestamp(900_000);
+    const READ: Timestamp = Timestamp(900_700);
+
     #[test]
-    fn an_entry_crosses_the_wire_unchanged() {
-        for (value, expires_at) in [
-            (Some("value"), Timestamp(1_234)),
-            (Some(""), Timestamp::NEVER),
-            (None, Timestamp(0)),
+    fn an_entry_crosses_the_wire_with_its_age() {
+        for (value, expires_at, arrives_with) in [
+            (Some("value"), Timestamp(901_234), Timestamp(7_234)),
+            (Some(""), Timestamp::NEVER, Timestamp::NEVER),
+            (None, Timestamp(0), Timestamp(6_700)),
         ] {
-            let sent = peer(value, expires_at);
-            let bytes = fetch_reply(sent.clone()).message();
+            let bytes = fetch_reply(peer(value, expires_at), ASKED, READ).message();
             let read = wire::FetchResponse::decode(bytes).expect("the generated code reads it");
-            let back = peer_answer(read).expect("a known format");
-            assert_eq!(back.value, sent.value);
-            assert_eq!(back.expires_at, expires_at);
-            assert_eq!((back.entity_tag, back.was_hit), (u64::MAX, true));
+            assert_eq!(read, fetch_response(peer(value, expires_at), ASKED, READ));
+            // The receiver sent its question at 6,000 of its own clock, so the entry was read at
+            // 6,700 at the earliest.
+            let back = peer_answer(read, Timestamp(6_000)).expect("a known format");
+            assert_eq!(back.record, kept(value, arrives_with));
+            assert!(back.was_hit);
+        }
+    }
+
+    #[test]
+    fn an_entry_of_any_size_is_written_as_the_generated_code_does() {
+        for size in [0, 1, 127, 128, 5_000, 100_000] {
+            let mut answer = peer(Some(""), Timestamp::NEVER);
+            answer.record.value = Some(vec![7u8; size].into());
+            let bytes = fetch_reply(answer.clone(), ASKED, READ).message();
+            let read = wire::FetchResponse::decode(bytes).expect("the generated code reads it");
+            assert_eq!(read, fetch_response(answer, ASKED, READ));
         }
     }
 
@@ -260,36 +315,43 @@ mod tests {
     }
 
     #[test]
-    fn entries_handed_over_cross_the_wire_unchanged() {
+    fn entries_handed_over_cross_the_wire_with_their_age() {
         let parcel = |group: &str, value: Option<&'static str>, expires_at| Parcel {
             group: group.into(),
             key: "k".into(),
-            value: value.map(Bytes::from_static_str),
-            expires_at,
-            entity_tag: u64::MAX,
+            record: kept(value, expires_at),
             use_count: 7,
             copy: true,
         };
-        let sent = vec![
-            parcel("g", Some("value"), Timestamp(1_234)),
-            parcel("g", Some(""), Timestamp::NEVER),
-            parcel("g", None, Timestamp::NEVER),
-            parcel("h", None, Timestamp(0)),
-        ];
-        let bytes = handoff_batch(IdHash(9), sent.clone()).encode_to_vec();
-        let mut read = wire::HandoffBatch::decode(&*bytes).expect("the generated code reads it");
-        assert_eq!(read.sender, 9);
-        let back = parcels(read.clone()).expect("a known format");
-        assert_eq!(format!("{back:?}"), format!("{sent:?}"));
+        let sent = |expires_at| {
+            vec![
+                parcel("g", Some("value"), expires_at),
+                parcel("g", Some(""), Timestamp::NEVER),
+                parcel("g", None, Timestamp::NEVER),
+                parcel("h", None, expires_at),
+            ]
+        };
+        let batch = wire::HandoffBatch {
+            format: ENTRY_FORMAT,
+            sender: 9,
+            receipts: 1,
+            elapsed_ms: 0,
+            entries: handoff_entries(sent(Timestamp(901_234)), READ),
+        };
+        let mut read =
+            wire::HandoffBatch::decode(&*batch.encode_to_vec()).expect("generated code reads it");
+        let back = parcels(read.clone(), Timestamp(50)).expect("a known format");
+        let expected = sent(Timestamp(584));
+        assert_eq!(format!("{back:?}"), format!("{expected:?}"));
         read.format += 1;
-        assert!(parcels(read).is_none());
+        assert!(parcels(read, Timestamp(50)).is_none());
     }
 
     #[test]
     fn a_format_that_is_not_known_is_refused() {
-        let mut response = fetch_response(peer(Some("v"), Timestamp::NEVER));
+        let mut response = fetch_response(peer(Some("v"), Timestamp::NEVER), ASKED, READ);
         response.format = ENTRY_FORMAT + 1;
-        assert!(peer_answer(response).is_none());
-        assert!(peer_answer(wire::FetchResponse::default()).is_none());
+        assert!(peer_answer(response, ASKED).is_none());
+        assert!(peer_answer(wire::FetchResponse::default(), ASKED).is_none());
     }
 }

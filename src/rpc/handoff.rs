@@ -9,7 +9,7 @@ use tonic::{Status, Streaming};
 use super::{convert, peers::GrpcPeers, wire};
 use gaocache_core::{
     membership::Member,
-    ports::{HandoffStream, Parcel, PeerError, Receipt},
+    ports::{HandoffStream, Parcel, PeerError, Receipt, Timestamp},
 };
 
 /// A stream of batches, and the stream of their receipts.
@@ -18,6 +18,9 @@ pub(super) struct GrpcHandoffStream {
     member: Member,
     batches: mpsc::Sender<wire::HandoffBatch>,
     receipts: Streaming<wire::HandoffReceipt>,
+    /// How many receipts came, the empty first one included, and when the last did.
+    received: u64,
+    received_at: Timestamp,
 }
 
 impl GrpcHandoffStream {
@@ -27,12 +30,28 @@ impl GrpcHandoffStream {
         let (batches, sending) = mpsc::channel(1);
         let answer = client.handoff(ReceiverStream::new(sending)).await;
         let receipts = answer.map_err(|status| peers.failed(member, &status).0)?;
-        Ok(Self {
+        let mut stream = Self {
             peers: peers.clone(),
             member: member.clone(),
             batches,
             receipts: receipts.into_inner(),
-        })
+            received: 0,
+            received_at: peers.now(),
+        };
+        stream.next_receipt().await?;
+        Ok(stream)
+    }
+
+    async fn next_receipt(&mut self) -> Result<wire::HandoffReceipt, PeerError> {
+        match self.receipts.message().await {
+            Ok(Some(receipt)) => {
+                self.received += 1;
+                self.received_at = self.peers.now();
+                Ok(receipt)
+            }
+            Ok(None) => Err(self.broken()),
+            Err(status) => Err(self.peers.failed(&self.member, &status).0),
+        }
     }
 
     fn broken(&self) -> PeerError {
@@ -43,18 +62,20 @@ impl GrpcHandoffStream {
 
 #[async_trait]
 impl HandoffStream for GrpcHandoffStream {
-    async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError> {
-        let batch = convert::handoff_batch(self.peers.me(), batch);
+    async fn send(&mut self, batch: Vec<Parcel>, read_at: Timestamp) -> Result<(), PeerError> {
+        let batch = wire::HandoffBatch {
+            format: convert::ENTRY_FORMAT,
+            sender: self.peers.me().0,
+            receipts: self.received,
+            elapsed_ms: convert::millis(read_at.since(self.received_at)),
+            entries: convert::handoff_entries(batch, read_at),
+        };
         // If the other end hung up, the receipt stream returns the reason.
         let _ = self.batches.send(batch).await;
         Ok(())
     }
 
     async fn receipt(&mut self) -> Result<Receipt, PeerError> {
-        match self.receipts.message().await {
-            Ok(Some(receipt)) => Ok(convert::receipt(receipt)),
-            Ok(None) => Err(self.broken()),
-            Err(status) => Err(self.peers.failed(&self.member, &status).0),
-        }
+        self.next_receipt().await.map(convert::receipt)
     }
 }

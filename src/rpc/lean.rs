@@ -41,25 +41,64 @@ pub(super) struct Reply {
     value: Bytes,
 }
 
+/// The message within another one that ends with the value.
+pub(super) struct Inner<'a, M> {
+    /// The number (1 to 15) of its field in the outer message.
+    pub(super) field: u8,
+    /// It, without the value.
+    pub(super) message: &'a M,
+}
+
 impl Reply {
     /// `head` is the message without its value; `field` is the number (1 to 15) of the value's
     /// field.
     pub(super) fn new(head: &impl Message, field: u8, value: Bytes) -> Self {
+        Self::write(head, None::<Inner<'_, ()>>, field, value)
+    }
+
+    /// `head` is the message without `inner`; the value is a field of `inner`.
+    pub(super) fn nested<M: Message>(
+        head: &impl Message,
+        inner: Inner<'_, M>,
+        field: u8,
+        value: Bytes,
+    ) -> Self {
+        Self::write(head, Some(inner), field, value)
+    }
+
+    fn write<M: Message>(
+        head: &impl Message,
+        inner: Option<Inner<'_, M>>,
+        field: u8,
+        value: Bytes,
+    ) -> Self {
         let copied = if value.len() <= COPIED_BYTES {
             value.len()
         } else {
             0
         };
-        let length = head.encoded_len();
-        // Prefix, head, the value's tag (1 byte) and length (up to 10).
-        let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + length + 11 + copied);
+        let nested = inner.as_ref().map_or(0, |it| it.message.encoded_len());
+        // Prefix, heads, and for each of value and inner message its tag (1 byte) and length.
+        let mut buffer = BytesMut::with_capacity(
+            PREFIX_BYTES + head.encoded_len() + nested + 2 * TAG_AND_LENGTH + copied,
+        );
         buffer.put_bytes(0, PREFIX_BYTES);
         // A BytesMut grows as needed, so encoding can't fail.
         let _ = head.encode(&mut buffer);
+        if let Some(Inner {
+            field: outer,
+            message,
+        }) = inner
+        {
+            let mut length = nested + value.len();
+            if !value.is_empty() {
+                length += 1 + prost::encoding::encoded_len_varint(value.len() as u64);
+            }
+            put_tag_and_length(&mut buffer, outer, length);
+            let _ = message.encode(&mut buffer);
+        }
         if !value.is_empty() {
-            // Wire type 2: length-delimited.
-            buffer.put_u8(field << 3 | 2);
-            prost::encoding::encode_varint(value.len() as u64, &mut buffer);
+            put_tag_and_length(&mut buffer, field, value.len());
         }
         let message = (buffer.len() - PREFIX_BYTES + value.len()) as u32;
         buffer[1..PREFIX_BYTES].copy_from_slice(&message.to_be_bytes());
@@ -94,14 +133,23 @@ impl Reply {
     }
 }
 
+/// The most that a field's tag (below 16) and length take, in bytes.
+const TAG_AND_LENGTH: usize = 11;
+
+fn put_tag_and_length(buffer: &mut BytesMut, field: u8, length: usize) {
+    // Wire type 2: length-delimited.
+    buffer.put_u8(field << 3 | 2);
+    prost::encoding::encode_varint(length as u64, buffer);
+}
+
 /// The body of a response: the head, the value if it is large, and the trailers.
 #[derive(Default)]
 pub struct LeanBody {
+    /// Counts head and value, goes out with the last of their bytes, and is dropped before them.
+    ticket: Option<Ticket>,
     head: Bytes,
     value: Bytes,
     trailers: Option<HeaderMap>,
-    /// Counts head and value; goes out with the last of their bytes.
-    ticket: Option<Ticket>,
 }
 
 impl LeanBody {

@@ -1,6 +1,6 @@
 //! The service `gaocache.v1.Peer`, for other nodes. Nothing here is ever forwarded.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
 use http::HeaderMap;
@@ -16,7 +16,7 @@ use crate::{
     status::grpc::to_status,
     telemetry::trace::{Call, Scope},
 };
-use gaocache_core::{error::Error, membership::IdHash, standing::Standing};
+use gaocache_core::{error::Error, membership::IdHash, ports::Timestamp, standing::Standing};
 
 /// The service for a node's groups.
 #[derive(Clone)]
@@ -38,11 +38,12 @@ impl PeerService {
 
     /// `Fetch` with the value apart, for the lean path.
     pub(super) async fn reply(&self, request: wire::FetchRequest) -> Result<Reply, Error> {
+        let asked_at = self.service.now();
         let answer = self
             .service
             .answer_peer(&request.group, &request.key)
             .await?;
-        Ok(convert::fetch_reply(answer))
+        Ok(convert::fetch_reply(answer, asked_at, self.service.now()))
     }
 }
 
@@ -53,9 +54,13 @@ impl Peer for PeerService {
         request: Request<wire::FetchRequest>,
     ) -> Result<Response<wire::FetchResponse>, Status> {
         let wire::FetchRequest { group, key } = request.into_inner();
+        let asked_at = self.service.now();
         let answer = self.service.answer_peer(&group, &key).await;
         let answer = answer.map_err(|error| to_status(&error))?;
-        Ok(Response::new(convert::fetch_response(answer)))
+        let now = self.service.now();
+        Ok(Response::new(convert::fetch_response(
+            answer, asked_at, now,
+        )))
     }
 
     async fn peek(
@@ -65,8 +70,9 @@ impl Peer for PeerService {
         let wire::PeekRequest { group, key } = request.into_inner();
         let found = self.service.peek_for_peer(&group, &key);
         let found = found.map_err(|error| to_status(&error))?;
+        let now = self.service.now();
         Ok(Response::new(wire::PeekResponse {
-            entry: found.map(convert::fetch_response),
+            answer: found.map(|answer| convert::fetch_response(answer, now, now)),
         }))
     }
 
@@ -127,9 +133,12 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::HandoffStream>, Status> {
         let this = self.clone();
         let batches = request.into_inner();
+        let mut receipts_sent = ReceiptTimes::default();
+        receipts_sent.push(this.service.now());
+        let first = futures::stream::once(async { Ok(wire::HandoffReceipt::default()) });
         // A batch is read only when the one before it has been taken: that is the back-pressure.
-        let receipts = batches.map(move |batch| this.accept(batch?));
-        Ok(Response::new(receipts.boxed()))
+        let receipts = batches.map(move |batch| this.accept(batch?, &mut receipts_sent));
+        Ok(Response::new(first.chain(receipts).boxed()))
     }
 }
 
@@ -138,13 +147,83 @@ impl PeerService {
         self.standing.incarnation().unwrap_or_default().0
     }
 
-    fn accept(&self, batch: wire::HandoffBatch) -> Result<wire::HandoffReceipt, Status> {
+    fn accept(
+        &self,
+        batch: wire::HandoffBatch,
+        receipts_sent: &mut ReceiptTimes,
+    ) -> Result<wire::HandoffReceipt, Status> {
         let sender = IdHash(batch.sender);
-        let Some(parcels) = convert::parcels(batch) else {
+        let Some(read_at) = receipts_sent.read_at(&batch) else {
+            return Err(Status::invalid_argument(
+                "the batch refers to a receipt that was not sent lately",
+            ));
+        };
+        let Some(parcels) = convert::parcels(batch, read_at) else {
             return Err(Status::unimplemented("unknown entry format"));
         };
-        let receipt = self.service.accept(&self.standing, &parcels, sender);
-        let receipt = receipt.map_err(|error| to_status(&error))?;
+        let accepted = self
+            .service
+            .accept(&self.standing, &parcels, sender, read_at);
+        let receipt = accepted.map_err(|error| to_status(&error))?;
+        receipts_sent.push(self.service.now());
         Ok(convert::handoff_receipt(receipt))
+    }
+}
+
+/// When the latest receipts of a stream were sent.
+#[derive(Default)]
+struct ReceiptTimes {
+    sent: u64,
+    latest: VecDeque<Timestamp>,
+}
+
+impl ReceiptTimes {
+    /// More than a sender leaves unanswered.
+    const REMEMBERED: usize = 64;
+
+    fn push(&mut self, now: Timestamp) {
+        self.sent += 1;
+        self.latest.push_front(now);
+        self.latest.truncate(Self::REMEMBERED);
+    }
+
+    /// The earliest moment at which the sender can have read the batch: it had a receipt that can't
+    /// have come before it was sent. `None` if the batch says that it had one that wasn't sent, or
+    /// is too old.
+    fn read_at(&self, batch: &wire::HandoffBatch) -> Option<Timestamp> {
+        let since = self.sent.checked_sub(batch.receipts)?;
+        let receipt = self.latest.get(usize::try_from(since).ok()?)?;
+        Some(receipt.after(Duration::from_millis(batch.elapsed_ms)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(receipts: u64, elapsed_ms: u64) -> wire::HandoffBatch {
+        wire::HandoffBatch {
+            receipts,
+            elapsed_ms,
+            ..wire::HandoffBatch::default()
+        }
+    }
+
+    #[test]
+    fn the_reading_of_a_batch_is_dated_by_the_receipt_before_it() {
+        let mut times = ReceiptTimes::default();
+        for now in [100, 200, 300] {
+            times.push(Timestamp(now));
+        }
+        assert_eq!(times.read_at(&batch(3, 5)), Some(Timestamp(305)));
+        assert_eq!(times.read_at(&batch(1, 5)), Some(Timestamp(105)));
+        for unknown in [0, 4, u64::MAX] {
+            assert_eq!(times.read_at(&batch(unknown, 5)), None, "{unknown}");
+        }
+        for now in 0..1_000 {
+            times.push(Timestamp(now));
+        }
+        assert_eq!(times.read_at(&batch(3, 5)), None, "too old");
+        assert_eq!(times.latest.len(), ReceiptTimes::REMEMBERED);
     }
 }

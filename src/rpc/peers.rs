@@ -48,7 +48,7 @@ use gaocache_core::{
     cluster::Cluster,
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member},
-    ports::{HandoffStream, PeerAnswer, PeerError, Peers, Removed, Voucher},
+    ports::{Clock, HandoffStream, PeerAnswer, PeerError, Peers, Removed, Timestamp, Voucher},
 };
 
 /// How often an idle or waiting connection is tested, and how long an answer may take. Together
@@ -109,6 +109,7 @@ struct Inner {
     cluster: Arc<Cluster>,
     rules: PeerRules,
     metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
     /// By worker, the other threads last; then by address.
     pools: Vec<Mutex<HashMap<Arc<str>, Channel>>>,
     ejected: Mutex<HashSet<Arc<str>>>,
@@ -122,13 +123,19 @@ struct Inner {
 impl GrpcPeers {
     /// A pool without connections; they are made when first needed. Probes run on the current
     /// runtime.
-    pub fn new(cluster: Arc<Cluster>, rules: PeerRules, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        cluster: Arc<Cluster>,
+        rules: PeerRules,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let pools = (0..=rules.workers).map(|_| Mutex::default()).collect();
         Self {
             inner: Arc::new(Inner {
                 cluster,
                 rules,
                 metrics,
+                clock,
                 pools,
                 ejected: Mutex::default(),
                 ejected_count: AtomicUsize::new(0),
@@ -136,6 +143,11 @@ impl GrpcPeers {
                 throttle: Throttle::default(),
             }),
         }
+    }
+
+    /// The present moment.
+    pub(super) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 
     /// Who calls, by its present incarnation.
@@ -254,9 +266,11 @@ impl GrpcPeers {
         let timeout = self.inner.rules.timeout;
         request.set_timeout(timeout);
         let mut client = self.client(member)?;
+        let asked_at = self.now();
         let call = tokio::time::timeout(timeout, client.fetch(request)).await;
         let answered = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("timed out")));
-        let answered = answered.map(|response| convert::peer_answer(response.into_inner()));
+        let answered =
+            answered.map(|response| convert::peer_answer(response.into_inner(), asked_at));
         let (result, outcome) = match answered {
             Ok(Some(answer)) => {
                 let outcome = if answer.was_hit { "hit" } else { "origin" };
@@ -277,7 +291,8 @@ impl GrpcPeers {
             .peer_fetches
             .with_label_values(&[&*member.id, outcome])
             .inc();
-        let value = result.as_ref().ok().and_then(|it| it.value.as_ref());
+        let value = result.as_ref().ok();
+        let value = value.and_then(|it| it.record.value.as_ref());
         trace::ended(
             match &result {
                 Ok(_) => Ok(outcome),
@@ -364,9 +379,13 @@ impl Peers for GrpcPeers {
             group: group.to_owned(),
             key: key.to_owned(),
         };
+        let asked_at = self.now();
         let call = tokio::time::timeout(PEEK_TIMEOUT, client.peek(request)).await;
         match call.unwrap_or_else(|_| Err(Status::deadline_exceeded("timed out"))) {
-            Ok(response) => Ok(response.into_inner().entry.and_then(convert::peer_answer)),
+            Ok(response) => {
+                let answer = response.into_inner().answer;
+                Ok(answer.and_then(|answer| convert::peer_answer(answer, asked_at)))
+            }
             Err(status) => Err(self.failed(member, &status).0),
         }
     }

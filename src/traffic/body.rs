@@ -19,10 +19,10 @@ pub const SLICE: usize = 128 << 10;
 /// A body whose bytes are counted by a [`Ticket`], from when they are at hand until the connection
 /// drops them.
 pub struct Outgoing<B> {
-    inner: B,
-    /// What is left of the last frame, and what counts that.
-    rest: Bytes,
+    /// Counts what is left of the last frame, and is dropped before it.
     part: Option<Ticket>,
+    rest: Bytes,
+    inner: B,
     ticket: Ticket,
 }
 

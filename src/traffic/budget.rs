@@ -43,8 +43,8 @@ pub struct Budget {
     refused: AtomicU64,
     /// When a refusal was logged last.
     told: Mutex<Option<Instant>>,
-    /// Large values that answers pin, by address: how many answers.
-    pinned: Mutex<HashMap<usize, u32>>,
+    /// Large values that answers pin, by address: how many answers, and what was taken for them.
+    pinned: Mutex<HashMap<usize, (u32, u64)>>,
     waiting: AtomicUsize,
     room: Notify,
 }
@@ -161,33 +161,34 @@ impl Budget {
     pub(super) fn pin(&self, value: &Bytes) -> Result<Pinned> {
         if value.len() <= NEVER_REFUSED {
             self.take_anyway(value.len() as u64);
-            return Ok(Pinned::Own);
+            return Ok(Pinned::Own(value.len() as u64));
         }
         if value.len() < SHARED_FROM {
             self.take(value.len() as u64)?;
-            return Ok(Pinned::Own);
+            return Ok(Pinned::Own(value.len() as u64));
         }
         let address = value.as_ptr() as usize;
         match self.pinned.lock().entry(address) {
-            Entry::Occupied(mut answers) => *answers.get_mut() += 1,
+            Entry::Occupied(mut answers) => answers.get_mut().0 += 1,
             Entry::Vacant(none) => {
                 self.take(value.len() as u64)?;
-                none.insert(1);
+                none.insert((1, value.len() as u64));
             }
         }
         Ok(Pinned::Shared(address))
     }
 
-    pub(super) fn unpin(&self, pinned: Pinned, bytes: u64) {
-        let Pinned::Shared(address) = pinned else {
-            return self.give_back(bytes);
+    pub(super) fn unpin(&self, pinned: Pinned) {
+        let address = match pinned {
+            Pinned::Own(bytes) => return self.give_back(bytes),
+            Pinned::Shared(address) => address,
         };
         // The answer still holds the bytes, so nothing else has come to this address.
         if let Entry::Occupied(mut answers) = self.pinned.lock().entry(address) {
-            *answers.get_mut() -= 1;
-            if *answers.get() == 0 {
+            answers.get_mut().0 -= 1;
+            if let (0, taken) = *answers.get() {
                 answers.remove();
-                self.give_back(bytes);
+                self.give_back(taken);
             }
         }
     }
@@ -196,8 +197,8 @@ impl Budget {
 /// How the bytes that an answer pins are counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pinned {
-    /// For this answer.
-    Own,
+    /// So many for this answer.
+    Own(u64),
     /// Once for all answers with the value at this address.
     Shared(usize),
 }
@@ -236,8 +237,8 @@ impl Charge {
     /// The value, counted until its last clone is dropped.
     pub fn hold(self, value: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         Bytes::from_owner(Held {
-            bytes: value,
             _counted: self,
+            bytes: value,
         })
     }
 }
@@ -250,10 +251,11 @@ impl Drop for Charge {
     }
 }
 
-/// Bytes, and what counts them.
+/// Bytes, and what counts them. That goes first: once the bytes are gone, their address may be
+/// another value's.
 pub(super) struct Held<T, C> {
-    pub(super) bytes: T,
     pub(super) _counted: C,
+    pub(super) bytes: T,
 }
 
 impl<T: AsRef<[u8]>, C> AsRef<[u8]> for Held<T, C> {
@@ -327,10 +329,10 @@ mod tests {
             .pin(&Bytes::from(vec![0; MIB as usize]))
             .expect("room");
         assert_eq!(budget.used(), 2 * MIB);
-        budget.unpin(first, MIB);
+        budget.unpin(first);
         assert_eq!(budget.used(), 2 * MIB, "the second still pins it");
-        budget.unpin(second, MIB);
-        budget.unpin(other, MIB);
+        budget.unpin(second);
+        budget.unpin(other);
         assert_eq!(budget.used(), 0);
     }
 

@@ -214,7 +214,7 @@ pub struct Ticket {
     /// Whether it is a request, which keeps its connection from being idle.
     request: bool,
     charged: u64,
-    pinned: Option<(Pinned, u64)>,
+    pinned: Option<Pinned>,
     /// The step of its last progress, once it is being sent.
     sending: Option<usize>,
 }
@@ -258,8 +258,7 @@ impl Ticket {
     /// As [`Ticket::charge`].
     pub fn pin(&mut self, value: &Bytes) -> Result<()> {
         debug_assert!(self.pinned.is_none());
-        let pinned = self.traffic.budget.pin(value)?;
-        self.pinned = Some((pinned, value.len() as u64));
+        self.pinned = Some(self.traffic.budget.pin(value)?);
         Ok(())
     }
 
@@ -290,8 +289,8 @@ impl Ticket {
     /// them only then, long after the body itself.
     pub fn hold(self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         Bytes::from_owner(Held {
-            bytes,
             _counted: self,
+            bytes,
         })
     }
 }
@@ -305,8 +304,8 @@ impl Drop for Ticket {
         if self.charged > 0 {
             self.traffic.budget.give_back(self.charged);
         }
-        if let Some((pinned, bytes)) = self.pinned {
-            self.traffic.budget.unpin(pinned, bytes);
+        if let Some(pinned) = self.pinned {
+            self.traffic.budget.unpin(pinned);
         }
     }
 }

@@ -8,6 +8,10 @@ REPLICAS=${REPLICAS:-3}
 KEEP_ON_FAILURE=${KEEP_ON_FAILURE:-}
 OUT=${OUT:-target/kind-test}
 RELEASE=cache NS=gaocache NAME=cache-gaocache
+# The name under which the nodes find each other, and the beginning of their keys in etcd.
+SERVICE=$NS.$NAME
+# The chart's replicasKeptBy.
+KEPT_BY=autoscaler
 export KUBECONFIG=$PWD/$OUT/kubeconfig
 
 TABLE=() CASES=() STEP="" STARTED=$SECONDS
@@ -95,6 +99,14 @@ until_agreed() {
   note "$3: every ring agrees after" "$((took / 1000)).$(printf %03d $((took % 1000))) s" "$2 s"
 }
 
+until_scaled() { # waits until the StatefulSet has that number of ready pods
+  local bound=$((SECONDS + 120))
+  until [ "$(k get "statefulset/$NAME" -o jsonpath='{.spec.replicas} {.status.readyReplicas}')" = "$1 $1" ]; do
+    [ $SECONDS -lt $bound ] || fail "the autoscaler did not set $1 nodes: $(k describe hpa)"
+    sleep 0.2
+  done
+}
+
 rolled_out() { k rollout status "statefulset/$1" --timeout=240s >/dev/null || fail "$1 did not roll out"; }
 pods_gone() { # waits until at most COUNT pods are left, including terminating ones
   local bound=$((SECONDS + 120))
@@ -105,7 +117,7 @@ pods_gone() { # waits until at most COUNT pods are left, including terminating o
 }
 
 install_or_upgrade() { # the chart with the test's values and further arguments
-  helm upgrade --install "$RELEASE" charts/gaocache -n "$NS" -f tests/kind/values.yaml --set "replicas=$REPLICAS" --wait --timeout 4m "$@" >/dev/null
+  helm upgrade --install "$RELEASE" charts/gaocache -n "$NS" -f tests/kind/values.yaml --set "replicas=$REPLICAS" --set "replicasKeptBy=$KEPT_BY" --wait --timeout 4m "$@" >/dev/null
 }
 
 collect() { # collects everything that may explain the failure in one directory
@@ -119,7 +131,7 @@ collect() { # collects everything that may explain the failure in one directory
     k logs "$pod" --all-containers --previous >"$OUT/failure/${pod#pod/}.previous.log" 2>/dev/null
     raw "${pod#pod/}:9090" ring >"$OUT/failure/${pod#pod/}.ring.json" 2>/dev/null
   done
-  k exec "$NAME-etcd-0" -- etcdctl get --prefix "$NAME/" >"$OUT/failure/etcd-keys.txt" 2>&1
+  k exec "$NAME-etcd-0" -- etcdctl get --prefix "$SERVICE/" >"$OUT/failure/etcd-keys.txt" 2>&1
   load_stats >"$OUT/failure/load.json" 2>&1
   echo "diagnostics are in $OUT/failure" >&2
 }

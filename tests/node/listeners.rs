@@ -356,7 +356,7 @@ async fn a_peer_is_answered_from_memory_or_by_a_load_and_looks_never_load() {
             group: "users".into(),
             key: "alice".into(),
         };
-        let entry = peer.peek(peek.clone()).await.unwrap().into_inner().entry;
+        let entry = peer.peek(peek.clone()).await.unwrap().into_inner().answer;
         assert!(entry.is_none());
         let fetch = wire::FetchRequest {
             group: "users".into(),
@@ -376,11 +376,11 @@ async fn a_peer_is_answered_from_memory_or_by_a_load_and_looks_never_load() {
             .await
             .unwrap()
             .into_inner()
-            .entry
+            .answer
             .expect("held");
-        assert_eq!(
-            (entry.value, entry.expires_at_ms),
-            (fetched.value, fetched.expires_at_ms)
-        );
+        let (held, fetched) = (entry.entry.expect("one"), fetched.entry.expect("one"));
+        assert_eq!(held.value, fetched.value);
+        assert!(held.ttl_remaining_ms <= fetched.ttl_remaining_ms, "older");
+        assert!(held.ttl_remaining_ms.is_some());
     }
 }

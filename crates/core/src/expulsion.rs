@@ -1,12 +1,12 @@
 //! Takes members that vanished off the list for good, so that removals need not wait for them.
 //!
-//! A member vanishes when its lease ends although it did not leave. It may have crashed, or it may
-//! be cut off from the registry and still answer, backed by the words of others (`standing`). It is
-//! out when its lease has ended, at least half of all members have promised not to vouch for it,
-//! and every word given before has run out.
+//! A member vanishes when its lease ends although it did not leave. It may have crashed. Or it may
+//! be cut off from the registry and still answer, because others vouch for it (`standing`). It is
+//! out once its lease has ended, at least half of all members have promised not to vouch for it,
+//! and every voucher given before has run out.
 //!
-//! It must never expel a member on the word of the registry's list alone: a key that was deleted by
-//! hand ends nothing.
+//! A missing key in the registry alone must never expel a member: somebody may have deleted it by
+//! hand.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ impl Expulsion {
         if !self.is_promised(member).await {
             return Ok(Expelled::TooFew);
         }
-        // Words that were given just before the promises, to whomever.
+        // Vouchers that were given just before the promises.
         sleep(self.standing.promise_wait()).await;
         Ok(if session.expel(member).await? {
             Expelled::Yes
@@ -92,8 +92,8 @@ impl Expulsion {
         2 * promised >= topology.view.admitted()
     }
 
-    /// How long this node leaves it to others to expel that member: they take turns by their ids,
-    /// which spares the calls of all but one.
+    /// How long this node waits for others to expel that member. They take turns in the order of
+    /// their ids, so that usually only one of them makes the calls.
     pub fn turn(&self, member: &Member) -> Duration {
         let topology = self.cluster.topology();
         let candidates = topology.view.members.iter().filter(|it| it.can_promise());

@@ -1,9 +1,9 @@
 //! Whether this node may answer from memory: only while nobody can have taken it off the list of
-//! members, for whoever is off the list is told of no removals.
+//! members, because a node that is off the list is not told of removals.
 //!
-//! A fence is open up to a moment that its keeper moves on: by the lease in the registry, or by the
-//! word of other members (`standing`). It closes by itself, also when the process stands still, and
-//! a later extension opens it again. What was under way in between is told by a [`Pass`].
+//! A fence is open until a moment that is moved forward by the lease in the registry, or by
+//! vouchers of other members (`standing`). It closes by itself, even while the process is paused,
+//! and a later extension opens it again. A [`Pass`] tells whether it was open all the time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -14,6 +14,8 @@ use crate::ports::Timestamp;
 pub struct Fence {
     /// Open before this moment.
     until: AtomicU64,
+    /// Opened at this moment, the last time that it was closed before.
+    since: AtomicU64,
     /// How often it was closed for a while.
     breaks: AtomicU64,
     /// Never opens again.
@@ -29,6 +31,7 @@ impl Fence {
     pub fn closed() -> Self {
         Self {
             until: AtomicU64::new(0),
+            since: AtomicU64::new(0),
             breaks: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         }
@@ -60,12 +63,19 @@ impl Fence {
         self.is_open(now) && self.breaks.load(Ordering::Acquire) == pass.0
     }
 
+    /// Whether it is open, and was open all the time since `earlier`.
+    pub fn open_since(&self, earlier: Timestamp, now: Timestamp) -> bool {
+        // In this order: `extend` notes the moment before it opens.
+        self.is_open(now) && self.since.load(Ordering::Acquire) <= earlier.0
+    }
+
     /// Keeps it open until `until`. For one caller only.
     pub fn extend(&self, now: Timestamp, until: Timestamp) {
         if self.ended.load(Ordering::Acquire) {
             return;
         }
         if !self.is_open(now) {
+            self.since.store(now.0, Ordering::Release);
             self.breaks.fetch_add(1, Ordering::AcqRel);
         }
         self.until.fetch_max(until.0, Ordering::AcqRel);
@@ -100,6 +110,9 @@ mod tests {
         fence.extend(Timestamp(2_000), Timestamp(3_000));
         assert!(fence.is_open(Timestamp(2_500)));
         assert!(!fence.still(pass, Timestamp(2_500)), "there was a gap");
+        assert!(fence.open_since(Timestamp(2_000), Timestamp(2_500)));
+        assert!(!fence.open_since(Timestamp(1_999), Timestamp(2_500)));
+        assert!(!fence.open_since(Timestamp(2_000), Timestamp(3_000)));
     }
 
     #[test]
@@ -121,5 +134,6 @@ mod tests {
     fn an_open_one_stays_open() {
         let fence = Fence::open();
         assert!(fence.is_open(Timestamp(u64::MAX - 1)));
+        assert!(fence.open_since(Timestamp(0), Timestamp(1)));
     }
 }

@@ -7,16 +7,16 @@
 //!
 //! This module must never hold its lock across an await, and it never starts a load by itself.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use hashbrown::HashTable;
 use parking_lot::{
     RawMutex,
     lock_api::{Mutex, RawMutex as LockKind},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::key::HashedKey;
 
 /// Enough shards that two loads rarely contend for a lock, which is far cheaper than a load anyway.
 const SHARDS: usize = 16;
@@ -31,6 +31,9 @@ pub struct Flights<T, K: LockKind = RawMutex> {
 pub enum Sharing {
     /// The one under way.
     UnderWay,
+    /// The one under way if it departed less than this time ago, else the next: it may have read
+    /// before this get began, and been on its way for longer than anything else remembers.
+    Younger(Duration),
     /// Only one that departs later than now: what is under way may bring a value that was removed
     /// before this get began. At most one flight is in the air and one waits.
     Next,
@@ -50,19 +53,29 @@ pub struct Joined<T, K: LockKind = RawMutex> {
 /// notifies the waiting callers.
 pub struct Leader<T, K: LockKind = RawMutex> {
     flights: Flights<T, K>,
-    key: Arc<str>,
+    key: FlightKey,
     number: u64,
 }
 
 struct Shard<T> {
-    in_flight: HashMap<Arc<str>, Flight<T>>,
+    /// By the hash of their keys.
+    in_flight: HashTable<Flight<T>>,
     /// Flights that were grounded: no longer found by key, still owed to those who wait.
     grounded: HashMap<u64, Flight<T>>,
     next_number: u64,
 }
 
+/// The key of a flight, with its hash.
+#[derive(Clone, PartialEq, Eq)]
+struct FlightKey {
+    hash: u64,
+    text: Arc<str>,
+}
+
 struct Flight<T> {
+    key: FlightKey,
     number: u64,
+    departed: Instant,
     waiting: Vec<oneshot::Sender<T>>,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
@@ -73,7 +86,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     pub fn new() -> Self {
         let shard = || {
             Mutex::new(Shard {
-                in_flight: HashMap::new(),
+                in_flight: HashTable::new(),
                 grounded: HashMap::new(),
                 next_number: 0,
             })
@@ -84,14 +97,20 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     }
 
     /// Waits for the key's flight, opening one if there is none to share.
-    pub fn join(&self, key: &str, sharing: Sharing) -> Joined<T, K> {
+    pub fn join(&self, key: &HashedKey<'_>, sharing: Sharing) -> Joined<T, K> {
         let (sender, waiter) = oneshot::channel();
-        let mut shard = self.shard(key).lock();
-        if let Some(flight) = shard.in_flight.get_mut(key) {
+        let mut shard = self.shard(key.hash()).lock();
+        if let Some(flight) = shard.find_mut(key.hash(), key.text()) {
             // Who gave up takes no place: a load that hangs would gather them without a bound.
-            let waiting = match sharing {
-                Sharing::UnderWay => &mut flight.waiting,
-                Sharing::Next => &mut flight.next,
+            let shared = match sharing {
+                Sharing::UnderWay => true,
+                Sharing::Younger(age) => flight.departed.elapsed() < age,
+                Sharing::Next => false,
+            };
+            let waiting = if shared {
+                &mut flight.waiting
+            } else {
+                &mut flight.next
             };
             if waiting.len() == waiting.capacity() {
                 waiting.retain(|it| !it.is_closed());
@@ -102,7 +121,11 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
                 waiter,
             };
         }
-        let leader = self.depart(&mut shard, key.into(), vec![sender]);
+        let key = FlightKey {
+            hash: key.hash(),
+            text: key.text().into(),
+        };
+        let leader = self.depart(&mut shard, key, vec![sender]);
         Joined {
             leader: Some(leader),
             waiter,
@@ -112,17 +135,20 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     fn depart(
         &self,
         shard: &mut Shard<T>,
-        key: Arc<str>,
+        key: FlightKey,
         waiting: Vec<oneshot::Sender<T>>,
     ) -> Leader<T, K> {
         let number = shard.next_number;
         shard.next_number += 1;
         let flight = Flight {
+            key: key.clone(),
             number,
+            departed: Instant::now(),
             waiting,
             next: Vec::new(),
         };
-        shard.in_flight.insert(key.clone(), flight);
+        let hash = |flight: &Flight<T>| flight.key.hash;
+        shard.in_flight.insert_unique(key.hash, flight, hash);
         Leader {
             flights: self.clone(),
             key,
@@ -132,17 +158,19 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
 
     /// Grounds the key's flight and runs `also` (which drops the key from the store) as one step:
     /// no landing can come between.
-    pub fn ground<R>(&self, key: &str, also: impl FnOnce() -> R) -> R {
-        let mut shard = self.shard(key).lock();
-        if let Some(flight) = shard.in_flight.remove(key) {
+    pub fn ground<R>(&self, key: &HashedKey<'_>, also: impl FnOnce() -> R) -> R {
+        let mut shard = self.shard(key.hash()).lock();
+        let is_key = |flight: &Flight<T>| *flight.key.text == *key.text();
+        if let Ok(found) = shard.in_flight.find_entry(key.hash(), is_key) {
+            let (flight, _) = found.remove();
             shard.grounded.insert(flight.number, flight);
         }
         also()
     }
 
     /// Runs `work` while no flight of the key can land or be grounded.
-    pub fn hold<R>(&self, key: &str, work: impl FnOnce() -> R) -> R {
-        let _shard = self.shard(key).lock();
+    pub fn hold<R>(&self, key: &HashedKey<'_>, work: impl FnOnce() -> R) -> R {
+        let _shard = self.shard(key.hash()).lock();
         work()
     }
 
@@ -150,7 +178,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     pub fn ground_all(&self) {
         for shard in self.shards.iter() {
             let shard = &mut *shard.lock();
-            for (_, flight) in shard.in_flight.drain() {
+            for flight in shard.in_flight.drain() {
                 shard.grounded.insert(flight.number, flight);
             }
         }
@@ -168,10 +196,12 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
-    fn shard(&self, key: &str) -> &Mutex<K, Shard<T>> {
-        let hash = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
-        &self.shards[hash as usize % SHARDS]
+impl<T, K: LockKind> Flights<T, K> {
+    fn shard(&self, hash: u64) -> &Mutex<K, Shard<T>> {
+        // The table of a shard uses the lowest bits and the seven highest.
+        &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }
 
@@ -200,7 +230,7 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
     /// Returns the duty to load once more, if somebody waits for a flight that departs after this.
     #[must_use = "somebody may wait for the next flight"]
     pub fn land(self, result: T, keep: impl FnOnce()) -> Option<Self> {
-        let mut shard = self.flights.shard(&self.key).lock();
+        let mut shard = self.flights.shard(self.key.hash).lock();
         let flight = match shard.take(&self.key, self.number) {
             Some(flight) => {
                 keep();
@@ -210,7 +240,7 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
         };
         let (waiting, mut next) = flight.map_or_else(Default::default, |it| (it.waiting, it.next));
         next.retain(|it| !it.is_closed());
-        let again = match shard.in_flight.get_mut(&self.key) {
+        let again = match shard.find_mut(self.key.hash, &self.key.text) {
             _ if next.is_empty() => None,
             // It departed when this one was grounded, after those had come.
             Some(newer) => {
@@ -232,8 +262,7 @@ impl<T, K: LockKind> Drop for Leader<T, K> {
     fn drop(&mut self) {
         // After `land`, nothing is left here. Otherwise, dropping the senders notifies the waiting
         // callers.
-        let hash = xxhash_rust::xxh3::xxh3_64(self.key.as_bytes());
-        let mut shard = self.flights.shards[hash as usize % SHARDS].lock();
+        let mut shard = self.flights.shard(self.key.hash).lock();
         let _flight = shard
             .take(&self.key, self.number)
             .or_else(|| shard.grounded.remove(&self.number));
@@ -241,12 +270,15 @@ impl<T, K: LockKind> Drop for Leader<T, K> {
 }
 
 impl<T> Shard<T> {
+    fn find_mut(&mut self, hash: u64, key: &str) -> Option<&mut Flight<T>> {
+        self.in_flight.find_mut(hash, |it| *it.key.text == *key)
+    }
+
     /// Ends the flight of that number if it is still the key's flight.
-    fn take(&mut self, key: &Arc<str>, number: u64) -> Option<Flight<T>> {
-        match self.in_flight.entry(key.clone()) {
-            Entry::Occupied(flight) if flight.get().number == number => Some(flight.remove()),
-            _ => None,
-        }
+    fn take(&mut self, key: &FlightKey, number: u64) -> Option<Flight<T>> {
+        let is_it = |flight: &Flight<T>| flight.number == number;
+        let found = self.in_flight.find_entry(key.hash, is_it).ok()?;
+        Some(found.remove().0)
     }
 }
 

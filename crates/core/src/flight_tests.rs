@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use shuttle::sync::atomic::{AtomicBool as ShuttleBool, Ordering as ShuttleOrdering};
 
 use super::*;
+use crate::store::GroupId;
 
 /// A spin lock that yields to shuttle's scheduler at every attempt.
 struct Explored(ShuttleBool);
@@ -39,6 +40,10 @@ unsafe impl LockKind for Explored {
     }
 }
 
+fn key(text: &str) -> HashedKey<'_> {
+    HashedKey::new(GroupId(0), text)
+}
+
 type ExploredFlights = Flights<u32, Explored>;
 
 /// A store of one key, as far as flights care.
@@ -54,7 +59,7 @@ fn get(flights: &ExploredFlights, store: &OneKey) -> u32 {
     if let Some(value) = *store.kept.lock() {
         return value;
     }
-    let joined = flights.join("key", Sharing::UnderWay);
+    let joined = flights.join(&key("key"), Sharing::UnderWay);
     if let Some(leader) = joined.leader {
         let second_look = *store.kept.lock();
         let (value, load) = match second_look {
@@ -114,7 +119,7 @@ fn after_a_removal_nobody_gets_the_old_value_and_no_flight_brings_it_back() {
                 let (flights, store) = (flights.clone(), store.clone());
                 shuttle::thread::spawn(move || {
                     store.origin.store(1, Ordering::SeqCst);
-                    flights.ground("key", || *store.kept.lock() = None);
+                    flights.ground(&key("key"), || *store.kept.lock() = None);
                     get(&flights, &store)
                 })
             };
@@ -136,9 +141,9 @@ fn after_a_removal_nobody_gets_the_old_value_and_no_flight_brings_it_back() {
 #[test]
 fn grounding_everything_is_like_grounding_each() {
     let flights: Flights<u32> = Flights::new();
-    let old = flights.join("key", Sharing::UnderWay);
+    let old = flights.join(&key("key"), Sharing::UnderWay);
     flights.ground_all();
-    let new = flights.join("key", Sharing::UnderWay);
+    let new = flights.join(&key("key"), Sharing::UnderWay);
     let mut kept = Vec::new();
     let old_leader = old.leader.expect("first");
     assert!(old_leader.land(1, || kept.push(1)).is_none());
@@ -152,20 +157,25 @@ fn grounding_everything_is_like_grounding_each() {
 #[test]
 fn a_load_that_dies_frees_its_key_and_tells_who_waits() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join("key", Sharing::UnderWay);
-    let second = flights.join("key", Sharing::UnderWay);
+    let first = flights.join(&key("key"), Sharing::UnderWay);
+    let second = flights.join(&key("key"), Sharing::UnderWay);
     assert!(second.leader.is_none());
     drop(first.leader);
     assert!(first.waiter.blocking_recv().is_err());
     assert!(second.waiter.blocking_recv().is_err());
-    assert!(flights.join("key", Sharing::UnderWay).leader.is_some());
+    assert!(
+        flights
+            .join(&key("key"), Sharing::UnderWay)
+            .leader
+            .is_some()
+    );
 }
 
 #[test]
 fn callers_that_give_up_leave_the_flight_alone() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join("key", Sharing::UnderWay);
-    let second = flights.join("key", Sharing::UnderWay);
+    let first = flights.join(&key("key"), Sharing::UnderWay);
+    let second = flights.join(&key("key"), Sharing::UnderWay);
     drop(first.waiter);
     assert!(first.leader.expect("first").land(7, || {}).is_none());
     assert_eq!(second.waiter.blocking_recv(), Ok(7));
@@ -174,8 +184,8 @@ fn callers_that_give_up_leave_the_flight_alone() {
 #[test]
 fn who_may_not_share_what_is_under_way_waits_for_the_next_and_all_of_them_share_that() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join("key", Sharing::UnderWay);
-    let late = [0, 1].map(|_| flights.join("key", Sharing::Next));
+    let first = flights.join(&key("key"), Sharing::UnderWay);
+    let late = [0, 1].map(|_| flights.join(&key("key"), Sharing::Next));
     assert!(late.iter().all(|it| it.leader.is_none()));
     let again = first.leader.expect("first").land(1, || {});
     let again = again.expect("somebody waits for the next");
@@ -190,24 +200,40 @@ fn who_may_not_share_what_is_under_way_waits_for_the_next_and_all_of_them_share_
 #[test]
 fn who_waits_for_the_next_flight_takes_the_one_that_departed_when_theirs_was_grounded() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join("key", Sharing::UnderWay);
-    let late = flights.join("key", Sharing::Next);
-    flights.ground("key", || ());
-    let newer = flights.join("key", Sharing::UnderWay);
+    let first = flights.join(&key("key"), Sharing::UnderWay);
+    let late = flights.join(&key("key"), Sharing::Next);
+    flights.ground(&key("key"), || ());
+    let newer = flights.join(&key("key"), Sharing::UnderWay);
     assert!(first.leader.expect("first").land(1, || {}).is_none());
     assert!(newer.leader.expect("new").land(2, || {}).is_none());
     assert_eq!(late.waiter.blocking_recv(), Ok(2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_is_old_is_not_shared_by_who_wants_a_young_one() {
+    const AGE: Duration = Duration::from_secs(10);
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join(&key("key"), Sharing::Younger(AGE));
+    tokio::time::advance(AGE - Duration::from_millis(1)).await;
+    let early = flights.join(&key("key"), Sharing::Younger(AGE));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let late = flights.join(&key("key"), Sharing::Younger(AGE));
+    let again = first.leader.expect("first").land(1, || {});
+    assert_eq!(early.waiter.await, Ok(1));
+    assert!(again.expect("one waits").land(2, || {}).is_none());
+    assert_eq!(late.waiter.await, Ok(2));
+}
+
 #[test]
 fn waiters_that_gave_up_are_not_gathered_while_a_load_hangs() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join("key", Sharing::UnderWay);
+    let first = flights.join(&key("key"), Sharing::UnderWay);
     for _ in 0..10_000 {
-        drop(flights.join("key", Sharing::UnderWay));
+        drop(flights.join(&key("key"), Sharing::UnderWay));
     }
-    let shard = flights.shard("key").lock();
-    assert!(shard.in_flight["key"].waiting.len() < 10);
+    let mut shard = flights.shard(key("key").hash()).lock();
+    let flight = shard.find_mut(key("key").hash(), "key").expect("under way");
+    assert!(flight.waiting.len() < 10);
     drop(shard);
     drop(first);
 }
@@ -222,7 +248,7 @@ fn what_is_taken_over_does_not_slip_in_beside_a_removal() {
             let taker = {
                 let (flights, store, removed) = (flights.clone(), store.clone(), removed.clone());
                 shuttle::thread::spawn(move || {
-                    flights.hold("key", || {
+                    flights.hold(&key("key"), || {
                         let removed = *removed.lock().expect("no panic");
                         shuttle::thread::yield_now();
                         if !removed {
@@ -231,7 +257,7 @@ fn what_is_taken_over_does_not_slip_in_beside_a_removal() {
                     });
                 })
             };
-            flights.ground("key", || {
+            flights.ground(&key("key"), || {
                 *removed.lock().expect("no panic") = true;
                 *store.kept.lock() = None;
             });

@@ -22,8 +22,9 @@ use super::{
     handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
     hot::HotKeys,
     membership::{IdHash, Member, View},
+    record::Record,
     standing::Standing,
-    store::{GroupId, Store},
+    store::{Entry, GroupId, Store},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -277,12 +278,12 @@ struct TestLane {
 
 #[async_trait]
 impl HandoffStream for TestLane {
-    async fn send(&mut self, batch: Vec<Parcel>) -> Result<(), PeerError> {
+    async fn send(&mut self, batch: Vec<Parcel>, read_at: Timestamp) -> Result<(), PeerError> {
         let (net, me, to) = (self.net.clone(), self.me.clone(), self.to.clone());
         let (receiver, answers) = (self.receiver.clone(), self.answers.clone());
         let (sender, clock) = (self.sender, self.clock.clone());
         tokio::spawn(async move {
-            let batch = (sender, &*batch);
+            let batch = (sender, &*batch, read_at);
             let receipt = deliver(&net, &me, &to, &receiver, batch, &*clock).await;
             let _ = answers.send(receipt).await;
         });
@@ -299,7 +300,7 @@ async fn deliver(
     from: &str,
     to: &str,
     receiver: &Arc<Group>,
-    (sender, batch): (IdHash, &[Parcel]),
+    (sender, batch, read_at): (IdHash, &[Parcel], Timestamp),
     clock: &dyn Clock,
 ) -> Result<Receipt, PeerError> {
     net.pass(from, to).await?;
@@ -312,7 +313,8 @@ async fn deliver(
         net.heats.lock().push(parcel.use_count);
     }
     let groups = Groups::of(&group);
-    let receipt = groups.accept(&*net.standing(to)?, batch, sender, clock.now());
+    let times = (read_at, clock.now());
+    let receipt = groups.accept(&*net.standing(to)?, batch, sender, times);
     let receipt = receipt.map_err(PeerError::Unreachable)?;
     net.pass(to, from).await?;
     Ok(receipt)
@@ -424,6 +426,15 @@ impl Plan {
             clock: self.clock.clone(),
         }
     }
+}
+
+/// An entry with a value of so many bytes.
+pub(super) fn entry(bytes: usize, expires_at: Timestamp) -> Entry {
+    Entry::new(&Record {
+        value: Some(vec![7; bytes].into()),
+        expires_at,
+        entity_tag: 0,
+    })
 }
 
 /// A view of serving members of these ids.

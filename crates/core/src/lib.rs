@@ -13,10 +13,11 @@ pub mod flight;
 pub mod group;
 pub mod handoff;
 pub mod hot;
+pub mod key;
 pub mod membership;
 pub mod ports;
+pub mod record;
 pub mod standing;
-pub mod stats;
 pub mod store;
 
 #[cfg(test)]

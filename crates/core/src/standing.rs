@@ -1,10 +1,10 @@
 //! Where this node stands among the members: whether it counts as one, and whom it vouches for.
 //!
-//! A member whose lease in the registry surely lives may answer from memory: nobody can have taken
-//! it off the list. When it can't renew its lease, it asks the others whether they would vouch for
-//! it. With the word of more than half of all members it goes on, because taking a member off the
-//! list (`expulsion`) needs the promise of at least half of them not to vouch for it any more. The
-//! model in `tests/model` checks these rules; the page in ARCHITECTURE.md explains them.
+//! A member may answer from memory while its lease in the registry is certain to be alive: nobody
+//! can have taken it off the list. When it can't renew its lease, it asks the others to vouch for
+//! it. With vouchers from more than half of all members it carries on, because expelling a member
+//! (`expulsion`) takes promises from at least half of them never to vouch for it again.
+//! ARCHITECTURE.md explains these rules, and `crates/model` checks them.
 //!
 //! It must never vouch for a member against which it gave its promise, in whatever order the two
 //! come.
@@ -28,11 +28,11 @@ use crate::{
     ports::{Session, TRANSFER_TIMEOUT, Timestamp, Voucher},
 };
 
-/// The longest time for which a member's word is good.
+/// The longest time for which a voucher is valid.
 const LONGEST_VOUCHER: Duration = Duration::from_secs(1);
 /// Time for the calls of a removal beside the waits that its bound is made of.
 const CALLS: Duration = Duration::from_secs(2);
-/// How far the rates of two clocks may differ.
+/// How much the rates of two clocks may differ.
 const RATES: f64 = 0.02;
 /// Bound on a removal where members have no leases.
 const WITHOUT_LEASE: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ pub struct Standing {
     lease: Option<Duration>,
     /// Incarnations for which this node never vouches again.
     promised_against: Mutex<HashSet<IdHash>>,
-    /// The last word that this node gave runs until then.
+    /// The last voucher that this node gave is valid until then.
     vouching_until: AtomicU64,
     leaving: AtomicBool,
 }
@@ -102,19 +102,19 @@ impl Standing {
         self.lease
     }
 
-    /// For how long a member's word is good, counted from the question.
+    /// How long a voucher is valid, counted from the moment at which it was asked for.
     pub fn voucher(&self) -> Duration {
         self.lease
             .map_or(LONGEST_VOUCHER, |lease| (lease / 3).min(LONGEST_VOUCHER))
     }
 
-    /// How long whoever took a promise waits until every word given before it has run out.
+    /// How long to wait after a promise until every voucher given before it has run out.
     pub fn promise_wait(&self) -> Duration {
         self.voucher().mul_f64(1.0 + RATES)
     }
 
-    /// Bound on a removal: a member that can't be told is out when its lease is over and every word
-    /// given to it has run out.
+    /// Time limit for a removal: a member that can't be told is out once its lease has ended and
+    /// every voucher given to it has run out.
     pub fn removal_bound(&self) -> Duration {
         match self.lease {
             Some(lease) => lease + self.promise_wait() + CALLS,
@@ -165,8 +165,8 @@ impl Standing {
         promised.insert(against);
     }
 
-    /// From now on this node vouches for nobody. Returns the moment from which no word of its runs
-    /// any more: before that it must not leave, for others may count on it.
+    /// From now on, this node vouches for nobody. Returns the moment at which its last voucher runs
+    /// out. It must not leave before, since others may rely on it.
     pub fn stop_vouching(&self) -> Timestamp {
         self.leaving.store(true, Ordering::SeqCst);
         // Under the lock that `vouch` takes, so that none is under way.
@@ -174,18 +174,21 @@ impl Standing {
         Timestamp(self.vouching_until.load(Ordering::SeqCst))
     }
 
-    /// Whether the words given by others (each with its giver's incarnation) are enough.
+    /// Whether the vouchers (each with its giver's incarnation) are enough.
     ///
-    /// Who any of the givers excludes doesn't count, or members that others took off the list one
-    /// after the other could keep each other on it.
-    pub fn is_backed(&self, topology: &Topology, words: &[(IdHash, Voucher)]) -> bool {
+    /// Who any of the givers excludes doesn't count, nor does whom this node promised not to vouch
+    /// for, or members that others took off the list one after the other could keep each other on
+    /// it.
+    pub fn is_backed(&self, topology: &Topology, vouchers: &[(IdHash, Voucher)]) -> bool {
         let Some(me) = topology.me().filter(|me| me.is_admitted()) else {
             return false;
         };
         let me = me.incarnation();
-        let given = || words.iter().filter(|(_, word)| word.yes);
+        let given = || vouchers.iter().filter(|(_, it)| it.yes);
+        let promised = self.promised_against.lock().clone();
         let excluded: HashSet<IdHash> = given()
-            .flat_map(|(_, word)| word.excluded.iter().copied())
+            .flat_map(|(_, it)| it.excluded.iter().copied())
+            .chain(promised)
             .collect();
         let counts = |member: IdHash| {
             let admitted = topology
@@ -198,15 +201,17 @@ impl Standing {
         !excluded.contains(&me) && 2 * backing > topology.view.members.len()
     }
 
-    /// Whether entries are taken from that sender: it has to be a member by its present
-    /// incarnation, and so has this node.
+    /// Whether entries that were not read before `read_at` are taken from that sender: it has to be
+    /// a member by its present incarnation, and this node one all the time since. Before that it
+    /// was told of no removals, and has no tombstones to show for them; what was sent to an earlier
+    /// life of it may still be on its way.
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`] if not.
-    pub fn may_accept(&self, sender: IdHash, now: Timestamp) -> Result<()> {
+    pub fn may_accept(&self, sender: IdHash, (read_at, now): (Timestamp, Timestamp)) -> Result<()> {
         let refused = |why: &str| Err(Error::new(ErrorKind::NotReady, why));
-        if !self.fence.is_open(now) {
-            return refused("this node is not sure to be a member at the moment");
+        if !self.fence.open_since(read_at, now) {
+            return refused("this node has not been sure to be a member since they were sent");
         }
         match self.cluster.topology().by_incarnation(sender) {
             Some(member) if member.is_admitted() => Ok(()),

@@ -24,7 +24,7 @@ fn backed(me: &str, members: &[Member], others: &[&Standing]) -> bool {
     let topology = asking.cluster.snapshot();
     let mine = topology.me().expect("listed").incarnation();
     let counted = incarnations(members);
-    let words: Vec<_> = others
+    let vouchers: Vec<_> = others
         .iter()
         .map(|it| {
             (
@@ -33,11 +33,11 @@ fn backed(me: &str, members: &[Member], others: &[&Standing]) -> bool {
             )
         })
         .collect();
-    asking.is_backed(&topology, &words)
+    asking.is_backed(&topology, &vouchers)
 }
 
 #[test]
-fn more_than_half_of_all_members_have_to_give_their_word() {
+fn more_than_half_of_all_members_have_to_vouch() {
     let three = ["a", "b", "c"].map(member);
     let b = standing("b", &three);
     assert!(backed("a", &three, &[&b]), "two of three");
@@ -70,7 +70,24 @@ fn whom_a_giver_excludes_does_not_count() {
 }
 
 #[test]
-fn joining_members_are_counted_but_their_word_is_not() {
+fn whom_this_node_promised_against_does_not_count() {
+    // a and b lose etcd alone. c takes b off the list with a's promise, then a by itself: one of
+    // the two that are left. What a and b see is old, so b still vouches for a.
+    let three = ["a", "b", "c"].map(member);
+    let (a, b) = (standing("a", &three), standing("b", &three));
+    let mine = three[0].incarnation();
+    let vouchers = [(
+        three[1].incarnation(),
+        b.vouch(mine, &incarnations(&three), NOW),
+    )];
+    let topology = a.cluster.snapshot();
+    assert!(a.is_backed(&topology, &vouchers), "two of three");
+    a.promise(three[1].incarnation());
+    assert!(!a.is_backed(&topology, &vouchers));
+}
+
+#[test]
+fn joining_members_are_counted_but_their_vouchers_are_not() {
     let mut three = ["a", "b", "c"].map(member);
     three[1].state = MemberState::Joining;
     assert!(!backed("a", &three, &[&standing("b", &three)]));
@@ -79,10 +96,10 @@ fn joining_members_are_counted_but_their_word_is_not() {
 }
 
 #[test]
-fn who_leaves_vouches_no_more_and_says_until_when_its_last_word_runs() {
+fn who_leaves_vouches_no_more_and_says_until_when_its_last_voucher_runs() {
     let three = ["a", "b", "c"].map(member);
     let b = standing("b", &three);
-    assert_eq!(b.stop_vouching(), Timestamp(0), "nobody has its word");
+    assert_eq!(b.stop_vouching(), Timestamp(0), "it vouched for nobody");
     let b = standing("b", &three);
     assert!(b.vouch(three[0].incarnation(), &[], NOW).yes);
     let until = b.stop_vouching();
@@ -95,11 +112,18 @@ fn entries_are_taken_from_present_members_only_and_while_the_fence_is_open() {
     let mut three = ["a", "b", "c"].map(member);
     three[2].vanished = true;
     let a = standing("a", &three);
-    assert!(a.may_accept(three[1].incarnation(), NOW).is_err(), "closed");
+    assert!(
+        a.may_accept(three[1].incarnation(), (NOW, NOW)).is_err(),
+        "closed"
+    );
     a.fence.extend(NOW, NOW.after(LEASE));
-    assert!(a.may_accept(three[1].incarnation(), NOW).is_ok());
-    assert!(a.may_accept(three[2].incarnation(), NOW).is_err());
+    assert!(a.may_accept(three[1].incarnation(), (NOW, NOW)).is_ok());
+    assert!(a.may_accept(three[2].incarnation(), (NOW, NOW)).is_err());
     let mut restarted = three[1].clone();
     restarted.instance = "2".into();
-    assert!(a.may_accept(restarted.incarnation(), NOW).is_err());
+    assert!(a.may_accept(restarted.incarnation(), (NOW, NOW)).is_err());
+    // What was sent before this node was a member may have been removed since.
+    let earlier = Timestamp(NOW.0 - 1);
+    let sender = three[1].incarnation();
+    assert!(a.may_accept(sender, (earlier, NOW)).is_err());
 }

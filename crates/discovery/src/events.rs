@@ -25,9 +25,14 @@ pub struct RegistrationStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegistrationEvent {
-    /// A lease was granted or renewed.
+    /// A renewal is about to be sent. Whoever has to know by a clock of its own until when the
+    /// lease lives (one that counts suspension, say) reads it now.
+    Renewing,
+    /// The lease under which the key stands was renewed.
     Renewed {
-        /// Time to live left.
+        /// Its time to live, counted from the last [`Renewing`](RegistrationEvent::Renewing).
+        ttl: Duration,
+        /// What is left of that by now.
         left: Duration,
     },
     /// A renewal was not acknowledged.

@@ -191,6 +191,7 @@ impl Keeper {
         let Some(lease) = self.lease else {
             return Err(End::Again);
         };
+        self.tell(&RegistrationEvent::Renewing);
         let asked_at = Instant::now();
         let kept = self
             .connector
@@ -439,6 +440,7 @@ impl Keeper {
             session.since_check = 0;
             self.ensure_key(&mut session.client).await?;
         }
+        self.tell(&RegistrationEvent::Renewing);
         session.asked_at = Some(Instant::now());
         let asked = session.keeper.keep_alive().await;
         asked.map_err(|error| {
@@ -470,11 +472,15 @@ impl Keeper {
     fn acknowledge(&mut self, asked_at: Instant) {
         if let Some(lease) = &mut self.lease {
             lease.renewed(asked_at);
-            if self.written_under == Some(lease.id) {
-                self.registered_until = Some(lease.deadline());
+            // A lease that was just granted keeps nobody on the list: nothing stands under it yet,
+            // and others may have taken this endpoint off the list.
+            if self.written_under != Some(lease.id) {
+                return;
             }
+            self.registered_until = Some(lease.deadline());
             let left = lease.deadline().saturating_duration_since(Instant::now());
-            self.tell(&RegistrationEvent::Renewed { left });
+            let ttl = lease.ttl();
+            self.tell(&RegistrationEvent::Renewed { ttl, left });
         }
     }
 

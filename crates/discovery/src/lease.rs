@@ -24,6 +24,11 @@ impl Lease {
         }
     }
 
+    /// Its time to live.
+    pub(super) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
     /// etcd acknowledged a renewal that was sent at `asked_at`.
     pub(super) fn renewed(&mut self, asked_at: Instant) {
         self.renewed_at = self.renewed_at.max(asked_at);

@@ -4,7 +4,7 @@
 mod group;
 mod handoff;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus::{
@@ -21,11 +21,11 @@ use super::{
     spans::SPANS,
     throttle::Throttle,
 };
+use crate::clock::unix_seconds;
 use gaocache_core::{
     cluster::Topology,
     error::{Error, ErrorKind, Result},
-    ports::Timestamp,
-    stats::GroupStats,
+    store::GroupStats,
 };
 use group::OUTCOMES;
 
@@ -246,9 +246,9 @@ impl Metrics {
         })
     }
 
-    /// Records when this node began to leave.
-    pub fn draining_since(&self, moment: Timestamp) {
-        self.draining_since.set(moment.0 as f64 / 1000.0);
+    /// Records that this node begins to leave now.
+    pub fn draining(&self) {
+        self.draining_since.set(unix_seconds());
     }
 
     /// Records the numbers of a newly installed ring.
@@ -273,9 +273,9 @@ impl Metrics {
         self.lease_renewals.with_label_values(&[outcome]).inc();
     }
 
-    /// Records when the lease expires.
-    pub fn lease_expires(&self, moment: Timestamp) {
-        self.lease_expiry.set(moment.0 as f64 / 1000.0);
+    /// Records that the lease expires so long from now.
+    pub fn lease_expires(&self, left: Duration) {
+        self.lease_expiry.set(unix_seconds() + left.as_secs_f64());
     }
 
     /// When the lease expires, in seconds since the Unix epoch; 0 if there is none.
@@ -303,9 +303,9 @@ impl Metrics {
         self.watch_reconnects.inc();
     }
 
-    /// Records when the registry was last heard from.
-    pub fn registry_heard(&self, moment: Timestamp) {
-        self.registry_heard.set(moment.0 as f64 / 1000.0);
+    /// Records that the registry was heard from now.
+    pub fn registry_heard(&self) {
+        self.registry_heard.set(unix_seconds());
     }
 
     /// Records the capacity of a store.

@@ -1,15 +1,23 @@
 //! The ring over one view: what the view makes of the members, and whose keys are whose.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use crate::{
     membership::{IdHash, Member, MemberState, View},
     ring::{KeyHash, Ring, Slot},
 };
 
+/// Numbers topologies from 1 on.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 /// A view and the ring over it.
 #[derive(Debug, Default)]
 pub struct Topology {
+    /// Tells it from all others of this process; see [`Topology::number`].
+    number: u64,
     /// All members, including draining ones.
     pub view: View,
     ring: Ring,
@@ -53,11 +61,18 @@ impl Topology {
         let ring = Ring::new(&slots);
         let me = view.members.iter().position(|member| *member.id == *my_id);
         Self {
+            number: MADE.fetch_add(1, Ordering::Relaxed) + 1,
             view,
             ring,
             ring_members,
             me,
         }
+    }
+
+    /// The number by which an entry notes its owner in this topology; 0 only before there is a
+    /// view.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The key's owner.
@@ -73,10 +88,15 @@ impl Topology {
         self.ring.ranked(key).into_iter().map(|at| self.place(at))
     }
 
+    /// The index in the view of the key's owner; `None` if there is no ring yet.
+    pub fn owner_index(&self, key: KeyHash) -> Option<usize> {
+        let at = self.ring.owner(key)?;
+        Some(self.ring_members[at] as usize)
+    }
+
     /// The id of the key's owner; `None` if there is no ring yet.
     pub fn owner_id(&self, key: KeyHash) -> Option<&Arc<str>> {
-        let at = self.ring_members[self.ring.owner(key)?] as usize;
-        Some(&self.view.members[at].id)
+        Some(&self.view.members[self.owner_index(key)?].id)
     }
 
     /// The number of members that own keys.

@@ -6,7 +6,7 @@ use super::{Accepted, Group};
 use crate::{
     error::{Error, ErrorKind, Result},
     membership::IdHash,
-    ports::{Parcel, Receipt, Timestamp},
+    ports::{Parcel, Receipt, TRANSFER_TIMEOUT, Timestamp},
     standing::Standing,
     store::Offered,
 };
@@ -57,19 +57,25 @@ impl Groups {
         self.iter().map(|group| group.drop_everything()).sum()
     }
 
-    /// Takes entries that another member hands over; `sender` is its incarnation.
+    /// Takes entries that another member hands over; `sender` is its incarnation, and `read_at` the
+    /// earliest moment at which it can have read them.
     ///
     /// # Errors
-    /// [`ErrorKind::NotReady`] if this node is leaving itself or is not sure to be a member, or if
-    /// the sender is no member as seen here.
+    /// [`ErrorKind::NotReady`] if this node is leaving itself or is not sure to be a member, if the
+    /// sender is no member as seen here, or if the entries were under way for so long that they may
+    /// have outlasted the tombstone of a removal.
     pub fn accept(
         &self,
         standing: &Standing,
         parcels: &[Parcel],
         sender: IdHash,
-        now: Timestamp,
+        (read_at, now): (Timestamp, Timestamp),
     ) -> Result<Receipt> {
-        standing.may_accept(sender, now)?;
+        standing.may_accept(sender, (read_at, now))?;
+        if now.since(read_at) >= TRANSFER_TIMEOUT {
+            let why = "the entries were under way for too long";
+            return Err(Error::new(ErrorKind::NotReady, why));
+        }
         let mut receipt = Receipt::default();
         for parcel in parcels {
             let accepted = match self.get(&parcel.group) {

@@ -1,6 +1,6 @@
 //! Local flights: a key that this node is to load, for its clients or for other nodes.
 //!
-//! They look around and ask the origin; they must never ask another node to load.
+//! They peek at previous owners and ask the origin. They must never ask another node to load.
 
 use std::sync::Arc;
 
@@ -11,7 +11,10 @@ use super::{FlightOutcome, Group, Source, abandoned};
 use crate::{
     error::{Error, ErrorKind, Result},
     flight::{Leader, Sharing},
+    key::HashedKey,
     ports::{Freshness, Loaded, Timestamp},
+    record::Record,
+    ring::KeyHash,
     store::Entry,
 };
 
@@ -20,7 +23,11 @@ type Duty = Leader<Result<FlightOutcome>>;
 
 impl Group {
     /// Gets the value here, once for all who ask this node at the same moment.
-    pub(super) async fn load_here(self: &Arc<Self>, key: &str) -> Result<FlightOutcome> {
+    pub(super) async fn load_here(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+    ) -> Result<FlightOutcome> {
         // Under a tombstone these flights ask nobody but the origin, so they may be shared.
         let sharing = if self.is_sure() {
             Sharing::UnderWay
@@ -29,53 +36,57 @@ impl Group {
         };
         let joined = self.local.join(key, sharing);
         if let Some(leader) = joined.leader {
-            let (group, key) = (self.clone(), key.to_owned());
+            let (group, text) = (self.clone(), key.text().to_owned());
             self.shared.spawn(async move {
+                let key = group.hashed(&text);
                 let mut leader = Some(leader);
                 while let Some(duty) = leader {
-                    leader = group.fly_locally(&key, duty).await;
+                    leader = group.fly_locally(&key, hash, duty).await;
                 }
             });
         } else {
             self.observer.waited_for_flight();
         }
-        joined.waiter.await.unwrap_or_else(|_| Err(abandoned(key)))
+        joined
+            .waiter
+            .await
+            .unwrap_or_else(|_| Err(abandoned(key.text())))
     }
 
     /// One flight; returns the duty to fly again, if somebody waits for that.
-    async fn fly_locally(&self, key: &str, leader: Duty) -> Option<Duty> {
+    async fn fly_locally(&self, key: &HashedKey<'_>, hash: KeyHash, leader: Duty) -> Option<Duty> {
         let fence = &self.shared.standing.fence;
         let pass = fence.pass(self.shared.clock.now());
-        // A second look: we may have missed in memory while an earlier flight was under way, and
+        // A second look into memory: we may have missed while an earlier flight was under way, and
         // joined after it landed. It stored its value before it left the table, so now we must see
-        // it; without this look the origin is asked twice.
+        // it. Without this, the origin would be asked twice.
         if let Some(entry) = self.find_owned(key) {
             return leader.land(Ok(FlightOutcome::hit(entry)), || {});
         }
-        let hash = self.hash(key);
-        let result = match self.ask_previous_owners(key, hash).await {
+        let result = match self.ask_previous_owners(key.text(), hash).await {
             Some(outcome) => Ok(outcome),
-            // Once more here: a member hands an entry over and drops it then, perhaps just before
-            // it was asked.
+            // Once more in memory: a member hands an entry over and then drops it, perhaps just
+            // before it was asked.
             None => match self.find_owned(key) {
                 Some(entry) => return leader.land(Ok(FlightOutcome::hit(entry)), || {}),
-                None => self.load(key).await,
+                None => self.load(key.text()).await,
             },
         };
         let kept = result.as_ref().ok().filter(|outcome| {
-            // What another member holds is kept only where it belongs; what was loaded, wherever it
-            // was loaded, or it would be again.
+            // What another member holds is kept only where it belongs. What was loaded is kept
+            // where it was loaded, or it would be loaded again.
             !outcome.uncacheable && (outcome.source == Source::Origin || self.holds(hash))
         });
         let kept = kept.map(|outcome| outcome.entry.clone());
         leader.land(result, || {
-            // Sure all the time: otherwise a removal may not have been told to this node.
+            // Only if the fence was open all the time: otherwise this node may have missed a
+            // removal.
             let sure = pass.is_some_and(|pass| fence.still(pass, self.shared.clock.now()));
             let Some(entry) = kept.filter(|_| sure) else {
                 return;
             };
-            if self.shared.owned.insert(self.id, key, entry) {
-                self.shared.copies.wanted(self.id, key);
+            if self.shared.owned.insert(key, entry) {
+                self.shared.copies.wanted(self.id, key.text());
             } else {
                 self.observer.refused_by_store();
             }
@@ -85,8 +96,12 @@ impl Group {
     async fn load(&self, key: &str) -> Result<FlightOutcome> {
         let loaded = self.origin.load(key).await.map_err(Error::from_loader);
         let now = self.shared.clock.now();
-        let outcome = |value: Option<&[u8]>, expires_at, uncacheable| FlightOutcome {
-            entry: Arc::new(Entry::owned(value, expires_at, value.map_or(0, xxh3_64))),
+        let outcome = |value: Option<Bytes>, expires_at, uncacheable| FlightOutcome {
+            entry: Arc::new(Entry::new(&Record {
+                entity_tag: value.as_deref().map_or(0, xxh3_64),
+                value,
+                expires_at,
+            })),
             source: Source::Origin,
             uncacheable,
         };
@@ -94,7 +109,7 @@ impl Group {
             Ok(loaded) => {
                 self.check_value(&loaded.value)?;
                 let (expires_at, uncacheable) = self.expiry(&loaded, now);
-                Ok(outcome(Some(&loaded.value), expires_at, uncacheable))
+                Ok(outcome(Some(loaded.value), expires_at, uncacheable))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let ttl = self.rules.negative_ttl;

@@ -1,12 +1,13 @@
 //! Read-through: memory, then the owner, then the origin; and the way back, invalidation.
 //!
 //! Two stores and two kinds of flight keep the invariants simple:
-//! - `owned` holds what this node is to hold, loaded from the origin or taken over from who held it
-//!   before (`transfer`); `hot` only copies of what another node holds as owned. A peer is answered
-//!   from `owned` alone, so a hot copy is never copied again.
-//! - a *local* flight looks around and loads from the origin, a *remote* one asks a peer and may
-//!   end in a local one; never the other way round, so two nodes that each take the other for the
-//!   owner can't wait for each other (mailgun/groupcache#72). A look waits for nothing.
+//! - `owned` holds the entries that this node is to hold: loaded from the origin, or handed over by
+//!   a previous holder (`transfer`). `hot` holds only copies of other members' entries. Peers are
+//!   answered from `owned` alone, so a hot copy is never copied again.
+//! - A *local* flight peeks at previous owners and loads from the origin. A *remote* flight asks a
+//!   peer and may end in a local one, never the other way round. So two nodes that each take the
+//!   other for the owner can't wait for each other (mailgun/groupcache#72). A peek never waits for
+//!   a flight.
 
 mod groups;
 mod local;
@@ -26,12 +27,13 @@ pub use transfer::Accepted;
 use super::{
     cluster::Owner,
     flight::{Flights, Sharing},
+    key::HashedKey,
     ring::{KeyHash, group_seed, hash_key},
     store::{Entry, GroupId},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, PeerAnswer},
+    ports::{GroupObserver, Origin, PeerAnswer, TRANSFER_TIMEOUT},
 };
 
 /// The longest key that is taken, in bytes of UTF-8.
@@ -104,7 +106,12 @@ impl Group {
         self.id
     }
 
-    /// The key's place in hash space.
+    /// The key, hashed for the tables of this node.
+    fn hashed<'a>(&self, key: &'a str) -> HashedKey<'a> {
+        HashedKey::new(self.id, key)
+    }
+
+    /// The key's place in hash space, which is the same on every node.
     pub fn hash(&self, key: &str) -> KeyHash {
         hash_key(self.seed, key)
     }
@@ -116,17 +123,18 @@ impl Group {
     /// origin has no such key, and what the load ended with otherwise.
     pub async fn get(self: &Arc<Self>, key: &str) -> Result<Answer> {
         check_key(key)?;
-        if let Some(entry) = self.find(key) {
-            return self.answer(key, &entry, Source::Hit);
+        let key = self.hashed(key);
+        if let Some(entry) = self.find(&key) {
+            return self.answer(&entry, Source::Hit, || self.hash(key.text()));
         }
-        let hash = self.hash(key);
+        let hash = self.hash(key.text());
         let mine = self.shared.cluster.topology().owner(hash) == Owner::Me && self.is_sure();
         let outcome = if mine {
-            self.load_here(key).await
+            self.load_here(&key, hash).await
         } else {
-            self.ask_owner(key, hash).await
+            self.ask_owner(&key, hash).await
         }?;
-        self.answer(key, &outcome.entry, outcome.source)
+        self.answer(&outcome.entry, outcome.source, || hash)
     }
 
     /// Answers another node: from what this node holds, or by loading it now. Never forwarded,
@@ -141,9 +149,10 @@ impl Group {
             let why = "this node is not sure to be a member at the moment";
             return Err(Error::new(ErrorKind::NotReady, why));
         }
-        let outcome = match self.find_owned(key) {
+        let key = self.hashed(key);
+        let outcome = match self.find_owned(&key) {
             Some(entry) => FlightOutcome::hit(entry),
-            None => self.load_here(key).await?,
+            None => self.load_here(&key, self.hash(key.text())).await?,
         };
         Ok(to_peer(&outcome))
     }
@@ -151,7 +160,7 @@ impl Group {
     /// What this node holds of the key; never loads, and doesn't count as a use.
     pub fn peek_for_peer(&self, key: &str) -> Option<PeerAnswer> {
         let now = self.shared.clock.now();
-        let entry = self.shared.owned.peek(self.id, key, now)?;
+        let entry = self.shared.owned.peek(&self.hashed(key), now)?;
         Some(to_peer(&FlightOutcome::hit(entry)))
     }
 
@@ -171,46 +180,59 @@ impl Group {
             // the list, nobody grounds this node's flights.
             Sharing::Next
         } else {
-            Sharing::UnderWay
+            // What departed under a tombstone that is over by now may bring what was removed.
+            Sharing::Younger(TRANSFER_TIMEOUT)
         }
     }
 
-    fn find(&self, key: &str) -> Option<Arc<Entry>> {
+    fn find(&self, key: &HashedKey<'_>) -> Option<Arc<Entry>> {
         let now = self.shared.clock.now();
-        self.shared
-            .owned
-            .get(self.id, key, now)
-            .or_else(|| self.shared.hot.get(self.id, key, now))
+        let owned = self.shared.owned.get(key, now);
+        owned.or_else(|| self.shared.hot.get(key, now))
     }
 
-    fn find_owned(&self, key: &str) -> Option<Arc<Entry>> {
-        self.shared.owned.get(self.id, key, self.shared.clock.now())
+    fn find_owned(&self, key: &HashedKey<'_>) -> Option<Arc<Entry>> {
+        self.shared.owned.get(key, self.shared.clock.now())
     }
 
-    fn answer(&self, key: &str, entry: &Entry, source: Source) -> Result<Answer> {
-        let Some(value) = &entry.value else {
+    fn answer(
+        &self,
+        entry: &Entry,
+        source: Source,
+        hash: impl FnOnce() -> KeyHash,
+    ) -> Result<Answer> {
+        let Some(value) = &entry.record.value else {
             return Err(Error::not_found(format!(
                 "group '{}' has no such key",
                 self.rules.name
             )));
         };
-        let topology = self.shared.cluster.topology();
-        let owner = topology.owner_id(self.hash(key));
         Ok(Answer {
             value: value.clone(),
-            expires_at: entry.expires_at,
-            entity_tag: entry.entity_tag,
+            expires_at: entry.record.expires_at,
+            entity_tag: entry.record.entity_tag,
             source,
-            owner: owner.cloned().unwrap_or_default(),
+            owner: self.owner_of(entry, hash),
         })
+    }
+
+    /// The id of the entry's owner, computed once for each topology.
+    fn owner_of(&self, entry: &Entry, hash: impl FnOnce() -> KeyHash) -> Arc<str> {
+        let topology = self.shared.cluster.topology();
+        let noted = entry.owner_in(topology.number());
+        let index = noted.or_else(|| {
+            let index = topology.owner_index(hash())?;
+            entry.note_owner(topology.number(), index);
+            Some(index)
+        });
+        let owner = index.and_then(|index| topology.view.members.get(index));
+        owner.map(|owner| owner.id.clone()).unwrap_or_default()
     }
 }
 
 fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
     PeerAnswer {
-        value: outcome.entry.value.clone(),
-        expires_at: outcome.entry.expires_at,
-        entity_tag: outcome.entry.entity_tag,
+        record: outcome.entry.record.clone(),
         was_hit: outcome.source != Source::Origin,
         uncacheable: outcome.uncacheable,
     }

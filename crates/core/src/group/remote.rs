@@ -1,13 +1,14 @@
 //! Remote flights: a key that another member owns. It is asked, then who stands in for it; in the
 //! end this node loads the value itself.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{FlightOutcome, Group, Source, abandoned};
 use crate::{
     cluster::Owner,
-    error::{Error, ErrorKind, Result},
+    error::{ErrorKind, Result},
     flight::Leader,
+    key::HashedKey,
     membership::Member,
     ports::{PeerError, TRANSFER_TIMEOUT},
     ring::KeyHash,
@@ -18,22 +19,19 @@ use crate::{
 /// itself.
 const MAX_STAND_INS: usize = 2;
 
-/// How far the clocks of two members may be apart: by so much a value may seem to have expired
-/// already when its owner finds it fresh.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
-
 impl Group {
     /// Asks the owner, or who stands in for it, once for all who ask this node at the same moment.
     pub(super) async fn ask_owner(
         self: &Arc<Self>,
-        key: &str,
+        key: &HashedKey<'_>,
         hash: KeyHash,
     ) -> Result<FlightOutcome> {
         let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
         let joined = self.remote.join(key, self.sharing(hash));
         if let Some(leader) = joined.leader {
-            let (group, key) = (self.clone(), key.to_owned());
+            let (group, text) = (self.clone(), key.text().to_owned());
             self.shared.spawn(async move {
+                let key = group.hashed(&text);
                 let mut leader = Some(leader);
                 while let Some(duty) = leader {
                     leader = group.fly_remotely(&key, hash, hot, duty).await;
@@ -42,13 +40,16 @@ impl Group {
         } else {
             self.observer.waited_for_flight();
         }
-        joined.waiter.await.unwrap_or_else(|_| Err(abandoned(key)))
+        joined
+            .waiter
+            .await
+            .unwrap_or_else(|_| Err(abandoned(key.text())))
     }
 
     /// One flight; returns the duty to fly again, if somebody waits for that.
     async fn fly_remotely(
         self: &Arc<Self>,
-        key: &str,
+        key: &HashedKey<'_>,
         hash: KeyHash,
         hot: bool,
         leader: Leader<Result<FlightOutcome>>,
@@ -70,7 +71,7 @@ impl Group {
                 && now.since(departed) < TRANSFER_TIMEOUT
                 && !self.tombstones.refuse(hash, now);
             if let Some(entry) = copy.filter(|_| keep)
-                && self.shared.hot.insert(self.id, key, entry)
+                && self.shared.hot.insert(key, entry)
             {
                 self.observer.kept_hot_copy();
             }
@@ -79,18 +80,24 @@ impl Group {
 
     /// The value from the owner or a stand-in; true beside it if it came from a peer, false if we
     /// ended up loading it.
-    async fn fetch(self: &Arc<Self>, key: &str, hash: KeyHash) -> Result<(FlightOutcome, bool)> {
+    async fn fetch(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+    ) -> Result<(FlightOutcome, bool)> {
         let topology = self.shared.cluster.snapshot();
         // The owner, then who stands in for it. A node that is a member loads the value itself when
         // its turn comes; one that isn't asks on, since it may not keep what it loads.
         let sure = self.is_sure();
         let ranked = topology.ranked(hash).take(1 + MAX_STAND_INS);
         for member in ranked.take_while(|member| !sure || *member != Owner::Me) {
-            if let Some(answer) = self.try_member(member, key).await {
+            if let Some(answer) = self.try_member(member, key.text()).await {
                 return answer.map(|outcome| (outcome, true));
             }
         }
-        self.load_here(key).await.map(|outcome| (outcome, false))
+        self.load_here(key, hash)
+            .await
+            .map(|outcome| (outcome, false))
     }
 
     /// One peer's answer; `None` if it is us, ejected, or out of reach.
@@ -101,8 +108,13 @@ impl Group {
         if !self.shared.peers.usable(member) {
             return None;
         }
-        match self.fetch_from(member, key).await {
-            Ok(outcome) => Some(Ok(outcome)),
+        let mut fetched = self.fetch_from(member, key).await;
+        if let Ok(None) = fetched {
+            // Its owner finds it expired too by now, and loads it.
+            fetched = self.fetch_from(member, key).await;
+        }
+        match fetched {
+            Ok(outcome) => outcome.map(Ok),
             // It doesn't know the group yet (a rollout), is going, or is not sure to be a member:
             // another may answer.
             Err(PeerError::Answered(error))
@@ -115,34 +127,28 @@ impl Group {
         }
     }
 
-    async fn fetch_from(&self, member: &Member, key: &str) -> Result<FlightOutcome, PeerError> {
+    /// That member's answer; `None` if it expired on its way (the simulation found this).
+    async fn fetch_from(
+        &self,
+        member: &Member,
+        key: &str,
+    ) -> Result<Option<FlightOutcome>, PeerError> {
         let peers = &self.shared.peers;
         let answer = peers.fetch(member, &self.rules.name, key).await?;
-        let now = self.shared.clock.now();
-        if answer.expires_at.after(CLOCKS_DIFFER) <= now {
-            // It was long on its way (the simulation found this): ask on.
-            return Err(PeerError::Unreachable(Error::new(
-                ErrorKind::PeerUnreachable,
-                format!(
-                    "the answer of {} came after its value had expired",
-                    member.id
-                ),
-            )));
+        let expired = !answer.record.is_fresh(self.shared.clock.now());
+        if expired && answer.was_hit {
+            return Ok(None);
         }
-        Ok(FlightOutcome {
+        Ok(Some(FlightOutcome {
             source: if answer.was_hit {
                 Source::Peer
             } else {
                 Source::Origin
             },
-            // Clocks differ a little: what has just expired by ours is served, since its owner
-            // found it fresh, but not kept.
-            uncacheable: answer.uncacheable || answer.expires_at <= now,
-            entry: Arc::new(Entry::owned(
-                answer.value.as_deref(),
-                answer.expires_at,
-                answer.entity_tag,
-            )),
-        })
+            // What was loaded for this flight is answered however short its life is: those who wait
+            // asked before it began.
+            uncacheable: answer.uncacheable || expired,
+            entry: Arc::new(Entry::new(&answer.record)),
+        }))
     }
 }

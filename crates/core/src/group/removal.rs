@@ -1,15 +1,15 @@
 //! Removal: once `remove` or `purge` has answered OK, no get that begins later returns a value
 //! whose load began before.
 //!
-//! The node that is asked drops the key, and tells every member that it knows, also those that
-//! vanished and may still run. Each drops the key, grounds the loads under way and takes the key
-//! from its origin alone for a while (`tombstones`). Whoever can't be told directly is told through
-//! the registry. The removal is acknowledged when each member has confirmed, or has left the list:
-//! then it answers nothing from memory any more (`fence`, `expulsion`). Members that join meanwhile
-//! are told too.
+//! The node that is asked (the coordinator) drops the key and tells every member that it knows,
+//! including those that vanished and may still be running. Each drops the key, grounds the loads in
+//! flight, and for a while accepts the key only from its origin (`tombstones`). Members that can't
+//! be told directly are told through the registry. The removal is acknowledged when each member has
+//! confirmed or has left the list: one that has left answers nothing from memory any more (`fence`,
+//! `expulsion`). Members that join meanwhile are told too.
 //!
-//! It must never acknowledge while this node is not sure to be a member itself: a member that
-//! nobody lists doesn't know who has joined.
+//! It must never acknowledge while this node may have been taken off the list itself: then it
+//! doesn't know who has joined.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,7 +32,7 @@ use crate::{
     ports::{Notice, Notices, PeerError, Removed, Session},
 };
 
-/// A member that has not confirmed by then is told through the registry as well.
+/// A member that has not confirmed within this time is told through the registry as well.
 const DIRECT: Duration = Duration::from_millis(300);
 /// Pauses between attempts to tell a member directly.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -66,12 +66,12 @@ impl Group {
         let now = shared.clock.now();
         match key {
             Some(key) => {
-                let hash = self.hash(key);
-                let owned = self.local.ground(key, || {
+                let (hash, key) = (self.hash(key), self.hashed(key));
+                let owned = self.local.ground(&key, || {
                     self.tombstones.removed(hash, now);
-                    shared.owned.remove(self.id, key)
+                    shared.owned.remove(&key)
                 });
-                let hot = self.remote.ground(key, || shared.hot.remove(self.id, key));
+                let hot = self.remote.ground(&key, || shared.hot.remove(&key));
                 u64::from(owned) + u64::from(hot)
             }
             None => {
@@ -81,12 +81,19 @@ impl Group {
         }
     }
 
-    /// Drops all entries and grounds all flights.
+    /// Drops all entries and grounds all flights. No entry is found from now on; their memory is
+    /// freed in the background.
     pub fn drop_everything(&self) -> u64 {
         // Flights first: one that lands between the two is purged with the rest.
         self.local.ground_all();
         self.remote.ground_all();
-        self.shared.owned.purge(self.id) + self.shared.hot.purge(self.id)
+        let (owned, hot) = (self.shared.owned.clone(), self.shared.hot.clone());
+        let entries = owned.purge(self.id) + hot.purge(self.id);
+        self.shared.spawn(async move {
+            owned.sweep().await;
+            hot.sweep().await;
+        });
+        entries
     }
 
     async fn remove_everywhere(self: &Arc<Self>, key: Option<&str>) -> Result<u64> {
@@ -94,14 +101,17 @@ impl Group {
         if !standing.fence.is_open(self.shared.clock.now()) {
             return Err(unsure());
         }
-        let deadline = Instant::now() + standing.removal_bound();
+        let began = self.shared.clock.now();
         let mut round = Round::new(self, key);
         round.entries += self.remove_here(key);
-        let done = round.run(deadline).await;
+        let done = round.run(Instant::now() + standing.removal_bound()).await;
         round.withdraw();
         done?;
-        // Now, not only at the beginning: whoever joined was not kept waiting for a node that is
-        // off the list.
+        // The machine may have been suspended: the clock counts that, timers don't.
+        if self.shared.clock.now().since(began) >= standing.removal_bound() {
+            return Err(round.refused(&[]));
+        }
+        // Checked again at the end: members that join don't wait for a node that is off the list.
         if standing.fence.is_open(self.shared.clock.now()) {
             Ok(round.entries)
         } else {
@@ -143,12 +153,17 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Returns when each member has confirmed or left the list.
+    /// Returns when each member has confirmed or left the list, in time.
     async fn run(&mut self, deadline: Instant) -> Result<()> {
         let mut post_at = Box::pin(sleep(DIRECT));
         let mut posting: Option<BoxFuture<'a, Option<u64>>> = None;
         loop {
             let missing = self.missing();
+            // Whoever confirms later may have handed out the old value after the tombstones of
+            // those told first had run out: this node may have stood still meanwhile.
+            if Instant::now() >= deadline {
+                return Err(self.refused(&missing));
+            }
             if missing.is_empty() {
                 return Ok(());
             }
@@ -167,7 +182,7 @@ impl<'a> Round<'a> {
                     self.posted = posted;
                     self.read_notices();
                 }
-                () = sleep_until(deadline) => return Err(self.refused(&missing)),
+                () = sleep_until(deadline) => {}
             }
         }
     }
@@ -209,7 +224,7 @@ impl<'a> Round<'a> {
         self.confirmed.extend(reached.map(|(member, _)| *member));
     }
 
-    /// What was posted has done its work, or comes too late.
+    /// Takes the notice back: it has done its work, or comes too late.
     fn withdraw(&self) {
         let (Some(revision), Ok(session)) = (self.posted, self.group.shared.standing.session())
         else {
@@ -231,10 +246,11 @@ impl<'a> Round<'a> {
             format!("{} at {}: {problem}", member.id, member.address)
         });
         let named: Vec<String> = named.collect();
-        let message = format!(
-            "may still serve the old value, try again later: {}",
-            named.join("; ")
-        );
+        let named = match named.is_empty() {
+            true => "all members confirmed too late".to_owned(),
+            false => named.join("; "),
+        };
+        let message = format!("may still serve the old value, try again later: {named}");
         Error::new(ErrorKind::PeerUnreachable, message)
     }
 }

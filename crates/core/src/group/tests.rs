@@ -313,6 +313,47 @@ async fn a_removal_names_who_was_not_reached_and_reaches_the_others_all_the_same
 }
 
 #[tokio::test]
+async fn a_removal_during_which_the_machine_was_suspended_is_refused() {
+    let test = cluster(2);
+    let (clock, bound) = (test.clock.clone(), test.standings[0].removal_bound());
+    *test.peers.passing.lock() = Some(Arc::new(Box::new(move |_, _| {
+        // The clock goes on; timers don't.
+        let bound = u64::try_from(bound.as_millis()).expect("seconds");
+        clock.0.fetch_add(bound, Ordering::SeqCst);
+        Box::pin(std::future::ready(true))
+    })));
+    let error = test.groups[0].remove("alice").await.expect_err("too late");
+    assert_eq!(error.kind(), ErrorKind::PeerUnreachable);
+    *test.peers.passing.lock() = None;
+    test.groups[0]
+        .remove("alice")
+        .await
+        .expect("now it is told in time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_is_confirmed_after_its_bound_is_refused() {
+    // Once is a coin toss without the rule: bound and confirmation are ready at the same moment.
+    for _ in 0..32 {
+        let test = cluster(2);
+        let gate = Arc::new(Semaphore::new(0));
+        let way = gate.clone();
+        *test.peers.passing.lock() = Some(Arc::new(Box::new(move |_, _| {
+            let way = way.clone();
+            Box::pin(async move { way.acquire().await.is_ok() })
+        })));
+        let removal = test.groups[0].remove("alice");
+        let mut removal = std::pin::pin!(removal);
+        assert!(futures::poll!(&mut removal).is_pending());
+        // Its node stands still from here on.
+        tokio::time::advance(test.standings[0].removal_bound()).await;
+        gate.add_permits(2);
+        let error = removal.await.expect_err("too late");
+        assert_eq!(error.kind(), ErrorKind::PeerUnreachable);
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_passes_through_keeps_nothing_and_asks_the_owners() {
     let test = cluster(3);
     let (key, owner, other) = test.key_and_ranks();

@@ -1,8 +1,8 @@
-//! Entries that come from other nodes instead of the origin: looked for before a load, or handed
+//! Entries that come from other nodes instead of the origin: peeked at before a load, or handed
 //! over.
 //!
-//! Old values must not come in by these ways. A key removed lately is taken from nobody
-//! (`tombstones`), and entries are taken from present members only, while this node is one itself
+//! Removed values must not come in this way. A key that was removed lately is not accepted
+//! (`tombstones`), and entries are accepted only from members, while this node is one itself
 //! (`Standing::may_accept`).
 
 use std::sync::{Arc, atomic::Ordering};
@@ -58,17 +58,10 @@ impl Group {
     }
 
     fn usable_here(&self, answer: &PeerAnswer) -> Option<FlightOutcome> {
-        let fits = answer
-            .value
-            .as_ref()
-            .is_none_or(|value| value.len() as u64 <= self.rules.max_value);
-        let fresh = self.shared.clock.now() < answer.expires_at;
+        let fits = answer.record.value_bytes() as u64 <= self.rules.max_value;
+        let fresh = answer.record.is_fresh(self.shared.clock.now());
         (fits && fresh).then(|| FlightOutcome {
-            entry: Arc::new(Entry::owned(
-                answer.value.as_deref(),
-                answer.expires_at,
-                answer.entity_tag,
-            )),
+            entry: Arc::new(Entry::new(&answer.record)),
             source: Source::Peer,
             uncacheable: answer.uncacheable,
         })
@@ -88,31 +81,26 @@ impl Group {
     /// Takes an entry that another member hands over.
     pub fn accept(&self, parcel: &Parcel, sender: IdHash) -> Accepted {
         let now = self.shared.clock.now();
-        let size = parcel.value.as_ref().map_or(0, |value| value.len() as u64);
-        let key = &*parcel.key;
-        let valid = (1..=MAX_KEY_BYTES).contains(&key.len());
-        if !valid || size > self.rules.max_value || parcel.expires_at <= now {
+        let record = &parcel.record;
+        let valid = (1..=MAX_KEY_BYTES).contains(&parcel.key.len());
+        let fits = record.value_bytes() as u64 <= self.rules.max_value;
+        if !valid || !fits || !record.is_fresh(now) {
             return Accepted::Refused;
         }
-        let hash = self.hash(key);
-        let entry = Entry::owned(
-            parcel.value.as_deref(),
-            parcel.expires_at,
-            parcel.entity_tag,
-        )
-        .with_use_count(parcel.use_count);
+        let (key, hash) = (self.hashed(&parcel.key), self.hash(&parcel.key));
+        let entry = Entry::new(record).with_use_count(parcel.use_count);
         if parcel.copy {
             entry.set_replica_at(sender);
         }
         // Under the lock that removals take: either they see the entry, or we see that the key was
         // removed.
-        self.local.hold(key, || {
+        self.local.hold(&key, || {
             if !self.is_sure() || self.tombstones.refuse(hash, now) {
                 return Accepted::Refused;
             }
-            let offered = self.shared.owned.offer(self.id, key, entry.into(), now);
+            let offered = self.shared.owned.offer(&key, entry.into(), now);
             if offered == Offered::Kept {
-                self.shared.copies.wanted(self.id, key);
+                self.shared.copies.wanted(self.id, key.text());
             }
             Accepted::Offered(offered)
         })

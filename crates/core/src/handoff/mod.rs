@@ -24,6 +24,7 @@ use streams::Streams;
 use super::{
     cluster::{Cluster, Topology},
     group::{Group, Groups},
+    key::HashedKey,
     membership::IdHash,
     store::{Found, GroupId, Store},
 };
@@ -368,7 +369,7 @@ impl Handoff {
         let Some(group) = self.groups.get(usize::from(found.group.0)) else {
             return true;
         };
-        if found.entry.expires_at <= self.parts.clock.now() {
+        if !found.entry.record.is_fresh(self.parts.clock.now()) {
             return true;
         }
         match plan(topology, group.hash(&found.key), &found.entry, self.rules) {
@@ -387,7 +388,8 @@ impl Handoff {
         let mut streams = Streams::new(&self.parts, &self.groups, self.background());
         for (group, key) in keys {
             let now = self.parts.clock.now();
-            if let Some(entry) = self.parts.store.peek(group, &key, now) {
+            let hashed = HashedKey::new(group, &key);
+            if let Some(entry) = self.parts.store.peek(&hashed, now) {
                 let found = Found { group, key, entry };
                 self.step(&topology, found, 0, &mut streams).await;
             }

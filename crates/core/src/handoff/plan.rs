@@ -59,7 +59,7 @@ pub fn plan<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{membership::View, ports::Timestamp, ring::hash_key};
+    use crate::{membership::View, ports::Timestamp, record::Record, ring::hash_key};
 
     const RULES: HandoffRules = HandoffRules {
         replicas: 2,
@@ -80,7 +80,12 @@ mod tests {
             })
             .collect();
         let rank = |member: &Member| ranked.iter().position(|it| it.id == member.id);
-        let entry = Entry::owned(None, Timestamp::NEVER, 0).with_use_count(use_count);
+        let record = Record {
+            value: None,
+            expires_at: Timestamp::NEVER,
+            entity_tag: 0,
+        };
+        let entry = Entry::new(&record).with_use_count(use_count);
         if let Some(replica_at) = replica_at {
             entry.set_replica_at(ranked[replica_at].incarnation());
         }

@@ -21,7 +21,7 @@ use tokio::{
 use super::*;
 use crate::{
     error::Result,
-    harness_tests::{Plan as Nodes, TTL_MS, TestNet, TestNode},
+    harness_tests::{Plan as Nodes, TTL_MS, TestNet, TestNode, entry},
     membership::{Member, MemberState, View},
     ports::{Loaded, Origin, Timestamp},
 };
@@ -436,10 +436,12 @@ async fn background_walk(bytes_per_second: u64, message_takes: Duration) -> f64 
     };
     let nodes = [plan.node("a"), plan.node("b")];
     for number in 0..ENTRIES {
-        let entry = crate::store::Entry::owned(Some(&[0; 1000]), Timestamp::NEVER, 0);
         let key = format!("k{number}");
-        let store = &nodes[0].store;
-        store.offer(GroupId(0), &key, entry.into(), clock.now());
+        let (key, entry) = (
+            HashedKey::new(GroupId(0), &key),
+            entry(1000, Timestamp::NEVER),
+        );
+        nodes[0].store.offer(&key, entry.into(), clock.now());
     }
     let leaving = Member {
         state: MemberState::Draining,

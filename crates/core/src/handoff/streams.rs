@@ -117,8 +117,7 @@ impl<'a> Streams<'a> {
             self.failed(1);
             return;
         };
-        let value = found.entry.value.as_ref().map_or(0, bytes::Bytes::len);
-        loading.bytes += FRAME_BYTES + found.key.len() + value;
+        loading.bytes += FRAME_BYTES + found.key.len() + found.entry.record.value_bytes();
         loading.batch.push(Going { found, copy });
         if loading.bytes >= BATCH_BYTES {
             self.drive(&to.id.clone(), Until::Sent).await;
@@ -192,10 +191,7 @@ impl<'a> Streams<'a> {
         // Read again: what was removed since the walk met it must not go, or its way would be
         // longer than tombstones last.
         entries.retain(|going| {
-            let kept = self
-                .parts
-                .store
-                .peek(going.found.group, &going.found.key, now);
+            let kept = self.parts.store.peek(&going.found.key(), now);
             kept.is_some_and(|kept| Arc::ptr_eq(&kept, &going.found.entry))
         });
         let batch: Vec<Parcel> = entries.iter().filter_map(|it| self.parcel(it)).collect();
@@ -204,7 +200,7 @@ impl<'a> Streams<'a> {
         }
         let bytes = batch.iter().map(Parcel::bytes).sum();
         loading.unanswered.push_back(Unanswered { entries, bytes });
-        timeout(TRANSFER_TIMEOUT, loading.stream.send(batch))
+        timeout(TRANSFER_TIMEOUT, loading.stream.send(batch, now))
             .await
             .unwrap_or_else(|_| Err(too_slow()))?;
         self.rest(bytes).await;
@@ -229,9 +225,7 @@ impl<'a> Streams<'a> {
         Some(Parcel {
             group: self.groups.get(usize::from(group.0))?.name().clone(),
             key: key.clone(),
-            value: entry.value.clone(),
-            expires_at: entry.expires_at,
-            entity_tag: entry.entity_tag,
+            record: entry.record.clone(),
             use_count: entry.use_count(),
             copy: going.copy,
         })

@@ -7,10 +7,11 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    harness_tests::{HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, ranked, view},
+    error::ErrorKind,
+    harness_tests::{HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, entry, ranked, view},
     membership::{IdHash, Member, MemberState, View},
-    ports::{Parcel, Timestamp},
-    store::Entry,
+    ports::{Parcel, TRANSFER_TIMEOUT, Timestamp},
+    record::Record,
 };
 
 const KEYS: usize = 300;
@@ -45,6 +46,10 @@ fn scene(ids: &[&str], replicas: usize) -> Scene {
     };
     scene.install(&view(1, ids));
     scene
+}
+
+fn hashed(key: &str) -> HashedKey<'_> {
+    HashedKey::new(GroupId(0), key)
 }
 
 fn key(number: usize) -> String {
@@ -100,7 +105,8 @@ impl Scene {
     fn held_by(&self, number: usize) -> Vec<&str> {
         let holds = |node: &&TestNode| {
             let now = Timestamp(self.clock.0.load(Ordering::SeqCst));
-            node.store.peek(GroupId(0), &key(number), now).is_some()
+            let key = key(number);
+            node.store.peek(&hashed(&key), now).is_some()
         };
         let holders = self.nodes.iter().filter(holds);
         holders.map(|node| &*node.id).collect()
@@ -272,9 +278,11 @@ async fn a_removed_key_does_not_come_back_with_a_batch_that_was_under_way() {
     let parcel = Parcel {
         group: "users".into(),
         key: key(number).into(),
-        value: Some(Bytes::from_static(b"old")),
-        expires_at: Timestamp(TTL_MS),
-        entity_tag: 0,
+        record: Record {
+            value: Some(Bytes::from_static(b"old")),
+            expires_at: Timestamp(TTL_MS),
+            entity_tag: 0,
+        },
         use_count: 9,
         copy: false,
     };
@@ -293,6 +301,36 @@ async fn a_removed_key_does_not_come_back_with_a_batch_that_was_under_way() {
         assert_eq!(accepted, crate::group::Accepted::Refused);
         assert!(scene.held_by(number).is_empty());
     }
+}
+
+#[tokio::test]
+async fn what_was_under_way_for_longer_than_tombstones_reckon_with_is_refused_and_not_lost() {
+    let scene = scene(&["a", "b"], 1);
+    let parcel = Parcel {
+        group: "users".into(),
+        key: "k".into(),
+        record: Record {
+            value: Some(Bytes::from_static(b"removed since")),
+            expires_at: Timestamp::NEVER,
+            entity_tag: 0,
+        },
+        use_count: 9,
+        copy: false,
+    };
+    let (b, sender) = (scene.node("b"), scene.node("a").standing.incarnation());
+    let accept = |read_at, now| {
+        let parcels = std::slice::from_ref(&parcel);
+        let sender = sender.expect("a member");
+        b.groups
+            .accept(&b.standing, parcels, sender, (read_at, now))
+    };
+    let (read_at, limit) = (Timestamp(1_000), TRANSFER_TIMEOUT);
+    let late = accept(read_at, read_at.after(limit));
+    // An error, not a receipt: so its sender keeps what it has.
+    assert_eq!(late.expect_err("refused").kind(), ErrorKind::NotReady);
+    assert!(b.store.is_empty());
+    let just_before = Timestamp(read_at.after(limit).0 - 1);
+    assert_eq!(accept(read_at, just_before).expect("taken").kept, 1);
 }
 
 #[tokio::test]
@@ -339,10 +377,7 @@ async fn rings_that_disagree_don_t_send_an_entry_to_and_fro() {
 #[tokio::test]
 async fn a_receiver_that_is_full_keeps_the_hotter_of_both() {
     let mut scene = scene(&["a"], 1);
-    let group = GroupId(0);
-    let entry = |use_count: u32| {
-        Arc::new(Entry::owned(Some(&[7; 900]), Timestamp(TTL_MS), 0).with_use_count(use_count))
-    };
+    let entry = |use_count: u32| Arc::new(entry(900, Timestamp(TTL_MS)).with_use_count(use_count));
     scene.join("b");
     let (a, b) = (scene.node("a"), scene.node("b"));
     // As much as fits, twice: half of each node's entries are hot.
@@ -352,7 +387,7 @@ async fn a_receiver_that_is_full_keeps_the_hotter_of_both() {
         for (node, name) in [(a, "at-a"), (b, "at-b")] {
             let key = format!("{name}-{number}");
             node.store
-                .offer(group, &key, entry(use_count), Timestamp(0));
+                .offer(&hashed(&key), entry(use_count), Timestamp(0));
         }
     }
     scene.install(&with_leaving(2, &["b"], &["a"]));
@@ -360,8 +395,10 @@ async fn a_receiver_that_is_full_keeps_the_hotter_of_both() {
     let kept = |name: &str, odd: usize| {
         let numbers = (odd..fits).step_by(2);
         let key = |number: &usize| format!("{name}-{number}");
-        let held =
-            numbers.filter(|number| b.store.peek(group, &key(number), Timestamp(0)).is_some());
+        let held = numbers.filter(|number| {
+            let key = key(number);
+            b.store.peek(&hashed(&key), Timestamp(0)).is_some()
+        });
         held.count() as f64 / (fits / 2) as f64
     };
     let (hot, cold) = (
@@ -404,9 +441,9 @@ async fn the_hottest_go_first() {
     let scene = scene(&["a", "b"], 1);
     for number in 0..KEYS {
         let use_count = [0, 1, 8, 64][number % 4];
-        let entry = Entry::owned(Some(&[7; 900]), Timestamp(TTL_MS), 0).with_use_count(use_count);
-        let store = &scene.node("a").store;
-        store.offer(GroupId(0), &key(number), entry.into(), Timestamp(0));
+        let entry = entry(900, Timestamp(TTL_MS)).with_use_count(use_count);
+        let (store, key) = (&scene.node("a").store, key(number));
+        store.offer(&hashed(&key), entry.into(), Timestamp(0));
     }
     scene.install(&with_leaving(2, &["b"], &["a"]));
     scene.node("a").handoff.leave(BOUND).await;

@@ -289,3 +289,41 @@ async fn a_process_that_dies_leaves_with_its_lease() {
     println!("gone {took:?} after the last sign of life, lease {TTL:?}");
     assert!(took < TTL * 4, "{took:?}");
 }
+
+#[tokio::test]
+async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let target = etcd.url.trim_start_matches("http://");
+    let proxy = Proxy::to(target.parse().unwrap()).await;
+    let renewals = Arc::new(AtomicUsize::new(0));
+    let told = renewals.clone();
+    let endpoint = Endpoint::new("h:1").with_metadata("instance", "1");
+    let registration = Registration::start_recorded(
+        config(&[&proxy.url()]),
+        "svc/a",
+        Some("svc.roster/a".to_owned()),
+        endpoint,
+        std::future::ready(()),
+        move |event| {
+            if matches!(event, RegistrationEvent::Renewed { .. }) {
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        },
+    );
+    let mut status = registration.status();
+    registered(&mut status).await;
+    let discovery = Discovery::start(config(&[&etcd.url]), ["svc/"]);
+    until(&discovery, "the key", |it| it.endpoints.len() == 1).await;
+    proxy.cut();
+    until(&discovery, "its end", |it| it.endpoints.is_empty()).await;
+    let before = renewals.load(Ordering::SeqCst);
+    assert!(before > 0);
+    // The others take it off the list; when it is back, it gets a lease and finds out.
+    client.delete("svc.roster/a", None).await.unwrap();
+    proxy.mend();
+    within("expelled", status.wait_for(|it| it.expelled))
+        .await
+        .unwrap();
+    assert_eq!(renewals.load(Ordering::SeqCst), before);
+}

@@ -9,7 +9,7 @@ pub struct GroupId(pub u16);
 /// The numbers of one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupStats {
-    /// Entries held.
+    /// Entries that take memory; purged ones do until they are swept.
     pub items: u64,
     /// The size of all entries in bytes, including overhead.
     pub bytes: u64,

@@ -1,0 +1,56 @@
+{{/* Checks that the schema can't express. */}}
+{{- define "gaocache.check" -}}
+{{- include "gaocache.checkEtcd" . }}
+{{- include "gaocache.checkScaling" . }}
+{{- $settings := include "gaocache.config" . | fromToml }}
+{{- $limit := include "gaocache.memoryLimit" . }}
+{{- if $limit }}
+{{- $capacity := include "gaocache.bytes" $settings.cache.capacity | float64 }}
+{{- if gt $capacity (mulf (float64 $limit) 0.8) }}
+{{- fail (printf "cache.capacity (%s) is more than 80 %% of resources.limits.memory (%v): the node would be killed once the cache is full. Lower the capacity, or raise the limit" .Values.cache.capacity .Values.resources.limits.memory) }}
+{{- end }}
+{{- end }}
+{{- if and (.Values.settings.node).zone .Values.zone.podLabel }}
+{{- fail "settings.node.zone would be the same zone for all nodes, and zone.podLabel overrides it; set zone.podLabel to an empty string if all nodes do run in one zone" }}
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+{{- fail "ingress.enabled requires ingress.hosts" }}
+{{- end }}
+{{- end }}
+
+{{- define "gaocache.checkEtcd" -}}
+{{- if .Values.etcd.enabled }}
+{{- $replicas := int .Values.etcd.replicas }}
+{{- if not (has $replicas (list 1 3)) }}
+{{- fail (printf "etcd.replicas is %d, but must be 1 or 3: an even-sized etcd tolerates no more failures than one with a member less. For other sizes, use externalEtcd" $replicas) }}
+{{- end }}
+{{- if and (gt $replicas 1) (not .Values.etcd.persistence.enabled) }}
+{{- fail "etcd.persistence.enabled=false requires etcd.replicas=1: of three members, one that comes back without its data breaks the cluster" }}
+{{- end }}
+{{- /* This only makes the message clear. Where nothing can be looked up, as with Argo CD, the API
+server rejects the change, because the name of the volume claims has the size in it. */}}
+{{- $standing := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "gaocache.etcdName" .) }}
+{{- if $standing }}
+{{- if ne (int $standing.spec.replicas) $replicas }}
+{{- if gt (int $standing.spec.replicas) 0 }}
+{{- fail (printf "etcd.replicas can't be changed from %d to %d: the members were bootstrapped as a cluster of that size; keep the size, or reinstall" (int $standing.spec.replicas) $replicas) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- else if not .Values.externalEtcd.endpoints }}
+{{- fail "etcd.enabled=false requires externalEtcd.endpoints" }}
+{{- end }}
+{{- end }}
+
+{{- define "gaocache.checkScaling" -}}
+{{- with .Values.autoscaling }}
+{{- if .enabled }}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+{{- fail (printf "autoscaling.minReplicas (%v) is more than autoscaling.maxReplicas (%v)" .minReplicas .maxReplicas) }}
+{{- end }}
+{{- if ne $.Values.replicasKeptBy "autoscaler" }}
+{{- fail (printf "autoscaling.enabled requires replicasKeptBy=autoscaler, but that is %s" $.Values.replicasKeptBy) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

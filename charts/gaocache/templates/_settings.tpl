@@ -1,0 +1,158 @@
+{{/* The node's settings, and what is computed from values for them. */}}
+
+{{/* A memory quantity of Kubernetes ("768Mi") or a size of the node ("512MiB"), as bytes. */}}
+{{- define "gaocache.bytes" -}}
+{{- $text := toString . | replace " " "" }}
+{{- $units := dict "" 1 "k" 1000 "K" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "ki" 1024 }}
+{{- $unit := regexFind "[kKMGT]i?" $text }}
+{{- mulf (regexFind "^[0-9.]+(e[0-9]+)?" $text | float64) (get $units $unit) | int64 }}
+{{- end }}
+
+{{- define "gaocache.memoryLimit" -}}
+{{- with ((.Values.resources).limits).memory }}{{ include "gaocache.bytes" . }}{{ end }}
+{{- end }}
+
+{{/* A percentage becomes bytes, so that the node needs to know nothing about limits. */}}
+{{- define "gaocache.capacity" -}}
+{{- if hasSuffix "%" .Values.cache.capacity }}
+{{- $limit := include "gaocache.memoryLimit" . }}
+{{- if not $limit }}
+{{- fail (printf "cache.capacity is %s of resources.limits.memory, which is not set; set the limit, or a size such as cache.capacity=512MiB" .Values.cache.capacity) }}
+{{- end }}
+{{- printf "%dB" (divf (mulf (trimSuffix "%" .Values.cache.capacity | float64) (float64 $limit)) 100 | int64) }}
+{{- else }}
+{{- .Values.cache.capacity }}
+{{- end }}
+{{- end }}
+
+{{- define "gaocache.workerThreads" -}}
+{{- if .Values.workerThreads }}
+{{- .Values.workerThreads }}
+{{- else }}
+{{- $cpu := ((.Values.resources).limits).cpu | toString }}
+{{- if or (eq $cpu "<nil>") (eq $cpu "") }}4
+{{- else if hasSuffix "m" $cpu }}{{ divf (trimSuffix "m" $cpu | float64) 1000 | ceil | int | max 1 }}
+{{- else }}{{ float64 $cpu | ceil | int | max 1 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Names without a namespace: they are valid in any, also after kustomize has moved the objects. */}}
+{{- define "gaocache.etcdEndpoints" -}}
+{{- $name := include "gaocache.etcdName" . }}
+{{- if .Values.etcd.enabled }}
+{{- $urls := list }}
+{{- range $member := until (int .Values.etcd.replicas) }}
+{{- $urls = append $urls (printf "http://%s-%d.%s-headless:2379" $name $member $name) }}
+{{- end }}
+{{- toJson $urls }}
+{{- else }}
+{{- toJson .Values.externalEtcd.endpoints }}
+{{- end }}
+{{- end }}
+
+{{- define "gaocache.etcdSettings" -}}
+{{- $etcd := dict "endpoints" (include "gaocache.etcdEndpoints" . | fromJsonArray) }}
+{{- if not .Values.etcd.enabled }}
+{{- if .Values.externalEtcd.credentialsSecret }}
+{{- $_ := set $etcd "password_file" "/etc/gaocache/etcd-credentials/password" }}
+{{- end }}
+{{- if .Values.externalEtcd.tlsSecret }}
+{{- $tls := dict "ca" "/etc/gaocache/etcd-tls/ca.crt" }}
+{{- if .Values.externalEtcd.clientCertificate }}
+{{- $_ := set $tls "cert" "/etc/gaocache/etcd-tls/tls.crt" }}
+{{- $_ := set $tls "key" "/etc/gaocache/etcd-tls/tls.key" }}
+{{- end }}
+{{- $_ := set $etcd "tls" $tls }}
+{{- end }}
+{{- end }}
+{{- toJson $etcd }}
+{{- end }}
+
+{{/* The settings as TOML. `settings` overrides all others. JSON would turn whole numbers into floats. */}}
+{{- define "gaocache.config" -}}
+{{- $etcd := include "gaocache.etcdSettings" . | fromJson }}
+{{- $_ := set $etcd "lease_ttl_seconds" (int .Values.registry.leaseTtlSeconds) }}
+{{- $config := dict
+  "node" (dict "drain_timeout_seconds" .Values.drain.timeoutSeconds "shutdown_timeout_seconds" .Values.drain.shutdownSeconds
+    "worker_threads" (include "gaocache.workerThreads" . | int))
+  "registry" (dict "kind" "etcd" "service" (include "gaocache.service" .) "etcd" $etcd)
+  "cache" (dict "capacity" (include "gaocache.capacity" .))
+  "log" (dict "level" .Values.log.level "format" .Values.log.format) }}
+{{- with .Values.groups }}
+{{- $_ := set $config "groups" . }}
+{{- end }}
+{{- if ne .Values.listenAddress "0.0.0.0" }}
+{{- $host := ternary (printf "[%s]" .Values.listenAddress) .Values.listenAddress (contains ":" .Values.listenAddress) }}
+{{- range $listener, $port := dict "grpc" 7070 "http" 8080 "admin" 9090 }}
+{{- $_ := set $config $listener (dict "listen" (printf "%s:%d" $host (int $port))) }}
+{{- end }}
+{{- end }}
+{{- /* Omitted if empty, so that the pod's OTEL_ variables take effect. */}}
+{{- with .Values.trace }}
+{{- if .endpoint }}
+{{- $_ := set $config "trace" (dict "endpoint" .endpoint "sampler" .sampler "sample_ratio" .sampleRatio) }}
+{{- end }}
+{{- end }}
+{{- mergeOverwrite $config (deepCopy .Values.settings) | toToml }}
+{{- end }}
+
+{{/* "Secret" if the settings may contain credentials, else "ConfigMap". */}}
+{{- define "gaocache.configKind" -}}
+{{- $secret := false }}
+{{- range (include "gaocache.config" . | fromToml).groups }}
+{{- if or .origin.headers (contains "@" (.origin.url | default "")) }}{{ $secret = true }}{{ end }}
+{{- end }}
+{{- ternary "Secret" "ConfigMap" $secret }}
+{{- end }}
+
+{{/* The longest time that a pod may take to stop: the time limit of each step, deregistering (3 s), the last spans (3 s), and some slack. */}}
+{{- define "gaocache.gracePeriod" -}}
+{{- add (int .Values.drain.preStopSeconds) (ceil .Values.drain.timeoutSeconds | int) (ceil .Values.drain.shutdownSeconds | int) 11 }}
+{{- end }}
+
+{{/* The volumes of pods that read the node's settings. */}}
+{{- define "gaocache.volumes" -}}
+- name: config
+  {{- if eq (include "gaocache.configKind" .) "Secret" }}
+  secret: {secretName: {{ include "gaocache.fullname" . }}}
+  {{- else }}
+  configMap: {name: {{ include "gaocache.fullname" . }}}
+  {{- end }}
+{{- if not .Values.etcd.enabled }}
+{{- with .Values.externalEtcd.credentialsSecret }}
+- name: etcd-credentials
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- with .Values.externalEtcd.tlsSecret }}
+- name: etcd-tls
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "gaocache.volumeMounts" -}}
+- {name: config, mountPath: /etc/gaocache/config, readOnly: true}
+{{- if not .Values.etcd.enabled }}
+{{- if .Values.externalEtcd.credentialsSecret }}
+- {name: etcd-credentials, mountPath: /etc/gaocache/etcd-credentials, readOnly: true}
+{{- end }}
+{{- if .Values.externalEtcd.tlsSecret }}
+- {name: etcd-tls, mountPath: /etc/gaocache/etcd-tls, readOnly: true}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The variables that both the nodes and `helm test` need. */}}
+{{- define "gaocache.credentialsEnv" -}}
+{{- if and (not .Values.etcd.enabled) .Values.externalEtcd.credentialsSecret }}
+- name: GAOCACHE__REGISTRY__ETCD__USERNAME
+  valueFrom: {secretKeyRef: {name: {{ .Values.externalEtcd.credentialsSecret }}, key: username}}
+{{- end }}
+{{- end }}

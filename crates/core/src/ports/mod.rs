@@ -1,0 +1,52 @@
+//! What the core needs from its environment, as traits that the edges implement and tests replace.
+
+mod origin;
+mod peers;
+mod registry;
+mod time;
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+pub use origin::{Freshness, Loaded, Origin, loader};
+pub use peers::{
+    HandoffStream, Parcel, PeerAnswer, PeerError, Peers, Receipt, Removed, TRANSFER_TIMEOUT,
+    Voucher,
+};
+pub use registry::{Notice, Notices, Registry, RegistryHealth, Session};
+pub use time::{Clock, Timestamp};
+
+use crate::error::{Error, Result};
+
+/// Wraps a task that is about to be spawned, so that it continues the trace of its spawner.
+pub type TaskWrapper = fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
+
+/// Is notified of events in a group, which telemetry counts. Calls must be cheap and must not
+/// block.
+pub trait GroupObserver: Send + Sync + 'static {
+    /// A caller joined a load in flight.
+    fn waited_for_flight(&self);
+    /// A value was not kept because it is too large for the store.
+    fn refused_by_store(&self);
+    /// A hot copy of a key that another member owns was kept.
+    fn kept_hot_copy(&self);
+    /// Before a load, other members were asked for the key. `found` if one had it.
+    fn asked_previous_owners(&self, found: bool);
+}
+
+/// Told of every load from an origin. Calls must be cheap and must not block.
+pub trait LoadObserver: Send + Sync + 'static {
+    /// A load ended: the bytes it brought, or what went wrong.
+    fn loaded(&self, took: Duration, outcome: Result<usize, &Error>);
+}
+
+/// Is notified of the progress of handoffs. Calls must be cheap and must not block.
+pub trait HandoffObserver: Send + Sync + 'static {
+    /// A batch was answered: the bytes sent, and the outcome for its entries.
+    fn sent(&self, bytes: usize, receipt: Receipt);
+    /// Entries could not be sent yet.
+    fn failed(&self, entries: usize);
+    /// Entries that are still to be sent, as far as known; 0 when a pass has ended.
+    fn waiting(&self, entries: usize);
+}

@@ -1,0 +1,126 @@
+//! Where a group's values come from.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::BoxError;
+
+/// How long a loaded value may be kept, according to the origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Freshness {
+    /// The origin does not say; the group's time to live applies.
+    #[default]
+    Unsaid,
+    /// For this long.
+    For(Duration),
+    /// Not at all: return it to the waiting callers, but don't keep it.
+    Uncacheable,
+}
+
+/// The result of a load. Anything that turns into [`Bytes`] turns into this.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache_core::ports::{Freshness, Loaded};
+///
+/// let loaded = Loaded::from("ada").with_freshness(Freshness::For(Duration::from_secs(5)));
+/// assert_eq!(loaded.value, "ada");
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The value. It is copied before it is kept, so it may be a slice of a larger buffer.
+    pub value: Bytes,
+    /// How long it may be kept.
+    pub freshness: Freshness,
+}
+
+impl Loaded {
+    /// The same value, to be kept that long.
+    #[must_use]
+    pub fn with_freshness(mut self, freshness: Freshness) -> Self {
+        self.freshness = freshness;
+        self
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Loaded {
+    fn from(value: T) -> Self {
+        Self {
+            value: value.into(),
+            freshness: Freshness::Unsaid,
+        }
+    }
+}
+
+/// Where a group's values come from. Programs that embed the crate implement this trait, or use
+/// [`loader`].
+///
+/// ```
+/// use async_trait::async_trait;
+/// use gaocache_core::{Error, ports::{Loaded, Origin}};
+///
+/// struct Shout;
+///
+/// #[async_trait]
+/// impl Origin for Shout {
+///     async fn load(&self, key: &str) -> Result<Loaded, Box<dyn std::error::Error + Send + Sync>> {
+///         match key {
+///             "" => Err(Error::not_found("nothing to shout").into()),
+///             _ => Ok(key.to_uppercase().into()),
+///         }
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Origin: Send + Sync + 'static {
+    /// Loads the value of `key`. Concurrent requests for a key share one call, which continues even
+    /// if they give up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a key that does not exist; anything
+    /// else for a failure.
+    async fn load(&self, key: &str) -> Result<Loaded, BoxError>;
+}
+
+/// An [`Origin`] from an async closure, like groupcache's `GetterFunc`.
+///
+/// The closure can return any error. An [`Error`] keeps its kind, so [`Error::not_found`] means
+/// that there is no such key. Any other error means that the origin failed.
+///
+/// ```
+/// use gaocache_core::{Error, ports::loader};
+///
+/// let squares = loader(async |key: String| match key.parse::<u64>() {
+///     Ok(number) => Ok((number * number).to_string()),
+///     Err(_) => Err(Error::not_found("not a number")),
+/// });
+/// # drop(squares);
+/// ```
+pub fn loader<F, Fut, V, E>(load: F) -> Arc<dyn Origin>
+where
+    F: Fn(String) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<V, E>> + Send + 'static,
+    V: Into<Loaded> + Send + 'static,
+    E: Into<BoxError> + Send + 'static,
+{
+    struct Closure<F>(F);
+
+    #[async_trait]
+    impl<F, Fut, V, E> Origin for Closure<F>
+    where
+        F: Fn(String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        V: Into<Loaded> + Send + 'static,
+        E: Into<BoxError> + Send + 'static,
+    {
+        async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
+            let loaded = (self.0)(key.to_owned()).await;
+            loaded.map(Into::into).map_err(Into::into)
+        }
+    }
+    Arc::new(Closure(load))
+}

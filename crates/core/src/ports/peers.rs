@@ -1,0 +1,139 @@
+//! Calls to other members, and what they carry.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Timestamp;
+use crate::{
+    error::Error,
+    membership::{IdHash, Member},
+    record::Record,
+};
+use async_trait::async_trait;
+
+/// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
+/// Receivers hold to it: a sender that gives up can't call back what lies in a socket's buffer.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A peer's answer for a key.
+#[derive(Clone, Debug)]
+pub struct PeerAnswer {
+    /// What it has. Expires by the clock of the node that reads this.
+    pub record: Record,
+    /// Whether the peer had the value in memory, as opposed to loading it now.
+    pub was_hit: bool,
+    /// The receiver must not keep the value.
+    pub uncacheable: bool,
+}
+
+/// Why a call to a peer failed.
+#[derive(Clone, Debug)]
+pub enum PeerError {
+    /// The peer could not be reached, hung up, took too long or runs an incompatible version.
+    /// Another member may stand in for it.
+    Unreachable(Error),
+    /// The peer answered with this error. Another member would answer the same.
+    Answered(Error),
+}
+
+/// An entry on its way to another member.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// Name of its group.
+    pub group: Arc<str>,
+    /// Its key.
+    pub key: Box<str>,
+    /// What is handed over. Expires by the clock of the node that reads this.
+    pub record: Record,
+    /// How often it was requested.
+    pub use_count: u32,
+    /// Whether the sender also keeps it.
+    pub copy: bool,
+}
+
+impl Parcel {
+    /// Its approximate size in a message, in bytes.
+    pub fn bytes(&self) -> usize {
+        /// Field tags, lengths, numbers.
+        const FRAME: usize = 48;
+        self.group.len() + self.key.len() + self.record.value_bytes() + FRAME
+    }
+}
+
+/// The outcome for the entries of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Kept.
+    pub kept: u32,
+    /// Already present.
+    pub known: u32,
+    /// Colder than the entries that fill the receiver.
+    pub full: u32,
+    /// Expired, recently removed or purged, or of a group that the receiver does not have.
+    pub refused: u32,
+}
+
+/// A stream of batches to one member, answered in order.
+#[async_trait]
+pub trait HandoffStream: Send {
+    /// Sends a batch whose entries were not read before `read_at`. Returns when it has been handed
+    /// to the transport. The receiver learns how long the batch is under way; see
+    /// [`TRANSFER_TIMEOUT`].
+    async fn send(&mut self, batch: Vec<Parcel>, read_at: Timestamp) -> Result<(), PeerError>;
+    /// The receipt of the oldest batch that has none yet.
+    async fn receipt(&mut self) -> Result<Receipt, PeerError>;
+}
+
+/// What a member answers to a removal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Entries that went.
+    pub entries: u64,
+    /// Who answered: a member that was started anew meanwhile is another.
+    pub incarnation: IdHash,
+}
+
+/// What a member answers to one that can't renew its lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Voucher {
+    /// It lists the asker and vouches for it.
+    pub yes: bool,
+    /// Members that the asker counts on and for whom it would not vouch.
+    pub excluded: Vec<IdHash>,
+}
+
+/// Calls to other members.
+#[async_trait]
+pub trait Peers: Send + Sync + 'static {
+    /// Whether this member should be called now. False while it is ejected after a failure.
+    fn usable(&self, member: &Member) -> bool;
+    /// Gets the value from that member, which loads it if necessary and never forwards the call.
+    async fn fetch(&self, member: &Member, group: &str, key: &str)
+    -> Result<PeerAnswer, PeerError>;
+    /// Gets what that member has in memory. It never loads.
+    async fn peek(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Result<Option<PeerAnswer>, PeerError>;
+    /// Drops a key, or with `None` the whole group, at that member.
+    async fn remove(
+        &self,
+        member: &Member,
+        group: &str,
+        key: Option<&str>,
+    ) -> Result<Removed, PeerError>;
+    /// Asks that member whether it would vouch for `asker`, who counts on the members `counted`.
+    async fn vouch(
+        &self,
+        member: &Member,
+        asker: IdHash,
+        counted: &[IdHash],
+    ) -> Result<Voucher, PeerError>;
+    /// Asks that member never to vouch for `against` again; returns who promised it.
+    async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError>;
+    /// Opens a way for entries to that member.
+    async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError>;
+    /// Returns when that member's view has reached `revision`.
+    async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
+}

@@ -1,0 +1,125 @@
+//! How nodes find each other, and what they tell each other where calls don't reach.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::Timestamp;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    membership::{IdHash, Member, MemberState, View},
+};
+
+/// What a member tells the others through the registry, since it can't reach one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A key was removed, or with `None` the whole group.
+    Remove {
+        /// Name of the group.
+        group: Arc<str>,
+        /// The key.
+        key: Option<Box<str>>,
+    },
+    /// Confirm when your view has reached this revision.
+    Seen {
+        /// The registry's revision.
+        revision: u64,
+    },
+}
+
+/// The notices that stand in the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notices {
+    /// By the revision at which each was posted.
+    pub standing: BTreeMap<u64, Notice>,
+    /// The revision up to which each member has confirmed, by incarnation.
+    pub confirmed: HashMap<IdHash, u64>,
+}
+
+fn no_notices() -> Error {
+    Error::new(ErrorKind::Registry, "this registry carries no notices")
+}
+
+/// How a registry fares, for `/readyz` and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryHealth {
+    /// Whether this node is registered, as far as it knows.
+    pub registered: bool,
+    /// Another process holds this node's id, so this node must not count as a member.
+    pub conflict: bool,
+    /// The others took this node off the list while it could not be reached.
+    pub expelled: bool,
+    /// What stands in the way; empty when all is well.
+    pub problem: Arc<str>,
+}
+
+/// How nodes find each other.
+#[async_trait]
+pub trait Registry: Send + Sync + 'static {
+    /// The time to live of a member's lease: how long after its last renewal it is considered dead.
+    /// `None` if members have no lease.
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
+    /// Starts to watch, then registers `me`, and keeps both up until [`Session::leave`]. Returns
+    /// immediately. If the registry can't be reached, it retries in the background, and
+    /// [`Session::health`] reports it.
+    ///
+    /// # Errors
+    /// Only for permanent errors: another member has this id, or `me` is missing from a fixed list.
+    async fn join(&self, me: Member) -> Result<Box<dyn Session>>;
+}
+
+/// A node's session with a registry.
+#[async_trait]
+pub trait Session: Send + Sync + 'static {
+    /// The current view, and every later one. The first may be empty, if nothing is known yet.
+    fn views(&self) -> watch::Receiver<View>;
+    /// Until when this node's lease surely lives, by the acknowledged renewals, counted from when
+    /// they were sent; `None`: it has none, or others took this node off the list.
+    fn lease_end(&self) -> Option<Timestamp> {
+        None
+    }
+    /// Begins another life, told by `instance`, after others took this node off the list.
+    async fn rejoin(&self, _instance: &str) -> Result<()> {
+        Ok(())
+    }
+    /// Whether the lease of a member that vanished has ended, so that it can't come back by it.
+    async fn has_ended(&self, _member: &Member) -> Result<bool> {
+        Ok(true)
+    }
+    /// Takes a member that vanished off the list for good; false if it came back meanwhile.
+    async fn expel(&self, _member: &Member) -> Result<bool> {
+        Ok(true)
+    }
+    /// Tells all members through the registry; returns the notice's revision.
+    async fn post(&self, _notice: &Notice) -> Result<u64> {
+        Err(no_notices())
+    }
+    /// Takes back what was posted at that revision.
+    async fn withdraw(&self, _revision: u64) -> Result<()> {
+        Err(no_notices())
+    }
+    /// Confirms that the incarnation `me` has done what all notices up to that revision ask for.
+    async fn confirm(&self, _me: IdHash, _revision: u64) -> Result<()> {
+        Err(no_notices())
+    }
+    /// The notices that stand, and how far each member has confirmed; `None` where members can't be
+    /// told through the registry.
+    fn notices(&self) -> Option<watch::Receiver<Notices>> {
+        None
+    }
+    /// How the session fares.
+    fn health(&self) -> watch::Receiver<RegistryHealth>;
+    /// Announces this node's state. Returns when the registry has accepted it, with the revision
+    /// from which on views contain it, or `None` if the registry has no revisions.
+    async fn announce(&self, state: MemberState) -> Result<Option<u64>>;
+    /// Removes the registration, if it is still ours. Returns a revision as [`Session::announce`]
+    /// does.
+    async fn leave(&self) -> Result<Option<u64>>;
+}

@@ -1,0 +1,88 @@
+//! Purges without a scan: each group counts how often it was purged, and an entry that was kept
+//! before the last time is not found any more. Its memory is freed later, by a sweep.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::{Entry, GroupId};
+
+/// The epochs of all groups.
+pub(super) struct Epochs {
+    groups: Box<[Epoch]>,
+    /// Sweeps that are asked for; the first to ask sweeps.
+    asked: AtomicU32,
+}
+
+#[derive(Default)]
+struct Epoch {
+    number: AtomicU32,
+    /// Entries of older epochs that still take memory.
+    outdated: AtomicU64,
+}
+
+impl Epochs {
+    pub(super) fn new(groups: usize) -> Self {
+        Self {
+            groups: (0..groups).map(|_| Epoch::default()).collect(),
+            asked: AtomicU32::new(0),
+        }
+    }
+
+    fn number(&self, group: GroupId) -> u32 {
+        let epoch = self.groups.get(usize::from(group.0));
+        epoch.map_or(0, |it| it.number.load(Ordering::Acquire))
+    }
+
+    /// Marks an entry that comes in. A purge that happens between this and the insertion is seen by
+    /// the entry's readers.
+    pub(super) fn mark(&self, group: GroupId, entry: &Entry) {
+        entry.epoch.store(self.number(group), Ordering::Release);
+    }
+
+    /// Whether the group has not been purged since the entry came in.
+    pub(super) fn is_current(&self, group: GroupId, entry: &Entry) -> bool {
+        entry.epoch.load(Ordering::Acquire) == self.number(group)
+    }
+
+    /// Begins the next epoch of a group that holds `items` entries; returns how many of them could
+    /// be found until now.
+    pub(super) fn next(&self, group: GroupId, items: u64) -> u64 {
+        let Some(epoch) = self.groups.get(usize::from(group.0)) else {
+            return 0;
+        };
+        epoch.number.fetch_add(1, Ordering::AcqRel);
+        let outdated = epoch.outdated.fetch_max(items, Ordering::AcqRel);
+        items.saturating_sub(outdated)
+    }
+
+    /// An entry has left the store.
+    pub(super) fn gone(&self, group: GroupId, entry: &Entry) {
+        if self.is_current(group, entry) {
+            return;
+        }
+        if let Some(epoch) = self.groups.get(usize::from(group.0)) {
+            let one_less = |outdated: u64| Some(outdated.saturating_sub(1));
+            let _ = epoch
+                .outdated
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
+        }
+    }
+
+    /// Asks for a sweep. True for the caller that has to do it: nobody else sweeps.
+    pub(super) fn ask(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::AcqRel) == 0
+    }
+
+    /// How many sweeps are asked for now.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Ends the sweep that began when `asked` were asked for. False if it has to go on: more were
+    /// asked for meanwhile.
+    pub(super) fn swept(&self, asked: u32) -> bool {
+        let swept = self
+            .asked
+            .compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire);
+        swept.is_ok()
+    }
+}

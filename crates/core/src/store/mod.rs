@@ -1,0 +1,329 @@
+//! Bounded memory: entries by group and key, with weights in bytes, expiry and eviction
+//! (quick_cache's S3-FIFO).
+//!
+//! It must never hold more than its capacity, and never return what has expired or was purged.
+
+mod entry;
+mod epochs;
+mod stats;
+
+use std::sync::Arc;
+
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+
+pub use entry::{Entry, MAX_USE_COUNT};
+use epochs::Epochs;
+use stats::{Departure, StoreStats};
+pub use stats::{GroupId, GroupStats};
+
+use crate::{
+    fence::Fence,
+    key::{Hashed, HashedKey, OwnedKey},
+    ports::Timestamp,
+};
+
+/// What an entry costs beside its key's and value's bytes: the slot and hash table of quick_cache
+/// with the slack of their doubling, the ghost entries, two allocations, their headers and the
+/// allocator's rounding. Chosen so that a store full of small entries stays within its capacity by
+/// resident memory; `tests/memory.rs` measures it.
+pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
+
+/// The outcome for an entry that another node offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// Kept.
+    Kept,
+    /// There already is a fresh entry.
+    Known,
+    /// The store is full, and the offered entry is cold.
+    Full,
+}
+
+/// An entry with its group and key, as found by a walk over the store.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The number of its group.
+    pub group: GroupId,
+    /// Its key.
+    pub key: Box<str>,
+    /// The entry.
+    pub entry: Arc<Entry>,
+}
+
+impl Found {
+    /// Its key, hashed.
+    pub fn key(&self) -> HashedKey<'_> {
+        HashedKey::new(self.group, &self.key)
+    }
+}
+
+/// Entries that a sweep looks at before others on its thread get their turn.
+const STRIDE: usize = 256;
+
+/// One bounded store.
+pub struct Store {
+    cache: Cache<OwnedKey, Arc<Entry>, Bytesize, Hashed, Collect>,
+    stats: StoreStats,
+    epochs: Epochs,
+    fence: Option<Arc<Fence>>,
+}
+
+impl Store {
+    /// A store of `capacity` bytes in total. It can keep a value of `largest_value` bytes if its
+    /// capacity allows that at all. The numbers of the groups are less than `groups`.
+    pub fn new(capacity: u64, largest_value: u64, groups: usize) -> Self {
+        let options = OptionsBuilder::new()
+            .shards(shards(capacity, largest_value))
+            .weight_capacity(capacity)
+            .estimated_items_capacity(estimated_items(capacity))
+            .build();
+        let cache = match options {
+            Ok(options) => Cache::with_options(options, Bytesize, Hashed, Collect),
+            // Building the options fails only without capacities, and both are given.
+            Err(_) => Cache::with(0, capacity, Bytesize, Hashed, Collect),
+        };
+        Self {
+            cache,
+            stats: StoreStats::new(groups),
+            epochs: Epochs::new(groups),
+            fence: None,
+        }
+    }
+
+    /// Puts the store behind a fence: entries are found only while the fence holds.
+    #[must_use]
+    pub fn under(mut self, fence: Arc<Fence>) -> Self {
+        self.fence = Some(fence);
+        self
+    }
+
+    fn is_open(&self, now: Timestamp) -> bool {
+        self.fence.as_ref().is_none_or(|fence| fence.is_open(now))
+    }
+
+    /// The entry, unless it has expired by `now`.
+    pub fn get(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
+        let entry = self.cache.get(key)?;
+        if !self.is_open(now) {
+            return None;
+        }
+        let current = self.epochs.is_current(key.group(), &entry);
+        if current && entry.record.is_fresh(now) {
+            entry.used();
+            return Some(entry);
+        }
+        let why = if current {
+            Departure::Expired
+        } else {
+            Departure::Dropped
+        };
+        self.remove_if(key, &entry, why);
+        None
+    }
+
+    /// Removes only this entry: a fresh one may have replaced it in the meantime.
+    fn remove_if(&self, key: &HashedKey<'_>, entry: &Arc<Entry>, why: Departure) {
+        let gone = self.cache.remove_if(key, |kept| Arc::ptr_eq(kept, entry));
+        if let Some((key, entry)) = gone {
+            self.gone(&key, &entry, why);
+        }
+    }
+
+    /// Keeps an entry and replaces an older one. Returns false if the entry is too large for the
+    /// store.
+    pub fn insert(&self, key: &HashedKey<'_>, entry: Arc<Entry>) -> bool {
+        let bytes = weight(key.text(), &entry);
+        if bytes > self.cache.shard_capacity() {
+            self.remove(key);
+            return false;
+        }
+        self.epochs.mark(key.group(), &entry);
+        self.stats.comes(key.group(), bytes);
+        let mut left = Vec::new();
+        self.cache
+            .insert_with_lifecycle(key.kept(), entry, &mut left);
+        for (place, entry) in left {
+            // This includes an older entry for the same key.
+            let why = if place.group == key.group() && *place.text == *key.text() {
+                Departure::Dropped
+            } else {
+                Departure::Evicted
+            };
+            self.gone(&place, &entry, why);
+        }
+        true
+    }
+
+    fn gone(&self, place: &OwnedKey, entry: &Entry, why: Departure) {
+        self.epochs.gone(place.group, entry);
+        let bytes = weight(&place.text, entry);
+        self.stats.goes(place.group, bytes, why);
+    }
+
+    /// The entry, unless it has expired by `now`. Does not count as a use.
+    pub fn peek(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
+        let entry = self.cache.peek(key)?;
+        let found = entry.record.is_fresh(now)
+            && self.is_open(now)
+            && self.epochs.is_current(key.group(), &entry);
+        found.then_some(entry)
+    }
+
+    /// Keeps an entry that another node offers, unless there already is a fresh one, or the store
+    /// is full and the entry is cold.
+    ///
+    /// In a long handoff, the hottest entries arrive first, and S3-FIFO would evict them in favour
+    /// of the coldest, which arrive last. So an entry is inserted with as many uses as quick_cache
+    /// counts, and an entry without any use is not inserted into a full store.
+    pub fn offer(&self, key: &HashedKey<'_>, entry: Arc<Entry>, now: Timestamp) -> Offered {
+        /// quick_cache counts at most this many uses (its `MAX_F`).
+        const USES_THAT_COUNT: u32 = 2;
+        if self.peek(key, now).is_some() {
+            return Offered::Known;
+        }
+        let use_count = entry.use_count();
+        let largest = self.cache.shard_capacity();
+        let room = self.capacity().saturating_sub(self.bytes());
+        let weight = weight(key.text(), &entry);
+        // Keep a thirty-second free, since the shards don't fill evenly.
+        if (use_count == 0 && room < weight + self.capacity() / 32) || weight > largest {
+            return Offered::Full;
+        }
+        self.insert(key, entry);
+        for _ in 0..use_count.min(USES_THAT_COUNT) {
+            self.cache.get(key);
+        }
+        Offered::Kept
+    }
+
+    /// A walk over all entries that were not purged. No lock is held between steps, so concurrent
+    /// insertions and removals may or may not be seen.
+    pub fn walk(&self) -> impl Iterator<Item = Found> + Send + '_ {
+        self.everything()
+            .filter(|it| self.epochs.is_current(it.group, &it.entry))
+    }
+
+    fn everything(&self) -> impl Iterator<Item = Found> + Send + '_ {
+        self.cache.iter().map(|(key, entry)| Found {
+            group: key.group,
+            key: key.text,
+            entry,
+        })
+    }
+
+    /// Removes exactly this entry. A newer one for the same key stays.
+    pub fn remove_exactly(&self, found: &Found) {
+        self.remove_if(&found.key(), &found.entry, Departure::Dropped);
+    }
+
+    /// Removes an entry. Returns true if there was one.
+    pub fn remove(&self, key: &HashedKey<'_>) -> bool {
+        let Some((key, entry)) = self.cache.remove(key) else {
+            return false;
+        };
+        let current = self.epochs.is_current(key.group, &entry);
+        self.gone(&key, &entry, Departure::Dropped);
+        current
+    }
+
+    /// From now on, no entry of the group that was kept before is found. Takes no longer for many
+    /// entries than for none; their memory is freed by [`Store::sweep`]. Returns how many entries
+    /// went.
+    pub fn purge(&self, group: GroupId) -> u64 {
+        self.epochs.next(group, self.stats.read(group).items)
+    }
+
+    /// Frees the memory of entries that were purged. While one caller sweeps, others return at
+    /// once, and the sweep takes their purges along.
+    pub async fn sweep(&self) {
+        if !self.epochs.ask() {
+            return;
+        }
+        loop {
+            let asked = self.epochs.asked();
+            for (step, found) in self.everything().enumerate() {
+                if step % STRIDE == STRIDE - 1 {
+                    tokio::task::yield_now().await;
+                }
+                if !self.epochs.is_current(found.group, &found.entry) {
+                    self.remove_exactly(&found);
+                }
+            }
+            if self.epochs.swept(asked) {
+                return;
+            }
+        }
+    }
+
+    /// The number of entries that take memory.
+    pub fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.cache.is_empty()
+    }
+
+    /// The size of all entries in bytes, including overhead.
+    pub fn bytes(&self) -> u64 {
+        self.cache.weight()
+    }
+
+    /// The capacity in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.cache.capacity()
+    }
+
+    /// The counts of a group.
+    pub fn stats(&self, group: GroupId) -> GroupStats {
+        self.stats.read(group)
+    }
+}
+
+/// The number of shards. quick_cache rejects an entry that exceeds its shard's share of the
+/// capacity, so there are enough shards to avoid contention, but each is large enough for several
+/// of the largest values.
+fn shards(capacity: u64, largest_value: u64) -> usize {
+    let wanted = std::thread::available_parallelism().map_or(4, |cores| cores.get() * 4);
+    let possible = capacity / (largest_value.saturating_add(ENTRY_OVERHEAD_BYTES) * 4).max(1);
+    // A power of two, rounded down. quick_cache would round up, so the shards could be too small.
+    let bounded = wanted
+        .min(usize::try_from(possible).unwrap_or(usize::MAX))
+        .max(1);
+    1 << bounded.ilog2()
+}
+
+/// The size of quick_cache's ghost list. Its tables grow by themselves.
+fn estimated_items(capacity: u64) -> usize {
+    usize::try_from(capacity / 1024).unwrap_or(usize::MAX)
+}
+
+#[derive(Clone)]
+struct Bytesize;
+
+impl Weighter<OwnedKey, Arc<Entry>> for Bytesize {
+    fn weight(&self, place: &OwnedKey, entry: &Arc<Entry>) -> u64 {
+        weight(&place.text, entry)
+    }
+}
+
+fn weight(key: &str, entry: &Entry) -> u64 {
+    (key.len() + entry.record.value_bytes()) as u64 + ENTRY_OVERHEAD_BYTES
+}
+
+/// Collects the entries that an insertion evicts, so that they are counted and freed after the
+/// store's lock is released.
+#[derive(Clone)]
+struct Collect;
+
+impl Lifecycle<OwnedKey, Arc<Entry>> for Collect {
+    type RequestState = Vec<(OwnedKey, Arc<Entry>)>;
+
+    fn on_evict(&self, left: &mut Self::RequestState, place: OwnedKey, entry: Arc<Entry>) {
+        left.push((place, entry));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+use super::*;
+use crate::record::Record;
+
+const GROUP: GroupId = GroupId(1);
+
+fn entry(bytes: usize, expires_at: u64) -> Arc<Entry> {
+    Arc::new(Entry::new(&record(bytes, expires_at)))
+}
+
+fn record(bytes: usize, expires_at: u64) -> Record {
+    Record {
+        value: Some(vec![7; bytes].into()),
+        expires_at: Timestamp(expires_at),
+        entity_tag: 0,
+    }
+}
+
+fn key(text: &str) -> HashedKey<'_> {
+    HashedKey::new(GROUP, text)
+}
+
+#[test]
+fn nothing_is_served_from_its_expiry_on() {
+    let store = Store::new(1 << 20, 1 << 10, 3);
+    store.insert(&key("k"), entry(10, 1_000));
+    assert!(store.get(&key("k"), Timestamp(999)).is_some());
+    assert!(store.get(&key("k"), Timestamp(1_000)).is_none());
+    assert!(
+        store.is_empty(),
+        "what has expired is dropped when it is found"
+    );
+    assert_eq!(store.stats(GROUP).expired, 1);
+}
+
+#[test]
+fn it_stays_within_its_capacity_and_counts_what_it_pushes_out() {
+    let capacity = 1 << 20;
+    let store = Store::new(capacity, 1 << 10, 3);
+    for n in 0..10_000 {
+        store.insert(&key(&n.to_string()), entry(100, u64::MAX));
+    }
+    assert!(store.bytes() <= capacity, "{} bytes", store.bytes());
+    assert!(store.bytes() > capacity / 2, "{} bytes", store.bytes());
+    assert_eq!(store.stats(GROUP).evicted as usize + store.len(), 10_000);
+}
+
+#[test]
+fn a_value_as_large_as_allowed_fits_and_a_larger_one_replaces_nothing_by_nothing_stale() {
+    let store = Store::new(64 << 20, 8 << 20, 3);
+    assert!(store.insert(&key("k"), entry(8 << 20, u64::MAX)));
+    assert!(
+        !store.insert(&key("k"), entry(70 << 20, u64::MAX)),
+        "over a shard's share"
+    );
+    assert!(
+        store.get(&key("k"), Timestamp(0)).is_none(),
+        "the old value must not stay"
+    );
+}
+
+#[test]
+fn groups_are_apart() {
+    let store = Store::new(1 << 20, 1 << 10, 3);
+    for group in [GroupId(1), GroupId(2)] {
+        for n in 0..10 {
+            store.insert(&HashedKey::new(group, &n.to_string()), entry(10, u64::MAX));
+        }
+    }
+    assert!(store.remove(&HashedKey::new(GroupId(1), "3")));
+    assert!(!store.remove(&HashedKey::new(GroupId(1), "3")));
+    assert!(
+        store
+            .get(&HashedKey::new(GroupId(2), "3"), Timestamp(0))
+            .is_some()
+    );
+    assert_eq!(store.purge(GroupId(1)), 9);
+    let one = HashedKey::new(GroupId(1), "4");
+    assert!(store.get(&one, Timestamp(0)).is_none());
+    assert!(
+        store
+            .get(&HashedKey::new(GroupId(2), "4"), Timestamp(0))
+            .is_some()
+    );
+}
+
+/// The sum of the groups' numbers is what quick_cache says of the whole, whatever was done.
+#[test]
+fn each_group_is_counted_apart() {
+    let store = Store::new(1 << 20, 1 << 10, 3);
+    let mut random = fastrand::Rng::with_seed(7);
+    for step in 0..50_000u64 {
+        let group = GroupId(random.u16(0..3));
+        let text = random.u32(0..5_000).to_string();
+        let key = HashedKey::new(group, &text);
+        match random.u8(0..10) {
+            0 => _ = store.remove(&key),
+            1 => _ = store.get(&key, Timestamp(step)),
+            2 => _ = store.offer(&key, entry(100, step + 1_000), Timestamp(step)),
+            3 if step % 5_000 == 0 => _ = store.purge(group),
+            4 => {
+                if let Some(entry) = store.peek(&key, Timestamp(step)) {
+                    store.remove_exactly(&Found {
+                        group,
+                        key: text.as_str().into(),
+                        entry,
+                    });
+                }
+            }
+            _ => _ = store.insert(&key, entry(random.usize(0..900), step + 1_000)),
+        }
+    }
+    let stats = [0, 1, 2].map(|group| store.stats(GroupId(group)));
+    let sum = |part: fn(&GroupStats) -> u64| stats.iter().map(part).sum::<u64>();
+    assert_eq!(sum(|it| it.items), store.len() as u64);
+    assert_eq!(sum(|it| it.bytes), store.bytes());
+    for stats in stats {
+        assert!(stats.evicted > 0 && stats.expired > 0, "{stats:?}");
+    }
+}
+
+#[test]
+fn a_newer_value_of_a_key_pushes_nothing_out() {
+    let store = Store::new(1 << 20, 1 << 10, 3);
+    for _ in 0..2 {
+        store.insert(&key("k"), entry(10, u64::MAX));
+    }
+    let stats = store.stats(GROUP);
+    assert_eq!((stats.items, stats.evicted), (1, 0));
+}
+
+#[test]
+fn a_full_store_takes_over_what_was_asked_for_and_nothing_else() {
+    let store = Store::new(1 << 20, 1 << 10, 3);
+    let offer = |key: &str, use_count: u32| {
+        let entry = Entry::new(&record(1000, u64::MAX)).with_use_count(use_count);
+        store.offer(&super::tests::key(key), Arc::new(entry), Timestamp(0))
+    };
+    assert_eq!(offer("k", 0), Offered::Kept);
+    assert_eq!(offer("k", 0), Offered::Known);
+    for n in 0..2_000 {
+        offer(&n.to_string(), 1);
+    }
+    assert_eq!(offer("cold", 0), Offered::Full);
+    assert_eq!(offer("hot", 1), Offered::Kept);
+    assert!(store.bytes() <= store.capacity());
+}
+
+#[test]
+fn nothing_is_found_while_the_fence_is_closed_and_the_entries_stay() {
+    let fence = Arc::new(Fence::closed());
+    let store = Store::new(1 << 20, 1 << 10, 3).under(fence.clone());
+    store.insert(&key("k"), entry(10, u64::MAX));
+    assert!(store.get(&key("k"), Timestamp(0)).is_none());
+    fence.extend(Timestamp(0), Timestamp(10_000));
+    assert!(store.get(&key("k"), Timestamp(9_999)).is_some());
+    assert!(store.get(&key("k"), Timestamp(10_000)).is_none());
+    assert!(store.peek(&key("k"), Timestamp(10_000)).is_none());
+    assert_eq!(store.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_purged_is_gone_at_once_and_its_memory_a_little_later() {
+    let store = Store::new(1 << 20, 1 << 10, 3);
+    for n in 0..1_000 {
+        store.insert(&key(&n.to_string()), entry(10, u64::MAX));
+    }
+    assert_eq!(store.purge(GROUP), 1_000);
+    assert_eq!(store.walk().count(), 0);
+    assert!(store.peek(&key("1"), Timestamp(0)).is_none());
+    assert!(store.get(&key("2"), Timestamp(0)).is_none());
+    assert!(!store.remove(&key("3")), "it was gone already");
+    assert_eq!(store.len(), 998, "not scanned");
+    // What comes later stays, and what replaces an older one too.
+    store.insert(&key("4"), entry(10, u64::MAX));
+    assert_eq!(
+        store.offer(&key("5"), entry(10, u64::MAX), Timestamp(0)),
+        Offered::Kept
+    );
+    assert_eq!(store.purge(GroupId(2)), 0);
+    store.sweep().await;
+    assert_eq!(store.len(), 2);
+    assert_eq!(store.stats(GROUP).items, 2);
+    assert!(store.get(&key("4"), Timestamp(0)).is_some());
+    assert!(store.get(&key("5"), Timestamp(0)).is_some());
+    assert_eq!(store.purge(GROUP), 2);
+}
+
+#[tokio::test]
+async fn purges_in_a_row_count_each_entry_once_and_one_sweep_frees_all() {
+    let store = Arc::new(Store::new(1 << 20, 1 << 10, 3));
+    let other = GroupId(2);
+    for n in 0..1_000 {
+        store.insert(&key(&n.to_string()), entry(10, u64::MAX));
+        store.insert(&HashedKey::new(other, &n.to_string()), entry(10, u64::MAX));
+    }
+    assert_eq!(store.purge(GROUP), 1_000);
+    let sweeping = tokio::spawn({
+        let store = store.clone();
+        async move { store.sweep().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(
+        store.len() < 2_000 && !store.is_empty(),
+        "it goes in strides"
+    );
+    // Some of these it has passed already.
+    assert_eq!((store.purge(GROUP), store.purge(other)), (0, 1_000));
+    store.sweep().await;
+    sweeping.await.expect("swept");
+    assert!(store.is_empty());
+}
