@@ -6,7 +6,11 @@
 //! error that a node *answered* is final, unless the node says that it is leaving. The caller's
 //! OpenTelemetry context is propagated.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -286,14 +290,19 @@ impl Client {
         let mut last = self.inner.no_node();
         loop {
             let topology = self.inner.rings.borrow().clone();
-            let members: Vec<&Member> = topology
-                .ranked(hash)
-                .filter_map(|owner| match owner {
+            // In ring order, those that failed lately at the end.
+            let ejected = self.inner.ejected();
+            let members = || {
+                topology.ranked(hash).filter_map(|owner| match owner {
                     Owner::Other(member) => Some(member),
                     Owner::Me => None,
                 })
-                .collect();
-            for member in self.inner.usable_first(&members) {
+            };
+            let is_late = |member: &&Member| ejected.contains(&member.address);
+            let first = members().filter(|member| !is_late(member));
+            // Nearly always the owner answers, and nobody after it is looked for.
+            let late = std::iter::once_with(|| members().filter(|member| is_late(member)));
+            for member in first.chain(late.flatten()) {
                 match self.inner.try_member(member, deadline, &call).await {
                     Ok(answer) => return Ok(answer),
                     Err(Try::Final(error)) => return Err(error),
@@ -338,15 +347,12 @@ impl Inner {
         Error::new(ErrorKind::NotReady, format!("no node is known: {why}"))
     }
 
-    /// The members in order, with those that recently failed at the end.
-    fn usable_first<'a>(&self, members: &[&'a Member]) -> Vec<&'a Member> {
+    /// The addresses of members that failed lately.
+    fn ejected(&self) -> HashSet<Arc<str>> {
         let now = Instant::now();
         let mut ejected = self.ejected.lock();
         ejected.retain(|_, until| *until > now);
-        let (late, first): (Vec<&Member>, Vec<&Member>) = members
-            .iter()
-            .partition(|member| ejected.contains_key(&member.address));
-        first.into_iter().chain(late).collect()
+        ejected.keys().cloned().collect()
     }
 
     async fn try_member<T, F>(

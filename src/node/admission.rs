@@ -174,7 +174,6 @@ fn group(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
     use gaocache_core::membership::{Member, View};
-    use gaocache_core::ports::Timestamp;
 
     fn admission(limits: &ClientLimits, files: Option<usize>) -> Arc<Admission> {
         let cluster = Arc::new(Cluster::new("me"));

@@ -374,6 +374,8 @@ async fn who_joins_while_a_removal_is_under_way_is_told_too() {
     let mut removal = std::pin::pin!(removal);
     assert!(futures::poll!(&mut removal).is_pending());
     test.clusters[0].install(view(3, &["n0", "n1", "n2"]));
+    // It hears of the ring before anyone confirms.
+    assert!(futures::poll!(&mut removal).is_pending());
     gate.add_permits(2);
     removal.await.expect("all confirm");
     assert!(test.groups[2].peek_for_peer(&key).entry.is_none());
