@@ -14,6 +14,8 @@ SCENARIO ?=
 PICTURES ?=
 # semver: the last release.
 BASELINE ?= HEAD
+# run: the profile to compile with; `quick` compiles without optimization.
+RUN_PROFILE ?= dev
 RELEASE ?= cache
 NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
@@ -27,7 +29,7 @@ help: ## prints this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 run: ## runs three nodes with this project's docs/ as the origin, and prints the curl line to try
-	$(CARGO) run --locked -- dev --nodes 3 --origin docs
+	$(CARGO) run --locked --profile $(RUN_PROFILE) -- dev --nodes 3 --origin docs
 
 test: ## all tests; installs etcd where it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace

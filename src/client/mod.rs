@@ -312,7 +312,7 @@ impl Client {
                     return Err(last);
                 }
             }
-            if members.is_empty() {
+            if members().next().is_none() {
                 last = self.inner.no_node();
             }
             let pause = pauses.next().unwrap_or(LAST_PAUSE);

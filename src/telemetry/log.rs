@@ -70,6 +70,14 @@ fn filter(text: &str) -> Result<EnvFilter> {
     parsed.map_err(|error| wrong(&error.to_string()).with_source(error))
 }
 
+/// Whether a level can be set.
+///
+/// # Errors
+/// As [`LogLevel::set`].
+pub(crate) fn check(level: &str) -> Result<()> {
+    filter(level).map(drop)
+}
+
 pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The layer that writes log lines, and the handle that sets its level.
