@@ -131,7 +131,7 @@ greeter: ## generates the greeter of the discovery crate's examples anew
 	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter
 
 docs: ## regenerates the generated parts of docs/, and the settings in the chart's schema
-	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs configuration command_line metrics errors
+	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs -- configuration command_line metrics errors
 	tools/chart-schema
 
 etcd-descriptor: ## recompiles etcd-client's protos, after an update of that crate
