@@ -132,8 +132,9 @@ chaos-test: ## breaks a real cluster for ten minutes (SECONDS_OF_CHAOS) and chec
 greeter: ## generates the greeter of the discovery crate's examples anew
 	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter
 
-docs: ## regenerates the generated parts of docs/
-	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs
+docs: ## regenerates the generated parts of docs/, and the settings in the chart's schema
+	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs -- configuration command_line metrics errors
+	tools/chart-schema
 
 etcd-descriptor: ## recompiles etcd-client's protos, after an update of that crate
 	$(CARGO) install --locked --root $(TOOLS) protox --features bin
