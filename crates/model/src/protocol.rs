@@ -168,7 +168,7 @@ impl Bounds {
         lives: 2,
         steady: [false, true, false],
         begin: Begin::OneOut,
-        steps: 11,
+        steps: 10,
         ..Self::LISTS
     };
 
