@@ -66,10 +66,8 @@ fn read(folder: &Dir, key: &str, max_value: u64) -> Result<Loaded> {
         return Err(Error::not_found("not a file"));
     }
     let too_large = || {
-        Error::new(
-            ErrorKind::ValueTooLarge,
-            format!("the file is larger than {max_value} bytes (max_value)"),
-        )
+        let what = format!("the file is larger than {max_value} bytes (max_value)");
+        Error::value_too_large(what, max_value)
     };
     if metadata.len() > max_value {
         return Err(too_large());
