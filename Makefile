@@ -10,6 +10,8 @@ KEEP_ON_FAILURE ?=
 # chaos-test: how long, or which scenario instead.
 SECONDS_OF_CHAOS ?= 600
 SCENARIO ?=
+# simulation-test: how many histories.
+SEEDS ?= 10000
 # page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
 # semver: the last release.
@@ -22,7 +24,7 @@ NAMESPACE ?= gaocache
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test outside-test check public-api semver bench observability-test \
-	page-test warm-test chaos-test advisories etcd-descriptor docs greeter \
+	page-test warm-test model-test simulation-test chaos-test advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -122,6 +124,12 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
+
+model-test: ## checks the model of the removal protocol within larger bounds: a few minutes
+	$(CARGO) test --locked -p gaocache-model --features deep -- --nocapture
+
+simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, over SEEDS histories
+	GAOCACHE_SEEDS=$(SEEDS) $(CARGO) test --locked --profile test-release -p gaocache-core --lib -- --nocapture simulation_tests
 
 chaos-test: ## breaks a real cluster for ten minutes (SECONDS_OF_CHAOS) and checks every answer; needs root and iproute2
 	etcd=$$(tools/ensure-etcd) && tools/ensure-iproute2 && $(CARGO) build --locked --profile test-release --bin gaocache && \
