@@ -103,7 +103,7 @@ advisories: ## lists known vulnerabilities of the dependencies; needs the adviso
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check advisories
 
 bench: ## benchmarks the ring, hits, and the cost of telemetry; prints ratios within one run
-	$(CARGO) bench --locked --bench ring
+	$(CARGO) bench --locked -p gaocache-ring
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) bench --locked --bench telemetry
 	$(CARGO) test --locked --test memory -- --nocapture | grep -E "capacity|purge"

@@ -19,6 +19,7 @@ use gaocache_core::{group::GroupRules, ports::Origin};
 ///     .ttl(Duration::from_secs(60))
 ///     .negative_ttl(Duration::from_secs(5))
 ///     .max_value(1 << 20)
+///     .load_timeout(Duration::from_secs(10))
 ///     .max_concurrency(16);
 /// # drop(group);
 /// ```
@@ -31,7 +32,7 @@ pub struct GroupDefinition {
 
 impl GroupDefinition {
     /// A group whose values live until they are evicted or removed, of at most 8 MiB each, loaded
-    /// 64 at a time while 10,000 wait.
+    /// 64 at a time while 10,000 wait. A load may take 30 seconds.
     pub fn new(name: impl Into<Arc<str>>, origin: Arc<dyn Origin>) -> Self {
         Self {
             rules: GroupRules {
@@ -60,6 +61,14 @@ impl GroupDefinition {
     /// The largest value, in bytes.
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.rules.max_value = bytes;
+        self
+    }
+
+    /// How long a load may run. Past that, those who wait for it get
+    /// [`ErrorKind::OriginTimeout`](gaocache_core::error::ErrorKind::OriginTimeout), and the loader
+    /// is dropped.
+    pub fn load_timeout(mut self, load_timeout: Duration) -> Self {
+        self.bounds.load_timeout = load_timeout;
         self
     }
 

@@ -52,7 +52,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Bound on connecting to another node.
     pub peer_connect_timeout: Duration,
-    /// Bound on a call to another node, its load from the origin included.
+    /// Bound on another node's answer. What its load from the origin may take, by the group's
+    /// limits, is added.
     pub peer_timeout: Duration,
     /// Memory for entries of all groups in bytes, overhead included.
     pub capacity: u64,
@@ -158,7 +159,7 @@ impl Default for Settings {
             http: anywhere(8080),
             admin: anywhere(9090),
             peer_connect_timeout: Duration::from_secs(1),
-            peer_timeout: Duration::from_secs(30),
+            peer_timeout: Duration::from_secs(5),
             capacity: 512 << 20,
             hot_after_requests: 16,
             replicas: 1,

@@ -19,7 +19,13 @@ use gaocache_core::{
     membership::{Member, MemberState, View},
     ports::{Registry, RegistryHealth, Session},
 };
-use tokio::{net::TcpListener, sync::watch};
+use parking_lot::Mutex;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
 use tonic::{Request, Response, Status};
 
 /// A registry that says what the test wants. It takes what is announced at revision 7.
@@ -292,5 +298,131 @@ async fn a_peer_of_another_version_is_not_believed_and_costs_no_read() {
         )
         .await;
         assert!(counted > 0.0, "{format:?}");
+        let ejected = metric(&node, "gaocache_peers_ejected", &[]).await;
+        assert_eq!(ejected, 0.0, "it answers, so it lives: {format:?}");
     }
+}
+
+/// A way to `target` whose connections can be cut.
+struct Way {
+    address: SocketAddr,
+    connections: Arc<Mutex<JoinSet<()>>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Way {
+    async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::<Mutex<JoinSet<()>>>::default();
+        let accepted = connections.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                accepted.lock().spawn(async move {
+                    let mut far = TcpStream::connect(target).await.unwrap();
+                    let _ = copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        Self {
+            address,
+            connections,
+            accepting,
+        }
+    }
+
+    /// Ends what is connected.
+    async fn cut(&self) {
+        let mut connections = std::mem::take(&mut *self.connections.lock());
+        connections.shutdown().await;
+    }
+
+    /// The same, and nothing can be connected any more.
+    async fn end(self) {
+        self.accepting.abort();
+        assert!(self.accepting.await.is_err(), "its listener is closed");
+        let mut connections = std::mem::take(&mut *self.connections.lock());
+        connections.shutdown().await;
+    }
+}
+
+/// A node, another that it believes in and reaches by a way, and a key of the other's.
+async fn two_nodes(origin: &CountingOrigin) -> (TestNode, TestNode, Way, String) {
+    let far = builder(&settings("far", &origin.url(), &[]));
+    let far = far.registry(gaocache::Registry::memory());
+    let mut far = TestNode::start(far.bind().await.expect("binds"));
+    far.ready().await;
+    let way = Way::to(far.addresses.grpc).await;
+    let node = node_among(&[("far", way.address)], &origin.url(), &[]).await;
+    let mut client = node.client().await;
+    let mut number = 0;
+    let key = loop {
+        let key = format!("user-{number}");
+        let answer = client.get(get_request(&key)).await.expect("a value");
+        if answer.into_inner().owner == "far" {
+            break key;
+        }
+        number += 1;
+    };
+    let removed = wire::RemoveRequest {
+        group: "users".into(),
+        key: key.clone(),
+    };
+    client.remove(removed).await.expect("removed");
+    (node, far, way, key)
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_under_a_load_is_made_anew_and_the_load_is_joined() {
+    let origin = CountingOrigin::start().await;
+    let (node, _far, way, key) = two_nodes(&origin).await;
+    let before = origin.loads_of(&key);
+    origin.hold();
+    let mut client = node.client().await;
+    let asked = key.clone();
+    let get = tokio::spawn(async move { client.get(get_request(&asked)).await });
+    within("the load", async {
+        while origin.loads_of(&key) == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    way.cut().await;
+    // It is asked by a new connection, while the load still runs.
+    within("the new connection", async {
+        while way.connections.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    origin.release();
+    let answer = within("the value", get).await.unwrap().expect("a value");
+    assert_eq!(answer.into_inner().value, format!("value of {key}"));
+    assert_eq!(origin.loads_of(&key), before + 1);
+    assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 0.0);
+}
+
+#[tokio::test]
+async fn an_owner_that_dies_under_a_load_is_replaced_at_once() {
+    let origin = CountingOrigin::start().await;
+    let (node, _far, way, key) = two_nodes(&origin).await;
+    let before = origin.loads_of(&key);
+    origin.hold();
+    let mut client = node.client().await;
+    let asked = key.clone();
+    let get = tokio::spawn(async move { client.get(get_request(&asked)).await });
+    let loads = async |wanted| {
+        within("the load", async {
+            while origin.loads_of(&key) < wanted {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    loads(before + 1).await;
+    way.end().await;
+    loads(before + 2).await;
+    assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 1.0);
+    origin.release();
+    within("the value", get).await.unwrap().expect("a value");
 }

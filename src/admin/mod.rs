@@ -180,6 +180,22 @@ pub struct RingReport {
     /// The owner of the requested key in each group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<OwnerReport>,
+    /// The reporting node's groups, by name. All nodes must have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<GroupReport>>,
+}
+
+/// A group in a report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupReport {
+    /// Its name.
+    pub name: String,
+    /// How long values are kept; 0: no limit.
+    pub ttl_seconds: f64,
+    /// How long a node remembers that a key does not exist.
+    pub negative_ttl_seconds: f64,
+    /// Maximum size of a value, in bytes.
+    pub max_value: u64,
 }
 
 /// A member in a report.
@@ -228,7 +244,24 @@ async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Res
     }
     let topology = admin.cluster.snapshot();
     let owners = query.key.map(|key| owners(&admin.groups, &topology, &key));
-    Json(report(&admin.id, &topology, owners.unwrap_or_default())).into_response()
+    let mut report = report(&admin.id, &topology, owners.unwrap_or_default());
+    report.groups = Some(group_reports(&admin.groups));
+    Json(report).into_response()
+}
+
+fn group_reports(groups: &Groups) -> Vec<GroupReport> {
+    let reports = groups.iter().map(|group| {
+        let rules = group.rules();
+        GroupReport {
+            name: rules.name.to_string(),
+            ttl_seconds: rules.ttl.unwrap_or_default().as_secs_f64(),
+            negative_ttl_seconds: rules.negative_ttl.as_secs_f64(),
+            max_value: rules.max_value,
+        }
+    });
+    let mut reports: Vec<GroupReport> = reports.collect();
+    reports.sort_by(|a, b| a.name.cmp(&b.name));
+    reports
 }
 
 fn owners(groups: &Groups, topology: &Topology, key: &str) -> Vec<OwnerReport> {
@@ -264,5 +297,6 @@ pub fn report(node: &str, topology: &Topology, owners: Vec<OwnerReport>) -> Ring
             })
             .collect(),
         owners,
+        groups: None,
     }
 }

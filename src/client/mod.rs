@@ -115,6 +115,7 @@ pub struct Client {
 
 struct Inner {
     options: ClientOptions,
+    discovery: Discovery,
     rings: watch::Receiver<Arc<Topology>>,
     channels: Mutex<HashMap<Arc<str>, Channel>>,
     ejected: Mutex<HashMap<Arc<str>, Instant>>,
@@ -126,9 +127,14 @@ impl Client {
     pub fn new(etcd: EtcdConfig, service: &str, options: ClientOptions) -> Self {
         let keys = Keys::of(service);
         let discovery = Discovery::start_ranges(etcd, [keys.range()], |_| {});
+        Self::over(discovery, keys, options)
+    }
+
+    /// A client for the nodes that `discovery` finds.
+    pub(crate) fn over(discovery: Discovery, keys: Keys, options: ClientOptions) -> Self {
         let (sender, rings) = watch::channel(Arc::new(Topology::default()));
+        let mut snapshots = discovery.changes();
         tokio::spawn(async move {
-            let mut snapshots = discovery.changes();
             loop {
                 let snapshot = snapshots.borrow_and_update().clone();
                 // An empty list never wipes the ring.
@@ -146,6 +152,7 @@ impl Client {
         Self {
             inner: Arc::new(Inner {
                 options,
+                discovery,
                 rings,
                 channels: Mutex::default(),
                 ejected: Mutex::default(),
@@ -276,7 +283,7 @@ impl Client {
         let deadline = Instant::now() + self.inner.options.deadline;
         let hash = hash_key(group_seed(group), key);
         let mut pauses = pauses(FIRST_PAUSE, LAST_PAUSE);
-        let mut last = Error::new(ErrorKind::NotReady, "no nodes are known");
+        let mut last = self.inner.no_node();
         loop {
             let topology = self.inner.rings.borrow().clone();
             let members: Vec<&Member> = topology
@@ -295,6 +302,9 @@ impl Client {
                 if Instant::now() >= deadline {
                     return Err(last);
                 }
+            }
+            if members.is_empty() {
+                last = self.inner.no_node();
             }
             let pause = pauses.next().unwrap_or(LAST_PAUSE);
             let mut rings = self.inner.rings.clone();
@@ -315,6 +325,19 @@ enum Try {
 }
 
 impl Inner {
+    /// Why no node is known.
+    fn no_node(&self) -> Error {
+        let snapshot = self.discovery.list();
+        let why = if !snapshot.problem.is_empty() {
+            &*snapshot.problem
+        } else if snapshot.known {
+            "etcd has none of this service"
+        } else {
+            "etcd has not answered yet"
+        };
+        Error::new(ErrorKind::NotReady, format!("no node is known: {why}"))
+    }
+
     /// The members in order, with those that recently failed at the end.
     fn usable_first<'a>(&self, members: &[&'a Member]) -> Vec<&'a Member> {
         let now = Instant::now();

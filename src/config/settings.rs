@@ -187,6 +187,8 @@ pub struct LogSettings {
     pub level: String,
     /// How lines look.
     pub format: LogFormat,
+    /// Whether lines name keys.
+    pub keys: bool,
 }
 
 /// How log lines look.

@@ -147,6 +147,7 @@ impl NodeBuilder {
             let what = "other nodes can't reach a node that has no gRPC listener";
             return Err(Error::new(ErrorKind::Configuration, what));
         }
+        rules::check(&self.groups)?;
         self.settings.check()
     }
 
@@ -168,7 +169,7 @@ impl NodeBuilder {
         let cluster = Arc::new(Cluster::new(settings.id.as_str()));
         let peers = GrpcPeers::new(
             cluster.clone(),
-            rules::peers(settings, memory.max_value),
+            rules::peers(settings, groups, memory.max_value),
             metrics.clone(),
             self.clock.clone(),
         );
@@ -224,6 +225,20 @@ mod tests {
         let builder = NodeBuilder::new(Settings::standalone("n")).registry(Registry::memory());
         let error = builder.bind().await.err().expect("can't be bound");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_group_whose_loads_could_never_begin_or_end_is_a_wrong_configuration() {
+        let wrong: [fn(GroupDefinition) -> GroupDefinition; 2] = [
+            |group| group.max_concurrency(0),
+            |group| group.load_timeout(Duration::ZERO),
+        ];
+        for change in wrong {
+            let builder = NodeBuilder::new(Settings::loopback("n")).group(change(group("a")));
+            let error = builder.bind().await.err().expect("can't be bound");
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+            assert!(error.message().contains("group 'a'"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -138,19 +138,24 @@ fn file(path: &Path) -> Option<PathBuf> {
 /// A group of the settings, with its origin.
 fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDefinition> {
     let origin = &settings.origin;
-    let built: Arc<dyn Origin> = match origin.kind {
-        OriginKind::Http => Arc::new(HttpOrigin::new(HttpRules {
-            template: origin.url.clone(),
-            timeout: seconds(origin.timeout_seconds),
-            retries: origin.retries,
-            max_value: settings.max_value,
-            honour_cache_control: origin.honour_cache_control,
-            headers: origin.headers.clone(),
-            budget: budget.clone(),
-        })?),
+    let (built, load_timeout): (Arc<dyn Origin>, _) = match origin.kind {
+        OriginKind::Http => {
+            let rules = HttpRules {
+                template: origin.url.clone(),
+                timeout: seconds(origin.timeout_seconds),
+                retries: origin.retries,
+                max_value: settings.max_value,
+                honour_cache_control: origin.honour_cache_control,
+                headers: origin.headers.clone(),
+                budget: budget.clone(),
+            };
+            let longest = rules.longest_load();
+            (Arc::new(HttpOrigin::new(rules)?), longest)
+        }
         OriginKind::File => {
-            let budget = budget.clone();
-            Arc::new(FileOrigin::open(&origin.path, settings.max_value, budget)?)
+            let origin_timeout = seconds(origin.timeout_seconds);
+            let opened = FileOrigin::open(&origin.path, settings.max_value, budget.clone())?;
+            (Arc::new(opened), origin_timeout)
         }
     };
     let ttl = seconds(settings.ttl_seconds);
@@ -165,6 +170,7 @@ fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDef
         bounds: Bounds {
             max_concurrency: origin.max_concurrency,
             max_queue: origin.max_queue,
+            load_timeout,
             ramp: seconds(origin.ramp_seconds),
         },
     })
@@ -175,6 +181,7 @@ fn log(settings: &LogSettings) -> LogRules {
     LogRules {
         level: settings.level.clone(),
         json: settings.format == LogFormat::Json,
+        keys: settings.keys,
     }
 }
 

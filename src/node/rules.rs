@@ -3,15 +3,20 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{Addresses, Limits};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
+    group::GroupDefinition,
     members::fixed_members,
     registry::{Choice, Registry, fixed::FixedRegistry},
-    rpc::{front::FrontRules, peers::PeerRules},
+    rpc::{
+        front::FrontRules,
+        peers::{LoadBounds, PeerRules},
+    },
     settings::{Replicate, Settings},
     telemetry::metrics::Metrics,
     traffic::Budget,
@@ -81,14 +86,38 @@ fn workers(settings: &Settings) -> usize {
     }
 }
 
-/// How peers are called.
-pub(super) fn peers(settings: &Settings, max_value: u64) -> PeerRules {
+/// How peers are called. What a load of another node may take follows from the group's own limits,
+/// so that no setting can contradict them.
+pub(super) fn peers(settings: &Settings, groups: &[GroupDefinition], max_value: u64) -> PeerRules {
+    /// How long a connection to another node is kept without a call.
+    const IDLE: Duration = Duration::from_secs(120);
+    let loads = groups.iter().map(|group| {
+        let bounds = LoadBounds {
+            longest: group.bounds.longest_load(),
+            max_concurrency: group.bounds.max_concurrency,
+            max_queue: group.bounds.max_queue,
+        };
+        (group.rules.name.clone(), bounds)
+    });
     PeerRules {
         connect_timeout: settings.peer_connect_timeout,
         timeout: settings.peer_timeout,
+        idle: IDLE,
         max_value,
         workers: workers(settings),
+        loads: loads.collect(),
     }
+}
+
+/// What the types allow and no group can be.
+pub(super) fn check(groups: &[GroupDefinition]) -> Result<()> {
+    for group in groups {
+        group.bounds.check().map_err(|error| {
+            let what = format!("group '{}': {error}", group.rules.name);
+            Error::new(error.kind(), what).with_source(error)
+        })?;
+    }
+    Ok(())
 }
 
 /// How entries move.

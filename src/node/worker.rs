@@ -26,7 +26,7 @@ use super::{admission::Permit, connection::Carrier, listeners::Listener};
 use crate::{
     http::ConnectedRouter,
     rpc::{front::Front, peers::this_thread_is_worker},
-    telemetry::metrics::Metrics,
+    telemetry::{line, metrics::Metrics},
     traffic::Traffic,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -166,10 +166,12 @@ fn start_thread(
 ) -> Result<JoinHandle<()>> {
     let name = format!("worker-{number}");
     let runtime = single_thread(&name, metrics)?;
+    let node = line::node_of_this_thread();
     std::thread::Builder::new()
         .name(format!("gaocache-{number}"))
         .spawn(move || {
             this_thread_is_worker(number);
+            line::this_thread_works_for(node);
             let worker = Arc::new(worker);
             runtime.block_on(worker.run(connections, closed));
             // Loads may sit in blocking reads of files; those end by themselves.

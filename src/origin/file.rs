@@ -70,10 +70,8 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn too_large(max_value: u64) -> Error {
-    Error::new(
-        ErrorKind::ValueTooLarge,
-        format!("the file is larger than {max_value} bytes (max_value)"),
-    )
+    let what = format!("the file is larger than {max_value} bytes (max_value)");
+    Error::value_too_large(what, max_value)
 }
 
 /// The file of a key, and its length.

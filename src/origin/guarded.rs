@@ -1,4 +1,8 @@
-//! Wraps every origin: limits how many loads run and how many wait, and counts loads.
+//! Wraps every origin: limits how many loads run, how many wait, and how long one may take, and
+//! counts loads.
+//!
+//! A load that nobody waits for any more is given up while it waits for its turn. One that runs
+//! goes on, since the origin has the work already.
 
 use std::{
     sync::{
@@ -9,7 +13,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{sync::Semaphore, time::Instant};
+use futures::future::BoxFuture;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tracing::Instrument;
 
 use crate::telemetry::trace;
@@ -29,13 +37,18 @@ pub struct Guarded {
     ramp: Ramp,
 }
 
-/// Limits on concurrent loads from an origin.
+/// Bound on what a load can take with all its waiting, whatever the limits say: a day.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Limits on the loads from an origin.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Maximum number of running loads.
     pub max_concurrency: usize,
     /// Maximum number of waiting loads.
     pub max_queue: usize,
+    /// Time limit for a load once it runs, all its attempts included.
+    pub load_timeout: Duration,
     /// The time, from the first load on, in which the concurrency grows from a tenth to all of
     /// `max_concurrency`; zero means no ramp.
     pub ramp: Duration,
@@ -46,8 +59,35 @@ impl Default for Bounds {
         Self {
             max_concurrency: 64,
             max_queue: 10_000,
+            load_timeout: Duration::from_secs(30),
             ramp: Duration::ZERO,
         }
+    }
+}
+
+impl Bounds {
+    /// How long a load can take at most, if it is the last in a full queue of loads that all take
+    /// as long as they may.
+    pub fn longest_load(&self) -> Duration {
+        let rounds = self.max_queue.div_ceil(self.max_concurrency.max(1));
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX).saturating_add(1);
+        let running = self.load_timeout.saturating_mul(rounds);
+        running.saturating_add(self.ramp).min(LONGEST)
+    }
+
+    /// What can't work.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`].
+    pub fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
+        if self.max_concurrency == 0 {
+            return wrong("max_concurrency must not be 0: no load could ever begin");
+        }
+        if self.load_timeout.is_zero() {
+            return wrong("load_timeout must not be 0: no load could ever end in time");
+        }
+        Ok(())
     }
 }
 
@@ -75,24 +115,57 @@ impl Guarded {
         }
     }
 
-    async fn load_in_turn(&self, key: &str) -> Result<Loaded> {
+    /// `None` if the load was given up before it ran.
+    async fn queue_and_load(
+        &self,
+        key: &str,
+        abandoned: BoxFuture<'_, ()>,
+    ) -> Option<Result<Loaded>> {
         let Ok(_admitted) = self.admitted.try_acquire() else {
-            return Err(Error::new(
-                ErrorKind::Overloaded,
-                format!(
-                    "{} loads from this origin are running and {} are waiting (max_concurrency, max_queue)",
-                    self.bounds.max_concurrency, self.bounds.max_queue
-                ),
-            ));
+            return Some(Err(self.overloaded()));
         };
         self.widen();
-        let closed =
-            |error| Error::new(ErrorKind::Internal, "the origin was closed").with_source(error);
-        let _running = self.running.acquire().await.map_err(closed)?;
+        let running = tokio::select! {
+            biased;
+            running = self.running.acquire() => running,
+            () = abandoned => {
+                trace::event("given up in the queue", None);
+                return None;
+            }
+        };
+        let Ok(_running) = running else {
+            return Some(Err(Error::new(
+                ErrorKind::Internal,
+                "the origin was closed",
+            )));
+        };
         trace::event("left the queue", None);
-        let loaded = self.origin.load(key).await.map_err(Error::from_loader);
+        let loaded = timeout(self.bounds.load_timeout, self.origin.load(key)).await;
         self.widen();
-        loaded
+        Some(match loaded {
+            Ok(loaded) => loaded.map_err(Error::from_loader),
+            Err(_) => Err(self.too_slow()),
+        })
+    }
+
+    fn overloaded(&self) -> Error {
+        Error::new(
+            ErrorKind::Overloaded,
+            format!(
+                "{} loads from this origin are running and {} are waiting (max_concurrency, max_queue)",
+                self.bounds.max_concurrency, self.bounds.max_queue
+            ),
+        )
+    }
+
+    fn too_slow(&self) -> Error {
+        Error::new(
+            ErrorKind::OriginTimeout,
+            format!(
+                "the load took longer than {} s",
+                self.bounds.load_timeout.as_secs_f64()
+            ),
+        )
     }
 }
 
@@ -139,11 +212,23 @@ impl Ramp {
 #[async_trait]
 impl Origin for Guarded {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
+        self.load_in_turn(key, Box::pin(std::future::pending()))
+            .await
+    }
+
+    async fn load_in_turn(
+        &self,
+        key: &str,
+        abandoned: BoxFuture<'_, ()>,
+    ) -> Result<Loaded, BoxError> {
         let load = async {
             let started = Instant::now();
-            let result = self.load_in_turn(key).await;
+            let Some(result) = self.queue_and_load(key, abandoned).await else {
+                let what = "nobody waits for this load any more";
+                return Err(Error::new(ErrorKind::Overloaded, what).into());
+            };
             let outcome = result.as_ref().map(|loaded| loaded.value.len());
-            self.observer.loaded(started.elapsed(), outcome);
+            self.observer.loaded(key, started.elapsed(), outcome);
             result.map_err(Into::into)
         };
         load.instrument(trace::load_span()).await
@@ -159,7 +244,7 @@ mod tests {
 
     struct Nobody;
     impl LoadObserver for Nobody {
-        fn loaded(&self, _took: Duration, _outcome: Result<usize, &Error>) {}
+        fn loaded(&self, _key: &str, _took: Duration, _outcome: Result<usize, &Error>) {}
     }
 
     #[test]
@@ -168,6 +253,7 @@ mod tests {
             max_concurrency: 64,
             max_queue: 0,
             ramp: Duration::from_secs(10),
+            ..Bounds::default()
         });
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);
@@ -196,6 +282,7 @@ mod tests {
             max_concurrency: 20,
             max_queue: 100,
             ramp: Duration::from_secs(3600),
+            ..Bounds::default()
         };
         let origin = Guarded::new(slow, Arc::new(Nobody), bounds);
         let loads = (0..50).map(|_| origin.load("k"));
@@ -218,7 +305,7 @@ mod tests {
         let bounds = Bounds {
             max_concurrency: 1,
             max_queue: 1,
-            ramp: Duration::ZERO,
+            ..Bounds::default()
         };
         let origin = Guarded::new(slow, Arc::new(Nobody), bounds);
         let (first, second, third) = tokio::join!(
@@ -243,5 +330,65 @@ mod tests {
         assert!(second.is_ok());
         let refused = Error::from_loader(third.unwrap_err());
         assert_eq!(refused.kind(), ErrorKind::Overloaded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loader_that_hangs_ends_as_a_timeout_and_frees_its_place() {
+        let hangs = loader(async |key: String| {
+            if key == "hangs" {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Error>("v")
+        });
+        let bounds = Bounds {
+            max_concurrency: 1,
+            ..Bounds::default()
+        };
+        let origin = Guarded::new(hangs, Arc::new(Nobody), bounds);
+        let (hung, next) = tokio::join!(origin.load("hangs"), origin.load("next"));
+        let hung = Error::from_loader(hung.expect_err("never loads"));
+        assert_eq!(hung.kind(), ErrorKind::OriginTimeout);
+        assert!(next.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_load_that_nobody_waits_for_is_given_up_in_the_queue_but_not_once_it_runs() {
+        let gate = Arc::new(Notify::new());
+        let (waiting, begun) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = begun.clone();
+        let slow = loader(move |_| {
+            let (gate, begun) = (waiting.clone(), count.clone());
+            async move {
+                begun.fetch_add(1, Ordering::SeqCst);
+                gate.notified().await;
+                Ok::<_, Error>("v")
+            }
+        });
+        let bounds = Bounds {
+            max_concurrency: 1,
+            max_queue: 1,
+            ..Bounds::default()
+        };
+        let origin = Guarded::new(slow, Arc::new(Nobody), bounds);
+        let mut runs = origin.load_in_turn("1", Box::pin(std::future::ready(())));
+        assert!(futures::poll!(runs.as_mut()).is_pending());
+        let queued = origin.load_in_turn("2", Box::pin(std::future::ready(())));
+        assert!(queued.await.is_err(), "given up");
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        gate.notify_one();
+        assert!(runs.await.is_ok(), "goes on");
+    }
+
+    #[test]
+    fn the_longest_load_is_the_last_of_a_full_queue() {
+        let bounds = |max_concurrency, max_queue| Bounds {
+            max_concurrency,
+            max_queue,
+            load_timeout: Duration::from_secs(4),
+            ramp: Duration::from_secs(10),
+        };
+        assert_eq!(bounds(10, 0).longest_load().as_secs(), 14);
+        assert_eq!(bounds(10, 21).longest_load().as_secs(), 4 * 4 + 10);
+        assert_eq!(bounds(1, usize::MAX).longest_load(), LONGEST);
     }
 }

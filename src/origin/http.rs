@@ -46,6 +46,25 @@ pub struct HttpRules {
     pub budget: Arc<Budget>,
 }
 
+impl HttpRules {
+    /// How long a load can take with all its attempts and the pauses between them.
+    pub fn longest_load(&self) -> Duration {
+        let attempts = u32::try_from(self.retries)
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        let pauses = (0..self.retries).map(|retry| {
+            let doubled = u32::try_from(retry)
+                .ok()
+                .and_then(|it| 2u32.checked_pow(it));
+            let pause = FIRST_PAUSE.saturating_mul(doubled.unwrap_or(u32::MAX));
+            // Jitter makes it up to twice as long.
+            pause.min(LAST_PAUSE) * 2
+        });
+        let attempts = self.timeout.saturating_mul(attempts);
+        attempts.saturating_add(pauses.sum())
+    }
+}
+
 /// An HTTP service.
 pub struct HttpOrigin {
     client: Client,
@@ -102,10 +121,8 @@ impl HttpOrigin {
     async fn body(&self, mut response: Response) -> Result<Bytes> {
         let max = self.rules.max_value;
         let too_large = || {
-            Error::new(
-                ErrorKind::ValueTooLarge,
-                format!("the origin's value is larger than {max} bytes (max_value)"),
-            )
+            let what = format!("the origin's value is larger than {max} bytes (max_value)");
+            Error::value_too_large(what, max)
         };
         let announced = response.content_length().unwrap_or(0);
         if announced > max {
@@ -238,5 +255,15 @@ mod tests {
         let cause = error.source().expect("a cause");
         assert!(cause.is::<reqwest::Error>());
         assert!(!format!("{error} {cause:?}").contains("key"), "{cause:?}");
+    }
+
+    #[test]
+    fn a_load_may_take_all_its_attempts_and_the_pauses_between_them() {
+        let mut rules = rules("http://o/{key}");
+        assert_eq!(rules.longest_load().as_secs_f64(), 5.0);
+        rules.retries = 2;
+        assert_eq!(rules.longest_load().as_millis(), 15_000 + 2 * (20 + 40));
+        rules.retries = 100;
+        assert!(rules.longest_load().as_secs() < 101 * 5 + 100 * 4);
     }
 }

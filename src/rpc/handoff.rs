@@ -1,13 +1,20 @@
 //! The stream that carries entries to another node: batches in one direction, receipts in the
 //! other.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
-use super::{convert, peers::GrpcPeers, wire};
+use super::{
+    convert,
+    peers::{GrpcPeers, Link},
+    wire,
+};
 use gaocache_core::{
+    error::{Error, ErrorKind},
     membership::Member,
     ports::{HandoffStream, Parcel, PeerError, Receipt, Timestamp},
 };
@@ -21,22 +28,24 @@ pub(super) struct GrpcHandoffStream {
     /// How many receipts came, the empty first one included, and when the last did.
     received: u64,
     received_at: Timestamp,
+    /// Kept from being closed as idle.
+    _link: Arc<Link>,
 }
 
 impl GrpcHandoffStream {
     /// Opens both streams.
     pub(super) async fn open(peers: &GrpcPeers, member: &Member) -> Result<Self, PeerError> {
-        let mut client = peers.client(member)?;
         let (batches, sending) = mpsc::channel(1);
-        let answer = client.handoff(ReceiverStream::new(sending)).await;
-        let receipts = answer.map_err(|status| peers.failed(member, &status).0)?;
+        let opened = peers.open_handoff(member, ReceiverStream::new(sending));
+        let (link, receipts) = opened.await.map_err(|failed| failed.error)?;
         let mut stream = Self {
             peers: peers.clone(),
             member: member.clone(),
             batches,
-            receipts: receipts.into_inner(),
+            receipts,
             received: 0,
             received_at: peers.now(),
+            _link: link,
         };
         stream.next_receipt().await?;
         Ok(stream)
@@ -49,14 +58,12 @@ impl GrpcHandoffStream {
                 self.received_at = self.peers.now();
                 Ok(receipt)
             }
-            Ok(None) => Err(self.broken()),
-            Err(status) => Err(self.peers.failed(&self.member, &status).0),
+            Ok(None) => Err(PeerError::Unreachable(Error::new(
+                ErrorKind::PeerUnreachable,
+                "the stream of entries ended early",
+            ))),
+            Err(status) => Err(self.peers.failed(&self.member, &status).error),
         }
-    }
-
-    fn broken(&self) -> PeerError {
-        let status = Status::unavailable("the stream of entries ended early");
-        self.peers.failed(&self.member, &status).0
     }
 }
 

@@ -12,6 +12,9 @@ use gaocache_core::error::ErrorKind;
 /// The metadata entry or HTTP header that carries the exact kind.
 pub const KIND_HEADER: &str = "gaocache-error";
 
+/// The metadata entry that carries the limit which a value was over, in bytes.
+pub const MAX_VALUE_HEADER: &str = "gaocache-max-value";
+
 /// The gRPC code and HTTP status of a kind.
 pub const fn codes(kind: ErrorKind) -> (Code, StatusCode) {
     match kind {

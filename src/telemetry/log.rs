@@ -20,7 +20,7 @@ use tracing_subscriber::{
     reload,
 };
 
-use super::{level::LogLevel, trace};
+use super::{level::LogLevel, line, trace};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// What the log shows, and how.
@@ -30,6 +30,8 @@ pub struct LogRules {
     pub level: String,
     /// One JSON object a line; else text for people.
     pub json: bool,
+    /// Whether lines may name keys.
+    pub keys: bool,
 }
 
 /// Bounds on a filter. Every event of the process is held against each directive.
@@ -160,22 +162,25 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Some(ids) = trace::ids() else {
+        let (ids, node) = (trace::ids(), line::node_of_this_thread());
+        if ids.is_none() && node.is_none() {
             return self.0.format_event(context, writer, event);
-        };
-        let mut line = String::new();
+        }
+        let mut text = String::new();
         self.0
-            .format_event(context, Writer::new(&mut line), event)?;
-        writer.write_str(&with_ids(&line, &ids))
+            .format_event(context, Writer::new(&mut text), event)?;
+        if let Some(node) = node {
+            text = line::append(&text, &[("node", &node)]);
+        }
+        if let Some(ids) = ids {
+            text = with_ids(&text, &ids);
+        }
+        writer.write_str(&text)
     }
 }
 
 fn with_ids(line: &str, (trace, span): &(String, String)) -> String {
-    let line = line.trim_end();
-    match line.strip_suffix('}').filter(|_| line.starts_with('{')) {
-        Some(object) => format!("{object},\"trace_id\":\"{trace}\",\"span_id\":\"{span}\"}}\n"),
-        None => format!("{line} trace_id={trace} span_id={span}\n"),
-    }
+    line::append(line, &[("trace_id", trace), ("span_id", span)])
 }
 
 #[cfg(test)]

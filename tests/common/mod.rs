@@ -19,6 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -55,6 +56,8 @@ struct OriginState {
     traces: Mutex<HashMap<String, String>>,
     /// Answers wait until this is true.
     open: watch::Sender<bool>,
+    /// How long an answer takes.
+    takes: Mutex<Duration>,
 }
 
 impl CountingOrigin {
@@ -64,6 +67,7 @@ impl CountingOrigin {
             total: AtomicUsize::new(0),
             traces: Mutex::default(),
             open: watch::Sender::new(true),
+            takes: Mutex::default(),
         });
         let router = Router::new()
             .route("/users/{key}", routing::get(answer))
@@ -110,6 +114,11 @@ impl CountingOrigin {
     pub fn release(&self) {
         self.state.open.send_replace(true);
     }
+
+    /// Each load takes so long from now on.
+    pub fn takes(&self, time: Duration) {
+        *self.state.takes.lock() = time;
+    }
 }
 
 async fn answer(
@@ -125,6 +134,10 @@ async fn answer(
     *state.loads.lock().entry(key.clone()).or_default() += 1;
     let mut open = state.open.subscribe();
     open.wait_for(|open| *open).await.unwrap();
+    let takes = *state.takes.lock();
+    if !takes.is_zero() {
+        tokio::time::sleep(takes).await;
+    }
     if key.starts_with("missing") {
         return StatusCode::NOT_FOUND.into_response();
     }

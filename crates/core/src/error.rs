@@ -130,6 +130,8 @@ pub struct Error {
     kind: ErrorKind,
     message: Arc<str>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// The `max_value` that a value was larger than, in bytes.
+    max_value: Option<u64>,
 }
 
 /// The result type of gaocache's calls.
@@ -142,6 +144,15 @@ impl Error {
             kind,
             message: message.into(),
             source: None,
+            max_value: None,
+        }
+    }
+
+    /// [`ErrorKind::ValueTooLarge`]: a value is larger than this `max_value`, in bytes.
+    pub fn value_too_large(message: impl Into<Arc<str>>, max_value: u64) -> Self {
+        Self {
+            max_value: Some(max_value),
+            ..Self::new(ErrorKind::ValueTooLarge, message)
         }
     }
 
@@ -180,6 +191,12 @@ impl Error {
     /// The human-readable message.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// For [`ErrorKind::ValueTooLarge`]: the `max_value` of the node that refused the value, if it
+    /// is known. A node that takes larger ones may still get it.
+    pub fn max_value(&self) -> Option<u64> {
+        self.max_value
     }
 }
 

@@ -5,6 +5,9 @@
 //! Callers that already wait still get the result, because they asked before the invalidation. But
 //! the result is not kept, and the next caller opens a new flight (mailgun/groupcache PR#54, #69).
 //!
+//! A leader learns when nobody waits for its flight any more ([`Leader::abandoned`]), so that what
+//! has not begun yet need not begin.
+//!
 //! This module must never hold its lock across an await, and it never starts a load by itself.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -79,6 +82,30 @@ struct Flight<T> {
     waiting: Vec<oneshot::Sender<T>>,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
+}
+
+impl<T> Flight<T> {
+    /// Somebody who waits for this flight, or else for the next one, and has not given up.
+    fn someone(&mut self) -> Option<(Queue, oneshot::Sender<T>)> {
+        for (queue, waiting) in [
+            (Queue::This, &mut self.waiting),
+            (Queue::Next, &mut self.next),
+        ] {
+            while let Some(waiter) = waiting.pop() {
+                if !waiter.is_closed() {
+                    return Some((queue, waiter));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Which flight a caller waits for.
+#[derive(Clone, Copy)]
+enum Queue {
+    This,
+    Next,
 }
 
 impl<T: Clone, K: LockKind> Flights<T, K> {
@@ -258,18 +285,88 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
     }
 }
 
+impl<T, K: LockKind> Leader<T, K> {
+    /// Returns when nobody waits for this flight or for the one after it. It has been taken off the
+    /// table then: who asks from now on opens a new flight, so this one need not be flown.
+    pub async fn abandoned(&self) {
+        while let Some(mut watched) = self.watch() {
+            watched.gave_up().await;
+        }
+    }
+
+    /// Somebody who waits; with nobody left, the flight ends under the same lock.
+    fn watch(&self) -> Option<Watched<'_, T, K>> {
+        let mut shard = self.flights.shard(self.key.hash).lock();
+        let someone = shard.find(&self.key, self.number)?.someone();
+        if someone.is_none() {
+            let _ended = shard.end(&self.key, self.number);
+        }
+        someone.map(|(queue, waiter)| Watched {
+            leader: self,
+            queue,
+            waiter: Some(waiter),
+        })
+    }
+}
+
+/// A waiter that was taken out of its flight to see it give up; goes back when it is let go.
+struct Watched<'a, T, K: LockKind> {
+    leader: &'a Leader<T, K>,
+    queue: Queue,
+    /// Present until it goes back.
+    waiter: Option<oneshot::Sender<T>>,
+}
+
+impl<T, K: LockKind> Watched<'_, T, K> {
+    async fn gave_up(&mut self) {
+        if let Some(waiter) = &mut self.waiter {
+            waiter.closed().await;
+        }
+    }
+}
+
+impl<T, K: LockKind> Drop for Watched<'_, T, K> {
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter.take().filter(|it| !it.is_closed()) else {
+            return;
+        };
+        let Leader {
+            flights,
+            key,
+            number,
+        } = self.leader;
+        let mut shard = flights.shard(key.hash).lock();
+        if let Some(flight) = shard.find(key, *number) {
+            match self.queue {
+                Queue::This => flight.waiting.push(waiter),
+                Queue::Next => flight.next.push(waiter),
+            }
+        }
+    }
+}
+
 impl<T, K: LockKind> Drop for Leader<T, K> {
     fn drop(&mut self) {
         // After `land`, nothing is left here. Otherwise, dropping the senders notifies the waiting
         // callers.
         let mut shard = self.flights.shard(self.key.hash).lock();
-        let _flight = shard
-            .take(&self.key, self.number)
-            .or_else(|| shard.grounded.remove(&self.number));
+        let _flight = shard.end(&self.key, self.number);
     }
 }
 
 impl<T> Shard<T> {
+    /// The flight of that number, grounded or not.
+    fn find(&mut self, key: &FlightKey, number: u64) -> Option<&mut Flight<T>> {
+        let found = self.in_flight.find_mut(key.hash, |it| it.number == number);
+        found.or_else(|| self.grounded.get_mut(&number))
+    }
+
+    /// Ends the flight of that number, grounded or not.
+    fn end(&mut self, key: &FlightKey, number: u64) -> Option<Flight<T>> {
+        self.take(key, number)
+            .or_else(|| self.grounded.remove(&number))
+    }
+
     fn find_mut(&mut self, hash: u64, key: &str) -> Option<&mut Flight<T>> {
         self.in_flight.find_mut(hash, |it| *it.key.text == *key)
     }

@@ -267,3 +267,92 @@ fn what_is_taken_over_does_not_slip_in_beside_a_removal() {
         1_000,
     );
 }
+
+/// Whether the flight has been abandoned by now.
+fn is_abandoned(leader: &Leader<u32>) -> bool {
+    let waker = futures::task::noop_waker();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut abandoned = std::pin::pin!(leader.abandoned());
+    abandoned.as_mut().poll(&mut context).is_ready()
+}
+
+#[test]
+fn a_flight_is_abandoned_only_when_all_have_given_up_those_who_wait_for_the_next_too() {
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join(&key("key"), Sharing::UnderWay);
+    let second = flights.join(&key("key"), Sharing::UnderWay);
+    let next = flights.join(&key("key"), Sharing::Next);
+    let leader = first.leader.expect("first");
+    assert!(!is_abandoned(&leader));
+    drop(first.waiter);
+    assert!(!is_abandoned(&leader));
+    drop(next.waiter);
+    assert!(!is_abandoned(&leader));
+    let third = flights.join(&key("key"), Sharing::UnderWay);
+    drop(second.waiter);
+    assert!(!is_abandoned(&leader));
+    drop(third.waiter);
+    assert!(is_abandoned(&leader));
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn who_was_looked_at_to_see_them_give_up_still_gets_the_result() {
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join(&key("key"), Sharing::UnderWay);
+    let next = flights.join(&key("key"), Sharing::Next);
+    let leader = first.leader.expect("first");
+    assert!(!is_abandoned(&leader));
+    flights.ground(&key("key"), || ());
+    assert!(!is_abandoned(&leader));
+    let again = leader.land(1, || {}).expect("somebody waits for the next");
+    assert_eq!(first.waiter.blocking_recv(), Ok(1));
+    assert!(again.land(2, || {}).is_none());
+    assert_eq!(next.waiter.blocking_recv(), Ok(2));
+}
+
+#[test]
+fn who_comes_when_a_flight_has_been_abandoned_opens_a_new_one() {
+    let flights: Flights<u32> = Flights::new();
+    let first = flights.join(&key("key"), Sharing::UnderWay);
+    let leader = first.leader.expect("first");
+    drop(first.waiter);
+    assert!(is_abandoned(&leader));
+    let second = flights.join(&key("key"), Sharing::UnderWay);
+    let newer = second.leader.expect("a new flight");
+    assert!(leader.land(1, || panic!("nobody keeps it")).is_none());
+    assert!(newer.land(2, || {}).is_none());
+    assert_eq!(second.waiter.blocking_recv(), Ok(2));
+}
+
+#[test]
+fn however_callers_come_and_go_each_gets_an_answer_or_the_flight_is_gone() {
+    shuttle::check_random(
+        || {
+            let flights = ExploredFlights::new();
+            let first = flights.join(&key("key"), Sharing::UnderWay);
+            let leader = first.leader.expect("first");
+            let flying = shuttle::thread::spawn(move || {
+                // Looks for somebody, twice, as if it was polled; then it has its turn.
+                let given_up = (0..2).any(|_| leader.watch().is_none());
+                assert!(leader.land(7, || ()).is_none());
+                given_up
+            });
+            let comes = {
+                let flights = flights.clone();
+                shuttle::thread::spawn(move || {
+                    let joined = flights.join(&key("key"), Sharing::UnderWay);
+                    if let Some(leader) = joined.leader {
+                        assert!(leader.land(7, || ()).is_none());
+                    }
+                    assert_eq!(shuttle::future::block_on(joined.waiter), Ok(7));
+                })
+            };
+            drop(first.waiter);
+            comes.join().expect("answered");
+            flying.join().expect("no panic");
+            assert!(flights.is_empty());
+        },
+        3_000,
+    );
+}

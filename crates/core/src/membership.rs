@@ -142,10 +142,14 @@ impl View {
 
     /// The member with that id.
     pub fn member(&self, id: &str) -> Option<&Member> {
+        self.place(id).map(|at| &self.members[at])
+    }
+
+    /// Its index.
+    pub fn place(&self, id: &str) -> Option<usize> {
         self.members
             .binary_search_by(|member| (*member.id).cmp(id))
             .ok()
-            .map(|at| &self.members[at])
     }
 
     /// Members that were ever admitted, those that vanished included, in this life or the one

@@ -11,7 +11,7 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     metrics.watch_runtime("control", tokio::runtime::Handle::current().metrics());
     let group = metrics.group("g");
     group.request(Duration::ZERO, Err(ErrorKind::Internal));
-    group.loaded(Duration::ZERO, Ok(1));
+    group.loaded("k", Duration::ZERO, Ok(1));
     group.invalidation(Ok(()));
     metrics.store_of_group("g", "owned", GroupStats::default());
     metrics.store_capacity("owned", 1);
@@ -47,7 +47,7 @@ fn a_scrape_of_ten_groups_and_a_hundred_peers_has_at_most_300_kb() {
         let group = metrics.group(&format!("group-{number}"));
         for &kind in ErrorKind::ALL {
             group.request(Duration::from_millis(1), Err(kind));
-            group.loaded(Duration::from_millis(1), Err(&Error::new(kind, "x")));
+            group.loaded("k", Duration::from_millis(1), Err(&Error::new(kind, "x")));
             group.invalidation(Err(kind));
         }
     }

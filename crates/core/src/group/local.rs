@@ -69,7 +69,7 @@ impl Group {
             // before it was asked.
             None => match self.find_owned(key) {
                 Some(entry) => return leader.land(Ok(FlightOutcome::hit(entry)), || {}),
-                None => self.load(key.text()).await,
+                None => self.load(key.text(), &leader).await,
             },
         };
         let kept = result.as_ref().ok().filter(|outcome| {
@@ -93,8 +93,12 @@ impl Group {
         })
     }
 
-    async fn load(&self, key: &str) -> Result<FlightOutcome> {
-        let loaded = self.origin.load(key).await.map_err(Error::from_loader);
+    /// Loads from the origin. A load that everybody has given up on while it waited for its turn
+    /// doesn't begin; one that runs goes on, and its value is kept.
+    async fn load(&self, key: &str, duty: &Duty) -> Result<FlightOutcome> {
+        let abandoned = Box::pin(duty.abandoned());
+        let loaded = self.origin.load_in_turn(key, abandoned).await;
+        let loaded = loaded.map_err(Error::from_loader);
         let now = self.shared.clock.now();
         let outcome = |value: Option<Bytes>, expires_at, uncacheable| FlightOutcome {
             entry: Arc::new(Entry::new(&Record {
@@ -123,14 +127,14 @@ impl Group {
         if value.len() as u64 <= self.rules.max_value {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::ValueTooLarge,
+        Err(Error::value_too_large(
             format!(
                 "the origin's value has {} bytes; group '{}' takes {} (max_value)",
                 value.len(),
                 self.rules.name,
                 self.rules.max_value
             ),
+            self.rules.max_value,
         ))
     }
 

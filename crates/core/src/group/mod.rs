@@ -101,6 +101,11 @@ impl Group {
         &self.rules.name
     }
 
+    /// Its rules.
+    pub fn rules(&self) -> &GroupRules {
+        &self.rules
+    }
+
     /// Its number within this node.
     pub fn id(&self) -> GroupId {
         self.id

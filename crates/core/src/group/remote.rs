@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{FlightOutcome, Group, Source, abandoned};
 use crate::{
     cluster::Owner,
-    error::{ErrorKind, Result},
+    error::{Error, ErrorKind, Result},
     flight::Leader,
     key::HashedKey,
     membership::Member,
@@ -57,7 +57,12 @@ impl Group {
         let fence = &self.shared.standing.fence;
         let departed = self.shared.clock.now();
         let pass = fence.pass(departed);
-        let result = self.fetch(key, hash).await;
+        // A fetch that nobody waits for is let go, so that it takes no place here or at the owner.
+        // The owner goes on with a load that runs already.
+        let result = tokio::select! {
+            result = self.fetch(key, hash) => result,
+            () = leader.abandoned() => Err(abandoned(key.text())),
+        };
         let copy = result
             .as_ref()
             .ok()
@@ -100,7 +105,7 @@ impl Group {
             .map(|outcome| (outcome, false))
     }
 
-    /// One peer's answer; `None` if it is us, ejected, or out of reach.
+    /// One peer's answer; `None` if it is us, ejected, out of reach, or another may know better.
     async fn try_member(&self, owner: Owner<'_>, key: &str) -> Option<Result<FlightOutcome>> {
         let Owner::Other(member) = owner else {
             return None;
@@ -115,15 +120,22 @@ impl Group {
         }
         match fetched {
             Ok(outcome) => outcome.map(Ok),
-            // It doesn't know the group yet (a rollout), is going, or is not sure to be a member:
-            // another may answer.
-            Err(PeerError::Answered(error))
-                if matches!(error.kind(), ErrorKind::UnknownGroup | ErrorKind::NotReady) =>
-            {
-                None
-            }
+            Err(PeerError::Answered(error)) if self.may_be_had_elsewhere(&error) => None,
             Err(PeerError::Answered(error)) => Some(Err(error)),
             Err(PeerError::Unreachable(_)) => None,
+        }
+    }
+
+    /// Whether a peer's error comes from its settings or its state, so that another may answer.
+    fn may_be_had_elsewhere(&self, error: &Error) -> bool {
+        match error.kind() {
+            // It doesn't know the group yet (a rollout), is going, or is not sure to be a member.
+            ErrorKind::UnknownGroup | ErrorKind::NotReady => true,
+            // It takes smaller values than this node does (a rollout that raises the limit).
+            ErrorKind::ValueTooLarge => error
+                .max_value()
+                .is_some_and(|it| it < self.rules.max_value),
+            _ => false,
         }
     }
 

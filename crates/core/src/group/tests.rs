@@ -353,6 +353,31 @@ async fn a_removal_that_is_confirmed_after_its_bound_is_refused() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_joins_while_a_removal_is_under_way_is_told_too() {
+    let test = cluster(3);
+    let all = test.clusters[0].snapshot().view.clone();
+    let key = (0..)
+        .map(|n| format!("k{n}"))
+        .find(|key| *ranked(&test.groups[0], key, &all)[0] == *"n2")
+        .expect("a share of the keys");
+    test.groups[2].get(&key).await.expect("loads");
+    test.clusters[0].install(view(2, &["n0", "n1"]), Timestamp(0));
+    let gate = Arc::new(Semaphore::new(0));
+    let way = gate.clone();
+    *test.peers.passing.lock() = Some(Arc::new(Box::new(move |_, _| {
+        let way = way.clone();
+        Box::pin(async move { way.acquire().await.is_ok() })
+    })));
+    let removal = test.groups[0].remove(&key);
+    let mut removal = std::pin::pin!(removal);
+    assert!(futures::poll!(&mut removal).is_pending());
+    test.clusters[0].install(view(3, &["n0", "n1", "n2"]), Timestamp(0));
+    gate.add_permits(2);
+    removal.await.expect("all confirm");
+    assert!(test.groups[2].peek_for_peer(&key).is_none());
+}
+
 #[tokio::test]
 async fn a_node_that_passes_through_keeps_nothing_and_asks_the_owners() {
     let test = cluster(3);

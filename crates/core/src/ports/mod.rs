@@ -37,8 +37,8 @@ pub trait GroupObserver: Send + Sync + 'static {
 
 /// Told of every load from an origin. Calls must be cheap and must not block.
 pub trait LoadObserver: Send + Sync + 'static {
-    /// A load ended: the bytes it brought, or what went wrong.
-    fn loaded(&self, took: Duration, outcome: Result<usize, &Error>);
+    /// The load of a key ended: the bytes it brought, or what went wrong.
+    fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>);
 }
 
 /// Is notified of the progress of handoffs. Calls must be cheap and must not block.

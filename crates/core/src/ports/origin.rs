@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::error::BoxError;
 
@@ -84,6 +85,21 @@ pub trait Origin: Send + Sync + 'static {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a key that does not exist; anything
     /// else for a failure.
     async fn load(&self, key: &str) -> Result<Loaded, BoxError>;
+
+    /// Loads as [`Origin::load`] does, unless nobody wants the value any more before the load has
+    /// begun: `abandoned` resolves then, and the outcome goes to nobody. Only an origin whose loads
+    /// wait for their turn needs a method of its own here.
+    ///
+    /// # Errors
+    /// As [`Origin::load`].
+    async fn load_in_turn(
+        &self,
+        key: &str,
+        abandoned: BoxFuture<'_, ()>,
+    ) -> Result<Loaded, BoxError> {
+        drop(abandoned);
+        self.load(key).await
+    }
 }
 
 /// An [`Origin`] from an async closure, like groupcache's `GetterFunc`.

@@ -25,13 +25,14 @@ pub struct PeerAnswer {
     pub uncacheable: bool,
 }
 
-/// Why a call to a peer failed.
+/// Why a call to a peer brought nothing.
 #[derive(Clone, Debug)]
 pub enum PeerError {
-    /// The peer could not be reached, hung up, took too long or runs an incompatible version.
-    /// Another member may stand in for it.
+    /// There is no answer of this peer's that this node can use: the connection was refused or
+    /// broke, or it runs an incompatible version. Another member may stand in for it. A load that
+    /// takes long is no reason to say so: the stand-in would load the same key beside it.
     Unreachable(Error),
-    /// The peer answered with this error. Another member would answer the same.
+    /// The call ended with this error: the peer said so, or its load took longer than loads may.
     Answered(Error),
 }
 
@@ -106,7 +107,8 @@ pub struct Voucher {
 pub trait Peers: Send + Sync + 'static {
     /// Whether this member should be called now. False while it is ejected after a failure.
     fn usable(&self, member: &Member) -> bool;
-    /// Gets the value from that member, which loads it if necessary and never forwards the call.
+    /// Gets the value from that member, which loads it if necessary and never forwards the call. It
+    /// takes as long as the member's load may take; the caller may drop it at any time.
     async fn fetch(&self, member: &Member, group: &str, key: &str)
     -> Result<PeerAnswer, PeerError>;
     /// Gets what that member has in memory. It never loads.

@@ -1,0 +1,172 @@
+//! The call that carries the reads: `Peer.Fetch`, and `Peer.Peek`, which takes no place.
+//!
+//! A fetch takes as long as the owner's load may take, as far as this node's settings tell. Past
+//! that its callers get `origin_timeout`, never a second load. Who doesn't want to wait so long has
+//! a deadline, or hangs up: the fetch is dropped then, which resets its stream at the owner.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+use tonic::{Status, transport::Channel};
+use tracing::Instrument;
+
+use super::{
+    Failed, GrpcPeers, LoadBounds, Why,
+    links::{Lane, Link},
+};
+use crate::{
+    rpc::{
+        convert,
+        wire::{self, peer_client::PeerClient},
+    },
+    telemetry::trace::{self, Told},
+};
+use gaocache_core::{
+    error::{Error, ErrorKind},
+    membership::Member,
+    ports::{PeerAnswer, PeerError},
+};
+
+impl GrpcPeers {
+    /// A fetch with its metrics and its span.
+    pub(super) async fn fetch_traced(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Result<PeerAnswer, PeerError> {
+        let started = Instant::now();
+        let span = trace::fetch_span(member, group);
+        let call = async {
+            let result = self.fetch_in_turn(member, group, key).await;
+            self.told(member, &result);
+            result
+        };
+        let result = call.instrument(span).await;
+        let took = started.elapsed().as_secs_f64();
+        self.inner.metrics.peer_fetch_duration.observe(took);
+        result.map_err(|failed| failed.error)
+    }
+
+    fn told(&self, member: &Member, result: &Result<PeerAnswer, Failed>) {
+        let outcome = match result {
+            Ok(answer) if answer.was_hit => "hit",
+            Ok(_) => "origin",
+            Err(failed) => failed.why.name(),
+        };
+        let fetches = &self.inner.metrics.peer_fetches;
+        fetches.with_label_values(&[&*member.id, outcome]).inc();
+        let value = result.as_ref().ok();
+        let value = value.and_then(|it| it.record.value.as_ref());
+        trace::ended(
+            match result {
+                Ok(_) => Ok(outcome),
+                Err(failed) => {
+                    let (PeerError::Answered(error) | PeerError::Unreachable(error)) =
+                        &failed.error;
+                    Err(error)
+                }
+            },
+            Told {
+                bytes: value.map(Bytes::len),
+                ..Told::default()
+            },
+        );
+    }
+
+    /// A fetch over a place of its group; where none is free, a look first.
+    async fn fetch_in_turn(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Result<PeerAnswer, Failed> {
+        let inner = &self.inner;
+        let bounds = inner.rules.loads.get(group).copied();
+        let bounds = bounds.ok_or_else(|| {
+            let what = format!("no group '{group}' is configured here");
+            Failed::answered(Error::new(ErrorKind::UnknownGroup, what))
+        })?;
+        let link = self.link(Lane::Data, member)?;
+        let line = link.places.line(group, &bounds);
+        let _place = match link.places.try_take(&line) {
+            Some(place) => place,
+            None => {
+                // Without a short limit: this fetch would only wait elsewhere. And many calls that
+                // are dropped at once look like an attack to the peer, which hangs up (h2 counts
+                // resets of calls that it has not begun).
+                let looked = self.look(member, &link, bounds.longest, (group, key));
+                match looked.await {
+                    Ok(Some(answer)) => return Ok(answer),
+                    Ok(None) => {}
+                    // It lives, and may yet load the value.
+                    Err(failed) if matches!(failed.why, Why::Late | Why::Incompatible) => {}
+                    Err(failed) => return Err(failed),
+                }
+                let place = timeout(bounds.longest, link.places.take(&line)).await;
+                let place = place.map_err(|_| load_too_long(member))?;
+                if inner.ejected.contains(&member.address) {
+                    return Err(Failed::not_connected(member));
+                }
+                place.map_err(Failed::answered)?
+            }
+        };
+        self.call_fetch(member, &link, (group, key), &bounds).await
+    }
+
+    async fn call_fetch(
+        &self,
+        member: &Member,
+        link: &Arc<Link>,
+        (group, key): (&str, &str),
+        bounds: &LoadBounds,
+    ) -> Result<PeerAnswer, Failed> {
+        let bound = bounds.longest.saturating_add(self.inner.rules.timeout);
+        let send = |mut client: PeerClient<Channel>| {
+            let mut request = trace::request(wire::FetchRequest {
+                group: group.to_owned(),
+                key: key.to_owned(),
+            });
+            request.set_timeout(bound);
+            async move { client.fetch(request).await }
+        };
+        let asked_at = self.now();
+        match self.call(member, link, bound, send).await {
+            Ok(response) => convert::peer_answer(response, asked_at)
+                .ok_or_else(|| self.failed(member, &Status::unimplemented("unknown entry format"))),
+            Err(failed) if failed.why == Why::Late => Err(load_too_long(member)),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// What the member has in memory.
+    pub(super) async fn look(
+        &self,
+        member: &Member,
+        link: &Arc<Link>,
+        bound: Duration,
+        (group, key): (&str, &str),
+    ) -> Result<Option<PeerAnswer>, Failed> {
+        let request = wire::PeekRequest {
+            group: group.to_owned(),
+            key: key.to_owned(),
+        };
+        let send = |mut client: PeerClient<Channel>| {
+            let request = request.clone();
+            async move { client.peek(request).await }
+        };
+        let asked_at = self.now();
+        let found = self.call(member, link, bound, send).await?;
+        let answer = found.answer;
+        Ok(answer.and_then(|answer| convert::peer_answer(answer, asked_at)))
+    }
+}
+
+fn load_too_long(member: &Member) -> Failed {
+    let what = format!(
+        "{} has not loaded the value in the time that loads of this group may take",
+        member.id
+    );
+    Failed::answered(Error::new(ErrorKind::OriginTimeout, what))
+}

@@ -1,0 +1,189 @@
+//! Connections to other nodes.
+//!
+//! Each worker thread has connections of its own for reads, so that no request changes threads on
+//! its way; the other threads share one set. Control calls (removals, vouchers, promises) and
+//! handoffs have one connection each for the whole node: neither waits behind values, or the other.
+//! Their sockets belong to the runtime that also runs membership, so load can't starve them.
+//!
+//! Connections are made when first needed and closed when they have been idle for a while. Nothing
+//! is sent on an idle connection: pings are only sent while a call is under way, and then at once,
+//! so a call finds out about a dead connection as fast as on a busy one.
+
+use std::{
+    cell::Cell,
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{PeerRules, places::Places};
+use gaocache_core::error::{Error, ErrorKind, Result};
+
+/// How long a connection may be silent while a call is under way, and how long an answer to the
+/// ping then may take. Together they bound how long a node that froze (not one that died: its
+/// kernel answers) holds up requests.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Room for a megabyte under way in a call, and eight on a connection: a large value doesn't wait
+/// for window updates.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+thread_local! {
+    static WORKER: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Tells the pool which worker this thread is. Threads that don't say share connections of their
+/// own.
+pub fn this_thread_is_worker(number: usize) {
+    WORKER.set(number);
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Reads.
+    Data,
+    /// Short calls that keep the cluster right.
+    Control,
+    /// Handoffs.
+    Bulk,
+}
+
+/// One connection, which is made anew when it has broken.
+pub(in crate::rpc) struct Link {
+    pub(super) channel: Channel,
+    /// Who may fetch over it.
+    pub(super) places: Places,
+    /// Cancelled when it could not be made: calls that wait for it end at once, instead of trying
+    /// one after another (tonic gives the error to a single call).
+    pub(super) lost: CancellationToken,
+    /// In milliseconds since the pool was made.
+    used_at: AtomicU64,
+}
+
+/// Connections by lane and worker, then by address.
+pub(super) struct Links {
+    pools: Vec<Mutex<HashMap<Arc<str>, Arc<Link>>>>,
+    workers: usize,
+    made_at: Instant,
+    idle: Duration,
+    connect_timeout: Duration,
+    runtime: Handle,
+}
+
+impl Links {
+    /// Without connections. Those for control and handoff are to run on `runtime`.
+    pub(super) fn new(rules: &PeerRules, runtime: Handle) -> Self {
+        // The workers, the other threads, control, bulk.
+        let pools = (0..rules.workers + 3).map(|_| Mutex::default()).collect();
+        Self {
+            pools,
+            workers: rules.workers,
+            made_at: Instant::now(),
+            idle: rules.idle,
+            connect_timeout: rules.connect_timeout,
+            runtime,
+        }
+    }
+
+    /// The connection to that address.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PeerUnreachable`] if it is no address.
+    pub(super) fn get(&self, lane: Lane, address: &Arc<str>) -> Result<Arc<Link>> {
+        let mut pool = self.pool(lane).lock();
+        if let Some(link) = pool.get(address) {
+            link.used_at.store(self.now(), Ordering::Relaxed);
+            return Ok(link.clone());
+        }
+        let endpoint = self.endpoint(address)?;
+        // Its socket is polled by the runtime in which it is made.
+        let _runtime = (lane != Lane::Data).then(|| self.runtime.enter());
+        let link = Arc::new(Link {
+            channel: endpoint.connect_lazy(),
+            places: Places::new(),
+            lost: CancellationToken::new(),
+            used_at: AtomicU64::new(self.now()),
+        });
+        pool.insert(address.clone(), link.clone());
+        Ok(link)
+    }
+
+    fn pool(&self, lane: Lane) -> &Mutex<HashMap<Arc<str>, Arc<Link>>> {
+        let number = match lane {
+            Lane::Data => WORKER.get().min(self.workers),
+            Lane::Control => self.workers + 1,
+            Lane::Bulk => self.workers + 2,
+        };
+        &self.pools[number]
+    }
+
+    /// How an address is connected to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PeerUnreachable`] if it is no address.
+    pub(super) fn endpoint(&self, address: &str) -> Result<Endpoint> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+            let what = format!("invalid address '{address}': {error}");
+            Error::new(ErrorKind::PeerUnreachable, what).with_source(error)
+        })?;
+        Ok(configured(endpoint).connect_timeout(self.connect_timeout))
+    }
+
+    /// A connection could not be made: ends the calls that wait for it.
+    pub(super) fn lose(&self, address: &str, link: &Arc<Link>) {
+        link.lost.cancel();
+        for pool in &self.pools {
+            let mut pool = pool.lock();
+            if pool.get(address).is_some_and(|it| Arc::ptr_eq(it, link)) {
+                pool.remove(address);
+            }
+        }
+    }
+
+    /// Lets go of connections to addresses that no member has any more.
+    pub(super) fn keep_only(&self, wanted: &HashSet<Arc<str>>) {
+        for pool in &self.pools {
+            pool.lock().retain(|address, _| wanted.contains(address));
+        }
+    }
+
+    /// Closes connections that no call has used for a while.
+    pub(super) fn close_idle(&self) {
+        let idle = u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX);
+        let now = self.now();
+        for pool in &self.pools {
+            pool.lock().retain(|_, link| {
+                // A call holds its link.
+                Arc::strong_count(link) > 1
+                    || now.saturating_sub(link.used_at.load(Ordering::Relaxed)) < idle
+            });
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.made_at.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn configured(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(false)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+}
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

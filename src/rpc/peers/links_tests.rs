@@ -1,0 +1,111 @@
+//! Connections over sockets and over pipes in a time that stands still.
+
+use std::pin::pin;
+
+use futures::{FutureExt, poll};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    net::TcpListener,
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::*;
+
+fn links(idle: Duration) -> Links {
+    let rules = PeerRules {
+        connect_timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        idle,
+        max_value: 0,
+        workers: 1,
+        loads: HashMap::new(),
+    };
+    Links::new(&rules, Handle::current())
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_when_it_is_idle_but_not_while_a_call_is_under_way() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address: Arc<str> = listener.local_addr().expect("bound").to_string().into();
+    let links = links(Duration::ZERO);
+    let link = links.get(Lane::Data, &address).expect("an address");
+    let mut client = HealthClient::new(link.channel.clone());
+    let mut call = Box::pin(client.check(HealthCheckRequest::default()));
+    let (mut peer, _) = tokio::select! {
+        accepted = listener.accept() => accepted.expect("a connection"),
+        answered = &mut call => panic!("nobody answers: {answered:?}"),
+    };
+    links.close_idle();
+    let same = links.get(Lane::Data, &address).expect("an address");
+    assert!(Arc::ptr_eq(&link, &same), "a call holds it");
+    drop(call);
+    drop((client, link, same));
+    links.close_idle();
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(30), peer.read_to_end(&mut rest));
+    ended.await.expect("closed").expect("read");
+}
+
+#[tokio::test]
+async fn control_handoff_and_reads_have_connections_of_their_own() {
+    let links = links(Duration::MAX);
+    let address: Arc<str> = "127.0.0.1:1".into();
+    let lanes = [Lane::Data, Lane::Control, Lane::Bulk];
+    let of = lanes.map(|lane| links.get(lane, &address).expect("an address"));
+    assert!(!Arc::ptr_eq(&of[0], &of[1]) && !Arc::ptr_eq(&of[1], &of[2]));
+    assert!(!Arc::ptr_eq(&of[0], &of[2]));
+    links.lose(&address, &of[1]);
+    assert!(of[1].lost.is_cancelled());
+    let again = links.get(Lane::Control, &address).expect("an address");
+    assert!(!Arc::ptr_eq(&of[1], &again), "a new one");
+}
+
+/// A channel as peers have it, and the other end of its connection.
+fn piped() -> (Channel, DuplexStream) {
+    let (near, far) = duplex(1 << 20);
+    let endpoint = configured(Endpoint::from_static("http://peer"));
+    let mut near = Some(hyper_util::rt::TokioIo::new(near));
+    let connector = tower::service_fn(move |_| {
+        let near = near.take().ok_or_else(|| std::io::Error::other("once"));
+        std::future::ready(near)
+    });
+    (endpoint.connect_with_connector_lazy(connector), far)
+}
+
+/// Everything that was sent so far.
+async fn sent(far: &mut DuplexStream) -> Vec<u8> {
+    let mut sent = Vec::new();
+    while let Some(read) = far.read_buf(&mut sent).now_or_never() {
+        if read.expect("open") == 0 {
+            break;
+        }
+    }
+    sent
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_silent_and_the_first_call_on_a_dead_one_ends_in_four_seconds() {
+    /// An empty SETTINGS frame, which is the least that a server says.
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let (channel, mut far) = piped();
+    far.write_all(&SETTINGS).await.expect("open");
+    let mut client = HealthClient::new(channel);
+    {
+        // A call that is given up, so that the connection is idle afterwards.
+        let mut call = pin!(client.check(HealthCheckRequest::default()));
+        for _ in 0..100 {
+            assert!(poll!(call.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!sent(&mut far).await.is_empty(), "the call");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(sent(&mut far).await.is_empty(), "no pings");
+    let began = Instant::now();
+    let call = client.check(HealthCheckRequest::default()).await;
+    let status = call.expect_err("nobody answers");
+    assert!(began.elapsed() <= 2 * KEEP_ALIVE, "{:?}", began.elapsed());
+    let failure = super::super::failure::Failure::of(&status);
+    assert!(failure.ejects(), "{status:?}");
+}

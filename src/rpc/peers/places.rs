@@ -1,0 +1,147 @@
+//! Who may fetch over a connection: a bounded number of fetches per group, and in all.
+//!
+//! A fetch may be answered from memory at once or wait for a slow origin; the caller can't know.
+//! HTTP/2 bounds the calls under way on a connection, so without bounds per group, the loads of one
+//! group would hold up everybody's hits. A fetch that finds no place free first asks for what the
+//! peer has in memory, which needs none, and waits for a place only if that brings nothing.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use gaocache_core::error::{Error, ErrorKind, Result};
+
+/// Fetches under way on one connection. A node accepts 1,024 calls on a connection, so room is left
+/// for calls that are answered from memory.
+const ON_A_CONNECTION: usize = 768;
+/// Fetches of one group under way on a connection: at least so many, and at most half of all.
+const OF_A_GROUP: usize = 256;
+
+/// What bounds the loads of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadBounds {
+    /// How long a load may take at most, its time in the queue and its retries included.
+    pub longest: Duration,
+    /// How many of them a node runs at once.
+    pub max_concurrency: usize,
+    /// How many may wait.
+    pub max_queue: usize,
+}
+
+/// The places on one connection.
+pub(super) struct Places {
+    all: Semaphore,
+    groups: Mutex<HashMap<Arc<str>, Arc<Line>>>,
+}
+
+/// The places of one group, and who waits for them.
+pub(super) struct Line {
+    free: Semaphore,
+    queue: Semaphore,
+}
+
+/// Held while a fetch is under way.
+pub(super) struct Place<'a> {
+    _of_group: SemaphorePermit<'a>,
+    _of_all: SemaphorePermit<'a>,
+}
+
+impl Places {
+    pub(super) fn new() -> Self {
+        Self {
+            all: Semaphore::new(ON_A_CONNECTION),
+            groups: Mutex::default(),
+        }
+    }
+
+    /// The line of a group.
+    pub(super) fn line(&self, group: &str, bounds: &LoadBounds) -> Arc<Line> {
+        let mut groups = self.groups.lock();
+        if let Some(line) = groups.get(group) {
+            return line.clone();
+        }
+        let places = bounds
+            .max_concurrency
+            .clamp(OF_A_GROUP, ON_A_CONNECTION / 2);
+        let line = Arc::new(Line {
+            free: Semaphore::new(places),
+            queue: Semaphore::new(bounds.max_queue.min(Semaphore::MAX_PERMITS)),
+        });
+        groups.insert(group.into(), line.clone());
+        line
+    }
+
+    /// A place if one is free.
+    pub(super) fn try_take<'a>(&'a self, line: &'a Line) -> Option<Place<'a>> {
+        Some(Place {
+            _of_group: line.free.try_acquire().ok()?,
+            _of_all: self.all.try_acquire().ok()?,
+        })
+    }
+
+    /// Waits for a place. Who gives up frees its place in the queue.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Overloaded`] if too many wait already.
+    pub(super) async fn take<'a>(&'a self, line: &'a Line) -> Result<Place<'a>> {
+        let _waiting = line.queue.try_acquire().map_err(|_| {
+            let what = "too many loads by the key's owner are already waited for (max_queue)";
+            Error::new(ErrorKind::Overloaded, what)
+        })?;
+        let closed =
+            |error| Error::new(ErrorKind::Internal, "a connection was closed").with_source(error);
+        Ok(Place {
+            _of_group: line.free.acquire().await.map_err(closed)?,
+            _of_all: self.all.acquire().await.map_err(closed)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::{FutureExt, poll};
+
+    use super::*;
+
+    const BOUNDS: LoadBounds = LoadBounds {
+        longest: Duration::MAX,
+        max_concurrency: 1,
+        max_queue: 1,
+    };
+
+    #[tokio::test]
+    async fn one_group_s_fetches_leave_places_for_all_others() {
+        let places = Places::new();
+        let (slow, fast) = (places.line("slow", &BOUNDS), places.line("fast", &BOUNDS));
+        let mut taken = Vec::new();
+        while let Some(place) = places.try_take(&slow) {
+            taken.push(place);
+        }
+        assert_eq!(taken.len(), OF_A_GROUP);
+        assert!(places.try_take(&fast).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_next_place_and_who_gives_up_frees_its_place_in_the_queue() {
+        let places = Places::new();
+        let line = places.line("slow", &BOUNDS);
+        let mut taken: Vec<_> = std::iter::from_fn(|| places.try_take(&line)).collect();
+        {
+            let mut first = pin!(places.take(&line));
+            assert!(poll!(first.as_mut()).is_pending());
+            let refused = places.take(&line).now_or_never().expect("at once");
+            let kind = refused.err().map(|error| error.kind());
+            assert_eq!(kind, Some(ErrorKind::Overloaded));
+        }
+        let mut second = pin!(places.take(&line));
+        assert!(
+            poll!(second.as_mut()).is_pending(),
+            "the queue is free again"
+        );
+        taken.pop();
+        assert!(second.now_or_never().expect("its turn").is_ok());
+    }
+}
