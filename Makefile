@@ -10,24 +10,28 @@ KEEP_ON_FAILURE ?=
 # chaos-test: how long, or which scenario instead.
 SECONDS_OF_CHAOS ?= 600
 SCENARIO ?=
+# simulation-test: how many histories.
+SEEDS ?= 10000
 # page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
 # semver: the last release.
 BASELINE ?= HEAD
+# run: the profile to compile with; `quick` compiles without optimization.
+RUN_PROFILE ?= dev
 RELEASE ?= cache
 NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test outside-test check public-api semver bench observability-test \
-	page-test warm-test chaos-test advisories etcd-descriptor docs greeter \
+	page-test warm-test model-test simulation-test chaos-test advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 run: ## runs three nodes with this project's docs/ as the origin, and prints the curl line to try
-	$(CARGO) run --locked -- dev --nodes 3 --origin docs
+	$(CARGO) run --locked --profile $(RUN_PROFILE) -- dev --nodes 3 --origin docs
 
 test: ## all tests; installs etcd where it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace
@@ -103,7 +107,7 @@ advisories: ## lists known vulnerabilities of the dependencies; needs the adviso
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check advisories
 
 bench: ## benchmarks the ring, hits, and the cost of telemetry; prints ratios within one run
-	$(CARGO) bench --locked --bench ring
+	$(CARGO) bench --locked -p gaocache-ring
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) bench --locked --bench telemetry
 	$(CARGO) test --locked --test memory -- --nocapture | grep -E "capacity|purge"
@@ -121,6 +125,12 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
 
+model-test: ## checks the model of the removal protocol within larger bounds: a few minutes
+	$(CARGO) test --locked -p gaocache-model --features deep -- --nocapture
+
+simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, over SEEDS histories
+	GAOCACHE_SEEDS=$(SEEDS) $(CARGO) test --locked --profile test-release -p gaocache-core --lib -- --nocapture simulation_tests
+
 chaos-test: ## breaks a real cluster for ten minutes (SECONDS_OF_CHAOS) and checks every answer; needs root and iproute2
 	etcd=$$(tools/ensure-etcd) && tools/ensure-iproute2 && $(CARGO) build --locked --profile test-release --bin gaocache && \
 	  $(CARGO) build --locked --manifest-path tests/chaos/Cargo.toml --target-dir target/chaos && \
@@ -130,8 +140,9 @@ chaos-test: ## breaks a real cluster for ten minutes (SECONDS_OF_CHAOS) and chec
 greeter: ## generates the greeter of the discovery crate's examples anew
 	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter
 
-docs: ## regenerates the generated parts of docs/
-	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs
+docs: ## regenerates the generated parts of docs/, and the settings in the chart's schema
+	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs -- configuration command_line metrics errors
+	tools/chart-schema
 
 etcd-descriptor: ## recompiles etcd-client's protos, after an update of that crate
 	$(CARGO) install --locked --root $(TOOLS) protox --features bin

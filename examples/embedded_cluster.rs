@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let etcd = std::env::args().nth(1);
-    let etcd = EtcdConfig::new([etcd.unwrap_or_else(|| "http://127.0.0.1:2379".into())]);
+    let url = std::env::args().nth(1);
+    let url = url.unwrap_or_else(|| "http://127.0.0.1:2379".into());
+    let etcd = EtcdConfig::new([url.as_str()]);
     let registry = Registry::etcd(etcd.clone(), "embedded");
     let loads = Arc::new(AtomicUsize::new(0));
     let stop = CancellationToken::new();
@@ -37,7 +38,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         running.push(tokio::spawn(node.run(stop.clone().cancelled_owned())));
     }
     let client = Client::new(etcd, "embedded", ClientOptions::default());
-    client.wait_for_members(3).await?;
+    println!("waiting for three nodes to register in etcd at {url}");
+    let registered = tokio::time::timeout(Duration::from_secs(10), client.wait_for_members(3));
+    if registered.await.is_err() {
+        return Err(format!("no three nodes after ten seconds; is etcd running at {url}?").into());
+    }
     for key in ["morning", "night", "morning"] {
         let answer = client.get("shout", key).await?;
         println!(

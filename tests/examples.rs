@@ -60,3 +60,17 @@ async fn embedded_cluster_finds_itself_in_etcd() {
         "all have deregistered"
     );
 }
+
+#[test]
+fn embedded_cluster_says_when_etcd_is_away() {
+    let output = Command::new(program("embedded_cluster"))
+        .arg("http://127.0.0.1:1")
+        .output()
+        .expect("runs");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("is etcd running at http://127.0.0.1:1?"),
+        "{told}"
+    );
+}

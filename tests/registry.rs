@@ -254,7 +254,7 @@ async fn the_command_line_asks_the_cluster_through_etcd() {
     // A node's ring as it changes.
     let admin = nodes[0].addresses.admin.to_string();
     let mut watching = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"))
-        .args(["ring", "--watch", "--json", "--target", &admin])
+        .args(["ring", "--watch", "--json", "--admin", &admin])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("starts");

@@ -1,5 +1,6 @@
-//! The state of the admin page as server-sent events. The whole state is sent immediately when the
-//! ring changes, and once per second for the numbers.
+//! The state of the admin page as server-sent events: immediately when the ring changes, and once
+//! per second for the numbers. The members are sent only when they changed, or an open page would
+//! cost a large cluster's nodes more than all else while nothing happens.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -71,20 +72,48 @@ impl RingChange {
     }
 }
 
-/// The latest ring changes, newest first. Cheap to clone; clones share the same list.
+/// The latest ring changes. Cheap to clone; clones share the same list.
 #[derive(Clone, Default)]
-pub struct Changes(Arc<Mutex<VecDeque<RingChange>>>);
+pub struct Changes(Arc<Mutex<Log>>);
+
+#[derive(Default)]
+struct Log {
+    /// Newest first.
+    latest: VecDeque<RingChange>,
+    /// How many there were altogether.
+    count: u64,
+}
 
 impl Changes {
     /// Adds a change.
     pub fn add(&self, change: RingChange) {
-        let mut changes = self.0.lock();
-        changes.truncate(REMEMBERED - 1);
-        changes.push_front(change);
+        let mut log = self.0.lock();
+        log.latest.truncate(REMEMBERED - 1);
+        log.latest.push_front(change);
+        log.count += 1;
+    }
+}
+
+/// What one page was told already.
+#[derive(Default)]
+struct Told {
+    ring: Option<Arc<Topology>>,
+    changes: Option<u64>,
+}
+
+impl Told {
+    /// The ring, if it is not the one that the page was told of last.
+    fn ring(&mut self, node: &str, topology: &Arc<Topology>) -> Option<RingReport> {
+        let known = self.ring.replace(topology.clone());
+        let is_known = known.is_some_and(|known| Arc::ptr_eq(&known, topology));
+        (!is_known).then(|| report(node, topology, Vec::new()))
     }
 
-    fn list(&self) -> Vec<RingChange> {
-        self.0.lock().iter().cloned().collect()
+    /// The latest changes, if there are any of which the page was not told.
+    fn changes(&mut self, changes: &Changes) -> Option<Vec<RingChange>> {
+        let log = changes.0.lock();
+        let is_known = self.changes.replace(log.count) == Some(log.count);
+        (!is_known).then(|| log.latest.iter().cloned().collect())
     }
 }
 
@@ -94,8 +123,12 @@ struct Shown {
     now_seconds: f64,
     /// Why the node is not ready; empty if it is ready.
     not_ready: String,
-    ring: RingReport,
-    changes: Vec<RingChange>,
+    /// As before if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ring: Option<RingReport>,
+    /// As before if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<RingChange>>,
     groups: Vec<GroupShown>,
     stores: Vec<StoreShown>,
     /// 0 if there is no lease.
@@ -120,7 +153,7 @@ struct StoreShown {
 }
 
 impl Admin {
-    fn shown(&self, topology: &Topology) -> Shown {
+    fn shown(&self, topology: &Arc<Topology>, told: &mut Told) -> Shown {
         let store = |(tier, store): &(&'static str, Arc<gaocache_core::store::Store>)| StoreShown {
             tier,
             items: store.len(),
@@ -140,8 +173,8 @@ impl Admin {
         Shown {
             now_seconds: clock::unix_seconds(),
             not_ready: self.readiness.borrow().to_string(),
-            ring: report(&self.id, topology, Vec::new()),
-            changes: self.changes.list(),
+            ring: told.ring(&self.id, topology),
+            changes: told.changes(&self.changes),
             groups,
             stores: self.stores.iter().map(store).collect(),
             lease_expires_at_seconds: self.metrics.lease_expires_at(),
@@ -169,10 +202,11 @@ pub(super) async fn stream(State(admin): State<Admin>) -> Response {
 fn states(admin: Admin) -> impl Stream<Item = Event> {
     let rings = WatchStream::new(admin.cluster.rings()).map(|_| ());
     let beats = IntervalStream::new(tokio::time::interval(BEAT)).map(|_| ());
+    let mut told = Told::default();
     futures::stream::select(rings, beats).map(move |()| {
         let topology = admin.cluster.snapshot();
         let event = Event::default().event("state");
-        let shown = admin.shown(&topology);
+        let shown = admin.shown(&topology, &mut told);
         event
             .json_data(shown)
             .unwrap_or_else(|error| Event::default().event("failed").data(error.to_string()))
@@ -212,8 +246,36 @@ mod tests {
             let empty = View::default();
             changes.add(RingChange::between(&empty, &view(revision, &[])));
         }
-        let listed = changes.list();
+        let listed = Told::default().changes(&changes).expect("news");
         assert_eq!(listed.len(), REMEMBERED);
         assert_eq!(listed[0].revision, 99);
+    }
+
+    #[test]
+    fn a_page_is_told_of_a_thousand_members_once_for_each_ring() {
+        let ring = |revision| {
+            let members = (0..1000).map(|n| Member::new(format!("n{n}"), format!("h:{n}")));
+            Arc::new(Topology::new("n0", View::new(revision, members)))
+        };
+        let changes = Changes::default();
+        let mut told = Told::default();
+        let mut members_sent = 0;
+        let mut changes_sent = 0;
+        let mut beats = |topology: &Arc<Topology>, told: &mut Told| {
+            for _ in 0..60 {
+                let report = told.ring("n0", topology);
+                members_sent += report.map_or(0, |report| report.members.len());
+                changes_sent += usize::from(told.changes(&changes).is_some());
+            }
+            (members_sent, changes_sent)
+        };
+        let first = ring(1);
+        assert_eq!(beats(&first, &mut told), (1000, 1));
+        // The change is noted a moment after the ring is in force.
+        let second = ring(2);
+        assert_eq!(beats(&second, &mut told), (2000, 1));
+        let change = RingChange::between(&first.view, &second.view);
+        changes.add(change);
+        assert_eq!(beats(&second, &mut told), (2000, 2));
     }
 }

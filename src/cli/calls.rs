@@ -1,63 +1,89 @@
 //! `gaocache get`, `remove` and `purge`: one call to a node, or to the cluster.
 
-use std::{io::Write, time::Duration};
+use std::path::PathBuf;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use clap::Args;
+use serde_json::{Value, json};
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
 
-use super::{Failure, counted, println_or_stop};
+use super::{
+    Failure,
+    address::{CONNECT_TIMEOUT, Listener, host_and_port, look_up, seconds},
+    cluster::Cluster,
+    output::{counted, print_json, print_line, print_value, write_file},
+};
 use crate::{
+    answer::Answer,
     client::{Client, ClientOptions},
     rpc::wire::{self, cache_client::CacheClient},
-    status::grpc::from_status,
+    status::{codes, grpc::from_status},
 };
-use gaocache_core::error::{Error, ErrorKind};
-use gaocache_discovery::EtcdConfig;
-
-/// Time limit for connecting.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use gaocache_core::{error::with_causes, group::Source};
 
 /// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The gRPC address of any node
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7070",
+        value_parser = host_and_port,
+        conflicts_with = "etcd"
+    )]
     target: String,
+    /// Timeout of a call, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    timeout: f64,
     #[command(flatten)]
     cluster: Cluster,
-    /// Timeout of a call, in seconds
-    #[arg(long, default_value_t = 30.0)]
-    timeout: f64,
-}
-
-/// The cluster as registered in etcd.
-#[derive(Debug, Args)]
-pub(super) struct Cluster {
-    /// URLs of etcd; find the nodes there, and ask the key's owner instead of --target
-    #[arg(long, value_name = "URL,URL…", value_delimiter = ',')]
-    pub(super) etcd: Vec<String>,
-    /// The service name under which the nodes are registered in etcd
-    #[arg(long, default_value = "gaocache")]
-    pub(super) service: String,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct KeyArgs {
+pub(super) struct GetArgs {
+    /// Name of the group
     group: String,
+    /// The key
     key: String,
-    #[command(flatten)]
-    target: Target,
     /// Print the source of the value to standard error
     #[arg(long, short)]
     verbose: bool,
+    /// Write the value to a file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print JSON: the value, where it came from, its owner and the life that is left; a value that
+    /// is not UTF-8 comes as value_base64
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// Name of the group
+    group: String,
+    /// The key
+    key: String,
+    /// Print JSON: what was removed
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct GroupArgs {
+    /// Name of the group
     group: String,
+    /// Print JSON: the group and the number of removed entries
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -71,20 +97,19 @@ enum Callee {
 impl Target {
     async fn connect(&self) -> Result<Callee, Failure> {
         let timeout = crate::config::seconds(self.timeout);
-        if !self.cluster.etcd.is_empty() {
+        if let Some(etcd) = self.cluster.given()? {
+            let (keys, discovery) = etcd.discover().await?;
+            if discovery.list().endpoints.is_empty() {
+                return Err(etcd.nobody());
+            }
             let options = ClientOptions::default().with_deadline(timeout);
-            let etcd = EtcdConfig::new(self.cluster.etcd.clone());
-            return Ok(Callee::Cluster(Client::new(
-                etcd,
-                &self.cluster.service,
-                options,
-            )));
+            return Ok(Callee::Cluster(Client::over(discovery, keys, options)));
         }
         let address = &self.target;
+        look_up(address).await?;
         let failed = |error: tonic::transport::Error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            let cause = cause.unwrap_or_else(|| error.to_string());
-            Failure::Failed(format!("{address}: {cause}"))
+            let causes = with_causes("can't connect".into(), &error);
+            Failure::Failed(format!("{address}: {causes}"))
         };
         let channel = Endpoint::from_shared(format!("http://{address}"))
             .map_err(failed)?
@@ -97,53 +122,117 @@ impl Target {
         let client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
         Ok(Callee::Node(client))
     }
+
+    /// What to tell about a status: the node's own words, or whether there is a node at all.
+    fn failed(&self, status: &Status) -> Failure {
+        // The HTTP listener names the kinds of its errors too, but sends no gRPC code.
+        if let Some(error) = from_status(status).filter(|it| codes(it.kind()).0 == status.code()) {
+            return error.into();
+        }
+        let address = &self.target;
+        let cause = std::error::Error::source(status);
+        let mut causes = std::iter::successors(cause, |cause| cause.source());
+        if causes.any(<dyn std::error::Error>::is::<tonic::TimeoutExpired>) {
+            return Failure::Failed(format!(
+                "{address}: no answer within {} s (--timeout)",
+                self.timeout
+            ));
+        }
+        let doubt = Listener::Grpc.doubt();
+        let what = match cause {
+            Some(cause) => with_causes("the connection broke".into(), cause),
+            None => "the answer is not one of the cache".into(),
+        };
+        Failure::Failed(format!("{address}: {what}; {doubt}"))
+    }
 }
 
-fn failed(status: &Status) -> Failure {
-    let error = from_status(status).unwrap_or_else(|| {
-        let message = format!("{}: {}", status.code(), status.message());
-        Error::new(ErrorKind::PeerUnreachable, message).with_source(status.clone())
-    });
-    error.into()
+/// An answer, whoever gave it.
+struct Got {
+    value: Bytes,
+    source: &'static str,
+    owner: String,
+    ttl_remaining_ms: Option<u64>,
 }
 
-pub(super) async fn get(args: &KeyArgs) -> Result<(), Failure> {
-    let KeyArgs { group, key, .. } = args;
-    let (value, told) = match args.target.connect().await? {
+impl Got {
+    fn from_node(answer: wire::GetResponse) -> Self {
+        Self {
+            source: match answer.source() {
+                wire::Source::Hit | wire::Source::Unspecified => Source::Hit.name(),
+                wire::Source::Peer => Source::Peer.name(),
+                wire::Source::Origin => Source::Origin.name(),
+            },
+            value: answer.value,
+            owner: answer.owner,
+            ttl_remaining_ms: answer.ttl_remaining_ms,
+        }
+    }
+
+    fn from_cluster(answer: Answer) -> Self {
+        let left = answer.ttl_remaining;
+        Self {
+            value: answer.value,
+            source: answer.source.name(),
+            owner: answer.owner.to_string(),
+            ttl_remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
+        }
+    }
+
+    fn told(&self) -> String {
+        let left = self.ttl_remaining_ms;
+        let left = left.map_or_else(|| "never".to_owned(), |ms| format!("in {ms} ms"));
+        format!(
+            "source {}, owner {}, expires {left}, {} bytes",
+            self.source,
+            self.owner,
+            self.value.len()
+        )
+    }
+
+    fn json(&self, group: &str, key: &str) -> Value {
+        let mut json = json!({
+            "group": group,
+            "key": key,
+            "source": self.source,
+            "owner": self.owner,
+            "ttl_remaining_ms": self.ttl_remaining_ms,
+            "bytes": self.value.len(),
+        });
+        match std::str::from_utf8(&self.value) {
+            Ok(text) => json["value"] = text.into(),
+            Err(_) => json["value_base64"] = STANDARD.encode(&self.value).into(),
+        }
+        json
+    }
+}
+
+pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
+    let GetArgs { group, key, .. } = args;
+    let got = match args.target.connect().await? {
         Callee::Node(mut client) => {
             let request = wire::GetRequest {
                 group: group.clone(),
                 key: key.clone(),
             };
-            let answer = client
-                .get(request)
-                .await
-                .map_err(|status| failed(&status))?;
-            let answer = answer.into_inner();
-            let told = told(answer.source(), &answer.owner, answer.ttl_remaining_ms);
-            (answer.value, told)
+            let answer = client.get(request).await;
+            let answer = answer.map_err(|status| args.target.failed(&status))?;
+            Got::from_node(answer.into_inner())
         }
-        Callee::Cluster(client) => {
-            let answer = client.get(group, key).await?;
-            let left = answer.ttl_remaining.map(|left| left.as_millis());
-            (answer.value, told(answer.source, "asked directly", left))
-        }
+        Callee::Cluster(client) => Got::from_cluster(client.get(group, key).await?),
     };
     if args.verbose {
-        eprintln!("{told}, {} bytes", value.len());
+        eprintln!("{}", got.told());
     }
-    std::io::stdout()
-        .write_all(&value)
-        .map_err(|error| Failure::Failed(format!("standard output: {error}")))
+    match &args.output {
+        Some(file) => write_file(file, &got.value),
+        None if args.json => print_json(&got.json(group, key)),
+        None => print_value(&got.value),
+    }
 }
 
-fn told(source: impl std::fmt::Debug, owner: &str, left: Option<impl std::fmt::Display>) -> String {
-    let left = left.map_or_else(|| "never".to_owned(), |ms| format!("in {ms} ms"));
-    format!("source {source:?}, owner {owner}, expires {left}")
-}
-
-pub(super) async fn remove(args: &KeyArgs) -> Result<(), Failure> {
-    let KeyArgs { group, key, .. } = args;
+pub(super) async fn remove(args: &RemoveArgs) -> Result<(), Failure> {
+    let RemoveArgs { group, key, .. } = args;
     match args.target.connect().await? {
         Callee::Node(mut client) => {
             let request = wire::RemoveRequest {
@@ -151,26 +240,33 @@ pub(super) async fn remove(args: &KeyArgs) -> Result<(), Failure> {
                 key: key.clone(),
             };
             let removed = client.remove(request).await;
-            removed.map_err(|status| failed(&status))?;
+            removed.map_err(|status| args.target.failed(&status))?;
         }
         Callee::Cluster(client) => client.remove(group, key).await?,
+    }
+    if args.json {
+        print_json(&json!({ "group": group, "key": key, "removed": true }))?;
     }
     Ok(())
 }
 
 pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
-    let entries = match args.target.connect().await? {
+    let GroupArgs { group, target, .. } = args;
+    let entries = match target.connect().await? {
         Callee::Node(mut client) => {
             let request = wire::PurgeRequest {
-                group: args.group.clone(),
+                group: group.clone(),
             };
             let purged = client.purge(request).await;
             purged
-                .map_err(|status| failed(&status))?
+                .map_err(|status| target.failed(&status))?
                 .into_inner()
                 .entries
         }
-        Callee::Cluster(client) => client.purge(&args.group).await?,
+        Callee::Cluster(client) => client.purge(group).await?,
     };
-    println_or_stop(&format!("removed {}", counted(entries, "entry", "entries")))
+    if args.json {
+        return print_json(&json!({ "group": group, "entries": entries }));
+    }
+    print_line(&format!("removed {}", counted(entries, "entry", "entries")))
 }

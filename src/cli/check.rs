@@ -1,102 +1,217 @@
 //! `gaocache check` checks that every node registered in etcd has the same ring and answers. `helm
 //! test` runs it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use clap::Args;
+use serde::Serialize;
+use serde_json::json;
 use tonic::transport::Endpoint;
 
-use super::{ConfigArgs, Failure, calls::Cluster, counted, println_or_stop, ring::fetch_report};
+use super::{
+    ConfigArgs, Failure,
+    cluster::{Cluster, Etcd},
+    output::{counted, print_json, print_line},
+    ring::fetch_report,
+};
 use crate::{
+    admin::{GroupReport, RingReport},
+    config::RegistryKind,
     node::configured::etcd_config,
-    registry::etcd::{Keys, view},
+    registry::etcd::view,
     rpc::wire::{GetRequest, cache_client::CacheClient},
     status::grpc::from_status,
 };
-use gaocache_core::{error::ErrorKind, membership::Member};
-use gaocache_discovery::{Discovery, EtcdConfig};
+use gaocache_core::{
+    error::ErrorKind,
+    membership::{Member, View},
+};
 
-/// Time limit for one request to one node, and for the first answer from etcd.
+/// Time limit for one request to one node.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
-    cluster: Cluster,
-    #[command(flatten)]
     config: ConfigArgs,
+    /// Print JSON: the nodes, and the problems if there are any
+    #[arg(long)]
+    json: bool,
     /// The expected number of nodes
     #[arg(long)]
     members: Option<usize>,
     /// Also get --key of this group through every node; "no such key" counts as an answer
     #[arg(long, requires = "key")]
     group: Option<String>,
+    /// The key to get
     #[arg(long, requires = "group")]
     key: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
-    // The address of etcd: from the flags, else from the node's settings.
-    let (etcd, service) = if args.cluster.etcd.is_empty() {
-        let registry = args.config.load()?.settings.registry;
-        (etcd_config(&registry.etcd), registry.service)
-    } else {
-        (
-            EtcdConfig::new(args.cluster.etcd.clone()),
-            args.cluster.service.clone(),
-        )
+    // Where etcd is: from the flags, else from the node's settings.
+    let etcd = match args.cluster.given()? {
+        Some(etcd) => etcd,
+        None => {
+            let registry = args.config.load(false)?.settings.registry;
+            if registry.kind != RegistryKind::Etcd {
+                return Err(Failure::Usage(
+                    "`check` finds the nodes in etcd, but registry.kind is another; see --etcd"
+                        .into(),
+                ));
+            }
+            Etcd {
+                config: etcd_config(&registry.etcd),
+                service: registry.service,
+            }
+        }
     };
-    let keys = Keys::of(&service);
-    let discovery = Discovery::start_ranges(etcd, [keys.range()], |_| {});
-    let known = tokio::time::timeout(TIMEOUT, discovery.known()).await;
-    let snapshot =
-        known.map_err(|_| Failure::Failed(format!("etcd: {}", discovery.list().problem)))?;
-    let view = view(&keys, &snapshot);
-    let mut problems = Vec::new();
+    let (keys, discovery) = etcd.discover().await?;
+    let view = view(&keys, &discovery.list());
     let wanted = args.members.unwrap_or(view.members.len().max(1));
-    if view.members.len() != wanted {
-        problems.push(format!(
-            "etcd has {} registered nodes, expected {wanted}",
-            view.members.len()
-        ));
-    }
-    let expected = view.fingerprint().to_string();
-    let mut revisions = BTreeSet::new();
+    let mut survey = Survey::of(&view, wanted);
     for member in view.members.iter() {
         match ask(member, args).await {
-            Ok((fingerprint, revision, members)) => {
-                println_or_stop(&format!(
-                    "{} at {}: {}, revision {revision}, fingerprint {fingerprint}",
-                    member.id,
-                    member.address,
-                    counted(members as u64, "member", "members")
-                ))?;
-                revisions.insert(revision);
-                if fingerprint != expected {
-                    problems.push(format!("the ring of {} differs from etcd", member.id));
-                }
-            }
+            Ok(report) => survey.add(member, report),
             Err(problem) => {
-                problems.push(format!("{} at {}: {problem}", member.id, member.address))
+                let problem = format!("{} at {}: {problem}", member.id, member.address);
+                survey.problems.push(problem);
             }
         }
     }
-    if revisions.len() > 1 {
-        problems.push(format!(
-            "the nodes are at different revisions: {revisions:?}"
-        ));
-    }
-    if problems.is_empty() {
-        return println_or_stop(&format!(
-            "ok: {} agree",
-            counted(wanted as u64, "node", "nodes")
-        ));
-    }
-    Err(Failure::Failed(problems.join("\n  ")))
+    survey.compare_revisions();
+    survey.print(args.json)
 }
 
-/// The node's fingerprint, revision and number of members, after it has also answered a get.
-async fn ask(member: &Member, args: &CheckArgs) -> Result<(String, u64, usize), String> {
+/// What the nodes said of themselves, and what doesn't fit.
+struct Survey {
+    fingerprint: String,
+    wanted: usize,
+    nodes: Vec<NodeReport>,
+    /// The first node that told its groups.
+    groups: Option<(Arc<str>, Vec<GroupReport>)>,
+    problems: Vec<String>,
+}
+
+/// A node that answered.
+#[derive(Serialize)]
+struct NodeReport {
+    id: String,
+    address: String,
+    members: usize,
+    revision: u64,
+    fingerprint: String,
+}
+
+impl Survey {
+    fn of(view: &View, wanted: usize) -> Self {
+        let registered = view.members.len();
+        let problem = (registered != wanted)
+            .then(|| format!("etcd has {registered} registered nodes, expected {wanted}"));
+        Self {
+            fingerprint: view.fingerprint().to_string(),
+            wanted,
+            nodes: Vec::new(),
+            groups: None,
+            problems: problem.into_iter().collect(),
+        }
+    }
+
+    fn add(&mut self, member: &Member, report: RingReport) {
+        if report.fingerprint != self.fingerprint {
+            let problem = format!("the ring of {} differs from etcd", member.id);
+            self.problems.push(problem);
+        }
+        // An older release doesn't tell its groups.
+        if let Some(own) = report.groups {
+            let (first, groups) = self.groups.get_or_insert((member.id.clone(), own.clone()));
+            let differences = differences(groups, &own).into_iter();
+            self.problems
+                .extend(differences.map(|what| {
+                    format!("{first} and {} have different groups: {what}", member.id)
+                }));
+        }
+        self.nodes.push(NodeReport {
+            id: member.id.to_string(),
+            address: member.address.to_string(),
+            members: report.members.len(),
+            revision: report.revision,
+            fingerprint: report.fingerprint,
+        });
+    }
+
+    fn compare_revisions(&mut self) {
+        let revisions: BTreeSet<u64> = self.nodes.iter().map(|node| node.revision).collect();
+        if revisions.len() > 1 {
+            let problem = format!("the nodes are at different revisions: {revisions:?}");
+            self.problems.push(problem);
+        }
+    }
+
+    fn print(&self, as_json: bool) -> Result<(), Failure> {
+        let Self {
+            nodes, problems, ..
+        } = self;
+        let ok = problems.is_empty();
+        if as_json {
+            print_json(&json!({ "ok": ok, "nodes": nodes, "problems": problems }))?;
+        } else {
+            for node in nodes {
+                let members = counted(node.members as u64, "member", "members");
+                print_line(&format!(
+                    "{} at {}: {members}, revision {}, fingerprint {}",
+                    node.id, node.address, node.revision, node.fingerprint
+                ))?;
+            }
+        }
+        match (ok, as_json) {
+            (true, true) => Ok(()),
+            (true, false) => {
+                let nodes = counted(self.wanted as u64, "node", "nodes");
+                print_line(&format!("ok: {nodes} agree"))
+            }
+            (false, _) => Err(Failure::Failed(problems.join("\n  "))),
+        }
+    }
+}
+
+/// What differs between the groups of two nodes.
+fn differences(first: &[GroupReport], second: &[GroupReport]) -> Vec<String> {
+    let find = |groups: &[GroupReport], name: &str| {
+        groups.iter().find(|group| group.name == name).cloned()
+    };
+    let names: BTreeSet<&String> = first
+        .iter()
+        .chain(second)
+        .map(|group| &group.name)
+        .collect();
+    let mut differences = Vec::new();
+    for name in names {
+        let (Some(first), Some(second)) = (find(first, name), find(second, name)) else {
+            differences.push(format!("only one has '{name}'"));
+            continue;
+        };
+        for (setting, first, second) in [
+            ("ttl_seconds", first.ttl_seconds, second.ttl_seconds),
+            (
+                "negative_ttl_seconds",
+                first.negative_ttl_seconds,
+                second.negative_ttl_seconds,
+            ),
+            ("max_value", first.max_value as f64, second.max_value as f64),
+        ] {
+            if first != second {
+                differences.push(format!("{setting} of '{name}' is {first} and {second}"));
+            }
+        }
+    }
+    differences
+}
+
+/// The node's view of the ring and its groups, after it has also answered a get.
+async fn ask(member: &Member, args: &CheckArgs) -> Result<RingReport, String> {
     let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
     let admin = format!("{host}:{}", member.admin_port);
     let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, None, None)).await;
@@ -104,7 +219,7 @@ async fn ask(member: &Member, args: &CheckArgs) -> Result<(String, u64, usize), 
     if let Some((group, key)) = args.group.as_ref().zip(args.key.as_ref()) {
         get(member, group, key).await?;
     }
-    Ok((report.fingerprint, report.revision, report.members.len()))
+    Ok(report)
 }
 
 async fn get(member: &Member, group: &str, key: &str) -> Result<(), String> {

@@ -4,18 +4,24 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Failure, println_or_stop, serve::stop_signal};
+use super::{
+    Failure,
+    output::print_line,
+    signals::{Hangup, Signals},
+};
 use crate::{
     config::{self, Config, Sources},
-    node::{Node, NodeBuilder, configured::start_telemetry},
+    node::{Addresses, Node, NodeBuilder, configured::start_telemetry},
     registry::Registry,
+    telemetry::line::this_thread_works_for,
 };
-use gaocache_core::error::ErrorKind;
+use gaocache_core::error::Error;
 
 /// Preferred ports of the first node; node `n` uses these plus `n`.
 const GRPC_PORT: u16 = 7070;
@@ -36,69 +42,101 @@ pub(super) struct DevArgs {
 }
 
 pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
-    let stop = stop_signal()?;
+    let signals = Signals::listen(Hangup::Stops)?;
     let group = group(&args.origin);
     let first = settings(0, args, &group, true)?;
     let telemetry = start_telemetry(&first, "dev")?;
     let registry = Registry::memory();
-    let mut nodes = Vec::new();
+    let (ends, mut ended) = mpsc::channel(1);
+    let mut shown = Vec::new();
     for number in 0..args.nodes {
-        let node = bind(number, args, &group, &registry).await?;
-        nodes.push(node);
+        let usual = settings(number, args, &group, false)?;
+        let free = settings(number, args, &group, true)?;
+        shown.push(start(usual, free, registry.clone(), ends.clone()).await?);
     }
-    let stopped = CancellationToken::new();
-    let mut running = tokio::task::JoinSet::new();
-    let shown: Vec<_> = nodes
-        .iter()
-        .map(|node| (node.id().to_owned(), node.addresses(), node.readiness()))
-        .collect();
-    for node in nodes {
-        running.spawn(node.run(stopped.clone().cancelled_owned()));
-    }
-    for (_, _, readiness) in &shown {
-        let mut readiness = readiness.clone();
+    for node in &mut shown {
         tokio::select! {
-            _ = readiness.wait_for(|why_not| why_not.is_empty()) => {}
-            Some(ended) = running.join_next() => return first_error(ended),
+            _ = node.readiness.wait_for(|why_not| why_not.is_empty()) => {}
+            Some(ended) = ended.recv() => return ended,
         }
     }
     let at = |address: Option<SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();
-    for (id, addresses, _) in &shown {
-        println_or_stop(&format!(
+    for Started { id, addresses, .. } in &shown {
+        print_line(&format!(
             "{id}  grpc {}  http http://{}  admin http://{}",
             at(addresses.grpc),
             at(addresses.http),
             at(addresses.admin)
         ))?;
     }
-    if let Some((_, addresses, _)) = shown.first() {
-        println_or_stop(&format!(
-            "\nTry:  curl -i http://{}/v1/{}/{}\n      curl -s http://{}/ring\nStop: Ctrl-C",
-            at(addresses.http),
-            group.name,
-            group.example,
-            at(addresses.admin)
+    if let Some(Started { addresses, .. }) = shown.first() {
+        print_line(&format!(
+            "\nTry:  curl -i http://{http}/v1/{group}/{key}\n      curl -s http://{admin}/ring\n      \
+             gaocache get --target {grpc} {group} {key}\n      gaocache ring --admin {admin}\n\
+             Stop: Ctrl-C",
+            http = at(addresses.http),
+            grpc = at(addresses.grpc),
+            admin = at(addresses.admin),
+            group = group.name,
+            key = group.example,
         ))?;
     }
+    // The nodes end with the process, all at once. None of them is left to hand entries over to.
     tokio::select! {
-        () = stop => {}
-        Some(ended) = running.join_next() => return first_error(ended),
-    }
-    stopped.cancel();
-    while let Some(ended) = running.join_next().await {
-        first_error(ended)?;
+        () = signals.told(1) => {}
+        Some(ended) = ended.recv() => return ended,
     }
     telemetry.flush();
     Ok(())
 }
 
-fn first_error(
-    ended: Result<gaocache_core::error::Result<()>, tokio::task::JoinError>,
-) -> Result<(), Failure> {
-    match ended {
-        Ok(result) => Ok(result?),
-        Err(error) => Err(Failure::Failed(format!("a node failed: {error}"))),
-    }
+/// A node that runs in a thread of its own.
+struct Started {
+    id: String,
+    addresses: Addresses,
+    readiness: watch::Receiver<Arc<str>>,
+}
+
+/// Starts a node in a thread of its own, so that its log lines can say which node they are about.
+/// `ends` is told how it ended.
+async fn start(
+    usual: Config,
+    free: Config,
+    registry: Registry,
+    ends: mpsc::Sender<Result<(), Failure>>,
+) -> Result<Started, Failure> {
+    let (tell, started) = oneshot::channel();
+    let failed = |error: std::io::Error| {
+        Failure::Failed(format!("could not start a node's thread: {error}"))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let id = usual.node.id.clone();
+    let thread = std::thread::Builder::new().name(id.clone());
+    let running = thread.spawn(move || {
+        this_thread_works_for(Some(id.as_str().into()));
+        runtime.block_on(async {
+            let node = match bind(&usual, &free, &registry).await {
+                Ok(node) => node,
+                Err(failure) => {
+                    let _ = tell.send(Err(failure));
+                    return;
+                }
+            };
+            let _ = tell.send(Ok(Started {
+                id,
+                addresses: node.addresses(),
+                readiness: node.readiness(),
+            }));
+            let ended = node.run(std::future::pending()).await;
+            let _ = ends.send(ended.map_err(Failure::from)).await;
+        });
+    });
+    running.map_err(failed)?;
+    let died = |_| Failure::Failed("a node's thread died; see the log".into());
+    started.await.map_err(died)?
 }
 
 /// The only group of a development cluster.
@@ -163,6 +201,7 @@ fn settings(
         "registry.kind=memory".into(),
         "cache.capacity=128MiB".into(),
         "log.level=warn".into(),
+        "log.keys=true".into(),
         format!("grpc.listen=127.0.0.1:{}", port(GRPC_PORT)),
         format!("http.listen=127.0.0.1:{}", port(HTTP_PORT)),
         format!("admin.listen=127.0.0.1:{}", port(ADMIN_PORT)),
@@ -178,22 +217,27 @@ fn settings(
     Ok(config::load(&sources)?.settings)
 }
 
-/// A node on the preferred ports, or on free ports if those are in use.
-async fn bind(
-    number: u16,
-    args: &DevArgs,
-    group: &DevGroup,
-    registry: &Registry,
-) -> Result<Node, Failure> {
-    let usual = settings(number, args, group, false)?;
-    let build = async |settings: Config| {
-        let builder = NodeBuilder::configured(&settings)?.registry(registry.clone());
+/// A node on the usual ports, or on free ports if those are in use.
+async fn bind(usual: &Config, free: &Config, registry: &Registry) -> Result<Node, Failure> {
+    let build = async |settings: &Config| {
+        let builder = NodeBuilder::configured(settings)?.registry(registry.clone());
         builder.bind().await
     };
     match build(usual).await {
-        Err(error) if error.kind() == ErrorKind::Configuration => {
-            Ok(build(settings(number, args, group, true)?).await?)
+        Err(error) if is_in_use(&error) => {
+            let node = build(free).await?;
+            // Whoever types a README's commands would ask a stranger.
+            let why = error.message().split(';').next().unwrap_or_default();
+            let id = &usual.node.id;
+            eprintln!("gaocache: {id} takes free ports instead of the usual ones: {why}");
+            Ok(node)
         }
         other => Ok(other?),
     }
+}
+
+fn is_in_use(error: &Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse)
 }

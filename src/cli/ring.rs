@@ -1,33 +1,38 @@
 //! `gaocache ring`: the ring as a node sees it, read from its admin listener.
 
-use std::{fmt::Write, time::Duration};
+use std::fmt::Write;
 
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Failure, calls::Cluster, counted, println_or_stop};
+use super::{
+    Failure,
+    address::{CONNECT_TIMEOUT, Listener, host_and_port, look_up},
+    cluster::{Cluster, Etcd},
+    output::{counted, print_line},
+};
 use crate::{
     admin::{OwnerReport, RingReport, report},
     http_client,
-    registry::etcd::{Keys, view},
+    registry::etcd::view,
 };
 use gaocache_core::{
     cluster::Topology,
     error::with_causes,
     ring::{group_seed, hash_key},
 };
-use gaocache_discovery::{Discovery, EtcdConfig};
-
-/// Time limit for the first answer from etcd.
-const ETCD_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct RingArgs {
     /// The admin address of a node
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9090")]
-    target: String,
-    #[command(flatten)]
-    cluster: Cluster,
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9090",
+        value_parser = host_and_port,
+        conflicts_with = "etcd"
+    )]
+    admin: String,
     /// Print the ring again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -38,19 +43,27 @@ pub(super) struct RingArgs {
     #[arg(long)]
     key: Option<String>,
     /// The group of --key; needed with --etcd, since etcd does not know the groups
-    #[arg(long)]
+    #[arg(long, requires = "key")]
     group: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
-    if !args.cluster.etcd.is_empty() {
-        return ring_from_etcd(args).await;
+    if let Some(etcd) = args.cluster.given()? {
+        return ring_from_etcd(args, &etcd).await;
     }
+    look_up(&args.admin).await?;
     let mut known: Option<String> = None;
     loop {
         let report = fetch(args, known.as_deref()).await?;
         if known.as_deref() != Some(&report.fingerprint) {
-            show(args, &report)?;
+            show(args, &report, || {
+                Failure::Failed(format!(
+                    "{}: this node knows no member, not even itself; `curl {}/readyz` tells why",
+                    args.admin, args.admin
+                ))
+            })?;
         }
         if !args.watch {
             return Ok(());
@@ -59,41 +72,41 @@ pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
     }
 }
 
-fn show(args: &RingArgs, report: &RingReport) -> Result<(), Failure> {
+/// An empty ring is a failure for who asks once, and the beginning for who watches.
+fn show(
+    args: &RingArgs,
+    report: &RingReport,
+    empty: impl FnOnce() -> Failure,
+) -> Result<(), Failure> {
     let shown = if args.json {
         serde_json::to_string(report).map_err(|error| Failure::Failed(error.to_string()))?
     } else {
         table(report)
     };
-    println_or_stop(shown.trim_end())
+    print_line(shown.trim_end())?;
+    if report.members.is_empty() && !args.watch {
+        return Err(empty());
+    }
+    Ok(())
 }
 
 /// The ring computed from the registrations in etcd, without asking any node.
-async fn ring_from_etcd(args: &RingArgs) -> Result<(), Failure> {
-    let keys = Keys::of(&args.cluster.service);
-    let etcd = EtcdConfig::new(args.cluster.etcd.clone());
-    let discovery = Discovery::start_ranges(etcd, [keys.range()], |_| {});
-    let known = tokio::time::timeout(ETCD_TIMEOUT, discovery.known()).await;
-    known.map_err(|_| Failure::Failed(format!("etcd: {}", discovery.list().problem)))?;
+async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
+    let (keys, discovery) = etcd.discover().await?;
     let mut changes = discovery.changes();
     loop {
         let snapshot = changes.borrow_and_update().clone();
         let topology = Topology::new("", view(&keys, &snapshot));
-        let owner = args
-            .key
-            .as_ref()
-            .zip(args.group.as_ref())
-            .map(|(key, group)| {
-                let owner = topology.owner_id(hash_key(group_seed(group), key));
-                OwnerReport {
-                    group: group.clone(),
-                    owner: owner.map(ToString::to_string).unwrap_or_default(),
-                }
-            });
-        show(
-            args,
-            &report("etcd", &topology, owner.into_iter().collect()),
-        )?;
+        let asked = args.key.as_ref().zip(args.group.as_ref());
+        let owner = asked.map(|(key, group)| {
+            let owner = topology.owner_id(hash_key(group_seed(group), key));
+            OwnerReport {
+                group: group.clone(),
+                owner: owner.map(ToString::to_string).unwrap_or_default(),
+            }
+        });
+        let report = report("etcd", &topology, owner.into_iter().collect());
+        show(args, &report, || etcd.nobody())?;
         if !args.watch || changes.changed().await.is_err() {
             return Ok(());
         }
@@ -101,8 +114,13 @@ async fn ring_from_etcd(args: &RingArgs) -> Result<(), Failure> {
 }
 
 async fn fetch(args: &RingArgs, known: Option<&str>) -> Result<RingReport, Failure> {
-    let report = fetch_report(&args.target, args.key.as_deref(), known).await;
-    report.map_err(|what| Failure::Failed(format!("{}: {what}", args.target)))
+    let mut report = fetch_report(&args.admin, args.key.as_deref(), known)
+        .await
+        .map_err(|what| Failure::Failed(format!("{}: {what}", args.admin)))?;
+    if let Some(group) = &args.group {
+        report.owners.retain(|owner| owner.group == *group);
+    }
+    Ok(report)
 }
 
 /// The ring of the node whose admin listener is at `target`.
@@ -119,17 +137,26 @@ pub(super) async fn fetch_report(
     if let Some(known) = known {
         let _ = write!(url, "unlike={known}");
     }
-    let client = http_client::plain().map_err(|error| error.to_string())?;
-    let response = client.get(url).send().await;
-    let response = response.and_then(reqwest::Response::error_for_status);
-    let bytes = response.map_err(|error| describe(&error))?.bytes().await;
-    let body = bytes.map_err(|error| describe(&error))?;
-    serde_json::from_slice(&body)
-        .map_err(|error| format!("not the admin listener of a gaocache node: {error}"))
-}
-
-fn describe(error: &reqwest::Error) -> String {
-    with_causes(error.to_string(), error)
+    let client = http_client::builder()
+        .map(|builder| builder.connect_timeout(CONNECT_TIMEOUT))
+        .and_then(http_client::build)
+        .map_err(|error| error.to_string())?;
+    let doubt = Listener::Admin.doubt();
+    let response = client.get(url).send().await.map_err(|error| {
+        let refused = error.is_connect();
+        let causes = with_causes("no answer".into(), &error);
+        if refused {
+            causes
+        } else {
+            format!("{causes}; {doubt}")
+        }
+    })?;
+    if !response.status().is_success() {
+        return Err(format!("it answered {}; {doubt}", response.status()));
+    }
+    let body = response.bytes().await;
+    let body = body.map_err(|error| with_causes("the answer broke off".into(), &error))?;
+    serde_json::from_slice(&body).map_err(|_| format!("the answer is no ring; {doubt}"))
 }
 
 fn table(report: &RingReport) -> String {

@@ -1,163 +1,193 @@
-//! Checks that involve more than one setting.
+//! Checks that involve more than one setting, or files that a setting names.
+//!
+//! A check says nothing where a setting that it rests on was given wrong: that would be a guess.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{
+    pem,
     problem::Problem,
     settings::{Config, GroupSettings, OriginKind, RegistryKind},
+    unsure::Unsure,
 };
 use crate::{
     http_client::template::{self, UrlTemplate},
     members::fixed_members,
+    telemetry::log,
 };
 use gaocache_core::store::ENTRY_OVERHEAD_BYTES;
 
 /// Every inconsistency between settings.
-pub(super) fn together(settings: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut wrong = |name: &str, reason: String| {
-        problems.push(Problem {
+pub(super) fn together(settings: &Config, unsure: &Unsure, for_a_node: bool) -> Vec<Problem> {
+    let mut checks = Checks {
+        unsure,
+        problems: Vec::new(),
+    };
+    checks.node(settings);
+    checks.registry(settings);
+    checks.etcd(settings);
+    checks.listeners(settings);
+    if let Err(error) = log::check(&settings.log.level) {
+        // It begins with the setting's name, for those who set the level of a running node.
+        let message = error.message();
+        let reason = message
+            .split_once("\": ")
+            .map_or(message, |(_, reason)| reason);
+        checks.wrong("log.level", &[], reason);
+    }
+    checks.file("trace.ca", &settings.trace.ca, pem::certificates);
+    if for_a_node && settings.groups.is_empty() {
+        let reason = "at least one [[groups]] with an origin is required";
+        checks.wrong("groups", &[], reason);
+    }
+    checks.groups(settings);
+    checks.problems
+}
+
+struct Checks<'a> {
+    unsure: &'a Unsure,
+    problems: Vec<Problem>,
+}
+
+impl Checks<'_> {
+    /// Notes what is wrong with a setting, unless it or one of those that the check `rests_on` was
+    /// given wrong in the first place.
+    fn wrong(&mut self, name: &str, rests_on: &[&str], reason: impl Into<String>) {
+        let mut all = rests_on.iter().chain(std::iter::once(&name));
+        if all.any(|name| self.unsure.has(name)) {
+            return;
+        }
+        self.problems.push(Problem {
             name: name.into(),
             value: None,
             source: None,
-            reason,
+            reason: reason.into(),
         });
-    };
-    if settings.node.id.is_empty() || settings.node.id.contains('/') {
-        wrong("node.id", "must not be empty or contain '/'".into());
     }
-    registry(settings, &mut wrong);
-    listeners(settings, &mut wrong);
-    trace(settings, &mut wrong);
-    groups(settings, &mut wrong);
-    problems
-}
 
-fn registry(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
-    let registry = &settings.registry;
-    if registry.service.is_empty() || registry.service.ends_with('/') {
-        wrong(
-            "registry.service",
-            "must not be empty or end with '/'".into(),
-        );
+    /// Checks what a file contains, if the setting names one.
+    fn file(&mut self, name: &str, path: &Path, check: fn(&Path) -> Result<(), String>) {
+        if path.as_os_str().is_empty() {
+            return;
+        }
+        if let Err(reason) = check(path) {
+            self.wrong(name, &[], reason);
+        }
     }
-    match registry.kind {
-        RegistryKind::Etcd => {
-            if registry.etcd.endpoints.is_empty() {
-                wrong(
-                    "registry.etcd.endpoints",
-                    "registry.kind \"etcd\" needs at least one URL such as \"http://127.0.0.1:2379\"".into(),
-                );
+
+    fn node(&mut self, settings: &Config) {
+        if settings.node.id.is_empty() || settings.node.id.contains('/') {
+            self.wrong("node.id", &[], "must not be empty or contain '/'");
+        }
+    }
+
+    fn registry(&mut self, settings: &Config) {
+        let registry = &settings.registry;
+        if registry.service.is_empty() || registry.service.ends_with('/') {
+            self.wrong("registry.service", &[], "must not be empty or end with '/'");
+        }
+        match registry.kind {
+            RegistryKind::Etcd if registry.etcd.endpoints.iter().all(String::is_empty) => self.wrong(
+                "registry.etcd.endpoints",
+                &["registry.kind"],
+                "registry.kind \"etcd\" needs at least one URL such as \"http://127.0.0.1:2379\"",
+            ),
+            RegistryKind::Static => {
+                if let Err(error) = fixed_members(&registry.fixed.peers, &settings.node.id) {
+                    let rests_on = ["registry.kind", "node.id"];
+                    self.wrong("registry.static.peers", &rests_on, error.message());
+                }
             }
-            for url in &registry.etcd.endpoints {
-                if !is_http(url) {
-                    wrong(
-                        "registry.etcd.endpoints",
-                        format!("'{url}' must be a URL that starts with http:// or https://"),
-                    );
+            RegistryKind::Etcd | RegistryKind::Memory => {}
+        }
+    }
+
+    fn etcd(&mut self, settings: &Config) {
+        let etcd = &settings.registry.etcd;
+        if etcd.tls.cert.as_os_str().is_empty() != etcd.tls.key.as_os_str().is_empty() {
+            self.wrong(
+                "registry.etcd.tls.cert",
+                &["registry.etcd.tls.key"],
+                "cert and key must be set together",
+            );
+        }
+        if etcd.username.is_empty() != etcd.password_file.as_os_str().is_empty() {
+            self.wrong(
+                "registry.etcd.username",
+                &["registry.etcd.password_file"],
+                "username and password_file must be set together",
+            );
+        }
+        self.file(
+            "registry.etcd.password_file",
+            &etcd.password_file,
+            pem::text,
+        );
+        self.file("registry.etcd.tls.ca", &etcd.tls.ca, pem::certificates);
+        self.file("registry.etcd.tls.cert", &etcd.tls.cert, pem::certificates);
+        self.file("registry.etcd.tls.key", &etcd.tls.key, pem::private_key);
+    }
+
+    fn listeners(&mut self, settings: &Config) {
+        let listeners = [
+            ("grpc.listen", settings.grpc.listen),
+            ("http.listen", settings.http.listen),
+            ("admin.listen", settings.admin.listen),
+        ];
+        let mut ports = BTreeSet::new();
+        for (name, address) in listeners {
+            let known = !self.unsure.has(name);
+            if known && address.port() != 0 && !ports.insert(address.port()) {
+                self.wrong(name, &[], "another listener already uses this port");
+            }
+        }
+    }
+
+    fn groups(&mut self, settings: &Config) {
+        let mut names = BTreeSet::new();
+        if settings.groups.len() > usize::from(u16::MAX) {
+            self.wrong("groups", &[], format!("at most {} groups", u16::MAX));
+        }
+        for (number, group) in settings.groups.iter().enumerate() {
+            let name = |rest: &str| format!("groups[{number}].{rest}");
+            let known = !self.unsure.has(&name("name"));
+            if known && !names.insert(&group.name) {
+                self.wrong(&name("name"), &[], "another group already has this name");
+            }
+            if !is_group_name(&group.name) {
+                let reason = "must be 1 to 64 letters, digits, '.', '_' or '-'";
+                self.wrong(&name("name"), &[], reason);
+            }
+            // Seven eighths of the capacity are for owned entries; see `node::parts`.
+            let capacity = settings.cache.capacity;
+            if group.max_value.saturating_add(ENTRY_OVERHEAD_BYTES) > capacity / 8 * 7 {
+                let reason =
+                    format!("must fit into seven eighths of cache.capacity ({capacity} bytes)");
+                self.wrong(&name("max_value"), &["cache.capacity"], reason);
+            }
+            self.origin(group, &name);
+        }
+    }
+
+    fn origin(&mut self, group: &GroupSettings, name: &impl Fn(&str) -> String) {
+        let (origin, kind) = (&group.origin, name("origin.kind"));
+        match origin.kind {
+            OriginKind::Http => {
+                if let Err(error) = UrlTemplate::new(origin.url.as_str()) {
+                    self.wrong(&name("origin.url"), &[&kind], error.message());
+                }
+                if let Err(error) = template::headers(&origin.headers) {
+                    self.wrong(&name("origin.headers"), &[&kind], error.message());
+                }
+            }
+            OriginKind::File => {
+                if !origin.path.is_dir() {
+                    let reason = "not a readable directory";
+                    self.wrong(&name("origin.path"), &[&kind], reason);
                 }
             }
         }
-        RegistryKind::Static => {
-            if let Err(error) = fixed_members(&registry.fixed.peers, &settings.node.id) {
-                wrong("registry.static.peers", error.message().into());
-            }
-        }
-        RegistryKind::Memory => {}
     }
-    let tls = &registry.etcd.tls;
-    if tls.cert.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
-        wrong(
-            "registry.etcd.tls.cert",
-            "cert and key must be set together".into(),
-        );
-    }
-    if registry.etcd.username.is_empty() != registry.etcd.password_file.as_os_str().is_empty() {
-        wrong(
-            "registry.etcd.username",
-            "username and password_file must be set together".into(),
-        );
-    }
-}
-
-fn listeners(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
-    let listeners = [
-        ("grpc.listen", settings.grpc.listen),
-        ("http.listen", settings.http.listen),
-        ("admin.listen", settings.admin.listen),
-    ];
-    let mut ports = BTreeSet::new();
-    for (name, address) in listeners {
-        if address.port() != 0 && !ports.insert(address.port()) {
-            wrong(name, "another listener already uses this port".into());
-        }
-    }
-}
-
-fn trace(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
-    let endpoint = &settings.trace.endpoint;
-    if !endpoint.is_empty() && !is_http(endpoint) {
-        wrong(
-            "trace.endpoint",
-            "must start with http:// or https://".into(),
-        );
-    }
-}
-
-fn groups(settings: &Config, wrong: &mut impl FnMut(&str, String)) {
-    let mut names = BTreeSet::new();
-    if settings.groups.len() > usize::from(u16::MAX) {
-        wrong("groups", format!("at most {} groups", u16::MAX));
-    }
-    for (number, group) in settings.groups.iter().enumerate() {
-        let name = |rest: &str| format!("groups[{number}].{rest}");
-        if !names.insert(&group.name) {
-            wrong(&name("name"), "another group already has this name".into());
-        }
-        if !is_group_name(&group.name) {
-            wrong(
-                &name("name"),
-                "must be 1 to 64 letters, digits, '.', '_' or '-'".into(),
-            );
-        }
-        // Seven eighths of the capacity are for owned entries; see `node::parts`.
-        if group.max_value + ENTRY_OVERHEAD_BYTES > settings.cache.capacity / 8 * 7 {
-            wrong(
-                &name("max_value"),
-                format!(
-                    "must fit into seven eighths of cache.capacity ({} bytes)",
-                    settings.cache.capacity
-                ),
-            );
-        }
-        origin(group, &name, wrong);
-    }
-}
-
-fn origin(
-    group: &GroupSettings,
-    name: &impl Fn(&str) -> String,
-    wrong: &mut impl FnMut(&str, String),
-) {
-    match group.origin.kind {
-        OriginKind::Http => {
-            if let Err(error) = UrlTemplate::new(group.origin.url.as_str()) {
-                wrong(&name("origin.url"), error.message().into());
-            }
-            if let Err(error) = template::headers(&group.origin.headers) {
-                wrong(&name("origin.headers"), error.message().into());
-            }
-        }
-        OriginKind::File => {
-            if !group.origin.path.is_dir() {
-                wrong(&name("origin.path"), "not a readable directory".into());
-            }
-        }
-    }
-}
-
-fn is_http(url: &str) -> bool {
-    url.starts_with("http://") || url.starts_with("https://")
 }
 
 fn is_group_name(name: &str) -> bool {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
-    providers::{Format, Toml},
     value::{Dict, Map, Value},
 };
 use serde::Deserialize;
@@ -18,7 +17,7 @@ use super::{
     problem::{ConfigError, Problem},
     schema,
     settings::Config,
-    walk::{Walk, show_path},
+    walk::Walk,
 };
 
 /// Prefix of the environment variables that are settings. It ends with two underscores, so that the
@@ -37,6 +36,8 @@ pub struct Sources {
     pub overrides: Vec<String>,
     /// What the platform supplies, such as the host name: setting, value, source.
     pub platform: Vec<(&'static str, String, String)>,
+    /// Whether the settings are for a node to serve, which needs a group.
+    pub for_a_node: bool,
 }
 
 /// The settings, and where each came from.
@@ -44,7 +45,7 @@ pub struct Sources {
 pub struct Loaded {
     /// The settings.
     pub settings: Config,
-    /// Each setting with its source, in the order of the schema.
+    /// Each setting with its source, in the order of the schema, group after group.
     pub in_force: Vec<InForce>,
 }
 
@@ -54,53 +55,47 @@ pub struct Loaded {
 /// All problems together: unknown names, invalid values, and inconsistent settings.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
-    let figment = gather(sources, &mut problems);
-    let merged = match figment.data() {
-        Ok(mut profiles) => profiles.remove(&Profile::Default).unwrap_or_default(),
-        Err(errors) => {
-            let file = sources.file.as_deref();
-            problems.extend(errors.into_iter().map(|error| unreadable(&error, file)));
-            return Err(ConfigError(problems));
-        }
+    let Some(figment) = gather(sources, &mut problems) else {
+        return Err(ConfigError(problems));
     };
-    let mut walk = Walk {
-        figment: &figment,
-        problems,
-        in_force: Vec::new(),
-    };
-    let checked = walk.section("", &merged);
+    // Only a provider that fails can fail here, and `Given` doesn't.
+    let merged = figment
+        .data()
+        .map(|mut profiles| profiles.remove(&Profile::Default));
+    let merged = merged.ok().flatten().unwrap_or_default();
+    let mut walk = Walk::new(&figment, problems);
+    let checked = walk.all(merged);
     let Walk {
         mut problems,
-        in_force,
+        mut in_force,
+        unsure,
         ..
     } = walk;
-    if !problems.is_empty() {
-        return Err(ConfigError(problems));
-    }
     let settings = match Config::deserialize(checked) {
         Ok(settings) => settings,
         Err(error) => {
-            // A required setting is missing. The walk has already checked every value that is
-            // present.
-            return Err(ConfigError(vec![Problem {
+            // The walk has checked every value, and has put one where there is none.
+            problems.push(Problem {
                 name: "settings".into(),
                 value: None,
                 source: None,
                 reason: error.to_string(),
-            }]));
+            });
+            return Err(ConfigError(problems));
         }
     };
-    problems.extend(check::together(&settings).into_iter().map(|mut problem| {
+    let together = check::together(&settings, &unsure, sources.for_a_node);
+    problems.extend(together.into_iter().map(|mut problem| {
         let known = in_force.iter().find(|known| known.name == problem.name);
         problem.source = known.map(|known| known.source.clone());
-        problem.value = problem.value.or(known.map(|known| known.value.clone()));
+        problem.value = known.map(|known| known.value.clone());
         problem
     }));
-    if problems.is_empty() {
-        Ok(Loaded { settings, in_force })
-    } else {
-        Err(ConfigError(problems))
+    if !problems.is_empty() {
+        return Err(ConfigError(problems));
     }
+    in_force.sort_by_key(InForce::place);
+    Ok(Loaded { settings, in_force })
 }
 
 /// Settings of a node of a test: defaults, the memory registry, and all listeners on free ports of
@@ -122,26 +117,36 @@ pub fn loopback(id: &str, further: &[&str]) -> Result<Config, ConfigError> {
     Ok(load(&sources)?.settings)
 }
 
-fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Figment {
-    let mut figment = Figment::new().merge(defaults());
+/// All sources, the later ones above the earlier. `None` if the file can't be read: nothing that
+/// the other sources say can be judged then.
+fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Option<Figment> {
+    let mut stack = Stack(defaults(), Vec::new());
     for (name, value, source) in &sources.platform {
-        figment = figment.merge(Given::one(source, name, value));
+        stack.add(source, name, value);
     }
     if let Some(file) = &sources.file {
-        figment = figment.merge(Toml::file_exact(file));
+        match read(file) {
+            Ok(given) => stack.0 = stack.0.merge(given),
+            Err(reason) => {
+                problems.push(Problem {
+                    name: file.display().to_string(),
+                    value: None,
+                    source: None,
+                    reason,
+                });
+                return None;
+            }
+        }
     }
     for (variable, value) in &sources.environment {
         if let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) {
             let name = name.to_lowercase().replace("__", ".");
-            let source = format!("environment variable {variable}");
-            figment = figment.merge(Given::one(&source, &name, value));
+            stack.add(&format!("environment variable {variable}"), &name, value);
         }
     }
     for given in &sources.overrides {
         match given.split_once('=') {
-            Some((name, value)) => {
-                figment = figment.merge(Given::one("flag --set", name.trim(), value.trim()));
-            }
+            Some((name, value)) => stack.add("flag --set", name.trim(), value.trim()),
             None => problems.push(Problem {
                 name: given.clone(),
                 value: None,
@@ -150,19 +155,72 @@ fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Figment {
             }),
         }
     }
-    figment
+    Some(stack.merged())
 }
 
-fn unreadable(error: &figment::Error, file: Option<&Path>) -> Problem {
-    Problem {
-        name: file.map_or_else(|| "settings".into(), show_path),
-        value: None,
-        source: None,
-        reason: error.kind.to_string(),
+/// The sources so far, and the settings of single groups, which go on top of the list of groups.
+struct Stack(Figment, Vec<Given>);
+
+impl Stack {
+    fn add(&mut self, source: &str, name: &str, value: &str) {
+        let name = indexed(name);
+        let given = Given::one(source, &name, value);
+        if name.starts_with("groups[") {
+            self.1.push(given);
+            return;
+        }
+        if name == "groups" {
+            // A new list: what was said of the old one is not about it.
+            self.1.clear();
+        }
+        self.0 = std::mem::take(&mut self.0).merge(given);
+    }
+
+    fn merged(self) -> Figment {
+        self.1.into_iter().fold(self.0, Figment::merge)
     }
 }
 
-/// A provider of string values from a single source.
+/// `groups.0.name` as `groups[0].name`. A shell's variable can't have brackets in its name.
+fn indexed(name: &str) -> String {
+    let Some(rest) = name.strip_prefix("groups.") else {
+        return name.to_owned();
+    };
+    let (index, rest) = rest.split_once('.').unwrap_or((rest, ""));
+    if index.parse::<usize>().is_err() {
+        return name.to_owned();
+    }
+    let dot = if rest.is_empty() { "" } else { "." };
+    format!("groups[{index}]{dot}{rest}")
+}
+
+/// A settings file. figment's own reader would quote the line of an error, and a password with it.
+fn read(file: &Path) -> Result<Given, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
+        format!(
+            "not valid TOML: line {line}, column {column}: {}",
+            error.message()
+        )
+    })?;
+    let value = Value::serialize(table).map_err(|error| error.kind.to_string())?;
+    Ok(Given {
+        source: format!("file {}", file.display()),
+        dict: value.into_dict().unwrap_or_default(),
+    })
+}
+
+/// The values of a single source.
 struct Given {
     source: String,
     dict: Dict,

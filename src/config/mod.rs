@@ -6,17 +6,21 @@
 
 mod check;
 pub mod load;
+mod mask;
+pub(crate) mod pem;
 mod problem;
 mod read;
 pub mod schema;
 mod settings;
+mod suggest;
+mod unsure;
 mod walk;
 
 pub use load::{InForce, Loaded, Sources, load, loopback};
-pub use problem::{ConfigError, Problem};
+pub use problem::ConfigError;
 pub use settings::{
-    Config, EtcdSettings, GroupSettings, LogFormat, LogSettings, OriginKind, RegistryKind, Sampler,
-    TraceSettings, seconds,
+    Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
+    RegistryKind, Sampler, TraceSettings, seconds,
 };
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 
 use figment::value::{Num, Value};
 
-use super::schema::Takes;
+use super::{mask, schema::Takes};
+
+const MASKED: &str = "a secret in it was masked by `gaocache config`; write the secret itself";
 
 /// Converts a value to the type that the schema requires. A string is parsed, since variables and
 /// flags are always strings.
@@ -44,14 +46,7 @@ pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
             (_, Some("false")) => Ok(false.into()),
             _ => Err(wrong()),
         },
-        Takes::Bytes => {
-            let text = text.ok_or_else(wrong)?;
-            let size: bytesize::ByteSize = text.parse().map_err(|_| "not a size".to_owned())?;
-            if size.as_u64() == 0 {
-                return Err("must be greater than zero".into());
-            }
-            Ok(text.into())
-        }
+        Takes::Bytes | Takes::BytesOrZero => bytes(value, takes == Takes::BytesOrZero),
         Takes::Socket => {
             let text = text.ok_or_else(wrong)?;
             let socket: Result<std::net::SocketAddr, _> = text.parse();
@@ -62,8 +57,29 @@ pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
             Some(word) if words.contains(&word) => Ok(word.into()),
             _ => Err(wrong()),
         },
+        Takes::Url => {
+            let text = text.ok_or_else(wrong)?;
+            url(text)?;
+            Ok(text.into())
+        }
+        Takes::Urls => {
+            let list = texts(value).ok_or_else(wrong)?;
+            let items = list.as_array().into_iter().flatten();
+            items.filter_map(toml::Value::as_str).try_for_each(|item| {
+                let empty = item.is_empty().then(|| "one of them is empty".to_owned());
+                empty.map_or_else(|| url(item), Err)
+            })?;
+            Ok(list)
+        }
         Takes::Texts => texts(value).ok_or_else(wrong),
-        Takes::Table => table(value).ok_or_else(wrong),
+        Takes::Table => {
+            let table = table(value).ok_or_else(wrong)?;
+            let mut values = table.as_table().into_iter().flat_map(toml::Table::values);
+            if values.any(|it| it.as_str().is_some_and(mask::was_masked)) {
+                return Err(MASKED.into());
+            }
+            Ok(table)
+        }
     }
 }
 
@@ -73,6 +89,31 @@ fn within(number: f64, min: f64, max: f64) -> Result<(), String> {
     } else {
         Err("out of range".into())
     }
+}
+
+/// A size as text with a unit. A number counts bytes.
+fn bytes(value: &Value, or_zero: bool) -> Result<toml::Value, String> {
+    let text = match value {
+        Value::String(_, text) => text.clone(),
+        Value::Num(_, number) => format!("{}B", show_number(number)),
+        _ => return Err("not a valid value".into()),
+    };
+    let size: bytesize::ByteSize = text.parse().map_err(|_| "not a size".to_owned())?;
+    if size.as_u64() == 0 && !or_zero {
+        return Err("must be greater than zero".into());
+    }
+    Ok(text.into())
+}
+
+/// Never quotes the URL, since it may contain a password.
+fn url(text: &str) -> Result<(), String> {
+    if mask::was_masked(text) {
+        return Err(MASKED.into());
+    }
+    if text.is_empty() || text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(());
+    }
+    Err("does not start with http:// or https://".into())
 }
 
 /// A list of strings. From a variable, also as TOML (`["a", "b"]`) or separated by commas (`a,b`).

@@ -26,12 +26,18 @@ pub enum Takes {
     Ratio,
     /// `true` or `false`.
     Boolean,
-    /// A size such as `"512MiB"`.
+    /// A size such as `"512MiB"`, or a number of bytes.
     Bytes,
+    /// A size, or `"0B"` where that has a meaning of its own.
+    BytesOrZero,
     /// `address:port`.
     Socket,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// A URL that starts with `http://` or `https://`, or nothing. It may contain a password.
+    Url,
+    /// A list of such URLs.
+    Urls,
     /// A list of strings.
     Texts,
     /// A table of strings.
@@ -47,9 +53,13 @@ impl Takes {
             Self::Seconds { min, max } => format!("seconds from {min} to {max}"),
             Self::Ratio => "ratio from 0 to 1".into(),
             Self::Boolean => "true or false".into(),
-            Self::Bytes => "size such as \"64MiB\" or \"2GB\"".into(),
+            Self::Bytes | Self::BytesOrZero => {
+                "size such as \"64MiB\" or \"2GB\", or a number of bytes".into()
+            }
             Self::Socket => "address:port such as \"0.0.0.0:7070\"".into(),
             Self::OneOf(words) => format!("one of \"{}\"", words.join("\", \"")),
+            Self::Url => "URL that starts with http:// or https://".into(),
+            Self::Urls => "list of URLs that start with http:// or https://".into(),
             Self::Texts => "list of strings".into(),
             Self::Table => "table of strings".into(),
         }
@@ -129,7 +139,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some(|| text("etcd")), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
     setting("registry.service", Takes::Text, Some(|| text("gaocache")), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
     setting("registry.static.peers", Takes::Texts, Some(|| "[]".into()), "For `static`: all nodes, including this one, each as `id=host:port`."),
-    setting("registry.etcd.endpoints", Takes::Texts, Some(|| "[]".into()), "For `etcd`: URLs of the etcd members, such as `http://etcd-0.etcd:2379`."),
+    setting("registry.etcd.endpoints", Takes::Urls, Some(|| "[]".into()), "For `etcd`: URLs of the etcd members, such as `http://etcd-0.etcd:2379`."),
     setting("registry.etcd.lease_ttl_seconds", Takes::Integer { min: 2, max: 3600 }, Some(|| seconds(EtcdConfig::new([""; 0]).lease_ttl)), "Time to live of the node's lease: how long after its last renewal a node is considered dead."),
     setting("registry.etcd.username", Takes::Text, Some(|| text("")), "User name for etcd. Empty: no authentication."),
     setting("registry.etcd.password_file", Takes::Text, Some(|| text("")), "File that contains the user's password."),
@@ -139,14 +149,26 @@ pub const SETTINGS: &[Setting] = &[
     setting("peers.connect_timeout_seconds", Takes::Seconds { min: 0.01, max: 60.0 }, Some(|| seconds(node().peer_connect_timeout)), "Time limit for connecting to another node."),
     setting("peers.timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().peer_timeout)), "Time limit for another node's answer. The time that its load from the origin may take is added, as far as the group's `timeout_seconds`, `retries`, `max_queue`, `max_concurrency` and `ramp_seconds` allow. A call that exceeds it fails as `origin_timeout`; the key is not loaded elsewhere."),
     setting("cache.capacity", Takes::Bytes, Some(|| bytes(node().capacity)), "Memory for the entries of all groups, including overhead. One eighth is reserved for hot copies."),
+    setting("cache.in_flight", Takes::BytesOrZero, Some(|| bytes(node().in_flight)), "Memory for what is under way beside the entries: requests, loads, and answers until they have been sent. Beyond it, requests are refused as overloaded. 0B: one eighth of `capacity`, or what a value of the largest `max_value` needs, if that is more."),
     setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
     setting("cache.replicas", Takes::Integer { min: 1, max: 2 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some(|| text(format!("{:?}", node().replicate).to_lowercase())), "With two replicas: whether to copy all entries, or only those requested at least four times."),
+    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC and HTTP listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
+    setting("limits.max_connections_per_address", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections_per_address.to_string()), "Maximum number of such connections from one address (IPv6: one /64 network)."),
+    setting("limits.max_admin_connections", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections.to_string()), "Maximum number of connections of the admin listener; further ones wait."),
+    setting("limits.reserved_descriptors", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().limits.reserved_descriptors.to_string()), "Number of file descriptors that connections of clients never take: they are for other nodes, etcd, origins and probes. At most half of those that the process may open."),
+    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to HTTP/2's greeting, and for the head of an HTTP/1 request."),
+    setting("limits.idle_timeout_seconds", Takes::Seconds { min: 0.01, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
+    setting("limits.read_timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last."),
+    setting("limits.write_timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().limits.write_timeout)), "A connection is closed if an answer on it makes no progress for this time (up to a quarter more), because the client does not read."),
+    setting("limits.max_control_frames_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_control_frames_per_second.to_string()), "A connection is closed if it sends more HTTP/2 frames per second that carry nothing (`PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE` and so on), beyond those that go with its requests and answers."),
+    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`."),
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
     setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),
+    setting("log.keys", Takes::Boolean, Some(|| "false".into()), "Whether warnings about loads from an origin name the key, which may be personal data."),
     setting("trace.enabled", Takes::Boolean, Some(|| "true".into()), "Whether to record spans if an endpoint is set. Default: false if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none."),
-    setting("trace.endpoint", Takes::Text, Some(|| text("")), "URL of an OTLP receiver over gRPC, such as `http://otel-collector:4317`. Empty: no spans. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`."),
+    setting("trace.endpoint", Takes::Url, Some(|| text("")), "URL of an OTLP receiver over gRPC, such as `http://otel-collector:4317`. Empty: no spans. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`."),
     setting("trace.ca", Takes::Text, Some(|| text("")), "For `https`: PEM file with the CA certificates that the receiver's certificate is verified against. Empty: the system's CA certificates. Default: `OTEL_EXPORTER_OTLP_CERTIFICATE`."),
     setting("trace.sampler", Takes::OneOf(&["parentbased_traceidratio", "parentbased_always_on", "parentbased_always_off", "traceidratio", "always_on", "always_off"]), Some(|| text("parentbased_traceidratio")), "Which client requests are sampled. `parentbased_…`: follow the caller's `traceparent`; without one, follow the rest of the name. Default: `OTEL_TRACES_SAMPLER`."),
     setting("trace.sample_ratio", Takes::Ratio, Some(|| "0.01".into()), "Ratio of sampled requests, for the samplers that use one. Default: `OTEL_TRACES_SAMPLER_ARG`."),
@@ -157,9 +179,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].name", Takes::Text, None, "Name of the group: at most 64 letters, digits, `.`, `_` or `-`."),
     setting("groups[].ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "How long to keep a value. 0: until it is evicted or removed."),
     setting("groups[].negative_ttl_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long to remember that a key does not exist. 0: not at all."),
-    setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value."),
+    setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
-    setting("groups[].origin.url", Takes::Text, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query."),
+    setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query."),
     setting("groups[].origin.path", Takes::Text, Some(|| text("")), "For `file`: the directory. A key is a path below it."),
     setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| "5".into()), "Time limit for one attempt to load. A load ends at the latest after all attempts and the pauses between them."),
     setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a broken connection, or a status other than 200, 404 and 410."),
@@ -181,28 +203,6 @@ pub fn is_section(name: &str) -> bool {
     SETTINGS
         .iter()
         .any(|setting| setting.name.starts_with(&prefix))
-}
-
-/// The existing name that is closest to an unknown one, if any is close.
-pub fn nearest(name: &str) -> Option<&'static str> {
-    SETTINGS
-        .iter()
-        .map(|setting| {
-            (
-                strsim::damerau_levenshtein(setting.name, name),
-                setting.name,
-            )
-        })
-        .filter(|(distance, _)| *distance <= 4)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// The environment variable that sets `name`. `None` for settings of a group, since all groups are
-/// set by one variable.
-pub fn variable(name: &str) -> Option<String> {
-    (!name.starts_with("groups["))
-        .then(|| format!("GAOCACHE__{}", name.to_uppercase().replace('.', "__")))
 }
 
 /// The reference of all settings in Markdown, which `docs/configuration.md` contains between

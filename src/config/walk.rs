@@ -1,16 +1,22 @@
 //! Walks the merged values along with the schema: validates each value and records its source.
+//!
+//! It never stops at what is wrong. It notes it, puts the default in its place, and goes on, so
+//! that the checks that involve several settings have something to judge, too.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use figment::{
-    Figment, Metadata, Source,
+    Figment,
     value::{Dict, Value},
 };
 
 use super::{
+    mask,
     problem::Problem,
-    read::{show, take},
-    schema,
+    read::take,
+    schema::{self, Setting, Takes},
+    suggest::suggest,
+    unsure::Unsure,
 };
 
 /// A setting in force.
@@ -24,16 +30,49 @@ pub struct InForce {
     pub source: String,
 }
 
-/// The state of the walk.
-pub(super) struct Walk<'a> {
-    pub(super) figment: &'a Figment,
-    pub(super) problems: Vec<Problem>,
-    pub(super) in_force: Vec<InForce>,
+impl InForce {
+    /// Its place in the reference: which group, and which line of the schema.
+    pub(super) fn place(&self) -> (Option<usize>, Option<usize>) {
+        let generic = generic(&self.name);
+        let line = schema::SETTINGS.iter().position(|it| it.name == generic);
+        (group_index(&self.name), line)
+    }
 }
 
-impl Walk<'_> {
+/// The state of the walk.
+pub(super) struct Walk<'a> {
+    figment: &'a Figment,
+    pub(super) problems: Vec<Problem>,
+    pub(super) in_force: Vec<InForce>,
+    pub(super) unsure: Unsure,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(figment: &'a Figment, problems: Vec<Problem>) -> Self {
+        Self {
+            figment,
+            problems,
+            in_force: Vec::new(),
+            unsure: Unsure::default(),
+        }
+    }
+
+    /// The validated values of all settings. Settings of single groups (`groups[0].name`) go on top
+    /// of the list of groups.
+    pub(super) fn all(&mut self, mut merged: Dict) -> toml::Table {
+        let groups = merged.remove("groups");
+        let (singles, merged) = merged
+            .into_iter()
+            .partition::<Dict, _>(|(name, _)| name.starts_with("groups["));
+        let mut checked = self.section("", &merged);
+        self.complete("", "", &mut checked);
+        let groups = self.groups(groups, singles);
+        checked.insert("groups".into(), groups.into());
+        checked
+    }
+
     /// The validated values of a section. `name` is its full name, empty for the root.
-    pub(super) fn section(&mut self, name: &str, dict: &Dict) -> toml::Table {
+    fn section(&mut self, name: &str, dict: &Dict) -> toml::Table {
         let mut checked = toml::Table::new();
         for (key, value) in dict {
             let full = if name.is_empty() {
@@ -49,120 +88,178 @@ impl Walk<'_> {
     }
 
     fn value(&mut self, name: &str, value: &Value) -> Option<toml::Value> {
-        if name == "groups" {
-            return self.groups(value);
-        }
         let generic = generic(name);
         if let Some(setting) = schema::find(&generic) {
-            let checked = take(setting.takes, value);
-            match checked {
+            return match take(setting.takes, value) {
                 Ok(checked) => {
-                    self.note(name, value, &checked);
-                    return Some(checked);
+                    self.note(name, setting.takes, value, &checked);
+                    Some(checked)
                 }
                 Err(reason) => {
                     let reason = format!("{reason}; expected: {}", setting.takes.allowed());
-                    self.problem(name, Some(value), reason);
-                    return None;
+                    let shown = mask::given(setting.takes, value);
+                    self.problem(name, shown, Some(value), reason);
+                    None
                 }
-            }
+            };
         }
         if schema::is_section(&generic) {
             if let Some(dict) = value.as_dict() {
                 return Some(self.section(name, dict).into());
             }
-            self.problem(name, Some(value), "this is a section, not a setting".into());
+            let reason = "this is a section, not a setting".into();
+            self.problem(name, None, Some(value), reason);
             return None;
         }
-        let hint = match schema::nearest(&generic) {
-            Some(nearest) => format!("no such setting; did you mean '{nearest}'?"),
-            None => "no such setting; see docs/configuration.md for all settings".into(),
-        };
-        self.problem(name, Some(value), hint);
+        self.unknown(name, &generic, value);
         None
     }
 
-    fn groups(&mut self, value: &Value) -> Option<toml::Value> {
-        let parsed;
-        let list = match value {
-            Value::Array(_, list) => list,
-            // From a variable, the list comes as TOML.
-            Value::String(tag, text) => match inline_groups(text, *tag) {
-                Ok(list) => {
-                    parsed = list;
-                    &parsed
-                }
-                Err(reason) => {
-                    self.problem("groups", Some(value), reason);
-                    return None;
-                }
-            },
-            _ => {
-                self.problem("groups", Some(value), "write each as [[groups]]".into());
-                return None;
-            }
+    /// Doesn't show the value: it may be a secret.
+    fn unknown(&mut self, name: &str, generic: &str, value: &Value) {
+        let what = match value {
+            Value::Dict(..) => "no such section",
+            _ => "no such setting",
         };
-        let mut groups = Vec::new();
-        for (number, group) in list.iter().enumerate() {
-            let name = format!("groups[{number}]");
-            let Some(given) = group.as_dict() else {
-                self.problem(&name, Some(group), "write each as [[groups]]".into());
-                continue;
-            };
-            let mut given = given.clone();
-            let missing = add_group_defaults(&mut given);
-            for setting in missing {
-                self.problem(
-                    &setting.replace("[]", &format!("[{number}]")),
-                    None,
-                    "required".into(),
-                );
+        let reason = match suggest(generic) {
+            Some(meant) => {
+                let index = group_index(name).map_or(String::new(), |index| index.to_string());
+                let meant = meant.replace("[]", &format!("[{index}]"));
+                let reason = format!("{what}; did you mean '{meant}'?");
+                self.unsure.add(meant);
+                reason
             }
-            groups.push(toml::Value::Table(self.section(&name, &given)));
-        }
-        Some(groups.into())
+            None => format!("{what}; see docs/configuration.md for all settings"),
+        };
+        self.problem(name, None, Some(value), reason);
     }
 
-    fn note(&mut self, name: &str, value: &Value, checked: &toml::Value) {
-        let shown = if name.ends_with(".headers") {
-            mask(checked)
-        } else {
-            checked.to_string()
+    fn groups(&mut self, value: Option<Value>, singles: Dict) -> Vec<toml::Value> {
+        let list = match value {
+            None => Vec::new(),
+            Some(Value::Array(_, list)) => list,
+            Some(value) => {
+                // From a variable, the list comes as TOML.
+                let list = match &value {
+                    Value::String(tag, text) => inline_groups(text, *tag),
+                    _ => Err("write each as [[groups]]".into()),
+                };
+                match list {
+                    Ok(list) => list,
+                    Err(reason) => {
+                        self.problem("groups", None, Some(&value), reason);
+                        return Vec::new();
+                    }
+                }
+            }
         };
+        let mut singles = self.singles(singles, list.len());
+        let mut groups = Vec::new();
+        for (number, group) in list.into_iter().enumerate() {
+            let name = format!("groups[{number}]");
+            let mut checked = toml::Table::new();
+            if let Value::Dict(_, mut given) = group {
+                overlay(&mut given, singles.remove(&number).unwrap_or_default());
+                add_group_defaults(&mut given);
+                checked = self.section(&name, &given);
+            } else {
+                let reason = "write each as [[groups]]".into();
+                self.problem(&name, None, Some(&group), reason);
+            }
+            self.complete("groups[].", &format!("{name}."), &mut checked);
+            groups.push(checked.into());
+        }
+        groups
+    }
+
+    /// The settings given for single groups, by the group's number.
+    fn singles(&mut self, singles: Dict, groups: usize) -> BTreeMap<usize, Dict> {
+        let mut by_number = BTreeMap::new();
+        for (name, value) in singles {
+            let reason = match (group_index(&name), &value) {
+                (Some(number), Value::Dict(_, dict)) if number < groups => {
+                    by_number.insert(number, dict.clone());
+                    continue;
+                }
+                (Some(_), Value::Dict(..)) => match groups {
+                    0 => "there is no such group: the settings have none".to_owned(),
+                    1 => "there is no such group: the only one is groups[0]".to_owned(),
+                    _ => format!(
+                        "there is no such group: the last one is groups[{}]",
+                        groups - 1
+                    ),
+                },
+                _ => "write it as groups[0].ttl_seconds, with the number of the group".to_owned(),
+            };
+            self.problem(&name, None, Some(&value), reason);
+        }
+        by_number
+    }
+
+    /// Puts a value where there is none, or none that is right. `section` is the schema's name of
+    /// the table, and `name` its full one; both end with a dot, unless they are empty.
+    fn complete(&mut self, section: &str, name: &str, checked: &mut toml::Table) {
+        for setting in schema::SETTINGS {
+            let rest = match setting.name.strip_prefix(section) {
+                Some(rest) if !rest.starts_with("groups[") => rest,
+                _ => continue,
+            };
+            let Some(place) = vacant(checked, rest) else {
+                continue;
+            };
+            place.0.insert(place.1.to_owned(), stand_in(setting));
+            let full = format!("{name}{rest}");
+            if setting.default.is_none() && !self.unsure.has(&full) {
+                self.problem(&full, None, None, "required".into());
+            }
+        }
+    }
+
+    fn note(&mut self, name: &str, takes: Takes, value: &Value, checked: &toml::Value) {
         self.in_force.push(InForce {
             name: name.into(),
-            value: shown,
+            value: mask::checked(takes, checked),
             source: self.source(value).unwrap_or_else(|| "default".into()),
         });
     }
 
-    fn problem(&mut self, name: &str, value: Option<&Value>, reason: String) {
+    fn problem(
+        &mut self,
+        name: &str,
+        shown: Option<String>,
+        value: Option<&Value>,
+        reason: String,
+    ) {
+        self.unsure.add(name);
         self.problems.push(Problem {
             name: name.into(),
-            value: value.map(show),
+            value: shown,
             source: value.and_then(|value| self.source(value)),
             reason,
         });
     }
 
     fn source(&self, value: &Value) -> Option<String> {
-        self.figment.get_metadata(value.tag()).map(source_name)
+        let metadata = self.figment.get_metadata(value.tag());
+        metadata.map(|metadata| metadata.name.to_string())
     }
 }
 
 /// Converts `groups[3].name` to the schema's form, `groups[].name`.
 fn generic(name: &str) -> String {
     match (name.find('['), name.find(']')) {
-        (Some(open), Some(close)) => format!("{}{}", &name[..=open], &name[close..]),
+        (Some(open), Some(close)) if open < close => {
+            format!("{}{}", &name[..=open], &name[close..])
+        }
         _ => name.to_owned(),
     }
 }
 
-/// Masks the values, since headers may contain credentials.
-fn mask(headers: &toml::Value) -> String {
-    let names = headers.as_table().into_iter().flat_map(toml::Table::keys);
-    let shown: Vec<String> = names.map(|name| format!("{name} = \"***\"")).collect();
-    format!("{{ {} }}", shown.join(", "))
+/// The number of the group that a name like `groups[3]` or `groups[3].name` is about.
+fn group_index(name: &str) -> Option<usize> {
+    let (index, rest) = name.strip_prefix("groups[")?.split_once(']')?;
+    let index = index.parse().ok()?;
+    (rest.is_empty() || rest.starts_with('.')).then_some(index)
 }
 
 fn inline_groups(text: &str, tag: figment::value::Tag) -> Result<Vec<Value>, String> {
@@ -198,12 +295,23 @@ fn retag(value: Value, tag: figment::value::Tag) -> Value {
     }
 }
 
-/// Adds the defaults of settings that a group omits. Returns the names of required settings that
-/// are missing.
-fn add_group_defaults(group: &mut Dict) -> Vec<&'static str> {
-    let mut missing = Vec::new();
+/// Puts the values of one table over those of another, table by table.
+fn overlay(below: &mut Dict, above: Dict) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(Value::Dict(_, below)), Value::Dict(_, above)) => overlay(below, above),
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Adds the defaults of settings that a group omits.
+fn add_group_defaults(group: &mut Dict) {
     for setting in schema::SETTINGS {
-        let Some(name) = setting.name.strip_prefix("groups[].") else {
+        let Some((name, default)) = setting.name.strip_prefix("groups[].").zip(setting.default)
+        else {
             continue;
         };
         let (section, key) = name.split_once('.').unwrap_or(("", name));
@@ -219,26 +327,33 @@ fn add_group_defaults(group: &mut Dict) -> Vec<&'static str> {
                 _ => continue,
             }
         };
-        if target.contains_key(key) {
-            continue;
-        }
-        match setting.default {
-            Some(default) => {
-                target.insert(key.to_owned(), Value::from(default().trim_matches('"')));
-            }
-            None => missing.push(setting.name),
-        }
-    }
-    missing
-}
-
-fn source_name(metadata: &Metadata) -> String {
-    match &metadata.source {
-        Some(Source::File(path)) => format!("file {}", show_path(path)),
-        _ => metadata.name.to_string(),
+        target
+            .entry(key.to_owned())
+            .or_insert_with(|| Value::from(default().trim_matches('"')));
     }
 }
 
-pub(super) fn show_path(path: &Path) -> String {
-    path.display().to_string()
+/// The innermost table and the key of a setting without a value; `None` if it has one.
+fn vacant<'t, 'n>(
+    table: &'t mut toml::Table,
+    name: &'n str,
+) -> Option<(&'t mut toml::Table, &'n str)> {
+    let Some((section, rest)) = name.split_once('.') else {
+        return (!table.contains_key(name)).then_some((table, name));
+    };
+    let inner = table
+        .entry(section)
+        .or_insert_with(|| toml::Table::new().into());
+    vacant(inner.as_table_mut()?, rest)
+}
+
+/// The default of a setting, or something that its type allows.
+fn stand_in(setting: &Setting) -> toml::Value {
+    let default = setting.default.map(|default| default());
+    let text = match (&default, setting.takes) {
+        (Some(default), _) => default.trim_matches('"'),
+        (None, Takes::OneOf(words)) => words.first().copied().unwrap_or_default(),
+        (None, _) => "",
+    };
+    take(setting.takes, &Value::from(text)).unwrap_or_else(|_| text.into())
 }

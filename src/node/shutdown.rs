@@ -12,6 +12,10 @@ use gaocache_core::{cluster::Topology, membership::MemberState, ports::Peers};
 /// Bound on taking the registration back; after it the lease's end does the same.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long a registry may be away before nothing more is expected of it. The lease's end tells the
+/// others then.
+const AWAY: Duration = Duration::from_secs(1);
+
 /// Bound on seeing what the others have seen already.
 const OWN_VIEW_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -44,18 +48,24 @@ impl Joined {
     }
 
     async fn deregister(&self, until: Instant) {
-        match timeout_at(until, self.session.leave()).await {
-            Ok(Ok(revision)) => {
+        let left = async {
+            tokio::select! {
+                left = timeout_at(until, self.session.leave()) => left.ok(),
+                () = self.registry_is_away() => None,
+            }
+        };
+        match left.await {
+            Some(Ok(revision)) => {
                 tracing::info!(revision, "deregistered");
                 if timeout_at(until, self.seen_by_all(revision)).await.is_err() {
                     // Usual when all nodes stop at once: who goes last sees no list any more.
                     tracing::info!("timed out waiting for peers to see the deregistration");
                 }
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 tracing::warn!(%error, "could not deregister; the lease will expire");
             }
-            Err(_) => {
+            None => {
                 tracing::warn!("deregistering timed out; the lease will expire");
             }
         }
@@ -70,7 +80,11 @@ impl Joined {
                 }
             }
         });
-        if announced.await.is_err() {
+        let in_time = tokio::select! {
+            announced = announced => announced.is_ok(),
+            () = self.registry_is_away() => false,
+        };
+        if !in_time {
             tracing::warn!(
                 "timed out waiting for peers to see that this node is leaving; handing over entries anyway"
             );
@@ -81,6 +95,20 @@ impl Joined {
         self.parts.groups.leave();
         let moved = self.parts.handoff.leave(bound / 2).await;
         tracing::info!(entries = moved.sent, "handed over entries");
+    }
+
+    /// Returns when the registry has been away for [`AWAY`].
+    async fn registry_is_away(&self) {
+        let mut health = self.session.health();
+        loop {
+            if health.wait_for(|it| !it.problem.is_empty()).await.is_err() {
+                return std::future::pending().await;
+            }
+            let back = timeout(AWAY, health.wait_for(|it| it.problem.is_empty()));
+            if back.await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Returns when this node's own ring is without it. Where the registry can't tell (it is away,
@@ -96,7 +124,7 @@ impl Joined {
         if let Ok(Ok(_)) = timeout(OWN_VIEW_TIMEOUT, rings.wait_for(leaving)).await {
             return;
         }
-        self.parts.cluster.leave(self.parts.clock.now());
+        self.parts.cluster.leave();
     }
 
     /// Returns when every other member's view has reached the revision, or could not be asked.

@@ -4,7 +4,11 @@
 //! It must never open the fence on a guess: only while the lease is certain to be alive, or with
 //! vouchers from more than half of all members.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -87,30 +91,41 @@ impl Joined {
     /// Returns when each other member has confirmed that it has seen the revision, or is out.
     async fn seen_by_others(&self, revision: u64) {
         let mut rings = self.parts.cluster.rings();
+        rings.mark_changed();
         let mut asked = HashSet::new();
         let mut seen = HashSet::new();
+        // Who has not confirmed, and whether it vanished.
+        let mut missing = HashMap::new();
         let mut asking = FuturesUnordered::new();
         let mut notices = self.session.notices();
         let mut posted = None;
         loop {
-            let topology = rings.borrow_and_update().clone();
-            for member in topology.others().filter(|member| !member.vanished) {
-                if asked.insert(member.incarnation()) {
-                    asking.push(self.has_seen(member.clone(), revision));
+            // For each ring once: among a thousand members, it would be too much to look at all
+            // whenever one confirms.
+            if rings.has_changed().unwrap_or(false) {
+                let topology = rings.borrow_and_update().clone();
+                missing.clear();
+                for member in topology.others() {
+                    let incarnation = member.incarnation();
+                    if !member.vanished && asked.insert(incarnation) {
+                        asking.push(self.has_seen(member.clone(), revision));
+                    }
+                    if !seen.contains(&incarnation) {
+                        missing.insert(incarnation, member.vanished);
+                    }
                 }
             }
             if let (Some(at), Some(notices)) = (posted, &notices) {
                 let notices = notices.borrow();
                 let reached = notices.confirmed.iter().filter(|(_, upto)| **upto >= at);
-                seen.extend(reached.map(|(member, _)| *member));
+                for (member, _) in reached {
+                    missing.remove(member);
+                    seen.insert(*member);
+                }
             }
-            let missing: Vec<&Member> = topology
-                .others()
-                .filter(|member| !seen.contains(&member.incarnation()))
-                .collect();
             // The others take a vanished member off the list, if they can. Meanwhile this node
             // answers requests, but keeps nothing.
-            let only_vanished = missing.iter().all(|member| member.vanished);
+            let only_vanished = missing.values().all(|vanished| *vanished);
             self.parts
                 .joining
                 .send_replace(only_vanished && !missing.is_empty());
@@ -124,8 +139,12 @@ impl Joined {
                 }
             };
             tokio::select! {
-                Some(member) = asking.next() => { seen.insert(member); }
-                _ = rings.changed() => {}
+                Some(member) = asking.next() => {
+                    missing.remove(&member);
+                    seen.insert(member);
+                }
+                // It counts as seen now, but has to be followed.
+                _ = rings.changed() => rings.mark_changed(),
                 _ = changed => {}
                 () = sleep(RETRY * 2), if posted.is_none() && !only_vanished => {
                     posted = self.session.post(&Notice::Seen { revision }).await.ok();

@@ -228,7 +228,7 @@ impl Origin for Guarded {
                 return Err(Error::new(ErrorKind::Overloaded, what).into());
             };
             let outcome = result.as_ref().map(|loaded| loaded.value.len());
-            self.observer.loaded(started.elapsed(), outcome);
+            self.observer.loaded(key, started.elapsed(), outcome);
             result.map_err(Into::into)
         };
         load.instrument(trace::load_span()).await
@@ -244,7 +244,7 @@ mod tests {
 
     struct Nobody;
     impl LoadObserver for Nobody {
-        fn loaded(&self, _took: Duration, _outcome: Result<usize, &Error>) {}
+        fn loaded(&self, _key: &str, _took: Duration, _outcome: Result<usize, &Error>) {}
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #[cfg(feature = "cli")]
 pub(crate) mod exporter;
 pub(crate) mod level;
+pub(crate) mod line;
 #[cfg(feature = "cli")]
 pub(crate) mod log;
 pub(crate) mod metrics;

@@ -5,6 +5,7 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 
 use super::{
     exporter::{Exporter, ExporterRules},
+    line,
     log::{self, Lines, LogRules},
     trace,
 };
@@ -41,6 +42,7 @@ pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry>
         .is_ok()
     {
         level.becomes_that_of_the_process();
+        line::allow_keys(log.keys);
     }
     Ok(Telemetry { exporter })
 }
@@ -107,6 +109,7 @@ mod tests {
         let log = LogRules {
             level: "info".into(),
             json: false,
+            keys: false,
         };
         let spans = ExporterRules {
             endpoint: "http://127.0.0.1:4317".into(),

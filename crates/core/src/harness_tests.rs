@@ -29,8 +29,8 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     ports::{
-        Clock, GroupObserver, HandoffObserver, HandoffStream, Loaded, Origin, Parcel, PeerAnswer,
-        PeerError, Peers, Receipt, Removed, Timestamp, Voucher,
+        Clock, GroupObserver, HandoffObserver, HandoffStream, Loaded, Origin, Parcel, Peeked,
+        PeerAnswer, PeerError, Peers, Receipt, Removed, Sender, Timestamp, Voucher,
     },
 };
 
@@ -57,7 +57,7 @@ impl GroupObserver for Unobserved {
 }
 
 impl HandoffObserver for Unobserved {
-    fn sent(&self, _bytes: usize, _receipt: Receipt) {}
+    fn sent(&self, _bytes: usize, _receipt: &Receipt) {}
     fn failed(&self, _entries: usize) {}
     fn waiting(&self, _entries: usize) {}
 }
@@ -173,12 +173,7 @@ impl Peers for TestPeers {
         answer.map_err(PeerError::Answered)
     }
 
-    async fn peek(
-        &self,
-        member: &Member,
-        _: &str,
-        key: &str,
-    ) -> Result<Option<PeerAnswer>, PeerError> {
+    async fn peek(&self, member: &Member, _: &str, key: &str) -> Result<Peeked, PeerError> {
         self.net.peeks.fetch_add(1, Ordering::SeqCst);
         self.net.pass(&self.me, &member.id).await?;
         let group = self.net.group(&member.id)?;
@@ -239,7 +234,11 @@ impl Peers for TestPeers {
         Ok(standing.incarnation().unwrap_or_default())
     }
 
-    async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError> {
+    async fn handoff(
+        &self,
+        member: &Member,
+        revision: u64,
+    ) -> Result<Box<dyn HandoffStream>, PeerError> {
         let receiver = self.net.group(&member.id)?;
         let (answers, receipts) = mpsc::channel(64);
         Ok(Box::new(TestLane {
@@ -249,11 +248,10 @@ impl Peers for TestPeers {
             receiver,
             answers,
             receipts,
-            sender: self
-                .net
-                .standing(&self.me)?
-                .incarnation()
-                .unwrap_or_default(),
+            sender: Sender {
+                member: (self.net.standing(&self.me)?.incarnation()).unwrap_or_default(),
+                revision,
+            },
             clock: self.clock.clone(),
         }))
     }
@@ -272,7 +270,7 @@ struct TestLane {
     receiver: Arc<Group>,
     answers: mpsc::Sender<Result<Receipt, PeerError>>,
     receipts: mpsc::Receiver<Result<Receipt, PeerError>>,
-    sender: IdHash,
+    sender: Sender,
     clock: Arc<dyn Clock>,
 }
 
@@ -300,7 +298,7 @@ async fn deliver(
     from: &str,
     to: &str,
     receiver: &Arc<Group>,
-    (sender, batch, read_at): (IdHash, &[Parcel], Timestamp),
+    (sender, batch, read_at): (Sender, &[Parcel], Timestamp),
     clock: &dyn Clock,
 ) -> Result<Receipt, PeerError> {
     net.pass(from, to).await?;
@@ -330,13 +328,12 @@ pub(super) struct TestNode {
     pub(super) store: Arc<Store>,
     pub(super) handoff: Arc<Handoff>,
     pub(super) queued_copies: Mutex<Option<QueuedKeys>>,
-    clock: Arc<dyn Clock>,
 }
 
 impl TestNode {
     /// Puts a view in force here.
     pub(super) fn install(&self, view: &View) {
-        self.cluster.install(view.clone(), self.clock.now());
+        self.cluster.install(view.clone());
     }
 }
 
@@ -344,6 +341,8 @@ impl TestNode {
 pub(super) struct Plan {
     pub(super) replicas: usize,
     pub(super) capacity: u64,
+    /// Of the background.
+    pub(super) bytes_per_second: u64,
     /// The time to live of the nodes' leases; `None`: they have none.
     pub(super) lease: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
@@ -411,7 +410,7 @@ impl Plan {
             HandoffRules {
                 replicas: self.replicas,
                 copy_from_use_count: 0,
-                bytes_per_second: 1 << 40,
+                bytes_per_second: self.bytes_per_second,
             },
         );
         TestNode {
@@ -423,7 +422,6 @@ impl Plan {
             store,
             handoff: Arc::new(handoff),
             queued_copies: Mutex::new(Some(queued_copies)),
-            clock: self.clock.clone(),
         }
     }
 }

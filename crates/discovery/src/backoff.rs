@@ -5,6 +5,10 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
+/// Delays between sessions with etcd. The last one is well below the shortest lease.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const LAST_PAUSE: Duration = Duration::from_secs(2);
+
 /// The delays of one series of attempts.
 pub(crate) struct Pauses {
     first: Duration,

@@ -20,10 +20,10 @@ use tonic::{Status, body::Body};
 use tower::Service;
 
 use super::{
+    discovery::Discovery,
     options::ChannelOptions,
     pick::Picker,
     pool::{Line, Pool, supervise},
-    watch::Discovery,
 };
 
 /// The request header (gRPC metadata) that [`Picker::ConsistentHash`] hashes.

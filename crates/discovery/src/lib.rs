@@ -32,9 +32,11 @@
 mod backoff;
 mod channel;
 mod connector;
+mod discovery;
 mod endpoint;
 mod error;
 mod events;
+mod follower;
 mod keeper;
 mod lease;
 mod options;
@@ -44,10 +46,10 @@ mod pool;
 pub mod reconcile;
 mod records;
 mod registration;
-mod watch;
 
 pub use channel::{BalancedChannel, HASH_KEY_HEADER};
 pub use connector::{Credentials, EtcdConfig, TlsFiles};
+pub use discovery::{Discovery, DiscoveryEvent, KeyRange, Snapshot};
 pub use endpoint::{Endpoint, IDENTITY, PREDECESSOR};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{RegistrationEvent, RegistrationStatus};
@@ -55,7 +57,6 @@ pub use options::ChannelOptions;
 pub use pick::{Canary, Picker};
 pub use records::Records;
 pub use registration::Registration;
-pub use watch::{Discovery, DiscoveryEvent, KeyRange, Snapshot};
 
 /// The README's programs compile.
 #[cfg(doctest)]

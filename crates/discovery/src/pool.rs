@@ -22,10 +22,10 @@ use tonic_health::pb::{
 };
 
 use super::{
+    discovery::Discovery,
     endpoint::Endpoint,
     options::ChannelOptions,
     pick::{Candidate, Preferences, Throw, pick},
-    watch::Discovery,
 };
 use crate::backoff::Pauses;
 

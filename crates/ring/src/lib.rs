@@ -10,14 +10,26 @@
 //! results are the same on every platform. **The draw must never change**: two releases that roll
 //! side by side would disagree. `tests` hold golden values.
 //!
-//! A lookup computes a draw for every member. That is fast: the draws are independent 32-bit
-//! integers in flat arrays, which the compiler vectorizes (`benches/ring.rs`; figures in
-//! ARCHITECTURE.md).
+//! A lookup computes sixteen bits of a draw for every member, eight or more at a time in vector
+//! registers, and whole draws only for the few that these bits don't decide between (`search`;
+//! `benches/ring.rs`, figures in ARCHITECTURE.md).
+
+mod draw;
+mod search;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Draws are made this many at a time, so that the compiler can keep them in vector registers.
-const LANES: usize = 8;
+use draw::{KeyWords, arrival, draw, member_words};
+use search::{BLOCK, Block, Equal, Search, Unequal};
+
+/// Up to so many members of equal weight, comparing whole draws is faster than a search.
+const FEW: usize = 12;
+/// How many members on average the first part of a key's ranking holds. So few as two are wanted
+/// usually; in one of 2,000 cases there is only one.
+const FIRST_PART: f64 = 10.0;
+/// Times, in double precision, grow by this before they are compared with scores in single
+/// precision: by more than these are rounded.
+const ROUNDING: f64 = 1.0 + 1e-6;
 
 /// A key's place in hash space, from [`hash_key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,51 +58,73 @@ pub struct Slot<'a> {
 }
 
 /// An immutable ring. Members are named by their index in the slice that it was built from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Ring {
-    /// Members of equal weight together: within a class the larger draw wins, so a logarithm is
-    /// needed once a class only.
-    classes: Vec<Class>,
+    /// In the order of ids, as what follows. In case of a tie, the first member wins.
+    members: Vec<RingMember>,
+    blocks: Blocks,
     /// Sum of all weights.
     total_weight: u64,
-    len: usize,
 }
 
+/// The members as a search needs them. With equal weights the least draw wins, and nothing needs a
+/// logarithm.
 #[derive(Clone, Debug)]
-struct Class {
+enum Blocks {
+    Equal(Vec<Equal>),
+    Unequal(Vec<Unequal>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RingMember {
+    hash: u64,
     weight: u32,
-    /// The low and high halves of xxh3(id), in blocks of streams; the last block repeats the last
-    /// member, whose equal draw can't win against itself.
-    low: Vec<[u32; LANES]>,
-    high: Vec<[u32; LANES]>,
-    /// Index of each member of the class in the slice the ring was built from, ordered by id.
-    members: Vec<u32>,
+    /// Index in the slice that the ring was built from.
+    index: u32,
+}
+
+impl Default for Ring {
+    /// Without members.
+    fn default() -> Self {
+        Self::new(&[])
+    }
 }
 
 impl Ring {
     /// The ring of these members, in any order. Their ids must be distinct.
     pub fn new(slots: &[Slot<'_>]) -> Self {
         let mut order: Vec<usize> = (0..slots.len()).collect();
-        order.sort_by(|&a, &b| (slots[a].weight, slots[a].id).cmp(&(slots[b].weight, slots[b].id)));
-        let classes = order
-            .chunk_by(|&a, &b| slots[a].weight == slots[b].weight)
-            .map(|members| Class::new(slots, members))
+        order.sort_unstable_by_key(|&at| slots[at].id);
+        let members: Vec<RingMember> = order
+            .into_iter()
+            .map(|at| RingMember {
+                hash: xxh3_64(slots[at].id.as_bytes()),
+                weight: slots[at].weight.max(1),
+                index: at as u32,
+            })
             .collect();
+        let equal = members
+            .windows(2)
+            .all(|pair| pair[0].weight == pair[1].weight);
         Self {
-            classes,
-            total_weight: slots.iter().map(|slot| u64::from(slot.weight)).sum(),
-            len: slots.len(),
+            blocks: if equal {
+                Blocks::Equal(members.chunks(BLOCK).map(equal_block).collect())
+            } else {
+                Blocks::Unequal(members.chunks(BLOCK).map(unequal_block).collect())
+            },
+            total_weight: members.iter().map(|it| u64::from(it.weight)).sum(),
+            members,
         }
     }
 
     /// The number of members.
     pub fn len(&self) -> usize {
-        self.len
+        self.members.len()
     }
 
     /// Whether the ring has no members.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.members.is_empty()
     }
 
     /// The share of all keys, 0 to 1, that a member of `weight` owns.
@@ -103,149 +137,138 @@ impl Ring {
 
     /// The index of the key's owner; `None` only for an empty ring.
     pub fn owner(&self, key: KeyHash) -> Option<usize> {
-        if let [class] = self.classes.as_slice() {
-            return Some(class.best(key).1);
-        }
-        self.classes
-            .iter()
-            .map(|class| {
-                let (draw, member) = class.best(key);
-                (race(draw, class.weight), member)
-            })
-            .min_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, member)| member)
+        let owner = match &self.blocks {
+            Blocks::Equal(_) if self.len() <= FEW => self.least_draw(key),
+            Blocks::Equal(blocks) => {
+                let search = self.search(blocks, key);
+                let leader = search.leader();
+                let bound = leader.score;
+                let alone = search.alone_within(bound, &leader);
+                alone.or_else(|| self.first_within(blocks, bound, key))
+            }
+            Blocks::Unequal(blocks) => {
+                let search = self.search(blocks, key);
+                let leader = search.leader();
+                let leading = search.alone_within(leader.score, &leader);
+                let leading = leading.or_else(|| self.any_within(blocks, leader.score, key))?;
+                // Whoever arrives before it has to have a score within the time that it takes.
+                let bound = (self.time(key, leading) * ROUNDING) as f32;
+                let alone = search.alone_within(bound, &leader);
+                alone.or_else(|| self.first_within(blocks, bound, key))
+            }
+        };
+        owner.map(|at| self.index(at))
     }
 
     /// All members, the owner first; each is followed by the member that would own the key without
-    /// it.
+    /// those before it.
     ///
-    /// Draws, sorts and allocates for every member, so use it after a failure, not for every
-    /// request.
-    pub fn ranked(&self, key: KeyHash) -> Vec<usize> {
-        let mut all: Vec<(f64, usize)> = Vec::with_capacity(self.len);
-        for class in &self.classes {
-            for (at, &member) in class.members.iter().enumerate() {
-                all.push((race(class.draw(key, at), class.weight), member as usize));
+    /// The first few cost little more than [`Ring::owner`]. Whoever goes on has all members sorted.
+    pub fn ranked(&self, key: KeyHash) -> impl Iterator<Item = usize> {
+        let first = self.first_part(key);
+        let known = first.len();
+        let all = move || self.sorted(0..self.len(), key).into_iter().skip(known);
+        let rest = std::iter::once_with(all).flatten();
+        first.into_iter().chain(rest).map(|at| self.index(at))
+    }
+
+    /// Those who arrive first, in order: about [`FIRST_PART`] members.
+    fn first_part(&self, key: KeyHash) -> Vec<usize> {
+        if self.len() as f64 <= FIRST_PART {
+            return self.sorted(0..self.len(), key);
+        }
+        match &self.blocks {
+            Blocks::Equal(blocks) => {
+                // The largest 32 bits that the lower part of a draw may have are within the bound.
+                let bound = draw::to_coarse((65_536.0 * FIRST_PART / self.len() as f64) as u16);
+                let search = self.search(blocks, key);
+                self.sorted(search.within(bound), key)
+            }
+            Blocks::Unequal(blocks) => {
+                // Arrivals are a Poisson process, its rate the sum of the weights.
+                let bound = FIRST_PART / self.total_weight as f64;
+                let search = self.search(blocks, key);
+                let candidates = search.within((bound * ROUNDING) as f32);
+                let in_time = candidates.filter(|at| self.time(key, *at) <= bound);
+                self.sorted(in_time, key)
             }
         }
-        // Stable: where two members tie, the order of classes and ids decides, as in `owner`.
-        all.sort_by(|a, b| a.0.total_cmp(&b.0));
-        all.into_iter().map(|(_, member)| member).collect()
     }
-}
 
-impl Class {
-    fn new(slots: &[Slot<'_>], members: &[usize]) -> Self {
-        let hashes: Vec<u64> = members
-            .iter()
-            .map(|&member| xxh3_64(slots[member].id.as_bytes()))
-            .collect();
-        let block = |half: fn(u64) -> u32| {
-            hashes
-                .chunks(LANES)
-                .map(|chunk| std::array::from_fn(|stream| half(chunk[stream.min(chunk.len() - 1)])))
-                .collect::<Vec<[u32; LANES]>>()
-        };
-        Self {
-            weight: slots[members[0]].weight,
-            low: block(|hash| hash as u32),
-            high: block(|hash| (hash >> 32) as u32),
-            members: members.iter().map(|&member| member as u32).collect(),
+    fn search<'a, B: Block>(&self, blocks: &'a [B], key: KeyHash) -> Search<'a, B> {
+        Search {
+            blocks,
+            len: self.len(),
+            key: KeyWords::of(key),
         }
     }
 
-    /// The best draw of the class, and its member's index in the whole ring.
-    fn best(&self, key: KeyHash) -> (u32, usize) {
-        let (key_low, key_high) = halves(key);
-        let mut best = [0u32; LANES];
-        let mut block_of_best = [0u32; LANES];
-        for (block, (low, high)) in self.low.iter().zip(&self.high).enumerate() {
-            for stream in 0..LANES {
-                let drawn = draw(key_low, key_high, low[stream], high[stream]);
-                // Strictly greater: of equal draws the first member, by id, wins.
-                let better = drawn > best[stream];
-                best[stream] = if better { drawn } else { best[stream] };
-                block_of_best[stream] = if better {
-                    block as u32
-                } else {
-                    block_of_best[stream]
-                };
-            }
+    fn sorted(&self, members: impl Iterator<Item = usize>, key: KeyHash) -> Vec<usize> {
+        let times = members.map(|at| (self.time(key, at), at));
+        let mut all: Vec<(f64, usize)> = times.collect();
+        all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        all.into_iter().map(|(_, at)| at).collect()
+    }
+
+    // What is rarely needed makes searches anew, so that those of every lookup stay in registers.
+    #[cold]
+    #[inline(never)]
+    fn any_within<B: Block>(&self, blocks: &[B], bound: B::Score, key: KeyHash) -> Option<usize> {
+        self.search(blocks, key).within(bound).next()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_within<B: Block>(&self, blocks: &[B], bound: B::Score, key: KeyHash) -> Option<usize> {
+        self.first_of(self.search(blocks, key).within(bound), key)
+    }
+
+    fn first_of(&self, candidates: impl Iterator<Item = usize>, key: KeyHash) -> Option<usize> {
+        let times = candidates.map(|at| (self.time(key, at), at));
+        // Of equal ones the first.
+        times.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, at)| at)
+    }
+
+    /// Of few members the one with the least draw.
+    fn least_draw(&self, key: KeyHash) -> Option<usize> {
+        // Draw and place in one number, because a branch on the least could not be predicted.
+        let draws = self.members.iter().zip(0u64..);
+        let least = draws.map(|(member, at)| draw(key, member.hash) << 16 | at);
+        least.min().map(|least| usize::from(least as u16))
+    }
+
+    /// When the member arrives in the exponential race; the first to arrive owns the key. With
+    /// equal weights it is the draw itself, which orders the members alike.
+    fn time(&self, key: KeyHash, at: usize) -> f64 {
+        let RingMember { hash, weight, .. } = self.members[at];
+        let draw = draw(key, hash);
+        match self.blocks {
+            Blocks::Equal(_) => draw as f64,
+            Blocks::Unequal(_) => arrival(draw) / f64::from(weight),
         }
-        // The larger draw, and of equal draws the first member: one comparison of both packed
-        // together.
-        let mut winner = 0u64;
-        for stream in 0..LANES {
-            let at = block_of_best[stream] * LANES as u32 + stream as u32;
-            winner = winner.max(u64::from(best[stream]) << 32 | u64::from(u32::MAX - at));
-        }
-        let at = (u32::MAX - winner as u32) as usize;
-        // Past the end is the last block's padding, which repeats the last member.
-        let at = at.min(self.members.len() - 1);
-        ((winner >> 32) as u32, self.members[at] as usize)
     }
 
-    fn draw(&self, key: KeyHash, at: usize) -> u32 {
-        let (key_low, key_high) = halves(key);
-        draw(
-            key_low,
-            key_high,
-            self.low[at / LANES][at % LANES],
-            self.high[at / LANES][at % LANES],
-        )
+    fn index(&self, at: usize) -> usize {
+        self.members[at].index as usize
     }
 }
 
-fn halves(key: KeyHash) -> (u32, u32) {
-    (key.0 as u32, (key.0 >> 32) as u32)
-}
-
-/// A member's draw for a key: uniform over 32 bits and independent between members.
-///
-/// Both inputs are well mixed already (xxh3), so two rounds of multiply and shift, with the
-/// constants of xxh32 (<https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>), suffice
-/// to make the draws of two members independent; the halves that come in between make all 128 bits
-/// of key and member count. Only the order of draws matters, so the low bits, which a last shift
-/// would mend, may stay as they are.
-#[inline(always)]
-fn draw(key_low: u32, key_high: u32, member_low: u32, member_high: u32) -> u32 {
-    let mut x = (key_low ^ member_low).wrapping_mul(0x9E37_79B1);
-    x ^= x >> 15;
-    x.wrapping_add(key_high ^ member_high)
-        .wrapping_mul(0x85EB_CA77)
-}
-
-/// The exponential race: `-ln(u) / weight` for the uniform `u` in (0, 1) of a draw. The smallest
-/// wins, with a probability in proportion to its weight.
-fn race(draw: u32, weight: u32) -> f64 {
-    negative_ln(draw) / f64::from(weight)
-}
-
-/// `-ln((draw + 0.5) / 2^32)`, within 1e-9, strictly falling in `draw`.
-///
-/// Not the platform's `ln`: its last digits differ between C libraries, and members must agree on
-/// every digit. Addition, multiplication and division are exact by IEEE 754 everywhere.
-fn negative_ln(draw: u32) -> f64 {
-    let mut u = (f64::from(draw) + 0.5) / 4_294_967_296.0;
-    let mut halvings = 0u32;
-    while u < 0.5 {
-        u *= 2.0;
-        halvings += 1;
+fn equal_block(members: &[RingMember]) -> Equal {
+    let words = |at: usize| member_words(members[at.min(members.len() - 1)].hash);
+    Equal {
+        first_words: std::array::from_fn(|at| words(at).0),
+        second_words: std::array::from_fn(|at| words(at).1),
     }
-    // -ln(1 - v) = 2 atanh(v / (2 - v)), with v at most 1/2, so the argument is at most 1/3 and the
-    // series falls fast.
-    let v = 1.0 - u;
-    let s = v / (2.0 - v);
-    let square = s * s;
-    let mut term = s;
-    let mut sum = 0.0;
-    let mut odd = 1.0;
-    while odd < 20.0 {
-        sum += term / odd;
-        term *= square;
-        odd += 2.0;
+}
+
+fn unequal_block(members: &[RingMember]) -> Unequal {
+    Unequal {
+        members: equal_block(members),
+        scales: std::array::from_fn(|at| {
+            let weight = members[at.min(members.len() - 1)].weight;
+            (1.0 / (65_536.0 * f64::from(weight))) as f32
+        }),
     }
-    f64::from(halvings) * std::f64::consts::LN_2 + 2.0 * sum
 }
 
 #[cfg(test)]

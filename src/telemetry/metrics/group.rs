@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use crate::telemetry::{
+    line,
     throttle::Throttle,
     trace::{self, Told},
 };
@@ -140,7 +141,7 @@ impl GroupObserver for GroupMetrics {
 }
 
 impl LoadObserver for GroupMetrics {
-    fn loaded(&self, took: Duration, outcome: Result<usize, &Error>) {
+    fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>) {
         self.origin_duration.observe(took.as_secs_f64());
         let label = match outcome {
             Ok(bytes) => {
@@ -148,7 +149,7 @@ impl LoadObserver for GroupMetrics {
                 "ok"
             }
             Err(error) => {
-                self.log_load(error);
+                self.log_load(key, error);
                 error.kind().name()
             }
         };
@@ -167,13 +168,14 @@ impl LoadObserver for GroupMetrics {
 }
 
 impl GroupMetrics {
-    fn log_load(&self, error: &Error) {
+    fn log_load(&self, key: &str, error: &Error) {
         if error.kind() == ErrorKind::NotFound {
             return;
         }
         if let Some(suppressed) = self.throttle.due(error.kind().name()) {
             tracing::warn!(
-                group = %self.name, kind = error.kind().name(), %error, suppressed,
+                group = %self.name, key = line::key(key), kind = error.kind().name(), %error,
+                suppressed,
                 "loading from the origin failed"
             );
         }

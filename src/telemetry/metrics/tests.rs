@@ -11,15 +11,18 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     metrics.watch_runtime("control", tokio::runtime::Handle::current().metrics());
     let group = metrics.group("g");
     group.request(Duration::ZERO, Err(ErrorKind::Internal));
-    group.loaded(Duration::ZERO, Ok(1));
+    group.loaded("k", Duration::ZERO, Ok(1));
     group.invalidation(Ok(()));
     metrics.store_of_group("g", "owned", GroupStats::default());
     metrics.store_capacity("owned", 1);
     metrics.peer_fetches.with_label_values(&["p", "hit"]).inc();
-    metrics.connections.with_label_values(&["grpc"]).set(0);
+    metrics.open_connections("grpc").set(0);
+    for refusals in [&metrics.connection_refusals, &metrics.connection_cuts] {
+        refusals.with_label_values(&["grpc", "any"]).inc();
+    }
     metrics.lease_renewed("ok");
     metrics.registered("start");
-    metrics.handoff().received(Receipt::default());
+    metrics.handoff().received(&Receipt::default());
     let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
     for metric in names::ALL {
         let line = format!("# TYPE {} {}", metric.name, metric.kind);
@@ -44,7 +47,7 @@ fn a_scrape_of_ten_groups_and_a_hundred_peers_has_at_most_300_kb() {
         let group = metrics.group(&format!("group-{number}"));
         for &kind in ErrorKind::ALL {
             group.request(Duration::from_millis(1), Err(kind));
-            group.loaded(Duration::from_millis(1), Err(&Error::new(kind, "x")));
+            group.loaded("k", Duration::from_millis(1), Err(&Error::new(kind, "x")));
             group.invalidation(Err(kind));
         }
     }

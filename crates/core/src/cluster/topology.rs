@@ -1,10 +1,11 @@
 //! The ring over one view: what the view makes of the members, and whose keys are whose.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
+use super::former::Former;
 use crate::{
     membership::{IdHash, Member, MemberState, View},
     ring::{KeyHash, Ring, Slot},
@@ -21,10 +22,15 @@ pub struct Topology {
     /// All members, including draining ones.
     pub view: View,
     ring: Ring,
-    /// Indices of the ring's members in `view.members`.
+    /// Indices of the ring's members in `view.members`, ascending.
     ring_members: Vec<u32>,
     /// Index of this node in `view.members`.
     me: Option<usize>,
+    /// Incarnations and indices in `view.members`, by incarnation. Computed once a view, since it
+    /// is looked up for every batch that another member sends.
+    incarnations: Vec<(IdHash, u32)>,
+    /// Made when it is first needed.
+    former: OnceLock<Former>,
 }
 
 /// The owner of a key, as this node sees it.
@@ -50,23 +56,28 @@ impl Topology {
             })
             .map(|at| at as u32)
             .collect();
-        let slots: Vec<Slot<'_>> = ring_members
-            .iter()
-            .map(|&at| &view.members[at as usize])
-            .map(|member| Slot {
-                id: &member.id,
-                weight: member.weight,
-            })
+        let ring = ring_of(&view, &ring_members);
+        let me = view.place(my_id);
+        let mut incarnations: Vec<(IdHash, u32)> = (0..)
+            .zip(view.members.iter())
+            .map(|(at, member)| (member.incarnation(), at))
             .collect();
-        let ring = Ring::new(&slots);
-        let me = view.members.iter().position(|member| *member.id == *my_id);
+        incarnations.sort_unstable();
         Self {
             number: MADE.fetch_add(1, Ordering::Relaxed) + 1,
             view,
             ring,
             ring_members,
             me,
+            incarnations,
+            former: OnceLock::new(),
         }
+    }
+
+    /// Who may have owned the key at any time, as far as the present members tell; see [`Former`].
+    pub(super) fn former(&self) -> &Former {
+        self.former
+            .get_or_init(|| Former::of(&self.view, self.me, |at| self.is_in_ring(at as usize)))
     }
 
     /// The number by which an entry notes its owner in this topology; 0 only before there is a
@@ -83,9 +94,9 @@ impl Topology {
         }
     }
 
-    /// The key's owner, followed by its stand-ins in order.
+    /// The key's owner, followed by its stand-ins in order. Whoever wants few of them pays for few.
     pub fn ranked(&self, key: KeyHash) -> impl Iterator<Item = Owner<'_>> {
-        self.ring.ranked(key).into_iter().map(|at| self.place(at))
+        self.ring.ranked(key).map(|at| self.place(at))
     }
 
     /// The index in the view of the key's owner; `None` if there is no ring yet.
@@ -119,14 +130,20 @@ impl Topology {
 
     /// The member of that incarnation.
     pub fn by_incarnation(&self, incarnation: IdHash) -> Option<&Member> {
-        let mut members = self.view.members.iter();
-        members.find(|it| it.incarnation() == incarnation)
+        let found = &self.incarnations;
+        let at = found
+            .binary_search_by_key(&incarnation, |(it, _)| *it)
+            .ok()?;
+        Some(&self.view.members[found[at].1 as usize])
     }
 
     /// Whether this node owns keys.
     pub fn in_ring(&self) -> bool {
-        self.me
-            .is_some_and(|me| self.ring_members.contains(&(me as u32)))
+        self.me.is_some_and(|me| self.is_in_ring(me))
+    }
+
+    fn is_in_ring(&self, at: usize) -> bool {
+        self.ring_members.binary_search(&(at as u32)).is_ok()
     }
 
     /// This node, as registered.
@@ -146,7 +163,7 @@ impl Topology {
 
     /// The share of all keys, from 0 to 1, that the member at index `at` of the view owns.
     pub fn share(&self, at: usize) -> f64 {
-        if self.ring_members.contains(&(at as u32)) {
+        if self.is_in_ring(at) {
             self.ring.share(self.view.members[at].weight)
         } else {
             0.0
@@ -161,6 +178,19 @@ impl Topology {
             Owner::Other(&self.view.members[at])
         }
     }
+}
+
+/// The ring of the members at these indices of the view.
+pub(super) fn ring_of(view: &View, members: &[u32]) -> Ring {
+    let slots: Vec<Slot<'_>> = members
+        .iter()
+        .map(|&at| &view.members[at as usize])
+        .map(|member| Slot {
+            id: &member.id,
+            weight: member.weight,
+        })
+        .collect();
+    Ring::new(&slots)
 }
 
 #[cfg(test)]

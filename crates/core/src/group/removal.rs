@@ -109,7 +109,7 @@ impl Group {
         done?;
         // The machine may have been suspended: the clock counts that, timers don't.
         if self.shared.clock.now().since(began) >= standing.removal_bound() {
-            return Err(round.refused(&[]));
+            return Err(round.refused());
         }
         // Checked again at the end: members that join don't wait for a node that is off the list.
         if standing.fence.is_open(self.shared.clock.now()) {
@@ -128,6 +128,8 @@ struct Round<'a> {
     /// Members that are being told, or were.
     begun: HashSet<IdHash>,
     confirmed: HashSet<IdHash>,
+    /// The others on the list that have not confirmed.
+    missing: HashMap<IdHash, Member>,
     telling: FuturesUnordered<BoxFuture<'a, Removed>>,
     problems: Problems,
     notices: Option<watch::Receiver<Notices>>,
@@ -139,12 +141,15 @@ struct Round<'a> {
 impl<'a> Round<'a> {
     fn new(group: &'a Arc<Group>, key: Option<&'a str>) -> Self {
         let session = group.shared.standing.session().ok();
+        let mut rings = group.shared.cluster.rings();
+        rings.mark_changed();
         Self {
             group,
             key,
-            rings: group.shared.cluster.rings(),
+            rings,
             begun: HashSet::new(),
             confirmed: HashSet::new(),
+            missing: HashMap::new(),
             telling: FuturesUnordered::new(),
             problems: Arc::default(),
             notices: session.and_then(|it| it.notices()),
@@ -158,21 +163,31 @@ impl<'a> Round<'a> {
         let mut post_at = Box::pin(sleep(DIRECT));
         let mut posting: Option<BoxFuture<'a, Option<u64>>> = None;
         loop {
-            let missing = self.missing();
+            // Before it is asked whether all have confirmed: another may have joined.
+            if self.rings.has_changed().unwrap_or(false) {
+                self.follow_ring();
+            }
             // Whoever confirms later may have handed out the old value after the tombstones of
             // those told first had run out: this node may have stood still meanwhile.
             if Instant::now() >= deadline {
-                return Err(self.refused(&missing));
+                return Err(self.refused());
             }
-            if missing.is_empty() {
+            if self.missing.is_empty() {
                 return Ok(());
             }
             tokio::select! {
                 Some(removed) = self.telling.next() => {
                     self.entries += removed.entries;
+                    self.missing.remove(&removed.incarnation);
                     self.confirmed.insert(removed.incarnation);
                 }
-                changed = self.rings.changed() => if changed.is_err() { return Err(unsure()) },
+                changed = self.rings.changed() => {
+                    if changed.is_err() {
+                        return Err(unsure());
+                    }
+                    // It counts as seen now, but has to be followed.
+                    self.rings.mark_changed();
+                }
                 () = changed(&mut self.notices) => self.read_notices(),
                 () = &mut post_at, if posting.is_none() && self.posted.is_none() => {
                     posting = self.post();
@@ -187,19 +202,22 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// The members that have not confirmed, after beginning to tell those that are new.
-    fn missing(&mut self) -> Vec<Member> {
+    /// Begins to tell the members that are new. Looks at all members, so for each ring once: a
+    /// removal among a thousand members must not look at all of them whenever one confirms.
+    fn follow_ring(&mut self) {
         let topology = self.rings.borrow_and_update().clone();
-        let others: Vec<Member> = topology.others().cloned().collect();
-        for member in &others {
-            if self.begun.insert(member.incarnation()) {
+        self.missing.clear();
+        for member in topology.others() {
+            let incarnation = member.incarnation();
+            if self.begun.insert(incarnation) {
                 let problems = self.problems.clone();
                 let telling = tell(self.group.clone(), member.clone(), self.key, problems);
                 self.telling.push(Box::pin(telling));
             }
+            if !self.confirmed.contains(&incarnation) {
+                self.missing.insert(incarnation, member.clone());
+            }
         }
-        let confirmed = |member: &Member| self.confirmed.contains(&member.incarnation());
-        others.into_iter().filter(|it| !confirmed(it)).collect()
     }
 
     fn post(&self) -> Option<BoxFuture<'a, Option<u64>>> {
@@ -217,11 +235,11 @@ impl<'a> Round<'a> {
             return;
         };
         let notices = notices.borrow_and_update();
-        let reached = notices
-            .confirmed
-            .iter()
-            .filter(|(_, upto)| **upto >= posted);
-        self.confirmed.extend(reached.map(|(member, _)| *member));
+        let reached = notices.confirmed.iter().filter(|it| *it.1 >= posted);
+        for (member, _) in reached {
+            self.missing.remove(member);
+            self.confirmed.insert(*member);
+        }
     }
 
     /// Takes the notice back: it has done its work, or comes too late.
@@ -238,14 +256,15 @@ impl<'a> Round<'a> {
         });
     }
 
-    fn refused(&self, missing: &[Member]) -> Error {
+    fn refused(&self) -> Error {
         let problems = self.problems.lock();
-        let named = missing.iter().map(|member| {
-            let problem = problems.get(&member.incarnation());
+        let named = self.missing.iter().map(|(incarnation, member)| {
+            let problem = problems.get(incarnation);
             let problem = problem.map_or("no answer yet", String::as_str);
             format!("{} at {}: {problem}", member.id, member.address)
         });
-        let named: Vec<String> = named.collect();
+        let mut named: Vec<String> = named.collect();
+        named.sort_unstable();
         let named = match named.is_empty() {
             true => "all members confirmed too late".to_owned(),
             false => named.join("; "),

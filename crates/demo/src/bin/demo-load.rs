@@ -7,7 +7,7 @@
 //! how many gets failed, so that the origin sees a load for every entry that the cache lost.
 
 use std::{
-    error::Error,
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -137,8 +137,17 @@ async fn sweep(arguments: Arguments, stats: Arc<Stats>, client: HttpClient) -> u
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    match serve(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: Arguments) -> Result<(), String> {
     let stats = Arc::new(Stats::default());
     let client: HttpClient = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
@@ -165,7 +174,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::new()
         .route("/stats", get(report))
         .route("/sweep", get(swept));
-    let listener = tokio::net::TcpListener::bind(&listen).await?;
-    axum::serve(listener, router).await?;
-    Ok(())
+    let listener = tokio::net::TcpListener::bind(&listen).await;
+    let listener = listener.map_err(|error| format!("can't listen on {listen}: {error}"))?;
+    let served = axum::serve(listener, router).await;
+    served.map_err(|error| error.to_string())
 }

@@ -2,7 +2,7 @@
 //! `/counts` tells how often the keys were asked for. Part of the demo image; `cargo run -p
 //! gaocache-demo --bin demo-origin -- 127.0.0.1:8000`.
 
-use std::{collections::HashMap, error::Error, sync::Arc};
+use std::{collections::HashMap, process::ExitCode, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -43,15 +43,26 @@ async fn counts(State(counts): State<Counts>) -> Json<Value> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { address } = Arguments::parse();
+async fn main() -> ExitCode {
+    match serve(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo-origin: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: Arguments) -> Result<(), String> {
+    let Arguments { address } = arguments;
     let router = Router::new()
         .route("/users/{*key}", get(value))
         .route("/counts", get(counts))
         .route("/livez", get(async || "alive\n"))
         .with_state(Counts::default());
-    let listener = tokio::net::TcpListener::bind(&address).await?;
+    let listener = tokio::net::TcpListener::bind(&address).await;
+    let listener = listener.map_err(|error| format!("can't listen on {address}: {error}"))?;
     println!("serves on {address}");
-    axum::serve(listener, router).await?;
-    Ok(())
+    let served = axum::serve(listener, router).await;
+    served.map_err(|error| error.to_string())
 }

@@ -1,0 +1,160 @@
+//! Keeps a list of everything under one or more prefixes. This is the user-facing part; the work is
+//! in [`super::follower`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{connector::EtcdConfig, endpoint::Endpoint, follower::Follower};
+
+/// What is known about the prefixes.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Whether etcd has answered at least once.
+    pub known: bool,
+    /// etcd's revision of the newest change seen.
+    pub revision: u64,
+    /// All endpoints under the prefixes, by full key.
+    pub endpoints: Arc<BTreeMap<Arc<str>, Endpoint>>,
+    /// Why the list may be stale; empty if it is up to date.
+    pub problem: Arc<str>,
+}
+
+/// An event of a discovery, for metrics and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DiscoveryEvent {
+    /// etcd answered.
+    Heard,
+    /// A session broke and is restarted.
+    Disconnected {
+        /// Why.
+        cause: String,
+    },
+    /// etcd lost its history: it was wiped or restored.
+    HistoryLost,
+    /// A value that is not an endpoint was ignored.
+    Malformed {
+        /// Its key.
+        key: String,
+    },
+}
+
+/// A range of keys: from the first, up to and without the second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    pub(super) from: Vec<u8>,
+    pub(super) end: Vec<u8>,
+}
+
+impl KeyRange {
+    /// The keys from `from` up to, and without, `end`.
+    pub fn new(from: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) -> Self {
+        Self {
+            from: from.into(),
+            end: end.into(),
+        }
+    }
+
+    /// All keys that begin with `prefix`.
+    pub fn prefix(prefix: impl Into<String>) -> Self {
+        let from = prefix.into().into_bytes();
+        // The next key after all with that prefix: its last byte plus one. UTF-8 has no 0xff.
+        let mut end = from.clone();
+        match end.last_mut() {
+            Some(last) => *last += 1,
+            // etcd's own sign for "no end".
+            None => end.push(0),
+        }
+        Self { from, end }
+    }
+}
+
+/// Follows prefixes until it is dropped. Cheap to clone.
+///
+/// ```no_run
+/// # async fn example() {
+/// use gaocache_discovery::{Discovery, EtcdConfig};
+///
+/// let etcd = EtcdConfig::new(["http://etcd-0:2379", "http://etcd-1:2379"]);
+/// let discovery = Discovery::start(etcd, ["greeter/"]);
+/// let snapshot = discovery.known().await;
+/// for (key, endpoint) in snapshot.endpoints.iter() {
+///     println!("{key} is at {}", endpoint.address);
+/// }
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Discovery {
+    snapshots: watch::Receiver<Snapshot>,
+    _stop: Arc<DropGuard>,
+}
+
+impl Discovery {
+    /// Starts to follow `prefixes`. Returns immediately.
+    pub fn start<S: Into<String>>(
+        config: EtcdConfig,
+        prefixes: impl IntoIterator<Item = S>,
+    ) -> Self {
+        Self::start_with(config, prefixes, |_| {})
+    }
+
+    /// As [`Discovery::start`], but calls `listener` for each event.
+    pub fn start_with<S: Into<String>>(
+        config: EtcdConfig,
+        prefixes: impl IntoIterator<Item = S>,
+        listener: impl Fn(&DiscoveryEvent) + Send + Sync + 'static,
+    ) -> Self {
+        let ranges = prefixes.into_iter().map(KeyRange::prefix);
+        Self::start_ranges(config, ranges, listener)
+    }
+
+    /// Begins to follow ranges of keys. Changes within one range are seen in the order in which
+    /// they were made; between ranges there is no order.
+    pub fn start_ranges(
+        config: EtcdConfig,
+        ranges: impl IntoIterator<Item = KeyRange>,
+        listener: impl Fn(&DiscoveryEvent) + Send + Sync + 'static,
+    ) -> Self {
+        let (publish, snapshots) = watch::channel(Snapshot::default());
+        let stop = CancellationToken::new();
+        let follower = Follower::new(
+            config,
+            ranges.into_iter().collect(),
+            publish,
+            Box::new(listener),
+        );
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = follower.run() => {}
+            }
+        });
+        Self {
+            snapshots,
+            _stop: Arc::new(stop.drop_guard()),
+        }
+    }
+
+    /// The current snapshot.
+    pub fn list(&self) -> Snapshot {
+        self.snapshots.borrow().clone()
+    }
+
+    /// The current snapshot, and every later one.
+    pub fn changes(&self) -> watch::Receiver<Snapshot> {
+        self.snapshots.clone()
+    }
+
+    /// Resolves with the first snapshot from etcd.
+    pub async fn known(&self) -> Snapshot {
+        let mut snapshots = self.snapshots.clone();
+        match snapshots.wait_for(|snapshot| snapshot.known).await {
+            Ok(snapshot) => snapshot.clone(),
+            Err(_) => self.list(),
+        }
+    }
+}

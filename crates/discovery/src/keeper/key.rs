@@ -1,0 +1,241 @@
+//! The registered key: reads it, writes it under the lease, and deletes it.
+//!
+//! It must never fight over the key with another process, nor touch a successor's.
+
+use etcd_client::{
+    Client, Compare, CompareOp, EventType, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
+    WatchResponse,
+};
+
+use super::{End, Keeper, Session};
+use crate::{
+    endpoint::{Endpoint, PREDECESSOR},
+    error::{Error, Result},
+    events::{RegistrationEvent, RegistrationStatus},
+};
+
+/// What stands in etcd of ours.
+struct Standing {
+    key: Option<KeyValue>,
+    record: Option<KeyValue>,
+    revision: i64,
+}
+
+impl Keeper {
+    /// Reads the key, and writes it if it is not as it should be. Returns the revision after which
+    /// to watch it.
+    pub(super) async fn ensure_key(&mut self, client: &mut Client) -> Result<i64, End> {
+        let Standing {
+            key: standing,
+            record,
+            revision,
+        } = self.read(client).await?;
+        let Some(lease) = self.lease else {
+            return Err(End::Again);
+        };
+        let wanted = self.wanted.borrow_and_update().clone();
+        let forgot = self.has_forgotten(revision);
+        if !forgot && self.is_expelled(&wanted, record.as_ref()) {
+            self.expelled();
+            return Ok(revision);
+        }
+        if let Some(key) = &standing {
+            if key.lease() == lease.id && key.value() == self.stored(&wanted).to_json() {
+                return Ok(revision);
+            }
+            // Another process wrote the key after us: don't fight over it. On the first start, it
+            // belongs to a predecessor, and we take over.
+            if key.lease() != lease.id && self.status.borrow().superseded {
+                return Ok(revision);
+            }
+            let ours = [Some(lease.id), self.written_under];
+            if self.written_under.is_some() && !ours.contains(&Some(key.lease())) {
+                self.superseded();
+                return Ok(revision);
+            }
+        }
+        let reason = match self.written_under {
+            None => "start",
+            Some(id) if id != lease.id => "lease_lost",
+            Some(_) => "key_lost",
+        };
+        self.write(client, reason).await?;
+        Ok(i64::try_from(self.status.borrow().revision).unwrap_or(revision))
+    }
+
+    /// Key and record at one revision.
+    async fn read(&self, client: &mut Client) -> Result<Standing, End> {
+        let mut gets = vec![TxnOp::get(self.key.clone(), None)];
+        gets.extend(
+            self.record
+                .iter()
+                .map(|it| TxnOp::get(it.key.clone(), None)),
+        );
+        let read = client.txn(Txn::new().and_then(gets));
+        let read = self.connector.bounded(read).await?;
+        let mut found = read.op_responses().into_iter().map(|part| match part {
+            TxnOpResponse::Get(part) => part.kvs().first().cloned(),
+            _ => None,
+        });
+        Ok(Standing {
+            key: found.next().flatten(),
+            record: found.next().flatten(),
+            revision: read.header().map_or(0, |header| header.revision()),
+        })
+    }
+
+    pub(super) async fn write(
+        &mut self,
+        client: &mut Client,
+        reason: &'static str,
+    ) -> Result<(), End> {
+        if self.status.borrow().superseded && reason == "changed" {
+            return Ok(());
+        }
+        if self.status.borrow().expelled && reason == "changed" {
+            // Perhaps another life: the next session reads what stands.
+            return Err(End::Again);
+        }
+        let Some(lease) = self.lease else {
+            return Err(End::Again);
+        };
+        let endpoint = self.wanted.borrow_and_update().clone();
+        let written = client.txn(self.put(&endpoint, lease.id));
+        let written = match self.connector.bounded(written).await {
+            Ok(written) => written,
+            Err(error) if error.is_not_found() => {
+                return Err(self.lost_lease());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !written.succeeded() {
+            // The record is not as we left it: the next session finds out.
+            return Err(End::Again);
+        }
+        self.written_under = Some(lease.id);
+        self.registered_until = Some(lease.deadline());
+        let revision = written.header().map_or(0, |header| header.revision());
+        if let Some(record) = &mut self.record {
+            record.revision = revision;
+        }
+        self.status.send_replace(RegistrationStatus {
+            registered: Some(endpoint),
+            revision: u64::try_from(revision).unwrap_or(0),
+            superseded: false,
+            expelled: false,
+            problem: "".into(),
+        });
+        self.tell(&RegistrationEvent::Registered { reason });
+        Ok(())
+    }
+
+    /// The endpoint as it is written: with what its record says of an earlier life.
+    fn stored(&self, endpoint: &Endpoint) -> Endpoint {
+        let predecessor = self.record.as_ref().and_then(|it| it.predecessor.clone());
+        match predecessor {
+            Some(state) => endpoint.clone().with_metadata(PREDECESSOR, state),
+            None => endpoint.clone(),
+        }
+    }
+
+    /// Writes the key under the lease, and the record beside it if that is as we left it.
+    fn put(&self, endpoint: &Endpoint, lease: i64) -> Txn {
+        let options = PutOptions::new().with_lease(lease);
+        let endpoint = self.stored(endpoint);
+        let mut puts = vec![TxnOp::put(
+            self.key.clone(),
+            endpoint.to_json(),
+            Some(options),
+        )];
+        let mut guards = Vec::new();
+        if let Some(record) = &self.record {
+            let copy = endpoint.clone().with_metadata("lease", lease);
+            puts.push(TxnOp::put(record.key.clone(), copy.to_json(), None));
+            if record.revision != 0 {
+                let as_left =
+                    Compare::mod_revision(record.key.clone(), CompareOp::Equal, record.revision);
+                guards.push(as_left);
+            }
+        }
+        Txn::new().when(guards).and_then(puts)
+    }
+
+    fn superseded(&self) {
+        self.status.send_modify(|status| {
+            status.registered = None;
+            status.superseded = true;
+            status.problem = format!(
+                "another process registered as '{}'; ids must be distinct",
+                self.key
+            )
+            .into();
+        });
+        self.tell(&RegistrationEvent::Superseded);
+    }
+
+    pub(super) async fn key_changed(
+        &mut self,
+        session: &mut Session,
+        answer: Result<Option<WatchResponse>, etcd_client::Error>,
+    ) -> Result<(), End> {
+        let answer = Error::in_stream(answer, "the watch")?;
+        if answer.canceled() {
+            // Compacted or rejected: the next session reads the key.
+            return Err(End::Again);
+        }
+        let Some(last) = answer.events().last() else {
+            return Ok(());
+        };
+        let ours = self.lease.map(|lease| lease.id);
+        match last.event_type() {
+            // Deleted manually, or together with the lease of a process that superseded us. If our
+            // own lease is gone, the write fails and says so.
+            EventType::Delete => self.write(&mut session.client, "key_lost").await,
+            EventType::Put => {
+                if last.kv().is_some_and(|key| Some(key.lease()) != ours) {
+                    self.superseded();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Deletes the key if it still belongs to our lease, and revokes the lease. A successor's key
+    /// is never touched.
+    pub(super) async fn deregister(&mut self) -> Result<Option<u64>> {
+        let Some(lease) = self.lease.take() else {
+            return Ok(None);
+        };
+        // Each attempt uses another member. If all fail, the lease expires by itself.
+        let attempts = self.connector.config().endpoints.len().max(2);
+        let mut last = Ok(None);
+        for _ in 0..attempts {
+            last = self.revoke(lease.id).await;
+            if last.is_ok() {
+                self.status.send_modify(|status| status.registered = None);
+                break;
+            }
+        }
+        last
+    }
+
+    async fn revoke(&self, lease: i64) -> Result<Option<u64>> {
+        let mut client = self.connector.connect().await?;
+        let still_ours = Compare::lease(self.key.clone(), CompareOp::Equal, lease);
+        let mut guards = vec![still_ours];
+        let mut deletes = vec![TxnOp::delete(self.key.clone(), None)];
+        if let Some(record) = &self.record {
+            let as_left =
+                Compare::mod_revision(record.key.clone(), CompareOp::Equal, record.revision);
+            guards.push(as_left);
+            deletes.push(TxnOp::delete(record.key.clone(), None));
+        }
+        let guarded = Txn::new().when(guards).and_then(deletes);
+        let deleted = self.connector.bounded(client.txn(guarded)).await?;
+        let revision = deleted.header().map(|header| header.revision());
+        match self.connector.bounded(client.lease_revoke(lease)).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(revision.and_then(|revision| u64::try_from(revision).ok())),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The cluster as it is registered in etcd, for the commands that find the nodes there.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use clap::Args;
+use tokio::sync::Notify;
+
+use super::Failure;
+use crate::{config::pem, registry::etcd::Keys};
+use gaocache_discovery::{Credentials, Discovery, DiscoveryEvent, EtcdConfig, TlsFiles};
+
+/// Time limit for the first answer from etcd.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where etcd is, how to log in there, and under which name the nodes are registered.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for etcd")]
+pub(super) struct Cluster {
+    /// URLs of etcd, separated by commas: find the nodes there
+    #[arg(long, value_name = "URL,URL…", value_delimiter = ',', value_parser = url)]
+    etcd: Vec<String>,
+    /// The service name under which the nodes are registered in etcd
+    #[arg(long, default_value = "gaocache")]
+    service: String,
+    /// User name for etcd
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "etcd_password_file",
+        requires = "etcd"
+    )]
+    etcd_user: Option<String>,
+    /// File with the password of that user
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    etcd_password_file: Option<PathBuf>,
+    /// PEM file with the CA certificates that etcd's certificate is verified against
+    #[arg(long, value_name = "FILE", requires = "etcd")]
+    etcd_ca: Option<PathBuf>,
+    /// PEM file with a client certificate for etcd
+    #[arg(long, value_name = "FILE", requires = "etcd_key", requires = "etcd")]
+    etcd_cert: Option<PathBuf>,
+    /// PEM file with the private key of that certificate
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
+}
+
+/// Never quotes the URL, since it may contain a password.
+fn url(text: &str) -> Result<String, String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(text.to_owned());
+    }
+    Err("write URLs such as http://127.0.0.1:2379".into())
+}
+
+impl Cluster {
+    /// How to reach etcd; `None` without `--etcd`.
+    pub(super) fn given(&self) -> Result<Option<Etcd>, Failure> {
+        if self.etcd.is_empty() {
+            return Ok(None);
+        }
+        let mut config = EtcdConfig::new(self.etcd.clone());
+        let credentials = self
+            .etcd_user
+            .as_ref()
+            .zip(self.etcd_password_file.as_ref());
+        if let Some((user, password_file)) = credentials {
+            usable("--etcd-password-file", password_file, pem::text)?;
+            config = config.with_credentials(Credentials::new(user, password_file));
+        }
+        let mut tls = TlsFiles::default();
+        if let Some(ca) = &self.etcd_ca {
+            usable("--etcd-ca", ca, pem::certificates)?;
+            tls = tls.with_ca(ca);
+        }
+        if let Some((cert, key)) = self.etcd_cert.as_ref().zip(self.etcd_key.as_ref()) {
+            usable("--etcd-cert", cert, pem::certificates)?;
+            usable("--etcd-key", key, pem::private_key)?;
+            tls = tls.with_identity(cert, key);
+        }
+        Ok(Some(Etcd {
+            config: config.with_tls(tls),
+            service: self.service.clone(),
+        }))
+    }
+}
+
+fn usable(flag: &str, file: &Path, check: fn(&Path) -> Result<(), String>) -> Result<(), Failure> {
+    check(file).map_err(|reason| Failure::Usage(format!("{flag} {}: {reason}", file.display())))
+}
+
+/// An etcd, and the name of a service there.
+pub(super) struct Etcd {
+    pub(super) config: EtcdConfig,
+    pub(super) service: String,
+}
+
+impl Etcd {
+    /// What is registered. Resolves when etcd has answered. Fails when none of its members does:
+    /// after the first failure of each, since more tries would only take longer.
+    pub(super) async fn discover(&self) -> Result<(Keys, Discovery), Failure> {
+        let keys = Keys::of(&self.service);
+        let failures = Arc::new((AtomicUsize::new(0), Notify::new()));
+        let (members, counter) = (self.config.endpoints.len(), failures.clone());
+        let count = move |event: &DiscoveryEvent| {
+            if let DiscoveryEvent::Disconnected { .. } = event {
+                counter.0.fetch_add(1, Ordering::SeqCst);
+                counter.1.notify_one();
+            }
+        };
+        let discovery = Discovery::start_ranges(self.config.clone(), [keys.range()], count);
+        let all_failed = async {
+            while failures.0.load(Ordering::SeqCst) < members {
+                failures.1.notified().await;
+            }
+            // The problem is published right after the event.
+            let mut changes = discovery.changes();
+            let _ = changes
+                .wait_for(|it| it.known || !it.problem.is_empty())
+                .await;
+        };
+        let known = tokio::select! {
+            biased;
+            _ = discovery.known() => true,
+            () = all_failed => discovery.list().known,
+            () = tokio::time::sleep(TIMEOUT) => false,
+        };
+        if known {
+            return Ok((keys, discovery));
+        }
+        let problem = discovery.list().problem;
+        Err(Failure::Failed(if problem.is_empty() {
+            "etcd: no answer in time; check --etcd".into()
+        } else {
+            problem.to_string()
+        }))
+    }
+
+    /// That nobody is registered.
+    pub(super) fn nobody(&self) -> Failure {
+        Failure::Failed(format!(
+            "no node is registered as '{}' in etcd; check --service (registry.service of the nodes) \
+             and --etcd",
+            self.service
+        ))
+    }
+}

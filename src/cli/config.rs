@@ -1,0 +1,78 @@
+//! `gaocache config`: the settings in force, in a form that can be loaded again.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{
+    ConfigArgs, Failure,
+    output::{print_json, print_line},
+};
+use crate::config::InForce;
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    sources: ConfigArgs,
+    /// Print JSON: a list of settings with name, value and source
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn show(args: &ShowArgs) -> Result<(), Failure> {
+    let loaded = args.sources.load(true)?;
+    if args.json {
+        let settings = loaded.in_force.iter().map(|setting| {
+            json!({
+                "name": setting.name,
+                "value": value(setting),
+                "source": setting.source,
+            })
+        });
+        return print_json(&settings.collect::<Vec<_>>());
+    }
+    let lines: Vec<Line<'_>> = loaded.in_force.iter().map(Line::of).collect();
+    let width = |of: fn(&Line<'_>) -> usize| lines.iter().map(of).max().unwrap_or(0).min(60);
+    let (names, values) = (width(|it| it.name.len()), width(|it| it.value.len()));
+    let mut shown = None;
+    for line in &lines {
+        if line.group.is_some() && line.group != shown {
+            print_line("\n[[groups]]")?;
+            shown = line.group;
+        }
+        print_line(&format!(
+            "{:names$} = {:values$}  # {}",
+            line.name, line.value, line.source
+        ))?;
+    }
+    Ok(())
+}
+
+/// The value, which is a literal of TOML, as JSON.
+fn value(setting: &InForce) -> Value {
+    let table: Option<toml::Table> = format!("value = {}", setting.value).parse().ok();
+    let value = table.as_ref().and_then(|table| table.get("value"));
+    value.map_or(Value::Null, |value| json!(value))
+}
+
+/// A setting as a line of TOML: `groups[0].name` is `name` in the first table of its kind.
+struct Line<'a> {
+    group: Option<&'a str>,
+    name: &'a str,
+    value: &'a str,
+    source: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn of(setting: &'a InForce) -> Self {
+        let (group, name) = match setting.name.split_once("].") {
+            Some((group, name)) => (Some(group), name),
+            None => (None, setting.name.as_str()),
+        };
+        Self {
+            group,
+            name,
+            value: &setting.value,
+            source: &setting.source,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the commands print. Results go to standard output, everything else to standard error.
+
+use std::{
+    io::{ErrorKind, IsTerminal, Write, stdout},
+    path::Path,
+};
+
+use super::Failure;
+
+/// Prints a line.
+pub(super) fn print_line(line: &str) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    writeln!(out, "{line}").map_err(|error| unwritten(&error))
+}
+
+/// Prints JSON on one line.
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value);
+    print_line(&text.map_err(|error| Failure::Failed(error.to_string()))?)
+}
+
+/// Prints bytes as they are.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(|error| unwritten(&error))
+}
+
+/// Writes a value to a file.
+pub(super) fn write_file(file: &Path, value: &[u8]) -> Result<(), Failure> {
+    let written = std::fs::write(file, value);
+    written.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))
+}
+
+/// Prints a value as it is. A terminal gets no binary: its bytes could be commands to it.
+pub(super) fn print_value(value: &[u8]) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    let terminal = out.is_terminal();
+    if terminal && !is_text(value) {
+        return Err(Failure::Failed(format!(
+            "the value is binary ({} bytes) and would disturb the terminal; write it to a file with \
+             `-o FILE`, or send it to a program, as in `… | xxd`",
+            value.len()
+        )));
+    }
+    let written = out.write_all(value).and_then(|()| {
+        // So that the prompt gets a line of its own.
+        if terminal && !value.is_empty() && !value.ends_with(b"\n") {
+            out.write_all(b"\n")?;
+        }
+        out.flush()
+    });
+    written.map_err(|error| unwritten(&error))
+}
+
+/// Whoever closes the pipe (`gaocache config | head`) has read enough, which is no failure.
+fn unwritten(error: &std::io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Failure::NobodyReads,
+        _ => Failure::Failed(format!("standard output: {error}")),
+    }
+}
+
+fn is_text(value: &[u8]) -> bool {
+    let printable = |text: &str| {
+        let mut letters = text.chars();
+        letters.all(|letter| matches!(letter, '\n' | '\t' | '\r') || !letter.is_control())
+    };
+    std::str::from_utf8(value).is_ok_and(printable)
+}
+
+/// A count with its noun: `1 member`, `2 members`.
+pub(super) fn counted(count: u64, singular: &str, plural: &str) -> String {
+    let noun = if count == 1 { singular } else { plural };
+    format!("{count} {noun}")
+}

@@ -1,0 +1,60 @@
+//! Signals that a person or Kubernetes sends.
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+
+use super::Failure;
+
+/// What SIGHUP does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hangup {
+    /// It ends the command: the terminal is gone.
+    Stops,
+    /// Nothing: it must not kill a node that others count on.
+    IsIgnored,
+}
+
+/// How many times the command was told to stop.
+#[derive(Clone)]
+pub(super) struct Signals(watch::Receiver<usize>);
+
+impl Signals {
+    /// Listens from now on for SIGTERM, SIGINT and SIGHUP.
+    pub(super) fn listen(hangup: Hangup) -> Result<Self, Failure> {
+        let mut terminate = watch(SignalKind::terminate())?;
+        let mut interrupt = watch(SignalKind::interrupt())?;
+        let mut hung_up = watch(SignalKind::hangup())?;
+        let (count, counted) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    _ = hung_up.recv() => if hangup == Hangup::IsIgnored {
+                        tracing::warn!(
+                            "SIGHUP changes nothing: settings are read at the start only; to take up new ones, restart the node"
+                        );
+                        continue;
+                    },
+                }
+                count.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self(counted))
+    }
+
+    /// Resolves when the command was told to stop this many times.
+    pub(super) async fn told(mut self, times: usize) {
+        if self.0.wait_for(|count| *count >= times).await.is_err() {
+            // Nobody can tell any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn watch(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind)
+        .map_err(|error| Failure::Failed(format!("could not install the signal handler: {error}")))
+}

@@ -1,0 +1,142 @@
+//! How members stand in etcd, and the view of them.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use gaocache_core::membership::{DEFAULT_WEIGHT, Member, MemberState, View};
+use gaocache_discovery::{Endpoint, KeyRange, PREDECESSOR, Snapshot};
+
+/// The name of the metadata that tells from which revision on a member has been in the ring, where
+/// that is not the key's last change.
+pub(super) const SINCE: &str = "since";
+
+/// Where a service's keys are in etcd.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The members that are registered, as Go's endpoints manager has it.
+    pub(super) members: String,
+    /// Their records, by which they are known after they vanished.
+    pub(super) roster: String,
+    service: String,
+}
+
+impl Keys {
+    /// Those of `service`.
+    pub fn of(service: &str) -> Self {
+        Self {
+            members: format!("{service}/"),
+            roster: format!("{service}.roster/"),
+            service: service.into(),
+        }
+    }
+
+    /// One range holds both, so that their changes are seen in order: `.` comes right before `/`,
+    /// and `0` right after.
+    pub fn range(&self) -> KeyRange {
+        let Self { service, .. } = self;
+        KeyRange::new(format!("{service}."), format!("{service}0"))
+    }
+}
+
+/// The members that a snapshot holds: those that are registered, and those that have a record and
+/// vanished.
+pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
+    let of = |prefix: &str| {
+        let endpoints = snapshot.endpoints.iter();
+        let named = endpoints.filter_map(|(key, it)| Some((key.strip_prefix(prefix)?, it)));
+        named.map(|(id, it)| member(id, it)).collect::<Vec<_>>()
+    };
+    let registered = of(&keys.members);
+    let recorded = of(&keys.roster).into_iter().map(|it| Member {
+        vanished: true,
+        ..it
+    });
+    // Of two with one id the later stays: who is registered has not vanished.
+    View::new(snapshot.revision, recorded.chain(registered))
+}
+
+/// What is registered of this member.
+pub(super) fn endpoint(me: &Member) -> Endpoint {
+    Endpoint::new(me.address.clone())
+        .with_metadata("id", &*me.id)
+        .with_metadata("zone", &*me.zone)
+        .with_metadata("version", &*me.version)
+        .with_metadata("weight", me.weight)
+        .with_metadata("state", me.state.name())
+        .with_metadata("admin_port", me.admin_port)
+        .with_metadata("instance", &*me.instance)
+}
+
+/// The id is the last part of the key, regardless of the metadata, because etcd keeps keys
+/// distinct.
+fn member(id: &str, endpoint: &Endpoint) -> Member {
+    let text = |name: &str| Arc::from(endpoint.text(name).unwrap_or_default());
+    let weight = endpoint
+        .number("weight")
+        .and_then(|weight| u32::try_from(weight).ok());
+    let admin_port = endpoint
+        .number("admin_port")
+        .and_then(|port| u16::try_from(port).ok());
+    Member {
+        zone: text("zone"),
+        weight: weight
+            .filter(|weight| *weight > 0)
+            .unwrap_or(DEFAULT_WEIGHT),
+        state: match endpoint.text("state") {
+            Some(state) if state == MemberState::Draining.name() => MemberState::Draining,
+            Some(state) if state == MemberState::Joining.name() => MemberState::Joining,
+            _ => MemberState::Serving,
+        },
+        version: text("version"),
+        admin_port: admin_port.unwrap_or(0),
+        instance: text("instance"),
+        // A record has no lease of its own, and names its registration's.
+        lease: match endpoint.metadata.get("lease").and_then(Value::as_i64) {
+            Some(lease) if endpoint.lease == 0 => lease,
+            _ => endpoint.lease,
+        },
+        recorded_at: endpoint.revision,
+        since: endpoint
+            .number(SINCE)
+            .or_else(|| u64::try_from(endpoint.revision).ok())
+            .unwrap_or(0),
+        restarted: endpoint.text(PREDECESSOR).is_some(),
+        ..Member::new(id, endpoint.address.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_stands_in_etcd_and_comes_back_the_same() {
+        let me = Member {
+            zone: "b".into(),
+            weight: 7,
+            state: MemberState::Draining,
+            version: "1.2".into(),
+            admin_port: 9090,
+            instance: "abc".into(),
+            ..Member::new("gaocache-0", "10.0.0.7:7070")
+        };
+        let stored = endpoint(&me).to_json();
+        let mut read = Endpoint::from_stored(&stored).expect("an endpoint");
+        assert_eq!(member("gaocache-0", &read), me);
+        // It came into the ring with its last change, unless it says otherwise.
+        read.revision = 70;
+        assert_eq!(member("gaocache-0", &read).since, 70);
+        let read = read.with_metadata(SINCE, 12);
+        assert_eq!(member("gaocache-0", &read).since, 12);
+        let bare = Endpoint::from_stored(b"10.0.0.8:7070").expect("an endpoint");
+        assert_eq!(
+            member("other", &bare),
+            Member::new("other", "10.0.0.8:7070")
+        );
+        let odd = Endpoint::new("h:1")
+            .with_metadata("weight", 0)
+            .with_metadata("zone", 5);
+        assert_eq!(member("odd", &odd).weight, DEFAULT_WEIGHT);
+    }
+}

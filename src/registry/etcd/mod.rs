@@ -1,0 +1,195 @@
+//! Membership in etcd: combines a registration and a discovery (see [`gaocache_discovery`]) into
+//! the cache's registry.
+
+mod lease_end;
+mod members;
+mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+pub use members::{Keys, view};
+
+use super::notices::NoticeBoard;
+use crate::telemetry::{metrics::Metrics, throttle::Throttle};
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    membership::{Member, MemberState},
+    ports::{Clock, Registry, Session},
+};
+use gaocache_discovery::{
+    Discovery, DiscoveryEvent, EtcdConfig, Records, Registration, RegistrationEvent,
+};
+use lease_end::LeaseEnd;
+use members::endpoint;
+use session::EtcdSession;
+
+/// The registry of one service.
+pub struct EtcdRegistry {
+    config: EtcdConfig,
+    service: Arc<str>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+}
+
+impl EtcdRegistry {
+    /// Nodes register as `<service>/<id>`.
+    pub fn new(
+        config: EtcdConfig,
+        service: &str,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            config,
+            service: service.into(),
+            metrics,
+            clock,
+        }
+    }
+
+    fn discovery_listener(&self) -> impl Fn(&DiscoveryEvent) + Send + Sync + 'static {
+        let metrics = self.metrics.clone();
+        let throttle = Throttle::default();
+        move |event| match event {
+            DiscoveryEvent::Heard => metrics.registry_heard(),
+            DiscoveryEvent::Disconnected { cause } => {
+                metrics.watch_reconnected();
+                if let Some(suppressed) = throttle.due("watch") {
+                    tracing::warn!(%cause, suppressed, "the watch on etcd broke and is restarted; keeping the last ring");
+                }
+            }
+            DiscoveryEvent::HistoryLost => tracing::warn!(
+                "etcd lost its history (it was wiped or restored); keeping missing members for one lease"
+            ),
+            DiscoveryEvent::Malformed { key } => {
+                if let Some(suppressed) = throttle.due(key) {
+                    tracing::warn!(%key, suppressed, "ignoring a key of the service: its value is not an endpoint");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn registration_listener(
+        &self,
+        lease: Arc<LeaseEnd>,
+    ) -> impl Fn(&RegistrationEvent) + Send + Sync + 'static {
+        let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
+        let throttle = Throttle::default();
+        move |event| match event {
+            RegistrationEvent::Renewing => lease.asked(clock.now()),
+            RegistrationEvent::Renewed { ttl, left } => {
+                lease.renewed(*ttl);
+                metrics.lease_renewed("ok");
+                metrics.lease_expires(*left);
+                metrics.registry_heard();
+            }
+            RegistrationEvent::RenewalFailed => metrics.lease_renewed("failed"),
+            RegistrationEvent::LeaseLost => {
+                metrics.lease_renewed("lost");
+                tracing::warn!("the lease was lost; registering again under a new lease");
+            }
+            RegistrationEvent::Registered { reason } => {
+                lease.registered();
+                metrics.registered(reason);
+                tracing::info!(reason, "registered in etcd");
+            }
+            RegistrationEvent::Expelled => {
+                lease.lost();
+                metrics.registered("expelled");
+                tracing::warn!(
+                    "the other members took this node off the list while it could not be reached"
+                );
+            }
+            RegistrationEvent::Superseded => {
+                lease.lost();
+                metrics.registered("superseded");
+                tracing::error!(
+                    "another process registered with this node's id; ids must be distinct"
+                );
+            }
+            RegistrationEvent::Disconnected { cause } => {
+                if let Some(suppressed) = throttle.due("registration") {
+                    tracing::warn!(%cause, suppressed, "could not reach etcd; retrying");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[async_trait]
+impl Registry for EtcdRegistry {
+    fn lease(&self) -> Option<Duration> {
+        Some(self.config.lease_ttl)
+    }
+
+    async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
+        let keys = Keys::of(&self.service);
+        let discovery = Discovery::start_ranges(
+            self.config.clone(),
+            [keys.range()],
+            self.discovery_listener(),
+        );
+        let lease = Arc::new(LeaseEnd::default());
+        // Watch first, then register: so the own key is seen coming, and a node is ready when it
+        // has seen it.
+        let listed = discovery.clone();
+        let mut me = me;
+        me.state = MemberState::Joining;
+        let registration = Registration::start_recorded(
+            self.config.clone(),
+            format!("{}{}", keys.members, me.id),
+            Some(format!("{}{}", keys.roster, me.id)),
+            endpoint(&me),
+            async move {
+                listed.known().await;
+            },
+            self.registration_listener(lease.clone()),
+        );
+        Ok(Box::new(EtcdSession::new(
+            Records::new(self.config.clone()),
+            NoticeBoard::new(self.config.clone(), &self.service),
+            keys,
+            lease,
+            discovery,
+            registration,
+        )))
+    }
+}
+
+/// Converts an error of the discovery library to an error of this crate.
+pub fn registry_error(error: gaocache_discovery::Error) -> Error {
+    let kind = match error.kind() {
+        gaocache_discovery::ErrorKind::Configuration => ErrorKind::Configuration,
+        _ => ErrorKind::Registry,
+    };
+    Error::new(kind, error.message()).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_about_etcd_is_the_registry_s_unless_the_configuration_is_wrong() {
+        let away = tonic::Status::unavailable("no leader");
+        for (error, kind) in [
+            (etcd_client::Error::GRpcStatus(away), ErrorKind::Registry),
+            (
+                etcd_client::Error::InvalidArgs("no endpoint".into()),
+                ErrorKind::Configuration,
+            ),
+        ] {
+            let error = registry_error(error.into());
+            assert_eq!(error.kind(), kind, "{error}");
+            let cause = error.source().expect("a cause");
+            assert!(cause.is::<gaocache_discovery::Error>(), "{cause}");
+            assert!(cause.source().is_some(), "and the cause of that");
+        }
+    }
+}

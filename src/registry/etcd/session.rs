@@ -1,0 +1,245 @@
+//! The session of one member: what it asks of etcd while it is on the list, and what it hears.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{
+    lease_end::LeaseEnd,
+    members::{Keys, SINCE, view},
+    registry_error,
+};
+use crate::registry::notices::NoticeBoard;
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    membership::{IdHash, Member, MemberState, View},
+    ports::{Notice, Notices, RegistryHealth, Session, Timestamp},
+};
+use gaocache_discovery::{
+    Discovery, Endpoint, IDENTITY, Records, Registration, RegistrationStatus,
+};
+
+/// A node's membership in etcd, for as long as it lives.
+pub(super) struct EtcdSession {
+    registration: Mutex<Option<Registration>>,
+    records: Records,
+    board: NoticeBoard,
+    keys: Keys,
+    lease: Arc<LeaseEnd>,
+    /// The revision at which this node announced that it serves; 0: not yet in this life.
+    serves_since: AtomicU64,
+    views: watch::Sender<View>,
+    health: watch::Sender<RegistryHealth>,
+    following: tokio::task::JoinHandle<()>,
+}
+
+impl EtcdSession {
+    /// Of this registration, and of what the discovery hears.
+    pub(super) fn new(
+        records: Records,
+        board: NoticeBoard,
+        keys: Keys,
+        lease: Arc<LeaseEnd>,
+        discovery: Discovery,
+        registration: Registration,
+    ) -> Self {
+        let views = watch::Sender::new(View::default());
+        let health = watch::Sender::new(RegistryHealth::default());
+        let follow = follow(
+            discovery,
+            registration.status(),
+            keys.clone(),
+            views.clone(),
+            health.clone(),
+        );
+        Self {
+            registration: Mutex::new(Some(registration)),
+            records,
+            board,
+            keys,
+            lease,
+            serves_since: AtomicU64::new(0),
+            views,
+            health,
+            following: tokio::spawn(follow),
+        }
+    }
+}
+
+impl Drop for EtcdSession {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+#[async_trait]
+impl Session for EtcdSession {
+    fn views(&self) -> watch::Receiver<View> {
+        self.views.subscribe()
+    }
+
+    fn lease_end(&self) -> Option<Timestamp> {
+        self.lease.get()
+    }
+
+    async fn rejoin(&self, instance: &str) -> Result<()> {
+        self.change(|endpoint| {
+            let metadata = &mut endpoint.metadata;
+            metadata.insert(IDENTITY.into(), instance.into());
+            metadata.insert("state".into(), MemberState::Joining.name().into());
+            metadata.remove(SINCE);
+            self.serves_since.store(0, Ordering::Release);
+        })
+        .await
+        .map(|_| ())
+    }
+
+    async fn has_ended(&self, member: &Member) -> Result<bool> {
+        let ended = self.records.has_ended(member.lease).await;
+        ended.map_err(registry_error)
+    }
+
+    async fn expel(&self, member: &Member) -> Result<bool> {
+        let record = format!("{}{}", self.keys.roster, member.id);
+        let deleted = self.records.delete_unchanged(&record, member.recorded_at);
+        let deleted = deleted.await.map_err(registry_error)?;
+        if deleted && let Err(error) = self.board.forget(member.incarnation()).await {
+            tracing::debug!(%error, "what an expelled member confirmed stays in etcd");
+        }
+        Ok(deleted)
+    }
+
+    async fn post(&self, notice: &Notice) -> Result<u64> {
+        self.board.post(notice).await.map_err(registry_error)
+    }
+
+    async fn withdraw(&self, revision: u64) -> Result<()> {
+        self.board.withdraw(revision).await.map_err(registry_error)
+    }
+
+    async fn confirm(&self, me: IdHash, revision: u64) -> Result<()> {
+        let confirmed = self.board.confirm(me, revision).await;
+        confirmed.map_err(registry_error)
+    }
+
+    fn notices(&self) -> Option<watch::Receiver<Notices>> {
+        Some(self.board.notices())
+    }
+
+    fn health(&self) -> watch::Receiver<RegistryHealth> {
+        self.health.subscribe()
+    }
+
+    async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
+        let since = self.serves_since.load(Ordering::Acquire);
+        let change = |endpoint: &mut Endpoint| {
+            let metadata = &mut endpoint.metadata;
+            metadata.insert("state".into(), state.name().into());
+            if since > 0 {
+                metadata.insert(SINCE.into(), since.into());
+            }
+        };
+        let revision = self.change(change).await?;
+        if state == MemberState::Serving && since == 0 {
+            let now = revision.unwrap_or(0);
+            self.serves_since.store(now, Ordering::Release);
+        }
+        Ok(revision)
+    }
+
+    async fn leave(&self) -> Result<Option<u64>> {
+        let registration = self.registration.lock().take();
+        match registration {
+            Some(registration) => registration.close().await.map_err(registry_error),
+            None => Ok(None),
+        }
+    }
+}
+
+impl EtcdSession {
+    /// Changes what is registered; returns the revision from which on a view has it.
+    async fn change(&self, change: impl FnOnce(&mut Endpoint) + Send) -> Result<Option<u64>> {
+        // Taken out for the time of the call: no lock may be held over it.
+        let Some(registration) = self.registration.lock().take() else {
+            return Err(Error::new(ErrorKind::NotReady, "no registration to change"));
+        };
+        let put_back = PutBack {
+            slot: &self.registration,
+            registration: Some(registration),
+        };
+        match &put_back.registration {
+            Some(registration) => {
+                let updated = registration.update(change).await;
+                updated.map(Some).map_err(registry_error)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// Gives the registration back even when the call that borrowed it is dropped half-way, by a
+/// timeout.
+struct PutBack<'a> {
+    slot: &'a Mutex<Option<Registration>>,
+    registration: Option<Registration>,
+}
+
+impl Drop for PutBack<'_> {
+    fn drop(&mut self) {
+        *self.slot.lock() = self.registration.take();
+    }
+}
+
+/// Converts snapshots to views, and the states of registration and discovery to health.
+async fn follow(
+    discovery: Discovery,
+    mut status: watch::Receiver<RegistrationStatus>,
+    keys: Keys,
+    views: watch::Sender<View>,
+    health: watch::Sender<RegistryHealth>,
+) {
+    let mut snapshots = discovery.changes();
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        let registration = status.borrow_and_update().clone();
+        let next = RegistryHealth {
+            registered: registration.registered.is_some(),
+            conflict: registration.superseded,
+            expelled: registration.expelled,
+            problem: if registration.problem.is_empty() {
+                snapshot.problem.clone()
+            } else {
+                registration.problem
+            },
+        };
+        health.send_if_modified(|current| {
+            let changed = *current != next;
+            *current = next;
+            changed
+        });
+        if snapshot.known {
+            let view = view(&keys, &snapshot);
+            views.send_if_modified(|current| {
+                let changed = *current != view;
+                *current = view;
+                changed
+            });
+        }
+        let changed = tokio::select! {
+            changed = snapshots.changed() => changed,
+            changed = status.changed() => match changed {
+                Ok(()) => Ok(()),
+                // Deregistered. The watch continues until the session is dropped.
+                Err(_) => snapshots.changed().await,
+            },
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}

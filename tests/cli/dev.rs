@@ -1,0 +1,146 @@
+//! `gaocache dev`: what it serves, where, and how it ends.
+
+use std::{io::Read, net::TcpListener};
+
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+
+use super::*;
+
+#[test]
+fn dev_serves_a_folder_to_curl_from_every_node() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    assert_eq!(dev.http.len(), 3);
+    // The very line that it tells people to try.
+    let shown = run("sh", &["-c", &dev.try_line]);
+    let shown = text(&shown.stdout);
+    assert!(
+        shown.starts_with("HTTP/1.1 200") && shown.ends_with("first"),
+        "{shown}"
+    );
+    for http in &dev.http {
+        let answer = run("curl", &["-sS", &format!("{http}/v1/files/deep/b.txt")]);
+        assert_eq!(text(&answer.stdout), "second");
+        let status = run(
+            "curl",
+            &[
+                "-s",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "--path-as-is",
+                &format!("{http}/v1/files/../a.txt"),
+            ],
+        );
+        assert_eq!(text(&status.stdout), "404");
+    }
+    for admin in &dev.admin {
+        let answer = run("curl", &["-sS", &format!("{admin}/readyz")]);
+        assert_eq!(text(&answer.stdout), "ready\n");
+    }
+    assert!(dev.stop(), "Ctrl-C ends it well");
+}
+
+/// The ports that the README names.
+const USUAL: [u16; 3] = [7070, 8080, 9090];
+
+#[test]
+fn dev_says_when_it_is_not_where_the_readme_says() {
+    // Some may be taken already, which is as good.
+    let _holders = USUAL.map(|port| TcpListener::bind(("127.0.0.1", port)));
+    let folder = folder();
+    let mut dev = Dev::with(folder.path().to_str().expect("text"), &[], Stdio::piped());
+    let mut errors = dev.child.stderr.take().expect("piped");
+    let there = dev.http[0].clone();
+    assert!(dev.stop());
+    let mut told = String::new();
+    errors.read_to_string(&mut told).expect("text");
+    assert!(!there.ends_with(":8080"), "{there}");
+    assert!(
+        told.contains(
+            "dev-0 takes free ports instead of the usual ones: grpc.listen = \"127.0.0.1:7070\""
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn dev_ends_at_once_although_a_request_is_open() {
+    let origin = SilentOrigin::start();
+    let groups = format!(
+        "groups=[{{ name = \"web\", origin = {{ kind = \"http\", timeout_seconds = 3600, url = \"http://{}/{{key}}\" }} }}]",
+        origin.address
+    );
+    let patient = [
+        "--set",
+        "node.drain_timeout_seconds=3600",
+        "--set",
+        "node.shutdown_timeout_seconds=3600",
+        "--set",
+        &groups,
+    ];
+    let dev = Dev::with(".", &patient, Stdio::inherit());
+    let mut asking = Command::new("curl")
+        .args(["-s", &format!("{}/v1/web/k", dev.http[0])])
+        .spawn()
+        .expect("curl starts");
+    origin.is_asked();
+    assert!(dev.stop(), "Ctrl-C ends it well");
+    ended(&mut asking);
+}
+
+/// protoc-gen-go refuses a file that doesn't say.
+#[tokio::test]
+async fn the_protos_name_their_go_package() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", dev.grpc[0]));
+    let channel = endpoint.expect("a URL").connect().await.expect("connects");
+    let mut client = ServerReflectionClient::new(channel);
+    for file in ["cache", "peer"] {
+        let name = format!("gaocache/v1/{file}.proto");
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::FileByFilename(name)),
+        };
+        let answers = client
+            .server_reflection_info(tokio_stream::once(request))
+            .await;
+        let answer = answers.expect("answers").into_inner().message().await;
+        let answer = answer.expect("no error").expect("an answer");
+        let Some(MessageResponse::FileDescriptorResponse(found)) = answer.message_response else {
+            panic!("{answer:?}");
+        };
+        assert!(
+            text(&found.file_descriptor_proto[0]).contains("gaocache/v1;gaocachev1"),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn a_line_of_dev_says_which_node_and_which_key() {
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/{{key}}", nobody.local_addr().expect("bound"));
+    drop(nobody);
+    let mut dev = Dev::with(
+        &url,
+        &["--set", "groups[0].origin.retries=0"],
+        Stdio::inherit(),
+    );
+    run("curl", &["-s", &format!("{}/v1/web/the-key", dev.http[1])]);
+    kill("-INT", &dev.child);
+    let mut told = String::new();
+    dev.output.read_to_string(&mut told).expect("text");
+    let line = told
+        .lines()
+        .find(|line| line.contains("loading from the origin failed"));
+    let line = line.unwrap_or_else(|| panic!("{told}"));
+    for part in ["group=web", "key=\"the-key\"", "node=dev-"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}

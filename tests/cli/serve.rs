@@ -1,0 +1,194 @@
+//! `gaocache serve`: how settings take effect, and how signals end it.
+
+use std::net::TcpListener;
+
+use super::*;
+
+/// `gaocache serve` on free ports, alone. Killed when dropped.
+struct Serve {
+    child: Child,
+    log: mpsc::Receiver<String>,
+    http: String,
+}
+
+impl Serve {
+    fn start(further: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--set", "log.format=json"]);
+        for listener in ["grpc", "http", "admin"] {
+            command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
+        }
+        for setting in further {
+            command.args(["--set", setting]);
+        }
+        let mut child = command
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let log = lines(child.stdout.take().expect("piped"));
+        let mut serve = Self {
+            child,
+            log,
+            http: String::new(),
+        };
+        let open = serve.logs("listeners are open");
+        let open: serde_json::Value = serde_json::from_str(&open).expect("JSON");
+        serve.http = open["http"].as_str().expect("an address").into();
+        serve
+    }
+
+    /// The next line with these words.
+    fn logs(&mut self, words: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(LONG);
+            let line = line.unwrap_or_else(|error| panic!("{words}: {error}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn files(folder: &Path, further: &str) -> String {
+    let path = folder.display();
+    format!(
+        "groups=[{{ name = \"files\", {further} origin = {{ kind = \"file\", path = \"{path}\" }} }}]"
+    )
+}
+
+#[test]
+fn serve_drains_on_sigterm_and_exits_with_0() {
+    let folder = folder();
+    let groups = format!(
+        "groups=[{{ name = \"files\", origin = {{ kind = \"file\", path = {:?} }} }}]",
+        folder.path()
+    );
+    let mut child = Command::new(PROGRAM)
+        .args(["serve", "--set", "registry.kind=memory", "--set", &groups])
+        .args([
+            "--set",
+            "grpc.listen=127.0.0.1:0",
+            "--set",
+            "http.listen=127.0.0.1:0",
+            "--set",
+            "admin.listen=127.0.0.1:0",
+        ])
+        .args(["--set", "log.format=json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped"))
+        .lines()
+        .map_while(Result::ok);
+    assert!(
+        lines.any(|line| line.contains("\"ready\"")),
+        "it became ready"
+    );
+    kill("-TERM", &child);
+    let rest: Vec<String> = lines.collect();
+    assert!(child.wait().expect("ends").success());
+    let position = |what: &str| {
+        rest.iter()
+            .position(|line| line.contains(what))
+            .unwrap_or_else(|| panic!("{what}: {rest:#?}"))
+    };
+    assert!(position("draining") < position("deregistered"));
+    assert!(position("deregistered") < position("closing the listeners"));
+    assert!(position("closing the listeners") < position("stopped"));
+}
+
+#[test]
+fn a_setting_of_one_group_takes_effect() {
+    let folder = folder();
+    let groups = files(folder.path(), "ttl_seconds = 300,");
+    let max_age = |further: &[&str], variables: &[(&str, &str)]| {
+        let mut given = vec!["registry.kind=memory", &groups];
+        given.extend(further);
+        let mut serve = Serve::start(&given, variables);
+        serve.logs("\"ready\"");
+        let url = format!("http://{}/v1/files/a.txt", serve.http);
+        let head = text(&run("curl", &["-sI", &url]).stdout);
+        let line = head
+            .lines()
+            .find_map(|line| line.strip_prefix("cache-control: max-age="));
+        let seconds: u32 = line.expect("a life").trim().parse().expect("seconds");
+        seconds
+    };
+    assert!((200..=300).contains(&max_age(&[], &[])));
+    assert!(max_age(&["groups[0].ttl_seconds=50"], &[]) <= 50);
+    for variable in [
+        "GAOCACHE__GROUPS__0__TTL_SECONDS",
+        "GAOCACHE__GROUPS[0]__TTL_SECONDS",
+    ] {
+        // The list comes from a flag, so a variable for one of its groups has no say.
+        assert!((200..=300).contains(&max_age(&[], &[(variable, "50")])));
+    }
+}
+
+#[test]
+fn sighup_does_not_kill_and_sigterm_drains_after_it() {
+    let folder = folder();
+    let mut serve = Serve::start(&["registry.kind=memory", &files(folder.path(), "")], &[]);
+    serve.logs("\"ready\"");
+    kill("-HUP", &serve.child);
+    serve.logs("SIGHUP");
+    let url = format!("http://{}/v1/files/a.txt", serve.http);
+    assert_eq!(text(&run("curl", &["-s", &url]).stdout), "first");
+    kill("-TERM", &serve.child);
+    serve.logs("draining");
+    serve.logs("stopped");
+    assert!(ended(&mut serve.child).success());
+}
+
+#[test]
+fn a_second_signal_ends_a_node_whose_requests_hang() {
+    let origin = SilentOrigin::start();
+    let groups = format!(
+        "groups=[{{ name = \"web\", origin = {{ kind = \"http\", url = \"http://{}/{{key}}\", timeout_seconds = 3600 }} }}]",
+        origin.address
+    );
+    let mut serve = Serve::start(
+        &[
+            "registry.kind=memory",
+            "node.shutdown_timeout_seconds=3600",
+            &groups,
+        ],
+        &[],
+    );
+    serve.logs("\"ready\"");
+    let mut asking = Command::new("curl")
+        .args(["-s", &format!("http://{}/v1/web/k", serve.http)])
+        .spawn()
+        .expect("curl starts");
+    origin.is_asked();
+    kill("-TERM", &serve.child);
+    serve.logs("closing the listeners");
+    kill("-TERM", &serve.child);
+    assert_eq!(ended(&mut serve.child).code(), Some(1));
+    ended(&mut asking);
+}
+
+/// Half of the drain's time, as it was, would be half an hour.
+#[test]
+fn a_node_whose_etcd_is_away_does_not_wait_for_it_when_it_ends() {
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let etcd = format!(
+        "registry.etcd.endpoints=http://{}",
+        nobody.local_addr().expect("bound")
+    );
+    drop(nobody);
+    let folder = folder();
+    let groups = files(folder.path(), "");
+    let mut serve = Serve::start(&[&etcd, "node.drain_timeout_seconds=3600", &groups], &[]);
+    serve.logs("the watch on etcd broke");
+    kill("-TERM", &serve.child);
+    assert!(ended(&mut serve.child).success());
+}
