@@ -35,7 +35,7 @@ use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::Source,
     membership::Member,
-    ring::{group_seed, hash_key},
+    ring::{KeyHash, group_seed, hash_key},
 };
 use gaocache_discovery::{Discovery, EtcdConfig};
 
@@ -290,19 +290,12 @@ impl Client {
         let mut last = self.inner.no_node();
         loop {
             let topology = self.inner.rings.borrow().clone();
-            // In ring order, those that failed lately at the end.
             let ejected = self.inner.ejected();
-            let members = || {
-                topology.ranked(hash).filter_map(|owner| match owner {
-                    Owner::Other(member) => Some(member),
-                    Owner::Me => None,
-                })
-            };
-            let is_late = |member: &&Member| ejected.contains(&member.address);
-            let first = members().filter(|member| !is_late(member));
             // Nearly always the owner answers, and nobody after it is looked for.
-            let late = std::iter::once_with(|| members().filter(|member| is_late(member)));
-            for member in first.chain(late.flatten()) {
+            for attempt in 0.. {
+                let Some(member) = nth_usable(&topology, hash, &ejected, attempt) else {
+                    break;
+                };
                 match self.inner.try_member(member, deadline, &call).await {
                     Ok(answer) => return Ok(answer),
                     Err(Try::Final(error)) => return Err(error),
@@ -312,7 +305,7 @@ impl Client {
                     return Err(last);
                 }
             }
-            if members().next().is_none() {
+            if topology.ring_len() == 0 {
                 last = self.inner.no_node();
             }
             let pause = pauses.next().unwrap_or(LAST_PAUSE);
@@ -325,6 +318,25 @@ impl Client {
             }
         }
     }
+}
+
+/// The `n`-th member to try: in ring order, with those that failed lately at the end.
+fn nth_usable<'a>(
+    topology: &'a Topology,
+    key: KeyHash,
+    ejected: &HashSet<Arc<str>>,
+    n: usize,
+) -> Option<&'a Member> {
+    let members = || {
+        topology.ranked(key).filter_map(|owner| match owner {
+            Owner::Other(member) => Some(member),
+            Owner::Me => None,
+        })
+    };
+    let is_late = |member: &&Member| ejected.contains(&member.address);
+    let usable = members().filter(|member| !is_late(member));
+    let late = std::iter::once_with(|| members().filter(is_late)).flatten();
+    usable.chain(late).nth(n)
 }
 
 /// An attempt that returned no value.

@@ -154,8 +154,7 @@ fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDef
         }
         OriginKind::File => {
             let origin_timeout = seconds(origin.timeout_seconds);
-            let budget = budget.clone();
-            let opened = FileOrigin::open(&origin.path, settings.max_value, budget)?;
+            let opened = FileOrigin::open(&origin.path, settings.max_value, budget.clone())?;
             (Arc::new(opened), origin_timeout)
         }
     };
