@@ -117,6 +117,11 @@ async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving(
     }
     let receipt = handoff(&mut to, expired).await.expect("answered");
     assert_eq!(fates(&receipt), [Refused]);
+    // Counted before it is decoded: in memory, an empty entry is fifty times as large.
+    let mut crowded = batch(n1, "b");
+    crowded.entries = vec![wire::HandoffEntry::default(); 4_000];
+    let refused = handoff(&mut to, crowded).await;
+    assert_eq!(refused.expect_err("refused").code(), Code::InvalidArgument);
     let mut undated = batch(n1, "b");
     undated.receipts = 2;
     let refused = handoff(&mut to, undated).await;

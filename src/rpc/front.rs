@@ -18,6 +18,7 @@ use tonic::service::Routes;
 use tower::Service as _;
 
 use super::{
+    bounded,
     cache::CacheService,
     lean::{self, LeanBody},
     many,
@@ -150,7 +151,11 @@ impl Front {
             let arriving = ticket.traffic().begin_anyway();
             let patience = self.rules.patience;
             let request = request.map(|body| Arriving::new(body, arriving, patience));
-            self.routes.call(request).await
+            if path == HANDOFF {
+                Ok(bounded::handoff(self.peer, self.rules.max_value, request).await)
+            } else {
+                self.routes.call(request).await
+            }
         } else {
             let (parts, body) = request.into_parts();
             let patience = self.rules.patience;

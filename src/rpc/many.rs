@@ -2,12 +2,11 @@
 
 use std::{pin::pin, sync::Arc};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use tonic::Status;
 
-use super::{convert, wire};
+use super::{bounded::has_at_most, convert, wire};
 use crate::{service::Service, telemetry::trace::Scope, traffic::Traffic};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -22,23 +21,12 @@ const KEYS: u32 = 2;
 pub(super) fn check(body: &Bytes, most: usize) -> Result<()> {
     /// gRPC's prefix of a message.
     const PREFIX_BYTES: usize = 5;
-    let mut message = body.slice(PREFIX_BYTES.min(body.len())..);
-    let mut keys = 0;
-    while message.has_remaining() {
-        let Ok((field, wire_type)) = decode_key(&mut message) else {
-            break;
-        };
-        keys += usize::from(field == KEYS && wire_type == WireType::LengthDelimited);
-        if keys > most {
-            let what = format!("at most {most} keys in one request (limits.max_keys_per_request)");
-            return Err(Error::new(ErrorKind::InvalidRequest, what));
-        }
-        let context = DecodeContext::default();
-        if skip_field(wire_type, field, &mut message, context).is_err() {
-            break;
-        }
+    let message = body.slice(PREFIX_BYTES.min(body.len())..);
+    if has_at_most(message, KEYS, most) {
+        return Ok(());
     }
-    Ok(())
+    let what = format!("at most {most} keys in one request (limits.max_keys_per_request)");
+    Err(Error::new(ErrorKind::InvalidRequest, what))
 }
 
 /// The answers to a request that came over a connection.

@@ -3,6 +3,7 @@
 //! [`front`] is a node's gRPC listener, [`cache`] and [`peer`] are the services behind it, and
 //! [`peers`] calls other nodes.
 
+mod bounded;
 pub mod cache;
 mod convert;
 pub mod front;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use copies::SWEEP;
 pub use plan::{Plan, plan};
 use settling::Settling;
+pub use streams::MAX_BATCH_ENTRIES;
 use streams::{How, Streams};
 
 use super::{

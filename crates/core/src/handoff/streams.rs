@@ -25,6 +25,8 @@ use crate::{
 const BATCH_BYTES: usize = 128 * 1024;
 /// What an entry takes beside key and value, about.
 const FRAME_BYTES: usize = 64;
+/// So a batch has at most so many entries; a receiver refuses one of more before it decodes it.
+pub const MAX_BATCH_ENTRIES: usize = BATCH_BYTES / FRAME_BYTES + 1;
 /// Batches without a receipt on one stream. In the background there is one, so that its receipt
 /// tells how busy the receiver is.
 const WINDOW: usize = 8;

@@ -1,0 +1,139 @@
+//! Messages with repeated fields, which are counted before they are decoded: an element of no bytes
+//! takes two on the wire, and a hundred in memory.
+//!
+//! Nothing that has no bound may be decoded here. What is no valid message is left to the decoder.
+
+use bytes::Buf;
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+use tonic::{
+    Request, Response, Status, Streaming,
+    codec::{Codec, DecodeBuf, Decoder},
+    server::{Grpc, StreamingService},
+};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
+use super::{
+    peer::PeerService,
+    peers::message_limit,
+    wire::{self, peer_server::Peer},
+};
+use gaocache_core::handoff::MAX_BATCH_ENTRIES;
+
+/// The field number of `entries` in `HandoffBatch`.
+const ENTRIES: u32 = 5;
+
+/// Whether the message has the field at most that often.
+pub(super) fn has_at_most(mut message: impl Buf, field: u32, most: usize) -> bool {
+    let mut found = 0;
+    while message.has_remaining() {
+        let Ok((number, wire_type)) = decode_key(&mut message) else {
+            break;
+        };
+        found += usize::from(number == field && wire_type == WireType::LengthDelimited);
+        if found > most {
+            return false;
+        }
+        let context = DecodeContext::default();
+        if skip_field(wire_type, number, &mut message, context).is_err() {
+            break;
+        }
+    }
+    true
+}
+
+/// `Peer.Handoff`, with batches of a bounded number of entries. `max_value` is the largest of any
+/// group, in bytes.
+pub(super) async fn handoff<B>(
+    peer: PeerService,
+    max_value: u64,
+    request: http::Request<B>,
+) -> http::Response<tonic::body::Body>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    Grpc::new(Batches::default())
+        .apply_max_message_size_config(Some(message_limit(max_value)), None)
+        .streaming(Handoff(peer), request)
+        .await
+}
+
+struct Handoff(PeerService);
+
+impl StreamingService<wire::HandoffBatch> for Handoff {
+    type Response = wire::HandoffReceipt;
+    type ResponseStream = <PeerService as Peer>::HandoffStream;
+    type Future =
+        futures::future::BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<wire::HandoffBatch>>) -> Self::Future {
+        let peer = self.0.clone();
+        Box::pin(async move { peer.handoff(request).await })
+    }
+}
+
+/// prost's codec, which refuses batches of too many entries.
+#[derive(Default)]
+struct Batches(ProstCodec<wire::HandoffReceipt, wire::HandoffBatch>);
+
+impl Codec for Batches {
+    type Encode = wire::HandoffReceipt;
+    type Decode = wire::HandoffBatch;
+    type Encoder = ProstEncoder<wire::HandoffReceipt>;
+    type Decoder = BatchDecoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        self.0.encoder()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        BatchDecoder(self.0.decoder())
+    }
+}
+
+struct BatchDecoder(ProstDecoder<wire::HandoffBatch>);
+
+impl Decoder for BatchDecoder {
+    type Item = wire::HandoffBatch;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
+        // tonic reads a message in one piece. If it came in several, only the first could be
+        // counted without a copy.
+        let whole = buffer.chunk().len() == buffer.remaining();
+        if !whole || !has_at_most(buffer.chunk(), ENTRIES, MAX_BATCH_ENTRIES) {
+            let what = format!("a batch has at most {MAX_BATCH_ENTRIES} entries");
+            return Err(Status::invalid_argument(what));
+        }
+        self.0.decode(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    fn batch(entries: usize) -> wire::HandoffBatch {
+        wire::HandoffBatch {
+            format: 1,
+            sender: 7,
+            receipts: 1,
+            entries: vec![wire::HandoffEntry::default(); entries],
+            ..wire::HandoffBatch::default()
+        }
+    }
+
+    #[test]
+    fn entries_are_counted_by_the_number_that_the_generated_code_has() {
+        for (entries, most, fits) in [(0, 0, true), (3, 3, true), (4, 3, false)] {
+            let bytes = batch(entries).encode_to_vec();
+            assert_eq!(has_at_most(&*bytes, ENTRIES, most), fits, "{entries}");
+        }
+        assert!(
+            has_at_most(&b"\xff\xff"[..], ENTRIES, 0),
+            "left to the decoder"
+        );
+    }
+}
