@@ -26,7 +26,7 @@ use gaocache_core::{
     store::Store,
 };
 
-/// The part of the capacity that is kept for hot copies: one in this many bytes, as in groupcache.
+/// The part of the capacity that is kept for hot copies: one eighth of the bytes.
 const HOT_PART: u64 = 8;
 
 /// The parts that the node's tasks work on.
