@@ -65,7 +65,7 @@ public-api: ## regenerates the list of public items, docs/public-api.txt
 	PATH="$(TOOLS)/bin:$$PATH" tools/public-api >docs/public-api.txt
 
 semver: ## checks for breaking changes since BASELINE, a git revision; needs cargo-semver-checks
-	$(CARGO) semver-checks --baseline-rev $(BASELINE) -p gaocache -p gaocache-discovery -p gaocache-ring
+	$(CARGO) semver-checks --baseline-rev $(BASELINE) -p gaocache -p gaocache-core -p gaocache-discovery -p gaocache-ring
 
 image: ## builds the node's image, gaocache:dev, and the demo image, gaocache-demo:dev
 	DOCKER_BUILDKIT=1 docker build --build-arg REVISION=$$(git rev-parse HEAD) -t gaocache:dev .

@@ -15,7 +15,7 @@ use crate::{
     members::fixed_members,
     telemetry::log,
 };
-use gaocache_core::store::ENTRY_OVERHEAD_BYTES;
+use gaocache_core::{group::is_group_name, hot, store::ENTRY_OVERHEAD_BYTES};
 
 /// Every inconsistency between settings.
 pub(super) fn together(settings: &Config, unsure: &Unsure, for_a_node: bool) -> Vec<Problem> {
@@ -158,9 +158,9 @@ impl Checks<'_> {
                 let reason = "must be 1 to 64 letters, digits, '.', '_' or '-'";
                 self.wrong(&name("name"), &[], reason);
             }
-            // Seven eighths of the capacity are for owned entries; see `node::parts`.
             let capacity = settings.cache.capacity;
-            if group.max_value.saturating_add(ENTRY_OVERHEAD_BYTES) > capacity / 8 * 7 {
+            let (owned, _) = hot::divide(capacity);
+            if group.max_value.saturating_add(ENTRY_OVERHEAD_BYTES) > owned {
                 let reason =
                     format!("must fit into seven eighths of cache.capacity ({capacity} bytes)");
                 self.wrong(&name("max_value"), &["cache.capacity"], reason);
@@ -188,11 +188,4 @@ impl Checks<'_> {
             }
         }
     }
-}
-
-fn is_group_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }

@@ -147,7 +147,7 @@ impl NodeBuilder {
             let what = "other nodes can't reach a node that has no gRPC listener";
             return Err(Error::new(ErrorKind::Configuration, what));
         }
-        rules::check(&self.groups)?;
+        rules::check(&self.groups, self.settings.capacity)?;
         self.settings.check()
     }
 
@@ -239,6 +239,21 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
             assert!(error.message().contains("group 'a'"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_group_that_no_path_can_name_or_no_store_can_hold_is_a_wrong_configuration() {
+        for name in ["", "a/b", "a b", "ä"] {
+            let error = refused(Settings::loopback("n"), &[name]).await;
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+            assert!(error.message().contains("its name must be"), "{error}");
+        }
+        let settings = Settings::loopback("n");
+        let too_large = group("a").max_value(settings.capacity / 8 * 7);
+        let builder = NodeBuilder::new(settings).group(too_large);
+        let error = builder.bind().await.err().expect("can't be bound");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        assert!(error.message().contains("max_value"), "{error}");
     }
 
     #[tokio::test]

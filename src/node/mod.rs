@@ -38,7 +38,9 @@ use crate::{
     settings::ClientLimits,
     traffic::Budget,
 };
-use gaocache_core::{cluster::Topology, handoff::QueuedKeys, membership::Member, ports::Registry};
+use gaocache_core::{
+    cluster::Topology, copy_queue::QueuedKeys, membership::Member, ports::Registry,
+};
 use parts::{Parts, Stops};
 
 /// Where a node listens; `None`: it doesn't.

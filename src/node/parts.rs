@@ -16,18 +16,16 @@ use crate::{
 };
 use gaocache_core::{
     cluster::Cluster,
+    copy_queue::{CopyQueue, QueuedKeys},
     error::Result,
     group::{Groups, Shared},
-    handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
-    hot::HotKeys,
+    handoff::{Handoff, HandoffParts, HandoffRules},
+    hot::{self, HotKeys},
     membership::Member,
     ports::{Clock, Session},
     standing::Standing,
     store::Store,
 };
-
-/// The part of the capacity that is kept for hot copies: one eighth of the bytes.
-const HOT_PART: u64 = 8;
 
 /// The parts that the node's tasks work on.
 pub(super) struct Parts {
@@ -134,7 +132,7 @@ impl Assembly {
     /// What the groups share.
     fn shared(&self, standing: &Arc<Standing>, groups: usize, copies: CopyQueue) -> Shared {
         let memory = &self.memory;
-        let hot_capacity = memory.capacity / HOT_PART;
+        let (owned_capacity, hot_capacity) = hot::divide(memory.capacity);
         let store = |capacity| {
             let store = Store::new(capacity, memory.max_value, groups);
             Arc::new(store.under(standing.fence.clone()))
@@ -144,7 +142,7 @@ impl Assembly {
             standing: standing.clone(),
             peers: Arc::new(self.peers.clone()),
             clock: self.clock.clone(),
-            owned: store(memory.capacity - hot_capacity),
+            owned: store(owned_capacity),
             hot: store(hot_capacity),
             hot_keys: Arc::new(HotKeys::new(memory.hot_after)),
             replicas: self.handoff.replicas,

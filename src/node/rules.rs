@@ -23,9 +23,12 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
+    group::is_group_name,
     handoff::HandoffRules,
+    hot,
     membership::Member,
     ports::{self, Clock},
+    store::ENTRY_OVERHEAD_BYTES,
 };
 
 /// The part of the capacity that bounds, by default, the bytes in flight: one eighth.
@@ -110,8 +113,23 @@ pub(super) fn peers(settings: &Settings, groups: &[GroupDefinition], max_value: 
 }
 
 /// What the types allow and no group can be.
-pub(super) fn check(groups: &[GroupDefinition]) -> Result<()> {
+pub(super) fn check(groups: &[GroupDefinition], capacity: u64) -> Result<()> {
+    let (owned, _) = hot::divide(capacity);
     for group in groups {
+        let name = &group.rules.name;
+        if !is_group_name(name) {
+            let what = format!(
+                "group '{}': its name must be 1 to 64 letters, digits, '.', '_' or '-'",
+                name.escape_debug()
+            );
+            return Err(Error::new(ErrorKind::Configuration, what));
+        }
+        if group.rules.max_value.saturating_add(ENTRY_OVERHEAD_BYTES) > owned {
+            let what = format!(
+                "group '{name}': max_value must fit into seven eighths of the capacity ({capacity} bytes)"
+            );
+            return Err(Error::new(ErrorKind::Configuration, what));
+        }
         group.bounds.check().map_err(|error| {
             let what = format!("group '{}': {error}", group.rules.name);
             Error::new(error.kind(), what).with_source(error)

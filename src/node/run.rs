@@ -14,7 +14,7 @@ use super::{
     worker::{Served, Workers},
 };
 use crate::http;
-use gaocache_core::{error::Result, handoff::QueuedKeys};
+use gaocache_core::{copy_queue::QueuedKeys, error::Result};
 
 impl Node {
     /// Registers, serves until `shutdown` resolves, drains, and returns when the last connection is

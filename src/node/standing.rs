@@ -20,12 +20,11 @@ use gaocache_core::{
     expulsion::{Expelled, Expulsion},
     membership::{IdHash, Member, MemberState},
     ports::{Notice, Peers},
+    standing::RATES,
 };
 
 /// Renewals have failed if no more than this part of the lease's time to live is left.
 const FAILING: f64 = 0.6;
-/// This part of a lease is not relied on: the rates of two clocks may differ by so much.
-const RATES: f64 = 0.02;
 /// Pause before a step that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 

@@ -18,8 +18,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     cluster::{Cluster, Owner, Topology},
+    copy_queue::{CopyQueue, QueuedKeys},
     group::{Group, GroupRules, Groups, Shared},
-    handoff::{CopyQueue, Handoff, HandoffParts, HandoffRules, QueuedKeys},
+    handoff::{Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
     membership::{IdHash, Member, View},
     record::Record,

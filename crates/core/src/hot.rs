@@ -9,6 +9,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::ring::KeyHash;
 use crate::ports::Timestamp;
 
+/// How the capacity of a node is divided, in bytes: what it may hold as an owner or replica, and the
+/// eighth that is kept for hot copies.
+pub fn divide(capacity: u64) -> (u64, u64) {
+    let hot = capacity / 8;
+    (capacity - hot, hot)
+}
+
 const ROWS: usize = 4;
 const COLUMNS: usize = 4096;
 /// Length of a window. A key is judged by the current window and the previous one.

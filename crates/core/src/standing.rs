@@ -33,7 +33,7 @@ const LONGEST_VOUCHER: Duration = Duration::from_secs(1);
 /// Time for the calls of a removal beside the waits that its bound is made of.
 const CALLS: Duration = Duration::from_secs(2);
 /// How much the rates of two clocks may differ.
-const RATES: f64 = 0.02;
+pub const RATES: f64 = 0.02;
 /// Bound on a removal where members have no leases.
 const WITHOUT_LEASE: Duration = Duration::from_secs(10);
 

@@ -20,7 +20,7 @@ mod transfer;
 use std::sync::{Arc, atomic::AtomicBool};
 
 pub use groups::Groups;
-pub use parts::{Answer, GroupRules, Shared, Source};
+pub use parts::{Answer, GroupRules, Shared, Source, is_group_name};
 use tombstones::Tombstones;
 
 use super::{

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     cluster::Cluster,
-    handoff::CopyQueue,
+    copy_queue::CopyQueue,
     hot::HotKeys,
     ports::{Clock, Peers, TaskWrapper, Timestamp},
     standing::Standing,
@@ -25,6 +25,15 @@ pub struct GroupRules {
     pub negative_ttl: Duration,
     /// The largest value, in bytes.
     pub max_value: u64,
+}
+
+/// Whether a group may have this name: 1 to 64 letters, digits, `.`, `_` or `-`, so that it fits
+/// into paths, labels and keys of etcd.
+pub fn is_group_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// What the groups of a node share.

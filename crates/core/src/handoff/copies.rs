@@ -8,14 +8,13 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::{
     BREATH, Handoff, STRIDE,
     plan::other_holder,
     streams::{How, Streams},
 };
 use crate::{
+    copy_queue::QueuedKeys,
     key::HashedKey,
     membership::IdHash,
     store::{Found, GroupId},
@@ -23,37 +22,8 @@ use crate::{
 
 /// New entries wait this long for company before they are copied.
 const GATHER: Duration = Duration::from_millis(20);
-/// Keys that wait to be copied; what comes past that is found by the next sweep.
-pub(super) const WAITING_COPIES: usize = 65_536;
 /// How often a node tells which of the entries that others have copies of are in use.
 pub(super) const SWEEP: Duration = Duration::from_secs(5);
-
-/// Keys of entries that may want a copy.
-pub type QueuedKeys = mpsc::Receiver<(GroupId, Box<str>)>;
-
-/// Where groups tell of entries that may want a copy.
-#[derive(Clone, Debug, Default)]
-pub struct CopyQueue(Option<mpsc::Sender<(GroupId, Box<str>)>>);
-
-impl CopyQueue {
-    /// And where they are read.
-    pub fn channel() -> (Self, QueuedKeys) {
-        let (sender, receiver) = mpsc::channel(WAITING_COPIES);
-        (Self(Some(sender)), receiver)
-    }
-
-    /// Where nobody wants copies.
-    pub fn nobody() -> (Self, QueuedKeys) {
-        (Self(None), mpsc::channel(1).1)
-    }
-
-    /// This entry is new. Never waits: past the bound the next sweep finds it.
-    pub fn wanted(&self, group: GroupId, key: &str) {
-        if let Some(sender) = &self.0 {
-            let _ = sender.try_send((group, key.into()));
-        }
-    }
-}
 
 impl Handoff {
     /// Copies new entries to the member next in ring order: those of `keys`, and those that come in

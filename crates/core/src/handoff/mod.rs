@@ -19,14 +19,14 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-pub use copies::{CopyQueue, QueuedKeys};
-use copies::{SWEEP, WAITING_COPIES};
+use copies::SWEEP;
 pub use plan::{Plan, plan};
 use settling::Settling;
 use streams::{How, Streams};
 
 use super::{
     cluster::{Cluster, Topology},
+    copy_queue::{QueuedKeys, WAITING_COPIES},
     group::{Group, Groups},
     store::{Found, Store},
 };

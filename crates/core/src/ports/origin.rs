@@ -92,6 +92,7 @@ pub trait Origin: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`Origin::load`].
+    #[doc(hidden)] // for the node's own wrapper of origins
     async fn load_in_turn(
         &self,
         key: &str,
