@@ -46,8 +46,8 @@ impl GroupDefinition {
         }
     }
 
-    /// How long a value is kept, where the loader says nothing else. Without it: until it is evicted
-    /// or removed. Zero: not at all.
+    /// How long a value is kept, where the loader says nothing else. Without it: until it is
+    /// evicted or removed. Zero: not at all.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.rules.ttl = Some(ttl);
         self

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::ring::KeyHash;
 use crate::ports::Timestamp;
 
-/// How the capacity of a node is divided, in bytes: what it may hold as an owner or replica, and the
-/// eighth that is kept for hot copies.
+/// How the capacity of a node is divided, in bytes: what it may hold as an owner or replica, and
+/// the eighth that is kept for hot copies.
 pub fn divide(capacity: u64) -> (u64, u64) {
     let hot = capacity / 8;
     (capacity - hot, hot)
