@@ -11,7 +11,7 @@ use axum::{
     body::Body,
     extract::{Path, State, rejection::PathRejection},
     http::{
-        HeaderMap, HeaderValue, Method, Request, StatusCode,
+        HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
         header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
     },
     response::{IntoResponse, Response},
@@ -91,23 +91,33 @@ type GroupAndKey = std::result::Result<Path<(String, String)>, PathRejection>;
 const GET: Call = Call::http("GET /v1/{group}/{key}");
 const DELETE: Call = Call::http("DELETE /v1/{group}/{key}");
 
-async fn read(State(service): State<Service>, path: GroupAndKey, headers: HeaderMap) -> Response {
+async fn read(
+    State(service): State<Service>,
+    path: GroupAndKey,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let scope = service.begin(GET, &headers);
-    match scope.run(pin!(find(&service, path))).await {
+    match scope.run(pin!(find(&service, path, &uri))).await {
         Ok(answer) => found(answer, &headers, service.now()),
         Err(error) => failed(&error),
     }
 }
 
-async fn find(service: &Service, path: GroupAndKey) -> Result<Answer> {
-    let (group, key) = group_and_key(path)?;
+async fn find(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
+    let (group, key) = group_and_key(path, uri)?;
     service.get(&group, &key).await
 }
 
-async fn remove(State(service): State<Service>, path: GroupAndKey, headers: HeaderMap) -> Response {
+async fn remove(
+    State(service): State<Service>,
+    path: GroupAndKey,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let scope = service.begin(DELETE, &headers);
     let removed = pin!(async {
-        let (group, key) = group_and_key(path)?;
+        let (group, key) = group_and_key(path, &uri)?;
         service.remove(&group, &key).await
     });
     match scope.run(removed).await {
@@ -131,7 +141,12 @@ async fn no_such_path() -> Response {
     ))
 }
 
-fn group_and_key(path: GroupAndKey) -> Result<(String, String)> {
+fn group_and_key(path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {
+    if uri.query().is_some() {
+        // Dropped silently, it would answer, or remove, another key than the client meant.
+        let what = "a query string is no part of a key; write '?' in a key as %3F";
+        return Err(Error::new(ErrorKind::InvalidRequest, what));
+    }
     path.map(|Path(both)| both).map_err(|rejection| {
         let what = format!("group and key must be percent-encoded UTF-8: {rejection}");
         Error::new(ErrorKind::InvalidRequest, what).with_source(rejection)

@@ -11,7 +11,7 @@ use crate::{
     admin::{Admin, Changes, Scrapes},
     group::GroupDefinition,
     rpc::peers::GrpcPeers,
-    telemetry::{metrics::Metrics, trace},
+    telemetry::{metrics::Metrics, throttle::Throttle, trace},
     traffic::Budget,
 };
 use gaocache_core::{
@@ -34,6 +34,8 @@ pub(super) struct Parts {
     pub(super) groups: Groups,
     pub(super) handoff: Handoff,
     pub(super) standing: Arc<Standing>,
+    /// For lines about members that vanished.
+    pub(super) standing_throttle: Throttle,
     pub(super) owned: Arc<Store>,
     pub(super) hot: Arc<Store>,
     pub(super) changes: Changes,
@@ -117,6 +119,7 @@ impl Assembly {
             groups,
             handoff,
             standing,
+            standing_throttle: Throttle::default(),
             joining: watch::Sender::new(false),
             owned: shared.owned,
             hot: shared.hot,

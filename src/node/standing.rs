@@ -257,14 +257,21 @@ impl Joined {
                         tracing::info!(member = %member.id, "a member that vanished is off the list");
                     }
                     Ok(Expelled::NotNow) => {}
-                    Ok(Expelled::TooFew) => tracing::warn!(
-                        member = %member.id,
-                        "a member vanished, and fewer than half of all members are in touch; removals wait for it"
-                    ),
+                    Ok(Expelled::TooFew) => self.removals_wait_for(&member),
                     Err(error) => tracing::debug!(%error, member = %member.id, "no expulsion now"),
                 }
             }
             sleep(RETRY).await;
+        }
+    }
+
+    fn removals_wait_for(&self, member: &Member) {
+        if let Some(suppressed) = self.parts.standing_throttle.due(&member.id) {
+            tracing::warn!(
+                member = %member.id, suppressed,
+                "a member vanished, and fewer than half of all members can be reached; removals \
+                 wait until it is back or is forgotten (docs/production.md)"
+            );
         }
     }
 

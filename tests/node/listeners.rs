@@ -201,6 +201,13 @@ async fn bad_requests_get_the_right_status_at_both_listeners() {
         .await
         .unwrap();
     assert_eq!(garbled.status(), 400);
+    // A query string is no part of a key, and never dropped silently.
+    for method in [http::Method::GET, http::Method::DELETE] {
+        let request = http().request(method, node.http("/v1/users/alice?version=2"));
+        let refused = request.send().await.unwrap();
+        assert_eq!(refused.status(), 400);
+        assert_eq!(refused.headers()["gaocache-error"], "invalid_request");
+    }
     assert_eq!(
         http()
             .get(node.http("/v2/x"))
