@@ -33,7 +33,7 @@ help: ## prints this list
 run: ## runs three nodes with this project's docs/ as the origin, and prints the curl line to try
 	$(CARGO) run --locked --profile $(RUN_PROFILE) -- dev --nodes 3 --origin docs
 
-test: ## all tests; installs etcd where it is missing
+test: ## the tests that need nothing but the toolchain and etcd; installs etcd if it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace
 
 interop-test: ## tests service discovery between Go programs and gaocache; needs Go

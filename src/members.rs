@@ -8,7 +8,8 @@ use gaocache_core::{
 /// Parses entries of the form `id=host:port`.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`]: an entry that is not of that form, an id that comes twice, or a list without `my_id`.
+/// [`ErrorKind::Configuration`]: an entry that is not of that form, an id that comes twice, or a
+/// list without `my_id`.
 pub fn fixed_members(peers: &[String], my_id: &str) -> Result<Vec<Member>> {
     let wrong = |message: String| Error::new(ErrorKind::Configuration, message);
     let mut members: Vec<Member> = Vec::new();

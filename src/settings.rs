@@ -66,8 +66,8 @@ pub struct Settings {
     pub replicate: Replicate,
     /// Bound on what is sent in the background to nodes that own it now.
     pub handoff_bytes_per_second: u64,
-    /// Memory for all that is under way beside the entries, in bytes: requests, loads, and answers
-    /// until they have been sent. 0: an eighth of `capacity`, or what a largest value needs.
+    /// Limit on bytes in flight beside the entries: requests, loads, and answers until they have
+    /// been sent. 0: an eighth of `capacity`, or what a largest value needs.
     pub in_flight: u64,
     /// What clients may take of the listeners.
     pub limits: ClientLimits,
@@ -98,7 +98,7 @@ pub struct ClientLimits {
     pub max_admin_connections: usize,
     /// Files that the process may open, of which clients take none.
     pub reserved_descriptors: usize,
-    /// From the connect to the protocol's greeting, and for the head of an HTTP/1 request.
+    /// From the connect to the HTTP/2 preface, and for the head of an HTTP/1 request.
     pub handshake_timeout: Duration,
     /// For a connection without any request.
     pub idle_timeout: Duration,
@@ -106,8 +106,8 @@ pub struct ClientLimits {
     pub read_timeout: Duration,
     /// For a client that does not read its answer: how long until its connection is closed.
     pub write_timeout: Duration,
-    /// Frames of HTTP/2 that carry nothing (`PING`, `SETTINGS` and so on), beyond those that go
-    /// with requests and answers.
+    /// HTTP/2 control frames without data (`PING`, `SETTINGS` and so on), beyond those that go with
+    /// requests and answers.
     pub max_control_frames_per_second: u32,
     /// Keys of one `GetMany`.
     pub max_keys_per_request: usize,

@@ -252,7 +252,7 @@ async fn a_log_level_that_is_none_is_refused_and_a_long_one_costs_nothing() {
     };
     let (status, text) = put("bogus").await;
     assert_eq!(status, 400);
-    assert!(text.contains("'bogus' is no level"), "{text}");
+    assert!(text.contains("'bogus' is not a log level"), "{text}");
     // With regular expressions, each of these took seconds and hundreds of mebibytes to compile.
     let before = node.resident_bytes();
     let (_, _) = put("%5B%7Bx%3D%28%28a%7C.%7B1000%7D%29%7B1000%7D%29%7D%5D%3Dinfo").await;

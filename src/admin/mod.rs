@@ -62,7 +62,7 @@ pub struct Admin {
     pub changes: Changes,
     /// Its stores, by tier.
     pub stores: Arc<[(&'static str, Arc<Store>)]>,
-    /// The bytes under way.
+    /// The bytes in flight.
     pub budget: Arc<Budget>,
     /// The rendering of the metrics that scrapes of one moment share.
     pub scrapes: Scrapes,

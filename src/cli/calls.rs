@@ -56,8 +56,8 @@ pub(super) struct GetArgs {
     /// Write the value to a file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Print JSON: the value, where it came from, its owner and the life that is left; a value that
-    /// is not UTF-8 comes as value_base64
+    /// Print JSON: the value, where it came from, its owner and its remaining TTL; non-UTF-8 values
+    /// appear as value_base64
     #[arg(long, conflicts_with = "output")]
     json: bool,
     #[command(flatten)]
@@ -141,7 +141,7 @@ impl Target {
         let doubt = Listener::Grpc.doubt();
         let what = match cause {
             Some(cause) => with_causes("the connection broke".into(), cause),
-            None => "the answer is not one of the cache".into(),
+            None => "the response is not from a gaocache node".into(),
         };
         Failure::Failed(format!("{address}: {what}; {doubt}"))
     }

@@ -108,8 +108,12 @@ struct NodeReport {
 impl Survey {
     fn of(view: &View, wanted: usize) -> Self {
         let registered = view.members.len();
-        let problem = (registered != wanted)
-            .then(|| format!("etcd has {registered} registered nodes, expected {wanted}"));
+        let problem = (registered != wanted).then(|| {
+            format!(
+                "etcd has {}, expected {wanted}",
+                counted(registered as u64, "registered node", "registered nodes")
+            )
+        });
         Self {
             fingerprint: view.fingerprint().to_string(),
             wanted,

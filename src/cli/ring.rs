@@ -60,7 +60,7 @@ pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
         if known.as_deref() != Some(&report.fingerprint) {
             show(args, &report, || {
                 Failure::Failed(format!(
-                    "{}: this node knows no member, not even itself; `curl {}/readyz` tells why",
+                    "{}: this node knows no members, not even itself; `curl {}/readyz` shows why",
                     args.admin, args.admin
                 ))
             })?;
@@ -156,7 +156,7 @@ pub(super) async fn fetch_report(
     }
     let body = response.bytes().await;
     let body = body.map_err(|error| with_causes("the answer broke off".into(), &error))?;
-    serde_json::from_slice(&body).map_err(|_| format!("the answer is no ring; {doubt}"))
+    serde_json::from_slice(&body).map_err(|_| format!("the response is not a ring; {doubt}"))
 }
 
 fn table(report: &RingReport) -> String {

@@ -352,7 +352,7 @@ impl Inner {
         let why = if !snapshot.problem.is_empty() {
             &*snapshot.problem
         } else if snapshot.known {
-            "etcd has none of this service"
+            "no node of this service is registered in etcd"
         } else {
             "etcd has not answered yet"
         };

@@ -136,7 +136,7 @@ pub struct CacheSettings {
     /// Bytes for all entries of all groups.
     #[serde(deserialize_with = "bytes")]
     pub capacity: u64,
-    /// Bytes for what is under way beside the entries; 0: an eighth of the capacity.
+    /// Limit on bytes in flight beside the entries; 0: an eighth of the capacity.
     #[serde(deserialize_with = "bytes")]
     pub in_flight: u64,
     /// Requests within five to ten seconds that make another member's key hot; 0: never.
@@ -158,7 +158,7 @@ pub struct LimitSettings {
     pub max_admin_connections: usize,
     /// Files that the process may open, of which clients take none.
     pub reserved_descriptors: usize,
-    /// Bound on the protocol's greeting, and on the head of an HTTP/1 request.
+    /// Bound on the HTTP/2 preface, and on the head of an HTTP/1 request.
     pub handshake_timeout_seconds: f64,
     /// Bound on a connection without any request.
     pub idle_timeout_seconds: f64,
@@ -166,7 +166,7 @@ pub struct LimitSettings {
     pub read_timeout_seconds: f64,
     /// Bound on an answer without progress.
     pub write_timeout_seconds: f64,
-    /// Bound on frames that carry nothing.
+    /// Bound on control frames without data.
     pub max_control_frames_per_second: u32,
     /// Keys of one `GetMany`.
     pub max_keys_per_request: usize,

@@ -63,7 +63,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let traffic = self.traffic.clone();
-        // Only gets carry values. Removals are heard however much is under way.
+        // Only gets carry values. Removals are heard however many bytes are in flight.
         let ticket = match *request.method() {
             Method::GET => traffic.begin(),
             _ => Ok(traffic.begin_anyway()),

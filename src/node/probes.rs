@@ -24,7 +24,7 @@ use gaocache_core::error::Result;
 
 /// Bound on closing: a scraper that keeps its connection open must not keep the node alive.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes under way. They don't count with those of clients, who could then shut out the probes.
+/// Bytes in flight. They don't count with those of clients, who could then shut out the probes.
 const IN_FLIGHT: u64 = 16 << 20;
 /// For the head of a request, and between two of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);

@@ -31,7 +31,7 @@ use gaocache_core::{
     store::ENTRY_OVERHEAD_BYTES,
 };
 
-/// The part of the capacity that bounds, by default, what is under way: one in so many bytes.
+/// The part of the capacity that bounds, by default, the bytes in flight: one eighth.
 const IN_FLIGHT_PART: u64 = 8;
 
 /// Where the node is to listen.
@@ -53,7 +53,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
     }
 }
 
-/// The budget for what is under way. A largest value always fits.
+/// The budget for bytes in flight. A largest value always fits.
 pub(super) fn in_flight(settings: &Settings, max_value: u64) -> Result<Arc<Budget>> {
     let least = Budget::least(max_value);
     let limit = match settings.in_flight {

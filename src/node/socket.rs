@@ -1,5 +1,5 @@
 //! A client's socket, as hyper sees it. On the way through it is noted whether the client reads,
-//! and how many HTTP/2 frames it sends that carry nothing.
+//! and how many HTTP/2 control frames without data it sends.
 //!
 //! hyper limits resets and the size of heads, but no rate of frames: one connection that floods a
 //! server with `PING` takes a core. Only the nine bytes of each frame's head are looked at.
@@ -76,7 +76,9 @@ impl AsyncRead for Socket {
             let new = &buffer.filled()[before..];
             if this.frames.pass(new) {
                 this.traffic.floods();
-                return Poll::Ready(Err(io::Error::other("too many frames that carry nothing")));
+                return Poll::Ready(Err(io::Error::other(
+                    "too many control frames without data",
+                )));
             }
             if this.frames.greeted {
                 this.traffic.greeted();
@@ -133,7 +135,7 @@ enum At {
     Unframed,
 }
 
-/// Counts the frames that carry nothing.
+/// Counts control frames without data; empty `DATA` frames count as such.
 #[derive(Debug)]
 struct Frames {
     at: At,

@@ -51,7 +51,7 @@ const ROUTED: [&str; 3] = [
 ];
 
 /// The calls that carry values. The others are few and small, and removals and membership depend on
-/// them: they are heard however much is under way.
+/// them: they are heard however many bytes are in flight.
 const CARRY_VALUES: [&str; 5] = [GET, FETCH, GET_MANY, PEEK, HANDOFF];
 
 /// The services whose requests are streams of messages.

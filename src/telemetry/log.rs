@@ -55,15 +55,15 @@ fn filter(text: &str) -> Result<EnvFilter> {
     if directives().count() > MAX_DIRECTIVES {
         return Err(wrong(&format!("at most {MAX_DIRECTIVES} directives")));
     }
-    // To `EnvFilter`, a word that is no level is a target of which everything is shown. So a level
-    // with a typing error would silence the log.
+    // To `EnvFilter`, a word that is not a log level is a target of which everything is shown. So a
+    // level with a typing error would silence the log.
     let bare = directives().find(|it| {
         !it.contains(['=', '[']) && (it.is_empty() || it.parse::<LevelFilter>().is_err())
     });
     if let Some(word) = bare {
         return Err(wrong(&format!(
-            "'{word}' is no level; use off, error, warn, info, debug or trace, and for one module \
-             MODULE=LEVEL"
+            "'{word}' is not a log level; use off, error, warn, info, debug or trace, and for one \
+             module MODULE=LEVEL"
         )));
     }
     let parsed = EnvFilter::builder().with_regex(false).parse(text);

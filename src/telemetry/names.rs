@@ -49,7 +49,7 @@ metrics! {
     PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Duration of fetches from other nodes.";
     PEERS_EJECTED = "gaocache_peers_ejected", "gauge", [], "Peers that are currently not asked because they failed.";
     PEEKS = "gaocache_peeks_total", "counter", ["group", "outcome"], "Keys that other members were asked for before a load: found or missing.";
-    HANDOFF_ENTRIES = "gaocache_handoff_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (already present), full (the receiver is full of hotter entries), refused (expired or recently removed), misdirected (the views of the two nodes differ; tried again), unknown_group (the receiver does not have the group), held or wanted (announced as in use, and the receiver has a copy or asks for one), failed (could not be sent yet).";
+    HANDOFF_ENTRIES = "gaocache_handoff_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (already present), full (the receiver is full of hotter entries, or the entry is larger than one shard of its store), refused (its key is not valid, it has expired, it is larger than max_value, it was recently removed or purged, or the receiver is not sure to be a member), misdirected (the views of the two nodes differ; tried again), unknown_group (the receiver does not have the group), held or wanted (announced as in use, and the receiver has a copy or asks for one), failed (could not be sent yet).";
     HANDOFF_BYTES = "gaocache_handoff_sent_bytes_total", "counter", [], "Bytes of entries that were sent to other nodes.";
     HANDOFF_WAITING = "gaocache_handoff_waiting_entries", "gauge", [], "Entries that belong to another node and are still to be sent.";
     DRAINING_SINCE = "gaocache_draining_since_timestamp_seconds", "gauge", [], "Time at which this node began to leave; 0 if it is not leaving.";
@@ -72,9 +72,9 @@ metrics! {
     CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections, by listener: grpc, http or admin.";
     CONNECTIONS_LIMIT = "gaocache_connections_limit", "gauge", [], "Connections that the gRPC and HTTP listeners accept together: limits.max_connections, or less if the process may open fewer files.";
     CONNECTION_REFUSALS = "gaocache_connection_refusals_total", "counter", ["listener", "reason"], "Connections that were closed at once: total (limits.max_connections), address (limits.max_connections_per_address) or failed (they could not be accepted; usually no file descriptor was left).";
-    CONNECTION_CUTS = "gaocache_connection_cuts_total", "counter", ["listener", "reason"], "Connections that the node closed: handshake (nothing sensible arrived in time), idle (no request for long), stalled (the client did not read an answer) or flood (too many frames that carry nothing).";
-    IN_FLIGHT_BYTES = "gaocache_in_flight_bytes", "gauge", [], "Bytes under way: requests, loads, and answers that clients have not read yet.";
-    IN_FLIGHT_LIMIT = "gaocache_in_flight_limit_bytes", "gauge", [], "Limit on the bytes under way (cache.in_flight).";
-    IN_FLIGHT_REFUSALS = "gaocache_in_flight_refusals_total", "counter", [], "Requests, loads and answers that were refused as overloaded, because too many bytes were under way.";
+    CONNECTION_CUTS = "gaocache_connection_cuts_total", "counter", ["listener", "reason"], "Connections that the node closed: handshake (nothing sensible arrived in time), idle (no request for long), stalled (the client did not read an answer) or flood (too many control frames without data).";
+    IN_FLIGHT_BYTES = "gaocache_in_flight_bytes", "gauge", [], "Bytes in flight: requests, loads, and answers that clients have not read yet.";
+    IN_FLIGHT_LIMIT = "gaocache_in_flight_limit_bytes", "gauge", [], "Limit on the bytes in flight (cache.in_flight).";
+    IN_FLIGHT_REFUSALS = "gaocache_in_flight_refusals_total", "counter", [], "Requests, loads and answers that were refused as overloaded, because too many bytes were in flight.";
     BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; the label is the version.";
 }

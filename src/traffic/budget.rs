@@ -1,4 +1,4 @@
-//! The bytes under way at a node, within one limit (`cache.in_flight`).
+//! The bytes in flight at a node, within one limit (`cache.in_flight`).
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -63,7 +63,7 @@ impl Budget {
         })
     }
 
-    /// The smallest limit in which a value of `largest` bytes fits while nothing else is under way.
+    /// The smallest limit in which a value of `largest` bytes fits while nothing else is in flight.
     pub fn least(largest: u64) -> u64 {
         (largest.saturating_add(FRAME) / (SMALL_PART - 1)).saturating_mul(SMALL_PART) + SMALL_PART
     }
@@ -137,11 +137,11 @@ impl Budget {
                 used,
                 limit,
                 refused,
-                "refused as overloaded: too many bytes are under way (cache.in_flight)"
+                "refused as overloaded: too many bytes are in flight (cache.in_flight)"
             );
         }
         drop(told);
-        let what = "too many bytes are under way at this node (cache.in_flight); try again later";
+        let what = "too many bytes are in flight at this node (cache.in_flight); try again later";
         Err(Error::new(ErrorKind::Overloaded, what))
     }
 

@@ -27,7 +27,7 @@ const BEGUN: u64 = 1 << 32;
 /// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// From the connect to the protocol's greeting.
+    /// From the connect to the HTTP/2 preface.
     pub handshake: Duration,
     /// Without any request.
     pub idle: Duration,
@@ -44,7 +44,7 @@ pub enum Cut {
     Idle,
     /// The client does not read an answer.
     Stalled,
-    /// The client sends too many frames that carry nothing.
+    /// The client sends too many control frames without data.
     Flood,
 }
 
@@ -93,13 +93,14 @@ impl Traffic {
     /// A request begins.
     ///
     /// # Errors
-    /// [`Overloaded`](gaocache_core::ErrorKind::Overloaded) if too much is under way at this node.
+    /// [`Overloaded`](gaocache_core::ErrorKind::Overloaded) if too many bytes are in flight at this
+    /// node.
     pub fn begin(self: &Arc<Self>) -> Result<Ticket> {
         self.budget.take(REQUEST_BYTES)?;
         Ok(self.ticket())
     }
 
-    /// A request begins that must be heard however much is under way.
+    /// A request begins that must be heard however many bytes are in flight.
     pub fn begin_anyway(self: &Arc<Self>) -> Ticket {
         self.budget.take_anyway(REQUEST_BYTES);
         self.ticket()
@@ -133,7 +134,7 @@ impl Traffic {
         }
     }
 
-    /// The client sends too many frames that carry nothing; its socket fails from now on.
+    /// The client sends too many control frames without data; its socket fails from now on.
     pub fn floods(&self) {
         self.floods.store(true, Ordering::Relaxed);
     }
@@ -160,14 +161,14 @@ impl Traffic {
 
     /// Resolves when the connection is to be cut.
     pub async fn overstays(&self, patience: &Patience) -> Cut {
-        let greeting = async {
+        let preface = async {
             sleep(patience.handshake).await;
             if self.greeted.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
         };
         tokio::select! {
-            () = greeting => Cut::Handshake,
+            () = preface => Cut::Handshake,
             cut = self.stands_still(patience) => cut,
         }
     }

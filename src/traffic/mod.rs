@@ -1,4 +1,4 @@
-//! What is under way at a node: bytes against one budget, and what each connection still owes.
+//! Bytes in flight at a node, against one budget, and the unsent answers of each connection.
 //!
 //! The store counts what it keeps. Everything else that clients can make a node hold is counted
 //! here: requests that wait, bodies that arrive, loads, and answers until the last byte has left

@@ -221,7 +221,7 @@ fn a_level_that_is_none_is_refused_before_anything_starts() {
         let told = refused(GOOD, &[&format!("log.level={wrong}"), "node.weight=0"], &[]);
         assert!(told.starts_with("gaocache: 2 wrong settings:"), "{told}");
         assert!(
-            told.contains("is no level; use off, error, warn, info, debug or trace"),
+            told.contains("is not a log level; use off, error, warn, info, debug or trace"),
             "{told}"
         );
     }

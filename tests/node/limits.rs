@@ -122,7 +122,7 @@ async fn a_request_without_end_is_given_up() {
             tokio::task::yield_now().await;
         }
     };
-    within("nothing is under way", used).await;
+    within("nothing is in flight", used).await;
 }
 
 #[tokio::test]

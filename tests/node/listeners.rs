@@ -82,7 +82,7 @@ async fn grpc_tells_value_life_owner_and_source() {
 }
 
 #[tokio::test]
-async fn large_values_pass_both_doors_and_a_hop_unchanged() {
+async fn large_values_pass_both_listeners_and_a_hop_unchanged() {
     let origin = CountingOrigin::start().await;
     let nodes = cluster(2, &origin.url(), &[]).await;
     for size in [0, 1, 4096, 4097, 20_000, 1 << 20] {
@@ -163,7 +163,7 @@ async fn get_many_answers_every_key_with_a_value_or_its_error() {
 }
 
 #[tokio::test]
-async fn bad_requests_get_the_right_status_at_both_doors() {
+async fn bad_requests_get_the_right_status_at_both_listeners() {
     let origin = CountingOrigin::start().await;
     let nodes = cluster(1, &origin.url(), &[]).await;
     let node = &nodes[0];

@@ -1,5 +1,4 @@
-//! Nodes over real sockets: both listeners, agreement between nodes, invalidation, readiness,
-//! drain.
+//! Nodes over real sockets: both listeners, agreement between nodes, removal, readiness, drain.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../common/mod.rs"]

@@ -142,7 +142,7 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
     - max_over_time(count by (namespace, release) (gaocache_build_info{ {{- $s }}})[{{ int $t.downMinutes }}m:30s]) > 0
   annotations:
     summary: "Nodes of {{ .Release.Namespace }}/{{ .Release.Name }} are not scraped"
-    description: {{ `"{{ $value }} nodes are in the ring, but Prometheus has no metrics of them. Look at its targets, and at network policies."` }}
+    description: {{ `"Prometheus has no metrics of {{ $value }} node(s) in the ring. Look at its targets, and at network policies."` }}
     {{- include "gaocache.runbook" (list . "GaocacheNodesNotScraped") }}
 {{ include "gaocache.alert" (list . "GaocacheRingTooSmall" "warning" "5m") }}
   # The maximum over time: in a rolling restart, the ring is complete again before the next pod.

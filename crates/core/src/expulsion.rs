@@ -31,7 +31,7 @@ pub enum Expelled {
     Yes,
     /// Not now: its lease lives, or it came back.
     NotNow,
-    /// Too few members promised: at least half of all have to be in touch.
+    /// Too few members promised: at least half of all members must be reachable.
     TooFew,
 }
 

@@ -47,7 +47,7 @@ impl Fence {
 
     /// Whether memory may be served now.
     pub fn is_open(&self, now: Timestamp) -> bool {
-        // Acquire: who sees it open again sees what was dropped before.
+        // Acquire: a reader that sees it reopened also sees everything dropped before.
         now.0 < self.until.load(Ordering::Acquire)
     }
 

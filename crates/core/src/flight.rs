@@ -1,9 +1,9 @@
 //! Single-flight: one load per key, however many callers there are.
 //!
 //! A flight is detached from its callers: the load runs in its own task, and callers that give up
-//! do not affect it (mailgun/groupcache#30). An invalidation *grounds* the flights of its keys.
-//! Callers that already wait still get the result, because they asked before the invalidation. But
-//! the result is not kept, and the next caller opens a new flight (mailgun/groupcache PR#54, #69).
+//! do not affect it (mailgun/groupcache#30). A removal *grounds* the flights of its keys. Callers
+//! that already wait still get the result, because they asked before the removal. But the result is
+//! not kept, and the next caller opens a new flight (mailgun/groupcache PR#54, #69).
 //!
 //! A leader learns when nobody waits for its flight any more ([`Leader::abandoned`]), so that what
 //! has not begun yet need not begin.
@@ -35,15 +35,14 @@ pub enum Sharing {
     /// The one under way.
     UnderWay,
     /// The one under way if it departed less than this time ago, else the next: it may have read
-    /// before this get began, and been on its way for longer than anything else remembers.
+    /// the value before this get began and been in transit longer than any tombstone lasts.
     Younger(Duration),
     /// Only one that departs later than now: what is under way may bring a value that was removed
     /// before this get began. At most one flight is in the air and one waits.
     Next,
 }
 
-/// What `join` gives: a waiter to wait in, and for the first to come the leader, which obliges its
-/// holder to load.
+/// What `join` gives: a waiter, and for the first caller the leader, whose holder must load.
 pub struct Joined<T, K: LockKind = RawMutex> {
     /// Present for the caller that has to load.
     pub leader: Option<Leader<T, K>>,
@@ -309,11 +308,11 @@ impl<T, K: LockKind> Leader<T, K> {
     }
 }
 
-/// A waiter that was taken out of its flight to see it give up; goes back when it is let go.
+/// A waiter, taken out of its flight to watch for it giving up; returned when dropped.
 struct Watched<'a, T, K: LockKind> {
     leader: &'a Leader<T, K>,
     queue: Queue,
-    /// Present until it goes back.
+    /// Present until it is returned.
     waiter: Option<oneshot::Sender<T>>,
 }
 

@@ -110,13 +110,13 @@ pub(super) struct TestNet {
     pub(super) down: Mutex<HashSet<Arc<str>>>,
     pub(super) fetches: AtomicUsize,
     pub(super) peeks: AtomicUsize,
-    /// A node that, told of an invalidation already, reads the key just before the other node is
-    /// told: (reader, told last).
+    /// A node that, told of a removal already, reads the key just before the other node is told:
+    /// (reader, told last).
     pub(super) reads_before: Mutex<Option<(Arc<str>, Arc<str>)>>,
     /// Entries that went from node to node.
     pub(super) parcels: AtomicUsize,
-    /// How hot they were, in order.
-    pub(super) heats: Mutex<Vec<u32>>,
+    /// Their use counts, in order.
+    pub(super) use_counts: Mutex<Vec<u32>>,
     /// What happens to each message on its way; nothing by default.
     pub(super) passing: Mutex<Option<Arc<Passing>>>,
     /// Told of each fetch: who asks, and for what.
@@ -309,7 +309,7 @@ async fn deliver(
     }
     for parcel in batch {
         net.parcels.fetch_add(1, Ordering::SeqCst);
-        net.heats.lock().push(parcel.use_count);
+        net.use_counts.lock().push(parcel.use_count);
     }
     let groups = Groups::of(&group);
     let times = (read_at, clock.now());

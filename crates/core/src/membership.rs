@@ -95,8 +95,8 @@ impl Member {
         self.state != MemberState::Joining && !self.vanished
     }
 
-    /// Whether its promise counts when a member is to be expelled: it was admitted, or stands for
-    /// an earlier life that was, and that vouches for nobody any more.
+    /// Whether its promise counts when a member is to be expelled: it was admitted, or replaced an
+    /// admitted incarnation, which no longer vouches for anyone.
     pub fn can_promise(&self) -> bool {
         self.is_admitted() || (self.restarted && !self.vanished)
     }

@@ -176,9 +176,8 @@ impl Standing {
 
     /// Whether the vouchers (each with its giver's incarnation) are enough.
     ///
-    /// Who any of the givers excludes doesn't count, nor does whom this node promised not to vouch
-    /// for, or members that others took off the list one after the other could keep each other on
-    /// it.
+    /// Members that a giver excludes don't count, nor do those against whom this node has promised.
+    /// Otherwise members that were expelled one after another could keep each other on the list.
     pub fn is_backed(&self, topology: &Topology, vouchers: &[(IdHash, Voucher)]) -> bool {
         let Some(me) = topology.me().filter(|me| me.is_admitted()) else {
             return false;

@@ -75,7 +75,7 @@ impl GrpcPeers {
         );
     }
 
-    /// A fetch over a place of its group; where none is free, a look first.
+    /// A fetch over a place of its group; where none is free, a peek first.
     async fn fetch_in_turn(
         &self,
         member: &Member,
@@ -96,8 +96,8 @@ impl GrpcPeers {
                 // Without a short limit: this fetch would only wait elsewhere. And many calls that
                 // are dropped at once look like an attack to the peer, which hangs up (h2 counts
                 // resets of calls that it has not begun).
-                let looked = self.look(member, &link, bounds.longest, (group, key));
-                match looked.await {
+                let peeked = self.call_peek(member, &link, bounds.longest, (group, key));
+                match peeked.await {
                     Ok(Peeked {
                         entry: Some(answer),
                         ..
@@ -144,7 +144,7 @@ impl GrpcPeers {
     }
 
     /// What the member has in memory.
-    pub(super) async fn look(
+    pub(super) async fn call_peek(
         &self,
         member: &Member,
         link: &Arc<Link>,

@@ -31,7 +31,7 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// ping then may take. Together they bound how long a node that froze (not one that died: its
 /// kernel answers) holds up requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Room for a megabyte under way in a call, and eight on a connection: a large value doesn't wait
+/// Room for a megabyte in flight in a call, and eight on a connection: a large value doesn't wait
 /// for window updates.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;

@@ -47,7 +47,7 @@ use gaocache_core::{
     },
 };
 
-/// Bound on a look, which its peer answers from memory: past it the next is asked, and then the
+/// Bound on a peek, which the peer answers from memory: past it the next is asked, and then the
 /// origin.
 const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a call is made again when its connection ends: on a new one, so a peer that died
@@ -353,7 +353,10 @@ impl Peers for GrpcPeers {
 
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError> {
         let found = match self.link(Lane::Data, member) {
-            Ok(link) => self.look(member, &link, PEEK_TIMEOUT, (group, key)).await,
+            Ok(link) => {
+                self.call_peek(member, &link, PEEK_TIMEOUT, (group, key))
+                    .await
+            }
             Err(failed) => Err(failed),
         };
         found.map_err(|failed| failed.error)

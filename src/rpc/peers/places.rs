@@ -86,7 +86,7 @@ impl Places {
     /// [`ErrorKind::Overloaded`] if too many wait already.
     pub(super) async fn take<'a>(&'a self, line: &'a Line) -> Result<Place<'a>> {
         let _waiting = line.queue.try_acquire().map_err(|_| {
-            let what = "too many loads by the key's owner are already waited for (max_queue)";
+            let what = "too many requests already wait for the key's owner (max_queue)";
             Error::new(ErrorKind::Overloaded, what)
         })?;
         let closed =

@@ -337,7 +337,7 @@ impl Metrics {
         self.connections.with_label_values(&[listener])
     }
 
-    /// Records the bytes under way, their limit, and how often something was refused; called before
+    /// Records the bytes in flight, their limit, and how often something was refused; called before
     /// each scrape.
     pub fn in_flight(&self, used: u64, limit: u64, refused: u64) {
         self.in_flight.set(gauge(used));

@@ -6,9 +6,8 @@
 //! memory of former rings, holds for a node that has just come, and no matter which of the rings
 //! in between each node saw.
 //!
-//! A member that is leaving made room for those that rank lower, so it may have owned the key, but
-//! stands in nobody's way. Who has left altogether gave away what it had, to the owner of that
-//! time, which is found in the same manner.
+//! A leaving member may have owned the key, but it no longer hides members that rank lower. A
+//! member that has left gave its entries to the owner of that time, which is found in the same way.
 
 use super::topology::ring_of;
 use crate::{

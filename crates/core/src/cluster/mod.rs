@@ -1,4 +1,5 @@
-//! The ring in force, which has one owner: it puts a new view in force and tells who waits for it.
+//! The ring in force, which has one owner: it puts a new view in force and notifies those waiting
+//! for it.
 //!
 //! Readers take a snapshot without a lock, whoever has to wait for a ring follows
 //! [`Cluster::rings`], and writers take turns. Former rings are not remembered: who owned a key in
@@ -40,7 +41,8 @@ pub struct Cluster {
     topology: ArcSwap<Topology>,
     /// For whoever waits for another. The same topology, a moment later.
     rings: watch::Sender<Arc<Topology>>,
-    /// Up to when each member, this one too, has given away what is another's.
+    /// How far each member, this one included, has got in giving away entries that it no longer
+    /// owns.
     settled: SettledMembers,
     /// Held by whoever puts a view in force.
     turn: Mutex<()>,
@@ -85,8 +87,8 @@ impl Cluster {
         self.replace(view)
     }
 
-    /// Takes this node out of the ring, as a view would that tells that it is draining. For a node
-    /// that leaves while the registry can't tell anybody so.
+    /// Takes this node out of the ring, as if a view said that it is draining. For a node that
+    /// leaves while the registry is unavailable.
     pub fn leave(&self) -> Option<Change> {
         let _turn = self.turn.lock();
         let current = self.topology.load_full();

@@ -1,4 +1,5 @@
-//! Up to when members have given away what became another's: then nobody needs to ask them for it.
+//! How far members have got in giving away entries that they no longer own. Once a member has given
+//! all of them away, nobody needs to ask it for them.
 //!
 //! Each member tells how far it has come in its answers to peeks, as the revision of the newest
 //! ring in which everything it holds is its own. So what is known here is learned by asking, and

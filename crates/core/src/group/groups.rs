@@ -41,7 +41,7 @@ impl Groups {
     /// [`ErrorKind::UnknownGroup`].
     pub fn get(&self, name: &str) -> Result<&Arc<Group>> {
         self.by_name.get(name).ok_or_else(|| {
-            // The name comes from outside: cut, or an attacker fills the log with it.
+            // The name is untrusted; truncate it so that it can't flood the log.
             let shown: String = name.chars().take(64).collect();
             Error::new(
                 ErrorKind::UnknownGroup,

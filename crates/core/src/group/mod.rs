@@ -1,4 +1,4 @@
-//! Read-through: memory, then the owner, then the origin; and the way back, invalidation.
+//! Read-through: memory, then the owner, then the origin; and the way back, removal.
 //!
 //! Two stores and two kinds of flight keep the invariants simple:
 //! - `owned` holds the entries that this node is to hold: loaded from the origin, or handed over by
@@ -163,7 +163,7 @@ impl Group {
 
     /// What this node holds of the key; never loads, and doesn't count as a use.
     pub fn peek_for_peer(&self, key: &str) -> Peeked {
-        // Read first: what it says of has left before the look.
+        // Read before the store, so that everything it covers has already left.
         let settled = self.shared.cluster.settled();
         // What it has can't be seen while it is not sure to be a member.
         let settled = if self.is_sure() { settled } else { 0 };
@@ -191,7 +191,8 @@ impl Group {
             // the list, nobody grounds this node's flights.
             Sharing::Next
         } else {
-            // What departed under a tombstone that is over by now may bring what was removed.
+            // A flight that departed under a tombstone that has since expired may return the
+            // removed value.
             Sharing::Younger(TRANSFER_TIMEOUT)
         }
     }
@@ -263,7 +264,10 @@ fn check_key(key: &str) -> Result<()> {
 fn abandoned(key: &str) -> Error {
     Error::new(
         ErrorKind::Internal,
-        format!("the load of a key of {} bytes died; see the log", key.len()),
+        format!(
+            "the load of a key of {} bytes panicked; see the log",
+            key.len()
+        ),
     )
 }
 

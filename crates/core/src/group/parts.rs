@@ -55,7 +55,7 @@ pub struct Shared {
     pub hot_keys: Arc<HotKeys>,
     /// Members that hold each key: 1, or 2 with a copy at the next in ring order.
     pub replicas: usize,
-    /// Where entries that want a copy at another member are told.
+    /// Queue of entries to copy to another member.
     pub copies: CopyQueue,
     /// Wraps the tasks that load.
     pub wrap_task: TaskWrapper,

@@ -57,7 +57,7 @@ impl Group {
         let fence = &self.shared.standing.fence;
         let departed = self.shared.clock.now();
         let pass = fence.pass(departed);
-        // A fetch that nobody waits for is let go, so that it takes no place here or at the owner.
+        // A fetch that nobody waits for is dropped, so that it holds no slot here or at the owner.
         // The owner goes on with a load that runs already.
         let result = tokio::select! {
             result = self.fetch(key, hash) => result,
@@ -70,8 +70,8 @@ impl Group {
             .map(|(outcome, _)| outcome.entry.clone());
         leader.land(result.map(|(outcome, _)| outcome), || {
             let now = self.shared.clock.now();
-            // Sure all the time, no removal that its owner may have heard of later than this node,
-            // and not so long on its way that it could have outlasted the tombstone of one.
+            // Keep it only if the fence stayed open, there is no tombstone, and the fetch was too
+            // short to outlast one.
             let keep = pass.is_some_and(|pass| fence.still(pass, now))
                 && now.since(departed) < TRANSFER_TIMEOUT
                 && !self.tombstones.refuse(hash, now);

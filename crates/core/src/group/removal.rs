@@ -168,7 +168,7 @@ impl<'a> Round<'a> {
                 self.follow_ring();
             }
             // Whoever confirms later may have handed out the old value after the tombstones of
-            // those told first had run out: this node may have stood still meanwhile.
+            // those told first had run out: this node may have been paused in the meantime.
             if Instant::now() >= deadline {
                 return Err(self.refused());
             }
@@ -202,8 +202,8 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Begins to tell the members that are new. Looks at all members, so for each ring once: a
-    /// removal among a thousand members must not look at all of them whenever one confirms.
+    /// Begins to tell the members that are new. Scans all members, so it runs once per ring: a
+    /// removal among a thousand members must not scan all of them whenever one confirms.
     fn follow_ring(&mut self) {
         let topology = self.rings.borrow_and_update().clone();
         self.missing.clear();

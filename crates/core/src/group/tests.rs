@@ -1,5 +1,5 @@
-//! Read-through and invalidation over nodes without a network: peers call each other directly, time
-//! is set by hand, origins can be held back.
+//! Read-through and removal over nodes without a network: peers call each other directly, time is
+//! set by hand, origins can be held back.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -26,8 +26,8 @@ use crate::{
 
 /// Members that are asked for a key at the same time.
 const ASKED_AT_ONCE: usize = 8;
-/// Bound on looking for a key at other members.
-const LOOK: Duration = Duration::from_secs(2);
+/// Bound on peeking for a key at other members, all of them together.
+const PEEKS: Duration = Duration::from_secs(2);
 impl Group {
     /// The key's value from a member that may still hold it. Nobody is asked when the last move has
     /// ended and the key is this node's.
@@ -41,7 +41,7 @@ impl Group {
             return None;
         }
         // Bounded also because what is on its way for too long could outlast a tombstone.
-        let found = timeout(LOOK.min(TRANSFER_TIMEOUT), self.ask_all(asked, key)).await;
+        let found = timeout(PEEKS.min(TRANSFER_TIMEOUT), self.ask_all(asked, key)).await;
         let found = found.ok().flatten();
         self.observer.asked_previous_owners(found.is_some());
         found
@@ -98,9 +98,9 @@ impl Group {
                     .any(|owner| owner == Owner::Me))
     }
 
-    /// Whether an entry from that sender may be taken: what is neither this node's nor, by an older
-    /// ring, the sender's to give would stay here where nobody looks for it. If this node doesn't
-    /// see yet that it is to hold the entry, the sender's ring has to be no older than its own.
+    /// Whether an entry from that sender may be taken. An entry that neither belongs here nor was
+    /// the sender's to give would be stranded where nobody looks. If this node doesn't see yet that
+    /// it is to hold the entry, the sender's ring has to be no older than its own.
     fn is_place_for(&self, hash: KeyHash, sender: Sender) -> bool {
         let topology = self.shared.cluster.topology();
         self.holds(hash)

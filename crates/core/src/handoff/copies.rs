@@ -3,8 +3,8 @@
 //! A copy serves nobody as long as the owner lives, so its holder's store would evict it before
 //! anything else. So every few seconds the owner tells which entries were used since the last time:
 //! their copies are kept as warm as if they were used where they are, and those that were evicted,
-//! purged or refused meanwhile are asked for. Entries that nobody uses are not told of. That takes
-//! a key for each entry in use, and no message for a get.
+//! purged or refused meanwhile are asked for. Unused entries are not announced. The cost is one key
+//! per entry in use, and no message for a get.
 
 use std::time::Duration;
 
@@ -77,8 +77,8 @@ impl Handoff {
         streams.finish().await;
     }
 
-    /// Takes it that nobody else holds what is here. For after a ring that this node didn't settle:
-    /// others did, and may have given away in it what this node counts on.
+    /// Assumes that no other member holds these entries. Call it after a ring in which this node
+    /// did not settle: others may have given away the copies that it relies on.
     pub(super) async fn forget_copies(&self) {
         for (step, found) in self.parts.store.walk().enumerate() {
             if step % STRIDE == STRIDE - 1 {

@@ -3,8 +3,8 @@
 //! Each ring change makes some entries of this node another's. They are sent there in batches, the
 //! hottest first: to a node that joined, by a node that leaves, to the new holder of a copy; one
 //! plan ([`plan()`]) tells for each entry, and whoever walks over the store twice finds nothing
-//! left to do. Meanwhile whoever misses a key asks those who may still hold it (`group::transfer`),
-//! so the background may take its time.
+//! left to do. Meanwhile, on a miss, a node first asks the members that may still hold the key
+//! (`group::transfer`), so the background may take its time.
 //!
 //! It must never move an entry on its own account: only a ring change or a departure starts it. So
 //! two nodes whose rings disagree don't send an entry to and fro.
@@ -275,7 +275,7 @@ impl Handoff {
         Some(colder)
     }
 
-    /// Does with an entry what is to be done with it; false if that is to send it, in a later walk.
+    /// Carries out the plan for one entry; false if it has to be sent in a later walk.
     async fn step(
         &self,
         topology: &Topology,

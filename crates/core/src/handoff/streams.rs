@@ -1,5 +1,5 @@
-//! The ways to the members that entries go to in one walk: batches, receipts, and what follows from
-//! them.
+//! Streams to the members that receive entries in one walk: batches, receipts, and what follows
+//! from them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -244,8 +244,8 @@ impl<'a> Streams<'a> {
         let now = self.parts.clock.now();
         let mut entries = std::mem::take(&mut loading.batch);
         loading.bytes = 0;
-        // Read again: what was removed since the walk met it must not go, or its way would be
-        // longer than tombstones last.
+        // Read again: what was removed since the walk met it must not go, or it could arrive after
+        // its tombstone has expired.
         entries.retain(|going| {
             let kept = self.parts.store.peek(&going.found.key(), now);
             kept.is_some_and(|kept| Arc::ptr_eq(&kept, &going.found.entry))
@@ -376,8 +376,8 @@ fn conclude_copy(entry: &Entry, fate: Fate, receiver: IdHash) {
     } else if entry.replica_at() == receiver {
         entry.set_replica_at(IdHash::NONE);
     }
-    // What was removed lately may be taken soon. Else it is told until it is used again; so a full
-    // receiver is not asked for ever for what is cold.
+    // A recently removed key may be accepted soon, so it is announced again. Anything else is not
+    // announced until its next use, so a full receiver isn't asked about cold entries forever.
     if fate != Fate::Refused {
         entry.set_told();
     }

@@ -293,7 +293,7 @@ async fn the_hottest_go_first() {
     }
     scene.install(&with_leaving(2, &["b"], &["a"]));
     scene.node("a").handoff.leave(BOUND).await;
-    let heats = scene.net.heats.lock().clone();
-    assert_eq!(heats.len(), KEYS);
-    assert!(heats.is_sorted_by(|a, b| a >= b), "{heats:?}");
+    let use_counts = scene.net.use_counts.lock().clone();
+    assert_eq!(use_counts.len(), KEYS);
+    assert!(use_counts.is_sorted_by(|a, b| a >= b), "{use_counts:?}");
 }

@@ -37,9 +37,9 @@ pub struct Peeked {
 /// Why a call to a peer brought nothing.
 #[derive(Clone, Debug)]
 pub enum PeerError {
-    /// There is no answer of this peer's that this node can use: the connection was refused or
-    /// broke, or it runs an incompatible version. Another member may stand in for it. A load that
-    /// takes long is no reason to say so: the stand-in would load the same key beside it.
+    /// This peer gave no usable answer: the connection was refused or broke, or it runs an
+    /// incompatible version. Another member may stand in for it. A load that takes long is no
+    /// reason to say so: the stand-in would load the same key beside it.
     Unreachable(Error),
     /// The call ended with this error: the peer said so, or its load took longer than loads may.
     Answered(Error),
@@ -102,9 +102,10 @@ pub enum Fate {
     Kept,
     /// Already present.
     Known,
-    /// Colder than the entries that fill the receiver.
+    /// Colder than the entries that fill the receiver, or larger than one shard of its store.
     Full,
-    /// Expired, recently removed or purged, or too large.
+    /// Its key is not valid, it has expired, it is larger than the receiver's `max_value`, it was
+    /// recently removed or purged, or the receiver isn't sure to be a member.
     Refused,
     /// By the receiver's ring it is neither the receiver's nor the sender's: one of the two rings
     /// is behind.

@@ -45,7 +45,7 @@ fn no_notices() -> Error {
     Error::new(ErrorKind::Registry, "this registry carries no notices")
 }
 
-/// How a registry fares, for `/readyz` and metrics.
+/// The registry's health, for `/readyz` and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistryHealth {
     /// Whether this node is registered, as far as it knows.

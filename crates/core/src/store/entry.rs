@@ -46,7 +46,7 @@ impl Entry {
     /// Sets the use count.
     #[must_use]
     pub fn with_use_count(self, use_count: u32) -> Self {
-        self.heat(use_count);
+        self.raise_use_count(use_count);
         self
     }
 
@@ -57,7 +57,7 @@ impl Entry {
     }
 
     /// Raises the use count to that of the same entry elsewhere.
-    pub(super) fn heat(&self, use_count: u32) {
+    pub(super) fn raise_use_count(&self, use_count: u32) {
         let noted = self.uses.load(Ordering::Relaxed);
         let hotter = use_count.min(MAX_USE_COUNT).max(noted & !UNTOLD);
         self.uses.store(noted & UNTOLD | hotter, Ordering::Relaxed);

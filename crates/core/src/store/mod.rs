@@ -35,7 +35,7 @@ pub enum Offered {
     Kept,
     /// There already is a fresh entry.
     Known,
-    /// The store is full, and the offered entry is cold.
+    /// The store is full and the offered entry is cold, or the entry is larger than a shard.
     Full,
 }
 
@@ -169,8 +169,8 @@ impl Store {
         found.then_some(entry)
     }
 
-    /// Keeps an entry that another node offers, unless there already is a fresh one, or the store
-    /// is full and the entry is cold.
+    /// Keeps an entry that another node offers, unless there already is a fresh one, the store is
+    /// full and the entry is cold, or the entry is larger than a shard.
     ///
     /// In a long handoff, the hottest entries arrive first, and S3-FIFO would evict them in favour
     /// of the coldest, which arrive last. So an entry is inserted with as many uses as quick_cache
@@ -185,8 +185,8 @@ impl Store {
         wanted
     }
 
-    /// What [`Store::offer`] would do with an entry whose value has so many bytes. One that is here
-    /// stays as warm as if it was used here.
+    /// What [`Store::offer`] would do with an entry whose value has so many bytes. An entry already
+    /// here is kept as warm as if it had been used here.
     pub fn would_keep_copy(
         &self,
         key: &HashedKey<'_>,
@@ -206,7 +206,7 @@ impl Store {
         now: Timestamp,
     ) -> Offered {
         if let Some(entry) = self.peek(key, now) {
-            entry.heat(use_count);
+            entry.raise_use_count(use_count);
             self.warm(key, use_count);
             return Offered::Known;
         }

@@ -65,7 +65,7 @@ pub async fn replicas_full(stage: &mut Stage) -> Result<()> {
 
 pub fn slow_origin_setup() -> Setup {
     Setup {
-        // Hits of the other group are at their owners, so they suffer if these are set aside.
+        // Hits of the other group are at their owners, so they suffer if these are ejected.
         hot_after: 0,
         groups: vec![
             GroupSetup::forever(200),

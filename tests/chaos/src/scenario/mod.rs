@@ -153,7 +153,7 @@ pub const ALL: &[Scenario] = &[
     ),
     scenario!(
         "bigger-max-value",
-        "rolling a bigger max_value sets no healthy owner aside",
+        "rolling a bigger max_value ejects no healthy owner",
         ring::max_value_setup,
         ring::bigger_max_value
     ),

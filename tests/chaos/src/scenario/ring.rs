@@ -141,7 +141,7 @@ pub async fn bigger_max_value(stage: &mut Stage) -> Result<()> {
     let before = world.origin.loads_of(&small);
     let old = [stage.node(1), stage.node(2)];
     let end = Instant::now() + Duration::from_secs(10);
-    let mut aside = 0.0_f64;
+    let mut ejected = 0.0_f64;
     while Instant::now() < end {
         for key in &big {
             for node in &old {
@@ -150,16 +150,16 @@ pub async fn bigger_max_value(stage: &mut Stage) -> Result<()> {
                     .http
                     .get(&node.url(key), Duration::from_secs(10))
                     .await;
-                aside = aside.max(stage.metric(node, "gaocache_peers_ejected").await?);
+                ejected = ejected.max(stage.metric(node, "gaocache_peers_ejected").await?);
             }
         }
         stage.read(&old, &small).await;
     }
     let loads = world.origin.loads_of(&small) - before;
     stage.note(format!(
-        "{loads} loads of small keys, at most {aside} nodes set aside"
+        "{loads} loads of small keys, at most {ejected} nodes ejected"
     ));
     stage.expect(loads == 0, "small keys were loaded again");
-    stage.expect(aside == 0.0, "a healthy owner was set aside");
+    stage.expect(ejected == 0.0, "a healthy owner was ejected");
     Ok(())
 }
