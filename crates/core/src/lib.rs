@@ -21,6 +21,8 @@ pub mod standing;
 pub mod store;
 
 #[cfg(test)]
+mod cuts_tests;
+#[cfg(test)]
 mod harness_tests;
 
 pub use error::{Error, ErrorKind, Result};
