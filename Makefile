@@ -16,6 +16,8 @@ SEEDS ?= 10000
 PICTURES ?=
 # semver: the last release.
 BASELINE ?= HEAD
+# run: the profile to compile with; `quick` compiles without optimization.
+RUN_PROFILE ?= dev
 RELEASE ?= cache
 NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
@@ -29,7 +31,7 @@ help: ## prints this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 run: ## runs three nodes with this project's docs/ as the origin, and prints the curl line to try
-	$(CARGO) run --locked -- dev --nodes 3 --origin docs
+	$(CARGO) run --locked --profile $(RUN_PROFILE) -- dev --nodes 3 --origin docs
 
 test: ## all tests; installs etcd where it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace
@@ -138,8 +140,9 @@ chaos-test: ## breaks a real cluster for ten minutes (SECONDS_OF_CHAOS) and chec
 greeter: ## generates the greeter of the discovery crate's examples anew
 	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter
 
-docs: ## regenerates the generated parts of docs/
-	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs
+docs: ## regenerates the generated parts of docs/, and the settings in the chart's schema
+	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs -- configuration command_line metrics errors
+	tools/chart-schema
 
 etcd-descriptor: ## recompiles etcd-client's protos, after an update of that crate
 	$(CARGO) install --locked --root $(TOOLS) protox --features bin

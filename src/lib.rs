@@ -81,6 +81,7 @@ mod service;
 mod settings;
 mod status;
 mod telemetry;
+mod traffic;
 
 pub use answer::Answer;
 pub use cache::Cache;
@@ -96,5 +97,5 @@ pub use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 pub use group::GroupDefinition;
 pub use node::{Addresses, Node, NodeBuilder, NodeStatus};
 pub use registry::Registry;
-pub use settings::{Replicate, Settings};
+pub use settings::{ClientLimits, Replicate, Settings};
 pub use telemetry::trace::Sampling;

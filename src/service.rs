@@ -16,8 +16,7 @@ use crate::telemetry::{
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::{Answer, Group, Groups, Source},
-    membership::IdHash,
-    ports::{Clock, Parcel, PeerAnswer, Receipt, Timestamp},
+    ports::{Clock, Parcel, Peeked, PeerAnswer, Receipt, Sender, Timestamp},
     standing::Standing,
 };
 
@@ -152,12 +151,12 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
-    pub fn peek_for_peer(&self, group: &str, key: &str) -> Result<Option<PeerAnswer>> {
+    pub fn peek_for_peer(&self, group: &str, key: &str) -> Result<Peeked> {
         Ok(self.inner.groups.get(group)?.peek_for_peer(key))
     }
 
-    /// Takes entries that another node hands over; `sender` is its incarnation, and `read_at` the
-    /// earliest moment at which it can have read them.
+    /// Takes entries that another node hands over; `read_at` is the earliest moment at which it can
+    /// have read them.
     ///
     /// # Errors
     /// As [`Groups::accept`].
@@ -165,13 +164,13 @@ impl Service {
         &self,
         standing: &Standing,
         parcels: &[Parcel],
-        sender: IdHash,
+        sender: Sender,
         read_at: Timestamp,
     ) -> Result<Receipt> {
         let groups = &self.inner.groups;
         let times = (read_at, self.now());
         let receipt = groups.accept(standing, parcels, sender, times)?;
-        self.inner.handoff_metrics.received(receipt);
+        self.inner.handoff_metrics.received(&receipt);
         Ok(receipt)
     }
 

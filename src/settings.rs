@@ -11,6 +11,9 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// The largest value of a group that says nothing else, in bytes.
 pub(crate) const MAX_VALUE: u64 = 8 << 20;
 
+/// Time limits of connections are looked at in steps, which must not come in no time.
+const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
+
 /// How a node behaves. `docs/configuration.md` says more about each; the program has the same
 /// settings.
 ///
@@ -63,9 +66,68 @@ pub struct Settings {
     pub replicate: Replicate,
     /// Bound on what is sent in the background to nodes that own it now.
     pub handoff_bytes_per_second: u64,
+    /// Memory for all that is under way beside the entries, in bytes: requests, loads, and answers
+    /// until they have been sent. 0: an eighth of `capacity`, or what a largest value needs.
+    pub in_flight: u64,
+    /// What clients may take of the listeners.
+    pub limits: ClientLimits,
     /// Which requests of clients have spans. They go to the program's own `tracing` subscriber,
     /// with the target `gaocache::trace`.
     pub sampling: Sampling,
+}
+
+/// What clients may take of a node's listeners, in number and time.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::Settings;
+///
+/// let mut settings = Settings::loopback("node-0");
+/// settings.limits.max_connections = 100;
+/// settings.limits.write_timeout = Duration::from_secs(5);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ClientLimits {
+    /// Connections of the gRPC and HTTP listeners together. It is less if the process may open
+    /// fewer files.
+    pub max_connections: usize,
+    /// Connections from one address (IPv6: one /64 network).
+    pub max_connections_per_address: usize,
+    /// Connections of the admin listener. Further ones wait.
+    pub max_admin_connections: usize,
+    /// Files that the process may open, of which clients take none.
+    pub reserved_descriptors: usize,
+    /// From the connect to the protocol's greeting, and for the head of an HTTP/1 request.
+    pub handshake_timeout: Duration,
+    /// For a connection without any request.
+    pub idle_timeout: Duration,
+    /// For the arrival of a request.
+    pub read_timeout: Duration,
+    /// For a client that does not read its answer: how long until its connection is closed.
+    pub write_timeout: Duration,
+    /// Frames of HTTP/2 that carry nothing (`PING`, `SETTINGS` and so on), beyond those that go
+    /// with requests and answers.
+    pub max_control_frames_per_second: u32,
+    /// Keys of one `GetMany`.
+    pub max_keys_per_request: usize,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_connections_per_address: 1_000,
+            max_admin_connections: 256,
+            reserved_descriptors: 512,
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            read_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(20),
+            max_control_frames_per_second: 1_000,
+            max_keys_per_request: 10_000,
+        }
+    }
 }
 
 /// Which entries a second node holds.
@@ -103,6 +165,8 @@ impl Default for Settings {
             replicas: 1,
             replicate: Replicate::All,
             handoff_bytes_per_second: 64 << 20,
+            in_flight: 0,
+            limits: ClientLimits::default(),
             sampling: Sampling::off(),
         }
     }
@@ -156,6 +220,26 @@ impl Settings {
         if !(1..=2).contains(&self.replicas) {
             return wrong("a key has 1 or 2 replicas");
         }
+        let limits = &self.limits;
+        if [
+            limits.max_connections,
+            limits.max_connections_per_address,
+            limits.max_admin_connections,
+            limits.max_keys_per_request,
+        ]
+        .contains(&0)
+        {
+            return wrong("a limit on connections or keys must not be 0");
+        }
+        let times = [
+            limits.handshake_timeout,
+            limits.idle_timeout,
+            limits.read_timeout,
+            limits.write_timeout,
+        ];
+        if times.iter().any(|it| *it < SHORTEST_LIMIT) {
+            return wrong("a time limit of connections must be at least 10 ms");
+        }
         Ok(())
     }
 }
@@ -167,11 +251,13 @@ mod tests {
     #[test]
     fn what_no_node_can_be_is_refused() {
         assert!(Settings::default().check().is_ok());
-        let wrong: [fn(&mut Settings); 4] = [
+        let wrong: [fn(&mut Settings); 6] = [
             |it| it.id = String::new(),
             |it| it.id = "a/b".into(),
             |it| it.weight = 0,
             |it| it.replicas = 3,
+            |it| it.limits.max_connections = 0,
+            |it| it.limits.write_timeout = Duration::ZERO,
         ];
         for change in wrong {
             let mut settings = Settings::default();

@@ -37,6 +37,36 @@ fn configuration() {
     check("docs/configuration.md", &schema::reference());
 }
 
+/// The chart accepts every setting, except those that it must decide itself.
+#[test]
+fn the_charts_schema_has_every_setting() {
+    const OF_THE_CHART: [&str; 6] = [
+        "node.id",
+        "node.advertise_host",
+        "grpc.listen",
+        "http.listen",
+        "admin.listen",
+        "registry.kind",
+    ];
+    let text = include_str!("../charts/gaocache/values.schema.json");
+    let chart: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    for setting in schema::SETTINGS {
+        let (mut place, path) = match setting.name.strip_prefix("groups[].") {
+            Some(path) => (&chart["properties"]["groups"]["items"], path),
+            None => (&chart["properties"]["settings"], setting.name),
+        };
+        for part in path.split('.') {
+            place = &place["properties"][part];
+        }
+        assert_eq!(
+            place.is_object(),
+            !OF_THE_CHART.contains(&setting.name),
+            "{}: run `make docs`",
+            setting.name
+        );
+    }
+}
+
 #[test]
 fn command_line() {
     let mut out = String::new();

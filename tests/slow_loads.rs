@@ -79,6 +79,13 @@ async fn loads_that_take_longer_than_the_peer_timeout_are_waited_for_and_made_on
     .await;
     assert_eq!(ejected(&nodes).await, 0.0);
     assert_eq!(origin.loads(), KEYS);
+    // Each by its owner, whose first answer was waited for.
+    for node in &nodes {
+        let fetches = metric(node, "gaocache_peer_fetches_total", &[]).await;
+        let loads = metric(node, "gaocache_peer_fetches_total", &["origin"]).await;
+        assert_eq!(fetches, loads);
+        assert!(loads > 500.0, "{loads}");
+    }
 }
 
 /// Groups `slow` and `fast`, each over an origin of its own.

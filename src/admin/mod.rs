@@ -1,7 +1,8 @@
-//! The admin listener: probes, metrics, the ring as JSON, and the admin page. It runs on the
-//! control runtime, so that reads can't starve it.
+//! The admin listener: probes, metrics, the ring as JSON, and the admin page. Neither may the load
+//! of clients starve it, nor may it hold up anything: it runs on a thread of its own.
 
 mod events;
+mod scrapes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,29 +11,36 @@ use axum::{
     extract::{Query, State},
     http::{
         HeaderValue, StatusCode,
-        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
+        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER},
     },
     response::{Html, IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     status::http::failed,
     telemetry::{level::LogLevel, metrics::Metrics},
+    traffic::Budget,
 };
 pub use events::{Changes, RingChange};
 use gaocache_core::{
     cluster::{Cluster, Topology},
+    error::Result,
     group::Groups,
     membership::MemberState,
     store::Store,
 };
+pub use scrapes::Scrapes;
 
 /// Longest wait of `/ring?unlike=`. After that, clients ask again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Most requests that wait so at a time.
+static WAITERS: Semaphore = Semaphore::const_new(64);
 
 /// Why a node is not ready; empty if it is ready.
 pub type Readiness = watch::Receiver<Arc<str>>;
@@ -54,6 +62,10 @@ pub struct Admin {
     pub changes: Changes,
     /// Its stores, by tier.
     pub stores: Arc<[(&'static str, Arc<Store>)]>,
+    /// The bytes under way.
+    pub budget: Arc<Budget>,
+    /// The rendering of the metrics that scrapes of one moment share.
+    pub scrapes: Scrapes,
     /// Cancelled when the listener is to close: nobody is kept waiting then.
     pub stop: CancellationToken,
 }
@@ -94,19 +106,29 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    for (tier, store) in admin.stores.iter() {
-        admin.metrics.store_capacity(tier, store.capacity());
-        for group in admin.groups.iter() {
-            let stats = store.stats(group.id());
-            admin.metrics.store_of_group(group.name(), tier, stats);
-        }
-    }
-    match admin.metrics.render() {
+    let scrapes = admin.scrapes.clone();
+    match scrapes.join(move || admin.render()).await {
         Ok(text) => {
             let content_type = HeaderValue::from_static("text/plain; version=0.0.4");
             ([(CONTENT_TYPE, content_type)], text).into_response()
         }
         Err(error) => failed(&error),
+    }
+}
+
+impl Admin {
+    fn render(&self) -> Result<Bytes> {
+        let budget = &self.budget;
+        self.metrics
+            .in_flight(budget.used(), budget.limit(), budget.refused());
+        for (tier, store) in self.stores.iter() {
+            self.metrics.store_capacity(tier, store.capacity());
+            for group in self.groups.iter() {
+                let stats = store.stats(group.id());
+                self.metrics.store_of_group(group.name(), tier, stats);
+            }
+        }
+        self.metrics.render().map(Bytes::from)
     }
 }
 
@@ -207,8 +229,13 @@ pub struct OwnerReport {
     pub owner: String,
 }
 
-async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Json<RingReport> {
+async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Response {
     if let Some(known) = query.unlike {
+        let Ok(_waiter) = WAITERS.try_acquire() else {
+            let retry = [(RETRY_AFTER, HeaderValue::from_static("1"))];
+            let text = "too many requests wait for a change of the ring at this node\n";
+            return (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response();
+        };
         let mut rings = admin.cluster.rings();
         let other = rings.wait_for(|ring| ring.view.fingerprint().to_string() != known);
         let other = admin.stop.run_until_cancelled(other);
@@ -219,7 +246,7 @@ async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Jso
     let owners = query.key.map(|key| owners(&admin.groups, &topology, &key));
     let mut report = report(&admin.id, &topology, owners.unwrap_or_default());
     report.groups = Some(group_reports(&admin.groups));
-    Json(report)
+    Json(report).into_response()
 }
 
 fn group_reports(groups: &Groups) -> Vec<GroupReport> {

@@ -9,6 +9,7 @@ mod check;
 mod cluster;
 mod config;
 mod dev;
+mod examples;
 mod output;
 mod pages;
 mod ring;
@@ -35,24 +36,34 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node until SIGTERM or Ctrl-C
+    #[command(after_long_help = examples::SERVE)]
     Serve(ConfigArgs),
     /// Run several nodes in one process on the loopback interface, to try things out
+    #[command(after_long_help = examples::DEV)]
     Dev(dev::DevArgs),
     /// Print the value of a key
+    #[command(after_long_help = examples::GET)]
     Get(calls::GetArgs),
     /// Remove a key from all nodes
+    #[command(after_long_help = examples::REMOVE)]
     Remove(calls::RemoveArgs),
     /// Remove all keys of a group from all nodes
+    #[command(after_long_help = examples::PURGE)]
     Purge(calls::GroupArgs),
     /// Show the ring as a node sees it
+    #[command(after_long_help = examples::RING)]
     Ring(ring::RingArgs),
     /// Check that every node registered in etcd has the same ring and answers a get
+    #[command(after_long_help = examples::CHECK)]
     Check(check::CheckArgs),
     /// Print the effective settings and the source of each
+    #[command(after_long_help = examples::CONFIG)]
     Config(config::ShowArgs),
     /// Print a script that completes commands and flags in a shell
+    #[command(after_long_help = examples::COMPLETIONS)]
     Completions(pages::CompletionsArgs),
     /// Write man pages into a directory
+    #[command(after_long_help = examples::MAN)]
     Man(pages::ManArgs),
 }
 

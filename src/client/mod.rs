@@ -6,7 +6,11 @@
 //! error that a node *answered* is final, unless the node says that it is leaving. The caller's
 //! OpenTelemetry context is propagated.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -31,7 +35,7 @@ use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::Source,
     membership::Member,
-    ring::{group_seed, hash_key},
+    ring::{KeyHash, group_seed, hash_key},
 };
 use gaocache_discovery::{Discovery, EtcdConfig};
 
@@ -286,14 +290,12 @@ impl Client {
         let mut last = self.inner.no_node();
         loop {
             let topology = self.inner.rings.borrow().clone();
-            let members: Vec<&Member> = topology
-                .ranked(hash)
-                .filter_map(|owner| match owner {
-                    Owner::Other(member) => Some(member),
-                    Owner::Me => None,
-                })
-                .collect();
-            for member in self.inner.usable_first(&members) {
+            let ejected = self.inner.ejected();
+            // Nearly always the owner answers, and nobody after it is looked for.
+            for attempt in 0.. {
+                let Some(member) = nth_usable(&topology, hash, &ejected, attempt) else {
+                    break;
+                };
                 match self.inner.try_member(member, deadline, &call).await {
                     Ok(answer) => return Ok(answer),
                     Err(Try::Final(error)) => return Err(error),
@@ -303,7 +305,7 @@ impl Client {
                     return Err(last);
                 }
             }
-            if members.is_empty() {
+            if topology.ring_len() == 0 {
                 last = self.inner.no_node();
             }
             let pause = pauses.next().unwrap_or(LAST_PAUSE);
@@ -316,6 +318,25 @@ impl Client {
             }
         }
     }
+}
+
+/// The `n`-th member to try: in ring order, with those that failed lately at the end.
+fn nth_usable<'a>(
+    topology: &'a Topology,
+    key: KeyHash,
+    ejected: &HashSet<Arc<str>>,
+    n: usize,
+) -> Option<&'a Member> {
+    let members = || {
+        topology.ranked(key).filter_map(|owner| match owner {
+            Owner::Other(member) => Some(member),
+            Owner::Me => None,
+        })
+    };
+    let is_late = |member: &&Member| ejected.contains(&member.address);
+    let usable = members().filter(|member| !is_late(member));
+    let late = std::iter::once_with(|| members().filter(is_late)).flatten();
+    usable.chain(late).nth(n)
 }
 
 /// An attempt that returned no value.
@@ -338,15 +359,12 @@ impl Inner {
         Error::new(ErrorKind::NotReady, format!("no node is known: {why}"))
     }
 
-    /// The members in order, with those that recently failed at the end.
-    fn usable_first<'a>(&self, members: &[&'a Member]) -> Vec<&'a Member> {
+    /// The addresses of members that failed lately.
+    fn ejected(&self) -> HashSet<Arc<str>> {
         let now = Instant::now();
         let mut ejected = self.ejected.lock();
         ejected.retain(|_, until| *until > now);
-        let (late, first): (Vec<&Member>, Vec<&Member>) = members
-            .iter()
-            .partition(|member| ejected.contains_key(&member.address));
-        first.into_iter().chain(late).collect()
+        ejected.keys().cloned().collect()
     }
 
     async fn try_member<T, F>(

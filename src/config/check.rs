@@ -13,6 +13,7 @@ use super::{
 use crate::{
     http_client::template::{self, UrlTemplate},
     members::fixed_members,
+    telemetry::log,
 };
 use gaocache_core::store::ENTRY_OVERHEAD_BYTES;
 
@@ -26,6 +27,14 @@ pub(super) fn together(settings: &Config, unsure: &Unsure, for_a_node: bool) -> 
     checks.registry(settings);
     checks.etcd(settings);
     checks.listeners(settings);
+    if let Err(error) = log::check(&settings.log.level) {
+        // It begins with the setting's name, for those who set the level of a running node.
+        let message = error.message();
+        let reason = message
+            .split_once("\": ")
+            .map_or(message, |(_, reason)| reason);
+        checks.wrong("log.level", &[], reason);
+    }
     checks.file("trace.ca", &settings.trace.ca, pem::certificates);
     if for_a_node && settings.groups.is_empty() {
         let reason = "at least one [[groups]] with an origin is required";

@@ -19,8 +19,8 @@ mod walk;
 pub use load::{InForce, Loaded, Sources, load, loopback};
 pub use problem::ConfigError;
 pub use settings::{
-    Config, EtcdSettings, GroupSettings, LogFormat, LogSettings, OriginKind, RegistryKind, Sampler,
-    TraceSettings, seconds,
+    Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
+    RegistryKind, Sampler, TraceSettings, seconds,
 };
 
 #[cfg(test)]

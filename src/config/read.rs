@@ -46,7 +46,8 @@ pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
             (_, Some("false")) => Ok(false.into()),
             _ => Err(wrong()),
         },
-        Takes::Bytes => bytes(value),
+        Takes::Bytes => bytes(value, 1),
+        Takes::BytesOrZero => bytes(value, 0),
         Takes::Socket => {
             let text = text.ok_or_else(wrong)?;
             let socket: Result<std::net::SocketAddr, _> = text.parse();
@@ -92,14 +93,14 @@ fn within(number: f64, min: f64, max: f64) -> Result<(), String> {
 }
 
 /// A size as text with a unit. A number counts bytes.
-fn bytes(value: &Value) -> Result<toml::Value, String> {
+fn bytes(value: &Value, least: u64) -> Result<toml::Value, String> {
     let text = match value {
         Value::String(_, text) => text.clone(),
         Value::Num(_, number) => format!("{}B", show_number(number)),
         _ => return Err("not a valid value".into()),
     };
     let size: bytesize::ByteSize = text.parse().map_err(|_| "not a size".to_owned())?;
-    if size.as_u64() == 0 {
+    if size.as_u64() < least {
         return Err("must be greater than zero".into());
     }
     Ok(text.into())

@@ -28,6 +28,8 @@ pub enum Takes {
     Boolean,
     /// A size such as `"512MiB"`, or a number of bytes.
     Bytes,
+    /// A size, or `"0B"` where that has a meaning of its own.
+    BytesOrZero,
     /// `address:port`.
     Socket,
     /// One of these words.
@@ -51,7 +53,9 @@ impl Takes {
             Self::Seconds { min, max } => format!("seconds from {min} to {max}"),
             Self::Ratio => "ratio from 0 to 1".into(),
             Self::Boolean => "true or false".into(),
-            Self::Bytes => "size such as \"64MiB\" or \"2GB\", or a number of bytes".into(),
+            Self::Bytes | Self::BytesOrZero => {
+                "size such as \"64MiB\" or \"2GB\", or a number of bytes".into()
+            }
             Self::Socket => "address:port such as \"0.0.0.0:7070\"".into(),
             Self::OneOf(words) => format!("one of \"{}\"", words.join("\", \"")),
             Self::Url => "URL that starts with http:// or https://".into(),
@@ -145,9 +149,20 @@ pub const SETTINGS: &[Setting] = &[
     setting("peers.connect_timeout_seconds", Takes::Seconds { min: 0.01, max: 60.0 }, Some(|| seconds(node().peer_connect_timeout)), "Time limit for connecting to another node."),
     setting("peers.timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().peer_timeout)), "Time limit for another node's answer. The time that its load from the origin may take is added, as far as the group's `timeout_seconds`, `retries`, `max_queue`, `max_concurrency` and `ramp_seconds` allow. A call that exceeds it fails as `origin_timeout`; the key is not loaded elsewhere."),
     setting("cache.capacity", Takes::Bytes, Some(|| bytes(node().capacity)), "Memory for the entries of all groups, including overhead. One eighth is reserved for hot copies."),
+    setting("cache.in_flight", Takes::BytesOrZero, Some(|| bytes(node().in_flight)), "Memory for what is under way beside the entries: requests, loads, and answers until they have been sent. Beyond it, requests are refused as overloaded. 0B: one eighth of `capacity`, or what a value of the largest `max_value` needs, if that is more."),
     setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
     setting("cache.replicas", Takes::Integer { min: 1, max: 2 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some(|| text(format!("{:?}", node().replicate).to_lowercase())), "With two replicas: whether to copy all entries, or only those requested at least four times."),
+    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC and HTTP listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
+    setting("limits.max_connections_per_address", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections_per_address.to_string()), "Maximum number of such connections from one address (IPv6: one /64 network)."),
+    setting("limits.max_admin_connections", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections.to_string()), "Maximum number of connections of the admin listener; further ones wait."),
+    setting("limits.reserved_descriptors", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().limits.reserved_descriptors.to_string()), "Number of file descriptors that connections of clients never take: they are for other nodes, etcd, origins and probes. At most half of those that the process may open."),
+    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to HTTP/2's greeting, and for the head of an HTTP/1 request."),
+    setting("limits.idle_timeout_seconds", Takes::Seconds { min: 0.01, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
+    setting("limits.read_timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last."),
+    setting("limits.write_timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().limits.write_timeout)), "A connection is closed if an answer on it makes no progress for this time (up to a quarter more), because the client does not read."),
+    setting("limits.max_control_frames_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_control_frames_per_second.to_string()), "A connection is closed if it sends more HTTP/2 frames per second that carry nothing (`PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE` and so on), beyond those that go with its requests and answers."),
+    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`."),
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
     setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),

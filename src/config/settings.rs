@@ -23,6 +23,8 @@ pub struct Config {
     pub peers: PeerSettings,
     /// `[cache]`
     pub cache: CacheSettings,
+    /// `[limits]`
+    pub limits: LimitSettings,
     /// `[handoff]`
     pub handoff: HandoffSettings,
     /// `[log]`
@@ -134,12 +136,40 @@ pub struct CacheSettings {
     /// Bytes for all entries of all groups.
     #[serde(deserialize_with = "bytes")]
     pub capacity: u64,
+    /// Bytes for what is under way beside the entries; 0: an eighth of the capacity.
+    #[serde(deserialize_with = "bytes")]
+    pub in_flight: u64,
     /// Requests within five to ten seconds that make another member's key hot; 0: never.
     pub hot_after_requests: u32,
     /// Number of members that hold each key: 1 or 2.
     pub replicas: usize,
     /// Which entries the second member holds.
     pub replicate: Replicate,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct LimitSettings {
+    /// Connections of clients.
+    pub max_connections: usize,
+    /// Connections from one address.
+    pub max_connections_per_address: usize,
+    /// Connections of the admin listener.
+    pub max_admin_connections: usize,
+    /// Files that the process may open, of which clients take none.
+    pub reserved_descriptors: usize,
+    /// Bound on the protocol's greeting, and on the head of an HTTP/1 request.
+    pub handshake_timeout_seconds: f64,
+    /// Bound on a connection without any request.
+    pub idle_timeout_seconds: f64,
+    /// Bound on the arrival of a request.
+    pub read_timeout_seconds: f64,
+    /// Bound on an answer without progress.
+    pub write_timeout_seconds: f64,
+    /// Bound on frames that carry nothing.
+    pub max_control_frames_per_second: u32,
+    /// Keys of one `GetMany`.
+    pub max_keys_per_request: usize,
 }
 
 /// `[handoff]`

@@ -1,20 +1,31 @@
 //! The HTTP listener for clients: `GET` and `DELETE /v1/{group}/{key}`.
 
-use std::pin::pin;
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use axum::{
     Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderMap, HeaderValue, Method, Request, StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
     },
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::body::Incoming;
+use tower::ServiceExt;
 
-use crate::{service::Service, status::http::failed, telemetry::trace::Call};
+use crate::{
+    service::Service,
+    status::http::failed,
+    telemetry::trace::Call,
+    traffic::{Outgoing, Traffic},
+};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::Answer,
@@ -28,6 +39,51 @@ pub fn router(service: Service) -> Router {
         .route("/v1/{group}/", get(no_key).delete(no_key))
         .fallback(no_such_path)
         .with_state(service)
+}
+
+/// A router as a hyper service for one connection: what it answers is counted until it has been
+/// sent.
+pub struct ConnectedRouter {
+    router: Router,
+    traffic: Arc<Traffic>,
+}
+
+impl ConnectedRouter {
+    /// These routes, over this connection.
+    pub fn new(router: Router, traffic: Arc<Traffic>) -> Self {
+        Self { router, traffic }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
+    type Response = axum::http::Response<Outgoing<Body>>;
+    type Error = Infallible;
+    type Future =
+        Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let traffic = self.traffic.clone();
+        // Only gets carry values. Removals are heard however much is under way.
+        let ticket = match *request.method() {
+            Method::GET => traffic.begin(),
+            _ => Ok(traffic.begin_anyway()),
+        };
+        let router = self.router.clone();
+        Box::pin(async move {
+            let answered = async {
+                let ticket = ticket?;
+                let Ok(answer) = router.oneshot(request.map(Body::new)).await;
+                let (head, body) = answer.into_parts();
+                let body = Outgoing::begin(body, ticket).await?;
+                Ok(axum::http::Response::from_parts(head, body))
+            };
+            let answer = answered.await.unwrap_or_else(|error: Error| {
+                let ticket = traffic.begin_anyway();
+                failed(&error).map(|body| Outgoing::new(body, ticket))
+            });
+            Ok(answer)
+        })
+    }
 }
 
 type GroupAndKey = std::result::Result<Path<(String, String)>, PathRejection>;

@@ -16,6 +16,7 @@ use crate::{
     service::{Measuring, Service},
     settings::Settings,
     telemetry::metrics::Metrics,
+    traffic::Budget,
 };
 use gaocache_core::{
     cluster::Cluster,
@@ -49,6 +50,7 @@ pub struct NodeBuilder {
     registry: Option<Registry>,
     clock: Arc<dyn Clock>,
     measured: bool,
+    budget: Option<Arc<Budget>>,
 }
 
 impl NodeBuilder {
@@ -60,6 +62,7 @@ impl NodeBuilder {
             registry: None,
             clock: Arc::new(MonotonicClock),
             measured: true,
+            budget: None,
         }
     }
 
@@ -78,6 +81,13 @@ impl NodeBuilder {
     /// Serves no clients over HTTP; gRPC and admin stay as the settings have them.
     pub fn without_http(mut self) -> Self {
         self.settings.http = None;
+        self
+    }
+
+    /// The budget that the groups' origins count against already.
+    #[cfg(feature = "cli")]
+    pub(super) fn budget(mut self, budget: Arc<Budget>) -> Self {
+        self.budget = Some(budget);
         self
     }
 
@@ -102,24 +112,31 @@ impl NodeBuilder {
         let lease = registry.lease();
         let (health, health_service) = tonic_health::server::health_reporter();
         drop(health_service);
+        let largest = groups.iter().map(|group| group.rules.max_value).max();
+        let budget = match self.budget.take() {
+            Some(budget) => budget,
+            None => rules::in_flight(&self.settings, largest.unwrap_or(0))?,
+        };
         let assembly = self.assembly(&groups, lease, metrics, health.clone());
         let max_value = assembly.memory.max_value;
         let (parts, queued_copies) = assembly.parts(groups)?;
         let parts = Arc::new(parts);
         let service = self.service(&parts);
         let health = tonic_health::server::HealthService::from_health_reporter(health);
-        let front = Front::new(&service, parts.standing.clone(), max_value, health)?;
+        let rules = rules::front(&self.settings, max_value);
+        let front = Front::new(&service, parts.standing.clone(), rules, health)?;
         let stops = Stops::default();
         Ok(Node {
             me,
             listeners,
             registry,
             lease,
-            admin: parts.admin(stops.admin.clone()),
+            admin: parts.admin(budget.clone(), stops.admin.clone()),
             parts,
             queued_copies,
             service,
             front,
+            budget,
             stops,
             limits: rules::limits(&self.settings),
         })

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::NodeBuilder;
+use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
-        Config, EtcdSettings, GroupSettings, LogFormat, LogSettings, OriginKind, RegistryKind,
-        Sampler, TraceSettings, seconds,
+        Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
+        RegistryKind, Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
     origin::{
@@ -20,13 +20,14 @@ use crate::{
         http::{HttpOrigin, HttpRules},
     },
     registry::Registry,
-    settings::Settings,
+    settings::{ClientLimits, Settings},
     telemetry::{
         exporter::ExporterRules,
         log::LogRules,
         process::{self, Telemetry},
         trace::Sampling,
     },
+    traffic::Budget,
 };
 use gaocache_core::{error::Result, group::GroupRules, ports::Origin};
 use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
@@ -35,13 +36,17 @@ impl NodeBuilder {
     /// A node as the program's settings want it.
     ///
     /// # Errors
-    /// An origin that can't work.
+    /// An origin that can't work, or too small a budget.
     pub(crate) fn configured(config: &Config) -> Result<Self> {
-        let mut builder = Self::new(settings(config)).registry(registry(config));
+        descriptors::raise();
+        let settings = settings(config);
+        let largest = config.groups.iter().map(|group| group.max_value).max();
+        let budget = rules::in_flight(&settings, largest.unwrap_or(0))?;
+        let mut builder = Self::new(settings).registry(registry(config));
         for group in &config.groups {
-            builder = builder.group(definition(group)?);
+            builder = builder.group(definition(group, &budget)?);
         }
-        Ok(builder)
+        Ok(builder.budget(budget))
     }
 }
 
@@ -66,7 +71,25 @@ fn settings(config: &Config) -> Settings {
         replicas: cache.replicas,
         replicate: cache.replicate,
         handoff_bytes_per_second: config.handoff.max_bytes_per_second,
+        in_flight: cache.in_flight,
+        limits: client_limits(&config.limits),
         sampling: sampling(&config.trace),
+    }
+}
+
+/// What clients may take.
+fn client_limits(limits: &LimitSettings) -> ClientLimits {
+    ClientLimits {
+        max_connections: limits.max_connections,
+        max_connections_per_address: limits.max_connections_per_address,
+        max_admin_connections: limits.max_admin_connections,
+        reserved_descriptors: limits.reserved_descriptors,
+        handshake_timeout: seconds(limits.handshake_timeout_seconds),
+        idle_timeout: seconds(limits.idle_timeout_seconds),
+        read_timeout: seconds(limits.read_timeout_seconds),
+        write_timeout: seconds(limits.write_timeout_seconds),
+        max_control_frames_per_second: limits.max_control_frames_per_second,
+        max_keys_per_request: limits.max_keys_per_request,
     }
 }
 
@@ -113,7 +136,7 @@ fn file(path: &Path) -> Option<PathBuf> {
 }
 
 /// A group of the settings, with its origin.
-fn definition(settings: &GroupSettings) -> Result<GroupDefinition> {
+fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDefinition> {
     let origin = &settings.origin;
     let (built, load_timeout): (Arc<dyn Origin>, _) = match origin.kind {
         OriginKind::Http => {
@@ -124,13 +147,14 @@ fn definition(settings: &GroupSettings) -> Result<GroupDefinition> {
                 max_value: settings.max_value,
                 honour_cache_control: origin.honour_cache_control,
                 headers: origin.headers.clone(),
+                budget: budget.clone(),
             };
             let longest = rules.longest_load();
             (Arc::new(HttpOrigin::new(rules)?), longest)
         }
         OriginKind::File => {
             let origin_timeout = seconds(origin.timeout_seconds);
-            let opened = FileOrigin::open(&origin.path, settings.max_value)?;
+            let opened = FileOrigin::open(&origin.path, settings.max_value, budget.clone())?;
             (Arc::new(opened), origin_timeout)
         }
     };

@@ -4,35 +4,50 @@
 //! instead would let the kernel's hash put four connections on one worker of two, and would let a
 //! second node of the same user bind the same port without an error.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Addresses,
-    parts::Stops,
-    worker::{Connection, Dispatcher},
+    admission::Admission,
+    worker::{Accepted, Dispatcher},
 };
-use crate::admin::{self, Admin};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// After a failed accept (no file descriptors left, say) the acceptor rests, or it would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Bound on closing the admin listener.
-const ADMIN_CLOSE: Duration = Duration::from_secs(1);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listener for clients.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Listener {
+    Grpc,
+    Http,
+}
+
+impl Listener {
+    /// For labels and logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+        }
+    }
+}
 
 /// Bound sockets.
 pub(super) struct Listeners {
     grpc: Option<TcpListener>,
     http: Option<TcpListener>,
-    admin: Option<TcpListener>,
+    pub(super) admin: Option<TcpListener>,
     addresses: Addresses,
 }
 
@@ -64,26 +79,26 @@ impl Listeners {
         self.addresses
     }
 
-    /// Begins to accept: reads until `stop`, admin until `admin_stop`.
-    pub(super) fn open(self, dispatcher: Dispatcher, admin: Admin, stops: &Stops) -> Open {
+    /// Begins to accept clients, until `stop`.
+    pub(super) fn open(
+        self,
+        dispatcher: Dispatcher,
+        admission: &Arc<Admission>,
+        stop: &CancellationToken,
+    ) -> Result<Open> {
         let dispatcher = Arc::new(dispatcher);
-        let accept = |listener, connection: fn(TcpStream) -> Connection| {
-            tokio::spawn(accept(
+        let mut tasks = Vec::new();
+        for (bound, listener) in [(self.grpc, Listener::Grpc), (self.http, Listener::Http)] {
+            let Some(bound) = bound else { continue };
+            let acceptor = Acceptor {
+                socket: registered(bound)?,
                 listener,
-                connection,
-                dispatcher.clone(),
-                stops.reads.clone(),
-            ))
-        };
-        let grpc = self.grpc.map(|it| accept(it, Connection::Grpc));
-        let http = self.http.map(|it| accept(it, Connection::Http));
-        let stop = stops.admin.clone();
-        let admin = self
-            .admin
-            .map(|it| tokio::spawn(serve_admin(it, admin, stop)));
-        Open {
-            tasks: [grpc, http, admin].into_iter().flatten().collect(),
+                dispatcher: dispatcher.clone(),
+                admission: admission.clone(),
+            };
+            tasks.push(tokio::spawn(acceptor.run(stop.clone())));
         }
+        Ok(Open { tasks })
     }
 }
 
@@ -104,6 +119,14 @@ fn address(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>> {
     })
 }
 
+/// The socket as this thread's runtime polls it.
+pub(super) fn registered(listener: TcpListener) -> Result<tokio::net::TcpListener> {
+    tokio::net::TcpListener::from_std(listener).map_err(|error| {
+        let what = format!("could not listen on a bound socket: {error}");
+        Error::new(ErrorKind::Internal, what).with_source(error)
+    })
+}
+
 fn bind(setting: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
     let Some(address) = address else {
         return Ok(None);
@@ -120,7 +143,7 @@ fn bind(setting: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     };
     bound().map(Some).map_err(|error| {
         let what = format!(
@@ -130,47 +153,42 @@ fn bind(setting: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener
     })
 }
 
-async fn serve_admin(listener: TcpListener, admin: Admin, stop: CancellationToken) {
-    let stopped = stop.clone();
-    let served = axum::serve(listener, admin::router(admin))
-        .with_graceful_shutdown(stopped.cancelled_owned());
-    let served = async {
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the admin listener failed");
-        }
-    };
-    // A scraper that keeps its connection open must not keep the node alive.
-    let overdue = async {
-        stop.cancelled().await;
-        tokio::time::sleep(ADMIN_CLOSE).await;
-    };
-    tokio::select! {
-        () = served => {}
-        () = overdue => {}
-    }
+/// Accepts the connections of one listener.
+struct Acceptor {
+    socket: tokio::net::TcpListener,
+    listener: Listener,
+    dispatcher: Arc<Dispatcher>,
+    admission: Arc<Admission>,
 }
 
-async fn accept(
-    listener: TcpListener,
-    connection: fn(TcpStream) -> Connection,
-    dispatcher: Arc<Dispatcher>,
-    stop: CancellationToken,
-) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                // Answers are small and must not wait for more to send.
-                let _ = stream.set_nodelay(true);
-                dispatcher.dispatch(connection(stream)).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+impl Acceptor {
+    async fn run(self, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            // The worker's runtime is to poll the socket, so this one lets go of it.
+            let accepted = accepted.and_then(|(stream, from)| Ok((stream.into_std()?, from)));
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    self.admission.failed(self.listener, &error);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(permit) = self.admission.admit(from, self.listener) else {
+                continue;
+            };
+            // Answers are small and must not wait for more to send.
+            let _ = stream.set_nodelay(true);
+            let connection = Accepted {
+                stream,
+                listener: self.listener,
+                permit,
+            };
+            self.dispatcher.dispatch(connection).await;
         }
     }
 }

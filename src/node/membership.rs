@@ -55,7 +55,7 @@ impl Joined {
     /// Puts a view in force and tells those who need to know.
     fn install(&self, view: View) {
         let parts = &*self.parts;
-        let Some(change) = parts.cluster.install(view, parts.clock.now()) else {
+        let Some(change) = parts.cluster.install(view) else {
             return;
         };
         let others = change.after.others();

@@ -4,16 +4,21 @@
 //! a port in use is an error before anything is announced; [`Node::run`] serves until its shutdown
 //! future resolves, then drains within bounds. Nothing in here reads signals; `main` does.
 
+mod admission;
 mod build;
 #[cfg(feature = "cli")]
 pub(crate) mod configured;
+mod connection;
+mod descriptors;
 mod groups;
 mod listeners;
 mod membership;
 mod parts;
+mod probes;
 mod rules;
 mod run;
 mod shutdown;
+mod socket;
 mod standing;
 mod status;
 mod worker;
@@ -30,6 +35,8 @@ use crate::{
     cache::Cache,
     rpc::front::Front,
     service::Service,
+    settings::ClientLimits,
+    traffic::Budget,
 };
 use gaocache_core::{cluster::Topology, handoff::QueuedKeys, membership::Member, ports::Registry};
 use parts::{Parts, Stops};
@@ -55,6 +62,8 @@ struct Limits {
     drain: Duration,
     /// For requests that are still open after that.
     shutdown: Duration,
+    /// For clients.
+    clients: ClientLimits,
 }
 
 /// A node whose listeners are open and that nobody knows of yet; [`NodeBuilder::bind`] returns it.
@@ -68,6 +77,7 @@ pub struct Node {
     queued_copies: QueuedKeys,
     service: Service,
     front: Front,
+    budget: Arc<Budget>,
     admin: Admin,
     stops: Stops,
     limits: Limits,

@@ -8,10 +8,11 @@ use tonic_health::server::HealthReporter;
 
 use super::groups;
 use crate::{
-    admin::{Admin, Changes},
+    admin::{Admin, Changes, Scrapes},
     group::GroupDefinition,
     rpc::peers::GrpcPeers,
     telemetry::{metrics::Metrics, trace},
+    traffic::Budget,
 };
 use gaocache_core::{
     cluster::Cluster,
@@ -155,7 +156,7 @@ impl Assembly {
 
 impl Parts {
     /// What the admin listener shows of them, until `stop`.
-    pub(super) fn admin(&self, stop: CancellationToken) -> Admin {
+    pub(super) fn admin(&self, budget: Arc<Budget>, stop: CancellationToken) -> Admin {
         Admin {
             id: self.cluster.my_id().clone(),
             readiness: self.readiness.subscribe(),
@@ -164,6 +165,8 @@ impl Parts {
             metrics: self.metrics.clone(),
             changes: self.changes.clone(),
             stores: Arc::new([("owned", self.owned.clone()), ("hot", self.hot.clone())]),
+            budget,
+            scrapes: Scrapes::default(),
             stop,
         }
     }

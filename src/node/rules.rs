@@ -13,16 +13,23 @@ use crate::{
     group::GroupDefinition,
     members::fixed_members,
     registry::{Choice, Registry, fixed::FixedRegistry},
-    rpc::peers::{LoadBounds, PeerRules},
+    rpc::{
+        front::FrontRules,
+        peers::{LoadBounds, PeerRules},
+    },
     settings::{Replicate, Settings},
     telemetry::metrics::Metrics,
+    traffic::Budget,
 };
 use gaocache_core::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     handoff::HandoffRules,
     membership::Member,
     ports::{self, Clock},
 };
+
+/// The part of the capacity that bounds, by default, what is under way: one in so many bytes.
+const IN_FLIGHT_PART: u64 = 8;
 
 /// Where the node is to listen.
 pub(super) fn listen(settings: &Settings) -> Addresses {
@@ -39,6 +46,32 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         workers: workers(settings),
         drain: settings.drain_timeout,
         shutdown: settings.shutdown_timeout,
+        clients: settings.limits,
+    }
+}
+
+/// The budget for what is under way. A largest value always fits.
+pub(super) fn in_flight(settings: &Settings, max_value: u64) -> Result<Arc<Budget>> {
+    let least = Budget::least(max_value);
+    let limit = match settings.in_flight {
+        0 => least.max(settings.capacity / IN_FLIGHT_PART),
+        limit if limit < least => {
+            let what = format!(
+                "cache.in_flight = {limit} bytes: a value of the largest max_value needs {least}"
+            );
+            return Err(Error::new(ErrorKind::Configuration, what));
+        }
+        limit => limit,
+    };
+    Ok(Budget::new(limit))
+}
+
+/// What the gRPC listener takes.
+pub(super) fn front(settings: &Settings, max_value: u64) -> FrontRules {
+    FrontRules {
+        max_value,
+        max_keys: settings.limits.max_keys_per_request,
+        patience: settings.limits.read_timeout,
     }
 }
 

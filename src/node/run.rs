@@ -6,8 +6,12 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
     Node,
+    admission::Admission,
+    connection::Carrier,
+    descriptors,
     parts::{Joined, Stops},
-    worker::Workers,
+    probes::Probes,
+    worker::{Served, Workers},
 };
 use crate::http;
 use gaocache_core::{error::Result, handoff::QueuedKeys};
@@ -23,6 +27,10 @@ impl Node {
         let (parts, stops) = (self.parts.clone(), self.stops.clone());
         let control = Handle::current();
         parts.metrics.watch_runtime("control", control.metrics());
+        let limits = &self.limits.clients;
+        let files = descriptors::limit();
+        let cluster = parts.cluster.clone();
+        let admission = Admission::new(limits, files, cluster, parts.metrics.clone());
         let workers = self.start_workers()?;
         let session = self.registry.join(self.me.clone()).await?;
         let joined = Joined {
@@ -31,10 +39,12 @@ impl Node {
             me: self.me.clone(),
         };
         joined.parts.standing.joined(joined.session.clone());
-        self.tell_addresses();
-        let open = self
-            .listeners
-            .open(workers.dispatcher(), self.admin, &stops);
+        self.tell_addresses(&admission, files);
+        let mut listeners = self.listeners;
+        let (admin, stop) = (listeners.admin.take(), stops.admin.clone());
+        let metrics = &joined.parts.metrics;
+        let probes = Probes::start(admin, self.admin, limits, metrics, stop)?;
+        let open = listeners.open(workers.dispatcher(), &admission, &stops.reads)?;
         let tasks = Tasks::start(&joined, self.lease, self.queued_copies, &stops);
 
         shutdown.await;
@@ -46,6 +56,7 @@ impl Node {
         stops.admin.cancel();
         tasks.ended().await;
         open.closed().await;
+        probes.ended().await;
         tracing::info!(id = %self.me.id, drained, "stopped");
         Ok(())
     }
@@ -54,17 +65,26 @@ impl Node {
         Workers::start(
             self.limits.workers,
             &self.parts.metrics,
-            self.limits.shutdown,
             &self.stops.reads,
-            || (self.front.clone(), http::router(self.service.clone())),
+            &Served {
+                front: self.front.clone(),
+                router: http::router(self.service.clone()),
+                carrier: Carrier::new(
+                    self.budget.clone(),
+                    &self.limits.clients,
+                    self.parts.metrics.clone(),
+                ),
+                close_timeout: self.limits.shutdown,
+            },
         )
     }
 
-    fn tell_addresses(&self) {
+    fn tell_addresses(&self, admission: &Admission, files: Option<usize>) {
         let addresses = self.addresses();
         tracing::info!(
             id = %self.me.id, address = %self.me.address, grpc = addresses.grpc.map(display),
             http = addresses.http.map(display), admin = addresses.admin.map(display),
+            max_connections = admission.most(), max_open_files = files,
             "listeners are open"
         );
     }

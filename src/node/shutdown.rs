@@ -124,7 +124,7 @@ impl Joined {
         if let Ok(Ok(_)) = timeout(OWN_VIEW_TIMEOUT, rings.wait_for(leaving)).await {
             return;
         }
-        self.parts.cluster.leave(self.parts.clock.now());
+        self.parts.cluster.leave();
     }
 
     /// Returns when every other member's view has reached the revision, or could not be asked.

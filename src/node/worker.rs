@@ -5,6 +5,7 @@
 //! echo.
 
 use std::{
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,22 +17,17 @@ use std::{
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
-    service::TowerToHyperService,
+    server::conn::auto,
 };
-use prometheus::IntGauge;
-use tokio::{
-    net::TcpStream,
-    sync::{mpsc, oneshot},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::{admission::Permit, connection::Carrier, listeners::Listener};
 use crate::{
+    http::ConnectedRouter,
     rpc::{front::Front, peers::this_thread_is_worker},
     telemetry::{line, metrics::Metrics},
+    traffic::Traffic,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -42,25 +38,26 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls under way on one connection; more wait at the caller.
 const MAX_STREAMS: u32 = 1024;
-/// Bytes of answers buffered for one call.
-const SEND_BUFFER: usize = 1 << 20;
-/// Bound on the head of an HTTP/1 request: who sends it byte by byte is cut off.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of answers buffered for one call. A client has to take them within the write time limit,
+/// since progress beyond them is not seen.
+const SEND_BUFFER: usize = 256 << 10;
 
-/// A connection and what is spoken on it.
-pub(super) enum Connection {
-    Grpc(TcpStream),
-    Http(TcpStream),
+/// A connection that was accepted. The socket is of the standard library: one of tokio would stay
+/// with the reactor of the acceptor, whose thread would then be woken for every request.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) listener: Listener,
+    pub(super) permit: Permit,
 }
 
 /// Gives connections to the workers in turn.
 pub(super) struct Dispatcher {
-    workers: Vec<mpsc::Sender<Connection>>,
+    workers: Vec<mpsc::Sender<Accepted>>,
     next: AtomicUsize,
 }
 
 impl Dispatcher {
-    pub(super) async fn dispatch(&self, connection: Connection) {
+    pub(super) async fn dispatch(&self, connection: Accepted) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.workers.len();
         // A worker that stops drops its connections; the connection closes, as it would a moment
         // later.
@@ -70,21 +67,29 @@ impl Dispatcher {
 
 /// All workers of a node.
 pub(super) struct Workers {
-    senders: Vec<mpsc::Sender<Connection>>,
+    senders: Vec<mpsc::Sender<Accepted>>,
     threads: Vec<(JoinHandle<()>, oneshot::Receiver<()>)>,
     /// Lets the threads end, once the connections of all are closed: a load may run on one for a
     /// caller on another.
     all_closed: CancellationToken,
 }
 
+/// What a worker serves, and for how long after the stop.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) front: Front,
+    pub(super) router: axum::Router,
+    pub(super) carrier: Carrier,
+    pub(super) close_timeout: Duration,
+}
+
 impl Workers {
-    /// Starts the threads; `listeners` makes what each serves.
+    /// Starts the threads.
     pub(super) fn start(
         count: usize,
         metrics: &Metrics,
-        close_timeout: Duration,
         stop: &CancellationToken,
-        listeners: impl Fn() -> (Front, axum::Router),
+        served: &Served,
     ) -> Result<Self> {
         let all_closed = CancellationToken::new();
         let mut workers = Self {
@@ -95,13 +100,8 @@ impl Workers {
         for number in 0..count {
             let (sender, connections) = mpsc::channel(WAITING_CONNECTIONS);
             let (closed, when_closed) = oneshot::channel();
-            let (front, router) = listeners();
             let worker = Worker {
-                front,
-                router,
-                grpc_connections: metrics.connections.with_label_values(&["grpc"]),
-                http_connections: metrics.connections.with_label_values(&["http"]),
-                close_timeout,
+                served: served.clone(),
                 stop: stop.clone(),
                 all_closed: all_closed.clone(),
             };
@@ -141,22 +141,31 @@ impl Workers {
     }
 }
 
-fn start_thread(
-    number: usize,
-    worker: Worker,
-    connections: mpsc::Receiver<Connection>,
-    closed: oneshot::Sender<()>,
-    metrics: &Metrics,
-) -> Result<JoinHandle<()>> {
-    let failed = |error: std::io::Error| {
-        let what = format!("could not start worker {number}: {error}");
-        Error::new(ErrorKind::Internal, what).with_source(error)
-    };
+/// A runtime of one thread, which is to be driven by a thread of that name.
+pub(super) fn single_thread(name: &str, metrics: &Metrics) -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(failed)?;
-    metrics.watch_runtime(&format!("worker-{number}"), runtime.metrics());
+        .map_err(|error| not_started(name, error))?;
+    metrics.watch_runtime(name, runtime.metrics());
+    Ok(runtime)
+}
+
+/// A thread could not be started.
+pub(super) fn not_started(name: &str, error: std::io::Error) -> Error {
+    let what = format!("could not start the thread {name}: {error}");
+    Error::new(ErrorKind::Internal, what).with_source(error)
+}
+
+fn start_thread(
+    number: usize,
+    worker: Worker,
+    connections: mpsc::Receiver<Accepted>,
+    closed: oneshot::Sender<()>,
+    metrics: &Metrics,
+) -> Result<JoinHandle<()>> {
+    let name = format!("worker-{number}");
+    let runtime = single_thread(&name, metrics)?;
     let node = line::node_of_this_thread();
     std::thread::Builder::new()
         .name(format!("gaocache-{number}"))
@@ -168,15 +177,11 @@ fn start_thread(
             // Loads may sit in blocking reads of files; those end by themselves.
             runtime.shutdown_background();
         })
-        .map_err(failed)
+        .map_err(|error| not_started(&name, error))
 }
 
 struct Worker {
-    front: Front,
-    router: axum::Router,
-    grpc_connections: IntGauge,
-    http_connections: IntGauge,
-    close_timeout: Duration,
+    served: Served,
     stop: CancellationToken,
     all_closed: CancellationToken,
 }
@@ -184,27 +189,28 @@ struct Worker {
 impl Worker {
     async fn run(
         self: Arc<Self>,
-        mut connections: mpsc::Receiver<Connection>,
+        mut connections: mpsc::Receiver<Accepted>,
         closed: oneshot::Sender<()>,
     ) {
-        let graceful = GracefulShutdown::new();
+        let open = TaskTracker::new();
         loop {
             let connection = tokio::select! {
                 () = self.stop.cancelled() => break,
                 connection = connections.recv() => connection,
             };
             let Some(connection) = connection else { break };
-            tokio::spawn(self.clone().serve(connection, graceful.watcher()));
+            let this = self.clone();
+            open.spawn(async move { this.serve(connection).await });
         }
-        // GOAWAY to all, then their open requests. hyper waits for those without a bound
-        // (hyperium/hyper#4170).
-        let open = graceful.count();
-        if tokio::time::timeout(self.close_timeout, graceful.shutdown())
+        // The connections see the stop themselves. hyper waits for their open requests without a
+        // bound (hyperium/hyper#4170).
+        open.close();
+        if tokio::time::timeout(self.served.close_timeout, open.wait())
             .await
             .is_err()
         {
             tracing::warn!(
-                open,
+                open = open.len(),
                 "closed connections whose requests took longer than node.shutdown_timeout_seconds"
             );
         }
@@ -212,25 +218,28 @@ impl Worker {
         self.all_closed.cancelled().await;
     }
 
-    async fn serve(self: Arc<Self>, connection: Connection, watcher: Watcher) {
-        let (connections, result) = match connection {
-            Connection::Grpc(stream) => {
-                let counted = Counted::new(&self.grpc_connections);
-                (counted, self.serve_grpc(stream, watcher).await)
+    async fn serve(&self, accepted: Accepted) {
+        let Accepted {
+            stream,
+            listener,
+            permit,
+        } = accepted;
+        let carrier = &self.served.carrier;
+        match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => {
+                let traffic = carrier.traffic();
+                let socket = TokioIo::new(carrier.socket(stream, traffic.clone()));
+                match listener {
+                    Listener::Grpc => self.serve_grpc(socket, &traffic).await,
+                    Listener::Http => self.serve_http(socket, &traffic).await,
+                }
             }
-            Connection::Http(stream) => {
-                let counted = Counted::new(&self.http_connections);
-                (counted, self.serve_http(stream, watcher).await)
-            }
-        };
-        drop(connections);
-        if let Err(error) = result {
-            // Clients hang up all the time; who looks for a reason can have it.
-            tracing::debug!(%error, "a connection ended with an error");
+            Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
         }
+        drop(permit);
     }
 
-    async fn serve_grpc(&self, stream: TcpStream, watcher: Watcher) -> Result<(), String> {
+    async fn serve_grpc(&self, socket: Io, traffic: &Arc<Traffic>) {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -239,45 +248,30 @@ impl Worker {
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buf_size(SEND_BUFFER)
             .auto_date_header(false);
-        let connection = builder.serve_connection(TokioIo::new(stream), self.front.clone());
-        watcher
-            .watch(connection)
-            .await
-            .map_err(|error| error.to_string())
+        let service = self.served.front.over(traffic.clone());
+        let connection = builder.serve_connection(socket, service);
+        let (carrier, name) = (&self.served.carrier, Listener::Grpc.name());
+        carrier.carry(name, connection, traffic, &self.stop).await;
     }
 
-    async fn serve_http(&self, stream: TcpStream, watcher: Watcher) -> Result<(), String> {
+    async fn serve_http(&self, socket: Io, traffic: &Arc<Traffic>) {
+        let carrier = &self.served.carrier;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT);
+            .header_read_timeout(carrier.patience().handshake);
         builder
             .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        let service = TowerToHyperService::new(self.router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        watcher
-            .watch(connection)
-            .await
-            .map_err(|error| error.to_string())
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .max_send_buf_size(SEND_BUFFER);
+        let service = ConnectedRouter::new(self.served.router.clone(), traffic.clone());
+        let connection = builder.serve_connection(socket, service);
+        let name = Listener::Http.name();
+        carrier.carry(name, connection, traffic, &self.stop).await;
     }
 }
 
-/// One up while it lives.
-struct Counted(IntGauge);
-
-impl Counted {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
+type Io = TokioIo<super::socket::Socket>;

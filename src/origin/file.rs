@@ -11,9 +11,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use cap_std::{ambient_authority, fs::Dir};
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, File},
+};
 
+use crate::traffic::Budget;
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
     ports::{Loaded, Origin},
@@ -23,15 +26,16 @@ use gaocache_core::{
 pub struct FileOrigin {
     folder: Arc<Dir>,
     max_value: u64,
+    budget: Arc<Budget>,
 }
 
 impl FileOrigin {
     /// The directory at `path`. Files larger than `max_value` bytes are rejected without being read
-    /// in full.
+    /// in full. `budget` counts what is read until it is kept.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it can't be opened.
-    pub fn open(path: &Path, max_value: u64) -> Result<Self> {
+    pub fn open(path: &Path, max_value: u64, budget: Arc<Budget>) -> Result<Self> {
         let folder = Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
             let message = format!("directory {}: {error}", path.display());
             Error::new(ErrorKind::Configuration, message).with_source(error)
@@ -39,6 +43,7 @@ impl FileOrigin {
         Ok(Self {
             folder: Arc::new(folder),
             max_value,
+            budget,
         })
     }
 }
@@ -47,16 +52,30 @@ impl FileOrigin {
 impl Origin for FileOrigin {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
         let (folder, key, max_value) = (self.folder.clone(), key.to_owned(), self.max_value);
-        let read = tokio::task::spawn_blocking(move || read(&folder, &key, max_value));
-        let died = |error| {
-            Error::new(ErrorKind::Internal, "the task that reads a file panicked")
-                .with_source(error)
-        };
-        Ok(read.await.map_err(died)??)
+        let (file, length) = blocking(move || find(&folder, &key, max_value)).await?;
+        let charge = self.budget.charge_in_turn(length).await?;
+        let value = blocking(move || read(file, length, max_value)).await?;
+        Ok(charge.hold(value).into())
     }
 }
 
-fn read(folder: &Dir, key: &str, max_value: u64) -> Result<Loaded> {
+/// Files block, so they are read on threads of their own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let died = |error| {
+        Error::new(ErrorKind::Internal, "the task that reads a file panicked").with_source(error)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(died)?
+}
+
+fn too_large(max_value: u64) -> Error {
+    let what = format!("the file is larger than {max_value} bytes (max_value)");
+    Error::value_too_large(what, max_value)
+}
+
+/// The file of a key, and its length.
+fn find(folder: &Dir, key: &str, max_value: u64) -> Result<(File, u64)> {
     if key.contains('\0') {
         return Err(Error::not_found("a file name can't contain NUL"));
     }
@@ -65,21 +84,21 @@ fn read(folder: &Dir, key: &str, max_value: u64) -> Result<Loaded> {
     if !metadata.is_file() {
         return Err(Error::not_found("not a file"));
     }
-    let too_large = || {
-        let what = format!("the file is larger than {max_value} bytes (max_value)");
-        Error::value_too_large(what, max_value)
-    };
     if metadata.len() > max_value {
-        return Err(too_large());
+        return Err(too_large(max_value));
     }
-    let mut value = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    Ok((file, metadata.len()))
+}
+
+fn read(file: File, length: u64, max_value: u64) -> Result<Vec<u8>> {
+    let mut value = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     // Reading one byte more than allowed detects a file that grew after its size was read.
     let mut bounded = file.take(max_value.saturating_add(1));
     bounded.read_to_end(&mut value).map_err(failed)?;
     if value.len() as u64 > max_value {
-        return Err(too_large());
+        return Err(too_large(max_value));
     }
-    Ok(Bytes::from(value).into())
+    Ok(value)
 }
 
 fn failed(error: io::Error) -> Error {
@@ -99,10 +118,12 @@ fn failed(error: io::Error) -> Error {
 mod tests {
     use std::{fs, os::unix::fs::symlink};
 
+    use bytes::Bytes;
+
     use super::*;
 
     async fn load(folder: &Path, key: &str) -> Result<Bytes> {
-        let origin = FileOrigin::open(folder, 10).expect("a folder");
+        let origin = FileOrigin::open(folder, 10, Budget::new(1 << 20)).expect("a folder");
         let loaded = origin.load(key).await.map_err(Error::from_loader);
         loaded.map(|loaded| loaded.value)
     }

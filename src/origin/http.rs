@@ -1,6 +1,6 @@
 //! An HTTP service as an origin. Its body is bounded while it is read, since a length can lie.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
@@ -16,6 +16,7 @@ use crate::{
         template::{self, UrlTemplate},
     },
     telemetry::trace,
+    traffic::Budget,
 };
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result, with_causes},
@@ -41,6 +42,8 @@ pub struct HttpRules {
     pub honour_cache_control: bool,
     /// Sent with every request; see [`template::headers`].
     pub headers: BTreeMap<String, String>,
+    /// Counts bodies while they arrive, and until they are kept.
+    pub budget: Arc<Budget>,
 }
 
 impl HttpRules {
@@ -125,14 +128,18 @@ impl HttpOrigin {
         if announced > max {
             return Err(too_large());
         }
+        let mut charge = self.rules.budget.charge_in_turn(announced).await?;
         let mut body = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if (body.len() + chunk.len()) as u64 > max => {
                     return Err(too_large());
                 }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => return Ok(body.freeze()),
+                Ok(Some(chunk)) => {
+                    body.extend_from_slice(&chunk);
+                    charge.grow((body.capacity() as u64).saturating_sub(charge.bytes()))?;
+                }
+                Ok(None) => return Ok(charge.hold(body)),
                 // This includes a body that is shorter than its announced length.
                 Err(error) => return Err(failed(error)),
             }
@@ -231,6 +238,7 @@ mod tests {
             max_value: 1 << 20,
             honour_cache_control: false,
             headers: BTreeMap::new(),
+            budget: Budget::new(1 << 20),
         }
     }
 

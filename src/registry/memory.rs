@@ -26,12 +26,16 @@ struct Hub {
 }
 
 impl Hub {
-    /// Changes the members and publishes the new view in one step. Also returns the new revision.
-    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<Arc<str>, Member>) -> R) -> (R, u64) {
+    /// Changes the members and publishes the new view in one step. Also returns the new revision,
+    /// which the change is told, too.
+    fn change<R>(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<Arc<str>, Member>, u64) -> R,
+    ) -> (R, u64) {
         let mut guard = self.members.lock();
         let (revision, members) = &mut *guard;
-        let result = change(members);
         *revision += 1;
+        let result = change(members, *revision);
         let view = View::new(*revision, members.values().cloned());
         self.views.send_replace(view);
         (result, *revision)
@@ -43,9 +47,13 @@ impl Registry for MemoryRegistry {
     async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
         let id = me.id.clone();
         let instance = me.instance.clone();
-        let (taken, _) = self.hub.change(|members| {
+        let (taken, _) = self.hub.change(|members, revision| {
             let taken = members.contains_key(&id);
             if !taken {
+                let me = Member {
+                    since: revision,
+                    ..me
+                };
                 members.insert(id.clone(), me);
             }
             taken
@@ -87,8 +95,11 @@ impl Session for MemorySession {
     }
 
     async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
-        let (_, revision) = self.hub.change(|members| {
+        let (_, revision) = self.hub.change(|members, revision| {
             if let Some(me) = members.get_mut(&self.id) {
+                if me.state == MemberState::Joining {
+                    me.since = revision;
+                }
                 me.state = state;
             }
         });
@@ -103,7 +114,7 @@ impl Session for MemorySession {
 impl MemorySession {
     /// Removes this node, unless a successor has already taken its id.
     fn forget(&self) -> u64 {
-        let (_, revision) = self.hub.change(|members| {
+        let (_, revision) = self.hub.change(|members, _| {
             if members
                 .get(&self.id)
                 .is_some_and(|me| me.instance == self.instance)

@@ -1,25 +1,24 @@
 //! The service `gaocache.v1.Cache`, for clients.
 
-use std::pin::{Pin, pin};
+use std::{pin::Pin, sync::Arc};
 
-use futures::{Stream, StreamExt, stream};
+use futures::Stream;
 use http::HeaderMap;
 use tonic::{Request, Response, Status};
 
 use super::{
     convert,
     lean::Reply,
+    many,
     wire::{self, cache_server::Cache},
 };
 use crate::{
     service::Service,
     status::grpc::to_status,
     telemetry::trace::{Call, Scope},
+    traffic::Traffic,
 };
 use gaocache_core::error::Error;
-
-/// Maximum number of keys of one `GetMany` that are processed concurrently.
-const MANY_AT_ONCE: usize = 64;
 
 /// The service for a node's groups.
 #[derive(Clone)]
@@ -66,19 +65,8 @@ impl Cache for CacheService {
         &self,
         request: Request<wire::GetManyRequest>,
     ) -> Result<Response<Self::GetManyStream>, Status> {
-        let wire::GetManyRequest { group, keys } = request.into_inner();
-        let service = self.service.clone();
-        // The stream outlives this call and continues its trace.
-        let scope = Scope::current();
-        let answers = stream::iter(keys)
-            .map(move |key| {
-                let (service, group, scope) = (service.clone(), group.clone(), scope.clone());
-                async move {
-                    let answer = scope.run(pin!(service.get(&group, &key))).await;
-                    Ok(convert::many_response(key, answer, service.now()))
-                }
-            })
-            .buffer_unordered(MANY_AT_ONCE);
+        let traffic = request.extensions().get::<Arc<Traffic>>().cloned();
+        let answers = many::answers(self.service.clone(), request.into_inner(), traffic);
         Ok(Response::new(Box::pin(answers)))
     }
 

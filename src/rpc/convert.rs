@@ -6,14 +6,14 @@ use tonic::Status;
 
 use super::{
     lean::{Inner, Reply},
-    wire,
+    wire::{self, handoff_entry::What},
 };
 use crate::status::grpc::to_status;
 use gaocache_core::{
     error::Error,
     group::{Answer, Source},
     membership::IdHash,
-    ports::{Parcel, PeerAnswer, Receipt, Timestamp, Voucher},
+    ports::{Fate, Handed, Parcel, Peeked, PeerAnswer, Receipt, Timestamp, Voucher},
     record::{Record, expiry},
 };
 
@@ -125,6 +125,23 @@ pub(super) fn peer_answer(
     })
 }
 
+/// The answer to a peek at `now`.
+pub(super) fn peek_response(peeked: Peeked, now: Timestamp) -> wire::PeekResponse {
+    wire::PeekResponse {
+        answer: peeked.entry.map(|entry| fetch_response(entry, now, now)),
+        settled_revision: peeked.settled,
+    }
+}
+
+/// What a peer that was asked at `asked_at` answered to a peek.
+pub(super) fn peeked(response: wire::PeekResponse, asked_at: Timestamp) -> Peeked {
+    let answer = response.answer;
+    Peeked {
+        entry: answer.and_then(|answer| peer_answer(answer, asked_at)),
+        settled: response.settled_revision,
+    }
+}
+
 pub(super) fn voucher(response: wire::VouchResponse) -> Voucher {
     Voucher {
         yes: response.yes,
@@ -150,7 +167,10 @@ pub(super) fn handoff_entries(parcels: Vec<Parcel>, now: Timestamp) -> Vec<wire:
             group.to_string()
         },
         key: parcel.key.into(),
-        entry: Some(entry(parcel.record, now)),
+        what: Some(match parcel.what {
+            Handed::Over(record) => What::Entry(entry(record, now)),
+            Handed::Announced { value_bytes } => What::AnnouncedValueBytes(value_bytes),
+        }),
         use_count: parcel.use_count,
         copy: parcel.copy,
     });
@@ -168,7 +188,10 @@ pub(super) fn parcels(batch: wire::HandoffBatch, read_at: Timestamp) -> Option<V
         Some(Parcel {
             group: group.clone(),
             key: entry.key.into(),
-            record: record(entry.entry?, read_at),
+            what: match entry.what? {
+                What::Entry(entry) => Handed::Over(record(entry, read_at)),
+                What::AnnouncedValueBytes(value_bytes) => Handed::Announced { value_bytes },
+            },
             use_count: entry.use_count,
             copy: entry.copy,
         })
@@ -178,32 +201,36 @@ pub(super) fn parcels(batch: wire::HandoffBatch, read_at: Timestamp) -> Option<V
 }
 
 pub(super) fn handoff_receipt(receipt: Receipt) -> wire::HandoffReceipt {
-    let Receipt {
-        kept,
-        known,
-        full,
-        refused,
-    } = receipt;
+    let fate = |fate: Fate| match fate {
+        Fate::Kept => wire::HandoffFate::Kept,
+        Fate::Known => wire::HandoffFate::Known,
+        Fate::Full => wire::HandoffFate::Full,
+        Fate::Refused => wire::HandoffFate::Refused,
+        Fate::Misdirected => wire::HandoffFate::Misdirected,
+        Fate::UnknownGroup => wire::HandoffFate::UnknownGroup,
+        Fate::Held => wire::HandoffFate::Held,
+        Fate::Wanted => wire::HandoffFate::Wanted,
+    };
+    let fates = receipt.fates.into_iter().map(|it| fate(it).into());
     wire::HandoffReceipt {
-        kept,
-        known,
-        full,
-        refused,
+        fates: fates.collect(),
     }
 }
 
-pub(super) fn receipt(answer: wire::HandoffReceipt) -> Receipt {
-    let wire::HandoffReceipt {
-        kept,
-        known,
-        full,
-        refused,
-    } = answer;
+/// The receipt; a fate that this release doesn't know counts as a refusal.
+pub(super) fn receipt(answer: &wire::HandoffReceipt) -> Receipt {
+    let fates = answer.fates().map(|fate| match fate {
+        wire::HandoffFate::Kept => Fate::Kept,
+        wire::HandoffFate::Known => Fate::Known,
+        wire::HandoffFate::Full => Fate::Full,
+        wire::HandoffFate::Misdirected => Fate::Misdirected,
+        wire::HandoffFate::UnknownGroup => Fate::UnknownGroup,
+        wire::HandoffFate::Held => Fate::Held,
+        wire::HandoffFate::Wanted => Fate::Wanted,
+        wire::HandoffFate::Refused | wire::HandoffFate::Unspecified => Fate::Refused,
+    });
     Receipt {
-        kept,
-        known,
-        full,
-        refused,
+        fates: fates.collect(),
     }
 }
 
@@ -319,9 +346,13 @@ mod tests {
         let parcel = |group: &str, value: Option<&'static str>, expires_at| Parcel {
             group: group.into(),
             key: "k".into(),
-            record: kept(value, expires_at),
+            what: Handed::Over(kept(value, expires_at)),
             use_count: 7,
             copy: true,
+        };
+        let announced = Parcel {
+            what: Handed::Announced { value_bytes: 5 },
+            ..parcel("h", None, Timestamp::NEVER)
         };
         let sent = |expires_at| {
             vec![
@@ -329,6 +360,7 @@ mod tests {
                 parcel("g", Some(""), Timestamp::NEVER),
                 parcel("g", None, Timestamp::NEVER),
                 parcel("h", None, expires_at),
+                announced.clone(),
             ]
         };
         let batch = wire::HandoffBatch {
@@ -336,6 +368,7 @@ mod tests {
             sender: 9,
             receipts: 1,
             elapsed_ms: 0,
+            revision: 3,
             entries: handoff_entries(sent(Timestamp(901_234)), READ),
         };
         let mut read =
@@ -345,6 +378,18 @@ mod tests {
         assert_eq!(format!("{back:?}"), format!("{expected:?}"));
         read.format += 1;
         assert!(parcels(read, Timestamp(50)).is_none());
+    }
+
+    #[test]
+    fn each_fate_crosses_the_wire_and_an_unknown_one_is_a_refusal() {
+        let sent = Receipt {
+            fates: Fate::ALL.into(),
+        };
+        let bytes = handoff_receipt(sent.clone()).encode_to_vec();
+        let read = wire::HandoffReceipt::decode(&*bytes).expect("the generated code reads it");
+        assert_eq!(receipt(&read), sent);
+        let odd = wire::HandoffReceipt { fates: vec![99] };
+        assert_eq!(receipt(&odd).fates, [Fate::Refused]);
     }
 
     #[test]

@@ -28,13 +28,19 @@ pub(super) struct GrpcHandoffStream {
     /// How many receipts came, the empty first one included, and when the last did.
     received: u64,
     received_at: Timestamp,
+    /// That of the view by which the entries belong to the member.
+    revision: u64,
     /// Kept from being closed as idle.
     _link: Arc<Link>,
 }
 
 impl GrpcHandoffStream {
     /// Opens both streams.
-    pub(super) async fn open(peers: &GrpcPeers, member: &Member) -> Result<Self, PeerError> {
+    pub(super) async fn open(
+        peers: &GrpcPeers,
+        member: &Member,
+        revision: u64,
+    ) -> Result<Self, PeerError> {
         let (batches, sending) = mpsc::channel(1);
         let opened = peers.open_handoff(member, ReceiverStream::new(sending));
         let (link, receipts) = opened.await.map_err(|failed| failed.error)?;
@@ -45,6 +51,7 @@ impl GrpcHandoffStream {
             receipts,
             received: 0,
             received_at: peers.now(),
+            revision,
             _link: link,
         };
         stream.next_receipt().await?;
@@ -74,6 +81,7 @@ impl HandoffStream for GrpcHandoffStream {
             format: convert::ENTRY_FORMAT,
             sender: self.peers.me().0,
             receipts: self.received,
+            revision: self.revision,
             elapsed_ms: convert::millis(read_at.since(self.received_at)),
             entries: convert::handoff_entries(batch, read_at),
         };
@@ -83,6 +91,6 @@ impl HandoffStream for GrpcHandoffStream {
     }
 
     async fn receipt(&mut self) -> Result<Receipt, PeerError> {
-        self.next_receipt().await.map(convert::receipt)
+        self.next_receipt().await.map(|it| convert::receipt(&it))
     }
 }

@@ -17,12 +17,15 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use prost::Message;
 use tonic::Status;
 
-use crate::{status::grpc::to_status, telemetry::trace::Scope};
-use gaocache_core::error::{Error, ErrorKind};
+use crate::{
+    status::grpc::to_status,
+    telemetry::trace::Scope,
+    traffic::{SLICE, Ticket, collect},
+};
+use gaocache_core::error::Error;
 
 /// Upper limit for requests of these two calls: the longest key, the longest group name, and room
 /// for future fields.
@@ -112,6 +115,15 @@ impl Reply {
         }
     }
 
+    /// Counts what the reply pins.
+    fn count(&self, ticket: &mut Ticket) -> Result<(), Error> {
+        ticket.charge(self.head.len())?;
+        if self.value.is_empty() {
+            return Ok(());
+        }
+        ticket.pin(&self.value)
+    }
+
     /// The whole message, without gRPC's prefix.
     #[cfg(test)]
     pub(super) fn message(mut self) -> Bytes {
@@ -133,9 +145,38 @@ fn put_tag_and_length(buffer: &mut BytesMut, field: u8, length: usize) {
 /// The body of a response: the head, the value if it is large, and the trailers.
 #[derive(Default)]
 pub struct LeanBody {
+    /// Counts head and value, goes out with the last of their bytes, and is dropped before them.
+    ticket: Option<Ticket>,
     head: Bytes,
     value: Bytes,
     trailers: Option<HeaderMap>,
+}
+
+impl LeanBody {
+    fn next_data(&mut self) -> Bytes {
+        if self.value.len() > SLICE || !(self.head.is_empty() || self.value.is_empty()) {
+            if let Some(ticket) = &mut self.ticket {
+                ticket.advances();
+            }
+            return if self.head.is_empty() {
+                self.value.split_to(SLICE)
+            } else {
+                std::mem::take(&mut self.head)
+            };
+        }
+        let last = if self.head.is_empty() {
+            std::mem::take(&mut self.value)
+        } else {
+            std::mem::take(&mut self.head)
+        };
+        match self.ticket.take() {
+            Some(mut ticket) if !last.is_empty() => {
+                ticket.advances();
+                ticket.hold(last)
+            }
+            _ => last,
+        }
+    }
 }
 
 impl Body for LeanBody {
@@ -146,11 +187,7 @@ impl Body for LeanBody {
         mut self: Pin<&mut Self>,
         _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = if self.head.is_empty() {
-            std::mem::take(&mut self.value)
-        } else {
-            std::mem::take(&mut self.head)
-        };
+        let data = self.next_data();
         if !data.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
@@ -166,9 +203,12 @@ impl Body for LeanBody {
     }
 }
 
-/// Reads a request, calls `handle` within the caller's deadline and trace, and writes the response.
+/// Reads a request within `patience`, calls `handle` within the caller's deadline and trace, and
+/// writes the response, which `ticket` counts.
 pub(super) async fn unary<B, Q, H>(
     request: Request<B>,
+    mut ticket: Ticket,
+    patience: Duration,
     scope: impl FnOnce(&HeaderMap) -> Scope,
     handle: H,
 ) -> Response<LeanBody>
@@ -185,11 +225,16 @@ where
     }
     let deadline = deadline(&parts.headers);
     let scope = scope(&parts.headers);
-    let answer = pin!(async {
-        let message = read(body).await?;
+    let answer = pin!(async move {
+        let body = collect(body, &mut ticket, MAX_REQUEST_BYTES, patience).await;
+        let message = message(body.map_err(|error| to_status(&error))?)?;
         let question = Q::decode(message)
             .map_err(|error| Status::invalid_argument(format!("invalid message: {error}")))?;
-        handle(question).await.map_err(|error| to_status(&error))
+        let reply = handle(question).await.and_then(|reply| {
+            reply.count(&mut ticket)?;
+            Ok((reply, ticket))
+        });
+        reply.map_err(|error| to_status(&error))
     });
     let answer = scope.run(answer);
     let answer = match deadline {
@@ -199,18 +244,19 @@ where
         None => answer.await,
     };
     match answer {
-        Ok(reply) => respond(reply),
+        Ok((reply, ticket)) => respond(reply, ticket),
         Err(status) => status.into_http(),
     }
 }
 
-fn respond(reply: Reply) -> Response<LeanBody> {
+fn respond(reply: Reply, ticket: Ticket) -> Response<LeanBody> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let mut response = Response::new(LeanBody {
         head: reply.head.freeze(),
         value: reply.value,
         trailers: Some(trailers),
+        ticket: Some(ticket),
     });
     response
         .headers_mut()
@@ -224,40 +270,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|it| it == b"application/grpc" || it.starts_with(b"application/grpc+proto"))
 }
 
-/// The single message of the request, without its prefix.
-async fn read<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, Status> {
-    let mut body = pin!(body);
-    let mut collected = BytesMut::new();
-    let mut first = Bytes::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Err(Status::cancelled("the request was aborted"));
-        };
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if first.len() + collected.len() + data.len() > MAX_REQUEST_BYTES + PREFIX_BYTES {
-            let error = Error::new(
-                ErrorKind::InvalidRequest,
-                format!("the request is larger than {MAX_REQUEST_BYTES} bytes"),
-            );
-            return Err(to_status(&error));
-        }
-        // Almost always, the whole request is one frame, which is used without copying.
-        if first.is_empty() && collected.is_empty() {
-            first = data;
-        } else {
-            if collected.is_empty() {
-                collected.put(std::mem::take(&mut first));
-            }
-            collected.put(data);
-        }
-    }
-    let mut message = if collected.is_empty() {
-        first
-    } else {
-        collected.freeze()
-    };
+/// The only message of a request.
+fn message(mut message: Bytes) -> Result<Bytes, Status> {
     if message.len() < PREFIX_BYTES {
         return Err(Status::internal("the request contains no message"));
     }
@@ -298,7 +312,10 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
+    use crate::traffic::{Budget, Traffic};
 
     #[test]
     fn deadlines_are_read_as_grpc_writes_them() {
@@ -319,7 +336,9 @@ mod tests {
     async fn a_large_value_goes_out_as_the_very_bytes_that_are_kept() {
         let kept = Bytes::from(vec![1u8; 100_000]);
         let reply = Reply::new(&(), 1, kept.clone());
-        let mut body = respond(reply).into_body();
+        let mut ticket = Traffic::new(Budget::new(1 << 20)).begin().expect("room");
+        reply.count(&mut ticket).expect("room");
+        let mut body = respond(reply, ticket).into_body();
         let mut frames = Vec::new();
         while let Some(Ok(frame)) = body.frame().await {
             frames.extend(frame.into_data());

@@ -8,6 +8,7 @@ mod convert;
 pub mod front;
 mod handoff;
 mod lean;
+mod many;
 pub mod peer;
 pub mod peers;
 

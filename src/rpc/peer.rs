@@ -16,7 +16,12 @@ use crate::{
     status::grpc::to_status,
     telemetry::trace::{Call, Scope},
 };
-use gaocache_core::{error::Error, membership::IdHash, ports::Timestamp, standing::Standing};
+use gaocache_core::{
+    error::Error,
+    membership::IdHash,
+    ports::{Sender, Timestamp},
+    standing::Standing,
+};
 
 /// The service for a node's groups.
 #[derive(Clone)]
@@ -71,9 +76,7 @@ impl Peer for PeerService {
         let found = self.service.peek_for_peer(&group, &key);
         let found = found.map_err(|error| to_status(&error))?;
         let now = self.service.now();
-        Ok(Response::new(wire::PeekResponse {
-            answer: found.map(|answer| convert::fetch_response(answer, now, now)),
-        }))
+        Ok(Response::new(convert::peek_response(found, now)))
     }
 
     async fn remove(
@@ -152,7 +155,10 @@ impl PeerService {
         batch: wire::HandoffBatch,
         receipts_sent: &mut ReceiptTimes,
     ) -> Result<wire::HandoffReceipt, Status> {
-        let sender = IdHash(batch.sender);
+        let sender = Sender {
+            member: IdHash(batch.sender),
+            revision: batch.revision,
+        };
         let Some(read_at) = receipts_sent.read_at(&batch) else {
             return Err(Status::invalid_argument(
                 "the batch refers to a receipt that was not sent lately",

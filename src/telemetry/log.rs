@@ -2,18 +2,20 @@
 //! while the process runs.
 
 use std::{
-    fmt,
+    fmt::{self, Write},
     io::{IsTerminal, stdout},
 };
 
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Metadata, Subscriber, field::Field, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
+    field::MakeExt,
     filter::{FilterExt, filter_fn},
     fmt::{
-        FmtContext, FormatEvent, FormatFields,
-        format::{Format, Writer},
+        FmtContext, FormatEvent, FormatFields, MakeWriter,
+        format::{Format, Writer, debug_fn},
     },
+    layer::Filter,
     registry::LookupSpan,
     reload,
 };
@@ -32,11 +34,48 @@ pub struct LogRules {
     pub keys: bool,
 }
 
+/// Bounds on a filter. Every event of the process is held against each directive.
+const MAX_FILTER_BYTES: usize = 1024;
+const MAX_DIRECTIVES: usize = 32;
+
+/// Reads a filter. Values of fields are compared as text: a regular expression of a few hundred
+/// bytes may take seconds and gigabytes to compile.
 fn filter(text: &str) -> Result<EnvFilter> {
-    EnvFilter::builder().parse(text).map_err(|error| {
-        let what = format!("log.level = {text:?}: {error}");
-        Error::new(ErrorKind::Configuration, what).with_source(error)
-    })
+    let wrong = |what: &str| {
+        let shown: String = text.chars().take(64).collect();
+        Error::new(
+            ErrorKind::Configuration,
+            format!("log.level = {shown:?}: {what}"),
+        )
+    };
+    if text.len() > MAX_FILTER_BYTES {
+        return Err(wrong(&format!("at most {MAX_FILTER_BYTES} bytes")));
+    }
+    let directives = || text.split(',');
+    if directives().count() > MAX_DIRECTIVES {
+        return Err(wrong(&format!("at most {MAX_DIRECTIVES} directives")));
+    }
+    // To `EnvFilter`, a word that is no level is a target of which everything is shown. So a level
+    // with a typing error would silence the log.
+    let bare = directives().find(|it| {
+        !it.contains(['=', '[']) && (it.is_empty() || it.parse::<LevelFilter>().is_err())
+    });
+    if let Some(word) = bare {
+        return Err(wrong(&format!(
+            "'{word}' is no level; use off, error, warn, info, debug or trace, and for one module \
+             MODULE=LEVEL"
+        )));
+    }
+    let parsed = EnvFilter::builder().with_regex(false).parse(text);
+    parsed.map_err(|error| wrong(&error.to_string()).with_source(error))
+}
+
+/// Whether a level can be set.
+///
+/// # Errors
+/// As [`LogLevel::set`].
+pub(crate) fn check(level: &str) -> Result<()> {
+    filter(level).map(drop)
 }
 
 pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
@@ -49,19 +88,10 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
     let (filter, handle) = reload::Layer::new(filter(&rules.level)?);
     // A log line has the ids of its trace. The other span fields are only in the trace.
     let filter = filter.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
-    let layer = tracing_subscriber::fmt::layer().with_writer(stdout);
     let lines = if rules.json {
-        layer
-            .json()
-            .event_format(WithTrace(Format::default().json().flatten_event(true)))
-            .with_filter(filter)
-            .boxed()
+        json(stdout, filter)
     } else {
-        layer
-            .with_ansi(stdout().is_terminal())
-            .event_format(WithTrace(Format::default().with_target(false)))
-            .with_filter(filter)
-            .boxed()
+        text(stdout, stdout().is_terminal(), filter)
     };
     let level = LogLevel::new(&rules.level, move |text| {
         handle
@@ -69,6 +99,59 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
             .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))
     });
     Ok((lines, level))
+}
+
+fn json<W>(writer: W, filter: impl Filter<Registry> + Send + Sync + 'static) -> Lines
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .json()
+        .event_format(WithTrace(Format::default().json().flatten_event(true)))
+        .with_filter(filter)
+        .boxed()
+}
+
+fn text<W>(writer: W, ansi: bool, filter: impl Filter<Registry> + Send + Sync + 'static) -> Lines
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(ansi)
+        .fmt_fields(debug_fn(write_field).delimited(" "))
+        .event_format(WithTrace(Format::default().with_target(false)))
+        .with_filter(filter)
+        .boxed()
+}
+
+/// Writes a field of a text line. Keys, groups and errors contain what clients and origins sent: a
+/// line break there would forge a line, and an escape sequence may rule the reader's terminal.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() != "message" {
+        write!(writer, "{}=", field.name())?;
+    }
+    write!(Escaping(writer), "{value:?}")
+}
+
+/// Writes control characters, and those that change the direction of text, as escapes.
+struct Escaping<'a, 'b>(&'a mut Writer<'b>);
+
+impl Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some((at, odd)) = rest.char_indices().find(|(_, it)| rules_a_terminal(*it)) {
+            self.0.write_str(&rest[..at])?;
+            write!(self.0, "{}", odd.escape_default())?;
+            rest = &rest[at + odd.len_utf8()..];
+        }
+        self.0.write_str(rest)
+    }
+}
+
+fn rules_a_terminal(it: char) -> bool {
+    it.is_control() || matches!(it, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A format whose lines end with the ids of their trace: `trace_id` and `span_id`, as OpenTelemetry
@@ -110,7 +193,10 @@ fn with_ids(line: &str, (trace, span): &(String, String)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error as _;
+    use std::{error::Error as _, sync::Arc};
+
+    use parking_lot::Mutex;
+    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
 
@@ -119,6 +205,89 @@ mod tests {
         let error = filter("x=loud").expect_err("no level");
         assert_eq!(error.kind(), ErrorKind::Configuration);
         assert!(error.source().is_some());
+    }
+
+    #[test]
+    fn a_filter_is_bounded_and_a_word_that_is_no_level_is_none() {
+        for good in [
+            "info",
+            "OFF",
+            "warn,gaocache::rpc=debug",
+            "info,h2=off",
+            "info,[span]=debug",
+        ] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        let many = vec!["info"; MAX_DIRECTIVES + 1].join(",");
+        let long = format!("{}=info", "a".repeat(MAX_FILTER_BYTES));
+        for wrong in [
+            "bogus",
+            "inof",
+            "",
+            "info,,warn",
+            "info,gaocache",
+            &many,
+            &long,
+        ] {
+            let error = filter(wrong).expect_err(wrong);
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{wrong}");
+            assert!(error.message().len() < 300, "{error}");
+        }
+    }
+
+    /// The value is no regular expression: with one it would match.
+    #[test]
+    fn values_in_a_filter_are_compared_as_text() {
+        let filter = filter("off,[load{key=a.*}]=info").expect("a good filter");
+        assert!(filter.to_string().contains("a.*"));
+        let (writer, written) = sink();
+        let lines = text(writer, false, filter);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            tracing::info_span!("load", key = "abc").in_scope(|| tracing::info!("matched"));
+        });
+        assert_eq!(written(), "");
+    }
+
+    #[test]
+    fn what_comes_from_outside_forges_no_line_and_rules_no_terminal() {
+        let odd = "no such key '\nFORGED \r\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2028}é'";
+        for ansi in [false, true] {
+            let (writer, written) = sink();
+            let lines = text(writer, ansi, LevelFilter::INFO);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                tracing::warn!(group = odd, error = %odd, "the message {odd}");
+            });
+            let line = written();
+            assert_eq!(line.lines().count(), 1, "{line:?}");
+            assert!(line.ends_with('\n') && line.contains('é'), "{line:?}");
+            let ours = ["\u{1b}[0m", "\u{1b}[2m", "\u{1b}[33m"];
+            let text = ours.iter().fold(line, |line, it| line.replace(it, ""));
+            let odd = text
+                .trim_end_matches('\n')
+                .chars()
+                .find(|it| rules_a_terminal(*it));
+            assert_eq!(odd, None, "{text:?}");
+        }
+    }
+
+    type Written = Box<dyn Fn() -> String>;
+
+    /// A place to write to, and what was written there.
+    fn sink() -> (impl for<'a> MakeWriter<'a> + Send + Sync + 'static, Written) {
+        struct Sink(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let read = bytes.clone();
+        let written = move || String::from_utf8(read.lock().clone()).expect("text");
+        (move || Sink(bytes.clone()), Box::new(written))
     }
 
     #[test]

@@ -49,7 +49,7 @@ metrics! {
     PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Duration of fetches from other nodes.";
     PEERS_EJECTED = "gaocache_peers_ejected", "gauge", [], "Peers that are currently not asked because they failed.";
     PEEKS = "gaocache_peeks_total", "counter", ["group", "outcome"], "Keys that other members were asked for before a load: found or missing.";
-    HANDOFF_ENTRIES = "gaocache_handoff_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (already present), full (the receiver is full of hotter entries), refused (expired or recently removed), failed (could not be sent yet).";
+    HANDOFF_ENTRIES = "gaocache_handoff_entries_total", "counter", ["direction", "outcome"], "Entries sent to or received from other nodes: kept, known (already present), full (the receiver is full of hotter entries), refused (expired or recently removed), misdirected (the views of the two nodes differ; tried again), unknown_group (the receiver does not have the group), held or wanted (announced as in use, and the receiver has a copy or asks for one), failed (could not be sent yet).";
     HANDOFF_BYTES = "gaocache_handoff_sent_bytes_total", "counter", [], "Bytes of entries that were sent to other nodes.";
     HANDOFF_WAITING = "gaocache_handoff_waiting_entries", "gauge", [], "Entries that belong to another node and are still to be sent.";
     DRAINING_SINCE = "gaocache_draining_since_timestamp_seconds", "gauge", [], "Time at which this node began to leave; 0 if it is not leaving.";
@@ -64,11 +64,17 @@ metrics! {
     REGISTRATIONS = "gaocache_registrations_total", "counter", ["reason"], "Writes of this node's key in etcd, by reason: start, changed, lease_lost, key_lost, superseded (another process wrote the key).";
     WATCH_RECONNECTS = "gaocache_watch_reconnects_total", "counter", [], "Times that the watch on etcd was restarted.";
     REGISTRY_HEARD = "gaocache_registry_heard_timestamp_seconds", "gauge", [], "Time at which this node last heard from etcd.";
-    RUNTIME_BUSY = "gaocache_runtime_busy_seconds_total", "counter", ["runtime"], "Time that a runtime's thread was busy. worker-0 and so on serve reads; control runs membership, admin and handoff.";
+    RUNTIME_BUSY = "gaocache_runtime_busy_seconds_total", "counter", ["runtime"], "Time that a runtime's thread was busy. worker-0 and so on serve reads; admin answers probes and scrapes; control runs membership and handoff.";
     RUNTIME_TASKS = "gaocache_runtime_tasks", "gauge", ["runtime"], "Live tasks on a runtime.";
     RUNTIME_QUEUE = "gaocache_runtime_queued_tasks", "gauge", ["runtime"], "Tasks that were woken by other threads and wait for a runtime's thread.";
     TRACE_SPANS = "gaocache_trace_spans_total", "counter", ["outcome"], "Spans of this process: exported, failed (the receiver was unreachable or slow) or dropped (the queue was full).";
     READY = "gaocache_ready", "gauge", [], "1 while this node is ready.";
-    CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections, by listener: grpc or http.";
+    CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections, by listener: grpc, http or admin.";
+    CONNECTIONS_LIMIT = "gaocache_connections_limit", "gauge", [], "Connections that the gRPC and HTTP listeners accept together: limits.max_connections, or less if the process may open fewer files.";
+    CONNECTION_REFUSALS = "gaocache_connection_refusals_total", "counter", ["listener", "reason"], "Connections that were closed at once: total (limits.max_connections), address (limits.max_connections_per_address) or failed (they could not be accepted; usually no file descriptor was left).";
+    CONNECTION_CUTS = "gaocache_connection_cuts_total", "counter", ["listener", "reason"], "Connections that the node closed: handshake (nothing sensible arrived in time), idle (no request for long), stalled (the client did not read an answer) or flood (too many frames that carry nothing).";
+    IN_FLIGHT_BYTES = "gaocache_in_flight_bytes", "gauge", [], "Bytes under way: requests, loads, and answers that clients have not read yet.";
+    IN_FLIGHT_LIMIT = "gaocache_in_flight_limit_bytes", "gauge", [], "Limit on the bytes under way (cache.in_flight).";
+    IN_FLIGHT_REFUSALS = "gaocache_in_flight_refusals_total", "counter", [], "Requests, loads and answers that were refused as overloaded, because too many bytes were under way.";
     BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; the label is the version.";
 }

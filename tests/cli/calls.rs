@@ -243,3 +243,31 @@ fn shells_complete_the_commands_and_each_has_a_man_page() {
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }
 }
+
+#[test]
+fn every_command_shows_examples_that_it_takes() {
+    let help = text(&run(PROGRAM, &["--help"]).stdout);
+    let (_, commands) = help.split_once("Commands:\n").expect("a list");
+    let commands = commands.lines().take_while(|line| !line.is_empty());
+    let names = commands.filter_map(|line| line.split_whitespace().next());
+    for name in names.filter(|name| *name != "help") {
+        let help = text(&run(PROGRAM, &[name, "--help"]).stdout);
+        let (_, examples) = help.split_once("Examples:\n").expect(name);
+        for example in examples.lines().filter(|line| !line.trim().is_empty()) {
+            // Every flag is one of the command.
+            assert!(
+                example.starts_with(&format!("  gaocache {name}")),
+                "{example}"
+            );
+            for flag in example
+                .split_whitespace()
+                .filter(|word| word.starts_with("--"))
+            {
+                assert!(
+                    help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+                    "{example}"
+                );
+            }
+        }
+    }
+}

@@ -216,6 +216,19 @@ fn config_refuses_what_serve_refuses() {
 }
 
 #[test]
+fn a_level_that_is_none_is_refused_before_anything_starts() {
+    for wrong in ["inof", "info,,warn", "info,gaocache"] {
+        let told = refused(GOOD, &[&format!("log.level={wrong}"), "node.weight=0"], &[]);
+        assert!(told.starts_with("gaocache: 2 wrong settings:"), "{told}");
+        assert!(
+            told.contains("is no level; use off, error, warn, info, debug or trace"),
+            "{told}"
+        );
+    }
+    assert!(shown(GOOD, &["log.level=info,gaocache::rpc=debug"], &[]).contains("rpc=debug"));
+}
+
+#[test]
 fn a_name_that_was_meant_is_suggested() {
     for (set, meant) in [
         ("cahce.capacity=1GiB", "cache"),

@@ -82,7 +82,19 @@ impl NodeProcess {
     }
 
     pub fn revive(&mut self) {
-        let child = Command::new(env!("CARGO_BIN_EXE_gaocache"))
+        self.run(Command::new(env!("CARGO_BIN_EXE_gaocache")));
+    }
+
+    /// The same, in a process that may open so many files.
+    pub fn revive_with_descriptors(&mut self, most: u32) {
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &limited, env!("CARGO_BIN_EXE_gaocache")]);
+        self.run(shell);
+    }
+
+    fn run(&mut self, mut command: Command) {
+        let child = command
             .args(&self.arguments)
             .envs(self.variables.iter().cloned())
             // As in the image: a huge page is zeroed at once, which holds up a worker for
@@ -107,6 +119,15 @@ impl NodeProcess {
             }
         });
         self.child = Some(child);
+    }
+
+    /// Its resident memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let pid = self.child.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<u64>().unwrap() * 1024
     }
 
     /// SIGKILL.

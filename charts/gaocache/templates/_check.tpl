@@ -16,6 +16,13 @@
 {{- if and .Values.prometheusRule.enabled (not .Values.serviceMonitor.enabled) (not .Values.prometheusRule.selector) }}
 {{- fail "prometheusRule.enabled requires serviceMonitor.enabled, which gives the series the label that the alerts select by, or else prometheusRule.selector: without series, GaocacheOutage would fire" }}
 {{- end }}
+{{- $names := list }}
+{{- range .Values.groups }}{{ $names = append $names .name }}{{ end }}
+{{- range $group, $_ := .Values.headersFromSecrets }}
+{{- if not (has $group $names) }}
+{{- fail (printf "headersFromSecrets names the group %s, which is not in groups" $group) }}
+{{- end }}
+{{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- fail "ingress.enabled requires ingress.hosts" }}
 {{- end }}

@@ -149,6 +149,28 @@
 {{- end }}
 {{- end }}
 
+{{/* Headers from Secrets: Kubernetes puts each Secret's value into a variable, and these into one that
+sets all headers of the group. The literal strings of TOML need no escapes. */}}
+{{- define "gaocache.headersEnv" -}}
+{{- range $number, $group := .Values.groups }}
+{{- with get $.Values.headersFromSecrets $group.name }}
+{{- $headers := list }}
+{{- range $header, $value := $group.origin.headers | default dict }}
+{{- $headers = append $headers (printf "%s = %s" (toJson $header) (toJson $value | replace "$(" "$$(")) }}
+{{- end }}
+{{- range $index, $header := keys . | sortAlpha }}
+{{- $from := get (get $.Values.headersFromSecrets $group.name) $header }}
+{{- $variable := printf "GAOCACHE_HEADER_%d_%d" $number $index }}
+{{- $headers = append $headers (printf "%s = '%s$(%s)'" (toJson $header) ($from.prefix | default "") $variable) }}
+- name: {{ $variable }}
+  valueFrom: {secretKeyRef: {name: {{ $from.secretName }}, key: {{ $from.key }}}}
+{{- end }}
+- name: GAOCACHE__GROUPS__{{ $number }}__ORIGIN__HEADERS
+  value: {{ printf "{ %s }" (join ", " $headers) | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The variables that both the nodes and `helm test` need. */}}
 {{- define "gaocache.credentialsEnv" -}}
 {{- if and (not .Values.etcd.enabled) .Values.externalEtcd.credentialsSecret }}

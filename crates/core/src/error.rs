@@ -25,7 +25,7 @@ pub enum ErrorKind {
     OriginTimeout,
     /// The origin could not be reached, failed, or sent an invalid response.
     OriginFailed,
-    /// Too many loads are already waiting for the origin.
+    /// Too much is under way already: loads that wait for the origin, or bytes (`cache.in_flight`).
     Overloaded,
     /// A required member could not be reached.
     PeerUnreachable,

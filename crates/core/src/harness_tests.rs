@@ -29,8 +29,8 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     ports::{
-        Clock, GroupObserver, HandoffObserver, HandoffStream, Loaded, Origin, Parcel, PeerAnswer,
-        PeerError, Peers, Receipt, Removed, Timestamp, Voucher,
+        Clock, GroupObserver, HandoffObserver, HandoffStream, Loaded, Origin, Parcel, Peeked,
+        PeerAnswer, PeerError, Peers, Receipt, Removed, Sender, Timestamp, Voucher,
     },
 };
 
@@ -57,7 +57,7 @@ impl GroupObserver for Unobserved {
 }
 
 impl HandoffObserver for Unobserved {
-    fn sent(&self, _bytes: usize, _receipt: Receipt) {}
+    fn sent(&self, _bytes: usize, _receipt: &Receipt) {}
     fn failed(&self, _entries: usize) {}
     fn waiting(&self, _entries: usize) {}
 }
@@ -189,12 +189,7 @@ impl Peers for TestPeers {
         answer.map_err(PeerError::Answered)
     }
 
-    async fn peek(
-        &self,
-        member: &Member,
-        _: &str,
-        key: &str,
-    ) -> Result<Option<PeerAnswer>, PeerError> {
+    async fn peek(&self, member: &Member, _: &str, key: &str) -> Result<Peeked, PeerError> {
         self.net.peeks.fetch_add(1, Ordering::SeqCst);
         let asked = self.clock.now();
         self.net.pass(&self.me, &member.id).await?;
@@ -259,7 +254,11 @@ impl Peers for TestPeers {
         Ok(standing.incarnation().unwrap_or_default())
     }
 
-    async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError> {
+    async fn handoff(
+        &self,
+        member: &Member,
+        revision: u64,
+    ) -> Result<Box<dyn HandoffStream>, PeerError> {
         let receiver = self.net.group(&member.id)?;
         let (answers, receipts) = mpsc::channel(64);
         Ok(Box::new(TestLane {
@@ -269,11 +268,10 @@ impl Peers for TestPeers {
             receiver,
             answers,
             receipts,
-            sender: self
-                .net
-                .standing(&self.me)?
-                .incarnation()
-                .unwrap_or_default(),
+            sender: Sender {
+                member: (self.net.standing(&self.me)?.incarnation()).unwrap_or_default(),
+                revision,
+            },
             clock: self.clock.clone(),
         }))
     }
@@ -301,7 +299,7 @@ struct TestLane {
     receiver: Arc<Group>,
     answers: mpsc::Sender<Result<Receipt, PeerError>>,
     receipts: mpsc::Receiver<Result<Receipt, PeerError>>,
-    sender: IdHash,
+    sender: Sender,
     clock: Arc<dyn Clock>,
 }
 
@@ -329,7 +327,7 @@ async fn deliver(
     from: &str,
     to: &str,
     receiver: &Arc<Group>,
-    (sender, batch, read_at): (IdHash, &[Parcel], Timestamp),
+    (sender, batch, read_at): (Sender, &[Parcel], Timestamp),
     clock: &dyn Clock,
 ) -> Result<Receipt, PeerError> {
     let sent_at = clock.now();
@@ -368,13 +366,12 @@ pub(super) struct TestNode {
     pub(super) store: Arc<Store>,
     pub(super) handoff: Arc<Handoff>,
     pub(super) queued_copies: Mutex<Option<QueuedKeys>>,
-    clock: Arc<dyn Clock>,
 }
 
 impl TestNode {
     /// Puts a view in force here.
     pub(super) fn install(&self, view: &View) {
-        self.cluster.install(view.clone(), self.clock.now());
+        self.cluster.install(view.clone());
     }
 }
 
@@ -382,6 +379,8 @@ impl TestNode {
 pub(super) struct Plan {
     pub(super) replicas: usize,
     pub(super) capacity: u64,
+    /// Of the background.
+    pub(super) bytes_per_second: u64,
     /// The time to live of the nodes' leases; `None`: they have none.
     pub(super) lease: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
@@ -451,7 +450,7 @@ impl Plan {
             HandoffRules {
                 replicas: self.replicas,
                 copy_from_use_count: 0,
-                bytes_per_second: 1 << 40,
+                bytes_per_second: self.bytes_per_second,
             },
         );
         TestNode {
@@ -463,7 +462,6 @@ impl Plan {
             store,
             handoff: Arc::new(handoff),
             queued_copies: Mutex::new(Some(queued_copies)),
-            clock: self.clock.clone(),
         }
     }
 }

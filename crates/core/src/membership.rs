@@ -60,6 +60,9 @@ pub struct Member {
     pub restarted: bool,
     /// The registry's revision of the record by which it is known after it vanished.
     pub recorded_at: i64,
+    /// The registry's revision at which this life of it came into the ring; 0 if it is not known.
+    /// Until it serves, that of its last change.
+    pub since: u64,
 }
 
 /// A hash of a member's id in eight bytes, for places where size matters: every fetch and every
@@ -113,6 +116,7 @@ impl Member {
             vanished: false,
             restarted: false,
             recorded_at: 0,
+            since: 0,
         }
     }
 }

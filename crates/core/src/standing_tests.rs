@@ -10,7 +10,7 @@ fn member(id: &str) -> Member {
 
 fn standing(id: &str, members: &[Member]) -> Standing {
     let cluster = Arc::new(Cluster::new(id));
-    cluster.install(View::new(1, members.iter().cloned()), NOW);
+    cluster.install(View::new(1, members.iter().cloned()));
     Standing::new(cluster, Some(LEASE))
 }
 

@@ -61,7 +61,7 @@ fn all_lives() -> impl Iterator<Item = (usize, u8)> {
 /// A node's standing as the core has it.
 fn standing(node: usize, list: &List, promised: Lives) -> Standing {
     let cluster = Arc::new(Cluster::new(IDS[node]));
-    cluster.install(view(list), Timestamp(0));
+    cluster.install(view(list));
     let standing = Standing::new(cluster, Some(LEASE));
     for (other, life) in all_lives().filter(|(other, life)| promised.has(*other, *life)) {
         standing.promise(incarnation(other, life));

@@ -7,6 +7,10 @@ use serde_json::Value;
 use gaocache_core::membership::{DEFAULT_WEIGHT, Member, MemberState, View};
 use gaocache_discovery::{Endpoint, KeyRange, PREDECESSOR, Snapshot};
 
+/// The name of the metadata that tells from which revision on a member has been in the ring, where
+/// that is not the key's last change.
+pub(super) const SINCE: &str = "since";
+
 /// Where a service's keys are in etcd.
 #[derive(Clone, Debug)]
 pub struct Keys {
@@ -93,6 +97,10 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
             _ => endpoint.lease,
         },
         recorded_at: endpoint.revision,
+        since: endpoint
+            .number(SINCE)
+            .or_else(|| u64::try_from(endpoint.revision).ok())
+            .unwrap_or(0),
         restarted: endpoint.text(PREDECESSOR).is_some(),
         ..Member::new(id, endpoint.address.clone())
     }
@@ -114,8 +122,13 @@ mod tests {
             ..Member::new("gaocache-0", "10.0.0.7:7070")
         };
         let stored = endpoint(&me).to_json();
-        let read = Endpoint::from_stored(&stored).expect("an endpoint");
+        let mut read = Endpoint::from_stored(&stored).expect("an endpoint");
         assert_eq!(member("gaocache-0", &read), me);
+        // It came into the ring with its last change, unless it says otherwise.
+        read.revision = 70;
+        assert_eq!(member("gaocache-0", &read).since, 70);
+        let read = read.with_metadata(SINCE, 12);
+        assert_eq!(member("gaocache-0", &read).since, 12);
         let bare = Endpoint::from_stored(b"10.0.0.8:7070").expect("an endpoint");
         assert_eq!(
             member("other", &bare),

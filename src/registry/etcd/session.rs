@@ -1,6 +1,9 @@
 //! The session of one member: what it asks of etcd while it is on the list, and what it hears.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -8,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     lease_end::LeaseEnd,
-    members::{Keys, view},
+    members::{Keys, SINCE, view},
     registry_error,
 };
 use crate::registry::notices::NoticeBoard;
@@ -28,6 +31,8 @@ pub(super) struct EtcdSession {
     board: NoticeBoard,
     keys: Keys,
     lease: Arc<LeaseEnd>,
+    /// The revision at which this node announced that it serves; 0: not yet in this life.
+    serves_since: AtomicU64,
     views: watch::Sender<View>,
     health: watch::Sender<RegistryHealth>,
     following: tokio::task::JoinHandle<()>,
@@ -58,6 +63,7 @@ impl EtcdSession {
             board,
             keys,
             lease,
+            serves_since: AtomicU64::new(0),
             views,
             health,
             following: tokio::spawn(follow),
@@ -86,6 +92,8 @@ impl Session for EtcdSession {
             let metadata = &mut endpoint.metadata;
             metadata.insert(IDENTITY.into(), instance.into());
             metadata.insert("state".into(), MemberState::Joining.name().into());
+            metadata.remove(SINCE);
+            self.serves_since.store(0, Ordering::Release);
         })
         .await
         .map(|_| ())
@@ -128,11 +136,20 @@ impl Session for EtcdSession {
     }
 
     async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
+        let since = self.serves_since.load(Ordering::Acquire);
         let change = |endpoint: &mut Endpoint| {
-            let state = state.name().into();
-            endpoint.metadata.insert("state".into(), state);
+            let metadata = &mut endpoint.metadata;
+            metadata.insert("state".into(), state.name().into());
+            if since > 0 {
+                metadata.insert(SINCE.into(), since.into());
+            }
         };
-        self.change(change).await
+        let revision = self.change(change).await?;
+        if state == MemberState::Serving && since == 0 {
+            let now = revision.unwrap_or(0);
+            self.serves_since.store(now, Ordering::Release);
+        }
+        Ok(revision)
     }
 
     async fn leave(&self) -> Result<Option<u64>> {

@@ -25,7 +25,7 @@ use crate::{
 use gaocache_core::{
     error::{Error, ErrorKind},
     membership::Member,
-    ports::{PeerAnswer, PeerError},
+    ports::{Peeked, PeerAnswer, PeerError},
 };
 
 impl GrpcPeers {
@@ -98,8 +98,11 @@ impl GrpcPeers {
                 // resets of calls that it has not begun).
                 let looked = self.look(member, &link, bounds.longest, (group, key));
                 match looked.await {
-                    Ok(Some(answer)) => return Ok(answer),
-                    Ok(None) => {}
+                    Ok(Peeked {
+                        entry: Some(answer),
+                        ..
+                    }) => return Ok(answer),
+                    Ok(_) => {}
                     // It lives, and may yet load the value.
                     Err(failed) if matches!(failed.why, Why::Late | Why::Incompatible) => {}
                     Err(failed) => return Err(failed),
@@ -147,7 +150,7 @@ impl GrpcPeers {
         link: &Arc<Link>,
         bound: Duration,
         (group, key): (&str, &str),
-    ) -> Result<Option<PeerAnswer>, Failed> {
+    ) -> Result<Peeked, Failed> {
         let request = wire::PeekRequest {
             group: group.to_owned(),
             key: key.to_owned(),
@@ -158,8 +161,7 @@ impl GrpcPeers {
         };
         let asked_at = self.now();
         let found = self.call(member, link, bound, send).await?;
-        let answer = found.answer;
-        Ok(answer.and_then(|answer| convert::peer_answer(answer, asked_at)))
+        Ok(convert::peeked(found, asked_at))
     }
 }
 

@@ -42,7 +42,9 @@ use gaocache_core::{
     cluster::Cluster,
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member},
-    ports::{Clock, HandoffStream, PeerAnswer, PeerError, Peers, Removed, Timestamp, Voucher},
+    ports::{
+        Clock, HandoffStream, Peeked, PeerAnswer, PeerError, Peers, Removed, Timestamp, Voucher,
+    },
 };
 
 /// Bound on a look, which its peer answers from memory: past it the next is asked, and then the
@@ -349,12 +351,7 @@ impl Peers for GrpcPeers {
         self.fetch_traced(member, group, key).await
     }
 
-    async fn peek(
-        &self,
-        member: &Member,
-        group: &str,
-        key: &str,
-    ) -> Result<Option<PeerAnswer>, PeerError> {
+    async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError> {
         let found = match self.link(Lane::Data, member) {
             Ok(link) => self.look(member, &link, PEEK_TIMEOUT, (group, key)).await,
             Err(failed) => Err(failed),
@@ -409,8 +406,13 @@ impl Peers for GrpcPeers {
         Ok(IdHash(answer.incarnation))
     }
 
-    async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError> {
-        Ok(Box::new(GrpcHandoffStream::open(self, member).await?))
+    async fn handoff(
+        &self,
+        member: &Member,
+        revision: u64,
+    ) -> Result<Box<dyn HandoffStream>, PeerError> {
+        let opened = GrpcHandoffStream::open(self, member, revision).await;
+        Ok(Box::new(opened?))
     }
 
     async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError> {

@@ -2,39 +2,35 @@
 
 use prometheus::{IntCounter, IntGauge};
 
-use gaocache_core::ports::{HandoffObserver, Receipt};
+use gaocache_core::ports::{Fate, HandoffObserver, Receipt};
+
+/// A counter for each fate, in the order of [`Fate::ALL`].
+pub(super) type ByFate = [IntCounter; Fate::ALL.len()];
 
 /// The metrics of handoffs.
 pub struct HandoffMetrics {
-    /// Kept, known, full, refused.
-    pub(super) sent: [IntCounter; 4],
-    pub(super) received: [IntCounter; 4],
+    pub(super) sent: ByFate,
+    pub(super) received: ByFate,
     pub(super) failed: IntCounter,
     pub(super) bytes: IntCounter,
     pub(super) waiting: IntGauge,
 }
 
-fn count(counters: &[IntCounter; 4], receipt: Receipt) {
-    let Receipt {
-        kept,
-        known,
-        full,
-        refused,
-    } = receipt;
-    for (counter, entries) in counters.iter().zip([kept, known, full, refused]) {
-        counter.inc_by(u64::from(entries));
+fn count(counters: &ByFate, receipt: &Receipt) {
+    for (counter, fate) in counters.iter().zip(Fate::ALL) {
+        counter.inc_by(receipt.count(fate) as u64);
     }
 }
 
 impl HandoffMetrics {
     /// Records the receipt of a batch from another node.
-    pub fn received(&self, receipt: Receipt) {
+    pub fn received(&self, receipt: &Receipt) {
         count(&self.received, receipt);
     }
 }
 
 impl HandoffObserver for HandoffMetrics {
-    fn sent(&self, bytes: usize, receipt: Receipt) {
+    fn sent(&self, bytes: usize, receipt: &Receipt) {
         self.bytes.inc_by(bytes as u64);
         count(&self.sent, receipt);
     }

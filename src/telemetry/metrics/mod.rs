@@ -25,6 +25,7 @@ use crate::clock::unix_seconds;
 use gaocache_core::{
     cluster::Topology,
     error::{Error, ErrorKind, Result},
+    ports::Fate,
     store::GroupStats,
 };
 use group::OUTCOMES;
@@ -83,8 +84,16 @@ pub struct Metrics {
     runtimes: Mutex<Vec<(String, RuntimeMetrics)>>,
     /// 1 while ready.
     pub ready: IntGauge,
-    /// By listener.
-    pub connections: IntGaugeVec,
+    connections: IntGaugeVec,
+    /// Connections that the listeners for clients accept together.
+    pub connections_limit: IntGauge,
+    /// By listener and reason.
+    pub connection_refusals: IntCounterVec,
+    /// By listener and reason.
+    pub connection_cuts: IntCounterVec,
+    in_flight: IntGauge,
+    in_flight_limit: IntGauge,
+    in_flight_refusals: IntCounter,
 }
 
 fn gauge(number: u64) -> i64 {
@@ -188,6 +197,12 @@ impl Metrics {
             runtimes: Mutex::default(),
             ready: gauge(names::READY)?,
             connections: gauges(names::CONNECTIONS)?,
+            connections_limit: gauge(names::CONNECTIONS_LIMIT)?,
+            connection_refusals: counters(names::CONNECTION_REFUSALS)?,
+            connection_cuts: counters(names::CONNECTION_CUTS)?,
+            in_flight: gauge(names::IN_FLIGHT_BYTES)?,
+            in_flight_limit: gauge(names::IN_FLIGHT_LIMIT)?,
+            in_flight_refusals: counter(names::IN_FLIGHT_REFUSALS)?,
             registry,
         })
     }
@@ -221,11 +236,10 @@ impl Metrics {
             self.handoff_entries
                 .with_label_values(&[direction, outcome])
         };
-        let four =
-            |direction| ["kept", "known", "full", "refused"].map(|it| entries(direction, it));
+        let by_fate = |direction| Fate::ALL.map(|fate| entries(direction, fate.name()));
         Arc::new(HandoffMetrics {
-            sent: four("sent"),
-            received: four("received"),
+            sent: by_fate("sent"),
+            received: by_fate("received"),
             failed: entries("sent", "failed"),
             bytes: self.handoff_bytes.clone(),
             waiting: self.handoff_waiting.clone(),
@@ -316,6 +330,19 @@ impl Metrics {
         ] {
             raise(&counters.with_label_values(labels), total);
         }
+    }
+
+    /// Open connections of a listener.
+    pub fn open_connections(&self, listener: &str) -> IntGauge {
+        self.connections.with_label_values(&[listener])
+    }
+
+    /// Records the bytes under way, their limit, and how often something was refused; called before
+    /// each scrape.
+    pub fn in_flight(&self, used: u64, limit: u64, refused: u64) {
+        self.in_flight.set(gauge(used));
+        self.in_flight_limit.set(gauge(limit));
+        raise(&self.in_flight_refusals, refused);
     }
 
     /// Adds a single-threaded runtime whose numbers are shown from now on.

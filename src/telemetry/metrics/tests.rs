@@ -16,10 +16,13 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     metrics.store_of_group("g", "owned", GroupStats::default());
     metrics.store_capacity("owned", 1);
     metrics.peer_fetches.with_label_values(&["p", "hit"]).inc();
-    metrics.connections.with_label_values(&["grpc"]).set(0);
+    metrics.open_connections("grpc").set(0);
+    for refusals in [&metrics.connection_refusals, &metrics.connection_cuts] {
+        refusals.with_label_values(&["grpc", "any"]).inc();
+    }
     metrics.lease_renewed("ok");
     metrics.registered("start");
-    metrics.handoff().received(Receipt::default());
+    metrics.handoff().received(&Receipt::default());
     let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
     for metric in names::ALL {
         let line = format!("# TYPE {} {}", metric.name, metric.kind);

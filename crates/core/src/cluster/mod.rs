@@ -1,41 +1,27 @@
 //! The ring in force, which has one owner: it puts a new view in force and tells who waits for it.
 //!
 //! Readers take a snapshot without a lock, whoever has to wait for a ring follows
-//! [`Cluster::rings`], and writers take turns. The rings before it are remembered for a while: who
-//! owned a key in one of them may still hold its value.
+//! [`Cluster::rings`], and writers take turns. Former rings are not remembered: who owned a key in
+//! one of them follows from the members' order of joining (`former`), and who still holds something
+//! from then each member says itself (`settled`).
 
+mod former;
+mod settled;
 mod topology;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use settled::SettledMembers;
 pub use topology::{Owner, Topology};
 
 use crate::{
     membership::{Member, MemberState, View},
-    ports::Timestamp,
     ring::KeyHash,
 };
-
-/// How long after a change previous owners are asked for entries that they may still hold. Handoff
-/// is normally finished by then; what is left is loaded again.
-const MEMORY: Duration = Duration::from_secs(120);
-/// Maximum number of remembered rings, however fast they change.
-const REMEMBERED: usize = 8;
-/// Maximum number of members that are asked for a key before its origin is: two that joined at the
-/// same time, and the one that has it.
-const ASKED: usize = 3;
-
-/// A ring that was in force.
-#[derive(Debug)]
-struct Past {
-    topology: Arc<Topology>,
-    /// When to forget it.
-    until: Timestamp,
-}
 
 /// Another ring has come in force.
 #[derive(Clone, Debug)]
@@ -54,8 +40,8 @@ pub struct Cluster {
     topology: ArcSwap<Topology>,
     /// For whoever waits for another. The same topology, a moment later.
     rings: watch::Sender<Arc<Topology>>,
-    /// Newest first.
-    past: ArcSwap<Vec<Arc<Past>>>,
+    /// Up to when each member, this one too, has given away what is another's.
+    settled: SettledMembers,
     /// Held by whoever puts a view in force.
     turn: Mutex<()>,
 }
@@ -67,7 +53,7 @@ impl Cluster {
             my_id: my_id.into(),
             topology: ArcSwap::default(),
             rings: watch::Sender::default(),
-            past: ArcSwap::default(),
+            settled: SettledMembers::default(),
             turn: Mutex::default(),
         }
     }
@@ -94,14 +80,14 @@ impl Cluster {
 
     /// Puts `view` in force, unless it tells nothing new or is empty: an empty list means that
     /// nothing is known yet or that a registry lost everything, and never wipes the ring.
-    pub fn install(&self, view: View, now: Timestamp) -> Option<Change> {
+    pub fn install(&self, view: View) -> Option<Change> {
         let _turn = self.turn.lock();
-        self.replace(view, now)
+        self.replace(view)
     }
 
     /// Takes this node out of the ring, as a view would that tells that it is draining. For a node
     /// that leaves while the registry can't tell anybody so.
-    pub fn leave(&self, now: Timestamp) -> Option<Change> {
+    pub fn leave(&self) -> Option<Change> {
         let _turn = self.turn.lock();
         let current = self.topology.load_full();
         let members = current.view.members.iter().cloned().map(|mut member| {
@@ -110,81 +96,58 @@ impl Cluster {
             }
             member
         });
-        self.replace(View::new(current.view.revision, members), now)
+        self.replace(View::new(current.view.revision, members))
     }
 
     /// What [`Cluster::install`] does in its turn.
-    fn replace(&self, view: View, now: Timestamp) -> Option<Change> {
+    fn replace(&self, view: View) -> Option<Change> {
         let before = self.topology.load_full();
         if view.members.is_empty() || view == before.view {
             return None;
         }
         let after = Arc::new(Topology::new(&self.my_id, view));
-        let former = if before.view.members.is_empty() {
-            // The first ring that a node sees may already contain it. The previous ring was the
-            // same without it.
-            let others = after.others().cloned();
-            Arc::new(Topology::new(
-                &self.my_id,
-                View::new(after.view.revision, others),
-            ))
-        } else {
-            before.clone()
-        };
-        self.remember(former, now);
+        self.settled.ring_changed(&before, &after);
         self.topology.store(after.clone());
         self.rings.send_replace(after.clone());
         Some(Change { before, after })
     }
 
-    fn remember(&self, topology: Arc<Topology>, now: Timestamp) {
-        if topology.ring_len() == 0 {
-            return;
+    /// Members that may hold the key's value although this node doesn't, most likely first: those
+    /// that owned it before and may not have given it away yet, and its owner, if that is another.
+    /// Empty when the last move has ended and this node owns the key.
+    pub fn may_hold(&self, key: KeyHash) -> Vec<Member> {
+        let topology = self.topology.load();
+        if self.settled.is_quiet() && topology.owner(key) == Owner::Me {
+            return Vec::new();
         }
-        let newest = Arc::new(Past {
-            topology,
-            until: now.after(MEMORY),
+        let former = topology.former().owners(key);
+        let unsettled = self.settled.unsettled();
+        let members = former.into_iter().map(|it| {
+            let member = &topology.view.members[it.at as usize];
+            (member, it.until)
         });
-        let past = self.past.load();
-        let older = past.iter().filter(|past| now < past.until).cloned();
-        let past = std::iter::once(newest).chain(older).take(REMEMBERED);
-        self.past.store(Arc::new(past.collect()));
+        members
+            .filter(|(member, until)| {
+                until.is_none_or(|until| unsettled(member.incarnation(), until))
+            })
+            .map(|(member, _)| member.clone())
+            .collect()
     }
 
-    /// Members that may hold the key's value although this node doesn't, most likely first: the
-    /// owners in previous rings, and the first members in ring order. Empty if the ring has not
-    /// changed lately and this node owns the key.
-    pub fn may_hold(&self, key: KeyHash, now: Timestamp) -> Vec<Member> {
-        let current = self.topology.load();
-        let past = self.past.load();
-        let remembered = past.iter().take_while(|past| now < past.until);
-        let mut asked: Vec<Member> = Vec::new();
-        let mut add = |member: &Member, most: usize| {
-            let known = asked.iter().any(|it| it.id == member.id);
-            if *member.id != *self.my_id && !known && asked.len() < most {
-                asked.push(member.clone());
-            }
-        };
-        let mut changed = false;
-        for past in remembered {
-            changed = true;
-            let owner = past.topology.owner_id(key);
-            // By id, since its address may have changed. One place is reserved for the current
-            // owner.
-            if let Some(member) = owner.and_then(|id| current.view.member(id)) {
-                add(member, ASKED - 1);
-            }
-        }
-        // The current owner comes after the previous ones: by the time it is asked, it has what
-        // they handed over in the meantime.
-        if changed || current.owner(key) != Owner::Me {
-            for owner in current.ranked(key).take(ASKED) {
-                if let Owner::Other(member) = owner {
-                    add(member, ASKED);
-                }
-            }
-        }
-        asked
+    /// This node has given away everything that is another's in that ring.
+    pub fn settled_in(&self, ring: &Topology) {
+        self.settled.this_node(ring);
+    }
+
+    /// The revision of the newest ring in which everything that this node holds is its own.
+    pub fn settled(&self) -> u64 {
+        self.settled.of_this_node()
+    }
+
+    /// A member told up to which revision it is settled.
+    pub fn heard(&self, member: &Member, settled: u64) {
+        let ring = self.topology.load();
+        self.settled.heard(member.incarnation(), settled, &ring);
     }
 }
 
@@ -201,34 +164,56 @@ mod tests {
         members.iter().map(|member| &*member.id).collect()
     }
 
+    fn key_of(owner: &str, ids: &[&str]) -> KeyHash {
+        let topology = Topology::new(owner, view(ids));
+        let keys = (0..).map(|n| hash_key(0, &n.to_string()));
+        let mut its = keys.filter(|key| topology.owner(*key) == Owner::Me);
+        its.next().expect("a share of the keys")
+    }
+
     #[test]
-    fn after_a_change_former_owners_are_asked_for_a_while() {
+    fn after_a_change_former_owners_are_asked_until_they_say_that_they_gave_everything_away() {
         let cluster = Cluster::new("joined");
-        let key = (0..)
-            .map(|n| hash_key(0, &n.to_string()))
-            .find(|key| {
-                Topology::new("joined", view(&["a", "b", "joined"])).owner(*key) == Owner::Me
-            })
-            .expect("a share of the keys");
+        let key = key_of("joined", &["a", "b", "joined"]);
         let former = Topology::new("joined", view(&["a", "b"]));
         let former = former.owner_id(key).expect("a ring").clone();
+        let members = [("a", 1), ("b", 2), ("joined", 3)].map(|(id, since)| Member {
+            since,
+            ..Member::new(id, "h:1")
+        });
+        let ring = |revision| View::new(revision, members.iter().cloned());
         // As a node that joins may see it: its first ring has it in already.
-        cluster.install(view(&["a", "b", "joined"]), Timestamp(0));
-        assert_eq!(names(&cluster.may_hold(key, Timestamp(0)))[0], &*former);
-        let later = Timestamp(0).after(MEMORY);
-        assert!(cluster.may_hold(key, later).is_empty());
+        cluster.install(ring(3));
+        let asked = cluster.may_hold(key);
+        assert_eq!(names(&asked)[0], &*former);
+        for member in &asked {
+            cluster.heard(member, 2);
+        }
+        assert_eq!(
+            names(&cluster.may_hold(key)),
+            [&*former],
+            "the latest alone"
+        );
+        cluster.heard(&asked[0], 3);
+        assert!(cluster.may_hold(key).is_empty());
+        // Whatever else changes.
+        cluster.install(ring(9));
+        assert!(cluster.may_hold(key).is_empty());
+        // In a registry that began anew, what was told before says nothing.
+        cluster.install(ring(4));
+        assert!(names(&cluster.may_hold(key)).contains(&&*former));
         // A former owner that is gone can't be asked.
-        cluster.install(view(&["joined"]), later);
-        assert!(cluster.may_hold(key, later).is_empty());
+        cluster.install(view(&["joined"]));
+        assert!(cluster.may_hold(key).is_empty());
     }
 
     #[test]
     fn who_gets_a_key_of_another_s_asks_its_owner() {
         let cluster = Cluster::new("a");
-        cluster.install(view(&["a", "b"]), Timestamp(0));
-        let later = Timestamp(0).after(MEMORY);
+        cluster.install(view(&["a", "b"]));
+        cluster.heard(&Member::new("b", "h:1"), u64::MAX);
         for key in (0..100).map(|n| hash_key(0, &n.to_string())) {
-            let asked = cluster.may_hold(key, later);
+            let asked = cluster.may_hold(key);
             let mine = cluster.topology().owner(key) == Owner::Me;
             assert_eq!(
                 names(&asked),
@@ -239,25 +224,39 @@ mod tests {
     }
 
     #[test]
+    fn how_far_a_node_has_come_is_told_with_the_revision_of_its_ring() {
+        let cluster = Cluster::new("a");
+        cluster.settled_in(&cluster.snapshot());
+        cluster.install(view(&["a", "b"]));
+        assert_eq!(cluster.settled(), 0);
+        cluster.settled_in(&cluster.snapshot());
+        assert_eq!(cluster.settled(), 1);
+        let fixed = Cluster::new("a");
+        fixed.install(View::new(0, [Member::new("a", "h:1")]));
+        fixed.settled_in(&fixed.snapshot());
+        assert_eq!(fixed.settled(), u64::MAX, "no ring ever comes");
+    }
+
+    #[test]
     fn every_ring_in_force_is_published_and_an_empty_list_wipes_none() {
         let cluster = Cluster::new("a");
         let rings = cluster.rings();
-        assert!(cluster.install(View::default(), Timestamp(0)).is_none());
-        let change = cluster.install(view(&["a", "b"]), Timestamp(0));
+        assert!(cluster.install(View::default()).is_none());
+        let change = cluster.install(view(&["a", "b"]));
         let change = change.expect("a first ring");
         assert_eq!((change.before.ring_len(), change.after.ring_len()), (0, 2));
         assert!(Arc::ptr_eq(&rings.borrow(), &cluster.snapshot()));
-        assert!(cluster.install(view(&["a", "b"]), Timestamp(0)).is_none());
-        assert!(cluster.install(View::new(2, []), Timestamp(0)).is_none());
+        assert!(cluster.install(view(&["a", "b"])).is_none());
+        assert!(cluster.install(View::new(2, [])).is_none());
         assert_eq!(cluster.topology().ring_len(), 2);
     }
 
     #[test]
     fn who_leaves_by_its_own_decision_is_known_but_owns_nothing() {
         let cluster = Cluster::new("a");
-        cluster.install(view(&["a", "b"]), Timestamp(0));
+        cluster.install(view(&["a", "b"]));
         let rings = cluster.rings();
-        assert!(cluster.leave(Timestamp(0)).is_some());
+        assert!(cluster.leave().is_some());
         let seen = rings.borrow();
         assert!(!seen.in_ring());
         assert!(seen.me().is_some());
@@ -272,7 +271,7 @@ mod tests {
                 scope.spawn(move || {
                     for step in 0..50 {
                         let view = View::new(writer * 50 + step, [Member::new("a", "h:1")]);
-                        cluster.install(view, Timestamp(0));
+                        cluster.install(view);
                     }
                 });
             }

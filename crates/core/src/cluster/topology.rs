@@ -1,10 +1,11 @@
 //! The ring over one view: what the view makes of the members, and whose keys are whose.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
+use super::former::Former;
 use crate::{
     membership::{IdHash, Member, MemberState, View},
     ring::{KeyHash, Ring, Slot},
@@ -28,6 +29,8 @@ pub struct Topology {
     /// Incarnations and indices in `view.members`, by incarnation. Computed once a view, since it
     /// is looked up for every batch that another member sends.
     incarnations: Vec<(IdHash, u32)>,
+    /// Made when it is first needed.
+    former: OnceLock<Former>,
 }
 
 /// The owner of a key, as this node sees it.
@@ -53,15 +56,7 @@ impl Topology {
             })
             .map(|at| at as u32)
             .collect();
-        let slots: Vec<Slot<'_>> = ring_members
-            .iter()
-            .map(|&at| &view.members[at as usize])
-            .map(|member| Slot {
-                id: &member.id,
-                weight: member.weight,
-            })
-            .collect();
-        let ring = Ring::new(&slots);
+        let ring = ring_of(&view, &ring_members);
         let me = view.place(my_id);
         let mut incarnations: Vec<(IdHash, u32)> = (0..)
             .zip(view.members.iter())
@@ -75,7 +70,14 @@ impl Topology {
             ring_members,
             me,
             incarnations,
+            former: OnceLock::new(),
         }
+    }
+
+    /// Who may have owned the key at any time, as far as the present members tell; see [`Former`].
+    pub(super) fn former(&self) -> &Former {
+        self.former
+            .get_or_init(|| Former::of(&self.view, self.me, |at| self.is_in_ring(at as usize)))
     }
 
     /// The number by which an entry notes its owner in this topology; 0 only before there is a
@@ -176,6 +178,19 @@ impl Topology {
             Owner::Other(&self.view.members[at])
         }
     }
+}
+
+/// The ring of the members at these indices of the view.
+pub(super) fn ring_of(view: &View, members: &[u32]) -> Ring {
+    let slots: Vec<Slot<'_>> = members
+        .iter()
+        .map(|&at| &view.members[at as usize])
+        .map(|member| Slot {
+            id: &member.id,
+            weight: member.weight,
+        })
+        .collect();
+    Ring::new(&slots)
 }
 
 #[cfg(test)]

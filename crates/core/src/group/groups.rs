@@ -2,13 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Accepted, Group};
+use super::Group;
 use crate::{
     error::{Error, ErrorKind, Result},
-    membership::IdHash,
-    ports::{Parcel, Receipt, TRANSFER_TIMEOUT, Timestamp},
+    ports::{Fate, Parcel, Receipt, Sender, TRANSFER_TIMEOUT, Timestamp},
     standing::Standing,
-    store::Offered,
 };
 
 /// The groups of a node, by name.
@@ -57,8 +55,8 @@ impl Groups {
         self.iter().map(|group| group.drop_everything()).sum()
     }
 
-    /// Takes entries that another member hands over; `sender` is its incarnation, and `read_at` the
-    /// earliest moment at which it can have read them.
+    /// Takes entries that another member hands over; `read_at` is the earliest moment at which it
+    /// can have read them.
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`] if this node is leaving itself or is not sure to be a member, if the
@@ -68,30 +66,24 @@ impl Groups {
         &self,
         standing: &Standing,
         parcels: &[Parcel],
-        sender: IdHash,
+        sender: Sender,
         (read_at, now): (Timestamp, Timestamp),
     ) -> Result<Receipt> {
-        standing.may_accept(sender, (read_at, now))?;
+        standing.may_accept(sender.member, (read_at, now))?;
         if now.since(read_at) >= TRANSFER_TIMEOUT {
             let why = "the entries were under way for too long";
             return Err(Error::new(ErrorKind::NotReady, why));
         }
         let mut receipt = Receipt::default();
         for parcel in parcels {
-            let accepted = match self.get(&parcel.group) {
+            receipt.fates.push(match self.get(&parcel.group) {
                 Ok(group) if group.is_leaving() => {
                     let why = "this node is leaving itself";
                     return Err(Error::new(ErrorKind::NotReady, why));
                 }
                 Ok(group) => group.accept(parcel, sender),
-                Err(_) => Accepted::Refused,
-            };
-            *match accepted {
-                Accepted::Offered(Offered::Kept) => &mut receipt.kept,
-                Accepted::Offered(Offered::Known) => &mut receipt.known,
-                Accepted::Offered(Offered::Full) => &mut receipt.full,
-                Accepted::Refused => &mut receipt.refused,
-            } += 1;
+                Err(_) => Fate::UnknownGroup,
+            });
         }
         Ok(receipt)
     }

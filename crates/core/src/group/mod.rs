@@ -22,7 +22,6 @@ use std::sync::{Arc, atomic::AtomicBool};
 pub use groups::Groups;
 pub use parts::{Answer, GroupRules, Shared, Source};
 use tombstones::Tombstones;
-pub use transfer::Accepted;
 
 use super::{
     cluster::Owner,
@@ -33,7 +32,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, PeerAnswer, TRANSFER_TIMEOUT},
+    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT},
 };
 
 /// The longest key that is taken, in bytes of UTF-8.
@@ -163,10 +162,17 @@ impl Group {
     }
 
     /// What this node holds of the key; never loads, and doesn't count as a use.
-    pub fn peek_for_peer(&self, key: &str) -> Option<PeerAnswer> {
+    pub fn peek_for_peer(&self, key: &str) -> Peeked {
+        // Read first: what it says of has left before the look.
+        let settled = self.shared.cluster.settled();
+        // What it has can't be seen while it is not sure to be a member.
+        let settled = if self.is_sure() { settled } else { 0 };
         let now = self.shared.clock.now();
-        let entry = self.shared.owned.peek(&self.hashed(key), now)?;
-        Some(to_peer(&FlightOutcome::hit(entry)))
+        let entry = self.shared.owned.peek(&self.hashed(key), now);
+        Peeked {
+            entry: entry.map(|entry| to_peer(&FlightOutcome::hit(entry))),
+            settled,
+        }
     }
 
     /// Whether this node is sure to be a member: only then it answers from memory, keeps what it

@@ -32,6 +32,7 @@ fn cluster(size: usize) -> TestCluster {
     let plan = Plan {
         replicas: 1,
         capacity: 1 << 20,
+        bytes_per_second: 1 << 40,
         lease: None,
         clock: clock.clone(),
         origin: origin.clone(),
@@ -160,7 +161,7 @@ async fn nodes_that_each_take_the_other_for_the_owner_don_t_wait_for_each_other(
     for (me, other) in [(0, 1), (1, 0)] {
         // Each sees only the other.
         let view = View::new(2, [Member::new(format!("n{other}"), "h:1")]);
-        test.clusters[me].install(view, Timestamp(0));
+        test.clusters[me].install(view);
     }
     let (a, b) = tokio::join!(test.groups[0].get(&key), test.groups[1].get(&key));
     assert_eq!(a.expect("a value").value, "alice v1");
@@ -196,7 +197,7 @@ async fn the_next_in_ring_order_stands_in_for_an_owner_that_is_down() {
         assert_eq!(group.1.get(&key).await.expect("a value").value, "alice v1");
     }
     assert_eq!(test.loads(), 1, "one of the others holds it for all");
-    assert!(test.groups[second].peek_for_peer(&key).is_some());
+    assert!(test.groups[second].peek_for_peer(&key).entry.is_some());
 }
 
 #[tokio::test]
@@ -309,7 +310,7 @@ async fn a_removal_names_who_was_not_reached_and_reaches_the_others_all_the_same
         !error.message().contains(&format!("n{owner} at")),
         "{error}"
     );
-    assert!(test.groups[owner].peek_for_peer(&key).is_none());
+    assert!(test.groups[owner].peek_for_peer(&key).entry.is_none());
 }
 
 #[tokio::test]
@@ -362,7 +363,7 @@ async fn who_joins_while_a_removal_is_under_way_is_told_too() {
         .find(|key| *ranked(&test.groups[0], key, &all)[0] == *"n2")
         .expect("a share of the keys");
     test.groups[2].get(&key).await.expect("loads");
-    test.clusters[0].install(view(2, &["n0", "n1"]), Timestamp(0));
+    test.clusters[0].install(view(2, &["n0", "n1"]));
     let gate = Arc::new(Semaphore::new(0));
     let way = gate.clone();
     *test.peers.passing.lock() = Some(Arc::new(Box::new(move |_, _| {
@@ -372,10 +373,12 @@ async fn who_joins_while_a_removal_is_under_way_is_told_too() {
     let removal = test.groups[0].remove(&key);
     let mut removal = std::pin::pin!(removal);
     assert!(futures::poll!(&mut removal).is_pending());
-    test.clusters[0].install(view(3, &["n0", "n1", "n2"]), Timestamp(0));
+    test.clusters[0].install(view(3, &["n0", "n1", "n2"]));
+    // It hears of the ring before anyone confirms.
+    assert!(futures::poll!(&mut removal).is_pending());
     gate.add_permits(2);
     removal.await.expect("all confirm");
-    assert!(test.groups[2].peek_for_peer(&key).is_none());
+    assert!(test.groups[2].peek_for_peer(&key).entry.is_none());
 }
 
 #[tokio::test]
@@ -399,7 +402,7 @@ async fn a_node_that_passes_through_keeps_nothing_and_asks_the_owners() {
             .map(|n| Member::new(format!("n{n}"), "h:1")),
     );
     test.clusters.iter().for_each(|cluster| {
-        cluster.install(view.clone(), Timestamp(0));
+        cluster.install(view.clone());
     });
     test.origin.version.store(2, Ordering::SeqCst);
     test.groups[owner].remove(&key).await.expect("removed");
@@ -428,7 +431,7 @@ async fn a_node_that_passes_through_joins_no_flight_that_a_removal_could_not_gro
         .collect();
     let left: Vec<&str> = ids.iter().map(String::as_str).collect();
     for cluster in &test.clusters {
-        cluster.install(view(2, &left), Timestamp(0));
+        cluster.install(view(2, &left));
     }
     test.origin.version.store(2, Ordering::SeqCst);
     test.groups[owner].remove(&key).await.expect("removed");

@@ -5,55 +5,75 @@
 //! (`tombstones`), and entries are accepted only from members, while this node is one itself
 //! (`Standing::may_accept`).
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use futures::{StreamExt, stream};
 use tokio::time::timeout;
 
 use super::{FlightOutcome, Group, MAX_KEY_BYTES, Source};
 use crate::{
     cluster::Owner,
-    membership::IdHash,
-    ports::{Parcel, PeerAnswer, TRANSFER_TIMEOUT},
+    key::HashedKey,
+    membership::Member,
+    ports::{Fate, Handed, Parcel, Peeked, PeerAnswer, Sender, TRANSFER_TIMEOUT, Timestamp},
+    record::Record,
     ring::KeyHash,
     store::{Entry, Offered},
 };
 
-/// What became of a parcel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepted {
-    /// The store's word.
-    Offered(Offered),
-    /// Expired, removed or purged lately, or too large.
-    Refused,
-}
-
+/// Members that are asked for a key at the same time.
+const ASKED_AT_ONCE: usize = 8;
+/// Bound on looking for a key at other members.
+const LOOK: Duration = Duration::from_secs(2);
 impl Group {
-    /// The key's value from a member that may still hold it. Nobody is asked while the ring is old
-    /// and the key this node's.
+    /// The key's value from a member that may still hold it. Nobody is asked when the last move has
+    /// ended and the key is this node's.
     pub(super) async fn ask_previous_owners(
         &self,
         key: &str,
         hash: KeyHash,
     ) -> Option<FlightOutcome> {
-        let now = self.shared.clock.now();
-        let asked = self.shared.cluster.may_hold(hash, now);
-        if asked.is_empty() || self.tombstones.refuse(hash, now) {
+        let asked = self.shared.cluster.may_hold(hash);
+        if asked.is_empty() || self.tombstones.refuse(hash, self.shared.clock.now()) {
             return None;
         }
-        let peers = &self.shared.peers;
-        for member in asked.iter().filter(|member| peers.usable(member)) {
-            // Out of reach, or without the group: the next, and in the end the origin, will do.
-            // Bounded here too: what is on its way for longer could outlast a tombstone.
-            let peek = timeout(TRANSFER_TIMEOUT, peers.peek(member, self.name(), key)).await;
-            let Ok(Ok(Some(answer))) = peek else {
-                continue;
-            };
-            if let Some(outcome) = self.usable_here(&answer) {
-                self.observer.asked_previous_owners(true);
+        // Bounded also because what is on its way for too long could outlast a tombstone.
+        let found = timeout(LOOK.min(TRANSFER_TIMEOUT), self.ask_all(asked, key)).await;
+        let found = found.ok().flatten();
+        self.observer.asked_previous_owners(found.is_some());
+        found
+    }
+
+    /// Asks all of them, several at a time, until one has it.
+    async fn ask_all(&self, members: Vec<Member>, key: &str) -> Option<FlightOutcome> {
+        let usable = members
+            .into_iter()
+            .filter(|it| self.shared.peers.usable(it));
+        let usable: Vec<Member> = usable.collect();
+        let (peers, cluster) = (self.shared.peers.clone(), self.shared.cluster.clone());
+        let (group, key): (_, Arc<str>) = (self.name().clone(), key.into());
+        let asking = usable.into_iter().map(move |member| {
+            let (peers, cluster) = (peers.clone(), cluster.clone());
+            let (group, key) = (group.clone(), key.clone());
+            async move {
+                // Out of reach, or without the group: the others, and in the end the origin, will
+                // do.
+                let Peeked { entry, settled } = peers.peek(&member, &group, &key).await.ok()?;
+                cluster.heard(&member, settled);
+                entry
+            }
+        });
+        let mut answers = stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            if let Some(outcome) = answer.and_then(|entry| self.usable_here(&entry)) {
+                // Many calls that are dropped half-way look like an attack to a peer.
+                self.shared.spawn(answers.for_each(async |_| {}));
                 return Some(outcome);
             }
         }
-        self.observer.asked_previous_owners(false);
         None
     }
 
@@ -78,32 +98,73 @@ impl Group {
                     .any(|owner| owner == Owner::Me))
     }
 
-    /// Takes an entry that another member hands over.
-    pub fn accept(&self, parcel: &Parcel, sender: IdHash) -> Accepted {
+    /// Whether an entry from that sender may be taken: what is neither this node's nor, by an older
+    /// ring, the sender's to give would stay here where nobody looks for it. If this node doesn't
+    /// see yet that it is to hold the entry, the sender's ring has to be no older than its own.
+    fn is_place_for(&self, hash: KeyHash, sender: Sender) -> bool {
+        let topology = self.shared.cluster.topology();
+        self.holds(hash)
+            || (sender.revision >= topology.view.revision
+                && matches!(topology.owner(hash), Owner::Other(it) if it.incarnation() == sender.member))
+    }
+
+    /// Takes an entry that another member hands over, or says what it would do with it.
+    pub fn accept(&self, parcel: &Parcel, sender: Sender) -> Fate {
         let now = self.shared.clock.now();
-        let record = &parcel.record;
         let valid = (1..=MAX_KEY_BYTES).contains(&parcel.key.len());
-        let fits = record.value_bytes() as u64 <= self.rules.max_value;
-        if !valid || !fits || !record.is_fresh(now) {
-            return Accepted::Refused;
+        let (value_bytes, fresh) = match &parcel.what {
+            Handed::Over(record) => (record.value_bytes() as u64, record.is_fresh(now)),
+            Handed::Announced { value_bytes } => (*value_bytes, true),
+        };
+        if !valid || !fresh || value_bytes > self.rules.max_value {
+            return Fate::Refused;
         }
         let (key, hash) = (self.hashed(&parcel.key), self.hash(&parcel.key));
-        let entry = Entry::new(record).with_use_count(parcel.use_count);
-        if parcel.copy {
-            entry.set_replica_at(sender);
+        if !self.is_place_for(hash, sender) {
+            return Fate::Misdirected;
         }
         // Under the lock that removals take: either they see the entry, or we see that the key was
         // removed.
         self.local.hold(&key, || {
             if !self.is_sure() || self.tombstones.refuse(hash, now) {
-                return Accepted::Refused;
+                return Fate::Refused;
             }
-            let offered = self.shared.owned.offer(&key, entry.into(), now);
-            if offered == Offered::Kept {
-                self.shared.copies.wanted(self.id, key.text());
+            match &parcel.what {
+                Handed::Over(record) => self.keep(&key, record, parcel, sender, now),
+                Handed::Announced { value_bytes } => {
+                    let store = &self.shared.owned;
+                    match store.would_keep_copy(&key, *value_bytes, parcel.use_count, now) {
+                        Offered::Kept => Fate::Wanted,
+                        Offered::Known => Fate::Held,
+                        Offered::Full => Fate::Full,
+                    }
+                }
             }
-            Accepted::Offered(offered)
         })
+    }
+
+    fn keep(
+        &self,
+        key: &HashedKey<'_>,
+        record: &Record,
+        parcel: &Parcel,
+        sender: Sender,
+        now: Timestamp,
+    ) -> Fate {
+        let entry = Entry::new(record).with_use_count(parcel.use_count);
+        if parcel.copy {
+            entry.set_replica_at(sender.member);
+            // The other holder is the one that sent it.
+            entry.set_told();
+        }
+        match self.shared.owned.offer(key, entry.into(), now) {
+            Offered::Kept => {
+                self.shared.copies.wanted(self.id, key.text());
+                Fate::Kept
+            }
+            Offered::Known => Fate::Known,
+            Offered::Full => Fate::Full,
+        }
     }
 
     /// From now on nothing is taken over any more: this node is handing over what it has itself.

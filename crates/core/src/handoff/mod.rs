@@ -6,27 +6,29 @@
 //! left to do. Meanwhile whoever misses a key asks those who may still hold it (`group::transfer`),
 //! so the background may take its time.
 //!
-//! It must never move an entry on its own account: only a ring change, a new entry that wants a
-//! copy, or a departure starts it. So two nodes whose rings disagree don't send an entry to and
-//! fro.
+//! It must never move an entry on its own account: only a ring change or a departure starts it. So
+//! two nodes whose rings disagree don't send an entry to and fro.
 
+mod copies;
 mod plan;
+mod settling;
 mod streams;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::{sync::Mutex, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+pub use copies::{CopyQueue, QueuedKeys};
+use copies::{SWEEP, WAITING_COPIES};
 pub use plan::{Plan, plan};
-use streams::Streams;
+use settling::Settling;
+use streams::{How, Streams};
 
 use super::{
     cluster::{Cluster, Topology},
     group::{Group, Groups},
-    key::HashedKey,
-    membership::IdHash,
-    store::{Found, GroupId, Store},
+    store::{Found, Store},
 };
 use crate::ports::{Clock, HandoffObserver, Peers};
 
@@ -37,18 +39,8 @@ const USE_COUNT_STEPS: [u32; 4] = [64, 8, 1, 0];
 const STRIDE: usize = 1024;
 /// The background's rest after so many: a few times as long as they take.
 const BREATH: Duration = Duration::from_millis(1);
-/// New entries wait this long for company before they are copied.
-const GATHER: Duration = Duration::from_millis(20);
-/// Keys that wait to be copied; what comes past that is found by the next sweep.
-const WAITING_COPIES: usize = 65_536;
-/// How often a node that keeps copies at others looks for entries that have none.
-const SWEEP: Duration = Duration::from_secs(5);
-/// Pause before entries that could not be sent are tried again.
-const RETRY: Duration = Duration::from_millis(500);
 /// While leaving there is less time.
 const LEAVING_RETRY: Duration = Duration::from_millis(20);
-/// Further walks after one that could not send everything; then the next ring change has to help.
-const RETRIES: u32 = 10;
 
 /// How entries are moved.
 #[derive(Clone, Copy, Debug)]
@@ -59,33 +51,6 @@ pub struct HandoffRules {
     pub copy_from_use_count: u32,
     /// Bound on what goes out in the background. A node that leaves may be faster.
     pub bytes_per_second: u64,
-}
-
-/// Keys of entries that may want a copy.
-pub type QueuedKeys = mpsc::Receiver<(GroupId, Box<str>)>;
-
-/// Where groups tell of entries that may want a copy.
-#[derive(Clone, Debug, Default)]
-pub struct CopyQueue(Option<mpsc::Sender<(GroupId, Box<str>)>>);
-
-impl CopyQueue {
-    /// And where they are read.
-    pub fn channel() -> (Self, QueuedKeys) {
-        let (sender, receiver) = mpsc::channel(WAITING_COPIES);
-        (Self(Some(sender)), receiver)
-    }
-
-    /// Where nobody wants copies.
-    pub fn nobody() -> (Self, QueuedKeys) {
-        (Self(None), mpsc::channel(1).1)
-    }
-
-    /// This entry is new. Never waits: past the bound the next sweep finds it.
-    pub fn wanted(&self, group: GroupId, key: &str) {
-        if let Some(sender) = &self.0 {
-            let _ = sender.try_send((group, key.into()));
-        }
-    }
 }
 
 /// What a handoff works with.
@@ -134,17 +99,6 @@ pub struct Moved {
     interrupted: bool,
 }
 
-/// How settling ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Settled {
-    /// Everything is where it belongs.
-    Yes,
-    /// Some could not be sent, however often it was tried.
-    GivenUp,
-    /// The ring changed on the way.
-    Changed,
-}
-
 /// Entries that a walk left to a later one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Colder {
@@ -189,75 +143,35 @@ impl Handoff {
         let mut rings = self.parts.cluster.rings();
         let copies = self.rules.replicas > 1;
         let mut sweep = tokio::time::interval(SWEEP);
+        // A sweep over a large store may take longer.
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut keys = Vec::new();
-        // The ring by which all entries are where they belong.
-        let mut settled = Arc::<Topology>::default();
-        let mut broken_off = false;
+        let mut settling = Settling::default();
         loop {
             let ring = rings.borrow_and_update().clone();
-            if !settled.same_ring(&ring) {
-                if broken_off {
+            if settling.is_due(&ring) {
+                if settling.broken_off {
                     self.forget_copies().await;
                 }
-                broken_off = self.settle(&mut rings).await == Settled::Changed;
-                if broken_off {
+                let moved = self.walk(self.background()).await;
+                settling.walked(&ring, moved);
+                if settling.broken_off {
                     continue;
                 }
-                settled = ring;
+            }
+            if settling.retry_at.is_none() {
+                self.parts.cluster.settled_in(&ring);
             }
             tokio::select! {
                 biased;
                 changed = rings.changed() => if changed.is_err() { return },
-                _ = sweep.tick(), if copies => {
-                    self.walk(self.background()).await;
-                }
+                () = settling.retry() => {}
+                _ = sweep.tick(), if copies => self.announce_used().await,
                 _ = wanted.recv_many(&mut keys, WAITING_COPIES), if copies => {
-                    tokio::time::sleep(GATHER).await;
-                    while let Ok(key) = wanted.try_recv() {
-                        keys.push(key);
-                    }
-                    self.copy(keys.drain(..)).await;
+                    self.copy_new(&mut wanted, &mut keys).await;
                 }
             }
         }
-    }
-
-    /// Takes it that nobody else holds what is here. For after a ring that this node didn't settle:
-    /// others did, and may have given away in it what this node counts on.
-    async fn forget_copies(&self) {
-        for (step, found) in self.parts.store.walk().enumerate() {
-            if step % STRIDE == STRIDE - 1 {
-                tokio::time::sleep(BREATH).await;
-            }
-            found.entry.set_replica_at(IdHash::NONE);
-        }
-    }
-
-    /// After a ring change: walks until every entry is where it belongs.
-    async fn settle(&self, rings: &mut watch::Receiver<Arc<Topology>>) -> Settled {
-        let mut total = Moved::default();
-        let mut settled = Settled::GivenUp;
-        for _ in 0..RETRIES {
-            let moved = self.walk(self.background()).await;
-            total.add(moved);
-            if moved.interrupted {
-                settled = Settled::Changed;
-                break;
-            }
-            if moved.failed == 0 {
-                settled = Settled::Yes;
-                break;
-            }
-            if let Ok(Ok(())) = tokio::time::timeout(RETRY, rings.changed()).await {
-                settled = Settled::Changed;
-                break;
-            }
-        }
-        if total.sent + total.failed > 0 {
-            let Moved { sent, failed, .. } = total;
-            tracing::info!(sent, failed, "entries went to where they belong now");
-        }
-        settled
     }
 
     /// Hands over everything that is another's now, and returns when nothing is left. The caller
@@ -272,9 +186,11 @@ impl Handoff {
         };
         let mut total = Moved::default();
         loop {
+            let ring = self.parts.cluster.snapshot();
             let moved = self.walk(pace).await;
             total.add(moved);
             if moved.sent == 0 && moved.failed == 0 && !moved.interrupted {
+                self.parts.cluster.settled_in(&ring);
                 return total;
             }
             if moved.failed > 0 {
@@ -294,7 +210,7 @@ impl Handoff {
     /// Sends what is another's, the hottest first.
     async fn walk(&self, pace: Pace) -> Moved {
         let topology = self.parts.cluster.snapshot();
-        let mut streams = Streams::new(&self.parts, &self.groups, pace);
+        let mut streams = Streams::new(&self.parts, &self.groups, pace, &topology);
         let mut interrupted = false;
         let mut hottest = u32::MAX;
         for least in USE_COUNT_STEPS {
@@ -376,25 +292,11 @@ impl Handoff {
             Plan::Stay => true,
             Plan::Send { .. } if found.entry.use_count() < least => false,
             Plan::Send { to, copy } => {
-                streams.add(to, found, copy).await;
+                let how = if copy { How::Copied } else { How::Moved };
+                streams.add(to, found, how).await;
                 true
             }
         }
-    }
-
-    /// Copies new entries to the member next in ring order.
-    async fn copy(&self, keys: impl Iterator<Item = (GroupId, Box<str>)> + Send) {
-        let topology = self.parts.cluster.snapshot();
-        let mut streams = Streams::new(&self.parts, &self.groups, self.background());
-        for (group, key) in keys {
-            let now = self.parts.clock.now();
-            let hashed = HashedKey::new(group, &key);
-            if let Some(entry) = self.parts.store.peek(&hashed, now) {
-                let found = Found { group, key, entry };
-                self.step(&topology, found, 0, &mut streams).await;
-            }
-        }
-        streams.finish().await;
     }
 }
 
@@ -402,5 +304,13 @@ impl Handoff {
 #[path = "tests.rs"]
 mod tests;
 
+#[cfg(test)]
+mod copies_tests;
+#[cfg(test)]
+mod growth_tests;
+#[cfg(test)]
+mod pace_tests;
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 mod simulation_tests;

@@ -56,6 +56,15 @@ pub fn plan<'a>(
     }
 }
 
+/// The other member that is to hold an entry of that key, which this node holds.
+pub(super) fn other_holder(topology: &Topology, key: KeyHash) -> Option<&Member> {
+    let mut ranked = topology.ranked(key);
+    match (ranked.next()?, ranked.next()?) {
+        (Owner::Me, Owner::Other(member)) | (Owner::Other(member), Owner::Me) => Some(member),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

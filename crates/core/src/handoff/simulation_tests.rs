@@ -14,6 +14,7 @@ use fastrand::Rng;
 use futures::FutureExt;
 use parking_lot::Mutex as SyncMutex;
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -21,7 +22,7 @@ use tokio::{
 use super::*;
 use crate::{
     error::Result,
-    harness_tests::{Plan as Nodes, TTL_MS, TestNet, TestNode, entry},
+    harness_tests::{Plan as Nodes, TTL_MS, TestNet, TestNode},
     membership::{Member, MemberState, View},
     ports::{Loaded, Origin, Timestamp},
 };
@@ -36,7 +37,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 const ENDS: Duration = Duration::from_secs(120);
 
 /// Virtual time.
-struct VirtualClock(Instant);
+pub(super) struct VirtualClock(pub(super) Instant);
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
@@ -81,8 +82,9 @@ struct World {
     net: Arc<TestNet>,
     origin: Arc<Versions>,
     clock: Arc<VirtualClock>,
-    /// The registry: members by id, and its revision.
-    members: SyncMutex<(u64, HashMap<Arc<str>, MemberState>)>,
+    /// The registry: members by id, with the revision at which each came into the ring; and its
+    /// revision.
+    members: SyncMutex<(u64, HashMap<Arc<str>, (MemberState, u64)>)>,
     changed: watch::Sender<u64>,
     alive: SyncMutex<Vec<Arc<TestNode>>>,
     /// Which life of its node each id stands for.
@@ -134,6 +136,7 @@ impl World {
             plan: Nodes {
                 replicas,
                 capacity: 1 << 20,
+                bytes_per_second: 1 << 40,
                 lease: Some(LEASE),
                 clock: clock.clone(),
                 origin: origin.clone(),
@@ -168,11 +171,17 @@ impl World {
     fn announce(&self, id: &Arc<str>, state: Option<MemberState>) -> u64 {
         let mut members = self.members.lock();
         members.0 += 1;
+        let revision = members.0;
         match state {
-            Some(state) => members.1.insert(id.clone(), state),
+            Some(state) => {
+                let since = match members.1.get(id) {
+                    Some((MemberState::Serving, since)) => *since,
+                    _ => revision,
+                };
+                members.1.insert(id.clone(), (state, since))
+            }
             None => members.1.remove(id),
         };
-        let revision = members.0;
         drop(members);
         self.changed.send_replace(revision);
         revision
@@ -181,8 +190,9 @@ impl World {
     fn view(&self) -> View {
         let members = self.members.lock();
         let lives = self.lives.lock();
-        let listed = members.1.iter().map(|(id, state)| Member {
+        let listed = members.1.iter().map(|(id, (state, since))| Member {
             state: *state,
+            since: *since,
             instance: lives[id].to_string().into(),
             ..Member::new(id.clone(), format!("{id}:1"))
         });
@@ -406,78 +416,4 @@ fn whatever_comes_and_goes_nothing_old_is_served_and_everything_ends() {
         gets > 100_000 && removals > 1_000 && parcels > 10_000,
         "nothing much happened"
     );
-}
-
-/// What a background walk of ten thousand entries of a kilobyte from a to b takes, in virtual
-/// seconds, when each message takes so long.
-async fn background_walk(bytes_per_second: u64, message_takes: Duration) -> f64 {
-    const ENTRIES: usize = 10_000;
-    let clock = Arc::new(VirtualClock(Instant::now()));
-    let origin = Arc::new(Versions {
-        current: SyncMutex::default(),
-        clock: clock.clone(),
-        rng: SyncMutex::new(Rng::with_seed(1)),
-    });
-    let net = Arc::<TestNet>::default();
-    *net.passing.lock() = Some(Arc::new(Box::new(move |_, _| {
-        async move {
-            sleep(message_takes).await;
-            true
-        }
-        .boxed()
-    })));
-    let plan = Nodes {
-        replicas: 1,
-        capacity: 64 << 20,
-        lease: None,
-        clock: clock.clone(),
-        origin,
-        net,
-    };
-    let nodes = [plan.node("a"), plan.node("b")];
-    for number in 0..ENTRIES {
-        let key = format!("k{number}");
-        let (key, entry) = (
-            HashedKey::new(GroupId(0), &key),
-            entry(1000, Timestamp::NEVER),
-        );
-        nodes[0].store.offer(&key, entry.into(), clock.now());
-    }
-    let leaving = Member {
-        state: MemberState::Draining,
-        ..Member::new("a", "a:1")
-    };
-    let only_b = View::new(2, [Member::new("b", "b:1"), leaving]);
-    nodes.iter().for_each(|node| node.install(&only_b));
-    let began = Instant::now();
-    let pace = Pace {
-        bytes_per_second,
-        patient: true,
-    };
-    let moved = nodes[0].handoff.walk(pace).await;
-    assert_eq!(moved.sent, ENTRIES);
-    began.elapsed().as_secs_f64()
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_background_keeps_to_its_rate() {
-    let took = background_walk(1 << 20, Duration::ZERO).await;
-    assert!(
-        (10.0..13.0).contains(&took),
-        "10 MB at 1 MiB a second in {took} s"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_background_rests_while_its_receiver_is_busy() {
-    let quick = background_walk(1 << 40, Duration::from_millis(1)).await;
-    // There and back: 60 ms for a receipt, three times as long as from an idle receiver at most;
-    // then four times that of rest.
-    let busy = background_walk(1 << 40, Duration::from_millis(30)).await;
-    let batches = 10_000_000.0 / 131_072.0;
-    assert!(
-        busy > batches * 0.06 * 4.0,
-        "{busy} s, {quick} s when it is idle"
-    );
-    assert!(quick < 1.0, "{quick} s");
 }

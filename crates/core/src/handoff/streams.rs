@@ -11,11 +11,12 @@ use tokio::time::{sleep, timeout};
 
 use super::{HandoffParts, Moved, Pace};
 use crate::{
+    cluster::Topology,
     error::{Error, ErrorKind},
     group::Group,
     membership::{IdHash, Member},
-    ports::{HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
-    store::Found,
+    ports::{Fate, Handed, HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
+    store::{Entry, Found},
 };
 
 /// A batch goes when it has so many bytes: enough that its message costs little, so few that its
@@ -34,6 +35,8 @@ const WINDOW_BYTES: usize = 2 * 1024 * 1024;
 const BUSY: Duration = Duration::from_millis(20);
 const BUSY_FACTOR: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// So many copies that receivers want are gathered before they go.
+const WANTED: usize = 1024;
 /// Shorter rests are saved up: timers are no finer than a millisecond.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -42,9 +45,13 @@ pub(super) struct Streams<'a> {
     parts: &'a HandoffParts,
     groups: &'a [Arc<Group>],
     pace: Pace,
+    /// That of the ring by which entries go.
+    revision: u64,
     /// By member id; `None`: that member could not be reached in this walk.
     streams: HashMap<Arc<str>, Option<Loading>>,
     moved: Moved,
+    /// Copies that receivers want.
+    wanted: Vec<(Member, Found)>,
     /// Entries that are known to go after those under way.
     left: usize,
     /// The rest that is due for what went out.
@@ -56,7 +63,7 @@ pub(super) struct Streams<'a> {
 /// A stream, the batch that is filled, and those that wait for their receipts.
 struct Loading {
     stream: Box<dyn HandoffStream>,
-    member: IdHash,
+    member: Member,
     batch: Vec<Going>,
     bytes: usize,
     unanswered: VecDeque<Unanswered>,
@@ -71,7 +78,18 @@ impl Loading {
 
 struct Going {
     found: Found,
-    copy: bool,
+    how: How,
+}
+
+/// How an entry goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// This node gives it away.
+    Moved,
+    /// This node keeps it too.
+    Copied,
+    /// The receiver is told that it is in use, and copied to if it wants that.
+    Announced,
 }
 
 struct Unanswered {
@@ -80,13 +98,20 @@ struct Unanswered {
 }
 
 impl<'a> Streams<'a> {
-    pub(super) fn new(parts: &'a HandoffParts, groups: &'a [Arc<Group>], pace: Pace) -> Self {
+    pub(super) fn new(
+        parts: &'a HandoffParts,
+        groups: &'a [Arc<Group>],
+        pace: Pace,
+        ring: &Topology,
+    ) -> Self {
         Self {
             parts,
             groups,
             pace,
+            revision: ring.view.revision,
             streams: HashMap::new(),
             moved: Moved::default(),
+            wanted: Vec::new(),
             left: 0,
             owed: Duration::ZERO,
             sent_at: parts.clock.now(),
@@ -108,7 +133,21 @@ impl<'a> Streams<'a> {
     }
 
     /// Puts an entry on the way to `to`.
-    pub(super) async fn add(&mut self, to: &Member, found: Found, copy: bool) {
+    pub(super) async fn add(&mut self, to: &Member, found: Found, how: How) {
+        self.put(to, found, how).await;
+        if self.wanted.len() >= WANTED {
+            self.copy_wanted().await;
+        }
+    }
+
+    /// Copies what receivers want of the entries that were announced.
+    async fn copy_wanted(&mut self) {
+        for (to, found) in std::mem::take(&mut self.wanted) {
+            self.put(&to, found, How::Copied).await;
+        }
+    }
+
+    async fn put(&mut self, to: &Member, found: Found, how: How) {
         if !self.streams.contains_key(&to.id) {
             let opened = self.open(to).await;
             self.streams.insert(to.id.clone(), opened);
@@ -117,8 +156,11 @@ impl<'a> Streams<'a> {
             self.failed(1);
             return;
         };
-        loading.bytes += FRAME_BYTES + found.key.len() + found.entry.record.value_bytes();
-        loading.batch.push(Going { found, copy });
+        loading.bytes += FRAME_BYTES + found.key.len();
+        if how != How::Announced {
+            loading.bytes += found.entry.record.value_bytes();
+        }
+        loading.batch.push(Going { found, how });
         if loading.bytes >= BATCH_BYTES {
             self.drive(&to.id.clone(), Until::Sent).await;
         }
@@ -126,6 +168,14 @@ impl<'a> Streams<'a> {
 
     /// Sends what is left, and waits for all receipts.
     pub(super) async fn finish(&mut self) {
+        self.drive_all().await;
+        if !self.wanted.is_empty() {
+            self.copy_wanted().await;
+            self.drive_all().await;
+        }
+    }
+
+    async fn drive_all(&mut self) {
         let ids: Vec<Arc<str>> = self.streams.keys().cloned().collect();
         for id in ids {
             self.drive(&id, Until::Answered).await;
@@ -136,11 +186,15 @@ impl<'a> Streams<'a> {
         if !self.parts.peers.usable(to) {
             return None;
         }
-        let opened = timeout(TRANSFER_TIMEOUT, self.parts.peers.handoff(to)).await;
+        let opened = timeout(
+            TRANSFER_TIMEOUT,
+            self.parts.peers.handoff(to, self.revision),
+        )
+        .await;
         let stream = opened.ok()?.ok()?;
         Some(Loading {
             stream,
-            member: to.incarnation(),
+            member: to.clone(),
             batch: Vec::new(),
             bytes: 0,
             unanswered: VecDeque::new(),
@@ -222,45 +276,108 @@ impl<'a> Streams<'a> {
 
     fn parcel(&self, going: &Going) -> Option<Parcel> {
         let Found { group, key, entry } = &going.found;
+        let what = match going.how {
+            How::Announced => Handed::Announced {
+                value_bytes: entry.record.value_bytes() as u64,
+            },
+            How::Moved | How::Copied => Handed::Over(entry.record.clone()),
+        };
         Some(Parcel {
             group: self.groups.get(usize::from(group.0))?.name().clone(),
             key: key.clone(),
-            record: entry.record.clone(),
+            what,
             use_count: entry.use_count(),
-            copy: going.copy,
+            copy: going.how != How::Moved,
         })
     }
 
-    /// Waits for the oldest receipt. Whatever it says, the entries of its batch are done with:
-    /// taken, or not to be had there.
+    /// Waits for the oldest receipt, and does with each entry of its batch what follows.
     async fn settle_one(&mut self, loading: &mut Loading) -> Result<(), PeerError> {
         let asked_at = self.parts.clock.now();
         let receipt = timeout(TRANSFER_TIMEOUT, loading.stream.receipt())
             .await
             .unwrap_or_else(|_| Err(too_slow()))?;
         let took = self.parts.clock.now().since(asked_at);
-        let Some(answered) = loading.unanswered.pop_front() else {
+        let Some(answered) = loading.unanswered.front() else {
             return Ok(());
         };
-        for going in &answered.entries {
-            if going.copy {
-                going.found.entry.set_replica_at(loading.member);
-            } else {
-                self.parts.store.remove_exactly(&going.found);
+        if receipt.fates.len() != answered.entries.len() {
+            return Err(unfit());
+        }
+        for (going, fate) in answered.entries.iter().zip(&receipt.fates) {
+            match self.conclude(going, *fate, loading.member.incarnation()) {
+                Done::Yes => self.moved.sent += 1,
+                Done::Later => self.moved.failed += 1,
+                Done::Wanted => {
+                    let found = going.found.clone();
+                    self.wanted.push((loading.member.clone(), found));
+                }
             }
         }
-        self.moved.sent += answered.entries.len();
-        self.parts.observer.sent(answered.bytes, receipt);
+        self.parts.observer.sent(answered.bytes, &receipt);
         self.parts.observer.waiting(self.left);
+        loading.unanswered.pop_front();
         if self.pace.patient && took > BUSY {
             sleep((took * BUSY_FACTOR).min(LONGEST_PAUSE)).await;
         }
         Ok(())
     }
 
+    fn conclude(&self, going: &Going, fate: Fate, receiver: IdHash) -> Done {
+        let Going { found, how } = going;
+        match (how, fate) {
+            (_, Fate::Misdirected) => Done::Later,
+            (How::Announced, Fate::Wanted) => {
+                found.entry.set_replica_at(IdHash::NONE);
+                Done::Wanted
+            }
+            (How::Announced | How::Copied, _) => {
+                conclude_copy(&found.entry, fate, receiver);
+                Done::Yes
+            }
+            // Not an answer to what was asked.
+            (How::Moved, Fate::Held | Fate::Wanted) => Done::Later,
+            // The receiver may have the group soon, and ask for what is here. A node that leaves
+            // can't wait.
+            (How::Moved, Fate::UnknownGroup) if self.pace.patient => Done::Yes,
+            // All else is done with. A full receiver has only entries that are at least as hot, see
+            // `Store::offer`: if this one stayed, it would be out of reach when the move has ended.
+            (How::Moved, _) => {
+                self.parts.store.remove_exactly(found);
+                Done::Yes
+            }
+        }
+    }
+
     fn failed(&mut self, entries: usize) {
         self.moved.failed += entries;
         self.parts.observer.failed(entries);
+    }
+}
+
+/// Whether anything is left to do with an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Yes,
+    /// When one of two rings has caught up.
+    Later,
+    /// It has to be copied.
+    Wanted,
+}
+
+/// What follows from a receipt for an entry that stays here: its copy is there only if the receipt
+/// says so.
+fn conclude_copy(entry: &Entry, fate: Fate, receiver: IdHash) {
+    let there = matches!(fate, Fate::Kept | Fate::Known | Fate::Held);
+    if there {
+        entry.set_replica_at(receiver);
+    } else if entry.replica_at() == receiver {
+        entry.set_replica_at(IdHash::NONE);
+    }
+    // What was removed lately may be taken soon. Else it is told until it is used again; so a full
+    // receiver is not asked for ever for what is cold.
+    if fate != Fate::Refused {
+        entry.set_told();
     }
 }
 
@@ -282,5 +399,12 @@ fn too_slow() -> PeerError {
     PeerError::Unreachable(Error::new(
         ErrorKind::PeerUnreachable,
         "no receipt in time for entries handed over",
+    ))
+}
+
+fn unfit() -> PeerError {
+    PeerError::Unreachable(Error::new(
+        ErrorKind::PeerUnreachable,
+        "a receipt that doesn't fit its batch",
     ))
 }

@@ -1,36 +1,34 @@
-//! Handoff between nodes without a network: what moves, what the origin notices, and what must not
-//! come back.
+//! Handoff between nodes without a network: what moves, and what the origin notices.
 
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-
 use super::*;
 use crate::{
-    error::ErrorKind,
     harness_tests::{HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, entry, ranked, view},
-    membership::{IdHash, Member, MemberState, View},
-    ports::{Parcel, TRANSFER_TIMEOUT, Timestamp},
-    record::Record,
+    key::HashedKey,
+    membership::{Member, MemberState, View},
+    ports::Timestamp,
+    store::GroupId,
 };
 
-const KEYS: usize = 300;
+pub(super) const KEYS: usize = 300;
 const BOUND: Duration = Duration::from_secs(10);
 
-struct Scene {
-    plan: Plan,
-    origin: Arc<TestOrigin>,
-    net: Arc<TestNet>,
-    clock: Arc<HandClock>,
-    nodes: Vec<TestNode>,
+pub(super) struct Scene {
+    pub(super) plan: Plan,
+    pub(super) origin: Arc<TestOrigin>,
+    pub(super) net: Arc<TestNet>,
+    pub(super) clock: Arc<HandClock>,
+    pub(super) nodes: Vec<TestNode>,
 }
 
-fn scene(ids: &[&str], replicas: usize) -> Scene {
+pub(super) fn scene(ids: &[&str], replicas: usize) -> Scene {
     let origin = Arc::<TestOrigin>::default();
     let (net, clock) = (Arc::<TestNet>::default(), Arc::<HandClock>::default());
     let plan = Plan {
         replicas,
         capacity: 4 << 20,
+        bytes_per_second: 1 << 40,
         lease: None,
         clock: clock.clone(),
         origin: origin.clone(),
@@ -48,16 +46,16 @@ fn scene(ids: &[&str], replicas: usize) -> Scene {
     scene
 }
 
-fn hashed(key: &str) -> HashedKey<'_> {
+pub(super) fn hashed(key: &str) -> HashedKey<'_> {
     HashedKey::new(GroupId(0), key)
 }
 
-fn key(number: usize) -> String {
+pub(super) fn key(number: usize) -> String {
     format!("user-{number}")
 }
 
 /// Serving members, and those that are leaving.
-fn with_leaving(revision: u64, serving: &[&str], leaving: &[&str]) -> View {
+pub(super) fn with_leaving(revision: u64, serving: &[&str], leaving: &[&str]) -> View {
     let members = view(revision, serving);
     let leaving = leaving.iter().map(|id| Member {
         state: MemberState::Draining,
@@ -67,7 +65,7 @@ fn with_leaving(revision: u64, serving: &[&str], leaving: &[&str]) -> View {
 }
 
 impl Scene {
-    fn install(&self, view: &View) {
+    pub(super) fn install(&self, view: &View) {
         for node in &self.nodes {
             if view.member(&node.id).is_some() {
                 node.install(view);
@@ -75,20 +73,20 @@ impl Scene {
         }
     }
 
-    fn node(&self, id: &str) -> &TestNode {
+    pub(super) fn node(&self, id: &str) -> &TestNode {
         let found = self.nodes.iter().find(|node| *node.id == *id);
         found.expect("a node of the scene")
     }
 
-    fn join(&mut self, id: &str) {
+    pub(super) fn join(&mut self, id: &str) {
         self.nodes.push(self.plan.node(id));
     }
 
-    fn loads(&self) -> usize {
+    pub(super) fn loads(&self) -> usize {
         self.origin.loads.load(Ordering::SeqCst)
     }
 
-    async fn warm(&self, at: &str) {
+    pub(super) async fn warm(&self, at: &str) {
         for number in 0..KEYS {
             let got = self.node(at).group.get(&key(number)).await;
             got.expect("a value");
@@ -96,13 +94,13 @@ impl Scene {
     }
 
     /// One walk in the background at every node.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         for node in &self.nodes {
             node.handoff.walk(node.handoff.background()).await;
         }
     }
 
-    fn held_by(&self, number: usize) -> Vec<&str> {
+    pub(super) fn held_by(&self, number: usize) -> Vec<&str> {
         let holds = |node: &&TestNode| {
             let now = Timestamp(self.clock.0.load(Ordering::SeqCst));
             let key = key(number);
@@ -112,7 +110,7 @@ impl Scene {
         holders.map(|node| &*node.id).collect()
     }
 
-    fn owner(&self, number: usize, view: &View) -> Arc<str> {
+    pub(super) fn owner(&self, number: usize, view: &View) -> Arc<str> {
         ranked(&self.nodes[0].group, &key(number), view)[0].clone()
     }
 }
@@ -220,158 +218,6 @@ async fn three_of_five_leave_at_once() {
         );
     }
     assert_eq!(scene.loads(), KEYS);
-}
-
-#[tokio::test]
-async fn with_two_replicas_a_crash_costs_nothing() {
-    let scene = scene(&["a", "b", "c"], 2);
-    scene.warm("a").await;
-    scene.settle().await;
-    for number in 0..KEYS {
-        assert_eq!(scene.held_by(number).len(), 2, "key {number}");
-    }
-    // Dead, and still in the ring: the next in ring order stands in.
-    scene.net.down.lock().insert("a".into());
-    scene.warm("b").await;
-    scene.install(&view(2, &["b", "c"]));
-    scene.warm("c").await;
-    assert_eq!(scene.loads(), KEYS);
-    scene.settle().await;
-    for number in 0..KEYS {
-        let mut holders = scene.held_by(number);
-        holders.retain(|id| *id != "a");
-        assert_eq!(holders, ["b", "c"], "a second copy again");
-    }
-}
-
-#[tokio::test]
-async fn new_entries_are_copied_as_they_come() {
-    let scene = scene(&["a", "b", "c"], 2);
-    let stop = CancellationToken::new();
-    let mut following = tokio::task::JoinSet::new();
-    for node in &scene.nodes {
-        let wanted = node.queued_copies.lock().take().expect("once");
-        let (handoff, stop) = (node.handoff.clone(), stop.clone());
-        following.spawn(async move { handoff.follow(wanted, stop).await });
-    }
-    scene.warm("a").await;
-    let copied = async {
-        while (0..KEYS).any(|number| scene.held_by(number).len() < 2) {
-            tokio::task::yield_now().await;
-        }
-    };
-    let copied = tokio::time::timeout(Duration::from_secs(30), copied).await;
-    copied.expect("every key has a copy");
-    stop.cancel();
-    following.join_all().await;
-}
-
-#[tokio::test]
-async fn a_removed_key_does_not_come_back_with_a_batch_that_was_under_way() {
-    let mut scene = scene(&["a", "b"], 1);
-    scene.warm("a").await;
-    scene.join("c");
-    let three = view(2, &["a", "b", "c"]);
-    scene.install(&three);
-    let moved = (0..KEYS).find(|number| *scene.owner(*number, &three) == *"c");
-    let number = moved.expect("some key moves");
-    let parcel = Parcel {
-        group: "users".into(),
-        key: key(number).into(),
-        record: Record {
-            value: Some(Bytes::from_static(b"old")),
-            expires_at: Timestamp(TTL_MS),
-            entity_tag: 0,
-        },
-        use_count: 9,
-        copy: false,
-    };
-    for purge in [false, true] {
-        if purge {
-            scene.node("b").group.purge().await.expect("purged");
-        } else {
-            scene
-                .node("b")
-                .group
-                .remove(&key(number))
-                .await
-                .expect("removed");
-        }
-        let accepted = scene.node("c").group.accept(&parcel, IdHash::of("a"));
-        assert_eq!(accepted, crate::group::Accepted::Refused);
-        assert!(scene.held_by(number).is_empty());
-    }
-}
-
-#[tokio::test]
-async fn what_was_under_way_for_longer_than_tombstones_reckon_with_is_refused_and_not_lost() {
-    let scene = scene(&["a", "b"], 1);
-    let parcel = Parcel {
-        group: "users".into(),
-        key: "k".into(),
-        record: Record {
-            value: Some(Bytes::from_static(b"removed since")),
-            expires_at: Timestamp::NEVER,
-            entity_tag: 0,
-        },
-        use_count: 9,
-        copy: false,
-    };
-    let (b, sender) = (scene.node("b"), scene.node("a").standing.incarnation());
-    let accept = |read_at, now| {
-        let parcels = std::slice::from_ref(&parcel);
-        let sender = sender.expect("a member");
-        b.groups
-            .accept(&b.standing, parcels, sender, (read_at, now))
-    };
-    let (read_at, limit) = (Timestamp(1_000), TRANSFER_TIMEOUT);
-    let late = accept(read_at, read_at.after(limit));
-    // An error, not a receipt: so its sender keeps what it has.
-    assert_eq!(late.expect_err("refused").kind(), ErrorKind::NotReady);
-    assert!(b.store.is_empty());
-    let just_before = Timestamp(read_at.after(limit).0 - 1);
-    assert_eq!(accept(read_at, just_before).expect("taken").kept, 1);
-}
-
-#[tokio::test]
-async fn a_node_that_is_not_sure_to_be_a_member_takes_nothing_over_and_keeps_nothing() {
-    let mut scene = scene(&["a", "b"], 1);
-    scene.warm("a").await;
-    scene.plan.lease = Some(Duration::from_secs(3));
-    scene.join("c");
-    let three = view(2, &["a", "b", "c"]);
-    // b has not seen c yet, so c's fence is closed.
-    scene.node("a").install(&three);
-    scene.node("c").install(&three);
-    scene.settle().await;
-    let of_c = (0..KEYS).filter(|number| *scene.owner(*number, &three) == *"c");
-    for number in of_c {
-        let holders = scene.held_by(number);
-        assert!(matches!(*holders, ["a"] | ["b"]), "{number} at {holders:?}");
-        let answer = scene.node("c").group.get(&key(number)).await;
-        answer.expect("served all the same");
-        assert_eq!(scene.held_by(number), holders, "and not kept");
-    }
-    assert_eq!(scene.loads(), KEYS, "asked of who has them");
-}
-
-#[tokio::test]
-async fn rings_that_disagree_don_t_send_an_entry_to_and_fro() {
-    let scene = scene(&["a", "b"], 1);
-    scene.warm("a").await;
-    // Each takes the other for the only one in the ring.
-    scene.node("a").install(&with_leaving(2, &["b"], &["a"]));
-    scene.node("b").install(&with_leaving(3, &["a"], &["b"]));
-    for _ in 0..3 {
-        scene.settle().await;
-    }
-    // Wherever they are, they are there: nothing was lost, and the origin sees nothing.
-    for id in ["a", "b"] {
-        scene.warm(id).await;
-    }
-    assert_eq!(scene.loads(), KEYS);
-    let all: usize = scene.nodes.iter().map(|node| node.store.len()).sum();
-    assert!(all >= KEYS);
 }
 
 #[tokio::test]

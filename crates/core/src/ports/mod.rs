@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 
 pub use origin::{Freshness, Loaded, Origin, loader};
 pub use peers::{
-    HandoffStream, Parcel, PeerAnswer, PeerError, Peers, Receipt, Removed, TRANSFER_TIMEOUT,
-    Voucher,
+    Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt, Removed,
+    Sender, TRANSFER_TIMEOUT, Voucher,
 };
 pub use registry::{Notice, Notices, Registry, RegistryHealth, Session};
 pub use time::{Clock, Timestamp};
@@ -44,7 +44,7 @@ pub trait LoadObserver: Send + Sync + 'static {
 /// Is notified of the progress of handoffs. Calls must be cheap and must not block.
 pub trait HandoffObserver: Send + Sync + 'static {
     /// A batch was answered: the bytes sent, and the outcome for its entries.
-    fn sent(&self, bytes: usize, receipt: Receipt);
+    fn sent(&self, bytes: usize, receipt: &Receipt);
     /// Entries could not be sent yet.
     fn failed(&self, entries: usize);
     /// Entries that are still to be sent, as far as known; 0 when a pass has ended.

@@ -25,6 +25,15 @@ pub struct PeerAnswer {
     pub uncacheable: bool,
 }
 
+/// What a member answers to a peek.
+#[derive(Clone, Debug, Default)]
+pub struct Peeked {
+    /// What it has in memory.
+    pub entry: Option<PeerAnswer>,
+    /// The revision of the newest view by which everything that it holds is its own.
+    pub settled: u64,
+}
+
 /// Why a call to a peer brought nothing.
 #[derive(Clone, Debug)]
 pub enum PeerError {
@@ -36,6 +45,19 @@ pub enum PeerError {
     Answered(Error),
 }
 
+/// What is handed over of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// All of it.
+    Over(Record),
+    /// Nothing yet: that it is in use at its sender. The receiver keeps its copy warm, or says that
+    /// it wants one.
+    Announced {
+        /// The size of its value.
+        value_bytes: u64,
+    },
+}
+
 /// An entry on its way to another member.
 #[derive(Clone, Debug)]
 pub struct Parcel {
@@ -44,7 +66,7 @@ pub struct Parcel {
     /// Its key.
     pub key: Box<str>,
     /// What is handed over. Expires by the clock of the node that reads this.
-    pub record: Record,
+    pub what: Handed,
     /// How often it was requested.
     pub use_count: u32,
     /// Whether the sender also keeps it.
@@ -56,21 +78,85 @@ impl Parcel {
     pub fn bytes(&self) -> usize {
         /// Field tags, lengths, numbers.
         const FRAME: usize = 48;
-        self.group.len() + self.key.len() + self.record.value_bytes() + FRAME
+        let value = match &self.what {
+            Handed::Over(record) => record.value_bytes(),
+            Handed::Announced { .. } => 0,
+        };
+        self.group.len() + self.key.len() + value + FRAME
     }
 }
 
-/// The outcome for the entries of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Receipt {
+/// Who hands entries over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Its incarnation.
+    pub member: IdHash,
+    /// The revision of the ring by which the entries are the receiver's.
+    pub revision: u64,
+}
+
+/// What became of an entry that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
     /// Kept.
-    pub kept: u32,
+    Kept,
     /// Already present.
-    pub known: u32,
+    Known,
     /// Colder than the entries that fill the receiver.
-    pub full: u32,
-    /// Expired, recently removed or purged, or of a group that the receiver does not have.
-    pub refused: u32,
+    Full,
+    /// Expired, recently removed or purged, or too large.
+    Refused,
+    /// By the receiver's ring it is neither the receiver's nor the sender's: one of the two rings
+    /// is behind.
+    Misdirected,
+    /// Of a group that the receiver doesn't have.
+    UnknownGroup,
+    /// Announced, and the receiver has a copy.
+    Held,
+    /// Announced, and the receiver wants a copy.
+    Wanted,
+}
+
+impl Fate {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Kept,
+        Self::Known,
+        Self::Full,
+        Self::Refused,
+        Self::Misdirected,
+        Self::UnknownGroup,
+        Self::Held,
+        Self::Wanted,
+    ];
+
+    /// As in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Known => "known",
+            Self::Full => "full",
+            Self::Refused => "refused",
+            Self::Misdirected => "misdirected",
+            Self::UnknownGroup => "unknown_group",
+            Self::Held => "held",
+            Self::Wanted => "wanted",
+        }
+    }
+}
+
+/// What became of each entry of a batch, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// One for each entry.
+    pub fates: Vec<Fate>,
+}
+
+impl Receipt {
+    /// How many entries had this fate.
+    pub fn count(&self, fate: Fate) -> usize {
+        self.fates.iter().filter(|it| **it == fate).count()
+    }
 }
 
 /// A stream of batches to one member, answered in order.
@@ -112,12 +198,7 @@ pub trait Peers: Send + Sync + 'static {
     async fn fetch(&self, member: &Member, group: &str, key: &str)
     -> Result<PeerAnswer, PeerError>;
     /// Gets what that member has in memory. It never loads.
-    async fn peek(
-        &self,
-        member: &Member,
-        group: &str,
-        key: &str,
-    ) -> Result<Option<PeerAnswer>, PeerError>;
+    async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError>;
     /// Drops a key, or with `None` the whole group, at that member.
     async fn remove(
         &self,
@@ -134,8 +215,13 @@ pub trait Peers: Send + Sync + 'static {
     ) -> Result<Voucher, PeerError>;
     /// Asks that member never to vouch for `against` again; returns who promised it.
     async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError>;
-    /// Opens a way for entries to that member.
-    async fn handoff(&self, member: &Member) -> Result<Box<dyn HandoffStream>, PeerError>;
+    /// Opens a way for entries to that member, which were found to belong there by the ring of that
+    /// revision.
+    async fn handoff(
+        &self,
+        member: &Member,
+        revision: u64,
+    ) -> Result<Box<dyn HandoffStream>, PeerError>;
     /// Returns when that member's view has reached `revision`.
     async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
 }

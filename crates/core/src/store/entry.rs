@@ -12,9 +12,9 @@ pub const MAX_USE_COUNT: u32 = 255;
 pub struct Entry {
     /// What is served.
     pub record: Record,
-    /// How often it was requested, on this node and on the one that it came from; see
-    /// [`MAX_USE_COUNT`].
-    use_count: AtomicU32,
+    /// How often it was requested, on this node and on the one that it came from, see
+    /// [`MAX_USE_COUNT`]; and the bit [`UNTOLD`].
+    uses: AtomicU32,
     /// How often its group had been purged when it was kept.
     pub(super) epoch: AtomicU32,
     /// The incarnation of the other member that is known to hold it; 0 if there is none.
@@ -22,6 +22,11 @@ pub struct Entry {
     /// Who owns its key; see [`Entry::owner_in`].
     owner: AtomicU64,
 }
+
+/// The bit of [`Entry::uses`] for an entry that came or was used since the holder of its replica
+/// was told so. In the same word as the count, so that a hit writes to one place, and to none once
+/// both are set.
+const UNTOLD: u32 = 1 << 31;
 
 /// Bits of [`Entry::owner`] that hold the index of the member.
 const OWNER_BITS: u32 = 24;
@@ -31,7 +36,7 @@ impl Entry {
     pub fn new(record: &Record) -> Self {
         Self {
             record: record.detached(),
-            use_count: AtomicU32::new(0),
+            uses: AtomicU32::new(UNTOLD),
             epoch: AtomicU32::new(0),
             replica_at: AtomicU64::new(0),
             owner: AtomicU64::new(0),
@@ -41,24 +46,41 @@ impl Entry {
     /// Sets the use count.
     #[must_use]
     pub fn with_use_count(self, use_count: u32) -> Self {
-        self.use_count
-            .store(use_count.min(MAX_USE_COUNT), Ordering::Relaxed);
+        self.heat(use_count);
         self
     }
 
     /// How often it was requested, on this node and on the one that it came from; at most
     /// [`MAX_USE_COUNT`].
     pub fn use_count(&self) -> u32 {
-        self.use_count.load(Ordering::Relaxed)
+        self.uses.load(Ordering::Relaxed) & !UNTOLD
+    }
+
+    /// Raises the use count to that of the same entry elsewhere.
+    pub(super) fn heat(&self, use_count: u32) {
+        let noted = self.uses.load(Ordering::Relaxed);
+        let hotter = use_count.min(MAX_USE_COUNT).max(noted & !UNTOLD);
+        self.uses.store(noted & UNTOLD | hotter, Ordering::Relaxed);
     }
 
     /// Counts a use. If two threads race, one use is lost and the entry looks slightly cooler,
     /// which is harmless.
     pub(super) fn used(&self) {
-        let use_count = self.use_count();
-        if use_count < MAX_USE_COUNT {
-            self.use_count.store(use_count + 1, Ordering::Relaxed);
+        let noted = self.uses.load(Ordering::Relaxed);
+        let counted = ((noted & !UNTOLD) + 1).min(MAX_USE_COUNT) | UNTOLD;
+        if counted != noted {
+            self.uses.store(counted, Ordering::Relaxed);
         }
+    }
+
+    /// Whether it came or was used since [`Entry::set_told`].
+    pub fn is_untold(&self) -> bool {
+        self.uses.load(Ordering::Relaxed) & UNTOLD != 0
+    }
+
+    /// The holder of its replica knows that it is in use.
+    pub fn set_told(&self) {
+        self.uses.fetch_and(!UNTOLD, Ordering::Relaxed);
     }
 
     /// The incarnation of the other member that is known to hold it.

@@ -176,24 +176,54 @@ impl Store {
     /// of the coldest, which arrive last. So an entry is inserted with as many uses as quick_cache
     /// counts, and an entry without any use is not inserted into a full store.
     pub fn offer(&self, key: &HashedKey<'_>, entry: Arc<Entry>, now: Timestamp) -> Offered {
-        /// quick_cache counts at most this many uses (its `MAX_F`).
-        const USES_THAT_COUNT: u32 = 2;
-        if self.peek(key, now).is_some() {
+        let use_count = entry.use_count();
+        let wanted = self.would_keep(key, weight(key.text(), &entry), use_count, now);
+        if wanted == Offered::Kept {
+            self.insert(key, entry);
+            self.warm(key, use_count);
+        }
+        wanted
+    }
+
+    /// What [`Store::offer`] would do with an entry whose value has so many bytes. One that is here
+    /// stays as warm as if it was used here.
+    pub fn would_keep_copy(
+        &self,
+        key: &HashedKey<'_>,
+        value_bytes: u64,
+        use_count: u32,
+        now: Timestamp,
+    ) -> Offered {
+        let weight = key.text().len() as u64 + value_bytes + ENTRY_OVERHEAD_BYTES;
+        self.would_keep(key, weight, use_count, now)
+    }
+
+    fn would_keep(
+        &self,
+        key: &HashedKey<'_>,
+        weight: u64,
+        use_count: u32,
+        now: Timestamp,
+    ) -> Offered {
+        if let Some(entry) = self.peek(key, now) {
+            entry.heat(use_count);
+            self.warm(key, use_count);
             return Offered::Known;
         }
-        let use_count = entry.use_count();
-        let largest = self.cache.shard_capacity();
         let room = self.capacity().saturating_sub(self.bytes());
-        let weight = weight(key.text(), &entry);
         // Keep a thirty-second free, since the shards don't fill evenly.
-        if (use_count == 0 && room < weight + self.capacity() / 32) || weight > largest {
+        let cold = use_count == 0 && room < weight + self.capacity() / 32;
+        if cold || weight > self.cache.shard_capacity() {
             return Offered::Full;
         }
-        self.insert(key, entry);
-        for _ in 0..use_count.min(USES_THAT_COUNT) {
+        Offered::Kept
+    }
+
+    /// Tells quick_cache of so many uses; it counts at most two (its `MAX_F`).
+    fn warm(&self, key: &HashedKey<'_>, use_count: u32) {
+        for _ in 0..use_count.min(2) {
             self.cache.get(key);
         }
-        Offered::Kept
     }
 
     /// A walk over all entries that were not purged. No lock is held between steps, so concurrent

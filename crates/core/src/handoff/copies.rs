@@ -1,0 +1,120 @@
+//! Copies at a second member: of new entries at once, and of all that are in use again and again.
+//!
+//! A copy serves nobody as long as the owner lives, so its holder's store would evict it before
+//! anything else. So every few seconds the owner tells which entries were used since the last time:
+//! their copies are kept as warm as if they were used where they are, and those that were evicted,
+//! purged or refused meanwhile are asked for. Entries that nobody uses are not told of. That takes
+//! a key for each entry in use, and no message for a get.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{
+    BREATH, Handoff, STRIDE,
+    plan::other_holder,
+    streams::{How, Streams},
+};
+use crate::{
+    key::HashedKey,
+    membership::IdHash,
+    store::{Found, GroupId},
+};
+
+/// New entries wait this long for company before they are copied.
+const GATHER: Duration = Duration::from_millis(20);
+/// Keys that wait to be copied; what comes past that is found by the next sweep.
+pub(super) const WAITING_COPIES: usize = 65_536;
+/// How often a node tells which of the entries that others have copies of are in use.
+pub(super) const SWEEP: Duration = Duration::from_secs(5);
+
+/// Keys of entries that may want a copy.
+pub type QueuedKeys = mpsc::Receiver<(GroupId, Box<str>)>;
+
+/// Where groups tell of entries that may want a copy.
+#[derive(Clone, Debug, Default)]
+pub struct CopyQueue(Option<mpsc::Sender<(GroupId, Box<str>)>>);
+
+impl CopyQueue {
+    /// And where they are read.
+    pub fn channel() -> (Self, QueuedKeys) {
+        let (sender, receiver) = mpsc::channel(WAITING_COPIES);
+        (Self(Some(sender)), receiver)
+    }
+
+    /// Where nobody wants copies.
+    pub fn nobody() -> (Self, QueuedKeys) {
+        (Self(None), mpsc::channel(1).1)
+    }
+
+    /// This entry is new. Never waits: past the bound the next sweep finds it.
+    pub fn wanted(&self, group: GroupId, key: &str) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send((group, key.into()));
+        }
+    }
+}
+
+impl Handoff {
+    /// Copies new entries to the member next in ring order: those of `keys`, and those that come in
+    /// the next moment.
+    pub(super) async fn copy_new(
+        &self,
+        wanted: &mut QueuedKeys,
+        keys: &mut Vec<(GroupId, Box<str>)>,
+    ) {
+        tokio::time::sleep(GATHER).await;
+        while let Ok(key) = wanted.try_recv() {
+            keys.push(key);
+        }
+        self.copy(keys.drain(..)).await;
+    }
+
+    /// Copies new entries to the member next in ring order.
+    async fn copy(&self, keys: impl Iterator<Item = (GroupId, Box<str>)> + Send) {
+        let topology = self.parts.cluster.snapshot();
+        let mut streams = Streams::new(&self.parts, &self.groups, self.background(), &topology);
+        for (group, key) in keys {
+            let now = self.parts.clock.now();
+            let hashed = HashedKey::new(group, &key);
+            if let Some(entry) = self.parts.store.peek(&hashed, now) {
+                let found = Found { group, key, entry };
+                self.step(&topology, found, 0, &mut streams).await;
+            }
+        }
+        streams.finish().await;
+    }
+
+    /// Tells of the entries that came or were used since the last time to who holds their copies.
+    pub(super) async fn announce_used(&self) {
+        let topology = self.parts.cluster.snapshot();
+        let mut streams = Streams::new(&self.parts, &self.groups, self.background(), &topology);
+        let now = self.parts.clock.now();
+        for (step, found) in self.parts.store.walk().enumerate() {
+            if step % STRIDE == STRIDE - 1 {
+                tokio::time::sleep(BREATH).await;
+            }
+            let entry = &found.entry;
+            let used = entry.is_untold() && entry.use_count() >= self.rules.copy_from_use_count;
+            let group = self.groups.get(usize::from(found.group.0));
+            let (true, true, Some(group)) = (used, entry.record.is_fresh(now), group) else {
+                continue;
+            };
+            if let Some(to) = other_holder(&topology, group.hash(&found.key)) {
+                streams.add(to, found, How::Announced).await;
+            }
+        }
+        streams.finish().await;
+    }
+
+    /// Takes it that nobody else holds what is here. For after a ring that this node didn't settle:
+    /// others did, and may have given away in it what this node counts on.
+    pub(super) async fn forget_copies(&self) {
+        for (step, found) in self.parts.store.walk().enumerate() {
+            if step % STRIDE == STRIDE - 1 {
+                tokio::time::sleep(BREATH).await;
+            }
+            found.entry.set_replica_at(IdHash::NONE);
+        }
+    }
+}

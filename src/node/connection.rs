@@ -1,0 +1,130 @@
+//! One connection from its first byte to its last, within the limits on its client.
+
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
+
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::socket::Socket;
+use crate::{
+    settings::ClientLimits,
+    telemetry::{metrics::Metrics, throttle::Throttle},
+    traffic::{Budget, Cut, Patience, Traffic},
+};
+
+/// How long a client has to see that its idle connection is being closed.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What the connections of some listeners have in common. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Carrier {
+    budget: Arc<Budget>,
+    patience: Patience,
+    most_control_frames: u32,
+    metrics: Arc<Metrics>,
+    throttle: Arc<Throttle>,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+enum Ended {
+    /// In order.
+    Closed,
+    /// With an error, as clients do all the time.
+    Failed(String),
+    /// By this node.
+    Cut(Cut),
+}
+
+impl Carrier {
+    /// Connections whose answers count against `budget`.
+    pub(super) fn new(budget: Arc<Budget>, limits: &ClientLimits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            budget,
+            patience: Patience {
+                handshake: limits.handshake_timeout,
+                idle: limits.idle_timeout,
+                write: limits.write_timeout,
+            },
+            most_control_frames: limits.max_control_frames_per_second,
+            metrics,
+            throttle: Arc::default(),
+        }
+    }
+
+    pub(super) fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        Traffic::new(self.budget.clone())
+    }
+
+    pub(super) fn socket(&self, stream: TcpStream, traffic: Arc<Traffic>) -> Socket {
+        Socket::new(stream, traffic, self.most_control_frames)
+    }
+
+    /// Drives a connection to its end: the client's, the node's (`stop`), or that of the patience
+    /// with it.
+    pub(super) async fn carry<C>(
+        &self,
+        listener: &'static str,
+        connection: C,
+        traffic: &Traffic,
+        stop: &CancellationToken,
+    ) where
+        C: GracefulConnection,
+        C::Error: fmt::Display,
+    {
+        let mut connection = pin!(connection);
+        let mut overstays = pin!(traffic.overstays(&self.patience));
+        let mut stopping = false;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                result = connection.as_mut() => break match result {
+                    Ok(()) => Ended::Closed,
+                    Err(_) if traffic.is_flood() => Ended::Cut(Cut::Flood),
+                    Err(error) => Ended::Failed(error.to_string()),
+                },
+                cut = overstays.as_mut() => {
+                    if cut == Cut::Idle {
+                        // It may be about to send a request, which is then answered.
+                        connection.as_mut().graceful_shutdown();
+                        let _ = timeout(GOODBYE, connection.as_mut()).await;
+                    }
+                    break Ended::Cut(cut);
+                }
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        // Before the socket closes: who sees it closed finds it counted.
+        self.ended(listener, &ended);
+    }
+
+    fn ended(&self, listener: &'static str, ended: &Ended) {
+        match ended {
+            Ended::Closed => {}
+            // Clients hang up all the time; who looks for a reason can have it.
+            Ended::Failed(error) => {
+                tracing::debug!(listener, error, "a connection ended with an error");
+            }
+            Ended::Cut(cut) => {
+                let reason = cut.name();
+                let labels = [listener, reason];
+                let cuts = &self.metrics.connection_cuts;
+                cuts.with_label_values(&labels).inc();
+                // Idle connections are no fault of anybody.
+                if *cut == Cut::Idle {
+                    tracing::debug!(listener, reason, "cut a connection");
+                } else if let Some(suppressed) = self.throttle.due(reason) {
+                    tracing::warn!(listener, reason, suppressed, "cut a connection");
+                }
+            }
+        }
+    }
+}

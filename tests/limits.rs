@@ -1,0 +1,263 @@
+//! Nodes as processes under clients that take what they can: memory, connections, descriptors, the
+//! admin listener.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use common::{CountingOrigin, LONG, etcd, get_request as get, process::NodeProcess, within};
+use futures::future::join_all;
+use http_body_util::Full;
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const MIB: u64 = 1 << 20;
+const SIZE: u64 = 4 * MIB;
+
+/// A node without others.
+fn alone(origin: &str, further: &[&str]) -> NodeProcess {
+    let further = [&["registry.kind=memory"], further].concat();
+    NodeProcess::start("n0", &[], origin, &further)
+}
+
+/// Asks for a value over a connection of its own. Of the answer only the head is read.
+async fn ask_and_stop_reading(port: u16, key: &str) -> Option<Response<Incoming>> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
+    tokio::spawn(connection);
+    let message = get(key).encode_to_vec();
+    let mut body = BytesMut::new();
+    body.put_u8(0);
+    body.put_u32(u32::try_from(message.len()).unwrap());
+    body.put_slice(&message);
+    let request = Request::post("http://node/gaocache.v1.Cache/Get")
+        .header("content-type", "application/grpc")
+        .body(Full::<Bytes>::new(body.freeze()));
+    sender.send_request(request.unwrap()).await.ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_do_not_read_take_no_more_than_the_budget_and_are_cut() {
+    let origin = CountingOrigin::start().await;
+    let node = Arc::new(alone(&origin.url(), &["limits.write_timeout_seconds=3"]));
+    node.until_ready().await;
+    let budget = node.metric("gaocache_in_flight_limit_bytes", "").await as u64;
+    assert!((8 * MIB..11 * MIB).contains(&budget), "{budget}");
+    let mut good = common::client(([127, 0, 0, 1], node.grpc).into()).await;
+    good.get(get("alice")).await.expect("a value");
+
+    let (stop, peak) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let watched = tokio::spawn({
+        let (node, stop, peak) = (node.clone(), stop.clone(), peak.clone());
+        async move {
+            let mut gets = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let answer = good.get(get("alice")).await.expect("a value");
+                assert_eq!(answer.into_inner().value, "value of alice");
+                gets += 1;
+                peak.fetch_max(node.resident_bytes(), Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            gets
+        }
+    });
+    let asked = (0..200).map(|number| {
+        let (port, key) = (node.grpc, format!("size-{}", SIZE - number));
+        tokio::spawn(async move { ask_and_stop_reading(port, &key).await })
+    });
+    let asked: Vec<_> = asked.collect();
+    let answers = within("answers", join_all(asked)).await;
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    let overloaded = |answer: &Response<Incoming>| {
+        answer
+            .headers()
+            .get("grpc-status")
+            .is_some_and(|it| it == "8")
+            && answer
+                .headers()
+                .get("gaocache-error")
+                .is_some_and(|it| it == "overloaded")
+    };
+    let refused = answers.iter().flatten().filter(|it| overloaded(it)).count();
+    assert!(refused > 0, "all were answered");
+    let cut = async {
+        while node.metric("gaocache_in_flight_bytes", "").await > 4_096.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the readers are cut", cut).await;
+    stop.store(true, Ordering::Relaxed);
+    let gets = watched.await.expect("the good client was answered");
+    let peak = peak.load(Ordering::Relaxed);
+    println!(
+        "peak {} MiB, {refused} of 200 refused, {gets} gets of the good client",
+        peak / MIB
+    );
+    assert!(gets > 0);
+    assert!(
+        peak <= 64 * MIB + budget + 64 * MIB,
+        "{peak} bytes resident"
+    );
+    let cuts = node
+        .metric("gaocache_connection_cuts_total", "stalled")
+        .await;
+    assert!(cuts >= 1.0);
+    assert!(node.metric("gaocache_in_flight_refusals_total", "").await >= 1.0);
+    drop(answers);
+    let mut good = common::client(([127, 0, 0, 1], node.grpc).into()).await;
+    let value = good
+        .get(get(&format!("size-{SIZE}")))
+        .await
+        .expect("room again");
+    assert_eq!(value.into_inner().value.len() as u64, SIZE);
+    let empty = async {
+        while node.metric("gaocache_in_flight_bytes", "").await != 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the budget is free", empty).await;
+}
+
+/// Lets this process have so many connections.
+fn raise_own_descriptors(wanted: u64) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    assert!(limit.maximum.is_none_or(|most| most >= wanted), "{limit:?}");
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// A scrape over a connection of its own; whether it was answered in full.
+async fn scrape(port: u16) -> bool {
+    let scraped = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let request = b"GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer.starts_with("HTTP/1.1 200") && answer.ends_with('\n'))
+    };
+    scraped.await.unwrap_or(false)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_scrapes_delay_neither_probes_nor_the_lease() {
+    const SCRAPES: usize = 6_000;
+    raise_own_descriptors(2 * SCRAPES as u64);
+    let etcd = etcd::Etcd::start().await;
+    let origin = CountingOrigin::start().await;
+    let node = NodeProcess::start("n0", &[&etcd.url], &origin.url(), &[]);
+    node.until_ready().await;
+    let renewals = node.metric("gaocache_lease_renewals_total", "ok").await;
+    let port = node.admin;
+    let scrapes: Vec<_> = (0..SCRAPES).map(|_| tokio::spawn(scrape(port))).collect();
+    // The kernel refuses some connections at first; clients try again after seconds.
+    let all = tokio::time::timeout(4 * LONG, join_all(scrapes))
+        .await
+        .expect("answers");
+    let answered = all.into_iter().filter(|it| *it.as_ref().unwrap()).count();
+    let (status, why) = node.readyz().await.expect("probes answer");
+    assert_eq!(status, 200, "{why}");
+    assert!(answered > 0);
+    let renewed = async {
+        while node.metric("gaocache_lease_renewals_total", "ok").await <= renewals {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("renewals go on", renewed).await;
+    assert_eq!(
+        node.metric("gaocache_lease_renewals_total", "lost").await,
+        0.0
+    );
+    println!("{answered} of {SCRAPES} scrapes answered");
+}
+
+#[tokio::test]
+async fn without_descriptors_for_clients_the_probes_and_the_lease_go_on() {
+    let etcd = etcd::Etcd::start().await;
+    let origin = CountingOrigin::start().await;
+    let limited = ["limits.reserved_descriptors=100"];
+    let mut node = NodeProcess::start("n0", &[&etcd.url], &origin.url(), &limited);
+    node.kill();
+    node.revive_with_descriptors(200);
+    node.until_ready().await;
+    assert_eq!(node.metric("gaocache_connections_limit", "").await, 100.0);
+    assert_eq!(node.metric("process_max_fds", "").await, 200.0);
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        held.push(TcpStream::connect(("127.0.0.1", node.http)).await.unwrap());
+    }
+    let refused = async {
+        while node
+            .metric("gaocache_connection_refusals_total", "total")
+            .await
+            < 200.0
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("refusals", refused).await;
+    assert_eq!(node.metric("gaocache_connections", "http").await, 100.0);
+    assert_eq!(node.readyz().await.expect("probes answer").0, 200);
+    let failed = node
+        .metric("gaocache_connection_refusals_total", "failed")
+        .await;
+    assert_eq!(failed, 0.0, "a descriptor was missing");
+    let lines = node.log.lock().clone();
+    let told = lines
+        .iter()
+        .filter(|line| line.contains("refused a connection"));
+    assert!((1..20).contains(&told.count()), "{lines:?}");
+    drop(held);
+    let served = async {
+        let url = format!("http://127.0.0.1:{}/v1/users/alice", node.http);
+        while common::http().get(&url).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("clients are served again", served).await;
+}
+
+#[tokio::test]
+async fn a_log_level_that_is_none_is_refused_and_a_long_one_costs_nothing() {
+    let origin = CountingOrigin::start().await;
+    let node = alone(&origin.url(), &[]);
+    node.until_ready().await;
+    let client = common::http();
+    let put = async |level: &str| {
+        let url = format!("http://127.0.0.1:{}/log?level={level}", node.admin);
+        let answer = client.put(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, text) = put("bogus").await;
+    assert_eq!(status, 400);
+    assert!(text.contains("'bogus' is no level"), "{text}");
+    // With regular expressions, each of these took seconds and hundreds of mebibytes to compile.
+    let before = node.resident_bytes();
+    let (_, _) = put("%5B%7Bx%3D%28%28a%7C.%7B1000%7D%29%7B1000%7D%29%7D%5D%3Dinfo").await;
+    let (status, _) = put(&format!("{}=info", "a".repeat(2_000))).await;
+    assert_eq!(status, 400);
+    assert!(node.resident_bytes() < before + 16 * MIB);
+    assert_eq!(put("debug").await.0, 200);
+}
