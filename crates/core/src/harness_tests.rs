@@ -29,8 +29,8 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     ports::{
-        Clock, GroupObserver, HandoffObserver, HandoffStream, Loaded, Origin, Parcel, Peeked,
-        PeerAnswer, PeerError, Peers, Receipt, Removed, Sender, Timestamp, Voucher,
+        Clock, GroupObserver, Handed, HandoffObserver, HandoffStream, Loaded, Origin, Parcel,
+        Peeked, PeerAnswer, PeerError, Peers, Receipt, Removed, Sender, Timestamp, Voucher,
     },
 };
 
@@ -195,8 +195,8 @@ impl Peers for TestPeers {
         self.net.pass(&self.me, &member.id).await?;
         let group = self.net.group(&member.id)?;
         let mut answer = group.peek_for_peer(key);
-        if let Some(answer) = &mut answer {
-            self.net.carry(&mut answer.record, &member.id, asked);
+        if let Some(entry) = &mut answer.entry {
+            self.net.carry(&mut entry.record, &member.id, asked);
         }
         self.net.pass(&member.id, &self.me).await?;
         Ok(answer)
@@ -345,8 +345,9 @@ async fn deliver(
     for parcel in &mut batch {
         net.parcels.fetch_add(1, Ordering::SeqCst);
         net.heats.lock().push(parcel.use_count);
-        let left = parcel.record.life_left(sent_at);
-        parcel.record.expires_at = expiry(left, read_at);
+        if let Handed::Over(record) = &mut parcel.what {
+            record.expires_at = expiry(record.life_left(sent_at), read_at);
+        }
     }
     let groups = Groups::of(&group);
     let times = (read_at, now);
