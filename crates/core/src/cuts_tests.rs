@@ -32,6 +32,7 @@ use crate::{
     harness_tests::{Plan, TestNet, TestNode, peers},
     membership::{IdHash, Member, MemberState, View},
     ports::{Clock, Loaded, Notice, Notices, Origin, RegistryHealth, Session, Timestamp},
+    standing::Standing,
 };
 
 const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -281,6 +282,8 @@ impl Session for Way {
 #[derive(Clone, Copy, Debug, Default)]
 struct Lease {
     id: i64,
+    /// The revision at which it was written.
+    at: u64,
     end: Option<Timestamp>,
     expelled: bool,
 }
@@ -347,6 +350,7 @@ impl Process {
                 it.write(Member { lease: id, ..me });
                 Lease {
                     id,
+                    at: it.revision,
                     end: Some(end),
                     expelled: false,
                 }
@@ -375,14 +379,36 @@ impl Process {
         }
     }
 
-    async fn join_others(&self) {
-        let me = self.me().incarnation();
+    /// The revision of a view that has this life; `None` if others have taken it off the list.
+    async fn listed(&self) -> Option<u64> {
+        let life = self.me().instance;
         let mut rings = self.node.cluster.rings();
-        let listed = rings.wait_for(|ring| {
-            ring.me()
-                .is_some_and(|it| !it.vanished && it.incarnation() == me)
-        });
-        let revision = listed.await.expect("lives").view.revision;
+        let mut leases = self.lease.subscribe();
+        loop {
+            let ring = rings.borrow_and_update().clone();
+            let lease = *leases.borrow_and_update();
+            let known = RegistryHealth {
+                written: (lease.at > 0).then(|| (life.clone(), lease.at)),
+                ..RegistryHealth::default()
+            };
+            if Standing::is_listed(&ring, &life, &known) {
+                return Some(ring.view.revision);
+            }
+            if lease.expelled {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                changed = rings.changed() => changed.expect("lives"),
+                changed = leases.changed() => changed.expect("lives"),
+            }
+        }
+    }
+
+    async fn join_others(&self) {
+        let Some(revision) = self.listed().await else {
+            return;
+        };
         let mut seen = HashSet::new();
         loop {
             let topology = self.node.cluster.snapshot();
@@ -785,7 +811,6 @@ fn whatever_is_cut_stands_still_or_restarts_nothing_removed_is_served() {
     for seed in first..first + seeds {
         let replicas = 1 + usize::from(seed % 2 == 1);
         let done = runtime(seed).block_on(simulate(seed, replicas));
-
         sums = std::array::from_fn(|at| sums[at] + done[at]);
     }
     let [gets, removals, expulsions] = sums;
