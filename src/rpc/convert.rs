@@ -219,7 +219,9 @@ pub(super) fn handoff_receipt(receipt: Receipt) -> wire::HandoffReceipt {
 
 /// The receipt; a fate that this release doesn't know counts as a refusal.
 pub(super) fn receipt(answer: &wire::HandoffReceipt) -> Receipt {
-    let fates = answer.fates().map(|fate| match fate {
+    // Not prost's `fates()`, which leaves out what it doesn't know: each entry has one.
+    let known = |fate: &i32| wire::HandoffFate::try_from(*fate).unwrap_or_default();
+    let fates = answer.fates.iter().map(known).map(|fate| match fate {
         wire::HandoffFate::Kept => Fate::Kept,
         wire::HandoffFate::Known => Fate::Known,
         wire::HandoffFate::Full => Fate::Full,

@@ -100,6 +100,7 @@ impl NodeProcess {
             // As in the image: a huge page is zeroed at once, which holds up a worker for
             // milliseconds.
             .env("MIMALLOC_ALLOW_THP", "0")
+            .env("MIMALLOC_PURGE_DELAY", "0")
             .stdout(Stdio::piped())
             .spawn();
         let mut child = child.expect("starts");

@@ -106,7 +106,9 @@ impl Node {
 
     fn command(&self) -> Vec<String> {
         let launch = self.launch.lock();
-        let mut command = vec!["env".to_owned(), "MIMALLOC_ALLOW_THP=0".into()];
+        let mut command = vec!["env".to_owned()];
+        // As in the image.
+        command.extend(["MIMALLOC_ALLOW_THP=0", "MIMALLOC_PURGE_DELAY=0"].map(str::to_owned));
         if let (true, Some(library)) = (launch.clock, faketime()) {
             command.extend([
                 format!("LD_PRELOAD={library}"),

@@ -238,8 +238,8 @@ async fn kill_one_of_three_full_nodes(seed: u64) -> usize {
                 if !running.load(Ordering::SeqCst) {
                     return;
                 }
-                // Half of them keep keys in use, half ask for each key once. They ask the owners: hot
-                // copies elsewhere would hide what replicas do.
+                // Half of them keep keys in use, half ask for each key once. They ask the owners:
+                // hot copies elsewhere would hide what replicas do.
                 let key = match reader % 2 {
                     0 => format!("in-use-{}", rng.usize(..IN_USE)),
                     _ => format!("once-{reader}-{step}"),

@@ -76,6 +76,9 @@ impl Origin for Versions {
     }
 }
 
+/// A member's state, and the revision at which it came into the ring.
+type Since = (MemberState, u64);
+
 /// The world of one seed.
 struct World {
     plan: Nodes,
@@ -84,7 +87,7 @@ struct World {
     clock: Arc<VirtualClock>,
     /// The registry: members by id, with the revision at which each came into the ring; and its
     /// revision.
-    members: SyncMutex<(u64, HashMap<Arc<str>, (MemberState, u64)>)>,
+    members: SyncMutex<(u64, HashMap<Arc<str>, Since>)>,
     changed: watch::Sender<u64>,
     alive: SyncMutex<Vec<Arc<TestNode>>>,
     /// Which life of its node each id stands for.

@@ -104,8 +104,9 @@ pub trait Origin: Send + Sync + 'static {
 
 /// An [`Origin`] from an async closure, like groupcache's `GetterFunc`.
 ///
-/// The closure can return any error. An [`Error`] keeps its kind, so [`Error::not_found`] means
-/// that there is no such key. Any other error means that the origin failed.
+/// The closure can return any error. An [`Error`](crate::Error) keeps its kind, so
+/// [`Error::not_found`](crate::Error::not_found) means that there is no such key. Any other error
+/// means that the origin failed.
 ///
 /// ```
 /// use gaocache_core::{Error, ports::loader};
