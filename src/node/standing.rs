@@ -20,7 +20,7 @@ use gaocache_core::{
     expulsion::{Expelled, Expulsion},
     membership::{IdHash, Member, MemberState},
     ports::{Notice, Peers},
-    standing::RATES,
+    standing::{RATES, Standing},
 };
 
 /// Renewals have failed if no more than this part of the lease's time to live is left.
@@ -46,7 +46,7 @@ impl Joined {
                 biased;
                 // A node that is leaving doesn't join again.
                 () = draining.cancelled() => return,
-                () = self.join_others(me.incarnation()) => {}
+                () = self.join_others(&me.instance) => {}
             }
             self.stay(lease).await;
             let standing = &self.parts.standing;
@@ -64,16 +64,10 @@ impl Joined {
     }
 
     /// Joins: returns when all others have seen this life of the node and it is serving.
-    async fn join_others(&self, me: IdHash) {
-        let mut rings = self.parts.cluster.rings();
-        // The view may still hold the life before.
-        let is_seen = |topology: &Arc<Topology>| {
-            let seen = topology.me().filter(|it| !it.vanished);
-            seen.is_some_and(|it| it.incarnation() == me)
+    async fn join_others(&self, life: &str) {
+        let Some(revision) = self.listed(life).await else {
+            return;
         };
-        let found = rings.wait_for(is_seen).await;
-        // The ring's owner lives as long as this node.
-        let revision = found.map_or(0, |ring| ring.view.revision);
         self.seen_by_others(revision).await;
         // This node was not told of removals until now, so nothing that is under way may be shared
         // or kept.
@@ -84,6 +78,30 @@ impl Joined {
             }
             tracing::debug!(%error, "could not announce that this node serves");
             sleep(RETRY).await;
+        }
+    }
+
+    /// The revision of a view that has this life of the node; `None` if the others have taken it
+    /// off the list before this node saw one.
+    async fn listed(&self, life: &str) -> Option<u64> {
+        let mut rings = self.parts.cluster.rings();
+        let mut health = self.session.health();
+        loop {
+            let ring = rings.borrow_and_update().clone();
+            let known = health.borrow_and_update().clone();
+            if Standing::is_listed(&ring, life, &known) {
+                return Some(ring.view.revision);
+            }
+            // What is told may still be of the life before.
+            if known.expelled && known.written.is_some_and(|(it, _)| *it == *life) {
+                return None;
+            }
+            let changed = tokio::select! {
+                changed = rings.changed() => changed,
+                changed = health.changed() => changed,
+            };
+            // Their owners live as long as this node.
+            changed.ok()?;
         }
     }
 

@@ -23,15 +23,15 @@ use super::{
     handoff::{Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
     membership::{IdHash, Member, View},
-    record::Record,
+    record::{Record, expiry},
     standing::Standing,
     store::{Entry, GroupId, Store},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     ports::{
-        Clock, GroupObserver, HandoffObserver, HandoffStream, Loaded, Origin, Parcel, Peeked,
-        PeerAnswer, PeerError, Peers, Receipt, Removed, Sender, Timestamp, Voucher,
+        Clock, GroupObserver, Handed, HandoffObserver, HandoffStream, Loaded, Origin, Parcel,
+        Peeked, PeerAnswer, PeerError, Peers, Receipt, Removed, Sender, Timestamp, Voucher,
     },
 };
 
@@ -107,6 +107,8 @@ pub(super) type OnFetch = Box<dyn Fn(&str, &str) + Send + Sync>;
 pub(super) struct TestNet {
     pub(super) groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
     pub(super) standings: Mutex<HashMap<Arc<str>, Arc<Standing>>>,
+    /// Each node has a clock of its own.
+    clocks: Mutex<HashMap<Arc<str>, Arc<dyn Clock>>>,
     pub(super) down: Mutex<HashSet<Arc<str>>>,
     pub(super) fetches: AtomicUsize,
     pub(super) peeks: AtomicUsize,
@@ -134,6 +136,16 @@ impl TestNet {
     fn standing(&self, id: &str) -> Result<Arc<Standing>, PeerError> {
         self.group(id)?;
         self.standings.lock().get(id).cloned().ok_or_else(lost)
+    }
+
+    fn now(&self, id: &str) -> Timestamp {
+        let clocks = self.clocks.lock();
+        clocks.get(id).map_or(Timestamp(0), |clock| clock.now())
+    }
+
+    /// What one node sends another: dated anew, by the clock of its receiver, who asked at `asked`.
+    fn carry(&self, record: &mut Record, sender: &str, asked: Timestamp) {
+        record.expires_at = expiry(record.life_left(self.now(sender)), asked);
     }
 
     async fn pass(&self, from: &str, to: &str) -> Result<(), PeerError> {
@@ -167,18 +179,26 @@ impl Peers for TestPeers {
         if let Some(told) = &*self.net.on_fetch.lock() {
             told(&self.me, key);
         }
+        let asked = self.clock.now();
         self.net.pass(&self.me, &member.id).await?;
         let group = self.net.group(&member.id)?;
-        let answer = group.answer_peer(key).await;
+        let mut answer = group.answer_peer(key).await;
+        if let Ok(answer) = &mut answer {
+            self.net.carry(&mut answer.record, &member.id, asked);
+        }
         self.net.pass(&member.id, &self.me).await?;
         answer.map_err(PeerError::Answered)
     }
 
     async fn peek(&self, member: &Member, _: &str, key: &str) -> Result<Peeked, PeerError> {
         self.net.peeks.fetch_add(1, Ordering::SeqCst);
+        let asked = self.clock.now();
         self.net.pass(&self.me, &member.id).await?;
         let group = self.net.group(&member.id)?;
-        let answer = group.peek_for_peer(key);
+        let mut answer = group.peek_for_peer(key);
+        if let Some(entry) = &mut answer.entry {
+            self.net.carry(&mut entry.record, &member.id, asked);
+        }
         self.net.pass(&member.id, &self.me).await?;
         Ok(answer)
     }
@@ -221,8 +241,8 @@ impl Peers for TestPeers {
         counted: &[IdHash],
     ) -> Result<Voucher, PeerError> {
         self.net.pass(&self.me, &member.id).await?;
-        let (standing, clock) = (self.net.standing(&member.id)?, self.clock.clone());
-        let voucher = standing.vouch(asker, counted, clock.now());
+        let standing = self.net.standing(&member.id)?;
+        let voucher = standing.vouch(asker, counted, self.net.now(&member.id));
         self.net.pass(&member.id, &self.me).await?;
         Ok(voucher)
     }
@@ -260,6 +280,15 @@ impl Peers for TestPeers {
     async fn await_revision(&self, _: &Member, _: u64) -> Result<(), PeerError> {
         Ok(())
     }
+}
+
+/// The calls of that node.
+pub(super) fn peers(net: &Arc<TestNet>, me: &Arc<str>, clock: Arc<dyn Clock>) -> Arc<dyn Peers> {
+    Arc::new(TestPeers {
+        me: me.clone(),
+        net: net.clone(),
+        clock,
+    })
 }
 
 /// A batch is on its way on its own: it arrives even if its sender has given up by then.
@@ -302,18 +331,28 @@ async fn deliver(
     (sender, batch, read_at): (Sender, &[Parcel], Timestamp),
     clock: &dyn Clock,
 ) -> Result<Receipt, PeerError> {
+    let sent_at = clock.now();
     net.pass(from, to).await?;
     let group = net.group(to)?;
     if !Arc::ptr_eq(&group, receiver) {
         return Err(lost());
     }
-    for parcel in batch {
+    // By the receiver's clock.
+    let now = net.now(to);
+    let under_way = clock.now().since(read_at);
+    let under_way = u64::try_from(under_way.as_millis()).unwrap_or(u64::MAX);
+    let read_at = Timestamp(now.0.saturating_sub(under_way));
+    let mut batch = batch.to_vec();
+    for parcel in &mut batch {
         net.parcels.fetch_add(1, Ordering::SeqCst);
         net.use_counts.lock().push(parcel.use_count);
+        if let Handed::Over(record) = &mut parcel.what {
+            record.expires_at = expiry(record.life_left(sent_at), read_at);
+        }
     }
     let groups = Groups::of(&group);
-    let times = (read_at, clock.now());
-    let receipt = groups.accept(&*net.standing(to)?, batch, sender, times);
+    let times = (read_at, now);
+    let receipt = groups.accept(&*net.standing(to)?, &batch, sender, times);
     let receipt = receipt.map_err(PeerError::Unreachable)?;
     net.pass(to, from).await?;
     Ok(receipt)
@@ -366,6 +405,8 @@ impl Plan {
             .standings
             .lock()
             .insert(id.clone(), standing.clone());
+        let clock = self.clock.clone();
+        self.net.clocks.lock().insert(id.clone(), clock);
         let store = |capacity| {
             let store = Store::new(capacity, 1 << 10, 1);
             Arc::new(store.under(standing.fence.clone()))

@@ -8,12 +8,19 @@ use std::{
     sync::LazyLock,
 };
 
+#[cfg(test)]
+use foldhash::quality::FixedState;
+#[cfg(not(test))]
 use foldhash::quality::RandomState;
 use quick_cache::Equivalent;
 
 use crate::store::GroupId;
 
+#[cfg(not(test))]
 static SEEDED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+/// Simulations meet entries in the same order in each run of a seed.
+#[cfg(test)]
+static SEEDED: LazyLock<FixedState> = LazyLock::new(FixedState::default);
 
 /// A key of a group, hashed.
 #[derive(Clone, Copy, Debug)]

@@ -22,6 +22,8 @@ pub mod standing;
 pub mod store;
 
 #[cfg(test)]
+mod cuts_tests;
+#[cfg(test)]
 mod harness_tests;
 
 pub use error::{Error, ErrorKind, Result};

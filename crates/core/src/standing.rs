@@ -25,7 +25,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     fence::Fence,
     membership::IdHash,
-    ports::{Session, TRANSFER_TIMEOUT, Timestamp, Voucher},
+    ports::{RegistryHealth, Session, TRANSFER_TIMEOUT, Timestamp, Voucher},
 };
 
 /// The longest time for which a voucher is valid.
@@ -133,6 +133,18 @@ impl Standing {
     pub fn incarnation(&self) -> Option<IdHash> {
         let topology = self.cluster.topology();
         topology.me().map(|me| me.incarnation())
+    }
+
+    /// Whether the ring shows this life of the node by a registration that is known to stand.
+    ///
+    /// Being in the ring is not enough. The answer to a registration may be lost, the others may
+    /// have seen it and have taken this node off the list since, and then it is written once more:
+    /// those who saw the first don't tell this node of removals until they see the second.
+    pub fn is_listed(ring: &Topology, life: &str, health: &RegistryHealth) -> bool {
+        let known = health.written.as_ref();
+        let reached = known.is_some_and(|(it, at)| **it == *life && *at <= ring.view.revision);
+        let me = ring.me().filter(|me| !me.vanished);
+        reached && me.is_some_and(|me| *me.instance == *life)
     }
 
     /// Answers a member that can't renew its lease: whether this node would vouch for it, and for

@@ -1,5 +1,8 @@
 use super::*;
-use crate::membership::{Member, MemberState, View};
+use crate::{
+    membership::{Member, MemberState, View},
+    ports::RegistryHealth,
+};
 
 const LEASE: Duration = Duration::from_secs(9);
 const NOW: Timestamp = Timestamp(1_000);
@@ -56,6 +59,32 @@ fn a_promise_is_kept_and_a_vanished_member_is_not_vouched_for() {
     let mut vanished = three.clone();
     vanished[0].vanished = true;
     assert!(!backed("a", &three, &[&standing("b", &vanished)]));
+}
+
+#[test]
+fn a_life_is_listed_only_by_a_registration_that_is_known_to_stand() {
+    let three = ["a", "b", "c"].map(|id| Member {
+        instance: "1".into(),
+        ..member(id)
+    });
+    let listed = |members: &[Member], revision, written| {
+        let ring = Topology::new("a", View::new(revision, members.iter().cloned()));
+        let health = RegistryHealth {
+            written,
+            ..RegistryHealth::default()
+        };
+        Standing::is_listed(&ring, "1", &health)
+    };
+    assert!(listed(&three, 5, Some(("1".into(), 5))));
+    // Its answer was lost, or it was written once more since: the others may have acted on what is
+    // seen here.
+    assert!(!listed(&three, 5, None));
+    assert!(!listed(&three, 5, Some(("1".into(), 6))));
+    assert!(!listed(&three, 5, Some(("0".into(), 4))), "the life before");
+    assert!(!listed(&three[1..], 5, Some(("1".into(), 5))));
+    let mut vanished = three.clone();
+    vanished[0].vanished = true;
+    assert!(!listed(&vanished, 5, Some(("1".into(), 5))));
 }
 
 #[test]

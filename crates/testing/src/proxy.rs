@@ -3,17 +3,27 @@
 use std::net::SocketAddr;
 
 use tokio::{
-    io::copy_bidirectional,
+    io::copy,
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
 };
 
+/// What a proxy lets through.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Lets {
+    #[default]
+    All,
+    Nothing,
+    /// Nothing of what the target says.
+    Requests,
+}
+
 /// A TCP proxy to an address that can be cut.
 pub struct Proxy {
     /// Where it listens.
     pub address: SocketAddr,
-    open: watch::Sender<bool>,
+    lets: watch::Sender<Lets>,
     _task: JoinHandle<()>,
 }
 
@@ -22,28 +32,39 @@ impl Proxy {
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let open = watch::Sender::new(true);
-        let changes = open.subscribe();
+        let lets = watch::Sender::new(Lets::All);
+        let changes = lets.subscribe();
         let task = tokio::spawn(async move {
             while let Ok((mut inside, _)) = listener.accept().await {
                 let mut changes = changes.clone();
-                if !*changes.borrow_and_update() {
+                if *changes.borrow_and_update() != Lets::All {
                     continue;
                 }
                 tokio::spawn(async move {
                     let Ok(mut outside) = TcpStream::connect(target).await else {
                         return;
                     };
+                    let (mut said, mut to_inside) = inside.split();
+                    let (mut answered, mut to_outside) = outside.split();
+                    let requests = copy(&mut said, &mut to_outside);
+                    let mut requests = std::pin::pin!(requests);
                     tokio::select! {
-                        _ = copy_bidirectional(&mut inside, &mut outside) => {}
+                        _ = &mut requests => return,
+                        _ = copy(&mut answered, &mut to_inside) => return,
                         _ = changes.changed() => {}
+                    }
+                    if *changes.borrow_and_update() == Lets::Requests {
+                        tokio::select! {
+                            _ = requests => {}
+                            _ = changes.changed() => {}
+                        }
                     }
                 });
             }
         });
         Self {
             address,
-            open,
+            lets,
             _task: task,
         }
     }
@@ -55,11 +76,16 @@ impl Proxy {
 
     /// Cuts what is connected, and everything that connects from now on.
     pub fn cut(&self) {
-        self.open.send_replace(false);
+        self.lets.send_replace(Lets::Nothing);
+    }
+
+    /// From now on, what the target says is lost. What is connected brings it what it is told.
+    pub fn mute(&self) {
+        self.lets.send_replace(Lets::Requests);
     }
 
     /// Lets everything through again.
     pub fn mend(&self) {
-        self.open.send_replace(true);
+        self.lets.send_replace(Lets::All);
     }
 }

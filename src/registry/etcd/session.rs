@@ -195,6 +195,12 @@ impl Drop for PutBack<'_> {
     }
 }
 
+/// The life that is registered, and since when.
+fn written(status: &RegistrationStatus) -> Option<(Arc<str>, u64)> {
+    let life = status.registered.as_ref()?.text(IDENTITY)?;
+    Some((life.into(), status.revision))
+}
+
 /// Converts snapshots to views, and the states of registration and discovery to health.
 async fn follow(
     discovery: Discovery,
@@ -209,6 +215,7 @@ async fn follow(
         let registration = status.borrow_and_update().clone();
         let next = RegistryHealth {
             registered: registration.registered.is_some(),
+            written: written(&registration),
             conflict: registration.superseded,
             expelled: registration.expelled,
             problem: if registration.problem.is_empty() {

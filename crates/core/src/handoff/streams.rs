@@ -2,7 +2,7 @@
 //! from them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -50,7 +50,7 @@ pub(super) struct Streams<'a> {
     /// That of the ring by which entries go.
     revision: u64,
     /// By member id; `None`: that member could not be reached in this walk.
-    streams: HashMap<Arc<str>, Option<Loading>>,
+    streams: BTreeMap<Arc<str>, Option<Loading>>,
     moved: Moved,
     /// Copies that receivers want.
     wanted: Vec<(Member, Found)>,
@@ -111,7 +111,7 @@ impl<'a> Streams<'a> {
             groups,
             pace,
             revision: ring.view.revision,
-            streams: HashMap::new(),
+            streams: BTreeMap::new(),
             moved: Moved::default(),
             wanted: Vec::new(),
             left: 0,

@@ -50,6 +50,9 @@ fn no_notices() -> Error {
 pub struct RegistryHealth {
     /// Whether this node is registered, as far as it knows.
     pub registered: bool,
+    /// What is known to be registered: the `instance` of the life that it is of, and the revision
+    /// at which it was written.
+    pub written: Option<(Arc<str>, u64)>,
     /// Another process holds this node's id, so this node must not count as a member.
     pub conflict: bool,
     /// The others took this node off the list while it could not be reached.

@@ -12,6 +12,7 @@ use crate::{
     endpoint::{Endpoint, PREDECESSOR},
     error::{Error, Result},
     events::{RegistrationEvent, RegistrationStatus},
+    lease::Lease,
 };
 
 /// What stands in etcd of ours.
@@ -39,8 +40,17 @@ impl Keeper {
             self.expelled();
             return Ok(revision);
         }
+        let reason = match self.written_under {
+            None => "start",
+            Some(id) if id != lease.id => "lease_lost",
+            Some(_) => "key_lost",
+        };
         if let Some(key) = &standing {
             if key.lease() == lease.id && key.value() == self.stored(&wanted).to_json() {
+                if self.status.borrow().registered.as_ref() != Some(&wanted) {
+                    // By a write whose answer was lost.
+                    self.written(wanted, lease, key.mod_revision(), reason);
+                }
                 return Ok(revision);
             }
             // Another process wrote the key after us: don't fight over it. On the first start, it
@@ -54,11 +64,6 @@ impl Keeper {
                 return Ok(revision);
             }
         }
-        let reason = match self.written_under {
-            None => "start",
-            Some(id) if id != lease.id => "lease_lost",
-            Some(_) => "key_lost",
-        };
         self.write(client, reason).await?;
         Ok(i64::try_from(self.status.borrow().revision).unwrap_or(revision))
     }
@@ -112,9 +117,15 @@ impl Keeper {
             // The record is not as we left it: the next session finds out.
             return Err(End::Again);
         }
+        let revision = written.header().map_or(0, |header| header.revision());
+        self.written(endpoint, lease, revision, reason);
+        Ok(())
+    }
+
+    /// The endpoint stands under the lease since that revision, and so does its record.
+    fn written(&mut self, endpoint: Endpoint, lease: Lease, revision: i64, reason: &'static str) {
         self.written_under = Some(lease.id);
         self.registered_until = Some(lease.deadline());
-        let revision = written.header().map_or(0, |header| header.revision());
         if let Some(record) = &mut self.record {
             record.revision = revision;
         }
@@ -126,7 +137,6 @@ impl Keeper {
             problem: "".into(),
         });
         self.tell(&RegistrationEvent::Registered { reason });
-        Ok(())
     }
 
     /// The endpoint as it is written: with what its record says of an earlier life.

@@ -87,6 +87,30 @@ async fn an_update_stands_in_etcd_when_it_returns() {
 }
 
 #[tokio::test]
+async fn a_write_whose_answer_was_lost_is_known_once_it_is_found() {
+    let etcd = Etcd::start().await;
+    let address = etcd.url.trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::to(address).await;
+    let registration = Registration::start(config(&[&proxy.url()]), "svc/a", Endpoint::new("h:1"));
+    registered(&mut registration.status()).await;
+    let set = |name: &'static str| {
+        move |endpoint: &mut Endpoint| drop(endpoint.metadata.insert(name.into(), 1.into()))
+    };
+    // It is written within a session, which is open then.
+    registration.update(set("first")).await.expect("updates");
+    proxy.mute();
+    let stored = async {
+        while !etcd.keys("svc/a").await[0].1.contains("second") {
+            tokio::task::yield_now().await;
+        }
+        proxy.mend();
+    };
+    let both = async { tokio::join!(registration.update(set("second")), stored).0 };
+    within("the update", both).await.expect("updates");
+    registration.close().await.expect("closes");
+}
+
+#[tokio::test]
 async fn leaving_never_removes_a_successor_s_key_and_nobody_fights_over_an_id() {
     let etcd = Etcd::start().await;
     let old = Registration::start(config(&[&etcd.url]), "svc/a", Endpoint::new("old:1"));

@@ -1,0 +1,166 @@
+//! The registry: its leases, keys, records and notices, and one node's way to them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, atomic::Ordering},
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use super::{CALL, ETCD, LEASE, World};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    membership::{IdHash, Member, MemberState, View},
+    ports::{Notice, Notices, RegistryHealth, Session},
+};
+
+/// What stands in the registry.
+#[derive(Default)]
+pub(super) struct Stored {
+    pub(super) revision: u64,
+    pub(super) leases: HashMap<i64, Instant>,
+    pub(super) next_lease: i64,
+    pub(super) keys: BTreeMap<Arc<str>, Member>,
+    pub(super) records: BTreeMap<Arc<str>, Member>,
+    pub(super) notices: Notices,
+}
+
+impl Stored {
+    /// Takes away the keys whose leases have ended.
+    pub(super) fn sweep(&mut self) -> bool {
+        let now = Instant::now();
+        self.leases.retain(|_, until| now < *until);
+        let before = self.keys.len();
+        self.keys
+            .retain(|_, member| self.leases.contains_key(&member.lease));
+        let changed = self.keys.len() < before;
+        self.revision += u64::from(changed);
+        changed
+    }
+
+    pub(super) fn grant(&mut self) -> i64 {
+        self.next_lease += 1;
+        self.leases.insert(self.next_lease, Instant::now() + LEASE);
+        self.next_lease
+    }
+
+    pub(super) fn renew(&mut self, lease: i64) -> bool {
+        let found = self.leases.get_mut(&lease);
+        found.map(|until| *until = Instant::now() + LEASE).is_some()
+    }
+
+    pub(super) fn write(&mut self, mut member: Member) {
+        self.revision += 1;
+        member.recorded_at = i64::try_from(self.revision).expect("few");
+        self.keys.insert(member.id.clone(), member.clone());
+        let record = Member {
+            vanished: true,
+            ..member
+        };
+        self.records.insert(record.id.clone(), record);
+    }
+
+    pub(super) fn lists(&self, member: &Member) -> bool {
+        let record = self.records.get(&member.id);
+        record.is_some_and(|it| it.instance == member.instance)
+    }
+
+    pub(super) fn view(&self) -> View {
+        let known = self.records.values().chain(self.keys.values());
+        View::new(self.revision, known.cloned())
+    }
+}
+
+/// One node's way to the registry.
+pub(super) struct Way {
+    pub(super) world: Arc<World>,
+    pub(super) id: Arc<str>,
+    pub(super) notices: watch::Sender<Notices>,
+}
+
+impl Way {
+    /// A call to the registry.
+    pub(super) async fn call<T>(&self, work: impl FnOnce(&mut Stored) -> T) -> Result<T> {
+        let answer = async {
+            let links = &self.world.links;
+            if !links.pass(&self.id, ETCD).await {
+                return None;
+            }
+            let done = work(&mut self.world.etcd.lock());
+            self.world.changed.send_replace(());
+            links.pass(ETCD, &self.id).await.then_some(done)
+        };
+        let answer = timeout(CALL, answer).await.ok().flatten();
+        answer.ok_or_else(|| Error::new(ErrorKind::Registry, "out of reach"))
+    }
+}
+
+#[async_trait]
+impl Session for Way {
+    fn views(&self) -> watch::Receiver<View> {
+        watch::Sender::new(View::default()).subscribe()
+    }
+
+    async fn has_ended(&self, member: &Member) -> Result<bool> {
+        let lease = member.lease;
+        self.call(|it| !it.leases.contains_key(&lease)).await
+    }
+
+    async fn expel(&self, member: &Member) -> Result<bool> {
+        let done = self.call(|it| {
+            let record = it.records.get(&member.id);
+            let unchanged = record.is_some_and(|it| it.recorded_at == member.recorded_at);
+            if unchanged {
+                it.records.remove(&member.id);
+                it.revision += 1;
+            }
+            unchanged
+        });
+        let done = done.await?;
+        self.world
+            .expulsions
+            .fetch_add(usize::from(done), Ordering::Relaxed);
+        Ok(done)
+    }
+
+    async fn post(&self, notice: &Notice) -> Result<u64> {
+        self.call(|it| {
+            it.revision += 1;
+            it.notices.standing.insert(it.revision, notice.clone());
+            it.revision
+        })
+        .await
+    }
+
+    async fn withdraw(&self, revision: u64) -> Result<()> {
+        self.call(|it| it.notices.standing.remove(&revision))
+            .await
+            .map(|_| ())
+    }
+
+    async fn confirm(&self, me: IdHash, revision: u64) -> Result<()> {
+        self.call(|it| it.notices.confirmed.insert(me, revision))
+            .await
+            .map(|_| ())
+    }
+
+    fn notices(&self) -> Option<watch::Receiver<Notices>> {
+        Some(self.notices.subscribe())
+    }
+
+    fn health(&self) -> watch::Receiver<RegistryHealth> {
+        watch::Sender::new(RegistryHealth::default()).subscribe()
+    }
+
+    async fn announce(&self, _: MemberState) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    async fn leave(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+}
