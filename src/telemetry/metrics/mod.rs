@@ -130,7 +130,23 @@ impl Metrics {
     /// # Errors
     /// [`ErrorKind::Internal`] if the table of names is invalid.
     pub fn new() -> Result<Arc<Self>> {
-        Self::build().map(Arc::new).map_err(failed)
+        let metrics = Self::build().map_err(failed)?;
+        metrics.begin_with_zero();
+        Ok(Arc::new(metrics))
+    }
+
+    /// Counters of rare events show from the start: Prometheus doesn't count the first increase of
+    /// a series that was absent before.
+    fn begin_with_zero(&self) {
+        for listener in ["grpc", "http"] {
+            for reason in ["total", "address", "failed"] {
+                let refusals = &self.connection_refusals;
+                refusals.with_label_values(&[listener, reason]);
+            }
+            for reason in ["handshake", "idle", "stalled", "flood"] {
+                self.connection_cuts.with_label_values(&[listener, reason]);
+            }
+        }
     }
 
     fn build() -> prometheus::Result<Self> {
