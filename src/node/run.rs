@@ -101,8 +101,8 @@ impl Tasks {
         stops: &Stops,
     ) -> Self {
         let mut tasks = Vec::new();
-        if let Some(lease) = lease {
-            let standing = joined.clone().keep_standing(lease, stops.clone());
+        if lease.is_some() {
+            let standing = joined.clone().keep_standing(stops.clone());
             tasks.push(tokio::spawn(standing));
             let stop = stops.draining.clone();
             tasks.push(tokio::spawn(joined.clone().expel_the_vanished(stop)));

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::parts::{Joined, Stops};
@@ -20,26 +20,23 @@ use gaocache_core::{
     expulsion::{Expelled, Expulsion},
     membership::{IdHash, Member, MemberState},
     ports::{Notice, Peers},
-    standing::{RATES, Standing},
+    standing::Standing,
 };
 
-/// Renewals have failed if no more than this part of the lease's time to live is left.
-const FAILING: f64 = 0.6;
 /// Pause before a step that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
 impl Joined {
     /// Runs until this node has stopped: while it drains, it still has to know whether it is a
     /// member.
-    /// `lease` is the time to live of its lease.
-    pub(super) async fn keep_standing(self, lease: Duration, stops: Stops) {
+    pub(super) async fn keep_standing(self, stops: Stops) {
         tokio::select! {
             () = stops.admin.cancelled() => {}
-            () = self.live_on(lease, &stops.draining) => {}
+            () = self.live_on(&stops.draining) => {}
         }
     }
 
-    async fn live_on(&self, lease: Duration, draining: &CancellationToken) {
+    async fn live_on(&self, draining: &CancellationToken) {
         let mut me = self.me.clone();
         loop {
             tokio::select! {
@@ -48,7 +45,7 @@ impl Joined {
                 () = draining.cancelled() => return,
                 () = self.join_others(&me.instance) => {}
             }
-            self.stay(lease).await;
+            self.stay().await;
             let standing = &self.parts.standing;
             standing.fence.close();
             let entries = self.parts.groups.drop_everything();
@@ -189,7 +186,7 @@ impl Joined {
 
     /// Keeps the fence open while this node is a member; returns when the others took it off the
     /// list.
-    async fn stay(&self, lease: Duration) {
+    async fn stay(&self) {
         let standing = &self.parts.standing;
         let clock = &self.parts.clock;
         let mut ticks = interval(standing.voucher() / 3);
@@ -197,45 +194,9 @@ impl Joined {
         let health = self.session.health();
         while !health.borrow().expelled {
             ticks.tick().await;
-            let now = clock.now();
-            let end = self.session.lease_end();
-            let left = end.map_or(Duration::ZERO, |end| end.since(now));
-            let left = left.saturating_sub(lease.mul_f64(RATES));
-            if !left.is_zero() {
-                standing.fence.extend(now, now.after(left));
+            if standing.rely_on_lease(self.session.lease_end(), clock.now()) {
+                standing.ask_for_vouchers(&self.parts.peers, &**clock).await;
             }
-            if left < lease.mul_f64(FAILING) {
-                self.ask_for_vouchers().await;
-            }
-        }
-    }
-
-    /// Asks all others to vouch for this node. With enough vouchers, the fence stays open while
-    /// they are valid.
-    async fn ask_for_vouchers(&self) {
-        let standing = &self.parts.standing;
-        let topology = self.parts.cluster.snapshot();
-        let Some(me) = topology.me().map(Member::incarnation) else {
-            return;
-        };
-        let counted: Vec<IdHash> = topology
-            .view
-            .members
-            .iter()
-            .map(Member::incarnation)
-            .collect();
-        let asked_at = self.parts.clock.now();
-        let valid_for = standing.voucher().mul_f64(1.0 - RATES);
-        let others = topology.others().filter(|member| !member.vanished);
-        let vouchers = others.map(async |member| {
-            let voucher = self.parts.peers.vouch(member, me, &counted);
-            let voucher = timeout(standing.voucher() / 2, voucher).await.ok()?.ok()?;
-            Some((member.incarnation(), voucher))
-        });
-        let vouchers: Vec<_> = join_all(vouchers).await.into_iter().flatten().collect();
-        if standing.is_backed(&topology, &vouchers) {
-            let now = self.parts.clock.now();
-            standing.fence.extend(now, asked_at.after(valid_for));
         }
     }
 

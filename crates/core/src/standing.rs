@@ -18,14 +18,16 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use crate::{
     cluster::{Cluster, Topology},
     error::{Error, ErrorKind, Result},
     fence::Fence,
-    membership::IdHash,
-    ports::{RegistryHealth, Session, TRANSFER_TIMEOUT, Timestamp, Voucher},
+    membership::{IdHash, Member},
+    ports::{Clock, Peers, RegistryHealth, Session, TRANSFER_TIMEOUT, Timestamp, Voucher},
 };
 
 /// The longest time for which a voucher is valid.
@@ -33,7 +35,9 @@ const LONGEST_VOUCHER: Duration = Duration::from_secs(1);
 /// Time for the calls of a removal beside the waits that its bound is made of.
 const CALLS: Duration = Duration::from_secs(2);
 /// How much the rates of two clocks may differ.
-pub const RATES: f64 = 0.02;
+const RATES: f64 = 0.02;
+/// Renewals have failed if no more than this part of the lease's time to live is left.
+const FAILING: f64 = 0.6;
 /// Bound on a removal where members have no leases.
 const WITHOUT_LEASE: Duration = Duration::from_secs(10);
 
@@ -184,6 +188,42 @@ impl Standing {
         // Under the lock that `vouch` takes, so that none is under way.
         let _promised = self.promised_against.lock();
         Timestamp(self.vouching_until.load(Ordering::SeqCst))
+    }
+
+    /// Keeps the fence open for as long as this node's lease is certain to live, which ends at
+    /// `lease_end` if it has one. Returns whether renewals have failed, so that others have to be
+    /// asked to vouch.
+    pub fn rely_on_lease(&self, lease_end: Option<Timestamp>, now: Timestamp) -> bool {
+        let lease = self.lease.unwrap_or_default();
+        let left = lease_end.map_or(Duration::ZERO, |end| end.since(now));
+        let left = left.saturating_sub(lease.mul_f64(RATES));
+        if !left.is_zero() {
+            self.fence.extend(now, now.after(left));
+        }
+        left < lease.mul_f64(FAILING)
+    }
+
+    /// Asks all others to vouch for this node. With enough vouchers, the fence stays open while
+    /// they are valid.
+    pub async fn ask_for_vouchers(&self, peers: &dyn Peers, clock: &dyn Clock) {
+        let topology = self.cluster.snapshot();
+        let Some(me) = topology.me().map(Member::incarnation) else {
+            return;
+        };
+        let members = topology.view.members.iter();
+        let counted: Vec<IdHash> = members.map(Member::incarnation).collect();
+        let asked_at = clock.now();
+        let others = topology.others().filter(|member| !member.vanished);
+        let vouchers = others.map(async |member| {
+            let voucher = peers.vouch(member, me, &counted);
+            let voucher = timeout(self.voucher() / 2, voucher).await.ok()?.ok()?;
+            Some((member.incarnation(), voucher))
+        });
+        let vouchers: Vec<_> = join_all(vouchers).await.into_iter().flatten().collect();
+        if self.is_backed(&topology, &vouchers) {
+            let valid_for = self.voucher().mul_f64(1.0 - RATES);
+            self.fence.extend(clock.now(), asked_at.after(valid_for));
+        }
     }
 
     /// Whether the vouchers (each with its giver's incarnation) are enough.

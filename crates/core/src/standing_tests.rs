@@ -156,3 +156,15 @@ fn entries_are_taken_from_present_members_only_and_while_the_fence_is_open() {
     let sender = three[1].incarnation();
     assert!(a.may_accept(sender, (earlier, NOW)).is_err());
 }
+
+#[test]
+fn a_lease_holds_the_fence_open_for_less_than_it_lives_and_says_when_renewals_fail() {
+    let a = standing("a", &[member("a")]);
+    let end = NOW.after(LEASE);
+    assert!(!a.rely_on_lease(Some(end), NOW), "fresh");
+    // Two per cent of nine seconds are not relied on.
+    assert!(a.fence.is_open(Timestamp(end.0 - 181)));
+    assert!(!a.fence.is_open(Timestamp(end.0 - 180)));
+    assert!(a.rely_on_lease(Some(end), NOW.after(LEASE / 2)));
+    assert!(a.rely_on_lease(None, NOW), "there is none");
+}

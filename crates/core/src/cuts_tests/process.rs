@@ -1,7 +1,7 @@
 //! A node's process: what the node's parts around the core do with their registration, expulsions
 //! and notices.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -222,43 +222,11 @@ impl Process {
             sleep(TICK).await;
             self.world.links.runs(&self.node.id).await;
             let now = self.clock.now();
-            let end = self.lease.borrow().end;
-            let left = end.map_or(Duration::ZERO, |end| end.since(now));
-            let left = left.saturating_sub(LEASE.mul_f64(0.02));
-            if !left.is_zero() {
-                standing.fence.extend(now, now.after(left));
+            let lease_end = self.lease.borrow().end;
+            if standing.rely_on_lease(lease_end, now) {
+                let peers = peers(&self.world.net, &self.node.id, self.clock.clone());
+                standing.ask_for_vouchers(&*peers, &*self.clock).await;
             }
-            if left < LEASE.mul_f64(0.6) {
-                self.ask_for_words().await;
-            }
-        }
-    }
-
-    async fn ask_for_words(&self) {
-        let standing = &self.node.standing;
-        let topology = self.node.cluster.snapshot();
-        let Some(me) = topology.me().map(Member::incarnation) else {
-            return;
-        };
-        let members = topology.view.members.iter();
-        let counted: Vec<IdHash> = members.map(Member::incarnation).collect();
-        let asked_at = self.clock.now();
-        let peers = peers(&self.world.net, &self.node.id, self.clock.clone());
-        let words = topology
-            .others()
-            .filter(|it| !it.vanished)
-            .map(async |member| {
-                let word = peers.vouch(member, me, &counted);
-                let word = timeout(standing.voucher() / 2, word).await.ok()?.ok()?;
-                Some((member.incarnation(), word))
-            });
-        let words = futures::future::join_all(words).await;
-        let words: Vec<_> = words.into_iter().flatten().collect();
-        if standing.is_backed(&topology, &words) {
-            let good = standing.voucher().mul_f64(0.98);
-            standing
-                .fence
-                .extend(self.clock.now(), asked_at.after(good));
         }
     }
 
