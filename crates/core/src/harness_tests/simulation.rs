@@ -1,5 +1,5 @@
-//! What the simulations share: virtual time, dice that a seed decides, and a ledger of what removals
-//! answered for, which every get is held against.
+//! What the simulations share: virtual time, dice that a seed decides, and a ledger of what
+//! removals answered for, which every get is held against.
 
 use std::{
     collections::HashMap,
