@@ -47,7 +47,7 @@ impl GrpcPeers {
         };
         let result = call.instrument(span).await;
         let took = started.elapsed().as_secs_f64();
-        self.metrics().peer_fetch_duration.observe(took);
+        self.metrics().peers.fetch_duration.observe(took);
         result.map_err(|failed| failed.error)
     }
 
@@ -57,7 +57,7 @@ impl GrpcPeers {
             Ok(_) => "origin",
             Err(failed) => failed.why.name(),
         };
-        let fetches = &self.metrics().peer_fetches;
+        let fetches = &self.metrics().peers.fetches;
         fetches.with_label_values(&[&*member.id, outcome]).inc();
         let value = result.as_ref().ok();
         let value = value.and_then(|it| it.record.value.as_ref());

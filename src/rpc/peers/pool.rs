@@ -56,7 +56,7 @@ impl GrpcPeers {
     ) -> Self {
         let runtime = Handle::current();
         let probe_timeout = rules.connect_timeout * 2;
-        let gauge = metrics.peers_ejected.clone();
+        let gauge = metrics.peers.ejected.clone();
         let inner = Arc::new(Inner {
             cluster,
             links: Links::new(&rules, runtime.clone()),
