@@ -238,6 +238,7 @@ impl Service {
             ErrorKind::NotFound
                 | ErrorKind::OriginFailed
                 | ErrorKind::OriginTimeout
+                | ErrorKind::BreakerOpen
                 | ErrorKind::ValueTooLarge
         ) {
             return;

@@ -7,7 +7,7 @@ use std::{fmt::Write, net::SocketAddr, time::Duration};
 use gaocache_discovery::EtcdConfig;
 
 use crate::{
-    origin::guarded::Bounds,
+    origin::{breaker::BreakerRules, guarded::Bounds},
     settings::{MAX_VALUE, Settings},
 };
 
@@ -179,15 +179,21 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].name", Takes::Text, None, "Name of the group: at most 64 letters, digits, `.`, `_` or `-`."),
     setting("groups[].ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "How long to keep a value. 0: until it is evicted or removed."),
     setting("groups[].negative_ttl_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long to remember that a key does not exist. 0: not at all."),
+    setting("groups[].error_ttl_seconds", Takes::Seconds { min: 0.0, max: 60.0 }, Some(|| "0".into()), "How long the node that loads a key remembers that the load failed (`origin_failed`, `origin_timeout`, `value_too_large`): gets fail at once with the same error, and the origin is not asked. The origin's `Retry-After` prolongs it to up to 60 s. A removal ends it. 0: not at all."),
     setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
     setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query."),
     setting("groups[].origin.path", Takes::Text, Some(|| text("")), "For `file`: the directory. A key is a path below it."),
     setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| "5".into()), "Time limit for one attempt to load. A load ends at the latest after all attempts and the pauses between them."),
-    setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a broken connection, or a status other than 200, 404 and 410."),
+    setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a connection that could not be opened or broke, an invalid response, or a status from 500 to 599. A 429 or 503 with `Retry-After` is retried after that time if it is at most 2 s, and otherwise not at all. Any other status, and an attempt that took longer than `timeout_seconds`, is never retried."),
     setting("groups[].origin.max_concurrency", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| Bounds::default().max_concurrency.to_string()), "Maximum number of concurrent loads by this node from this origin."),
     setting("groups[].origin.max_queue", Takes::Integer { min: 0, max: 10_000_000 }, Some(|| Bounds::default().max_queue.to_string()), "Maximum number of loads that wait for a free slot. Beyond that, requests fail as overloaded."),
     setting("groups[].origin.ramp_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(Bounds::default().ramp)), "Protects a cold origin: from the first load on, the concurrency limit grows from a tenth of `max_concurrency` to all of it within this time. 0: no ramp."),
+    setting("groups[].origin.breaker_failure_ratio", Takes::Ratio, Some(|| "0".into()), "Circuit breaker: if at least this ratio of the loads of the last ten to twenty seconds failed (`origin_failed`, `origin_timeout`), the origin is not asked for `breaker_open_seconds`; loads fail at once as `breaker_open`. Then one load finds out whether the origin is back, and if it is, `ramp_seconds` begins anew. 0: never."),
+    setting("groups[].origin.breaker_slow_ratio", Takes::Ratio, Some(|| "0".into()), "The same if at least this ratio of the loads took longer than `breaker_slow_seconds`. 0: never."),
+    setting("groups[].origin.breaker_slow_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| seconds(BreakerRules::default().slow)), "Circuit breaker: a load that takes longer is slow. The time in the queue does not count."),
+    setting("groups[].origin.breaker_min_loads", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| BreakerRules::default().min_loads.to_string()), "Circuit breaker: it stays closed while there were fewer loads."),
+    setting("groups[].origin.breaker_open_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(BreakerRules::default().open)), "Circuit breaker: how long it stays open before one load finds out whether the origin is back."),
     setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "Whether the origin's `Cache-Control` (`max-age`, `no-store`) overrides `ttl_seconds`."),
     setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
 ];

@@ -263,6 +263,8 @@ pub struct GroupSettings {
     pub ttl_seconds: f64,
     /// How long to remember that a key does not exist.
     pub negative_ttl_seconds: f64,
+    /// How long to remember that a load failed.
+    pub error_ttl_seconds: f64,
     /// Maximum size of a value, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
@@ -299,6 +301,16 @@ pub struct OriginSettings {
     pub max_concurrency: usize,
     /// Maximum number of loads that wait for a free slot.
     pub max_queue: usize,
+    /// Ratio of failed loads that opens the breaker; 0: none does.
+    pub breaker_failure_ratio: f64,
+    /// Ratio of slow loads that opens the breaker; 0: none does.
+    pub breaker_slow_ratio: f64,
+    /// What is slow.
+    pub breaker_slow_seconds: f64,
+    /// Fewer loads never open the breaker.
+    pub breaker_min_loads: u32,
+    /// How long the breaker stays open.
+    pub breaker_open_seconds: f64,
     /// Whether the origin's `Cache-Control` overrides the group's time to live.
     pub honour_cache_control: bool,
     /// Sent with every request.

@@ -11,10 +11,11 @@ use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
         Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-        RegistryKind, Sampler, TraceSettings, seconds,
+        OriginSettings, RegistryKind, Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
     origin::{
+        breaker::BreakerRules,
         file::FileOrigin,
         guarded::Bounds,
         http::{HttpOrigin, HttpRules},
@@ -154,7 +155,12 @@ fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDef
         }
         OriginKind::File => {
             let origin_timeout = seconds(origin.timeout_seconds);
-            let opened = FileOrigin::open(&origin.path, settings.max_value, budget.clone())?;
+            let opened = FileOrigin::open(
+                &origin.path,
+                settings.max_value,
+                budget.clone(),
+                origin.max_concurrency,
+            )?;
             (Arc::new(opened), origin_timeout)
         }
     };
@@ -164,6 +170,7 @@ fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDef
             name: settings.name.as_str().into(),
             ttl: (!ttl.is_zero()).then_some(ttl),
             negative_ttl: seconds(settings.negative_ttl_seconds),
+            error_ttl: seconds(settings.error_ttl_seconds),
             max_value: settings.max_value,
         },
         origin: built,
@@ -172,8 +179,22 @@ fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDef
             max_queue: origin.max_queue,
             load_timeout,
             ramp: seconds(origin.ramp_seconds),
+            breaker: breaker(origin),
         },
     })
+}
+
+/// The circuit breaker, if either of its ratios is set.
+fn breaker(origin: &OriginSettings) -> Option<BreakerRules> {
+    let ratio = |ratio: f64| (ratio > 0.0).then_some(ratio);
+    let rules = BreakerRules {
+        failure_ratio: ratio(origin.breaker_failure_ratio),
+        slow_ratio: ratio(origin.breaker_slow_ratio),
+        slow: seconds(origin.breaker_slow_seconds),
+        min_loads: origin.breaker_min_loads,
+        open: seconds(origin.breaker_open_seconds),
+    };
+    (rules.failure_ratio.is_some() || rules.slow_ratio.is_some()).then_some(rules)
 }
 
 /// What the log shows.

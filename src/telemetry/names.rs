@@ -45,6 +45,8 @@ metrics! {
     ORIGIN_LOADS = "gaocache_origin_loads_total", "counter", ["group", "outcome"], "Loads from the origin: ok, or the kind of error (not_found: the key does not exist).";
     ORIGIN_DURATION = "gaocache_origin_load_duration_seconds", "histogram", ["group"], "Duration of loads from the origin, including time in the queue and retries.";
     ORIGIN_BYTES = "gaocache_origin_loaded_bytes_total", "counter", ["group"], "Bytes loaded from the origin.";
+    BREAKER_STATE = "gaocache_origin_breaker_state", "gauge", ["group"], "State of the group's circuit breaker: 0 closed (or none), 1 half-open (one load finds out whether the origin is back), 2 open.";
+    BREAKER_REFUSALS = "gaocache_origin_breaker_refusals_total", "counter", ["group"], "Loads that were refused because the circuit breaker was open.";
     PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values requested from another node: hit (it had the value), origin (it loaded the value), error (it answered with an error, or its load took too long), unreachable, unavailable (it does not have the group yet, or is leaving), incompatible (it runs another version).";
     PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Duration of fetches from other nodes.";
     PEERS_EJECTED = "gaocache_peers_ejected", "gauge", [], "Peers that are currently not asked because they failed.";

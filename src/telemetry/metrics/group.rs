@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::registrar::Registrar;
 use crate::telemetry::{
@@ -13,7 +13,7 @@ use crate::telemetry::{
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::Source,
-    ports::{GroupObserver, LoadObserver},
+    ports::{BreakerState, GroupObserver, LoadObserver},
 };
 
 /// Where answers come from, then the kinds of errors.
@@ -56,6 +56,8 @@ pub(super) struct GroupFamilies {
     origin_loads: IntCounterVec,
     origin_duration: HistogramVec,
     origin_bytes: IntCounterVec,
+    breaker_state: IntGaugeVec,
+    breaker_refusals: IntCounterVec,
 }
 
 impl GroupFamilies {
@@ -72,6 +74,8 @@ impl GroupFamilies {
             origin_loads: registrar.counters(names::ORIGIN_LOADS)?,
             origin_duration: registrar.histograms(names::ORIGIN_DURATION)?,
             origin_bytes: registrar.counters(names::ORIGIN_BYTES)?,
+            breaker_state: registrar.gauges(names::BREAKER_STATE)?,
+            breaker_refusals: registrar.counters(names::BREAKER_REFUSALS)?,
         })
     }
 
@@ -94,6 +98,8 @@ impl GroupFamilies {
             origin_loads: self.origin_loads.clone(),
             origin_duration: self.origin_duration.with_label_values(&[name]),
             origin_bytes: of(&self.origin_bytes),
+            breaker_state: self.breaker_state.with_label_values(&[name]),
+            breaker_refusals: of(&self.breaker_refusals),
             throttle: Throttle::default(),
         })
     }
@@ -115,6 +121,8 @@ pub struct GroupMetrics {
     origin_loads: IntCounterVec,
     origin_duration: Histogram,
     origin_bytes: IntCounter,
+    breaker_state: IntGauge,
+    breaker_refusals: IntCounter,
     throttle: Throttle,
 }
 
@@ -222,9 +230,36 @@ impl LoadObserver for GroupMetrics {
             },
         );
     }
+
+    fn refused_by_breaker(&self) {
+        self.breaker_refusals.inc();
+        trace::event("refused by the circuit breaker", None);
+    }
+
+    fn breaker(&self, state: BreakerState) {
+        self.breaker_state.set(match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        });
+        self.log_breaker(state);
+    }
 }
 
 impl GroupMetrics {
+    fn log_breaker(&self, state: BreakerState) {
+        let group = &self.name;
+        match state {
+            BreakerState::Open => {
+                if let Some(suppressed) = self.throttle.due("breaker") {
+                    tracing::warn!(%group, suppressed, "the circuit breaker is open");
+                }
+            }
+            BreakerState::HalfOpen => {}
+            BreakerState::Closed => tracing::info!(%group, "the circuit breaker has closed"),
+        }
+    }
+
     fn log_load(&self, key: &str, error: &Error) {
         if error.kind() == ErrorKind::NotFound {
             return;

@@ -69,7 +69,10 @@ impl Group {
             // before it was asked.
             None => match self.find_owned(key) {
                 Some(entry) => return leader.land(Ok(FlightOutcome::hit(entry)), || {}),
-                None => self.load(key.text(), &leader).await,
+                None => match self.failures.of(hash, self.shared.clock.now()) {
+                    Some(error) => return leader.land(Err(error), || {}),
+                    None => self.load(key.text(), &leader).await,
+                },
             },
         };
         let kept = result.as_ref().ok().filter(|outcome| {
@@ -78,10 +81,15 @@ impl Group {
             !outcome.uncacheable && (outcome.source == Source::Origin || self.holds(hash))
         });
         let kept = kept.map(|outcome| outcome.entry.clone());
+        let failed = result.as_ref().err().cloned();
         leader.land(result, || {
+            let now = self.shared.clock.now();
+            if let Some(error) = failed {
+                self.failures.note(hash, &error, now);
+            }
             // Only if the fence was open all the time: otherwise this node may have missed a
             // removal.
-            let sure = pass.is_some_and(|pass| fence.still(pass, self.shared.clock.now()));
+            let sure = pass.is_some_and(|pass| fence.still(pass, now));
             let Some(entry) = kept.filter(|_| sure) else {
                 return;
             };

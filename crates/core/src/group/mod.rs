@@ -9,6 +9,7 @@
 //!   other for the owner can't wait for each other (mailgun/groupcache#72). A peek never waits for
 //!   a flight.
 
+mod failures;
 mod groups;
 mod local;
 mod parts;
@@ -19,6 +20,7 @@ mod transfer;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use failures::Failures;
 pub use groups::Groups;
 pub use parts::{Answer, GroupRules, Shared, Source, is_group_name};
 use tombstones::Tombstones;
@@ -67,6 +69,7 @@ pub struct Group {
     local: Flights<Result<FlightOutcome>>,
     remote: Flights<Result<FlightOutcome>>,
     tombstones: Tombstones,
+    failures: Failures,
     /// Takes nothing over any more; see [`Group::leave`].
     leaving: AtomicBool,
 }
@@ -84,6 +87,7 @@ impl Group {
         Self {
             id,
             seed: group_seed(&rules.name),
+            failures: Failures::new(rules.error_ttl),
             rules,
             origin,
             observer,

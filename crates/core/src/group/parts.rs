@@ -23,6 +23,8 @@ pub struct GroupRules {
     pub ttl: Option<Duration>,
     /// How long it is kept in mind that a key does not exist; zero: not at all.
     pub negative_ttl: Duration,
+    /// How long a failed load is kept in mind; zero: not at all.
+    pub error_ttl: Duration,
     /// The largest value, in bytes.
     pub max_value: u64,
 }

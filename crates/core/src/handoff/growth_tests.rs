@@ -22,7 +22,7 @@ use tokio::{
 use super::*;
 use crate::{
     cluster::Owner,
-    harness_tests::{Plan as Nodes, TestNet, TestNode, simulation::VirtualClock},
+    harness_tests::{Plan as Nodes, TestNet, TestNode, group_rules, simulation::VirtualClock},
     membership::{Member, MemberState, View},
     ports::{Freshness, Loaded, Origin, Timestamp},
 };
@@ -92,6 +92,7 @@ impl World {
         let origin = Arc::<Counting>::default();
         Arc::new(Self {
             plan: Nodes {
+                rules: group_rules(),
                 replicas: 1,
                 capacity: 16 << 20,
                 bytes_per_second: BYTES_PER_SECOND,

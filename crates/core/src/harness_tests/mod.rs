@@ -114,12 +114,24 @@ impl TestNode {
     }
 }
 
+/// A group whose values live for [`TTL_MS`].
+pub(super) fn group_rules() -> GroupRules {
+    GroupRules {
+        name: "users".into(),
+        ttl: Some(Duration::from_millis(TTL_MS)),
+        negative_ttl: Duration::from_millis(TTL_MS),
+        error_ttl: Duration::ZERO,
+        max_value: 1 << 10,
+    }
+}
+
 /// How the nodes of a test are made.
 pub(super) struct Plan {
     pub(super) replicas: usize,
     pub(super) capacity: u64,
     /// Of the background.
     pub(super) bytes_per_second: u64,
+    pub(super) rules: GroupRules,
     /// The time to live of the nodes' leases; `None`: they have none.
     pub(super) lease: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
@@ -157,12 +169,7 @@ impl Plan {
             copies,
             wrap_task: |task| task,
         };
-        let rules = GroupRules {
-            name: "users".into(),
-            ttl: Some(Duration::from_millis(TTL_MS)),
-            negative_ttl: Duration::from_millis(TTL_MS),
-            max_value: 1 << 10,
-        };
+        let rules = self.rules.clone();
         let observer = Arc::new(Unobserved);
         let group = Group::new(GroupId(0), rules, self.origin.clone(), observer, shared);
         let groups = Groups::new([group]);
