@@ -13,6 +13,7 @@ use std::{
 };
 
 use common::*;
+use gaocache_testing::NamedPipe;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -319,9 +320,7 @@ async fn an_origin_that_comes_back_is_asked_again() {
 #[tokio::test]
 async fn a_named_pipe_in_a_directory_holds_nothing_up() {
     let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
+    let _pipe = NamedPipe::at(&folder.path().join("pipe"));
     std::fs::write(folder.path().join("good"), "value").unwrap();
     let node = one_group(&format!(
         "origin = {{ kind = \"file\", path = \"{}\", max_concurrency = 1, timeout_seconds = 3600 }}",

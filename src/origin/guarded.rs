@@ -364,7 +364,9 @@ pub(super) mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let mut probe = Box::pin(origin.load("k"));
         assert!(futures::poll!(probe.as_mut()).is_pending());
-        let refused = Error::from_loader(origin.load("k").await.expect_err("refused"));
+        let refused = timeout(Duration::from_secs(60), origin.load("k")).await;
+        let refused = refused.expect("not held up").expect_err("refused");
+        let refused = Error::from_loader(refused);
         assert_eq!(refused.kind(), ErrorKind::BreakerOpen);
         let failed = Error::from_loader(probe.await.expect_err("hung"));
         assert_eq!(failed.kind(), ErrorKind::OriginTimeout);

@@ -1,9 +1,10 @@
 //! What the socket-level tests of several crates share: real etcd processes, a proxy that can be
-//! cut, certificates and bounds on waiting. Never published.
+//! cut, certificates, pipes and bounds on waiting. Never published.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod certificates;
 mod etcd;
+mod pipe;
 mod proxy;
 mod secured;
 
@@ -16,6 +17,7 @@ use std::{
 
 pub use certificates::certificates;
 pub use etcd::Etcd;
+pub use pipe::NamedPipe;
 pub use proxy::Proxy;
 pub use secured::SecuredEtcd;
 
