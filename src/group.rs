@@ -42,6 +42,10 @@ impl GroupDefinition {
                 name: name.into(),
                 ttl: None,
                 negative_ttl: Duration::ZERO,
+                max_ttl: None,
+                ttl_jitter: 0.0,
+                stale_while_revalidate: Duration::ZERO,
+                stale_if_error: Duration::ZERO,
                 error_ttl: Duration::ZERO,
                 max_value: MAX_VALUE,
             },
@@ -60,6 +64,37 @@ impl GroupDefinition {
     /// How long the node remembers that a key does not exist. Without it: not at all.
     pub fn negative_ttl(mut self, negative_ttl: Duration) -> Self {
         self.rules.negative_ttl = negative_ttl;
+        self
+    }
+
+    /// How long a value lives at most, whatever the loader says.
+    pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
+        self.rules.max_ttl = Some(max_ttl);
+        self
+    }
+
+    /// Shortens each life by a random part of it, up to this share (0 to 1), so that values that
+    /// were loaded together don't expire together.
+    pub fn ttl_jitter(mut self, share: f64) -> Self {
+        self.rules.ttl_jitter = share;
+        self
+    }
+
+    /// How long past its life a value is served at once, as [`Source::Stale`], while it is loaded
+    /// anew. A removed value is never served.
+    ///
+    /// [`Source::Stale`]: gaocache_core::group::Source::Stale
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.rules.stale_while_revalidate = window;
+        self
+    }
+
+    /// How long past its life a value is served, as [`Source::Stale`], if the origin can't answer.
+    /// A removed value is never served.
+    ///
+    /// [`Source::Stale`]: gaocache_core::group::Source::Stale
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.rules.stale_if_error = window;
         self
     }
 

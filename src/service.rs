@@ -124,13 +124,7 @@ impl Service {
             Ok(group) => group.answer_peer(key).await,
             Err(error) => Err(error),
         };
-        let source = answer.as_ref().map(|it| {
-            if it.was_hit {
-                Source::Hit
-            } else {
-                Source::Origin
-            }
-        });
+        let source = answer.as_ref().map(|it| it.source);
         self.metrics(group)
             .peer_request(source.map_err(Error::kind));
         let value = answer.as_ref().ok();

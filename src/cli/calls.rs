@@ -162,6 +162,7 @@ impl Got {
                 wire::Source::Hit | wire::Source::Unspecified => Source::Hit.name(),
                 wire::Source::Peer => Source::Peer.name(),
                 wire::Source::Origin => Source::Origin.name(),
+                wire::Source::Stale => Source::Stale.name(),
             },
             value: answer.value,
             owner: answer.owner,

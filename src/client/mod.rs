@@ -105,6 +105,7 @@ impl Client {
                 wire::Source::Hit | wire::Source::Unspecified => Source::Hit,
                 wire::Source::Peer => Source::Peer,
                 wire::Source::Origin => Source::Origin,
+                wire::Source::Stale => Source::Stale,
             },
             owner: answer.owner.into(),
             value: answer.value,

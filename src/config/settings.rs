@@ -263,6 +263,14 @@ pub struct GroupSettings {
     pub ttl_seconds: f64,
     /// How long to remember that a key does not exist.
     pub negative_ttl_seconds: f64,
+    /// How long a value lives at most; 0: no limit.
+    pub max_ttl_seconds: f64,
+    /// The largest part of a life that it is shortened by.
+    pub ttl_jitter: f64,
+    /// How long past its life a value is served while it is loaded anew.
+    pub stale_while_revalidate_seconds: f64,
+    /// How long past its life a value is served if its load fails.
+    pub stale_if_error_seconds: f64,
     /// How long to remember that a load failed.
     pub error_ttl_seconds: f64,
     /// Maximum size of a value, in bytes.

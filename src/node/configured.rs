@@ -164,11 +164,15 @@ fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDef
             (Arc::new(opened), origin_timeout)
         }
     };
-    let ttl = seconds(settings.ttl_seconds);
+    let unless_zero = |duration: Duration| (!duration.is_zero()).then_some(duration);
     Ok(GroupDefinition {
         rules: GroupRules {
             name: settings.name.as_str().into(),
-            ttl: (!ttl.is_zero()).then_some(ttl),
+            ttl: unless_zero(seconds(settings.ttl_seconds)),
+            max_ttl: unless_zero(seconds(settings.max_ttl_seconds)),
+            ttl_jitter: settings.ttl_jitter,
+            stale_while_revalidate: seconds(settings.stale_while_revalidate_seconds),
+            stale_if_error: seconds(settings.stale_if_error_seconds),
             negative_ttl: seconds(settings.negative_ttl_seconds),
             error_ttl: seconds(settings.error_ttl_seconds),
             max_value: settings.max_value,

@@ -1,5 +1,5 @@
-//! A circuit breaker: while an origin fails or is slow, its group doesn't ask it, except for one load
-//! at a time that finds out whether it is back.
+//! A circuit breaker: while an origin fails or is slow, its group doesn't ask it, except for one
+//! load at a time that finds out whether it is back.
 //!
 //! *Closed*: loads run, and their outcomes of the last seconds are counted. *Open*: loads are
 //! refused at once. *Half-open*: one load, the probe, runs; the others are refused. Its outcome

@@ -69,8 +69,8 @@ impl Ramp {
         }
     }
 
-    /// Starts over: the origin was down, and all keys that expired meanwhile are wanted at once. The
-    /// places of loads that still run stay.
+    /// Starts over: the origin was down, and all keys that expired meanwhile are wanted at once.
+    /// The places of loads that still run stay.
     pub(super) fn restart(&self, now: Instant) {
         let mut grown = self.grown.lock();
         let surplus = grown.granted.saturating_sub(self.first);

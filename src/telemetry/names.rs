@@ -30,7 +30,7 @@ macro_rules! metrics {
 
 #[rustfmt::skip]
 metrics! {
-    REQUESTS = "gaocache_requests_total", "counter", ["group", "outcome"], "Gets from clients, by the source of the answer (hit, peer, origin) or the kind of error.";
+    REQUESTS = "gaocache_requests_total", "counter", ["group", "outcome"], "Gets from clients, by the source of the answer (hit, peer, origin, stale) or the kind of error.";
     REQUEST_DURATION = "gaocache_request_duration_seconds", "histogram", ["group"], "Latency of gets from clients.";
     PEER_REQUESTS = "gaocache_peer_requests_total", "counter", ["group", "outcome"], "Fetches from other nodes, by the source of the answer or the kind of error.";
     INVALIDATIONS = "gaocache_invalidations_total", "counter", ["group", "outcome"], "Removals and purges from clients: ok, or the kind of error.";

@@ -32,7 +32,7 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
 {{- define "gaocache.recordingRules" -}}
 {{- $s := include "gaocache.selectorOfSeries" . }}
 {{- $t := .Values.prometheusRule.thresholds }}
-{{- $good := "hit|peer|origin|not_found" }}
+{{- $good := "hit|peer|stale|origin|not_found" }}
 {{- $callers := "invalid_request|unknown_group" }}
 {{- $slo := include "gaocache.service" . }}
 {{- range $window := list "5m" "30m" "1h" "2h" "6h" "1d" "3d" }}
@@ -226,11 +226,11 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
 {{- $breakers := printf "count by (namespace, release, group) (gaocache_origin_breaker_state{%s} > 0)" $s }}
 {{- $loads := printf "sum by (namespace, release, group) (increase(gaocache_origin_load_duration_seconds_count{%s}[10m]))" $s }}
 {{- $fast := printf "sum by (namespace, release, group) (increase(gaocache_origin_load_duration_seconds_bucket{%s,le=~%q}[10m]))" $s (include "gaocache.bound" $t.originSlowSeconds) }}
-{{- $gets := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|origin|not_found\"}[15m]))" $s }}
-{{- $served := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer\"}[15m]))" $s }}
+{{- $gets := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|stale|origin|not_found\"}[15m]))" $s }}
+{{- $served := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|stale\"}[15m]))" $s }}
 {{- /* Failed gets are left out: they have alerts of their own. */}}
-{{- $before := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|origin|not_found\"}[6h] offset 15m))" $s }}
-{{- $servedBefore := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer\"}[6h] offset 15m))" $s }}
+{{- $before := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|stale|origin|not_found\"}[6h] offset 15m))" $s }}
+{{- $servedBefore := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|stale\"}[6h] offset 15m))" $s }}
 {{ include "gaocache.alert" (list . "GaocacheOriginErrors" "warning" "5m") }}
   # An open breaker has an alert of its own.
   expr: |

@@ -30,7 +30,7 @@ pub(super) const OUTCOMES: [&str; SOURCES.len() + ErrorKind::ALL.len()] = {
     names
 };
 
-const SOURCES: [Source; 3] = [Source::Hit, Source::Peer, Source::Origin];
+const SOURCES: [Source; 4] = [Source::Hit, Source::Peer, Source::Origin, Source::Stale];
 
 pub(super) fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
     fn place<T: PartialEq>(all: &[T], one: &T) -> usize {
@@ -173,7 +173,10 @@ impl GroupMetrics {
         GroupSummary {
             name: self.name.to_string(),
             gets: self.requests.iter().map(IntCounter::get).sum(),
-            hits: count(Ok(Source::Hit)) + count(Ok(Source::Peer)),
+            hits: [Source::Hit, Source::Peer, Source::Stale]
+                .map(|source| count(Ok(source)))
+                .iter()
+                .sum(),
             failed: failed.map(|kind| count(Err(kind))).sum(),
             origin_loads: self.origin_duration.get_sample_count(),
             origin_seconds: self.origin_duration.get_sample_sum(),

@@ -1,5 +1,5 @@
-//! Which keys failed to load lately: meanwhile, gets of them end with the same error, and the origin
-//! is not asked.
+//! Which keys failed to load lately: meanwhile, gets of them end with the same error, and the
+//! origin is not asked.
 //!
 //! It must never hold a failure past a removal of its key: who removes a key wants it loaded again.
 

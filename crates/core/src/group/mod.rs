@@ -15,6 +15,7 @@ mod local;
 mod parts;
 mod remote;
 mod removal;
+mod stale;
 mod tombstones;
 mod transfer;
 
@@ -138,7 +139,7 @@ impl Group {
         let hash = self.hash(key.text());
         let mine = self.shared.cluster.topology().owner(hash) == Owner::Me && self.is_sure();
         let outcome = if mine {
-            self.load_here(&key, hash).await
+            self.get_here(&key, hash).await
         } else {
             self.ask_owner(&key, hash).await
         }?;
@@ -160,7 +161,7 @@ impl Group {
         let key = self.hashed(key);
         let outcome = match self.find_owned(&key) {
             Some(entry) => FlightOutcome::hit(entry),
-            None => self.load_here(&key, self.hash(key.text())).await?,
+            None => self.get_here(&key, self.hash(key.text())).await?,
         };
         Ok(to_peer(&outcome))
     }
@@ -249,7 +250,11 @@ impl Group {
 fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
     PeerAnswer {
         record: outcome.entry.record.clone(),
-        was_hit: outcome.source != Source::Origin,
+        source: match outcome.source {
+            // Who asked need not know of a third node.
+            Source::Peer => Source::Hit,
+            source => source,
+        },
         uncacheable: outcome.uncacheable,
     }
 }

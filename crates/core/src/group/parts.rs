@@ -23,6 +23,16 @@ pub struct GroupRules {
     pub ttl: Option<Duration>,
     /// How long it is kept in mind that a key does not exist; zero: not at all.
     pub negative_ttl: Duration,
+    /// How long a value may live at most, whatever the origin says; `None`: no limit.
+    pub max_ttl: Option<Duration>,
+    /// A life is shortened by a random part of it, up to this share (0 to 1), so that what was
+    /// loaded together does not expire together.
+    pub ttl_jitter: f64,
+    /// How long past its life a value is served at once, while it is loaded anew; zero: not at all.
+    pub stale_while_revalidate: Duration,
+    /// How long past its life a value is served in place of an error of the origin; zero: not at
+    /// all.
+    pub stale_if_error: Duration,
     /// How long a failed load is kept in mind; zero: not at all.
     pub error_ttl: Duration,
     /// The largest value, in bytes.
@@ -80,6 +90,9 @@ pub enum Source {
     Peer,
     /// The origin, asked for this request by this node or by the owner.
     Origin,
+    /// The owner's memory, though the value's life is over: it is being loaded anew, or the origin
+    /// can't answer.
+    Stale,
 }
 
 impl Source {
@@ -89,6 +102,7 @@ impl Source {
             Self::Hit => "hit",
             Self::Peer => "peer",
             Self::Origin => "origin",
+            Self::Stale => "stale",
         }
     }
 }

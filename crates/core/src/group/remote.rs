@@ -11,6 +11,7 @@ use crate::{
     key::HashedKey,
     membership::Member,
     ports::{PeerError, TRANSFER_TIMEOUT},
+    record::{Record, Stale},
     ring::KeyHash,
     store::Entry,
 };
@@ -100,7 +101,7 @@ impl Group {
                 return answer.map(|outcome| (outcome, true));
             }
         }
-        self.load_here(key, hash)
+        self.get_here(key, hash)
             .await
             .map(|outcome| (outcome, false))
     }
@@ -139,7 +140,7 @@ impl Group {
         }
     }
 
-    /// That member's answer; `None` if it expired on its way (the simulation found this).
+    /// That member's answer; `None` if its time ran out on the way (the simulation found this).
     async fn fetch_from(
         &self,
         member: &Member,
@@ -147,20 +148,25 @@ impl Group {
     ) -> Result<Option<FlightOutcome>, PeerError> {
         let peers = &self.shared.peers;
         let answer = peers.fetch(member, &self.rules.name, key).await?;
-        let expired = !answer.record.is_fresh(self.shared.clock.now());
-        if expired && answer.was_hit {
-            return Ok(None);
-        }
-        Ok(Some(FlightOutcome {
-            source: if answer.was_hit {
-                Source::Peer
-            } else {
-                Source::Origin
-            },
+        let now = self.shared.clock.now();
+        let expired = !answer.record.is_fresh(now);
+        let source = match answer.source {
             // What was loaded for this flight is answered however short its life is: those who wait
             // asked before it began.
+            Source::Origin => Source::Origin,
+            Source::Stale if answer.record.is_usable(now) => Source::Stale,
+            Source::Hit | Source::Peer if !expired => Source::Peer,
+            Source::Hit | Source::Peer | Source::Stale => return Ok(None),
+        };
+        // Only the owner knows whether an old value may be served: a copy of it never is one.
+        let record = Record {
+            stale: Stale::NEVER,
+            ..answer.record
+        };
+        Ok(Some(FlightOutcome {
+            source,
             uncacheable: answer.uncacheable || expired,
-            entry: Arc::new(Entry::new(&answer.record)),
+            entry: Arc::new(Entry::new(&record)),
         }))
     }
 }

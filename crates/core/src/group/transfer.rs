@@ -113,7 +113,7 @@ impl Group {
         let now = self.shared.clock.now();
         let valid = (1..=MAX_KEY_BYTES).contains(&parcel.key.len());
         let (value_bytes, fresh) = match &parcel.what {
-            Handed::Over(record) => (record.value_bytes() as u64, record.is_fresh(now)),
+            Handed::Over(record) => (record.value_bytes() as u64, record.is_usable(now)),
             Handed::Announced { value_bytes } => (*value_bytes, true),
         };
         if !valid || !fresh || value_bytes > self.rules.max_value {

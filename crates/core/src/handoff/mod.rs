@@ -288,7 +288,7 @@ impl Handoff {
         let Some(group) = self.groups.get(usize::from(found.group.0)) else {
             return true;
         };
-        if !found.entry.record.is_fresh(self.parts.clock.now()) {
+        if !found.entry.record.is_usable(self.parts.clock.now()) {
             return true;
         }
         match plan(topology, group.hash(&found.key), &found.entry, self.rules) {

@@ -25,7 +25,7 @@ use super::{
     handoff::{Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
     membership::{Member, View},
-    record::Record,
+    record::{Record, Stale},
     standing::Standing,
     store::{Entry, GroupId, Store},
 };
@@ -120,6 +120,10 @@ pub(super) fn group_rules() -> GroupRules {
         name: "users".into(),
         ttl: Some(Duration::from_millis(TTL_MS)),
         negative_ttl: Duration::from_millis(TTL_MS),
+        max_ttl: None,
+        ttl_jitter: 0.0,
+        stale_while_revalidate: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
         error_ttl: Duration::ZERO,
         max_value: 1 << 10,
     }
@@ -208,6 +212,7 @@ pub(super) fn entry(bytes: usize, expires_at: Timestamp) -> Entry {
     Entry::new(&Record {
         value: Some(vec![7; bytes].into()),
         expires_at,
+        stale: Stale::NEVER,
         entity_tag: 0,
     })
 }

@@ -4,6 +4,8 @@
 mod pass_through;
 mod reading;
 mod removal;
+mod stale_model;
+mod staleness;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
