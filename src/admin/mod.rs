@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::{
         HeaderValue, StatusCode,
         header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER},
@@ -22,16 +22,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    status::http::failed,
+    status::http::{failed, no_such_path, not_allowed},
     telemetry::{level::LogLevel, metrics::Metrics},
     traffic::Budget,
 };
 pub use events::{Changes, RingChange};
 use gaocache_core::{
     cluster::{Cluster, Topology},
-    error::Result,
+    error::{Error, ErrorKind, Result},
     group::Groups,
-    membership::MemberState,
     store::Store,
 };
 pub use scrapes::Scrapes;
@@ -80,6 +79,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/ring", get(ring))
+        .fallback(async || no_such_path("no such path; see docs/production.md"))
+        .method_not_allowed_fallback(async || not_allowed("this path takes another method"))
         .with_state(admin)
 }
 
@@ -145,17 +146,21 @@ async fn log_level() -> Response {
     }
 }
 
-async fn set_log_level(Query(query): Query<LogQuery>) -> Response {
+async fn set_log_level(query: Result<Query<LogQuery>, QueryRejection>) -> Response {
+    let Ok(Query(query)) = query else {
+        let what = "say which level, as in PUT /log?level=debug";
+        return failed(&Error::new(ErrorKind::InvalidRequest, what));
+    };
     match LogLevel::of_process().map(|level| level.set(&query.level)) {
         Some(Ok(())) => format!("{}\n", query.level).into_response(),
-        Some(Err(error)) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+        // Wrong here is what the caller said, not the node's settings.
+        Some(Err(error)) => failed(&Error::new(ErrorKind::InvalidRequest, error.message())),
         None => no_log(),
     }
 }
 
 fn no_log() -> Response {
-    let text = "the log of this process is not managed by gaocache\n";
-    (StatusCode::NOT_FOUND, text).into_response()
+    no_such_path("the log of this process is not managed by gaocache")
 }
 
 #[derive(Deserialize)]
@@ -209,7 +214,8 @@ pub struct MemberReport {
     pub zone: String,
     /// Its weight relative to the other members.
     pub weight: u32,
-    /// `serving` or `draining`.
+    /// `serving`, `draining`, `joining`, or `vanished`: its registration has ended although it did
+    /// not leave, and the others have not taken it off the list yet.
     pub state: String,
     /// The release it runs.
     pub version: String,
@@ -218,6 +224,9 @@ pub struct MemberReport {
     pub lease: Option<String>,
     /// Its share of all keys, 0 to 1.
     pub share: f64,
+    /// The registry's revision at which it came into the ring; 0: not known.
+    #[serde(default)]
+    pub since: u64,
 }
 
 /// An owner in a report.
@@ -290,10 +299,11 @@ pub fn report(node: &str, topology: &Topology, owners: Vec<OwnerReport>) -> Ring
                 address: member.address.to_string(),
                 zone: member.zone.to_string(),
                 weight: member.weight,
-                state: MemberState::name(member.state).to_owned(),
+                state: member.state_name().to_owned(),
                 version: member.version.to_string(),
                 lease: (member.lease != 0).then(|| format!("{:x}", member.lease)),
                 share: topology.share(at),
+                since: member.since,
             })
             .collect(),
         owners,

@@ -30,8 +30,18 @@ impl Listener {
     }
 }
 
+/// `HOST:PORT` of a gRPC listener.
+pub(super) fn grpc_address(text: &str) -> Result<String, String> {
+    host_and_port(text, "7070")
+}
+
+/// `HOST:PORT` of an admin listener.
+pub(super) fn admin_address(text: &str) -> Result<String, String> {
+    host_and_port(text, "9090")
+}
+
 /// `HOST:PORT`, also where it was copied from a URL.
-pub(super) fn host_and_port(text: &str) -> Result<String, String> {
+fn host_and_port(text: &str, usual: &str) -> Result<String, String> {
     if text.starts_with("https://") {
         return Err("the nodes' listeners speak no TLS; write HOST:PORT".into());
     }
@@ -44,7 +54,7 @@ pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     });
     match parts {
         Some(_) => Ok(address.to_owned()),
-        None => Err("write HOST:PORT, such as 127.0.0.1:7070".into()),
+        None => Err(format!("write HOST:PORT, such as 127.0.0.1:{usual}")),
     }
 }
 
@@ -73,7 +83,7 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::host_and_port;
+    use super::admin_address;
 
     #[test]
     fn an_address_is_a_host_and_a_port() {
@@ -84,7 +94,7 @@ mod tests {
             "http://h:1/",
             "http://h:1",
         ] {
-            assert!(host_and_port(good).is_ok(), "{good}");
+            assert!(admin_address(good).is_ok(), "{good}");
         }
         for wrong in [
             "h",
@@ -97,7 +107,7 @@ mod tests {
             "u@h:1",
             "h/x:1",
         ] {
-            assert!(host_and_port(wrong).is_err(), "{wrong}");
+            assert!(admin_address(wrong).is_err(), "{wrong}");
         }
     }
 }

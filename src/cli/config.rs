@@ -19,18 +19,25 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) fn show(args: &ShowArgs) -> Result<(), Failure> {
-    let loaded = args.sources.load(true)?;
+    let reading = args.sources.read(true);
     if args.json {
-        let settings = loaded.in_force.iter().map(|setting| {
+        let settings = reading.in_force.iter().map(|setting| {
             json!({
                 "name": setting.name,
                 "value": value(setting),
                 "source": setting.source,
             })
         });
-        return print_json(&settings.collect::<Vec<_>>());
+        print_json(&settings.collect::<Vec<_>>())?;
+    } else {
+        print_toml(&reading.in_force)?;
     }
-    let lines: Vec<Line<'_>> = loaded.in_force.iter().map(Line::of).collect();
+    // What is right is of use to whoever looks for what is wrong.
+    reading.checked().map(drop).map_err(Failure::from)
+}
+
+fn print_toml(in_force: &[InForce]) -> Result<(), Failure> {
+    let lines: Vec<Line<'_>> = in_force.iter().map(Line::of).collect();
     let width = |of: fn(&Line<'_>) -> usize| lines.iter().map(of).max().unwrap_or(0).min(60);
     let (names, values) = (width(|it| it.name.len()), width(|it| it.value.len()));
     let mut shown = None;

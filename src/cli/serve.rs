@@ -13,8 +13,12 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     let stop = signals.clone().told(1);
     let served = async {
         let node = NodeBuilder::configured(&settings)?.bind().await?;
-        node.run(stop).await?;
-        Ok(())
+        match node.run_and_drain(stop).await? {
+            true => Ok(()),
+            false => Err(Failure::Failed(
+                "stopped, but the drain did not come to its end; the log says why".into(),
+            )),
+        }
     };
     let result = tokio::select! {
         result = served => result,

@@ -1,8 +1,11 @@
 //! Signals that a person or Kubernetes sends.
 
+use std::time::Duration;
+
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    time::Instant,
 };
 
 use super::Failure;
@@ -16,6 +19,10 @@ pub(super) enum Hangup {
     IsIgnored,
 }
 
+/// Signals within this time count as one: a supervisor may send several at once (to the process and
+/// to its group, say), and only a further one means that the drain is not to be waited for.
+const TOGETHER: Duration = Duration::from_secs(1);
+
 /// How many times the command was told to stop.
 #[derive(Clone)]
 pub(super) struct Signals(watch::Receiver<usize>);
@@ -28,6 +35,7 @@ impl Signals {
         let mut hung_up = watch(SignalKind::hangup())?;
         let (count, counted) = watch::channel(0);
         tokio::spawn(async move {
+            let mut last: Option<Instant> = None;
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
@@ -39,7 +47,11 @@ impl Signals {
                         continue;
                     },
                 }
-                count.send_modify(|count| *count += 1);
+                let now = Instant::now();
+                if last.is_none_or(|last| now - last >= TOGETHER) {
+                    last = Some(now);
+                    count.send_modify(|count| *count += 1);
+                }
             }
         });
         Ok(Self(counted))

@@ -21,7 +21,12 @@ pub(super) struct ConfigArgs {
 impl ConfigArgs {
     /// The settings; `for_a_node` if a node is to serve with them, which needs a group.
     pub(super) fn load(&self, for_a_node: bool) -> Result<config::Loaded, Failure> {
-        let sources = Sources {
+        Ok(self.read(for_a_node).checked()?)
+    }
+
+    /// The settings, right or wrong.
+    pub(super) fn read(&self, for_a_node: bool) -> config::Reading {
+        config::read_all(&Sources {
             file: self.config.clone(),
             environment: std::env::vars_os()
                 .filter_map(|(name, value)| {
@@ -31,23 +36,24 @@ impl ConfigArgs {
             overrides: self.overrides.clone(),
             platform: platform(),
             for_a_node,
-        };
-        Ok(config::load(&sources)?)
+        })
     }
 }
 
 /// Settings that Kubernetes or the machine supplies.
-fn platform() -> Vec<(&'static str, String, String)> {
+fn platform() -> Vec<(String, String, String)> {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
-    let mut told = vec![("node.id", host, "host name".to_owned())];
+    let mut told = vec![("node.id".to_owned(), host, "host name".to_owned())];
     for (setting, variable) in [("node.id", "POD_NAME"), ("node.advertise_host", "POD_IP")] {
         if let Ok(value) = std::env::var(variable)
             && !value.is_empty()
         {
-            told.push((setting, value, format!("environment variable {variable}")));
+            let source = format!("environment variable {variable}");
+            told.push((setting.to_owned(), value, source));
         }
     }
-    told.extend(opentelemetry(|name| std::env::var(name).ok()));
+    let telemetry = opentelemetry(|name| std::env::var(name).ok()).into_iter();
+    told.extend(telemetry.map(|(name, value, source)| (name.to_owned(), value, source)));
     told
 }
 

@@ -31,6 +31,12 @@ pub struct InForce {
 }
 
 impl InForce {
+    /// Whether it has the value that it would have if nobody had given it.
+    pub(super) fn is_default(&self) -> bool {
+        let setting = schema::find(&generic(&self.name));
+        setting.is_some_and(|it| mask::checked(it.takes, &stand_in(it)) == self.value)
+    }
+
     /// Its place in the reference: which group, and which line of the schema.
     pub(super) fn place(&self) -> (Option<usize>, Option<usize>) {
         let generic = generic(&self.name);

@@ -24,6 +24,15 @@ impl Node {
     /// What makes it impossible to begin: a thread that can't be started, an id that is taken.
     /// Never anything after that.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        self.run_and_drain(shutdown).await.map(drop)
+    }
+
+    /// As [`Node::run`]. True if the drain came to its end in time: the entries are handed over,
+    /// and the registration is gone.
+    ///
+    /// # Errors
+    /// As [`Node::run`].
+    pub(crate) async fn run_and_drain(self, shutdown: impl Future<Output = ()>) -> Result<bool> {
         let (parts, stops) = (self.parts.clone(), self.stops.clone());
         let control = Handle::current();
         parts.metrics.watch_runtime("control", control.metrics());
@@ -58,7 +67,7 @@ impl Node {
         open.closed().await;
         probes.ended().await;
         tracing::info!(id = %self.me.id, drained, "stopped");
-        Ok(())
+        Ok(drained)
     }
 
     fn start_workers(&self) -> Result<Workers> {

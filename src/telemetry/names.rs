@@ -56,6 +56,7 @@ metrics! {
     RING_MEMBERS = "gaocache_ring_members", "gauge", [], "Members of the ring, as seen by this node.";
     RING_REVISION = "gaocache_ring_revision", "gauge", [], "Registry revision of the current ring.";
     RING_FINGERPRINT = "gaocache_ring_fingerprint", "gauge", [], "A 48-bit hash of the members; equal on nodes that know the same members.";
+    MEMBERS_VANISHED = "gaocache_members_vanished", "gauge", [], "Members whose registration has ended although they did not leave, and that the others have not taken off the list yet. Removals wait for them.";
     RING_SHARE = "gaocache_ring_own_share_ratio", "gauge", [], "Share of all keys that this node owns, from 0 to 1.";
     RING_CHANGES = "gaocache_ring_changes_total", "counter", [], "Ring changes applied by this node.";
     LEASE_RENEWALS = "gaocache_lease_renewals_total", "counter", ["outcome"], "Renewals of this node's lease in etcd: ok, failed (not acknowledged) or lost (the lease no longer existed).";

@@ -1,6 +1,7 @@
 //! Membership in etcd: combines a registration and a discovery (see [`gaocache_discovery`]) into
 //! the cache's registry.
 
+mod forget;
 mod lease_end;
 mod members;
 mod session;
@@ -9,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+pub use forget::{Forgotten, forget};
 pub use members::{Keys, view};
 
 use super::notices::NoticeBoard;

@@ -68,6 +68,7 @@ pub struct Metrics {
     ring_members: IntGauge,
     ring_revision: IntGauge,
     ring_fingerprint: IntGauge,
+    members_vanished: IntGauge,
     ring_share: Gauge,
     ring_changes: IntCounter,
     lease_renewals: IntCounterVec,
@@ -193,6 +194,7 @@ impl Metrics {
             handoff_waiting: gauge(names::HANDOFF_WAITING)?,
             draining_since: fraction(names::DRAINING_SINCE)?,
             ring_members: gauge(names::RING_MEMBERS)?,
+            members_vanished: gauge(names::MEMBERS_VANISHED)?,
             ring_revision: gauge(names::RING_REVISION)?,
             ring_fingerprint: gauge(names::RING_FINGERPRINT)?,
             ring_share: fraction(names::RING_SHARE)?,
@@ -270,6 +272,8 @@ impl Metrics {
     /// Records the numbers of a newly installed ring.
     pub fn ring_changed(&self, topology: &Topology) {
         self.ring_members.set(gauge(topology.ring_len() as u64));
+        let vanished = topology.view.members.iter().filter(|it| it.vanished);
+        self.members_vanished.set(gauge(vanished.count() as u64));
         self.ring_revision.set(gauge(topology.view.revision));
         // Prometheus stores doubles, which represent 53 bits exactly.
         let fingerprint = topology.view.fingerprint().0 >> 16;
