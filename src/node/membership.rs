@@ -61,7 +61,7 @@ impl Joined {
         let others = change.after.others();
         let addresses: HashSet<Arc<str>> = others.map(|member| member.address.clone()).collect();
         parts.peers.keep_only(&addresses);
-        parts.metrics.ring_changed(&change.after);
+        parts.metrics.membership.ring_changed(&change.after);
         let told = RingChange::between(&change.before.view, &change.after.view);
         log_change(&change.after, &told);
         parts.changes.add(told);
@@ -94,7 +94,7 @@ impl Joined {
 
     async fn publish_readiness(&self, why_not: Arc<str>) {
         let ready = why_not.is_empty();
-        self.parts.metrics.ready.set(i64::from(ready));
+        self.parts.metrics.membership.ready.set(i64::from(ready));
         if ready {
             tracing::info!("ready");
         } else {
