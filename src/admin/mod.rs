@@ -3,6 +3,7 @@
 
 mod events;
 mod scrapes;
+mod settings;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use axum::{
         header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER},
     },
     response::{Html, IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ use gaocache_core::{
     store::Store,
 };
 pub use scrapes::Scrapes;
+#[cfg(feature = "cli")]
+pub use settings::Reload;
+pub use settings::Reloads;
 
 /// Longest wait of `/ring?unlike=`. After that, clients ask again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -65,6 +69,8 @@ pub struct Admin {
     pub budget: Arc<Budget>,
     /// The rendering of the metrics that scrapes of one moment share.
     pub scrapes: Scrapes,
+    /// The settings in force; `None` where the program around the node has its own.
+    pub settings: Option<Reloads>,
     /// Cancelled when the listener is to close: nobody is kept waiting then.
     pub stop: CancellationToken,
 }
@@ -79,6 +85,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/ring", get(ring))
+        .route("/config", get(settings::in_force))
+        .route("/reload", post(settings::reload))
         .fallback(async || no_such_path("no such path; see docs/production.md"))
         .method_not_allowed_fallback(async || not_allowed("this path takes another method"))
         .with_state(admin)
@@ -125,7 +133,7 @@ impl Admin {
             .in_flight(budget.used(), budget.limit(), budget.refused());
         for (tier, store) in self.stores.iter() {
             self.metrics.stores.holds(tier, store.capacity());
-            for group in self.groups.iter() {
+            for group in self.groups.ever() {
                 let stats = store.stats(group.id());
                 self.metrics.stores.of_group(group.name(), tier, stats);
             }

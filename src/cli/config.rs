@@ -55,7 +55,7 @@ fn print_toml(in_force: &[InForce]) -> Result<(), Failure> {
 }
 
 /// The value, which is a literal of TOML, as JSON.
-fn value(setting: &InForce) -> Value {
+pub(super) fn value(setting: &InForce) -> Value {
     let table: Option<toml::Table> = format!("value = {}", setting.value).parse().ok();
     let value = table.as_ref().and_then(|table| table.get("value"));
     value.map_or(Value::Null, |value| json!(value))

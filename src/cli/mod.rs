@@ -13,6 +13,7 @@ mod examples;
 mod members;
 mod output;
 mod pages;
+mod reload;
 mod ring;
 mod serve;
 mod signals;

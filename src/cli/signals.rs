@@ -4,19 +4,18 @@ use std::time::Duration;
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
     time::Instant,
 };
 
 use super::Failure;
 
 /// What SIGHUP does.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hangup {
     /// It ends the command: the terminal is gone.
     Stops,
-    /// Nothing: it must not kill a node that others count on.
-    IsIgnored,
+    /// It is passed on. It must not kill a node that others count on.
+    Tells(mpsc::Sender<()>),
 }
 
 /// Signals within this time count as one: a supervisor may send several at once (to the process and
@@ -40,10 +39,9 @@ impl Signals {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
-                    _ = hung_up.recv() => if hangup == Hangup::IsIgnored {
-                        tracing::warn!(
-                            "SIGHUP changes nothing: settings are read at the start only; to take up new ones, restart the node"
-                        );
+                    _ = hung_up.recv() => if let Hangup::Tells(tell) = &hangup {
+                        // One that waits already is as good.
+                        let _ = tell.try_send(());
                         continue;
                     },
                 }

@@ -1,6 +1,6 @@
 //! Where the settings of a node come from: the file, the environment, flags, and the platform.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use super::Failure;
 use crate::config::{self, Sources};
 
 /// The sources of the settings.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct ConfigArgs {
     /// TOML file with settings
     #[arg(long, value_name = "FILE", env = "GAOCACHE_CONFIG_FILE")]
@@ -22,6 +22,11 @@ impl ConfigArgs {
     /// The settings; `for_a_node` if a node is to serve with them, which needs a group.
     pub(super) fn load(&self, for_a_node: bool) -> Result<config::Loaded, Failure> {
         Ok(self.read(for_a_node).checked()?)
+    }
+
+    /// The file, if there is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     /// The settings, right or wrong.

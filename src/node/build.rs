@@ -2,8 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(feature = "cli")]
+use super::reload::Fixed;
 use super::{
     Node,
+    admission::Admission,
+    connection::Carrier,
+    descriptors,
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
@@ -126,19 +131,29 @@ impl NodeBuilder {
         let rules = rules::front(&self.settings, max_value);
         let front = Front::new(&service, parts.standing.clone(), rules, health)?;
         let stops = Stops::default();
+        let limits = rules::limits(&self.settings);
+        let (cluster, metrics) = (parts.cluster.clone(), parts.metrics.clone());
+        let files = descriptors::limit();
         Ok(Node {
+            admission: Admission::new(&limits.clients, files, cluster, metrics.clone()),
+            carrier: Carrier::new(budget.clone(), &limits.clients, metrics),
+            #[cfg(feature = "cli")]
+            fixed: Fixed {
+                budget: budget.clone(),
+                capacity: self.settings.capacity,
+                largest: max_value,
+            },
             me,
             listeners,
             registry,
             lease,
-            admin: parts.admin(budget.clone(), stops.admin.clone()),
+            admin: parts.admin(budget, stops.admin.clone()),
             parts,
             queued_copies,
             service,
             front,
-            budget,
             stops,
-            limits: rules::limits(&self.settings),
+            limits,
         })
     }
 

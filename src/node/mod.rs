@@ -15,6 +15,8 @@ mod listeners;
 mod membership;
 mod parts;
 mod probes;
+#[cfg(feature = "cli")]
+pub(crate) mod reload;
 mod rules;
 mod run;
 mod shutdown;
@@ -36,7 +38,6 @@ use crate::{
     rpc::front::Front,
     service::Service,
     settings::ClientLimits,
-    traffic::Budget,
 };
 use gaocache_core::{
     cluster::Topology, copy_queue::QueuedKeys, membership::Member, ports::Registry,
@@ -79,10 +80,14 @@ pub struct Node {
     queued_copies: QueuedKeys,
     service: Service,
     front: Front,
-    budget: Arc<Budget>,
+    admission: Arc<admission::Admission>,
+    carrier: connection::Carrier,
     admin: Admin,
     stops: Stops,
     limits: Limits,
+    /// What new settings are held against while it runs.
+    #[cfg(feature = "cli")]
+    fixed: reload::Fixed,
 }
 
 impl Node {

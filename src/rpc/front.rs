@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -82,7 +83,7 @@ pub struct Front {
     cache: CacheService,
     peer: PeerService,
     routes: Routes,
-    rules: FrontRules,
+    rules: Arc<ArcSwap<FrontRules>>,
 }
 
 /// The listener as a hyper service for one connection.
@@ -127,8 +128,18 @@ impl Front {
             cache,
             peer,
             routes,
-            rules,
+            rules: Arc::new(ArcSwap::from_pointee(rules)),
         })
+    }
+
+    /// From now on, requests are held to these limits. `max_value` stays what it was.
+    pub fn limit(&self, max_keys: usize, patience: Duration) {
+        let max_value = self.rules.load().max_value;
+        self.rules.store(Arc::new(FrontRules {
+            max_value,
+            max_keys,
+            patience,
+        }));
     }
 
     /// The listener for one connection.
@@ -149,19 +160,19 @@ impl Front {
         let path = request.uri().path().to_owned();
         let answer = if path == HANDOFF || path.starts_with(REFLECTION) {
             let arriving = ticket.traffic().begin_anyway();
-            let patience = self.rules.patience;
+            let patience = self.rules.load().patience;
             let request = request.map(|body| Arriving::new(body, arriving, patience));
             if path == HANDOFF {
-                Ok(bounded::handoff(self.peer, self.rules.max_value, request).await)
+                Ok(bounded::handoff(self.peer, self.rules.load().max_value, request).await)
             } else {
                 self.routes.call(request).await
             }
         } else {
             let (parts, body) = request.into_parts();
-            let patience = self.rules.patience;
+            let patience = self.rules.load().patience;
             let body = collect(body, &mut ticket, MAX_REQUEST_BYTES, patience).await?;
             if path == GET_MANY {
-                many::check(&body, self.rules.max_keys)?;
+                many::check(&body, self.rules.load().max_keys)?;
             }
             let mut request = Request::from_parts(parts, Full::new(body));
             request.extensions_mut().insert(ticket.traffic().clone());
@@ -201,7 +212,7 @@ where
             Ok(ticket) => ticket,
             Err(error) => return Box::pin(ready(Ok(refused(&error)))),
         };
-        let patience = self.front.rules.patience;
+        let patience = self.front.rules.load().patience;
         match path {
             GET => {
                 let cache = self.front.cache.clone();

@@ -77,5 +77,7 @@ metrics! {
     IN_FLIGHT_BYTES = "gaocache_in_flight_bytes", "gauge", [], "Bytes in flight: requests, loads, and answers that clients have not read yet.";
     IN_FLIGHT_LIMIT = "gaocache_in_flight_limit_bytes", "gauge", [], "Limit on the bytes in flight (cache.in_flight).";
     IN_FLIGHT_REFUSALS = "gaocache_in_flight_refusals_total", "counter", [], "Requests, loads and answers that were refused as overloaded, because too many bytes were in flight.";
+    RELOADS = "gaocache_reloads_total", "counter", ["outcome"], "Times that the settings were read again: changed, unchanged, or refused (something was wrong with them, so nothing has changed).";
+    RELOAD_REFUSED = "gaocache_reload_refused", "gauge", [], "1 if the settings that were read last were refused, so that the node runs with older ones.";
     BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; the label is the version.";
 }

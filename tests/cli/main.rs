@@ -7,6 +7,7 @@ mod calls;
 mod common;
 mod dev;
 mod etcd;
+mod reload;
 mod serve;
 mod settings;
 

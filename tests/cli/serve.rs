@@ -5,17 +5,29 @@ use std::net::TcpListener;
 use super::*;
 
 /// `gaocache serve` on free ports, alone. Killed when dropped.
-struct Serve {
-    child: Child,
+pub(super) struct Serve {
+    pub(super) child: Child,
     log: mpsc::Receiver<String>,
-    http: String,
-    admin: String,
+    pub(super) http: String,
+    pub(super) admin: String,
 }
 
 impl Serve {
     fn start(further: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args(["serve", "--set", "log.format=json"]);
+        Self::run(command, further, variables)
+    }
+
+    /// With the settings of this file.
+    pub(super) fn with_file(file: &Path, further: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--set", "log.format=json", "--config"]);
+        command.arg(file);
+        Self::run(command, further, &[])
+    }
+
+    fn run(mut command: Command, further: &[&str], variables: &[(&str, &str)]) -> Self {
         for listener in ["grpc", "http", "admin"] {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
         }
@@ -42,7 +54,7 @@ impl Serve {
     }
 
     /// The next line with these words.
-    fn logs(&mut self, words: &str) -> String {
+    pub(super) fn logs(&mut self, words: &str) -> String {
         loop {
             let line = self.log.recv_timeout(LONG);
             let line = line.unwrap_or_else(|error| panic!("{words}: {error}"));
@@ -142,7 +154,7 @@ fn sighup_does_not_kill_and_sigterm_drains_after_it() {
     let mut serve = Serve::start(&["registry.kind=memory", &files(folder.path(), "")], &[]);
     serve.logs("\"ready\"");
     kill("-HUP", &serve.child);
-    serve.logs("SIGHUP");
+    serve.logs("\"cause\":\"SIGHUP\"");
     let url = format!("http://{}/v1/files/a.txt", serve.http);
     assert_eq!(text(&run("curl", &["-s", &url]).stdout), "first");
     kill("-TERM", &serve.child);

@@ -32,7 +32,8 @@ pub struct LoadBounds {
 /// The places on one connection.
 pub(super) struct Places {
     all: Semaphore,
-    groups: Mutex<HashMap<Arc<str>, Arc<Line>>>,
+    /// With the bounds that each line was made for.
+    groups: Mutex<HashMap<Arc<str>, (LoadBounds, Arc<Line>)>>,
 }
 
 /// The places of one group, and who waits for them.
@@ -58,7 +59,9 @@ impl Places {
     /// The line of a group.
     pub(super) fn line(&self, group: &str, bounds: &LoadBounds) -> Arc<Line> {
         let mut groups = self.groups.lock();
-        if let Some(line) = groups.get(group) {
+        if let Some((made_for, line)) = groups.get(group)
+            && made_for == bounds
+        {
             return line.clone();
         }
         let places = bounds
@@ -68,7 +71,7 @@ impl Places {
             free: Semaphore::new(places),
             queue: Semaphore::new(bounds.max_queue.min(Semaphore::MAX_PERMITS)),
         });
-        groups.insert(group.into(), line.clone());
+        groups.insert(group.into(), (*bounds, line.clone()));
         line
     }
 
