@@ -1,4 +1,5 @@
-//! The settings in force, and the wish to have them read again. Who reads them is above this module.
+//! The settings in force, and the wish to have them read again. Who reads them is above this
+//! module.
 
 use std::{sync::Arc, time::Duration};
 

@@ -89,16 +89,16 @@ impl Reloader {
             let after = sources.read(true).checked().map_err(refused)?;
             let change = Change::between(&before, &after);
             if change.live.is_empty() && before.settings.groups == after.settings.groups {
-                return Ok((before, change));
+                return Ok((before, change, Default::default()));
             }
-            node.take_up(&before.settings, &after.settings)?;
-            Ok((Arc::new(merged(&before, after)), change))
+            let groups = node.take_up(&before.settings, &after.settings)?;
+            Ok((Arc::new(merged(&before, after)), change, groups))
         });
         let read = read.await.unwrap_or_else(|error| {
             let what = "the settings could not be read; see the log";
             Err(Error::new(ErrorKind::Internal, what).with_source(error))
         });
-        let (in_force, change) = read.inspect_err(|error| {
+        let (in_force, change, (came, went)) = read.inspect_err(|error| {
             tracing::error!(cause, %error, "the new settings are refused; nothing has changed");
             live.count("refused");
             self.problem = error.message().to_owned();
@@ -106,10 +106,14 @@ impl Reloader {
         })?;
         let changed = !Arc::ptr_eq(&self.in_force, &in_force);
         live.count(if changed { "changed" } else { "unchanged" });
+        let text = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
+        let (came, went): (Vec<String>, Vec<String>) = (text(&came), text(&went));
         let named: Vec<&str> = change.live.iter().map(String::as_str).take(NAMED).collect();
         tracing::info!(
             cause,
             changed = named.join(" "),
+            groups_came = came.join(" "),
+            groups_went = went.join(" "),
             need_a_restart = change.waiting.join(" "),
             "the settings were read again"
         );
@@ -117,7 +121,12 @@ impl Reloader {
         self.waiting.clone_from(&change.waiting);
         self.problem.clear();
         self.show();
-        Ok(json!({ "changed": change.live, "need_a_restart": change.waiting }))
+        Ok(json!({
+            "changed": change.live,
+            "groups_came": came,
+            "groups_went": went,
+            "need_a_restart": change.waiting,
+        }))
     }
 
     /// Shows what is in force.

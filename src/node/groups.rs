@@ -6,12 +6,9 @@ use std::{collections::HashSet, sync::Arc};
 use crate::{group::GroupDefinition, origin::guarded::Guarded, telemetry::metrics::Metrics};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{Group, Groups, Shared, Wanted},
+    group::{CameAndWent, Group, Groups, Shared, Wanted},
     ports::Origin,
 };
-
-/// Names of groups that came, and of those that went.
-pub(super) type CameAndWent = (Vec<Arc<str>>, Vec<Arc<str>>);
 
 /// Puts exactly these groups in force. Where `kept` has an origin for a group, the group goes on
 /// with it: a new one would not know of the loads that run.

@@ -10,7 +10,7 @@ use super::{
     admission::Admission,
     configured::{client_limits, definition},
     connection::Carrier,
-    groups::{CameAndWent, put_in_force},
+    groups::put_in_force,
     parts::{Parts, Stops},
     rules,
 };
@@ -23,7 +23,10 @@ use crate::{
     telemetry::{level::LogLevel, line},
     traffic::Budget,
 };
-use gaocache_core::error::{Error, ErrorKind, Result};
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    group::CameAndWent,
+};
 
 /// What a node was made for, and new settings have to keep to.
 #[derive(Clone)]

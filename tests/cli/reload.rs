@@ -202,10 +202,14 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
 
     // A group and a limit, by the file alone.
     let both = group("users", 60, &one.url()) + &group("more", 600, &one.url());
-    mounted.change(&format!("[limits]\nmax_connections = 77\n{both}"));
+    let level = "warn,gaocache::cli=info";
+    mounted.change(&format!(
+        "[limits]\nmax_connections = 77\n[log]\nlevel = \"{level}\"\n{both}"
+    ));
     asked.until("groups[1].name", "more".into()).await;
     assert_eq!(asked.get("more", "m").await.0, 200);
     assert_eq!(asked.metric("gaocache_connections_limit", "").await, 77.0);
+    assert_eq!(asked.admin("/log").await.trim(), level);
     load.goes_on().await;
 
     // An origin, on request. What is held stays.
@@ -225,7 +229,8 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
     // A group goes, and its entries with it; it comes back empty.
     assert_eq!(one.loads_of("m"), 1);
     mounted.change(&group("users", 60, &other.url()));
-    assert_eq!(asked.reload().await.0, 200);
+    let (_, answer) = asked.reload().await;
+    assert_eq!(answer["groups_went"].to_string(), "[\"more\"]");
     let (status, _, body) = asked.get("more", "m").await;
     assert!(
         status == 404 && body.contains("unknown_group"),
@@ -309,29 +314,23 @@ async fn settings_that_are_wrong_change_nothing_and_what_is_wrong_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_origin_that_stays_keeps_its_limit_over_a_reload() {
     let origin = CountingOrigin::start().await;
-    let limited = |ttl| group("users", ttl, &origin.url()) + "origin.max_concurrency = 1\n";
+    let limits = "origin.max_concurrency = 1\norigin.max_queue = 0\n";
+    let limited = |ttl| group("users", ttl, &origin.url()) + limits;
     let mut mounted = Mounted::new(&limited(600));
     let (_serve, asked) = tokio::task::block_in_place(|| start(&mounted));
     origin.hold();
-    let get = |key: &'static str| {
+    let first = tokio::spawn({
         let asked = asked.clone();
-        tokio::spawn(async move { asked.get("users", key).await.0 })
-    };
-    let first = get("first");
+        async move { asked.get("users", "first").await.0 }
+    });
     origin.is_asked().await;
     mounted.change(&limited(60));
     assert_eq!(asked.reload().await.0, 200);
-    let second = get("second");
-    // The second one waits for its turn, as the origin's metrics tell it: it is not asked.
-    for _ in 0..20 {
-        asked.admin("/livez").await;
-    }
-    assert_eq!(origin.loads(), 1);
+    // The first one still has the only place.
+    let second = within("a refusal", asked.get("users", "second")).await;
+    assert_eq!(second.0, 503, "{}", second.2);
     origin.release();
-    assert_eq!(
-        (first.await.expect("ends"), second.await.expect("ends")),
-        (200, 200)
-    );
+    assert_eq!(first.await.expect("ends"), 200);
 }
 
 #[test]

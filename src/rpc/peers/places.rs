@@ -32,12 +32,12 @@ pub struct LoadBounds {
 /// The places on one connection.
 pub(super) struct Places {
     all: Semaphore,
-    /// With the bounds that each line was made for.
-    groups: Mutex<HashMap<Arc<str>, (LoadBounds, Arc<Line>)>>,
+    groups: Mutex<HashMap<Arc<str>, Arc<Line>>>,
 }
 
 /// The places of one group, and who waits for them.
 pub(super) struct Line {
+    made_for: LoadBounds,
     free: Semaphore,
     queue: Semaphore,
 }
@@ -59,8 +59,8 @@ impl Places {
     /// The line of a group.
     pub(super) fn line(&self, group: &str, bounds: &LoadBounds) -> Arc<Line> {
         let mut groups = self.groups.lock();
-        if let Some((made_for, line)) = groups.get(group)
-            && made_for == bounds
+        if let Some(line) = groups.get(group)
+            && line.made_for == *bounds
         {
             return line.clone();
         }
@@ -68,10 +68,11 @@ impl Places {
             .max_concurrency
             .clamp(OF_A_GROUP, ON_A_CONNECTION / 2);
         let line = Arc::new(Line {
+            made_for: *bounds,
             free: Semaphore::new(places),
             queue: Semaphore::new(bounds.max_queue.min(Semaphore::MAX_PERMITS)),
         });
-        groups.insert(group.into(), (*bounds, line.clone()));
+        groups.insert(group.into(), line.clone());
         line
     }
 

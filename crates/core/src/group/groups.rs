@@ -34,6 +34,9 @@ struct Table {
     numbered: Vec<Arc<Group>>,
 }
 
+/// Names of groups that came, and of those that went.
+pub type CameAndWent = (Vec<Arc<str>>, Vec<Arc<str>>);
+
 /// What a group is to be from now on.
 pub struct Wanted {
     /// Its rules; the name tells which group.
@@ -79,7 +82,7 @@ impl Groups {
         &self,
         wanted: Vec<Wanted>,
         make: impl Fn(GroupId, Wanted) -> Group,
-    ) -> Result<(Vec<Arc<str>>, Vec<Arc<str>>)> {
+    ) -> Result<CameAndWent> {
         let _turn = self.0.turn.lock();
         let before = self.0.table.load_full();
         let mut after = Table {
