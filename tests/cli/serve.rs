@@ -79,6 +79,8 @@ fn serve_drains_on_sigterm_and_exits_with_0() {
             "--set",
             "http.listen=127.0.0.1:0",
             "--set",
+            "peer.listen=127.0.0.1:0",
+            "--set",
             "admin.listen=127.0.0.1:0",
         ])
         .args(["--set", "log.format=json"])

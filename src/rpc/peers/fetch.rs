@@ -109,7 +109,7 @@ impl GrpcPeers {
                 }
                 let place = timeout(bounds.longest, link.places.take(&line)).await;
                 let place = place.map_err(|_| load_too_long(member))?;
-                if inner.ejected.contains(&member.address) {
+                if inner.ejected.contains(member) {
                     return Err(Failed::not_connected(member));
                 }
                 place.map_err(Failed::answered)?

@@ -85,7 +85,7 @@ pub struct Metrics {
     /// 1 while ready.
     pub ready: IntGauge,
     connections: IntGaugeVec,
-    /// Connections that the listeners for clients accept together.
+    /// Connections that the listeners for clients and peers accept together.
     pub connections_limit: IntGauge,
     /// By listener and reason.
     pub connection_refusals: IntCounterVec,
@@ -138,7 +138,7 @@ impl Metrics {
     /// Counters of rare events show from the start: Prometheus doesn't count the first increase of
     /// a series that was absent before.
     fn begin_with_zero(&self) {
-        for listener in ["grpc", "http"] {
+        for listener in ["grpc", "http", "peer"] {
             for reason in ["total", "address", "failed"] {
                 let refusals = &self.connection_refusals;
                 refusals.with_label_values(&[listener, reason]);
