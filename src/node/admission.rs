@@ -61,7 +61,8 @@ impl Admission {
             );
         }
         metrics
-            .connections_limit
+            .connections
+            .limit
             .set(i64::try_from(most).unwrap_or(i64::MAX));
         Arc::new(Self {
             most,
@@ -100,7 +101,7 @@ impl Admission {
         open.total += 1;
         *open.by_address.entry(address).or_default() += 1;
         drop(open);
-        self.metrics.open_connections(listener.name()).inc();
+        self.metrics.connections.open(listener.name()).inc();
         Some(Permit {
             admission: self.clone(),
             address,
@@ -121,7 +122,8 @@ impl Admission {
     fn refused(&self, from: SocketAddr, listener: Listener, reason: &str, setting: &str) {
         let labels = [listener.name(), reason];
         self.metrics
-            .connection_refusals
+            .connections
+            .refusals
             .with_label_values(&labels)
             .inc();
         if let Some(suppressed) = self.throttle.due(reason) {
@@ -135,7 +137,8 @@ impl Admission {
     pub(super) fn failed(&self, listener: Listener, error: &std::io::Error) {
         let labels = [listener.name(), "failed"];
         self.metrics
-            .connection_refusals
+            .connections
+            .refusals
             .with_label_values(&labels)
             .inc();
         if let Some(suppressed) = self.throttle.due("failed") {
@@ -150,7 +153,8 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.admission
             .metrics
-            .open_connections(self.listener.name())
+            .connections
+            .open(self.listener.name())
             .dec();
         let mut open = self.admission.open.lock();
         open.total -= 1;

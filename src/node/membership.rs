@@ -59,7 +59,7 @@ impl Joined {
             return;
         };
         parts.peers.keep_only(&change.after.view);
-        parts.metrics.ring_changed(&change.after);
+        parts.metrics.membership.ring_changed(&change.after);
         let told = RingChange::between(&change.before.view, &change.after.view);
         log_change(&change.after, &told);
         parts.changes.add(told);
@@ -92,7 +92,7 @@ impl Joined {
 
     async fn publish_readiness(&self, why_not: Arc<str>) {
         let ready = why_not.is_empty();
-        self.parts.metrics.ready.set(i64::from(ready));
+        self.parts.metrics.membership.ready.set(i64::from(ready));
         if ready {
             tracing::info!("ready");
         } else {

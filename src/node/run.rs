@@ -26,7 +26,7 @@ impl Node {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         let (parts, stops) = (self.parts.clone(), self.stops.clone());
         let control = Handle::current();
-        parts.metrics.watch_runtime("control", control.metrics());
+        parts.metrics.runtimes.watch("control", control.metrics());
         let limits = &self.limits.clients;
         let files = descriptors::limit();
         let cluster = parts.cluster.clone();

@@ -49,7 +49,7 @@ impl Joined {
             let standing = &self.parts.standing;
             standing.fence.close();
             let entries = self.parts.groups.drop_everything();
-            self.parts.metrics.expelled();
+            self.parts.metrics.membership.expelled();
             tracing::warn!(
                 entries,
                 "the others took this node off the list; its entries are dropped, and it joins anew"

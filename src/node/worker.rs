@@ -149,7 +149,7 @@ pub(super) fn single_thread(name: &str, metrics: &Metrics) -> Result<tokio::runt
         .enable_all()
         .build()
         .map_err(|error| not_started(name, error))?;
-    metrics.watch_runtime(name, runtime.metrics());
+    metrics.runtimes.watch(name, runtime.metrics());
     Ok(runtime)
 }
 

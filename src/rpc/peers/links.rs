@@ -24,7 +24,7 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{PeerRules, places::Places};
+use super::{places::Places, rules::PeerRules};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     membership::{Contact, Member, View},

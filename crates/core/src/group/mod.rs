@@ -272,5 +272,4 @@ fn abandoned(key: &str) -> Error {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -8,11 +8,7 @@
 
 use std::time::Duration;
 
-use super::{
-    BREATH, Handoff, STRIDE,
-    plan::other_holder,
-    streams::{How, Streams},
-};
+use super::{BREATH, Handoff, STRIDE, plan::other_holder, receipts::How, streams::Streams};
 use crate::{
     copy_queue::QueuedKeys,
     key::HashedKey,

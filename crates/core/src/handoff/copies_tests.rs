@@ -4,19 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastrand::Rng;
 use futures::future::join_all;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     growth_tests::Counting,
-    simulation_tests::VirtualClock,
     tests::{KEYS, Scene, hashed, key, scene},
     *,
 };
 use crate::{
-    harness_tests::{Plan as Nodes, TestNet, TestNode, ranked, view},
+    harness_tests::{Plan as Nodes, TestNet, TestNode, ranked, simulation::VirtualClock, view},
     membership::{IdHash, Member, View},
     ports::Timestamp,
 };
@@ -211,7 +207,7 @@ async fn kill_one_of_three_full_nodes(seed: u64) -> usize {
         capacity: 1 << 20,
         bytes_per_second: 64 << 20,
         lease: None,
-        clock: Arc::new(VirtualClock(Instant::now())),
+        clock: Arc::new(VirtualClock::shared()),
         origin: origin.clone(),
         net: net.clone(),
     };
