@@ -199,6 +199,16 @@ async fn the_last_ring_stays_while_etcd_is_away_and_reads_go_on() {
     }
 }
 
+/// The exit code and the output of a command that finds the nodes in etcd.
+async fn command(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"));
+    command.args(arguments).args(["--etcd", &etcd.url]);
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = within("the command", output).await.unwrap().expect("runs");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code(), text)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_asks_the_cluster_through_etcd() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
@@ -209,14 +219,7 @@ async fn the_command_line_asks_the_cluster_through_etcd() {
     for node in &mut nodes {
         node.ring_of(2).await;
     }
-    let run = async |arguments: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"));
-        command.args(arguments).args(["--etcd", &etcd.url]);
-        let output = tokio::task::spawn_blocking(move || command.output());
-        let output = within("the command", output).await.unwrap().expect("runs");
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code(), text)
-    };
+    let run = async |arguments: &[&str]| command(&etcd, arguments).await;
     assert_eq!(
         run(&["get", "users", "alice"]).await,
         (Some(0), "value of alice".into())
@@ -251,7 +254,18 @@ async fn the_command_line_asks_the_cluster_through_etcd() {
         checked.contains("etcd has 2 registered nodes, expected 3"),
         "{checked}"
     );
-    // A node's ring as it changes.
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ring_is_watched_as_it_changes_and_a_member_that_is_not_there_is_found() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let mut nodes = vec![
+        node("n0", &etcd.url, &origin).await,
+        node("n1", &etcd.url, &origin).await,
+    ];
+    for node in &mut nodes {
+        node.ring_of(2).await;
+    }
     let admin = nodes[0].addresses.admin.to_string();
     let mut watching = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"))
         .args(["ring", "--watch", "--json", "--admin", &admin])
@@ -275,7 +289,7 @@ async fn the_command_line_asks_the_cluster_through_etcd() {
     assert_eq!(tokio::task::block_in_place(&mut members), 3);
     watching.kill().expect("killed");
     watching.wait().expect("ends");
-    let (code, checked) = run(&["check"]).await;
+    let (code, checked) = command(&etcd, &["check"]).await;
     assert_eq!(code, Some(1));
     assert!(checked.contains("ghost at 127.0.0.1:1"), "{checked}");
 }

@@ -71,6 +71,35 @@ impl Drop for Running {
     }
 }
 
+fn start_greeter(name: &str, etcd: &Etcd) -> Running {
+    let arguments = [
+        "--name",
+        name,
+        "--etcd",
+        &etcd.url,
+        "--lease-ttl-seconds",
+        "2",
+    ];
+    let mut server = Running::start("greeter_server", &arguments);
+    server.until(|line| line.contains("serves on"));
+    server
+}
+
+/// What the client prints that waits for so many servers, then makes so many calls.
+fn ask_greeters(etcd: &Etcd, time: &str, count: &str, servers: &str) -> String {
+    let arguments = [
+        "--etcd",
+        &etcd.url,
+        "--time",
+        time,
+        "--count",
+        count,
+        "--servers",
+        servers,
+    ];
+    text(&run("greeter_client", &arguments))
+}
+
 #[tokio::test]
 async fn greeters_come_in_turn_leave_at_once_by_signal_and_with_their_lease_when_killed() {
     let etcd = Etcd::start().await;
@@ -78,34 +107,10 @@ async fn greeters_come_in_turn_leave_at_once_by_signal_and_with_their_lease_when
         "service_list",
         &["demo/greeter/", "other/", "--etcd", &etcd.url],
     );
-    let mut servers = BTreeMap::new();
-    for name in ["one", "two", "three"] {
-        let arguments = [
-            "--name",
-            name,
-            "--etcd",
-            &etcd.url,
-            "--lease-ttl-seconds",
-            "2",
-        ];
-        let mut server = Running::start("greeter_server", &arguments);
-        server.until(|line| line.contains("serves on"));
-        servers.insert(name, server);
-    }
+    let mut servers =
+        BTreeMap::from(["one", "two", "three"].map(|it| (it, start_greeter(it, &etcd))));
     list.until(|line| line.contains(": 3 endpoints"));
-    let ask = |time: &str, count: &str, servers: &str| {
-        let arguments = [
-            "--etcd",
-            &etcd.url,
-            "--time",
-            time,
-            "--count",
-            count,
-            "--servers",
-            servers,
-        ];
-        text(&run("greeter_client", &arguments))
-    };
+    let ask = |time: &str, count: &str, servers: &str| ask_greeters(&etcd, time, count, servers);
     let mornings = ask("morning", "9", "3");
     for name in ["one", "two", "three"] {
         let answers = mornings
