@@ -4,38 +4,12 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Lines},
-    path::PathBuf,
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
-use gaocache_testing::{Etcd, signal};
+use gaocache_testing::{Etcd, example, run_example, signal};
 use tokio::time::Instant;
-
-fn program(name: &str) -> PathBuf {
-    // target/debug/deps/examples-… → target/debug/examples/NAME, which `cargo test` builds.
-    let mut path = std::env::current_exe().expect("a path");
-    path.pop();
-    path.pop();
-    path.join("examples").join(name)
-}
-
-fn run(name: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(program(name))
-        .args(arguments)
-        .output()
-        .expect("runs");
-    assert!(
-        output.status.success(),
-        "{name}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 struct Running {
     child: Child,
@@ -44,7 +18,7 @@ struct Running {
 
 impl Running {
     fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(program(name))
+        let mut child = Command::new(example(name))
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
@@ -97,7 +71,7 @@ fn ask_greeters(etcd: &Etcd, time: &str, count: &str, servers: &str) -> String {
         "--servers",
         servers,
     ];
-    text(&run("greeter_client", &arguments))
+    run_example("greeter_client", &arguments)
 }
 
 #[tokio::test]
