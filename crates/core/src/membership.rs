@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::ring::{Ring, Slot};
+
 /// The weight of a member that does not specify one.
 pub const DEFAULT_WEIGHT: u32 = 100;
 
@@ -203,6 +205,19 @@ impl View {
         self.members
             .binary_search_by(|member| (*member.id).cmp(id))
             .ok()
+    }
+
+    /// The ring of the members at these indices.
+    pub(crate) fn ring(&self, members: &[u32]) -> Ring {
+        let slots: Vec<Slot<'_>> = members
+            .iter()
+            .map(|&at| &self.members[at as usize])
+            .map(|member| Slot {
+                id: &member.id,
+                weight: member.weight,
+            })
+            .collect();
+        Ring::new(&slots)
     }
 
     /// Members that were ever admitted, those that vanished included, in this life or the one
