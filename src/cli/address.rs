@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Failure;
+use crate::settings::{ADMIN_PORT, GRPC_PORT};
 
 /// Time limit for looking up a name and for connecting.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,18 +31,23 @@ impl Listener {
     }
 }
 
+/// A listener of this machine.
+pub(super) fn here(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
 /// `HOST:PORT` of a gRPC listener.
 pub(super) fn grpc_address(text: &str) -> Result<String, String> {
-    host_and_port(text, "7070")
+    host_and_port(text, GRPC_PORT)
 }
 
 /// `HOST:PORT` of an admin listener.
 pub(super) fn admin_address(text: &str) -> Result<String, String> {
-    host_and_port(text, "9090")
+    host_and_port(text, ADMIN_PORT)
 }
 
 /// `HOST:PORT`, also where it was copied from a URL.
-fn host_and_port(text: &str, usual: &str) -> Result<String, String> {
+fn host_and_port(text: &str, usual: u16) -> Result<String, String> {
     if text.starts_with("https://") {
         return Err("the nodes' listeners speak no TLS; write HOST:PORT".into());
     }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{ConfigArgs, Failure};
 use crate::{
-    config::{RegistryKind, pem},
+    config::{RegistryKind, pem, schema::DEFAULT_SERVICE},
     node::configured::etcd_config,
     registry::etcd::Keys,
 };
@@ -31,7 +31,7 @@ pub(super) struct Cluster {
     #[arg(long, value_name = "URL,URL…", value_delimiter = ',', value_parser = url)]
     etcd: Vec<String>,
     /// The service name under which the nodes are registered in etcd
-    #[arg(long, default_value = "gaocache")]
+    #[arg(long, default_value = DEFAULT_SERVICE)]
     service: String,
     /// User name for etcd
     #[arg(

@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     Failure,
-    address::{CONNECT_TIMEOUT, Listener, admin_address, look_up},
+    address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
     check::admin_of,
     cluster::{Cluster, Etcd},
     output::{counted, print_line},
@@ -16,6 +16,7 @@ use crate::{
     admin::{GroupReport, OwnerReport, RingReport, report},
     http_client,
     registry::etcd::view,
+    settings::ADMIN_PORT,
 };
 use gaocache_core::{
     cluster::Topology,
@@ -29,7 +30,7 @@ pub(super) struct RingArgs {
     #[arg(
         long,
         value_name = "HOST:PORT",
-        default_value = "127.0.0.1:9090",
+        default_value_t = here(ADMIN_PORT),
         value_parser = admin_address,
         conflicts_with = "etcd"
     )]

@@ -1,4 +1,4 @@
-//! How many connections of clients a node takes, in all and from one address.
+//! How many connections of clients and peers a node takes, in all and from one address.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -106,7 +106,9 @@ impl Admission {
             >= Some(&self.most_per_address.load(Ordering::Relaxed))
         {
             Some(("address", "limits.max_connections_per_address"))
-        } else if open.total >= self.most() && !self.is_member_within(&open, address) {
+        } else if open.total >= self.most()
+            && !(listener == Listener::Peer && self.is_member_within(&open, address))
+        {
             Some(("total", "limits.max_connections"))
         } else {
             None
@@ -133,7 +135,7 @@ impl Admission {
             let ip = |address: &str| address.parse::<SocketAddr>().ok().map(|it| it.ip());
             topology
                 .others()
-                .any(|member| ip(&member.address).map(group) == Some(address))
+                .any(|member| ip(&member.contact.address).map(group) == Some(address))
         }
     }
 
@@ -241,10 +243,12 @@ mod tests {
         let admission = admission(&limits(1, 2), None);
         let _client = admission.admit(from("10.0.0.7"), Listener::Grpc);
         assert!(admission.admit(from("10.0.0.8"), Listener::Grpc).is_none());
-        let one = admission.admit(from("10.0.0.2"), Listener::Grpc);
-        let two = admission.admit(from("10.0.0.2"), Listener::Grpc);
-        assert!(one.is_some() && two.is_some());
         assert!(admission.admit(from("10.0.0.2"), Listener::Grpc).is_none());
+        assert!(admission.admit(from("10.0.0.8"), Listener::Peer).is_none());
+        let one = admission.admit(from("10.0.0.2"), Listener::Peer);
+        let two = admission.admit(from("10.0.0.2"), Listener::Peer);
+        assert!(one.is_some() && two.is_some());
+        assert!(admission.admit(from("10.0.0.2"), Listener::Peer).is_none());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod admission;
 mod build;
 #[cfg(feature = "cli")]
 pub(crate) mod configured;
+mod confirmations;
 mod connection;
 mod descriptors;
 mod groups;
@@ -35,7 +36,7 @@ pub use status::NodeStatus;
 use crate::{
     admin::{Admin, Readiness},
     cache::Cache,
-    rpc::front::Front,
+    rpc::{front::Front, peer_front::PeerFront, routed::LiveRules},
     service::Service,
     settings::ClientLimits,
 };
@@ -48,10 +49,12 @@ use parts::{Parts, Stops};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Addresses {
-    /// gRPC, for clients and other nodes.
+    /// gRPC, for clients.
     pub grpc: Option<SocketAddr>,
     /// HTTP, for clients.
     pub http: Option<SocketAddr>,
+    /// For other nodes.
+    pub peer: Option<SocketAddr>,
     /// Probes, metrics, the ring.
     pub admin: Option<SocketAddr>,
 }
@@ -80,6 +83,8 @@ pub struct Node {
     queued_copies: QueuedKeys,
     service: Service,
     front: Front,
+    peer_front: PeerFront,
+    rules: LiveRules,
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     admin: Admin,

@@ -18,7 +18,7 @@ use crate::{
     admin::Reloads,
     config::{Config, GroupSettings, LogSettings},
     group::GroupDefinition,
-    rpc::front::Front,
+    rpc::routed::LiveRules,
     service::Service,
     telemetry::{level::LogLevel, line},
     traffic::Budget,
@@ -43,7 +43,7 @@ pub(super) struct Fixed {
 pub(crate) struct Live {
     parts: Arc<Parts>,
     service: Service,
-    front: Front,
+    rules: LiveRules,
     admission: Arc<Admission>,
     carrier: Carrier,
     stops: Stops,
@@ -56,7 +56,7 @@ impl Node {
         Live {
             parts: self.parts.clone(),
             service: self.service.clone(),
-            front: self.front.clone(),
+            rules: self.rules.clone(),
             admission: self.admission.clone(),
             carrier: self.carrier.clone(),
             stops: self.stops.clone(),
@@ -102,7 +102,7 @@ impl Live {
         // Nothing from here on can fail.
         self.parts.peers.bound_loads(loads);
         let limits = client_limits(&after.limits);
-        self.front
+        self.rules
             .limit(limits.max_keys_per_request, limits.read_timeout);
         self.admission.limit(&limits);
         self.carrier.limit(&limits);

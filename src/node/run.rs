@@ -72,6 +72,7 @@ impl Node {
             &self.stops.reads,
             &Served {
                 front: self.front.clone(),
+                peer_front: self.peer_front.clone(),
                 router: http::router(self.service.clone()),
                 carrier: self.carrier.clone(),
                 close_timeout: self.limits.shutdown,
@@ -83,8 +84,9 @@ impl Node {
         let addresses = self.addresses();
         tracing::info!(
             id = %self.me.id, address = %self.me.address, grpc = addresses.grpc.map(display),
-            http = addresses.http.map(display), admin = addresses.admin.map(display),
-            max_connections = self.admission.most(), max_open_files = descriptors::limit(),
+            http = addresses.http.map(display), peer = addresses.peer.map(display),
+            admin = addresses.admin.map(display), max_connections = self.admission.most(),
+            max_open_files = descriptors::limit(),
             "listeners are open"
         );
     }

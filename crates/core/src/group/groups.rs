@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use super::{Group, GroupRules};
 use crate::{
     error::{Error, ErrorKind, Result},
+    key::GroupId,
     ports::{Fate, Origin, Parcel, Receipt, Sender, TRANSFER_TIMEOUT, Timestamp},
     standing::Standing,
-    store::GroupId,
 };
 
 /// The groups of a node, by name. Clones are the same groups: those in force at the moment.

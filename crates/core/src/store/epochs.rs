@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::{Entry, GroupId, per_group::PerGroup};
+use super::{Entry, per_group::PerGroup};
+use crate::key::GroupId;
 
 /// The epochs of all groups.
 pub(super) struct Epochs {

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::GroupId;
+use crate::key::GroupId;
 
 /// Values of so many groups are made at once.
 const CHUNK: usize = 64;
