@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parts::{Joined, Stops};
 use gaocache_core::{
-    cluster::Topology,
+    error::Result,
     expulsion::{Expelled, Expulsion},
     membership::{IdHash, Member, MemberState},
     ports::{Notice, Peers},
@@ -215,33 +215,15 @@ impl Joined {
             peers: Arc::new(self.parts.peers.clone()),
             clock: self.parts.clock.clone(),
         };
-        let mut rings = self.parts.cluster.rings();
-        loop {
-            let found = rings
-                .wait_for(|ring| ring.others().any(|it| it.vanished))
-                .await;
-            let Ok(vanished) = found.map(|ring| self.vanished(&ring)) else {
-                return;
-            };
-            for member in vanished {
-                sleep(expulsion.turn(&member)).await;
-                if !self
-                    .vanished(&self.parts.cluster.snapshot())
-                    .contains(&member)
-                {
-                    continue;
-                }
-                match expulsion.expel(&member).await {
-                    Ok(Expelled::Yes) => {
-                        tracing::info!(member = %member.id, "a member that vanished is off the list");
-                    }
-                    Ok(Expelled::NotNow) => {}
-                    Ok(Expelled::TooFew) => self.removals_wait_for(&member),
-                    Err(error) => tracing::debug!(%error, member = %member.id, "no expulsion now"),
-                }
+        let told = |member: &Member, ended: Result<Expelled>| match ended {
+            Ok(Expelled::Yes) => {
+                tracing::info!(member = %member.id, "a member that vanished is off the list");
             }
-            sleep(RETRY).await;
-        }
+            Ok(Expelled::NotNow) => {}
+            Ok(Expelled::TooFew) => self.removals_wait_for(member),
+            Err(error) => tracing::debug!(%error, member = %member.id, "no expulsion now"),
+        };
+        expulsion.run(told).await;
     }
 
     fn removals_wait_for(&self, member: &Member) {
@@ -308,11 +290,5 @@ impl Joined {
                 let _ = rings.wait_for(|ring| ring.view.revision >= *revision).await;
             }
         }
-    }
-
-    /// The others that vanished.
-    fn vanished(&self, topology: &Topology) -> Vec<Member> {
-        let others = topology.others();
-        others.filter(|member| member.vanished).cloned().collect()
     }
 }

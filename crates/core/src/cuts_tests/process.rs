@@ -237,15 +237,7 @@ impl Process {
             peers: peers(&self.world.net, &self.node.id, self.clock.clone()),
             clock: self.clock.clone(),
         };
-        loop {
-            sleep(TICK * 2).await;
-            self.world.links.runs(&self.node.id).await;
-            let topology = self.node.cluster.snapshot();
-            let vanished = topology.others().filter(|it| it.vanished);
-            for member in vanished {
-                let _ = expulsion.expel(member).await;
-            }
-        }
+        expulsion.run(|_, _| {}).await;
     }
 
     pub(super) async fn heed(self: Arc<Self>) {

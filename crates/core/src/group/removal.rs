@@ -30,9 +30,11 @@ use crate::{
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member},
     ports::{Notice, Notices, PeerError, Removed, Session},
+    standing::Waiting,
 };
 
-/// A member that has not confirmed within this time is told through the registry as well.
+/// A member that has not confirmed within this time is told through the registry as well, and taken
+/// off the list without delay if it vanished.
 const DIRECT: Duration = Duration::from_millis(300);
 /// Pauses between attempts to tell a member directly.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -135,6 +137,8 @@ struct Round<'a> {
     notices: Option<watch::Receiver<Notices>>,
     /// The revision at which the others were told through the registry.
     posted: Option<u64>,
+    /// Tells the expulsions that there is no time to lose.
+    waiting: Option<Waiting>,
     entries: u64,
 }
 
@@ -154,6 +158,7 @@ impl<'a> Round<'a> {
             problems: Arc::default(),
             notices: session.and_then(|it| it.notices()),
             posted: None,
+            waiting: None,
             entries: 0,
         }
     }
@@ -190,6 +195,8 @@ impl<'a> Round<'a> {
                 }
                 () = changed(&mut self.notices) => self.read_notices(),
                 () = &mut post_at, if posting.is_none() && self.posted.is_none() => {
+                    let standing = &self.group.shared.standing;
+                    self.waiting.get_or_insert_with(|| standing.note_waiting());
                     posting = self.post();
                     post_at.as_mut().reset(Instant::now() + LAST_PAUSE);
                 }
