@@ -32,9 +32,9 @@ use crate::{
 
 /// The longest time for which a voucher is valid.
 const LONGEST_VOUCHER: Duration = Duration::from_secs(1);
-/// How long a removal may go on after the lease of a member that can't be told has ended. etcd looks
-/// for such leases twice a second; the last vouchers run out within 1.02 s after the promises; the
-/// rest is for calls: to etcd, for promises, and for the watch to bring what changed.
+/// How long a removal may go on after the lease of a member that can't be told has ended. etcd
+/// looks for such leases twice a second; the last vouchers run out within 1.02 s after the
+/// promises; the rest is for calls: to etcd, for promises, and for the watch to bring what changed.
 const BEYOND_LEASE: Duration = Duration::from_secs(2);
 /// How much the rates of two clocks may differ.
 const RATES: f64 = 0.02;

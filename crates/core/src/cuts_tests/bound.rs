@@ -1,5 +1,5 @@
-//! How long a removal takes while a minority of the members can't be told: members and links fail at
-//! one moment, the removal begins then, and it is acknowledged within the lease and two seconds.
+//! How long a removal takes while a minority of the members can't be told: members and links fail
+//! at one moment, the removal begins then, and it is acknowledged within the lease and two seconds.
 //! Time is virtual, so these are no measurements.
 
 use super::*;
