@@ -165,16 +165,19 @@ impl Standing {
         topology.me().map(|me| me.incarnation())
     }
 
-    /// Whether the ring shows this life of the node by a registration that is known to stand.
+    /// Whether the ring shows this life of the node by a registration that is known to stand, in a
+    /// registry that knows all members.
     ///
     /// Being in the ring is not enough. The answer to a registration may be lost, the others may
     /// have seen it and have taken this node off the list since, and then it is written once more:
-    /// those who saw the first don't tell this node of removals until they see the second.
+    /// those who saw the first don't tell this node of removals until they see the second. And a
+    /// registry that lost its data knows the others only after they had a lease's time to register
+    /// again, or else their leases have ended.
     pub fn is_listed(ring: &Topology, life: &str, health: &RegistryHealth) -> bool {
         let known = health.written.as_ref();
         let reached = known.is_some_and(|(it, at)| **it == *life && *at <= ring.view.revision);
         let me = ring.me().filter(|me| !me.vanished);
-        reached && me.is_some_and(|me| *me.instance == *life)
+        reached && !ring.view.young && me.is_some_and(|me| *me.instance == *life)
     }
 
     /// Answers a member that can't renew its lease: whether this node would vouch for it, and for

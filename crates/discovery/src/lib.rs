@@ -56,7 +56,7 @@ pub use events::{RegistrationEvent, RegistrationStatus};
 pub use options::ChannelOptions;
 pub use pick::{Canary, Picker};
 pub use records::Records;
-pub use registration::Registration;
+pub use registration::{RecordKeys, Registration};
 
 /// The README's programs compile.
 #[cfg(doctest)]

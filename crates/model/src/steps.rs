@@ -26,6 +26,7 @@ impl Protocol {
                 let ended = it.phase == Phase::Out && it.life + 1 == self.bounds.lives;
                 only(it.phase != Phase::Down && !ended)?;
                 it.view = state.etcd;
+                it.sees_young = state.young.is_some_and(|left| left > 0);
                 Some(())
             }
             Step::Join(node) => self.join(state, node),
@@ -57,6 +58,9 @@ impl Protocol {
         }
         for way in state.ways.iter_mut().flatten() {
             way.age = (way.age + 1).min(self.bounds.transfer);
+        }
+        if let Some(young) = &mut state.young {
+            *young = young.saturating_sub(1);
         }
         if let Some(expulsion) = &mut state.expulsion {
             expulsion.wait = expulsion.wait.saturating_sub(1);
@@ -124,6 +128,7 @@ impl Protocol {
     fn register(&self, state: &mut State, node: usize) -> Option<()> {
         let it = state.nodes[node];
         only(matches!(it.phase, Phase::Joining | Phase::Serving))?;
+        let resumes = self.resumes(state, node);
         match &mut state.etcd[node] {
             Some(entry) if entry.life == it.life => {
                 only(entry.vanished && entry.revision <= self.bounds.returns)?;
@@ -133,6 +138,14 @@ impl Protocol {
                 if it.phase == Phase::Serving {
                     state.nodes[node].fence = self.bounds.lease;
                 }
+            }
+            None if resumes => {
+                self.mark_history(state);
+                state.etcd[node] = it.view[node];
+                state.leases[node] = self.bounds.lease;
+                let it = &mut state.nodes[node];
+                it.fence = self.bounds.lease;
+                it.from_before = false;
             }
             _ => {
                 let it = &mut state.nodes[node];
@@ -153,6 +166,18 @@ impl Protocol {
         Some(())
     }
 
+    /// Whether that node finds out that etcd lost its data, and goes on there.
+    fn resumes(&self, state: &State, node: usize) -> bool {
+        let it = &state.nodes[node];
+        let member = it.phase == Phase::Serving && it.view[node].is_some();
+        it.from_before && member && (it.fence > 0 || !self.keeps(Rule::ResumedInTime))
+    }
+
+    /// Who registers first marks the history as young.
+    fn mark_history(&self, state: &mut State) {
+        state.young.get_or_insert(self.bounds.lease);
+    }
+
     fn rejoin(&self, state: &mut State, node: usize) -> Option<()> {
         only(state.nodes[node].phase == Phase::Out)?;
         self.begin_life(state, node)
@@ -165,6 +190,7 @@ impl Protocol {
         let it = &mut state.nodes[node];
         it.life += 1;
         it.phase = Phase::Joining;
+        it.from_before = false;
         state.etcd[node] = Some(Entry {
             life: it.life,
             serving: false,
@@ -172,8 +198,12 @@ impl Protocol {
             restarted: state.etcd[node].is_some_and(restarted),
             revision: 0,
         });
-        it.view = state.etcd;
         state.leases[node] = self.bounds.lease;
+        self.mark_history(state);
+        // It has seen itself.
+        let it = &mut state.nodes[node];
+        it.view = state.etcd;
+        it.sees_young = state.young.is_some_and(|left| left > 0);
         Some(())
     }
 
@@ -185,6 +215,7 @@ impl Protocol {
             it.view[other].is_some() && !seen
         });
         only(!unseen || !self.keeps(Rule::SeenByAll))?;
+        only(!it.sees_young || !self.keeps(Rule::YoungHistory))?;
         if self.keeps(Rule::DropAll) {
             drop_everything(state, node);
         }
@@ -199,6 +230,7 @@ impl Protocol {
 
     fn words(&self, state: &mut State, node: usize, giver: usize) -> Option<()> {
         let it = state.nodes[node];
+        only(self.bounds.words)?;
         only(it.phase == Phase::Serving && it.fence < self.bounds.word)?;
         let mut words = [None; NODES];
         words[giver] = Some(self.word(state, node, giver)?);

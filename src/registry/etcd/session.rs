@@ -108,7 +108,7 @@ impl Session for EtcdSession {
     }
 
     async fn expel(&self, member: &Member) -> Result<bool> {
-        let record = format!("{}{}", self.keys.roster, member.id);
+        let record = self.keys.records(&member.id).record;
         let deleted = self.records.delete_unchanged(&record, member.recorded_at);
         let deleted = deleted.await.map_err(registry_error)?;
         if deleted && let Err(error) = self.board.forget(member.incarnation()).await {
