@@ -24,7 +24,7 @@ NAMESPACE ?= gaocache
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test outside-test check public-api semver bench observability-test \
-	page-test warm-test model-test simulation-test chaos-test advisories etcd-descriptor docs greeter \
+	page-test warm-test model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -58,7 +58,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tools/kind-load tools/check-cluster-tools tests/chart/cluster_tools \
 	  tools/release-version tools/release-notes tools/release-chart tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
-	  tools/outside-test tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
+	  tools/outside-test tools/chaos-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
 
 public-api: ## regenerates the list of public items, docs/public-api.txt
 	tools/ensure-check-tools $(TOOLS)
@@ -132,11 +132,17 @@ simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, 
 	GAOCACHE_SEEDS=$(SEEDS) RUSTFLAGS="--cfg tokio_unstable" $(CARGO) test --locked --profile test-release \
 	  -p gaocache-core --lib -- --nocapture cuts_tests
 
-chaos-test: ## breaks a real cluster for ten minutes (SECONDS_OF_CHAOS) and checks every answer; needs root and iproute2
-	etcd=$$(tools/ensure-etcd) && tools/ensure-iproute2 && $(CARGO) build --locked --profile test-release --bin gaocache && \
-	  $(CARGO) build --locked --manifest-path tests/chaos/Cargo.toml --target-dir target/chaos && \
-	  GAOCACHE_TEST_ETCD=$$etcd GAOCACHE_BIN=$$(pwd)/target/test-release/gaocache \
+chaos-build:
+	tools/ensure-etcd >/dev/null && tools/ensure-iproute2
+	$(CARGO) build --locked --profile test-release --bin gaocache
+	$(CARGO) build --locked --manifest-path tests/chaos/Cargo.toml --target-dir target/chaos
+
+chaos-test: chaos-build ## breaks a real cluster for ten minutes (SECONDS_OF_CHAOS) and checks every answer; needs root and iproute2
+	GAOCACHE_TEST_ETCD=$$(tools/ensure-etcd) GAOCACHE_BIN=$$(pwd)/target/test-release/gaocache \
 	  target/chaos/debug/gaocache-chaos $(if $(SCENARIO),--scenario $(SCENARIO),--seconds $(SECONDS_OF_CHAOS))
+
+chaos-proof: chaos-build ## shows that the chaos test finds bugs that are put in on purpose (tests/chaos/bugs)
+	GAOCACHE_TEST_ETCD=$$(tools/ensure-etcd) tools/chaos-proof
 
 greeter: ## generates the greeter of the discovery crate's examples anew
 	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter

@@ -177,7 +177,7 @@ impl Admin {
             changes: told.changes(&self.changes),
             groups,
             stores: self.stores.iter().map(store).collect(),
-            lease_expires_at_seconds: self.metrics.lease_expires_at(),
+            lease_expires_at_seconds: self.metrics.membership.lease_expires_at(),
             handoff_waiting: self.metrics.handoff_waiting(),
         }
     }

@@ -120,12 +120,13 @@ impl Admin {
     fn render(&self) -> Result<Bytes> {
         let budget = &self.budget;
         self.metrics
+            .connections
             .in_flight(budget.used(), budget.limit(), budget.refused());
         for (tier, store) in self.stores.iter() {
-            self.metrics.store_capacity(tier, store.capacity());
+            self.metrics.stores.holds(tier, store.capacity());
             for group in self.groups.iter() {
                 let stats = store.stats(group.id());
-                self.metrics.store_of_group(group.name(), tier, stats);
+                self.metrics.stores.of_group(group.name(), tier, stats);
             }
         }
         self.metrics.render().map(Bytes::from)

@@ -6,97 +6,17 @@
 //! error that a node *answered* is final, unless the node says that it is leaving. The caller's
 //! OpenTelemetry context is propagated.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+mod members;
+mod options;
 
-use parking_lot::Mutex;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use std::{sync::Arc, time::Duration};
 
-use crate::{
-    answer::Answer,
-    backoff::pauses,
-    registry::etcd::{Keys, view},
-    rpc::wire::{self, cache_client::CacheClient},
-    status::grpc::from_status,
-    telemetry::trace,
-};
-use gaocache_core::{
-    cluster::{Owner, Topology},
-    error::{Error, ErrorKind, Result},
-    group::Source,
-    membership::Member,
-    ring::{KeyHash, group_seed, hash_key},
-};
+pub use options::ClientOptions;
+
+use self::members::Members;
+use crate::{answer::Answer, registry::etcd::Keys, rpc::wire, telemetry::trace};
+use gaocache_core::{error::Result, group::Source};
 use gaocache_discovery::{Discovery, EtcdConfig};
-
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LAST_PAUSE: Duration = Duration::from_millis(500);
-/// How long a node that failed is asked only as a last resort.
-const EJECTED_FOR: Duration = Duration::from_secs(2);
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
-
-/// The options of a client.
-///
-/// ```
-/// use std::time::Duration;
-/// use gaocache::ClientOptions;
-///
-/// let options = ClientOptions::default().with_deadline(Duration::from_secs(5));
-/// assert_eq!(options.deadline, Duration::from_secs(5));
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ClientOptions {
-    /// Time limit for a call, including all retries.
-    pub deadline: Duration,
-    /// Time limit for connecting to a node.
-    pub connect_timeout: Duration,
-    /// Time limit for one attempt. It must be long enough for a load from the origin.
-    pub try_timeout: Duration,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self {
-            deadline: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(1),
-            try_timeout: Duration::from_secs(15),
-        }
-    }
-}
-
-impl ClientOptions {
-    /// With this bound on a call, all its retries included.
-    #[must_use]
-    pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
-    /// With this bound on connecting to a node.
-    #[must_use]
-    pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
-        self.connect_timeout = connect_timeout;
-        self
-    }
-
-    /// With this bound on one try.
-    #[must_use]
-    pub fn with_try_timeout(mut self, try_timeout: Duration) -> Self {
-        self.try_timeout = try_timeout;
-        self
-    }
-}
 
 /// A client that finds the nodes in etcd and asks each key's owner. Cheap to clone.
 ///
@@ -114,15 +34,7 @@ impl ClientOptions {
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    options: ClientOptions,
-    discovery: Discovery,
-    rings: watch::Receiver<Arc<Topology>>,
-    channels: Mutex<HashMap<Arc<str>, Channel>>,
-    ejected: Mutex<HashMap<Arc<str>, Instant>>,
+    members: Arc<Members>,
 }
 
 impl Client {
@@ -136,37 +48,14 @@ impl Client {
 
     /// A client for the nodes that `discovery` finds.
     pub(crate) fn over(discovery: Discovery, keys: Keys, options: ClientOptions) -> Self {
-        let (sender, rings) = watch::channel(Arc::new(Topology::default()));
-        let mut snapshots = discovery.changes();
-        tokio::spawn(async move {
-            loop {
-                let snapshot = snapshots.borrow_and_update().clone();
-                // An empty list never wipes the ring.
-                if !snapshot.endpoints.is_empty() {
-                    let view = view(&keys, &snapshot);
-                    // A client is not a member: no member has an empty id.
-                    sender.send_replace(Arc::new(Topology::new("", view)));
-                }
-                tokio::select! {
-                    () = sender.closed() => return,
-                    changed = snapshots.changed() => if changed.is_err() { return },
-                }
-            }
-        });
         Self {
-            inner: Arc::new(Inner {
-                options,
-                discovery,
-                rings,
-                channels: Mutex::default(),
-                ejected: Mutex::default(),
-            }),
+            members: Arc::new(Members::follow(discovery, keys, options)),
         }
     }
 
     /// How many nodes the keys are shared out to; 0 while none is known.
     pub fn members(&self) -> usize {
-        self.inner.rings.borrow().ring_len()
+        self.members.count()
     }
 
     /// Returns when the keys are shared out to so many nodes. Calls don't need it: they wait
@@ -175,13 +64,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Internal`] if the discovery died.
     pub async fn wait_for_members(&self, members: usize) -> Result<()> {
-        let mut rings = self.inner.rings.clone();
-        let reached = rings.wait_for(|ring| ring.ring_len() == members).await;
-        let died = |error| {
-            let what = "the discovery of nodes died; see the log";
-            Error::new(ErrorKind::Internal, what).with_source(error)
-        };
-        reached.map(|_| ()).map_err(died)
+        self.members.wait_for(members).await
     }
 
     /// The value of a key.
@@ -208,6 +91,7 @@ impl Client {
             key: key.to_owned(),
         };
         let answer = self
+            .members
             .call(group, key, move |mut client| {
                 let request = request.clone();
                 async move { client.get(trace::request(request)).await }
@@ -244,12 +128,13 @@ impl Client {
             group: group.to_owned(),
             key: key.to_owned(),
         };
-        self.call(group, key, move |mut client| {
-            let request = request.clone();
-            async move { client.remove(trace::request(request)).await }
-        })
-        .await
-        .map(|_| ())
+        self.members
+            .call(group, key, move |mut client| {
+                let request = request.clone();
+                async move { client.remove(trace::request(request)).await }
+            })
+            .await
+            .map(|_| ())
     }
 
     /// Removes all keys of a group from all nodes. Returns the number of removed entries.
@@ -267,162 +152,12 @@ impl Client {
         let request = wire::PurgeRequest {
             group: group.to_owned(),
         };
-        self.call(group, "", move |mut client| {
-            let request = request.clone();
-            async move { client.purge(trace::request(request)).await }
-        })
-        .await
-        .map(|answer| answer.into_inner().entries)
-    }
-
-    async fn call<T, F>(
-        &self,
-        group: &str,
-        key: &str,
-        call: impl Fn(CacheClient<Channel>) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = Result<T, Status>>,
-    {
-        let deadline = Instant::now() + self.inner.options.deadline;
-        let hash = hash_key(group_seed(group), key);
-        let mut pauses = pauses(FIRST_PAUSE, LAST_PAUSE);
-        let mut last = self.inner.no_node();
-        loop {
-            let topology = self.inner.rings.borrow().clone();
-            let ejected = self.inner.ejected();
-            // Nearly always the owner answers, and nobody after it is looked for.
-            for attempt in 0.. {
-                let Some(member) = nth_usable(&topology, hash, &ejected, attempt) else {
-                    break;
-                };
-                match self.inner.try_member(member, deadline, &call).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(Try::Final(error)) => return Err(error),
-                    Err(Try::Next(error)) => last = error,
-                }
-                if Instant::now() >= deadline {
-                    return Err(last);
-                }
-            }
-            if topology.ring_len() == 0 {
-                last = self.inner.no_node();
-            }
-            let pause = pauses.next().unwrap_or(LAST_PAUSE);
-            let mut rings = self.inner.rings.clone();
-            rings.mark_unchanged();
-            // Retry immediately when the ring changes.
-            let waited = tokio::time::timeout(pause, rings.changed());
-            if timeout_at(deadline, waited).await.is_err() {
-                return Err(last);
-            }
-        }
-    }
-}
-
-/// The `n`-th member to try: in ring order, with those that failed lately at the end.
-fn nth_usable<'a>(
-    topology: &'a Topology,
-    key: KeyHash,
-    ejected: &HashSet<Arc<str>>,
-    n: usize,
-) -> Option<&'a Member> {
-    let members = || {
-        topology.ranked(key).filter_map(|owner| match owner {
-            Owner::Other(member) => Some(member),
-            Owner::Me => None,
-        })
-    };
-    let is_late = |member: &&Member| ejected.contains(&member.address);
-    let usable = members().filter(|member| !is_late(member));
-    let late = std::iter::once_with(|| members().filter(is_late)).flatten();
-    usable.chain(late).nth(n)
-}
-
-/// An attempt that returned no value.
-enum Try {
-    Next(Error),
-    Final(Error),
-}
-
-impl Inner {
-    /// Why no node is known.
-    fn no_node(&self) -> Error {
-        let snapshot = self.discovery.list();
-        let why = if !snapshot.problem.is_empty() {
-            &*snapshot.problem
-        } else if snapshot.known {
-            "no node of this service is registered in etcd"
-        } else {
-            "etcd has not answered yet"
-        };
-        Error::new(ErrorKind::NotReady, format!("no node is known: {why}"))
-    }
-
-    /// The addresses of members that failed lately.
-    fn ejected(&self) -> HashSet<Arc<str>> {
-        let now = Instant::now();
-        let mut ejected = self.ejected.lock();
-        ejected.retain(|_, until| *until > now);
-        ejected.keys().cloned().collect()
-    }
-
-    async fn try_member<T, F>(
-        &self,
-        member: &Member,
-        deadline: Instant,
-        call: &impl Fn(CacheClient<Channel>) -> F,
-    ) -> Result<T, Try>
-    where
-        F: Future<Output = Result<T, Status>>,
-    {
-        let client = self.client(&member.address).map_err(Try::Next)?;
-        let until = deadline.min(Instant::now() + self.options.try_timeout);
-        let answer = match timeout_at(until, call(client)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Status::deadline_exceeded("timed out")),
-        };
-        answer.map_err(|status| match from_status(&status) {
-            Some(error) if error.kind() == ErrorKind::NotReady => Try::Next(error),
-            Some(error) => Try::Final(error),
-            None => {
-                let until = Instant::now() + EJECTED_FOR;
-                self.ejected.lock().insert(member.address.clone(), until);
-                let what = format!(
-                    "{} at {}: {}: {}",
-                    member.id,
-                    member.address,
-                    status.code(),
-                    status.message()
-                );
-                Try::Next(Error::new(ErrorKind::PeerUnreachable, what).with_source(status))
-            }
-        })
-    }
-
-    fn client(&self, address: &Arc<str>) -> Result<CacheClient<Channel>> {
-        let mut channels = self.channels.lock();
-        let channel = match channels.get(address) {
-            Some(channel) => channel.clone(),
-            None => {
-                let known = self.rings.borrow().clone();
-                channels.retain(|address, _| known.others().any(|it| it.address == *address));
-                let endpoint =
-                    Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-                        let what = format!("'{address}': {error}");
-                        Error::new(ErrorKind::PeerUnreachable, what).with_source(error)
-                    })?;
-                let channel = endpoint
-                    .connect_timeout(self.options.connect_timeout)
-                    .tcp_nodelay(true)
-                    .http2_keep_alive_interval(KEEP_ALIVE)
-                    .keep_alive_timeout(KEEP_ALIVE)
-                    .connect_lazy();
-                channels.insert(address.clone(), channel.clone());
-                channel
-            }
-        };
-        // The node limits the size of values; the client accepts any size.
-        Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
+        self.members
+            .call(group, "", move |mut client| {
+                let request = request.clone();
+                async move { client.purge(trace::request(request)).await }
+            })
+            .await
+            .map(|answer| answer.into_inner().entries)
     }
 }

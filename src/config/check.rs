@@ -13,6 +13,7 @@ use super::{
 use crate::{
     http_client::template::{self, UrlTemplate},
     members::fixed_members,
+    settings::{ID_RULE, is_id},
     telemetry::log,
 };
 use gaocache_core::{group::is_group_name, hot, store::ENTRY_OVERHEAD_BYTES};
@@ -76,8 +77,8 @@ impl Checks<'_> {
     }
 
     fn node(&mut self, settings: &Config) {
-        if settings.node.id.is_empty() || settings.node.id.contains('/') {
-            self.wrong("node.id", &[], "must not be empty or contain '/'");
+        if !is_id(&settings.node.id) {
+            self.wrong("node.id", &[], ID_RULE);
         }
     }
 
@@ -132,6 +133,7 @@ impl Checks<'_> {
         let listeners = [
             ("grpc.listen", settings.grpc.listen),
             ("http.listen", settings.http.listen),
+            ("peer.listen", settings.peer.listen),
             ("admin.listen", settings.admin.listen),
         ];
         let mut ports = BTreeSet::new();

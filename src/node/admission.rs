@@ -1,4 +1,4 @@
-//! How many connections of clients a node takes, in all and from one address.
+//! How many connections of clients and peers a node takes, in all and from one address.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -61,7 +61,8 @@ impl Admission {
             );
         }
         metrics
-            .connections_limit
+            .connections
+            .limit
             .set(i64::try_from(most).unwrap_or(i64::MAX));
         Arc::new(Self {
             most,
@@ -85,7 +86,9 @@ impl Admission {
         let mut open = self.open.lock();
         let refused = if open.by_address.get(&address) >= Some(&self.most_per_address) {
             Some(("address", "limits.max_connections_per_address"))
-        } else if open.total >= self.most && !self.is_member_within(&open, address) {
+        } else if open.total >= self.most
+            && !(listener == Listener::Peer && self.is_member_within(&open, address))
+        {
             Some(("total", "limits.max_connections"))
         } else {
             None
@@ -98,7 +101,7 @@ impl Admission {
         open.total += 1;
         *open.by_address.entry(address).or_default() += 1;
         drop(open);
-        self.metrics.open_connections(listener.name()).inc();
+        self.metrics.connections.open(listener.name()).inc();
         Some(Permit {
             admission: self.clone(),
             address,
@@ -112,14 +115,15 @@ impl Admission {
             let ip = |address: &str| address.parse::<SocketAddr>().ok().map(|it| it.ip());
             topology
                 .others()
-                .any(|member| ip(&member.address).map(group) == Some(address))
+                .any(|member| ip(&member.contact.address).map(group) == Some(address))
         }
     }
 
     fn refused(&self, from: SocketAddr, listener: Listener, reason: &str, setting: &str) {
         let labels = [listener.name(), reason];
         self.metrics
-            .connection_refusals
+            .connections
+            .refusals
             .with_label_values(&labels)
             .inc();
         if let Some(suppressed) = self.throttle.due(reason) {
@@ -133,7 +137,8 @@ impl Admission {
     pub(super) fn failed(&self, listener: Listener, error: &std::io::Error) {
         let labels = [listener.name(), "failed"];
         self.metrics
-            .connection_refusals
+            .connections
+            .refusals
             .with_label_values(&labels)
             .inc();
         if let Some(suppressed) = self.throttle.due("failed") {
@@ -148,7 +153,8 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.admission
             .metrics
-            .open_connections(self.listener.name())
+            .connections
+            .open(self.listener.name())
             .dec();
         let mut open = self.admission.open.lock();
         open.total -= 1;
@@ -217,10 +223,12 @@ mod tests {
         let admission = admission(&limits(1, 2), None);
         let _client = admission.admit(from("10.0.0.7"), Listener::Grpc);
         assert!(admission.admit(from("10.0.0.8"), Listener::Grpc).is_none());
-        let one = admission.admit(from("10.0.0.2"), Listener::Grpc);
-        let two = admission.admit(from("10.0.0.2"), Listener::Grpc);
-        assert!(one.is_some() && two.is_some());
         assert!(admission.admit(from("10.0.0.2"), Listener::Grpc).is_none());
+        assert!(admission.admit(from("10.0.0.8"), Listener::Peer).is_none());
+        let one = admission.admit(from("10.0.0.2"), Listener::Peer);
+        let two = admission.admit(from("10.0.0.2"), Listener::Peer);
+        assert!(one.is_some() && two.is_some());
+        assert!(admission.admit(from("10.0.0.2"), Listener::Peer).is_none());
     }
 
     #[test]

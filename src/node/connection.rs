@@ -116,7 +116,7 @@ impl Carrier {
             Ended::Cut(cut) => {
                 let reason = cut.name();
                 let labels = [listener, reason];
-                let cuts = &self.metrics.connection_cuts;
+                let cuts = &self.metrics.connections.cuts;
                 cuts.with_label_values(&labels).inc();
                 // Idle connections are no fault of anybody.
                 if *cut == Cut::Idle {

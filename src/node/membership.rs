@@ -1,7 +1,7 @@
 //! Follows the registry: each view becomes the ring in force, and decides whether this node is
 //! ready.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use tonic_health::ServingStatus;
 
@@ -58,10 +58,8 @@ impl Joined {
         let Some(change) = parts.cluster.install(view) else {
             return;
         };
-        let others = change.after.others();
-        let addresses: HashSet<Arc<str>> = others.map(|member| member.address.clone()).collect();
-        parts.peers.keep_only(&addresses);
-        parts.metrics.ring_changed(&change.after);
+        parts.peers.keep_only(&change.after.view);
+        parts.metrics.membership.ring_changed(&change.after);
         let told = RingChange::between(&change.before.view, &change.after.view);
         log_change(&change.after, &told);
         parts.changes.add(told);
@@ -99,7 +97,7 @@ impl Joined {
 
     async fn publish_readiness(&self, why_not: Arc<str>) {
         let ready = why_not.is_empty();
-        self.parts.metrics.ready.set(i64::from(ready));
+        self.parts.metrics.membership.ready.set(i64::from(ready));
         if ready {
             tracing::info!("ready");
         } else {

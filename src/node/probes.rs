@@ -129,7 +129,7 @@ impl Server {
     }
 
     async fn serve(&self, stream: TcpStream) {
-        let open = self.metrics.open_connections(NAME);
+        let open = self.metrics.connections.open(NAME);
         open.inc();
         let _ = stream.set_nodelay(true);
         let traffic = self.carrier.traffic();

@@ -25,7 +25,7 @@ impl Joined {
     /// of that came to its end within `bound`.
     pub(super) async fn leave(&self, draining: &CancellationToken, bound: Duration) -> bool {
         let parts = &*self.parts;
-        parts.metrics.draining();
+        parts.metrics.membership.draining();
         draining.cancel();
         tracing::info!("draining: leaving the ring");
         let in_time = timeout(bound, self.drain(bound)).await.is_ok();

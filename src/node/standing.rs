@@ -4,23 +4,25 @@
 //! It must never open the fence on a guess: only while the lease is certain to be alive, or with
 //! vouchers from more than half of all members.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::parts::{Joined, Stops};
+use super::{
+    confirmations::Confirmations,
+    parts::{Joined, Stops},
+};
 use gaocache_core::{
     cluster::Topology,
     error::Result,
     expulsion::{Expelled, Expulsion},
     membership::{IdHash, Member, MemberState},
-    ports::{Notice, NoticeId, Peers},
+    ports::{Notice, NoticeId, Notices, Peers},
     standing::Standing,
 };
 
@@ -50,7 +52,7 @@ impl Joined {
             let standing = &self.parts.standing;
             standing.fence.close();
             let entries = self.parts.groups.drop_everything();
-            self.parts.metrics.expelled();
+            self.parts.metrics.membership.expelled();
             tracing::warn!(
                 entries,
                 "the others took this node off the list; its entries are dropped, and it joins anew"
@@ -107,60 +109,34 @@ impl Joined {
     async fn seen_by_others(&self, revision: u64) {
         let mut rings = self.parts.cluster.rings();
         rings.mark_changed();
-        let mut asked = HashSet::new();
-        let mut seen = HashSet::new();
-        // Who has not confirmed, and whether it vanished.
-        let mut missing = HashMap::new();
+        let mut confirmations = Confirmations::default();
         let mut asking = FuturesUnordered::new();
         let mut notices = self.session.notices();
         let mut posted = None;
         loop {
-            // For each ring once: among a thousand members, it would be too much to look at all
-            // whenever one confirms.
             if rings.has_changed().unwrap_or(false) {
                 let topology = rings.borrow_and_update().clone();
-                missing.clear();
-                for member in topology.others() {
-                    let incarnation = member.incarnation();
-                    if !member.vanished && asked.insert(incarnation) {
-                        asking.push(self.has_seen(member.clone(), revision));
-                    }
-                    if !seen.contains(&incarnation) {
-                        missing.insert(incarnation, member.vanished);
-                    }
-                }
+                let to_ask = confirmations.follow(&topology);
+                asking.extend(to_ask.into_iter().map(|it| self.has_seen(it, revision)));
             }
             if let (Some(at), Some(notices)) = (posted, &notices) {
                 let notices = notices.borrow();
                 let reached = notices.confirmed.iter().filter(|it| it.1.contains(&at));
-                for (member, _) in reached {
-                    missing.remove(member);
-                    seen.insert(*member);
-                }
+                reached.for_each(|(member, _)| confirmations.confirmed(*member));
             }
             // The others take a vanished member off the list, if they can. Meanwhile this node
             // answers requests, but keeps nothing.
-            let only_vanished = missing.values().all(|vanished| *vanished);
-            self.parts
-                .joining
-                .send_replace(only_vanished && !missing.is_empty());
-            if missing.is_empty() {
+            let only_vanished = confirmations.lack_only_vanished();
+            let complete = confirmations.are_complete();
+            self.parts.joining.send_replace(only_vanished && !complete);
+            if complete {
                 break;
             }
-            let changed = async {
-                match &mut notices {
-                    Some(notices) => notices.changed().await.is_ok(),
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                Some(member) = asking.next() => {
-                    missing.remove(&member);
-                    seen.insert(member);
-                }
+                Some(member) = asking.next() => confirmations.confirmed(member),
                 // It counts as seen now, but has to be followed.
                 _ = rings.changed() => rings.mark_changed(),
-                _ = changed => {}
+                () = changed(&mut notices) => {}
                 () = sleep(RETRY * 2), if posted.is_none() && !only_vanished => {
                     posted = self.session.post(&Notice::Seen { revision }).await.ok();
                 }
@@ -296,5 +272,15 @@ impl Joined {
             }
             Notice::Seen { revision } => ring.view.revision >= *revision,
         }
+    }
+}
+
+/// Resolves when the notices have changed; never, if the registry has none.
+async fn changed(notices: &mut Option<watch::Receiver<Notices>>) {
+    match notices {
+        Some(notices) => {
+            let _ = notices.changed().await;
+        }
+        None => std::future::pending().await,
     }
 }

@@ -8,14 +8,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::budget::{Budget, Held, Pinned};
-use gaocache_core::error::Result;
+use super::budget::Budget;
 
-/// What an open request is counted with: the state of its stream, and its task.
-const REQUEST_BYTES: u64 = 1024;
 /// The write time limit is measured in so many steps, so that no answer needs a timer of its own.
 const STEPS: usize = 4;
 /// Steps that are told apart; a power of two, so that the number of a step may wrap.
@@ -90,41 +86,29 @@ impl Traffic {
         })
     }
 
-    /// A request begins.
-    ///
-    /// # Errors
-    /// [`Overloaded`](gaocache_core::ErrorKind::Overloaded) if too many bytes are in flight at this
-    /// node.
-    pub fn begin(self: &Arc<Self>) -> Result<Ticket> {
-        self.budget.take(REQUEST_BYTES)?;
-        Ok(self.ticket())
+    /// What the node holds for its clients.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
-    /// A request begins that must be heard however many bytes are in flight.
-    pub fn begin_anyway(self: &Arc<Self>) -> Ticket {
-        self.budget.take_anyway(REQUEST_BYTES);
-        self.ticket()
-    }
-
-    fn ticket(self: &Arc<Self>) -> Ticket {
+    /// A request is under way from now on.
+    pub(super) fn request_begins(&self) {
         self.requests.fetch_add(BEGUN | OPEN, Ordering::Relaxed);
-        let mut ticket = Ticket::part(self);
-        ticket.request = true;
-        ticket.charged = REQUEST_BYTES;
-        ticket
     }
 
-    /// The value, counted until its last clone is dropped.
-    ///
-    /// # Errors
-    /// [`Overloaded`](gaocache_core::ErrorKind::Overloaded) if there is no room for it.
-    pub fn hold(self: &Arc<Self>, value: Bytes) -> Result<Bytes> {
-        if value.is_empty() {
-            return Ok(value);
-        }
-        let mut part = Ticket::part(self);
-        part.pin(&value)?;
-        Ok(part.hold(value))
+    /// And no longer.
+    pub(super) fn request_ends(&self) {
+        self.requests.fetch_sub(OPEN, Ordering::Relaxed);
+    }
+
+    /// The number of the current step.
+    pub(super) fn step(&self) -> usize {
+        self.step.load(Ordering::Relaxed)
+    }
+
+    /// How many answers made their last progress in that step.
+    pub(super) fn sending(&self, step: usize) -> &AtomicU32 {
+        &self.sending[step % KNOWN_STEPS]
     }
 
     /// The client has greeted.
@@ -203,111 +187,7 @@ impl Traffic {
         let overdue = step.wrapping_sub(STEPS + 1);
         let blocked = self.blocked.load(Ordering::Relaxed);
         let is_blocked = blocked != 0 && step.wrapping_sub(blocked.wrapping_sub(1)) > STEPS;
-        is_blocked || self.sending[overdue % KNOWN_STEPS].load(Ordering::Relaxed) > 0
-    }
-}
-
-/// A request, from its head to the last byte of its answer; or a part of an answer.
-#[derive(Debug)]
-#[must_use]
-pub struct Ticket {
-    traffic: Arc<Traffic>,
-    /// Whether it is a request, which keeps its connection from being idle.
-    request: bool,
-    charged: u64,
-    pinned: Option<Pinned>,
-    /// The step of its last progress, once it is being sent.
-    sending: Option<usize>,
-}
-
-impl Ticket {
-    /// A part of an answer over this connection.
-    pub(super) fn part(traffic: &Arc<Traffic>) -> Self {
-        Self {
-            traffic: traffic.clone(),
-            request: false,
-            charged: 0,
-            pinned: None,
-            sending: None,
-        }
-    }
-
-    /// The connection.
-    pub fn traffic(&self) -> &Arc<Traffic> {
-        &self.traffic
-    }
-
-    /// Counts further bytes.
-    ///
-    /// # Errors
-    /// [`Overloaded`](gaocache_core::ErrorKind::Overloaded) if there is no room for them.
-    pub fn charge(&mut self, bytes: usize) -> Result<()> {
-        self.traffic.budget.take(bytes as u64)?;
-        self.charged += bytes as u64;
-        Ok(())
-    }
-
-    /// Gives back what [`Ticket::charge`] took.
-    pub(super) fn discharge(&mut self, bytes: usize) {
-        self.charged -= bytes as u64;
-        self.traffic.budget.give_back(bytes as u64);
-    }
-
-    /// Counts the value that the answer pins: a large one once for all answers that share it.
-    ///
-    /// # Errors
-    /// As [`Ticket::charge`].
-    pub fn pin(&mut self, value: &Bytes) -> Result<()> {
-        debug_assert!(self.pinned.is_none());
-        self.pinned = Some(self.traffic.budget.pin(value)?);
-        Ok(())
-    }
-
-    /// The answer is being sent, and has just made progress: from now on, the client has the write
-    /// time limit to take more.
-    pub fn advances(&mut self) {
-        let step = self.traffic.step.load(Ordering::Relaxed);
-        if self.sending == Some(step) {
-            return;
-        }
-        self.rests();
-        self.sending = Some(step);
-        self.slot(step).fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// There is nothing to send at the moment: the client has all that there is.
-    pub(super) fn rests(&mut self) {
-        if let Some(step) = self.sending.take() {
-            self.slot(step).fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn slot(&self, step: usize) -> &AtomicU32 {
-        &self.traffic.sending[step % KNOWN_STEPS]
-    }
-
-    /// These bytes, which end the ticket when they have been sent or given up. h2 and hyper drop
-    /// them only then, long after the body itself.
-    pub fn hold(self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
-        Bytes::from_owner(Held {
-            _counted: self,
-            bytes,
-        })
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.rests();
-        if self.request {
-            self.traffic.requests.fetch_sub(OPEN, Ordering::Relaxed);
-        }
-        if self.charged > 0 {
-            self.traffic.budget.give_back(self.charged);
-        }
-        if let Some(pinned) = self.pinned {
-            self.traffic.budget.unpin(pinned);
-        }
+        is_blocked || self.sending(overdue).load(Ordering::Relaxed) > 0
     }
 }
 
@@ -389,21 +269,5 @@ mod tests {
         traffic.unblocked();
         traffic.blocked();
         assert_eq!(cut(&traffic).await, (Cut::Stalled, 25));
-    }
-
-    #[test]
-    fn what_an_answer_pins_is_given_back_with_its_last_byte() {
-        let traffic = traffic();
-        let mut ticket = traffic.begin().expect("room");
-        ticket.charge(100).expect("room");
-        ticket.pin(&Bytes::from_static(b"value")).expect("room");
-        ticket.advances();
-        let bytes = ticket.hold("value");
-        let end = bytes.slice(4..);
-        drop(bytes);
-        assert_eq!(traffic.budget.used(), REQUEST_BYTES + 105);
-        drop(end);
-        assert_eq!(traffic.budget.used(), 0);
-        assert!(traffic.begin().is_ok());
     }
 }

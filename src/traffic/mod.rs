@@ -8,8 +8,10 @@ mod body;
 mod budget;
 mod connection;
 mod incoming;
+mod ticket;
 
 pub use body::{Outgoing, SLICE};
 pub use budget::Budget;
-pub use connection::{Cut, Patience, Ticket, Traffic};
+pub use connection::{Cut, Patience, Traffic};
 pub use incoming::{Arriving, collect};
+pub use ticket::Ticket;

@@ -193,6 +193,30 @@ async fn bad_requests_get_the_right_status_at_both_listeners() {
         assert_eq!(answer.status(), status, "{kind}");
         assert_eq!(answer.headers()["gaocache-error"], kind);
     }
+    let refused = metric(
+        node,
+        "gaocache_requests_total",
+        &["group=\"users\"", "invalid_request"],
+    )
+    .await;
+    assert_eq!(refused, 4.0, "two kinds at two listeners");
+    assert_eq!(
+        metric(
+            node,
+            "gaocache_requests_total",
+            &["group=\"\"", "unknown_group"]
+        )
+        .await,
+        2.0
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_request_of_a_group_is_refused() {
+    let origin = CountingOrigin::start().await;
+    let nodes = cluster(1, &origin.url(), &[]).await;
+    let node = &nodes[0];
+    let mut client = node.client().await;
     let huge = client.get(get(&"k".repeat(100_000))).await.unwrap_err();
     assert_eq!(huge.code(), Code::InvalidArgument);
     let garbled = http()
@@ -226,25 +250,8 @@ async fn bad_requests_get_the_right_status_at_both_listeners() {
             .status(),
         405
     );
-    let refused = metric(
-        node,
-        "gaocache_requests_total",
-        &["group=\"users\"", "invalid_request"],
-    )
-    .await;
-    assert_eq!(
-        refused, 4.0,
-        "two kinds at two listeners; the huge one never was a request of a group"
-    );
-    assert_eq!(
-        metric(
-            node,
-            "gaocache_requests_total",
-            &["group=\"\"", "unknown_group"]
-        )
-        .await,
-        2.0
-    );
+    let counted = metric(node, "gaocache_requests_total", &["group=\"users\""]).await;
+    assert_eq!(counted, 0.0);
 }
 
 #[tokio::test]
@@ -352,12 +359,37 @@ async fn removal_and_purge_reach_every_node_from_any_node() {
 }
 
 #[tokio::test]
+async fn calls_of_peers_are_not_answered_where_clients_call_nor_the_other_way_round() {
+    let origin = CountingOrigin::start().await;
+    let nodes = cluster(1, &origin.url(), &[]).await;
+    let at = nodes[0].addresses;
+    let mut peer = PeerClient::connect(format!("http://{}", at.grpc))
+        .await
+        .unwrap();
+    let remove = wire::RemoveHereRequest {
+        group: "users".into(),
+        key: None,
+    };
+    let refused = peer.remove(remove).await.expect_err("not here");
+    assert_eq!(refused.code(), Code::Unimplemented);
+    let fetch = wire::FetchRequest {
+        group: "users".into(),
+        key: "alice".into(),
+    };
+    let refused = peer.fetch(fetch).await.expect_err("not here");
+    assert_eq!(refused.code(), Code::Unimplemented);
+    let refused = client(at.peer).await.get(get("alice")).await;
+    assert_eq!(refused.expect_err("not here").code(), Code::Unimplemented);
+    assert_eq!(origin.loads(), 0);
+}
+
+#[tokio::test]
 async fn a_peer_is_answered_from_memory_or_by_a_load_and_looks_never_load() {
     let origin = CountingOrigin::start().await;
     let nodes = cluster(2, &origin.url(), &[]).await;
     // Whoever owns the key: each node answers a fetch itself.
     for (number, node) in nodes.iter().enumerate() {
-        let url = format!("http://{}", node.addresses.grpc);
+        let url = format!("http://{}", node.addresses.peer);
         let mut peer = PeerClient::connect(url).await.unwrap();
         let peek = wire::PeekRequest {
             group: "users".into(),

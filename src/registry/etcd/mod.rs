@@ -53,9 +53,9 @@ impl EtcdRegistry {
         let metrics = self.metrics.clone();
         let throttle = Throttle::default();
         move |event| match event {
-            DiscoveryEvent::Heard => metrics.registry_heard(),
+            DiscoveryEvent::Heard => metrics.membership.registry_heard(),
             DiscoveryEvent::Disconnected { cause } => {
-                metrics.watch_reconnected();
+                metrics.membership.watch_reconnected();
                 if let Some(suppressed) = throttle.due("watch") {
                     tracing::warn!(%cause, suppressed, "the watch on etcd broke and is restarted; keeping the last ring");
                 }
@@ -82,30 +82,30 @@ impl EtcdRegistry {
             RegistrationEvent::Renewing => lease.asked(clock.now()),
             RegistrationEvent::Renewed { ttl, left } => {
                 lease.renewed(*ttl);
-                metrics.lease_renewed("ok");
-                metrics.lease_expires(*left);
-                metrics.registry_heard();
+                metrics.membership.lease_renewed("ok");
+                metrics.membership.lease_expires(*left);
+                metrics.membership.registry_heard();
             }
-            RegistrationEvent::RenewalFailed => metrics.lease_renewed("failed"),
+            RegistrationEvent::RenewalFailed => metrics.membership.lease_renewed("failed"),
             RegistrationEvent::LeaseLost => {
-                metrics.lease_renewed("lost");
+                metrics.membership.lease_renewed("lost");
                 tracing::warn!("the lease was lost; registering again under a new lease");
             }
             RegistrationEvent::Registered { reason } => {
                 lease.registered();
-                metrics.registered(reason);
+                metrics.membership.registered(reason);
                 tracing::info!(reason, "registered in etcd");
             }
             RegistrationEvent::Expelled => {
                 lease.lost();
-                metrics.registered("expelled");
+                metrics.membership.registered("expelled");
                 tracing::warn!(
                     "the other members took this node off the list while it could not be reached"
                 );
             }
             RegistrationEvent::Superseded => {
                 lease.lost();
-                metrics.registered("superseded");
+                metrics.membership.registered("superseded");
                 tracing::error!(
                     "another process registered with this node's id; ids must be distinct"
                 );

@@ -12,8 +12,10 @@ use tonic::{Status, transport::Channel};
 use tracing::Instrument;
 
 use super::{
-    Failed, GrpcPeers, LoadBounds, Why,
+    failed::{Failed, Why},
     links::{Lane, Link},
+    places::LoadBounds,
+    pool::GrpcPeers,
 };
 use crate::{
     rpc::{
@@ -45,7 +47,7 @@ impl GrpcPeers {
         };
         let result = call.instrument(span).await;
         let took = started.elapsed().as_secs_f64();
-        self.inner.metrics.peer_fetch_duration.observe(took);
+        self.metrics().peers.fetch_duration.observe(took);
         result.map_err(|failed| failed.error)
     }
 
@@ -55,7 +57,7 @@ impl GrpcPeers {
             Ok(_) => "origin",
             Err(failed) => failed.why.name(),
         };
-        let fetches = &self.inner.metrics.peer_fetches;
+        let fetches = &self.metrics().peers.fetches;
         fetches.with_label_values(&[&*member.id, outcome]).inc();
         let value = result.as_ref().ok();
         let value = value.and_then(|it| it.record.value.as_ref());
@@ -82,9 +84,7 @@ impl GrpcPeers {
         group: &str,
         key: &str,
     ) -> Result<PeerAnswer, Failed> {
-        let inner = &self.inner;
-        let bounds = inner.rules.loads.get(group).copied();
-        let bounds = bounds.ok_or_else(|| {
+        let bounds = self.load_bounds(group).ok_or_else(|| {
             let what = format!("no group '{group}' is configured here");
             Failed::answered(Error::new(ErrorKind::UnknownGroup, what))
         })?;
@@ -109,7 +109,7 @@ impl GrpcPeers {
                 }
                 let place = timeout(bounds.longest, link.places.take(&line)).await;
                 let place = place.map_err(|_| load_too_long(member))?;
-                if inner.ejected.contains(&member.address) {
+                if self.is_ejected(member) {
                     return Err(Failed::not_connected(member));
                 }
                 place.map_err(Failed::answered)?
@@ -125,7 +125,7 @@ impl GrpcPeers {
         (group, key): (&str, &str),
         bounds: &LoadBounds,
     ) -> Result<PeerAnswer, Failed> {
-        let bound = bounds.longest.saturating_add(self.inner.rules.timeout);
+        let bound = bounds.longest.saturating_add(self.timeout());
         let send = |mut client: PeerClient<Channel>| {
             let mut request = trace::request(wire::FetchRequest {
                 group: group.to_owned(),

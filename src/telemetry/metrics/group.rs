@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
+use super::registrar::Registrar;
 use crate::telemetry::{
-    line,
+    line, names,
     throttle::Throttle,
     trace::{self, Told},
 };
@@ -42,23 +43,79 @@ pub(super) fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
     }
 }
 
+/// The metrics of all groups.
+pub(super) struct GroupFamilies {
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    peer_requests: IntCounterVec,
+    invalidations: IntCounterVec,
+    refusals: IntCounterVec,
+    flight_waits: IntCounterVec,
+    hot_copies: IntCounterVec,
+    peeks: IntCounterVec,
+    origin_loads: IntCounterVec,
+    origin_duration: HistogramVec,
+    origin_bytes: IntCounterVec,
+}
+
+impl GroupFamilies {
+    pub(super) fn register(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            requests: registrar.counters(names::REQUESTS)?,
+            request_duration: registrar.histograms(names::REQUEST_DURATION)?,
+            peer_requests: registrar.counters(names::PEER_REQUESTS)?,
+            invalidations: registrar.counters(names::INVALIDATIONS)?,
+            refusals: registrar.counters(names::STORE_REFUSALS)?,
+            flight_waits: registrar.counters(names::FLIGHT_WAITS)?,
+            hot_copies: registrar.counters(names::HOT_COPIES)?,
+            peeks: registrar.counters(names::PEEKS)?,
+            origin_loads: registrar.counters(names::ORIGIN_LOADS)?,
+            origin_duration: registrar.histograms(names::ORIGIN_DURATION)?,
+            origin_bytes: registrar.counters(names::ORIGIN_BYTES)?,
+        })
+    }
+
+    /// Those of one group, with the labels already resolved.
+    pub(super) fn of(&self, name: &str) -> Arc<GroupMetrics> {
+        let outcomes = |counters: &IntCounterVec| {
+            OUTCOMES.map(|outcome| counters.with_label_values(&[name, outcome]))
+        };
+        let of = |counters: &IntCounterVec| counters.with_label_values(&[name]);
+        Arc::new(GroupMetrics {
+            name: name.into(),
+            requests: outcomes(&self.requests),
+            request_duration: self.request_duration.with_label_values(&[name]),
+            peer_requests: outcomes(&self.peer_requests),
+            invalidations: self.invalidations.clone(),
+            refusals: of(&self.refusals),
+            flight_waits: of(&self.flight_waits),
+            hot_copies: of(&self.hot_copies),
+            peeks: ["found", "missing"].map(|it| self.peeks.with_label_values(&[name, it])),
+            origin_loads: self.origin_loads.clone(),
+            origin_duration: self.origin_duration.with_label_values(&[name]),
+            origin_bytes: of(&self.origin_bytes),
+            throttle: Throttle::default(),
+        })
+    }
+}
+
 /// The metrics of one group. The group "" counts requests for groups that don't exist, since
 /// callers choose those names.
 pub struct GroupMetrics {
-    pub(super) name: Arc<str>,
-    pub(super) requests: [IntCounter; OUTCOMES.len()],
-    pub(super) request_duration: Histogram,
-    pub(super) peer_requests: [IntCounter; OUTCOMES.len()],
-    pub(super) invalidations: IntCounterVec,
-    pub(super) refusals: IntCounter,
-    pub(super) flight_waits: IntCounter,
-    pub(super) hot_copies: IntCounter,
+    name: Arc<str>,
+    requests: [IntCounter; OUTCOMES.len()],
+    request_duration: Histogram,
+    peer_requests: [IntCounter; OUTCOMES.len()],
+    invalidations: IntCounterVec,
+    refusals: IntCounter,
+    flight_waits: IntCounter,
+    hot_copies: IntCounter,
     /// Found, missing.
-    pub(super) peeks: [IntCounter; 2],
-    pub(super) origin_loads: IntCounterVec,
-    pub(super) origin_duration: Histogram,
-    pub(super) origin_bytes: IntCounter,
-    pub(super) throttle: Throttle,
+    peeks: [IntCounter; 2],
+    origin_loads: IntCounterVec,
+    origin_duration: Histogram,
+    origin_bytes: IntCounter,
+    throttle: Throttle,
 }
 
 impl GroupMetrics {

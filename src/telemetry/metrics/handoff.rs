@@ -1,19 +1,54 @@
 //! The metrics of handoffs.
 
-use prometheus::{IntCounter, IntGauge};
+use std::sync::Arc;
 
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Result};
+
+use super::registrar::Registrar;
+use crate::telemetry::names;
 use gaocache_core::ports::{Fate, HandoffObserver, Receipt};
 
 /// A counter for each fate, in the order of [`Fate::ALL`].
-pub(super) type ByFate = [IntCounter; Fate::ALL.len()];
+type ByFate = [IntCounter; Fate::ALL.len()];
+
+/// The handoff metrics of all directions and outcomes.
+pub(super) struct HandoffFamilies {
+    entries: IntCounterVec,
+    bytes: IntCounter,
+    pub(super) waiting: IntGauge,
+}
+
+impl HandoffFamilies {
+    pub(super) fn register(registrar: &Registrar<'_>) -> Result<Self> {
+        Ok(Self {
+            entries: registrar.counters(names::HANDOFF_ENTRIES)?,
+            bytes: registrar.counter(names::HANDOFF_BYTES)?,
+            waiting: registrar.gauge(names::HANDOFF_WAITING)?,
+        })
+    }
+
+    /// With the labels already resolved.
+    pub(super) fn resolved(&self) -> Arc<HandoffMetrics> {
+        let entries =
+            |direction: &str, outcome: &str| self.entries.with_label_values(&[direction, outcome]);
+        let by_fate = |direction| Fate::ALL.map(|fate| entries(direction, fate.name()));
+        Arc::new(HandoffMetrics {
+            sent: by_fate("sent"),
+            received: by_fate("received"),
+            failed: entries("sent", "failed"),
+            bytes: self.bytes.clone(),
+            waiting: self.waiting.clone(),
+        })
+    }
+}
 
 /// The metrics of handoffs.
 pub struct HandoffMetrics {
-    pub(super) sent: ByFate,
-    pub(super) received: ByFate,
-    pub(super) failed: IntCounter,
-    pub(super) bytes: IntCounter,
-    pub(super) waiting: IntGauge,
+    sent: ByFate,
+    received: ByFate,
+    failed: IntCounter,
+    bytes: IntCounter,
+    waiting: IntGauge,
 }
 
 fn count(counters: &ByFate, receipt: &Receipt) {

@@ -1,27 +1,34 @@
-use super::{group::outcome_index, *};
+use super::{
+    group::{OUTCOMES, outcome_index},
+    *,
+};
+use crate::telemetry::names;
 use gaocache_core::{
     group::Source,
     ports::{LoadObserver, Receipt},
+    store::GroupStats,
 };
 use std::time::Duration;
 
 #[tokio::test]
 async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     let metrics = Metrics::new().expect("names are valid");
-    metrics.watch_runtime("control", tokio::runtime::Handle::current().metrics());
+    metrics
+        .runtimes
+        .watch("control", tokio::runtime::Handle::current().metrics());
     let group = metrics.group("g");
     group.request(Duration::ZERO, Err(ErrorKind::Internal));
     group.loaded("k", Duration::ZERO, Ok(1));
     group.invalidation(Ok(()));
-    metrics.store_of_group("g", "owned", GroupStats::default());
-    metrics.store_capacity("owned", 1);
-    metrics.peer_fetches.with_label_values(&["p", "hit"]).inc();
-    metrics.open_connections("grpc").set(0);
-    for refusals in [&metrics.connection_refusals, &metrics.connection_cuts] {
+    metrics.stores.of_group("g", "owned", GroupStats::default());
+    metrics.stores.holds("owned", 1);
+    metrics.peers.fetches.with_label_values(&["p", "hit"]).inc();
+    metrics.connections.open("grpc").set(0);
+    for refusals in [&metrics.connections.refusals, &metrics.connections.cuts] {
         refusals.with_label_values(&["grpc", "any"]).inc();
     }
-    metrics.lease_renewed("ok");
-    metrics.registered("start");
+    metrics.membership.lease_renewed("ok");
+    metrics.membership.registered("start");
     metrics.handoff().received(&Receipt::default());
     let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
     for metric in names::ALL {
@@ -55,7 +62,8 @@ fn a_scrape_of_ten_groups_and_a_hundred_peers_has_at_most_300_kb() {
         for outcome in ["hit", "origin", "error", "unreachable", "incompatible"] {
             let peer = format!("cache-gaocache-{number}");
             metrics
-                .peer_fetches
+                .peers
+                .fetches
                 .with_label_values(&[peer.as_str(), outcome])
                 .inc();
         }

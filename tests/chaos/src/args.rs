@@ -29,6 +29,9 @@ pub struct Args {
     /// Instead of a storm: these scripted scenarios, or `all`.
     #[arg(long, value_delimiter = ',')]
     pub scenario: Vec<String>,
+    /// Only tells, by its exit code, whether network namespaces are allowed here.
+    #[arg(long)]
+    pub probe: bool,
     /// Lists the scenarios.
     #[arg(long)]
     pub list: bool,

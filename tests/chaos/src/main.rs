@@ -60,6 +60,9 @@ fn main() -> ExitCode {
             return ExitCode::from(NOT_ALLOWED);
         }
     }
+    if args.probe {
+        return ExitCode::SUCCESS;
+    }
     let ended = if args.scenario.is_empty() {
         run_storm(&args)
     } else {

@@ -3,6 +3,7 @@
 //! Time is virtual, so these are no measurements.
 
 use super::*;
+use crate::ports::Timestamp;
 
 /// How often etcd looks for leases that have ended.
 const ETCD_SWEEPS: Duration = Duration::from_millis(500);
@@ -13,7 +14,7 @@ type Nodes = Vec<(Arc<TestNode>, JoinSet<()>)>;
 
 /// Five members that serve.
 async fn calm(world: &Arc<World>) -> Nodes {
-    let nodes: Nodes = IDS.iter().map(|id| world.start(id, false)).collect();
+    let nodes: Nodes = IDS.iter().map(|id| world.start(id)).collect();
     let serve = |node: &TestNode| {
         let view = node.cluster.snapshot().view.clone();
         let admitted = view.members.iter().filter(|it| it.is_admitted()).count();
@@ -26,17 +27,17 @@ async fn calm(world: &Arc<World>) -> Nodes {
     };
     timeout(ENDS, all).await.expect("all serve");
     // A removal and the last renewals may come in any order.
-    world.pause(3_000).await;
+    world.dice.pause(3_000).await;
     nodes
 }
 
 /// One or two of them fail.
 fn fail(world: &World, nodes: &mut Nodes) {
-    for _ in 0..1 + world.random(2) {
-        let (node, mut tasks) = nodes.remove(world.random(nodes.len()));
+    for _ in 0..1 + world.dice.below(2) {
+        let (node, mut tasks) = nodes.remove(world.dice.below(nodes.len()));
         let id = node.id.to_string();
         let others = IDS.iter().copied().filter(|it| **it != *id);
-        match world.random(4) {
+        match world.dice.below(4) {
             0 => {
                 tasks.abort_all();
                 world.crashed(&node);
@@ -46,7 +47,7 @@ fn fail(world: &World, nodes: &mut Nodes) {
             }),
             // From everything, or from all but one member, which it asks for vouchers.
             _ => {
-                let spared = world.random(IDS.len());
+                let spared = world.dice.below(IDS.len());
                 let ends = others
                     .chain([ETCD])
                     .filter(|it| Some(it) != IDS.get(spared));
@@ -67,7 +68,7 @@ async fn removal(seed: u64) -> Duration {
     tokio::spawn(world.clone().sweep(ETCD_SWEEPS));
     let mut nodes = calm(&world).await;
     fail(&world, &mut nodes);
-    let (node, _) = &nodes[world.random(nodes.len())];
+    let (node, _) = &nodes[world.dice.below(nodes.len())];
     let began = Instant::now();
     let removed = node.group.remove("k").await;
     let took = began.elapsed();
@@ -77,9 +78,10 @@ async fn removal(seed: u64) -> Duration {
 
 #[test]
 fn a_removal_is_acknowledged_within_the_lease_and_two_seconds_whoever_can_not_be_told() {
-    let took = (0..seeds()).map(|seed| (runtime(seed).block_on(removal(seed)), seed));
+    let number = number_of_seeds();
+    let took = seeds(number).map(|seed| (runtime(seed).block_on(removal(seed)), seed));
     let (slowest, seed) = took.max().expect("many");
-    println!("the slowest of {} took {slowest:?} (seed {seed})", seeds());
+    println!("the slowest of {number} took {slowest:?} (seed {seed})");
     assert!(slowest < LEASE + BOUND, "{slowest:?}");
     assert!(slowest > LEASE, "no removal had to wait");
 }

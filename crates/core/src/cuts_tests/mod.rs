@@ -10,7 +10,7 @@ mod process;
 mod registry;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -23,7 +23,6 @@ use fastrand::Rng;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
-    runtime::{Builder, Runtime},
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -35,9 +34,12 @@ use registry::{Stored, Way};
 
 use crate::{
     error::{BoxError, Result},
-    harness_tests::{Plan, TestNet, TestNode},
+    harness_tests::{
+        Plan, TestNet, TestNode,
+        simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds},
+    },
     membership::{Member, MemberState},
-    ports::{Clock, Loaded, Origin, Timestamp},
+    ports::{Loaded, Origin},
 };
 
 const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -46,33 +48,17 @@ const KEYS: usize = 6;
 const LEASE: Duration = Duration::from_secs(3);
 /// Virtual.
 const RUN: Duration = Duration::from_secs(60);
-/// Virtual; what takes longer hangs.
-const ENDS: Duration = Duration::from_secs(120);
 /// Bound on a call to the registry.
 const CALL: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 
-/// A clock that shows a time of its own.
-struct OwnClock {
-    began: Instant,
-    shows: u64,
-}
-
-impl Clock for OwnClock {
-    fn now(&self) -> Timestamp {
-        let passed = u64::try_from(self.began.elapsed().as_millis()).expect("a short run");
-        Timestamp(self.shows + passed)
-    }
-}
-
-/// Each key has a version, which a value tells.
-#[derive(Default)]
-struct Versions(Mutex<HashMap<String, u64>>);
+/// A value tells its version.
+struct Versions(Arc<Ledger>);
 
 #[async_trait]
 impl Origin for Versions {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
-        let version = self.0.lock().get(key).copied().unwrap_or(0);
+        let version = self.0.version(key);
         sleep(Duration::from_millis(fastrand::u64(1..200))).await;
         Ok(version.to_string().into_bytes().into())
     }
@@ -126,16 +112,13 @@ struct World {
     replicas: usize,
     net: Arc<TestNet>,
     links: Arc<Links>,
-    origin: Arc<Versions>,
+    ledger: Arc<Ledger>,
     began: Instant,
     etcd: Mutex<Stored>,
     changed: watch::Sender<()>,
     alive: Mutex<Vec<Arc<TestNode>>>,
-    floors: Mutex<HashMap<String, u64>>,
-    gets: AtomicUsize,
-    removals: AtomicUsize,
     expulsions: AtomicUsize,
-    rng: Mutex<Rng>,
+    dice: Dice,
 }
 
 impl World {
@@ -157,54 +140,38 @@ impl World {
             replicas,
             net,
             links,
-            origin: Arc::default(),
+            ledger: Arc::default(),
             began: Instant::now(),
             etcd: Mutex::default(),
             changed: watch::Sender::default(),
             alive: Mutex::default(),
-            floors: Mutex::default(),
-            gets: AtomicUsize::new(0),
-            removals: AtomicUsize::new(0),
             expulsions: AtomicUsize::new(0),
-            rng: Mutex::new(rng),
+            dice: Dice::new(rng),
         })
-    }
-
-    fn random(&self, bound: usize) -> usize {
-        self.rng.lock().usize(..bound)
-    }
-
-    async fn pause(&self, most_millis: u64) {
-        let millis = self.rng.lock().u64(..most_millis);
-        sleep(Duration::from_millis(millis)).await;
     }
 
     /// A node's processes, one after the other.
     async fn live(self: Arc<Self>, id: &'static str, until: Instant) {
-        let mut restarted = false;
         while Instant::now() < until {
-            let (node, mut tasks) = self.start(id, restarted);
-            self.pause(60_000).await;
+            let (node, mut tasks) = self.start(id);
+            self.dice.pause(60_000).await;
             tasks.abort_all();
-            restarted = self.crashed(&node);
-            self.pause(4_000).await;
+            self.crashed(&node);
+            self.dice.pause(4_000).await;
         }
     }
 
     /// A process of that node.
-    fn start(self: &Arc<Self>, id: &'static str, restarted: bool) -> (Arc<TestNode>, JoinSet<()>) {
-        let shows = self.rng.lock().u64(1_000_000..1_000_000_000);
-        let clock = Arc::new(OwnClock {
-            began: self.began,
-            shows,
-        });
+    fn start(self: &Arc<Self>, id: &'static str) -> (Arc<TestNode>, JoinSet<()>) {
+        let shows = self.dice.number(1_000_000..1_000_000_000);
+        let clock = Arc::new(VirtualClock::new(self.began, shows));
         let plan = Plan {
             replicas: self.replicas,
             capacity: 1 << 20,
             bytes_per_second: 1 << 20,
             lease: Some(LEASE),
             clock: clock.clone(),
-            origin: self.origin.clone(),
+            origin: Arc::new(Versions(self.ledger.clone())),
             net: self.net.clone(),
         };
         let node = Arc::new(plan.node(id));
@@ -214,11 +181,10 @@ impl World {
             notices: watch::Sender::default(),
         });
         node.standing.joined(way.clone());
-        let instance = self.rng.lock().u64(..).to_string();
+        let instance = self.dice.number(..).to_string();
         let me = Member {
             state: MemberState::Joining,
             instance: instance.into(),
-            restarted,
             ..Member::new(id, format!("{id}:1"))
         };
         let process = Arc::new(Process {
@@ -242,23 +208,21 @@ impl World {
         (node, tasks)
     }
 
-    /// That node's process is gone. Returns whether it was a member.
-    fn crashed(&self, node: &Arc<TestNode>) -> bool {
+    /// That node's process is gone.
+    fn crashed(&self, node: &Arc<TestNode>) {
         self.alive.lock().retain(|it| !Arc::ptr_eq(it, node));
         self.net.groups.lock().remove(&node.id);
-        let topology = node.cluster.snapshot();
-        topology.me().is_some_and(Member::can_promise)
     }
 
     /// Cuts links, and lets processes stand still.
     async fn break_things(self: Arc<Self>, until: Instant) {
         while Instant::now() < until {
-            self.pause(6_000).await;
+            self.dice.pause(6_000).await;
             let ends: Vec<&str> = IDS.iter().copied().chain([ETCD, ETCD, ETCD]).collect();
-            let faults = 1 + self.random(4);
+            let faults = 1 + self.dice.below(4);
             for _ in 0..faults {
-                let (a, b) = (IDS[self.random(5)], ends[self.random(ends.len())]);
-                let kind = self.random(5);
+                let (a, b) = (IDS[self.dice.below(5)], ends[self.dice.below(ends.len())]);
+                let kind = self.dice.below(5);
                 self.links.faults.send_modify(|it| {
                     let way = (a.to_owned(), b.to_owned());
                     let back = (b.to_owned(), a.to_owned());
@@ -270,7 +234,7 @@ impl World {
                     }
                 });
             }
-            self.pause(12_000).await;
+            self.dice.pause(12_000).await;
             self.links.faults.send_replace(Faults::default());
         }
         self.links.faults.send_replace(Faults::default());
@@ -287,55 +251,41 @@ impl World {
 
     /// A node that doesn't stand still.
     fn somebody(&self) -> Option<Arc<TestNode>> {
-        let alive = self.alive.lock();
-        let at = (!alive.is_empty()).then(|| self.random(alive.len()))?;
+        let node = self.dice.one_of(&self.alive)?;
         let still = &self.links.faults.borrow().still;
-        (!still.contains(&*alive[at].id)).then(|| alive[at].clone())
+        (!still.contains(&*node.id)).then_some(node)
     }
 
     async fn read(self: Arc<Self>, until: Instant) {
         while Instant::now() < until {
-            self.pause(100).await;
+            self.dice.pause(100).await;
             let Some(node) = self.somebody() else {
                 continue;
             };
-            let key = format!("k{}", self.random(KEYS));
-            let floor = self.floors.lock().get(&key).copied().unwrap_or(0);
+            let key = format!("k{}", self.dice.below(KEYS));
+            let floor = self.ledger.floor(&key);
             let got = timeout(ENDS, node.group.get(&key)).await.expect("ends");
             let answer = got.expect("no get fails");
             let version = std::str::from_utf8(&answer.value)
                 .expect("text")
                 .parse::<u64>();
             let version = version.expect("a number");
-            assert!(
-                version >= floor,
-                "{key} at {}: {version}, removed {floor}",
-                node.id
-            );
-            self.gets.fetch_add(1, Ordering::Relaxed);
+            self.ledger.got(&node, &key, version, floor);
         }
     }
 
     async fn remove(self: Arc<Self>, until: Instant) {
         while Instant::now() < until {
-            self.pause(1_500).await;
+            self.dice.pause(1_500).await;
             let Some(node) = self.somebody() else {
                 continue;
             };
-            let key = format!("k{}", self.random(KEYS));
-            let version = {
-                let mut versions = self.origin.0.lock();
-                let version = versions.entry(key.clone()).or_default();
-                *version += 1;
-                *version
-            };
+            let key = format!("k{}", self.dice.below(KEYS));
+            let version = self.ledger.bump(&key);
             let done = timeout(ENDS, node.group.remove(&key)).await.expect("ends");
             // A process that has crashed answers nobody.
             if done.is_ok() && self.alive.lock().iter().any(|it| Arc::ptr_eq(it, &node)) {
-                let mut floors = self.floors.lock();
-                let floor = floors.entry(key).or_default();
-                *floor = version.max(*floor);
-                self.removals.fetch_add(1, Ordering::Relaxed);
+                self.ledger.removed(key, version);
             }
         }
     }
@@ -356,45 +306,29 @@ async fn simulate(seed: u64, replicas: usize) -> [usize; 3] {
         tasks.spawn(world.clone().remove(until));
     }
     tasks.spawn(world.clone().break_things(until));
-    let ended = timeout(RUN * 4, async {
-        while let Some(task) = tasks.join_next().await {
-            task.unwrap_or_else(|error| panic!("seed {seed}, replicas {replicas}: {error}"));
-        }
-    });
-    assert!(ended.await.is_ok(), "seed {seed} hangs");
+    all_end(tasks, RUN * 4, seed, replicas).await;
     sweeping.abort();
-    let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-    [of(&world.gets), of(&world.removals), of(&world.expulsions)]
-}
-
-/// Of one thread, in virtual time. With `--cfg tokio_unstable` (`make simulation-test`), a seed's
-/// runs are all alike: `select!` and `watch` make their choices by it, too.
-fn runtime(seed: u64) -> Runtime {
-    let mut builder = Builder::new_current_thread();
-    #[cfg(tokio_unstable)]
-    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
-    let built = builder.enable_time().start_paused(true).build();
-    built.unwrap_or_else(|error| panic!("seed {seed}: {error}"))
+    let expulsions = world.expulsions.load(Ordering::Relaxed);
+    [world.ledger.gets(), world.ledger.removals(), expulsions]
 }
 
 /// `make simulation-test` sets it.
-fn seeds() -> u64 {
+fn number_of_seeds() -> u64 {
     std::env::var("GAOCACHE_SEEDS").map_or(150, |seeds| seeds.parse().expect("a number"))
 }
 
 #[test]
 fn whatever_is_cut_stands_still_or_restarts_nothing_removed_is_served() {
-    let first: u64 = std::env::var("GAOCACHE_SEED").map_or(0, |seed| seed.parse().expect("a seed"));
-    let seeds = seeds();
+    let number = number_of_seeds();
     let mut sums = [0; 3];
-    for seed in first..first + seeds {
+    for seed in seeds(number) {
         let replicas = 1 + usize::from(seed % 2 == 1);
         let done = runtime(seed).block_on(simulate(seed, replicas));
         sums = std::array::from_fn(|at| sums[at] + done[at]);
     }
     let [gets, removals, expulsions] = sums;
-    println!("{seeds} seeds: {gets} gets, {removals} removals, {expulsions} expulsions");
-    let each = |least: u64| usize::try_from(seeds * least).expect("few");
+    println!("{number} seeds: {gets} gets, {removals} removals, {expulsions} expulsions");
+    let each = |least: u64| usize::try_from(number * least).expect("few");
     assert!(
         gets > each(500) && removals > each(10) && expulsions >= each(1),
         "nothing much happened"

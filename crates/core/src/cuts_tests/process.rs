@@ -12,10 +12,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{CALL, ETCD, LEASE, OwnClock, TICK, World, registry::Way};
+use super::{CALL, ETCD, LEASE, TICK, World, registry::Way};
 use crate::{
     expulsion::Expulsion,
-    harness_tests::{TestNode, peers},
+    harness_tests::{TestNode, peers, simulation::VirtualClock},
     membership::{IdHash, Member, MemberState},
     ports::{Clock, Notice, NoticeId, RegistryHealth, Session, Timestamp},
     standing::Standing,
@@ -36,7 +36,7 @@ pub(super) struct Process {
     pub(super) world: Arc<World>,
     pub(super) node: Arc<TestNode>,
     pub(super) way: Arc<Way>,
-    pub(super) clock: Arc<OwnClock>,
+    pub(super) clock: Arc<VirtualClock>,
     pub(super) me: Mutex<Member>,
     pub(super) lease: watch::Sender<Lease>,
 }
@@ -51,7 +51,7 @@ impl Process {
         let mut changed = self.world.changed.subscribe();
         changed.mark_changed();
         while changed.changed().await.is_ok() {
-            self.world.pause(100).await;
+            self.world.dice.pause(100).await;
             if !self.world.links.pass(ETCD, &self.node.id).await {
                 changed.mark_changed();
                 continue;
@@ -111,12 +111,11 @@ impl Process {
             self.stay().await;
             self.node.standing.fence.close();
             self.node.groups.drop_everything();
-            let life = self.world.rng.lock().u64(..).to_string();
+            let life = self.world.dice.number(..).to_string();
             {
                 let mut me = self.me.lock();
                 me.instance = life.into();
                 me.state = MemberState::Joining;
-                me.restarted = false;
             }
             self.lease.send_replace(Lease::default());
         }

@@ -19,10 +19,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{simulation_tests::VirtualClock, *};
+use super::*;
 use crate::{
     cluster::Owner,
-    harness_tests::{Plan as Nodes, TestNet, TestNode},
+    harness_tests::{Plan as Nodes, TestNet, TestNode, simulation::VirtualClock},
     membership::{Member, MemberState, View},
     ports::{Freshness, Loaded, Origin, Timestamp},
 };
@@ -96,7 +96,7 @@ impl World {
                 capacity: 16 << 20,
                 bytes_per_second: BYTES_PER_SECOND,
                 lease: Some(LEASE),
-                clock: Arc::new(VirtualClock(Instant::now())),
+                clock: Arc::new(VirtualClock::shared()),
                 origin: origin.clone(),
                 net,
             },

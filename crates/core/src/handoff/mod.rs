@@ -11,6 +11,7 @@
 
 mod copies;
 mod plan;
+mod receipts;
 mod settling;
 mod streams;
 
@@ -21,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use copies::SWEEP;
 pub use plan::{Plan, plan};
+use receipts::How;
 use settling::Settling;
 pub use streams::MAX_BATCH_ENTRIES;
-use streams::{How, Streams};
+use streams::Streams;
 
 use super::{
     cluster::{Cluster, Topology},

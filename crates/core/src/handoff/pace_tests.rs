@@ -3,20 +3,20 @@
 use futures::FutureExt;
 use tokio::time::{Instant, sleep};
 
-use super::{growth_tests::Counting, simulation_tests::VirtualClock, *};
+use super::{growth_tests::Counting, *};
 use crate::{
-    harness_tests::{Plan as Nodes, TestNet, entry},
+    harness_tests::{Plan as Nodes, TestNet, entry, simulation::VirtualClock},
+    key::GroupId,
     key::HashedKey,
     membership::{Member, MemberState, View},
     ports::Timestamp,
-    store::GroupId,
 };
 
 /// What a background walk of ten thousand entries of a kilobyte from a to b takes, in virtual
 /// seconds, when each message takes so long.
 async fn background_walk(bytes_per_second: u64, message_takes: Duration) -> f64 {
     const ENTRIES: usize = 10_000;
-    let clock = Arc::new(VirtualClock(Instant::now()));
+    let clock = Arc::new(VirtualClock::shared());
     let net = Arc::<TestNet>::default();
     *net.passing.lock() = Some(Arc::new(Box::new(move |_, _| {
         async move {

@@ -9,14 +9,17 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
-use super::{HandoffParts, Moved, Pace};
+use super::{
+    HandoffParts, Moved, Pace,
+    receipts::{Done, Going, How, conclude},
+};
 use crate::{
     cluster::Topology,
     error::{Error, ErrorKind},
     group::Group,
-    membership::{IdHash, Member},
-    ports::{Fate, Handed, HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
-    store::{Entry, Found},
+    membership::Member,
+    ports::{Handed, HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
+    store::Found,
 };
 
 /// A batch goes when it has so many bytes: enough that its message costs little, so few that its
@@ -76,22 +79,6 @@ impl Loading {
     fn under_way(&self) -> usize {
         self.unanswered.iter().map(|it| it.bytes).sum()
     }
-}
-
-struct Going {
-    found: Found,
-    how: How,
-}
-
-/// How an entry goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
-    /// This node gives it away.
-    Moved,
-    /// This node keeps it too.
-    Copied,
-    /// The receiver is told that it is in use, and copied to if it wants that.
-    Announced,
 }
 
 struct Unanswered {
@@ -307,7 +294,13 @@ impl<'a> Streams<'a> {
             return Err(unfit());
         }
         for (going, fate) in answered.entries.iter().zip(&receipt.fates) {
-            match self.conclude(going, *fate, loading.member.incarnation()) {
+            match conclude(
+                &self.parts.store,
+                self.pace.patient,
+                going,
+                *fate,
+                loading.member.incarnation(),
+            ) {
                 Done::Yes => self.moved.sent += 1,
                 Done::Later => self.moved.failed += 1,
                 Done::Wanted => {
@@ -325,61 +318,9 @@ impl<'a> Streams<'a> {
         Ok(())
     }
 
-    fn conclude(&self, going: &Going, fate: Fate, receiver: IdHash) -> Done {
-        let Going { found, how } = going;
-        match (how, fate) {
-            (_, Fate::Misdirected) => Done::Later,
-            (How::Announced, Fate::Wanted) => {
-                found.entry.set_replica_at(IdHash::NONE);
-                Done::Wanted
-            }
-            (How::Announced | How::Copied, _) => {
-                conclude_copy(&found.entry, fate, receiver);
-                Done::Yes
-            }
-            // Not an answer to what was asked.
-            (How::Moved, Fate::Held | Fate::Wanted) => Done::Later,
-            // The receiver may have the group soon, and ask for what is here. A node that leaves
-            // can't wait.
-            (How::Moved, Fate::UnknownGroup) if self.pace.patient => Done::Yes,
-            // All else is done with. A full receiver has only entries that are at least as hot, see
-            // `Store::offer`: if this one stayed, it would be out of reach when the move has ended.
-            (How::Moved, _) => {
-                self.parts.store.remove_exactly(found);
-                Done::Yes
-            }
-        }
-    }
-
     fn failed(&mut self, entries: usize) {
         self.moved.failed += entries;
         self.parts.observer.failed(entries);
-    }
-}
-
-/// Whether anything is left to do with an entry.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Done {
-    Yes,
-    /// When one of two rings has caught up.
-    Later,
-    /// It has to be copied.
-    Wanted,
-}
-
-/// What follows from a receipt for an entry that stays here: its copy is there only if the receipt
-/// says so.
-fn conclude_copy(entry: &Entry, fate: Fate, receiver: IdHash) {
-    let there = matches!(fate, Fate::Kept | Fate::Known | Fate::Held);
-    if there {
-        entry.set_replica_at(receiver);
-    } else if entry.replica_at() == receiver {
-        entry.set_replica_at(IdHash::NONE);
-    }
-    // A recently removed key may be accepted soon, so it is announced again. Anything else is not
-    // announced until its next use, so a full receiver isn't asked about cold entries forever.
-    if fate != Fate::Refused {
-        entry.set_told();
     }
 }
 

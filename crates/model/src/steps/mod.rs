@@ -1,0 +1,146 @@
+//! What each step does, as the nodes do it. A step that can't be taken is `None`.
+
+mod membership;
+mod removal;
+mod transfer;
+
+use self::membership::{crash, delete_key};
+use crate::{
+    protocol::{Nodes, Protocol, Rule, Step},
+    state::{Entry, NODES, Phase, Removal, State},
+};
+
+/// Goes on only if this holds.
+fn only(holds: bool) -> Option<()> {
+    holds.then_some(())
+}
+
+impl Protocol {
+    pub(crate) fn step(&self, state: &mut State, step: Step) -> Option<()> {
+        match step {
+            Step::Tick(renewing) => self.tick(state, renewing),
+            Step::Granted(node) => self.granted(state, node),
+            Step::Register(node) => self.register(state, node),
+            Step::Rejoin(node) => self.rejoin(state, node),
+            Step::See(node) => {
+                let it = &state.nodes[node];
+                let ended = it.phase == Phase::Out && it.life + 1 == self.bounds.lives;
+                only(it.phase != Phase::Down && !ended)?;
+                see(state, node);
+                Some(())
+            }
+            Step::Join(node) => self.join(state, node),
+            Step::Words(node, giver) => self.words(state, node, giver),
+            Step::Expel(by, of, promising) => self.expel(state, by, of, promising),
+            Step::Expelled => self.expelled(state),
+            Step::Remove => self.remove(state),
+            Step::Tell(node) => self.tell(state, node),
+            Step::Acknowledge => self.acknowledge(state),
+            Step::Send(from, to) => self.send(state, from, to),
+            Step::Fetch(to, from) => self.fetch(state, to, from),
+            Step::Load(to) => self.load(state, to),
+            Step::Arrive(way) => self.arrive(state, way),
+            Step::Crash(node) => crash(state, node),
+            Step::Restart(node) => self.restart(state, node),
+            Step::DeleteKey(node) => delete_key(state, node),
+        }
+    }
+
+    fn tick(&self, state: &mut State, renewing: Nodes) -> Option<()> {
+        only((0..NODES).all(|node| renewing[node] || !self.bounds.steady[node]))?;
+        let may_renew = |node: usize| is_running(state, node) && state.leases[node] > 0;
+        only((0..NODES).all(|node| !renewing[node] || may_renew(node)))?;
+        for (node, renews) in renewing.into_iter().enumerate() {
+            if renews {
+                self.renew(state, node);
+            }
+            self.tick_node(state, node);
+        }
+        for way in state.ways.iter_mut().flatten() {
+            way.age = (way.age + 1).min(self.bounds.transfer);
+        }
+        if let Some(young) = &mut state.young {
+            *young = young.saturating_sub(1);
+        }
+        if let Some(expulsion) = &mut state.expulsion {
+            expulsion.wait = expulsion.wait.saturating_sub(1);
+        }
+        if let Removal::Running { left, .. } = &mut state.removal {
+            *left = left.saturating_sub(1);
+            if *left == 0 && self.keeps(Rule::Deadline) {
+                state.removal = Removal::Refused;
+            }
+        }
+        Some(())
+    }
+
+    /// A renewal that was sent, and answered, just before the tick.
+    fn renew(&self, state: &mut State, node: usize) {
+        // One tick more, of which the tick takes one.
+        state.leases[node] = self.bounds.lease + 1;
+        let it = &mut state.nodes[node];
+        if it.phase == Phase::Serving {
+            // Its answer may have come as late as that.
+            let early = if self.keeps(Rule::LeaseFromSending) {
+                0
+            } else {
+                self.bounds.lease + 1
+            };
+            it.fence = it.fence.max(self.bounds.lease + 1 + early);
+        }
+    }
+
+    fn tick_node(&self, state: &mut State, node: usize) {
+        if state.leases[node] > 0 {
+            state.leases[node] -= 1;
+            if state.leases[node] == 0 {
+                self.key_goes(state, node);
+            }
+        }
+        let it = &mut state.nodes[node];
+        it.tombstone = it.tombstone.saturating_sub(1);
+        if it.fence > 0 {
+            it.fence -= 1;
+            if it.fence == 0 {
+                fence_broke(state, node);
+            }
+        }
+    }
+
+    /// etcd takes away a key whose lease has ended.
+    fn key_goes(&self, state: &mut State, node: usize) {
+        let record = self.keeps(Rule::Record);
+        let vanished = |it: Entry| Entry {
+            vanished: true,
+            ..it
+        };
+        state.etcd[node] = state.etcd[node].map(vanished).filter(|_| record);
+    }
+}
+
+fn is_running(state: &State, node: usize) -> bool {
+    state.nodes[node].phase != Phase::Down
+}
+
+/// The node's view catches up.
+fn see(state: &mut State, node: usize) {
+    let it = &mut state.nodes[node];
+    it.view = state.etcd;
+    it.sees_young = state.young.is_some_and(|left| left > 0);
+}
+
+/// The node's fence is closed: what is on its way to it notices.
+fn fence_broke(state: &mut State, node: usize) {
+    let to_it = state.ways.iter_mut().flatten().filter(|way| way.to == node);
+    to_it.for_each(|way| way.fenced = false);
+}
+
+fn drop_everything(state: &mut State, node: usize) {
+    state.nodes[node].holds_old = false;
+    ground(state, node);
+}
+
+fn ground(state: &mut State, node: usize) {
+    let to_it = state.ways.iter_mut().flatten().filter(|way| way.to == node);
+    to_it.for_each(|way| way.grounded = true);
+}

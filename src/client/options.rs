@@ -1,0 +1,56 @@
+//! The options of a client.
+
+use std::time::Duration;
+
+/// The options of a client.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::ClientOptions;
+///
+/// let options = ClientOptions::default().with_deadline(Duration::from_secs(5));
+/// assert_eq!(options.deadline, Duration::from_secs(5));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientOptions {
+    /// Time limit for a call, including all retries.
+    pub deadline: Duration,
+    /// Time limit for connecting to a node.
+    pub connect_timeout: Duration,
+    /// Time limit for one attempt. It must be long enough for a load from the origin.
+    pub try_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(1),
+            try_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+impl ClientOptions {
+    /// With this bound on a call, all its retries included.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// With this bound on connecting to a node.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// With this bound on one try.
+    #[must_use]
+    pub fn with_try_timeout(mut self, try_timeout: Duration) -> Self {
+        self.try_timeout = try_timeout;
+        self
+    }
+}

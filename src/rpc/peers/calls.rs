@@ -1,0 +1,112 @@
+//! The calls of the core, as gRPC.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tonic::transport::Channel;
+
+use super::{links::Lane, pool::GrpcPeers};
+use crate::rpc::{
+    convert,
+    handoff::GrpcHandoffStream,
+    wire::{self, peer_client::PeerClient},
+};
+use gaocache_core::{
+    membership::{IdHash, Member},
+    ports::{HandoffStream, Peeked, PeerAnswer, PeerError, Peers, Removed, Voucher},
+};
+
+/// Bound on a peek, which the peer answers from memory: past it the next is asked, and then the
+/// origin.
+const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[async_trait]
+impl Peers for GrpcPeers {
+    fn usable(&self, member: &Member) -> bool {
+        !self.is_ejected(member)
+    }
+
+    async fn fetch(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Result<PeerAnswer, PeerError> {
+        self.fetch_traced(member, group, key).await
+    }
+
+    async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError> {
+        let found = match self.link(Lane::Data, member) {
+            Ok(link) => {
+                self.call_peek(member, &link, PEEK_TIMEOUT, (group, key))
+                    .await
+            }
+            Err(failed) => Err(failed),
+        };
+        found.map_err(|failed| failed.error)
+    }
+
+    async fn remove(
+        &self,
+        member: &Member,
+        group: &str,
+        key: Option<&str>,
+    ) -> Result<Removed, PeerError> {
+        let request = wire::RemoveHereRequest {
+            group: group.to_owned(),
+            key: key.map(str::to_owned),
+        };
+        let send = |mut client: PeerClient<Channel>| {
+            let request = request.clone();
+            async move { client.remove(request).await }
+        };
+        let answer = self.ask(member, self.timeout(), send).await?;
+        Ok(Removed {
+            entries: answer.entries,
+            incarnation: IdHash(answer.incarnation),
+        })
+    }
+
+    async fn vouch(
+        &self,
+        member: &Member,
+        asker: IdHash,
+        counted: &[IdHash],
+    ) -> Result<Voucher, PeerError> {
+        let request = wire::VouchRequest {
+            asker: asker.0,
+            counted: counted.iter().map(|it| it.0).collect(),
+        };
+        let send = |mut client: PeerClient<Channel>| {
+            let request = request.clone();
+            async move { client.vouch(request).await }
+        };
+        Ok(convert::voucher(
+            self.ask(member, self.timeout(), send).await?,
+        ))
+    }
+
+    async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError> {
+        let request = wire::PromiseRequest { against: against.0 };
+        let send = |mut client: PeerClient<Channel>| async move { client.promise(request).await };
+        let answer = self.ask(member, self.timeout(), send).await?;
+        Ok(IdHash(answer.incarnation))
+    }
+
+    async fn handoff(
+        &self,
+        member: &Member,
+        revision: u64,
+    ) -> Result<Box<dyn HandoffStream>, PeerError> {
+        let opened = GrpcHandoffStream::open(self, member, revision).await;
+        Ok(Box::new(opened?))
+    }
+
+    async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError> {
+        let request = wire::AwaitRevisionRequest { revision };
+        let send =
+            |mut client: PeerClient<Channel>| async move { client.await_revision(request).await };
+        // Its caller bounds it: the answer waits for what the member is to see.
+        self.ask(member, Duration::MAX, send).await.map(|_| ())
+    }
+}

@@ -1,0 +1,228 @@
+//! The pool of connections to peers, and how a call is made over them.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming, transport::Channel};
+
+use super::{
+    ejected::Ejected,
+    failed::Failed,
+    failure::Failure,
+    links::{Lane, Link, Links},
+    places::LoadBounds,
+    rules::{PeerRules, message_limit},
+};
+use crate::rpc::wire::{self, peer_client::PeerClient};
+use crate::telemetry::{metrics::Metrics, throttle::Throttle};
+use gaocache_core::{
+    cluster::Cluster,
+    membership::{IdHash, Member, View},
+    ports::{Clock, PeerError, Timestamp},
+};
+
+/// How often a call is made again when its connection ends: on a new one, so a peer that died
+/// refuses it at once.
+const FURTHER_ATTEMPTS: usize = 2;
+/// Calls to peers over gRPC. Cheap to clone.
+#[derive(Clone)]
+pub struct GrpcPeers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Arc<Cluster>,
+    rules: PeerRules,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    links: Links,
+    ejected: Arc<Ejected>,
+    throttle: Throttle,
+}
+
+impl GrpcPeers {
+    /// A pool without connections; they are made when first needed. Probes, and the connections for
+    /// control and handoff, run on the current runtime.
+    pub fn new(
+        cluster: Arc<Cluster>,
+        rules: PeerRules,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let runtime = Handle::current();
+        let probe_timeout = rules.connect_timeout * 2;
+        let gauge = metrics.peers.ejected.clone();
+        let inner = Arc::new(Inner {
+            cluster,
+            links: Links::new(&rules, runtime.clone()),
+            ejected: Ejected::new(gauge, runtime.clone(), probe_timeout),
+            metrics,
+            clock,
+            throttle: Throttle::default(),
+            rules,
+        });
+        runtime.spawn(close_idle(Arc::downgrade(&inner), inner.rules.idle));
+        Self { inner }
+    }
+
+    /// The present moment.
+    pub(in crate::rpc) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// Who calls, by its present incarnation.
+    pub(in crate::rpc) fn me(&self) -> IdHash {
+        let topology = self.inner.cluster.topology();
+        topology.me().map(Member::incarnation).unwrap_or_default()
+    }
+
+    /// Lets go of connections that lead to no member any more.
+    pub fn keep_only(&self, members: &View) {
+        self.inner.links.keep_only(members);
+        self.inner.ejected.keep_only(members);
+    }
+
+    pub(super) fn is_ejected(&self, member: &Member) -> bool {
+        self.inner.ejected.contains(member)
+    }
+
+    /// Bound on an answer, besides what a load from the origin may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.inner.rules.timeout
+    }
+
+    /// What bounds the loads of a group; `None` if this node doesn't have it.
+    pub(super) fn load_bounds(&self, group: &str) -> Option<LoadBounds> {
+        self.inner.rules.loads.get(group).copied()
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    pub(super) fn link(&self, lane: Lane, member: &Member) -> Result<Arc<Link>, Failed> {
+        let link = self.inner.links.get(lane, member);
+        link.map_err(Failed::unreachable)
+    }
+
+    /// One call within `bound`; again if a connection that was established ends under it.
+    pub(super) async fn call<T, F>(
+        &self,
+        member: &Member,
+        link: &Arc<Link>,
+        bound: Duration,
+        send: impl Fn(PeerClient<Channel>) -> F,
+    ) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let inner = &self.inner;
+        let limit = message_limit(inner.rules.max_value);
+        let client = PeerClient::new(link.channel.clone()).max_decoding_message_size(limit);
+        let attempts = async {
+            let mut left = FURTHER_ATTEMPTS;
+            loop {
+                let status = match send(client.clone()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(status) => status,
+                };
+                if left == 0 || !Failure::of(&status).is_worth_another() {
+                    return Err(status);
+                }
+                left -= 1;
+            }
+        };
+        let answered = tokio::select! {
+            answered = tokio::time::timeout(bound, attempts) => answered,
+            () = link.lost.cancelled() => {
+                return Err(Failed::not_connected(member));
+            }
+        };
+        let answered =
+            answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        answered.map(Response::into_inner).map_err(|status| {
+            if matches!(Failure::of(&status), Failure::Refused) {
+                inner.links.lose(member, link);
+            }
+            self.failed(member, &status)
+        })
+    }
+
+    /// Opens the stream of a handoff: its batches, and what their receipts are read from.
+    pub(in crate::rpc) async fn open_handoff(
+        &self,
+        member: &Member,
+        batches: ReceiverStream<wire::HandoffBatch>,
+    ) -> Result<(Arc<Link>, Streaming<wire::HandoffReceipt>), Failed> {
+        let link = self.link(Lane::Bulk, member)?;
+        let answer = PeerClient::new(link.channel.clone()).handoff(batches).await;
+        match answer {
+            Ok(receipts) => Ok((link, receipts.into_inner())),
+            Err(status) => Err(self.failed(member, &status)),
+        }
+    }
+
+    /// A call that a member answers from what it knows.
+    pub(super) async fn ask<T, F>(
+        &self,
+        member: &Member,
+        bound: Duration,
+        send: impl Fn(PeerClient<Channel>) -> F,
+    ) -> Result<T, PeerError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let answer = match self.link(Lane::Control, member) {
+            Ok(link) => self.call(member, &link, bound, send).await,
+            Err(failed) => Err(failed),
+        };
+        answer.map_err(|failed| failed.error)
+    }
+
+    /// Ejects the peer if it is out of reach, and says what its failed call means.
+    pub(in crate::rpc) fn failed(&self, member: &Member, status: &Status) -> Failed {
+        let failure = Failure::of(status);
+        let what = if failure.ejects() {
+            if let Ok(endpoint) = self.inner.links.endpoint(&member.contact) {
+                self.inner.ejected.add(member, endpoint);
+            }
+            "can't be reached; the next member in ring order stands in for it"
+        } else {
+            match failure {
+                Failure::Late => "takes too long to answer",
+                Failure::TooLarge => "has another max_value: a message is too large",
+                Failure::Unusable | Failure::Closed => {
+                    "refused a call, or runs an incompatible version"
+                }
+                _ => "",
+            }
+        };
+        if !what.is_empty() {
+            self.log(member, what, status);
+        }
+        Failed::new(failure, status, self.inner.rules.max_value)
+    }
+
+    fn log(&self, member: &Member, what: &str, status: &Status) {
+        if let Some(suppressed) = self.inner.throttle.due(&member.id) {
+            tracing::warn!(
+                peer = %member.id, address = %member.contact.address, code = %status.code(),
+                cause = status.message(), suppressed, "a peer {what}"
+            );
+        }
+    }
+}
+
+/// Closes idle connections for as long as the pool lives.
+async fn close_idle(pool: Weak<Inner>, idle: Duration) {
+    let pause = (idle / 4).max(Duration::from_millis(1));
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.links.close_idle();
+    }
+}

@@ -1,0 +1,63 @@
+//! The metrics of what clients take: connections, and bytes in flight.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
+
+use super::registrar::{Registrar, as_gauge, raise};
+use crate::telemetry::names;
+
+/// The metrics of what clients take.
+pub struct ConnectionMetrics {
+    open: IntGaugeVec,
+    /// Connections that the listeners for clients and peers accept together.
+    pub limit: IntGauge,
+    /// By listener and reason.
+    pub refusals: IntCounterVec,
+    /// By listener and reason.
+    pub cuts: IntCounterVec,
+    in_flight: IntGauge,
+    in_flight_limit: IntGauge,
+    in_flight_refusals: IntCounter,
+}
+
+impl ConnectionMetrics {
+    pub(super) fn register(registrar: &Registrar<'_>) -> Result<Self> {
+        let metrics = Self {
+            open: registrar.gauges(names::CONNECTIONS)?,
+            limit: registrar.gauge(names::CONNECTIONS_LIMIT)?,
+            refusals: registrar.counters(names::CONNECTION_REFUSALS)?,
+            cuts: registrar.counters(names::CONNECTION_CUTS)?,
+            in_flight: registrar.gauge(names::IN_FLIGHT_BYTES)?,
+            in_flight_limit: registrar.gauge(names::IN_FLIGHT_LIMIT)?,
+            in_flight_refusals: registrar.counter(names::IN_FLIGHT_REFUSALS)?,
+        };
+        metrics.begin_with_zero();
+        Ok(metrics)
+    }
+
+    /// Counters of rare events show from the start: Prometheus doesn't count the first increase of
+    /// a series that was absent before.
+    fn begin_with_zero(&self) {
+        for listener in ["grpc", "http", "peer"] {
+            for reason in ["total", "address", "failed"] {
+                let refusals = &self.refusals;
+                refusals.with_label_values(&[listener, reason]);
+            }
+            for reason in ["handshake", "idle", "stalled", "flood"] {
+                self.cuts.with_label_values(&[listener, reason]);
+            }
+        }
+    }
+
+    /// Open connections of a listener.
+    pub fn open(&self, listener: &str) -> IntGauge {
+        self.open.with_label_values(&[listener])
+    }
+
+    /// Records the bytes in flight, their limit, and how often something was refused; called before
+    /// each scrape.
+    pub fn in_flight(&self, used: u64, limit: u64, refused: u64) {
+        self.in_flight.set(as_gauge(used));
+        self.in_flight_limit.set(as_gauge(limit));
+        raise(&self.in_flight_refusals, refused);
+    }
+}

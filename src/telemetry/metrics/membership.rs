@@ -1,0 +1,104 @@
+//! The metrics of membership: the ring, the lease and the registry.
+
+use std::time::Duration;
+
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Result};
+
+use super::registrar::{Registrar, as_gauge};
+use crate::{clock::unix_seconds, telemetry::names};
+use gaocache_core::cluster::Topology;
+
+/// The metrics of membership.
+pub struct MembershipMetrics {
+    /// 1 while ready.
+    pub ready: IntGauge,
+    draining_since: Gauge,
+    ring_members: IntGauge,
+    ring_revision: IntGauge,
+    ring_fingerprint: IntGauge,
+    ring_share: Gauge,
+    ring_changes: IntCounter,
+    lease_renewals: IntCounterVec,
+    lease_expiry: Gauge,
+    expulsions: IntCounter,
+    registrations: IntCounterVec,
+    watch_reconnects: IntCounter,
+    registry_heard: Gauge,
+}
+
+impl MembershipMetrics {
+    pub(super) fn register(registrar: &Registrar<'_>) -> Result<Self> {
+        Ok(Self {
+            ready: registrar.gauge(names::READY)?,
+            draining_since: registrar.float_gauge(names::DRAINING_SINCE)?,
+            ring_members: registrar.gauge(names::RING_MEMBERS)?,
+            ring_revision: registrar.gauge(names::RING_REVISION)?,
+            ring_fingerprint: registrar.gauge(names::RING_FINGERPRINT)?,
+            ring_share: registrar.float_gauge(names::RING_SHARE)?,
+            ring_changes: registrar.counter(names::RING_CHANGES)?,
+            lease_renewals: registrar.counters(names::LEASE_RENEWALS)?,
+            lease_expiry: registrar.float_gauge(names::LEASE_EXPIRY)?,
+            expulsions: registrar.counter(names::EXPULSIONS)?,
+            registrations: registrar.counters(names::REGISTRATIONS)?,
+            watch_reconnects: registrar.counter(names::WATCH_RECONNECTS)?,
+            registry_heard: registrar.float_gauge(names::REGISTRY_HEARD)?,
+        })
+    }
+
+    /// Records that this node begins to leave now.
+    pub fn draining(&self) {
+        self.draining_since.set(unix_seconds());
+    }
+
+    /// Records the numbers of a newly installed ring.
+    pub fn ring_changed(&self, topology: &Topology) {
+        self.ring_members.set(as_gauge(topology.ring_len() as u64));
+        self.ring_revision.set(as_gauge(topology.view.revision));
+        // Prometheus stores doubles, which represent 53 bits exactly.
+        let fingerprint = topology.view.fingerprint().0 >> 16;
+        self.ring_fingerprint.set(as_gauge(fingerprint));
+        let mine = topology
+            .view
+            .members
+            .iter()
+            .position(|member| topology.me().is_some_and(|me| me.id == member.id));
+        self.ring_share
+            .set(mine.map_or(0.0, |at| topology.share(at)));
+        self.ring_changes.inc();
+    }
+
+    /// Records a renewal of the lease: `ok`, `failed` or `lost`.
+    pub fn lease_renewed(&self, outcome: &str) {
+        self.lease_renewals.with_label_values(&[outcome]).inc();
+    }
+
+    /// Records that the lease expires so long from now.
+    pub fn lease_expires(&self, left: Duration) {
+        self.lease_expiry.set(unix_seconds() + left.as_secs_f64());
+    }
+
+    /// When the lease expires, in seconds since the Unix epoch; 0 if there is none.
+    pub fn lease_expires_at(&self) -> f64 {
+        self.lease_expiry.get()
+    }
+
+    /// Records that the other members took this node off the list.
+    pub fn expelled(&self) {
+        self.expulsions.inc();
+    }
+
+    /// Records a write of the node's key, with its reason.
+    pub fn registered(&self, reason: &str) {
+        self.registrations.with_label_values(&[reason]).inc();
+    }
+
+    /// Records a restart of the watch.
+    pub fn watch_reconnected(&self) {
+        self.watch_reconnects.inc();
+    }
+
+    /// Records that the registry was heard from now.
+    pub fn registry_heard(&self) {
+        self.registry_heard.set(unix_seconds());
+    }
+}

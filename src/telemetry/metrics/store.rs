@@ -1,0 +1,52 @@
+//! The metrics of the stores.
+
+use prometheus::{IntCounterVec, IntGaugeVec, Result};
+
+use super::registrar::{Registrar, as_gauge, raise};
+use crate::telemetry::names;
+use gaocache_core::store::GroupStats;
+
+/// The metrics of the stores, by tier.
+pub struct StoreMetrics {
+    items: IntGaugeVec,
+    bytes: IntGaugeVec,
+    capacity: IntGaugeVec,
+    evictions: IntCounterVec,
+    expirations: IntCounterVec,
+}
+
+impl StoreMetrics {
+    pub(super) fn register(registrar: &Registrar<'_>) -> Result<Self> {
+        Ok(Self {
+            items: registrar.gauges(names::STORE_ITEMS)?,
+            bytes: registrar.gauges(names::STORE_BYTES)?,
+            capacity: registrar.gauges(names::STORE_CAPACITY)?,
+            evictions: registrar.counters(names::STORE_EVICTIONS)?,
+            expirations: registrar.counters(names::STORE_EXPIRATIONS)?,
+        })
+    }
+
+    /// Records the capacity of a store.
+    pub fn holds(&self, tier: &str, bytes: u64) {
+        self.capacity
+            .with_label_values(&[tier])
+            .set(as_gauge(bytes));
+    }
+
+    /// Records a store's numbers for a group; called before each scrape.
+    pub fn of_group(&self, group: &str, tier: &str, stats: GroupStats) {
+        let labels = &[group, tier];
+        self.items
+            .with_label_values(labels)
+            .set(as_gauge(stats.items));
+        self.bytes
+            .with_label_values(labels)
+            .set(as_gauge(stats.bytes));
+        for (counters, total) in [
+            (&self.evictions, stats.evicted),
+            (&self.expirations, stats.expired),
+        ] {
+            raise(&counters.with_label_values(labels), total);
+        }
+    }
+}
