@@ -57,7 +57,7 @@ pub use events::{RegistrationEvent, RegistrationStatus};
 pub use options::ChannelOptions;
 pub use pick::{Canary, Picker};
 pub use records::Records;
-pub use registration::Registration;
+pub use registration::{RecordKeys, Registration};
 pub use snapshot::{DiscoveryEvent, KeyRange, Snapshot};
 
 /// The README's programs compile.
