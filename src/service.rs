@@ -83,6 +83,16 @@ impl Service {
         self.inner.metrics.store(Arc::new(by_name));
     }
 
+    /// The largest value that any group takes, in bytes.
+    pub fn largest_value(&self) -> u64 {
+        let values = self
+            .inner
+            .groups
+            .iter()
+            .map(|group| group.rules().max_value);
+        values.max().unwrap_or(0)
+    }
+
     /// The current time, for computing the remaining time to live of an answer.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
