@@ -11,10 +11,11 @@ use std::{
 
 use common::{
     CountingOrigin, TestNode, builder,
-    etcd::{Etcd, SecuredEtcd, node_settings},
+    etcd::{Etcd, SecuredEtcd, config, node_settings},
     process::NodeProcess,
     within,
 };
+use gaocache::{Client, ClientOptions, ErrorKind};
 use tokio::time::Instant;
 
 async fn node(id: &str, etcd: &str, origin: &CountingOrigin) -> TestNode {
@@ -286,6 +287,43 @@ async fn a_ring_is_watched_as_it_changes_and_a_member_that_is_not_there_is_found
     let (code, checked) = command(&etcd, &["check"]).await;
     assert_eq!(code, Some(1));
     assert!(checked.contains("ghost at 127.0.0.1:1"), "{checked}");
+}
+
+#[tokio::test]
+async fn a_client_gets_many_keys_from_their_owners_and_an_error_of_its_own_for_each() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let nodes = nodes(3, &etcd, &origin).await;
+    let client = Client::new(config(&[&etcd.url]), "gaocache", ClientOptions::default());
+    within("the nodes", client.wait_for_members(3))
+        .await
+        .unwrap();
+    let mut keys: Vec<String> = (0..1_000).map(|number| format!("user-{number}")).collect();
+    keys.extend(["missing", "", "user-7"].map(str::to_owned));
+    let read = async || within("the answers", client.get_many("users", &keys)).await;
+    let answers = read().await;
+    assert_eq!(answers.len(), keys.len());
+    for (key, answer) in keys.iter().zip(answers) {
+        match (&**key, answer) {
+            ("missing", answer) => assert_eq!(answer.unwrap_err().kind(), ErrorKind::NotFound),
+            ("", answer) => assert_eq!(answer.unwrap_err().kind(), ErrorKind::InvalidRequest),
+            (key, answer) => assert_eq!(answer.unwrap().value, format!("value of {key}")),
+        }
+    }
+    assert_eq!(origin.loads(), 1_001);
+    // Each came from its owner: nobody asked a peer.
+    for node in &nodes {
+        let fetches = common::metric(node, "gaocache_peer_fetches_total", &[]).await;
+        assert_eq!(fetches, 0.0);
+    }
+    // Somebody who owns a share of the keys and is not there: others answer for them.
+    let mut etcd_client = etcd.client().await;
+    let ghost = etcd_client.put("gaocache/ghost", "127.0.0.1:1", None);
+    ghost.await.unwrap();
+    within("the ghost", client.wait_for_members(4))
+        .await
+        .unwrap();
+    let values = read().await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(values, 1_001);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use gaocache_core::membership::{DEFAULT_WEIGHT, Member, MemberState, View};
-use gaocache_discovery::{Endpoint, KeyRange, PREDECESSOR, Snapshot};
+use gaocache_discovery::{Endpoint, KeyRange, Snapshot, expulsion::PREDECESSOR};
 
 /// The name of the metadata that tells from which revision on a member has been in the ring, where
 /// that is not the key's last change.

@@ -10,7 +10,7 @@ use std::{
 
 use super::{config, keys, lease_of, registered, until};
 use etcd_client::PutOptions;
-use gaocache_discovery::{Discovery, Endpoint, Registration, RegistrationEvent};
+use gaocache_discovery::{Discovery, Endpoint, Registration, RegistrationEvent, expulsion};
 use gaocache_testing::{Etcd, Proxy, TTL, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -323,10 +323,10 @@ async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
     let renewals = Arc::new(AtomicUsize::new(0));
     let told = renewals.clone();
     let endpoint = Endpoint::new("h:1").with_metadata("instance", "1");
-    let registration = Registration::start_recorded(
+    let registration = expulsion::register(
         config(&[&proxy.url()]),
         "svc/a",
-        Some("svc.roster/a".to_owned()),
+        "svc.roster/a",
         endpoint,
         std::future::ready(()),
         move |event| {
