@@ -20,7 +20,7 @@ use tonic::{Code, Status, transport::Channel};
 const KEYS: usize = 300;
 
 async fn peer(node: &TestNode) -> PeerClient<Channel> {
-    let url = format!("http://{}", node.addresses.grpc);
+    let url = format!("http://{}", node.addresses.peer);
     PeerClient::connect(url).await.expect("connects")
 }
 

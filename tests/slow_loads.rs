@@ -61,7 +61,7 @@ async fn ejected(nodes: &[TestNode]) -> f64 {
 async fn loads_that_take_longer_than_the_peer_timeout_are_waited_for_and_made_once() {
     const KEYS: usize = 3_000;
     let origin = CountingOrigin::start().await;
-    let nodes = cluster(3, &origin.url(), &["peers.timeout_seconds=0.05"]).await;
+    let nodes = cluster(3, &origin.url(), &["peer.timeout_seconds=0.05"]).await;
     origin.takes(Duration::from_millis(200));
     let mut gets = FuturesUnordered::new();
     for (number, node) in nodes.iter().enumerate() {

@@ -200,6 +200,8 @@ fn settings(
         "log.keys=true".into(),
         format!("grpc.listen=127.0.0.1:{}", port(GRPC_PORT)),
         format!("http.listen=127.0.0.1:{}", port(HTTP_PORT)),
+        // Nobody types it.
+        "peer.listen=127.0.0.1:0".into(),
         format!("admin.listen=127.0.0.1:{}", port(ADMIN_PORT)),
         format!("groups={}", group.toml),
     ];

@@ -133,6 +133,7 @@ impl Checks<'_> {
         let listeners = [
             ("grpc.listen", settings.grpc.listen),
             ("http.listen", settings.http.listen),
+            ("peer.listen", settings.peer.listen),
             ("admin.listen", settings.admin.listen),
         ];
         let mut ports = BTreeSet::new();

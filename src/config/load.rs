@@ -105,7 +105,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 /// As `load`.
 pub fn loopback(id: &str, further: &[&str]) -> Result<Config, ConfigError> {
     let listeners =
-        ["grpc", "http", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));
+        ["grpc", "http", "peer", "admin"].map(|listener| format!("{listener}.listen=127.0.0.1:0"));
     let mut overrides = Vec::from(listeners);
     overrides.push("registry.kind=memory".into());
     overrides.push(format!("node.id={id}"));

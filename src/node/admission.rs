@@ -1,4 +1,4 @@
-//! How many connections of clients a node takes, in all and from one address.
+//! How many connections of clients and peers a node takes, in all and from one address.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,12 +8,30 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::listeners::Listener;
 use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
 };
 use gaocache_core::cluster::Cluster;
+
+/// A listener whose connections the workers serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listener {
+    Grpc,
+    Http,
+    Peer,
+}
+
+impl Listener {
+    /// For labels and logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+            Self::Peer => "peer",
+        }
+    }
+}
 
 /// Who takes the connections of clients.
 pub(super) struct Admission {
@@ -86,7 +104,9 @@ impl Admission {
         let mut open = self.open.lock();
         let refused = if open.by_address.get(&address) >= Some(&self.most_per_address) {
             Some(("address", "limits.max_connections_per_address"))
-        } else if open.total >= self.most && !self.is_member_within(&open, address) {
+        } else if open.total >= self.most
+            && !(listener == Listener::Peer && self.is_member_within(&open, address))
+        {
             Some(("total", "limits.max_connections"))
         } else {
             None
@@ -113,7 +133,7 @@ impl Admission {
             let ip = |address: &str| address.parse::<SocketAddr>().ok().map(|it| it.ip());
             topology
                 .others()
-                .any(|member| ip(&member.address).map(group) == Some(address))
+                .any(|member| ip(&member.contact.address).map(group) == Some(address))
         }
     }
 
@@ -221,10 +241,12 @@ mod tests {
         let admission = admission(&limits(1, 2), None);
         let _client = admission.admit(from("10.0.0.7"), Listener::Grpc);
         assert!(admission.admit(from("10.0.0.8"), Listener::Grpc).is_none());
-        let one = admission.admit(from("10.0.0.2"), Listener::Grpc);
-        let two = admission.admit(from("10.0.0.2"), Listener::Grpc);
-        assert!(one.is_some() && two.is_some());
         assert!(admission.admit(from("10.0.0.2"), Listener::Grpc).is_none());
+        assert!(admission.admit(from("10.0.0.8"), Listener::Peer).is_none());
+        let one = admission.admit(from("10.0.0.2"), Listener::Peer);
+        let two = admission.admit(from("10.0.0.2"), Listener::Peer);
+        assert!(one.is_some() && two.is_some());
+        assert!(admission.admit(from("10.0.0.2"), Listener::Peer).is_none());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tonic_health::server::HealthService;
+
 use super::{
     Node,
     listeners::Listeners,
@@ -12,7 +14,7 @@ use crate::{
     clock::MonotonicClock,
     group::GroupDefinition,
     registry::Registry,
-    rpc::{front::Front, peers::GrpcPeers},
+    rpc::{front::Front, peer_front::PeerFront, peers::GrpcPeers},
     service::{Measuring, Service},
     settings::Settings,
     telemetry::metrics::Metrics,
@@ -122,9 +124,10 @@ impl NodeBuilder {
         let (parts, queued_copies) = assembly.parts(groups)?;
         let parts = Arc::new(parts);
         let service = self.service(&parts);
-        let health = tonic_health::server::HealthService::from_health_reporter(health);
+        let health = || HealthService::from_health_reporter(health.clone());
         let rules = rules::front(&self.settings, max_value);
-        let front = Front::new(&service, parts.standing.clone(), rules, health)?;
+        let front = Front::new(&service, rules, health())?;
+        let peer_front = PeerFront::new(&service, parts.standing.clone(), rules, health());
         let stops = Stops::default();
         Ok(Node {
             me,
@@ -136,6 +139,7 @@ impl NodeBuilder {
             queued_copies,
             service,
             front,
+            peer_front,
             budget,
             stops,
             limits: rules::limits(&self.settings),
@@ -143,8 +147,8 @@ impl NodeBuilder {
     }
 
     fn check(&self) -> Result<()> {
-        if self.registry.is_some() && self.settings.grpc.is_none() {
-            let what = "other nodes can't reach a node that has no gRPC listener";
+        if self.registry.is_some() && self.settings.peer.is_none() {
+            let what = "other nodes can't reach a node that has no listener for peers";
             return Err(Error::new(ErrorKind::Configuration, what));
         }
         rules::check(&self.groups, self.settings.capacity)?;

@@ -1,7 +1,7 @@
 //! Follows the registry: each view becomes the ring in force, and decides whether this node is
 //! ready.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use tonic_health::ServingStatus;
 
@@ -58,9 +58,7 @@ impl Joined {
         let Some(change) = parts.cluster.install(view) else {
             return;
         };
-        let others = change.after.others();
-        let addresses: HashSet<Arc<str>> = others.map(|member| member.address.clone()).collect();
-        parts.peers.keep_only(&addresses);
+        parts.peers.keep_only(&change.after.view);
         parts.metrics.membership.ring_changed(&change.after);
         let told = RingChange::between(&change.before.view, &change.after.view);
         log_change(&change.after, &told);

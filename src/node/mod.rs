@@ -34,7 +34,7 @@ pub use status::NodeStatus;
 use crate::{
     admin::{Admin, Readiness},
     cache::Cache,
-    rpc::front::Front,
+    rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
     traffic::Budget,
@@ -48,10 +48,12 @@ use parts::{Parts, Stops};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Addresses {
-    /// gRPC, for clients and other nodes.
+    /// gRPC, for clients.
     pub grpc: Option<SocketAddr>,
     /// HTTP, for clients.
     pub http: Option<SocketAddr>,
+    /// For other nodes.
+    pub peer: Option<SocketAddr>,
     /// Probes, metrics, the ring.
     pub admin: Option<SocketAddr>,
 }
@@ -80,6 +82,7 @@ pub struct Node {
     queued_copies: QueuedKeys,
     service: Service,
     front: Front,
+    peer_front: PeerFront,
     budget: Arc<Budget>,
     admin: Admin,
     stops: Stops,

@@ -68,6 +68,7 @@ impl Node {
             &self.stops.reads,
             &Served {
                 front: self.front.clone(),
+                peer_front: self.peer_front.clone(),
                 router: http::router(self.service.clone()),
                 carrier: Carrier::new(
                     self.budget.clone(),
@@ -83,7 +84,7 @@ impl Node {
         let addresses = self.addresses();
         tracing::info!(
             id = %self.me.id, address = %self.me.address, grpc = addresses.grpc.map(display),
-            http = addresses.http.map(display), admin = addresses.admin.map(display),
+            http = addresses.http.map(display), peer = addresses.peer.map(display), admin = addresses.admin.map(display),
             max_connections = admission.most(), max_open_files = files,
             "listeners are open"
         );

@@ -5,6 +5,7 @@
 //! echo.
 
 use std::{
+    convert::Infallible,
     net::TcpStream,
     sync::{
         Arc,
@@ -22,10 +23,13 @@ use hyper_util::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{admission::Permit, connection::Carrier, listeners::Listener};
+use super::{
+    admission::{Listener, Permit},
+    connection::Carrier,
+};
 use crate::{
     http::ConnectedRouter,
-    rpc::{front::Front, peers::this_thread_is_worker},
+    rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
     telemetry::{line, metrics::Metrics},
     traffic::Traffic,
 };
@@ -78,6 +82,7 @@ pub(super) struct Workers {
 #[derive(Clone)]
 pub(super) struct Served {
     pub(super) front: Front,
+    pub(super) peer_front: PeerFront,
     pub(super) router: axum::Router,
     pub(super) carrier: Carrier,
     pub(super) close_timeout: Duration,
@@ -230,7 +235,14 @@ impl Worker {
                 let traffic = carrier.traffic();
                 let socket = TokioIo::new(carrier.socket(stream, traffic.clone()));
                 match listener {
-                    Listener::Grpc => self.serve_grpc(socket, &traffic).await,
+                    Listener::Grpc => {
+                        let service = self.served.front.over(traffic.clone());
+                        self.serve_grpc(listener, socket, service, &traffic).await;
+                    }
+                    Listener::Peer => {
+                        let service = self.served.peer_front.over(traffic.clone());
+                        self.serve_grpc(listener, socket, service, &traffic).await;
+                    }
                     Listener::Http => self.serve_http(socket, &traffic).await,
                 }
             }
@@ -239,7 +251,15 @@ impl Worker {
         drop(permit);
     }
 
-    async fn serve_grpc(&self, socket: Io, traffic: &Arc<Traffic>) {
+    async fn serve_grpc<S>(&self, listener: Listener, socket: Io, service: S, traffic: &Traffic)
+    where
+        S: hyper::service::Service<
+                http::Request<hyper::body::Incoming>,
+                Response = http::Response<FrontBody>,
+                Error = Infallible,
+            >,
+        S::Future: Send + 'static,
+    {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -248,9 +268,8 @@ impl Worker {
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buf_size(SEND_BUFFER)
             .auto_date_header(false);
-        let service = self.served.front.over(traffic.clone());
         let connection = builder.serve_connection(socket, service);
-        let (carrier, name) = (&self.served.carrier, Listener::Grpc.name());
+        let (carrier, name) = (&self.served.carrier, listener.name());
         carrier.carry(name, connection, traffic, &self.stop).await;
     }
 

@@ -69,8 +69,8 @@ metrics! {
     RUNTIME_QUEUE = "gaocache_runtime_queued_tasks", "gauge", ["runtime"], "Tasks that were woken by other threads and wait for a runtime's thread.";
     TRACE_SPANS = "gaocache_trace_spans_total", "counter", ["outcome"], "Spans of this process: exported, failed (the receiver was unreachable or slow) or dropped (the queue was full).";
     READY = "gaocache_ready", "gauge", [], "1 while this node is ready.";
-    CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections, by listener: grpc, http or admin.";
-    CONNECTIONS_LIMIT = "gaocache_connections_limit", "gauge", [], "Connections that the gRPC and HTTP listeners accept together: limits.max_connections, or less if the process may open fewer files.";
+    CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections, by listener: grpc, http, peer or admin.";
+    CONNECTIONS_LIMIT = "gaocache_connections_limit", "gauge", [], "Connections that the gRPC, HTTP and peer listeners accept together: limits.max_connections, or less if the process may open fewer files.";
     CONNECTION_REFUSALS = "gaocache_connection_refusals_total", "counter", ["listener", "reason"], "Connections that were closed at once: total (limits.max_connections), address (limits.max_connections_per_address) or failed (they could not be accepted; usually no file descriptor was left).";
     CONNECTION_CUTS = "gaocache_connection_cuts_total", "counter", ["listener", "reason"], "Connections that the node closed: handshake (nothing sensible arrived in time), idle (no request for long), stalled (the client did not read an answer) or flood (too many control frames without data).";
     IN_FLIGHT_BYTES = "gaocache_in_flight_bytes", "gauge", [], "Bytes in flight: requests, loads, and answers that clients have not read yet.";

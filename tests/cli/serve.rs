@@ -15,7 +15,7 @@ impl Serve {
     fn start(further: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args(["serve", "--set", "log.format=json"]);
-        for listener in ["grpc", "http", "admin"] {
+        for listener in ["grpc", "http", "peer", "admin"] {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
         }
         for setting in further {
@@ -78,6 +78,8 @@ fn serve_drains_on_sigterm_and_exits_with_0() {
             "grpc.listen=127.0.0.1:0",
             "--set",
             "http.listen=127.0.0.1:0",
+            "--set",
+            "peer.listen=127.0.0.1:0",
             "--set",
             "admin.listen=127.0.0.1:0",
         ])

@@ -176,6 +176,7 @@ pub fn builder(config: &Config) -> NodeBuilder {
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     pub grpc: SocketAddr,
+    pub peer: SocketAddr,
     pub http: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -196,6 +197,7 @@ impl TestNode {
         Self {
             addresses: Addresses {
                 grpc: bound.grpc.expect(listening),
+                peer: bound.peer.expect(listening),
                 http: bound.http.expect(listening),
                 admin: bound.admin.expect(listening),
             },

@@ -23,6 +23,7 @@ pub struct NodeProcess {
     pub id: String,
     pub grpc: u16,
     pub http: u16,
+    pub peer: u16,
     pub admin: u16,
 }
 
@@ -41,6 +42,7 @@ impl NodeProcess {
         variables: &[(&str, &str)],
     ) -> Self {
         let (grpc, http, admin) = (free_port(), free_port(), free_port());
+        let peer = free_port();
         let groups = format!(
             "groups=[{{ name = \"users\", ttl_seconds = 600, origin = {{ kind = \"http\", url = \"{origin}\", timeout_seconds = 5 }} }}]"
         );
@@ -48,6 +50,7 @@ impl NodeProcess {
             format!("node.id={id}"),
             format!("grpc.listen=127.0.0.1:{grpc}"),
             format!("http.listen=127.0.0.1:{http}"),
+            format!("peer.listen=127.0.0.1:{peer}"),
             format!("admin.listen=127.0.0.1:{admin}"),
             format!("registry.etcd.endpoints={}", etcd.join(",")),
             "registry.etcd.lease_ttl_seconds=3".into(),
@@ -72,6 +75,7 @@ impl NodeProcess {
             id: id.into(),
             grpc,
             http,
+            peer,
             admin,
         };
         node.revive();

@@ -84,7 +84,7 @@
 {{- end }}
 {{- if ne .Values.listenAddress "0.0.0.0" }}
 {{- $host := ternary (printf "[%s]" .Values.listenAddress) .Values.listenAddress (contains ":" .Values.listenAddress) }}
-{{- range $listener, $port := dict "grpc" 7070 "http" 8080 "admin" 9090 }}
+{{- range $listener, $port := dict "grpc" 7070 "peer" 7071 "http" 8080 "admin" 9090 }}
 {{- $_ := set $config $listener (dict "listen" (printf "%s:%d" $host (int $port))) }}
 {{- end }}
 {{- end }}

@@ -35,8 +35,10 @@ impl MemberState {
 pub struct Member {
     /// Stays the same across restarts (the pod's name). The ring hashes it.
     pub id: Arc<str>,
-    /// `host:port` of its gRPC listener; may change with every restart.
+    /// `host:port` of its gRPC listener for clients; may change with every restart.
     pub address: Arc<str>,
+    /// How other members reach it.
+    pub contact: Contact,
     /// Where it runs; empty if unknown.
     pub zone: Arc<str>,
     /// Its share of the keys, relative to the others'. At least 1.
@@ -63,6 +65,47 @@ pub struct Member {
     /// The registry's revision at which this life of it came into the ring; 0 if it is not known.
     /// Until it serves, that of its last change.
     pub since: u64,
+}
+
+/// How other members reach a member, and what it has to show them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// `host:port` of its listener for peers.
+    pub address: Arc<str>,
+    /// The key that it registered; `None`: it registered none.
+    pub key: Option<KeyFingerprint>,
+}
+
+/// The SHA-256 of a certificate, in the binary form (DER) in which a handshake shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyFingerprint(pub [u8; 32]);
+
+impl KeyFingerprint {
+    /// Reads what `Display` writes: 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let digits = text.as_bytes();
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        let digit = |at: usize| char::from(digits[at]).to_digit(16);
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::try_from(digit(2 * at)? << 4 | digit(2 * at + 1)?).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A hash of a member's id in eight bytes, for places where size matters: every fetch and every
@@ -101,11 +144,17 @@ impl Member {
         self.is_admitted() || (self.restarted && !self.vanished)
     }
 
-    /// A serving member with nothing but an id and an address.
+    /// A serving member with nothing but an id and an address, at which it answers clients and
+    /// peers.
     pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
+        let address = address.into();
         Self {
             id: id.into(),
-            address: address.into(),
+            contact: Contact {
+                address: address.clone(),
+                key: None,
+            },
+            address,
             zone: "".into(),
             weight: DEFAULT_WEIGHT,
             state: MemberState::Serving,
@@ -173,7 +222,8 @@ impl View {
         self.members.iter().filter(admitted).count()
     }
 
-    /// Equal for equal members (id, address, zone, weight, state), on any node and any platform.
+    /// Equal for equal members (id, addresses, key, zone, weight, state), on any node and any
+    /// platform.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut hash = Xxh3::new();
         let mut field = |bytes: &[u8]| {
@@ -184,6 +234,8 @@ impl View {
         for member in self.members.iter() {
             field(member.id.as_bytes());
             field(member.address.as_bytes());
+            field(member.contact.address.as_bytes());
+            field(member.contact.key.as_ref().map_or(&[], |key| &key.0));
             field(member.zone.as_bytes());
             field(&member.weight.to_le_bytes());
             field(member.state.name().as_bytes());

@@ -10,8 +10,8 @@
 //! - The others agree, in a way of their own, to go on without it. They wait until
 //!   [its lease has ended](Records::has_ended), and [delete its record](Records::delete_unchanged),
 //!   unless it has changed meanwhile: then the member is back.
-//! - A member whose record was deleted sees [`RegistrationStatus::expelled`], and writes nothing any
-//!   more until its endpoint has another [`IDENTITY`].
+//! - A member whose record was deleted sees [`RegistrationStatus::expelled`], and writes nothing
+//!   any more until its endpoint has another [`IDENTITY`].
 //!
 //! [`RegistrationStatus::expelled`]: crate::RegistrationStatus::expelled
 

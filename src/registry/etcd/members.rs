@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use gaocache_core::membership::{DEFAULT_WEIGHT, Member, MemberState, View};
+use gaocache_core::membership::{
+    Contact, DEFAULT_WEIGHT, KeyFingerprint, Member, MemberState, View,
+};
 use gaocache_discovery::{Endpoint, KeyRange, Snapshot, expulsion::PREDECESSOR};
 
 /// The name of the metadata that tells from which revision on a member has been in the ring, where
@@ -58,7 +60,7 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
 
 /// What is registered of this member.
 pub(super) fn endpoint(me: &Member) -> Endpoint {
-    Endpoint::new(me.address.clone())
+    let endpoint = Endpoint::new(me.address.clone())
         .with_metadata("id", &*me.id)
         .with_metadata("zone", &*me.zone)
         .with_metadata("version", &*me.version)
@@ -66,6 +68,11 @@ pub(super) fn endpoint(me: &Member) -> Endpoint {
         .with_metadata("state", me.state.name())
         .with_metadata("admin_port", me.admin_port)
         .with_metadata("instance", &*me.instance)
+        .with_metadata("peer_address", &*me.contact.address);
+    match me.contact.key {
+        Some(key) => endpoint.with_metadata("peer_key", key.to_string()),
+        None => endpoint,
+    }
 }
 
 /// The id is the last part of the key, regardless of the metadata, because etcd keeps keys
@@ -78,7 +85,14 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
     let admin_port = endpoint
         .number("admin_port")
         .and_then(|port| u16::try_from(port).ok());
+    let contact = Contact {
+        address: endpoint
+            .text("peer_address")
+            .map_or_else(|| endpoint.address.clone(), Arc::from),
+        key: endpoint.text("peer_key").and_then(KeyFingerprint::parse),
+    };
     Member {
+        contact,
         zone: text("zone"),
         weight: weight
             .filter(|weight| *weight > 0)
@@ -119,6 +133,10 @@ mod tests {
             version: "1.2".into(),
             admin_port: 9090,
             instance: "abc".into(),
+            contact: Contact {
+                address: "10.0.0.7:7071".into(),
+                key: Some(KeyFingerprint([7; 32])),
+            },
             ..Member::new("gaocache-0", "10.0.0.7:7070")
         };
         let stored = endpoint(&me).to_json();

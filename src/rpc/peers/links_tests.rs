@@ -10,6 +10,7 @@ use tokio::{
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
+use gaocache_core::membership::KeyFingerprint;
 
 fn links(idle: Duration) -> Links {
     let rules = PeerRules {
@@ -26,9 +27,10 @@ fn links(idle: Duration) -> Links {
 #[tokio::test]
 async fn a_connection_is_closed_when_it_is_idle_but_not_while_a_call_is_under_way() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address: Arc<str> = listener.local_addr().expect("bound").to_string().into();
+    let address = listener.local_addr().expect("bound").to_string();
+    let member = Member::new("it", address);
     let links = links(Duration::ZERO);
-    let link = links.get(Lane::Data, &address).expect("an address");
+    let link = links.get(Lane::Data, &member).expect("an address");
     let mut client = HealthClient::new(link.channel.clone());
     let mut call = Box::pin(client.check(HealthCheckRequest::default()));
     let (mut peer, _) = tokio::select! {
@@ -36,7 +38,7 @@ async fn a_connection_is_closed_when_it_is_idle_but_not_while_a_call_is_under_wa
         answered = &mut call => panic!("nobody answers: {answered:?}"),
     };
     links.close_idle();
-    let same = links.get(Lane::Data, &address).expect("an address");
+    let same = links.get(Lane::Data, &member).expect("an address");
     assert!(Arc::ptr_eq(&link, &same), "a call holds it");
     drop(call);
     drop((client, link, same));
@@ -49,15 +51,32 @@ async fn a_connection_is_closed_when_it_is_idle_but_not_while_a_call_is_under_wa
 #[tokio::test]
 async fn control_handoff_and_reads_have_connections_of_their_own() {
     let links = links(Duration::MAX);
-    let address: Arc<str> = "127.0.0.1:1".into();
+    let member = Member::new("it", "127.0.0.1:1");
     let lanes = [Lane::Data, Lane::Control, Lane::Bulk];
-    let of = lanes.map(|lane| links.get(lane, &address).expect("an address"));
+    let of = lanes.map(|lane| links.get(lane, &member).expect("an address"));
     assert!(!Arc::ptr_eq(&of[0], &of[1]) && !Arc::ptr_eq(&of[1], &of[2]));
     assert!(!Arc::ptr_eq(&of[0], &of[2]));
-    links.lose(&address, &of[1]);
+    links.lose(&member, &of[1]);
     assert!(of[1].lost.is_cancelled());
-    let again = links.get(Lane::Control, &address).expect("an address");
+    let again = links.get(Lane::Control, &member).expect("an address");
     assert!(!Arc::ptr_eq(&of[1], &again), "a new one");
+}
+
+#[tokio::test]
+async fn a_member_that_moved_or_has_another_key_is_connected_to_anew() {
+    let links = links(Duration::MAX);
+    let member = Member::new("it", "127.0.0.1:1");
+    let first = links.get(Lane::Data, &member).expect("an address");
+    let mut changed = member.clone();
+    changed.contact.key = Some(KeyFingerprint([1; 32]));
+    let second = links.get(Lane::Data, &changed).expect("an address");
+    assert!(!Arc::ptr_eq(&first, &second), "another key");
+    links.keep_only(&View::new(1, [changed.clone()]));
+    let same = links.get(Lane::Data, &changed).expect("an address");
+    assert!(Arc::ptr_eq(&second, &same), "it leads to a member");
+    links.keep_only(&View::new(2, [member]));
+    let third = links.get(Lane::Data, &changed).expect("an address");
+    assert!(!Arc::ptr_eq(&second, &third), "it led to no member");
 }
 
 /// A channel as peers have it, and the other end of its connection.

@@ -148,7 +148,6 @@ impl World {
 
     /// A node's processes, one after the other.
     async fn live(self: Arc<Self>, id: &'static str, until: Instant) {
-        let mut restarted = false;
         while Instant::now() < until {
             let shows = self.dice.number(1_000_000..1_000_000_000);
             let clock = Arc::new(VirtualClock::new(self.began, shows));
@@ -172,7 +171,6 @@ impl World {
             let me = Member {
                 state: MemberState::Joining,
                 instance: instance.into(),
-                restarted,
                 ..Member::new(id, format!("{id}:1"))
             };
             let process = Arc::new(Process {
@@ -196,11 +194,6 @@ impl World {
             self.dice.pause(60_000).await;
             // It crashes.
             tasks.abort_all();
-            restarted = node
-                .cluster
-                .snapshot()
-                .me()
-                .is_some_and(Member::can_promise);
             self.alive.lock().retain(|it| !Arc::ptr_eq(it, &node));
             self.net.groups.lock().remove(id);
             self.dice.pause(4_000).await;

@@ -113,7 +113,6 @@ impl Process {
                 let mut me = self.me.lock();
                 me.instance = life.into();
                 me.state = MemberState::Joining;
-                me.restarted = false;
             }
             self.lease.send_replace(Lease::default());
         }

@@ -56,6 +56,13 @@ impl Stored {
     pub(super) fn write(&mut self, mut member: Member) {
         self.revision += 1;
         member.recorded_at = i64::try_from(self.revision).expect("few");
+        // As the keeper does: what the record that is replaced says of an earlier life. Once that
+        // life is expelled, there is none, and this one doesn't stand in for it.
+        let replaced = self.records.get(&member.id);
+        member.restarted = replaced.is_some_and(|it| {
+            let same_life = it.instance == member.instance;
+            it.restarted || (!same_life && it.state != MemberState::Joining)
+        });
         self.keys.insert(member.id.clone(), member.clone());
         let record = Member {
             vanished: true,
