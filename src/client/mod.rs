@@ -64,7 +64,7 @@ impl Client {
     /// themselves until a node is known.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] if the discovery died.
+    /// [`Internal`](crate::ErrorKind::Internal) if the discovery died.
     pub async fn wait_for_members(&self, members: usize) -> Result<()> {
         self.members.wait_for(members).await
     }
@@ -72,8 +72,9 @@ impl Client {
     /// The value of a key.
     ///
     /// # Errors
-    /// The error that the node answered; [`ErrorKind::PeerUnreachable`] if no node answered within
-    /// the deadline; [`ErrorKind::NotReady`] if no node is known.
+    /// The error that the node answered; [`PeerUnreachable`](crate::ErrorKind::PeerUnreachable) if
+    /// no node answered within the deadline; [`NotReady`](crate::ErrorKind::NotReady) if no node is
+    /// known.
     ///
     /// ```no_run
     /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
@@ -130,8 +131,8 @@ impl Client {
     /// Removes a key from all nodes.
     ///
     /// # Errors
-    /// As [`Client::get`]. [`ErrorKind::PeerUnreachable`] also if the node could not reach another
-    /// member, which the message names.
+    /// As [`Client::get`]. [`PeerUnreachable`](crate::ErrorKind::PeerUnreachable) also if the node
+    /// could not reach another member, which the message names.
     ///
     /// ```no_run
     /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
