@@ -19,8 +19,10 @@ use super::{
 };
 use gaocache_core::{
     cluster::Topology,
+    error::Result,
     expulsion::{Expelled, Expulsion},
     membership::{IdHash, Member, MemberState},
+    notices::Heeded,
     ports::{Notice, Notices, Peers},
     standing::Standing,
 };
@@ -120,7 +122,7 @@ impl Joined {
             }
             if let (Some(at), Some(notices)) = (posted, &notices) {
                 let notices = notices.borrow();
-                let reached = notices.confirmed.iter().filter(|(_, upto)| **upto >= at);
+                let reached = notices.confirmed.iter().filter(|it| it.1.contains(&at));
                 reached.for_each(|(member, _)| confirmations.confirmed(*member));
             }
             // The others take a vanished member off the list, if they can. Meanwhile this node
@@ -191,33 +193,15 @@ impl Joined {
             peers: Arc::new(self.parts.peers.clone()),
             clock: self.parts.clock.clone(),
         };
-        let mut rings = self.parts.cluster.rings();
-        loop {
-            let found = rings
-                .wait_for(|ring| ring.others().any(|it| it.vanished))
-                .await;
-            let Ok(vanished) = found.map(|ring| self.vanished(&ring)) else {
-                return;
-            };
-            for member in vanished {
-                sleep(expulsion.turn(&member)).await;
-                if !self
-                    .vanished(&self.parts.cluster.snapshot())
-                    .contains(&member)
-                {
-                    continue;
-                }
-                match expulsion.expel(&member).await {
-                    Ok(Expelled::Yes) => {
-                        tracing::info!(member = %member.id, "a member that vanished is off the list");
-                    }
-                    Ok(Expelled::NotNow) => {}
-                    Ok(Expelled::TooFew) => self.removals_wait_for(&member),
-                    Err(error) => tracing::debug!(%error, member = %member.id, "no expulsion now"),
-                }
+        let told = |member: &Member, ended: Result<Expelled>| match ended {
+            Ok(Expelled::Yes) => {
+                tracing::info!(member = %member.id, "a member that vanished is off the list");
             }
-            sleep(RETRY).await;
-        }
+            Ok(Expelled::NotNow) => {}
+            Ok(Expelled::TooFew) => self.removals_wait_for(member),
+            Err(error) => tracing::debug!(%error, member = %member.id, "no expulsion now"),
+        };
+        expulsion.run(told).await;
     }
 
     fn removals_wait_for(&self, member: &Member) {
@@ -242,54 +226,45 @@ impl Joined {
         let Some(mut notices) = self.session.notices() else {
             return;
         };
-        // Of this incarnation.
-        let mut confirmed = (IdHash::NONE, 0);
+        let mut rings = self.parts.cluster.rings();
+        let mut heeded = Heeded::default();
         notices.mark_changed();
         loop {
-            if notices.changed().await.is_err() {
+            let changed = tokio::select! {
+                changed = notices.changed() => changed,
+                // A notice may wait for a ring.
+                changed = rings.changed() => changed,
+            };
+            if changed.is_err() {
                 return;
             }
             let standing = notices.borrow_and_update().standing.clone();
-            let me = self.parts.standing.incarnation().unwrap_or_default();
-            if confirmed.0 != me {
-                confirmed = (me, 0);
-            }
-            let Some((&newest, _)) = standing.last_key_value() else {
+            let ring = rings.borrow_and_update().clone();
+            let Some(me) = ring.me().map(Member::incarnation) else {
                 continue;
             };
-            if newest <= confirmed.1 || me == IdHash::NONE {
+            let Some(done) = heeded.heed(me, &standing, |notice| self.heed(notice, &ring)) else {
                 continue;
-            }
-            for notice in standing.range(confirmed.1 + 1..).map(|(_, notice)| notice) {
-                self.heed(notice).await;
-            }
-            while let Err(error) = self.session.confirm(me, newest).await {
+            };
+            while let Err(error) = self.session.confirm(me, &done).await {
                 tracing::debug!(%error, "could not confirm a notice");
                 sleep(RETRY).await;
             }
-            confirmed.1 = newest;
         }
     }
 
-    async fn heed(&self, notice: &Notice) {
+    /// Does what a notice asks for; false if it is not yet so.
+    fn heed(&self, notice: &Notice, ring: &Topology) -> bool {
         match notice {
             Notice::Remove { group, key } => {
                 // A group that is not configured here holds nothing.
                 if let Ok(group) = self.parts.groups.get(group) {
                     group.remove_here(key.as_deref());
                 }
+                true
             }
-            Notice::Seen { revision } => {
-                let mut rings = self.parts.cluster.rings();
-                let _ = rings.wait_for(|ring| ring.view.revision >= *revision).await;
-            }
+            Notice::Seen { revision } => ring.view.revision >= *revision,
         }
-    }
-
-    /// The others that vanished.
-    fn vanished(&self, topology: &Topology) -> Vec<Member> {
-        let others = topology.others();
-        others.filter(|member| member.vanished).cloned().collect()
     }
 }
 

@@ -177,6 +177,9 @@ pub struct View {
     pub revision: u64,
     /// Ordered by id, each id once.
     pub members: Arc<[Member]>,
+    /// The registry knows nothing that is older than a lease: if it lost its data, there may be
+    /// members that it doesn't know, and that still rely on their leases.
+    pub young: bool,
 }
 
 impl View {
@@ -190,6 +193,7 @@ impl View {
         Self {
             revision,
             members: by_id.into_values().collect(),
+            young: false,
         }
     }
 

@@ -22,19 +22,18 @@ use crate::{
 
 pub use crate::{
     endpoint::{IDENTITY, PREDECESSOR},
-    records::Records,
+    records::{RecordKeys, Records},
 };
 
-/// As [`Registration::start_after`], with a record beside the key: a copy of the endpoint at the
-/// key `record`, without a lease. Key and record are written, and deleted at the end, in one
-/// transaction.
+/// As [`Registration::start_after`], with a record beside the key: a copy of the endpoint without a
+/// lease. Key and record are written, and deleted at the end, in one transaction.
 pub fn register(
     config: EtcdConfig,
     key: impl Into<String>,
-    record: impl Into<String>,
+    records: RecordKeys,
     endpoint: Endpoint,
     begin: impl Future<Output = ()> + Send + 'static,
     listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,
 ) -> Registration {
-    Registration::start_recorded(config, key, Some(record.into()), endpoint, begin, listener)
+    Registration::start_recorded(config, key, Some(records), endpoint, begin, listener)
 }

@@ -11,6 +11,7 @@ use super::{
     endpoint::Endpoint,
     events::{RegistrationEvent, RegistrationStatus},
     keeper::{Keeper, Record},
+    records::RecordKeys,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -62,7 +63,7 @@ impl Registration {
     pub(crate) fn start_recorded(
         config: EtcdConfig,
         key: impl Into<String>,
-        record: Option<String>,
+        record: Option<RecordKeys>,
         endpoint: Endpoint,
         begin: impl Future<Output = ()> + Send + 'static,
         listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,

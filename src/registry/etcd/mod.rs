@@ -143,7 +143,7 @@ impl Registry for EtcdRegistry {
         let registration = expulsion::register(
             self.config.clone(),
             format!("{}{}", keys.members, me.id),
-            format!("{}{}", keys.roster, me.id),
+            keys.records(&me.id),
             endpoint(&me),
             async move {
                 listed.known().await;

@@ -1,7 +1,7 @@
 //! The registry: its leases, keys, records and notices, and one node's way to them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -15,7 +15,7 @@ use super::{CALL, ETCD, LEASE, World};
 use crate::{
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member, MemberState, View},
-    ports::{Notice, Notices, RegistryHealth, Session},
+    ports::{Notice, NoticeId, Notices, RegistryHealth, Session},
 };
 
 /// What stands in the registry.
@@ -134,23 +134,20 @@ impl Session for Way {
         Ok(done)
     }
 
-    async fn post(&self, notice: &Notice) -> Result<u64> {
-        self.call(|it| {
-            it.revision += 1;
-            it.notices.standing.insert(it.revision, notice.clone());
-            it.revision
-        })
-        .await
+    async fn post(&self, notice: &Notice) -> Result<NoticeId> {
+        let id = NoticeId(self.world.dice.number(..));
+        let posted = self.call(|it| it.notices.standing.insert(id, notice.clone()));
+        posted.await.map(|_| id)
     }
 
-    async fn withdraw(&self, revision: u64) -> Result<()> {
-        self.call(|it| it.notices.standing.remove(&revision))
+    async fn withdraw(&self, posted: NoticeId) -> Result<()> {
+        self.call(|it| it.notices.standing.remove(&posted))
             .await
             .map(|_| ())
     }
 
-    async fn confirm(&self, me: IdHash, revision: u64) -> Result<()> {
-        self.call(|it| it.notices.confirmed.insert(me, revision))
+    async fn confirm(&self, me: IdHash, done: &BTreeSet<NoticeId>) -> Result<()> {
+        self.call(|it| it.notices.confirmed.insert(me, done.clone()))
             .await
             .map(|_| ())
     }
