@@ -21,6 +21,9 @@ use gaocache_core::{
     standing::Standing,
 };
 
+/// Keys of one `get_many` that are worked on at the same time.
+pub(crate) const MANY_AT_ONCE: usize = 64;
+
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Measuring {
