@@ -52,6 +52,6 @@ COPY --from=build /src/target/release/gaocache /usr/local/bin/gaocache
 # keep freed memory for a while, which lets values in flight exceed their budget.
 ENV MIMALLOC_ALLOW_THP=0 MIMALLOC_PURGE_DELAY=0
 USER 65532:65532
-EXPOSE 7070 8080 9090
+EXPOSE 7070 7071 8080 9090
 ENTRYPOINT ["/usr/local/bin/gaocache"]
 CMD ["serve"]

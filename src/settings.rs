@@ -6,13 +6,33 @@ use std::{
 };
 
 use crate::telemetry::trace::Sampling;
-use gaocache_core::error::{Error, ErrorKind, Result};
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    membership::DEFAULT_WEIGHT,
+};
 
 /// The largest value of a group that says nothing else, in bytes.
 pub(crate) const MAX_VALUE: u64 = 8 << 20;
 
 /// Time limits of connections are looked at in steps, which must not come in no time.
-const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
+pub(crate) const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
+
+/// The most members that hold a key.
+pub(crate) const MAX_REPLICAS: usize = 2;
+
+/// The ports of the listeners, where nothing else is said.
+pub(crate) const GRPC_PORT: u16 = 7070;
+pub(crate) const HTTP_PORT: u16 = 8080;
+pub(crate) const ADMIN_PORT: u16 = 9090;
+pub(crate) const PEER_PORT: u16 = 7071;
+
+/// What [`is_id`] asks for.
+pub(crate) const ID_RULE: &str = "must not be empty or contain '/'";
+
+/// Whether a node may have this id.
+pub(crate) fn is_id(id: &str) -> bool {
+    !id.is_empty() && !id.contains('/')
+}
 
 /// How a node behaves. `docs/configuration.md` says more about each; the program has the same
 /// settings.
@@ -30,8 +50,8 @@ const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
 pub struct Settings {
     /// Stable over restarts, and no two nodes have the same; what the ring hashes.
     pub id: String,
-    /// Host or address at which the other nodes reach this one. Empty: the address that `grpc`
-    /// names, else that of a network interface.
+    /// Host or address at which clients and the other nodes reach this one. Empty: the address that
+    /// `peer` names, else that of a network interface.
     pub advertise_host: String,
     /// Where the node runs, such as a cloud zone.
     pub zone: String,
@@ -43,13 +63,14 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// After the drain: bound on requests that are still open.
     pub shutdown_timeout: Duration,
-    /// Listener for clients and other nodes over gRPC. Port 0 takes a free one. `None`: the node is
-    /// alone.
+    /// Listener for clients over gRPC. Port 0 takes a free one. `None`: there is none.
     pub grpc: Option<SocketAddr>,
     /// Listener for clients over HTTP; `None`: there is none.
     pub http: Option<SocketAddr>,
     /// Listener for probes, metrics and the ring; `None`: there is none.
     pub admin: Option<SocketAddr>,
+    /// Listener for other nodes. `None`: the node is alone.
+    pub peer: Option<SocketAddr>,
     /// Bound on connecting to another node.
     pub peer_connect_timeout: Duration,
     /// Bound on another node's answer. What its load from the origin may take, by the group's
@@ -143,21 +164,22 @@ pub enum Replicate {
 }
 
 impl Default for Settings {
-    /// Listens on all interfaces, ports 7070 (gRPC), 8080 (HTTP) and 9090 (admin); keeps up to
-    /// 512 MiB.
+    /// Listens on all interfaces, ports 7070 (gRPC), 7071 (other nodes), 8080 (HTTP) and 9090
+    /// (admin); keeps up to 512 MiB.
     fn default() -> Self {
         let anywhere = |port| Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
         Self {
             id: "node".into(),
             advertise_host: String::new(),
             zone: String::new(),
-            weight: 100,
+            weight: DEFAULT_WEIGHT,
             worker_threads: 0,
             drain_timeout: Duration::from_secs(20),
             shutdown_timeout: Duration::from_secs(10),
-            grpc: anywhere(7070),
-            http: anywhere(8080),
-            admin: anywhere(9090),
+            grpc: anywhere(GRPC_PORT),
+            http: anywhere(HTTP_PORT),
+            admin: anywhere(ADMIN_PORT),
+            peer: anywhere(PEER_PORT),
             peer_connect_timeout: Duration::from_secs(1),
             peer_timeout: Duration::from_secs(5),
             capacity: 512 << 20,
@@ -189,6 +211,7 @@ impl Settings {
             grpc: free,
             http: free,
             admin: free,
+            peer: free,
             ..Self::new(id)
         }
     }
@@ -197,13 +220,14 @@ impl Settings {
     ///
     /// ```
     /// let settings = gaocache::Settings::standalone("only");
-    /// assert_eq!((settings.grpc, settings.http, settings.admin), (None, None, None));
+    /// assert_eq!((settings.grpc, settings.http, settings.peer), (None, None, None));
     /// ```
     pub fn standalone(id: impl Into<String>) -> Self {
         Self {
             grpc: None,
             http: None,
             admin: None,
+            peer: None,
             ..Self::new(id)
         }
     }
@@ -211,13 +235,13 @@ impl Settings {
     /// What the types allow and a node can't be.
     pub(crate) fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
-        if self.id.is_empty() || self.id.contains('/') {
-            return wrong("the node's id must not be empty nor contain '/'");
+        if !is_id(&self.id) {
+            return wrong(&format!("the node's id {ID_RULE}"));
         }
         if self.weight == 0 {
             return wrong("a node's weight must not be 0");
         }
-        if !(1..=2).contains(&self.replicas) {
+        if !(1..=MAX_REPLICAS).contains(&self.replicas) {
             return wrong("a key has 1 or 2 replicas");
         }
         let limits = &self.limits;

@@ -40,11 +40,12 @@ fn configuration() {
 /// The chart accepts every setting, except those that it must decide itself.
 #[test]
 fn the_charts_schema_has_every_setting() {
-    const OF_THE_CHART: [&str; 6] = [
+    const OF_THE_CHART: [&str; 7] = [
         "node.id",
         "node.advertise_host",
         "grpc.listen",
         "http.listen",
+        "peer.listen",
         "admin.listen",
         "registry.kind",
     ];

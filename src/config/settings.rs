@@ -19,8 +19,8 @@ pub struct Config {
     pub admin: ListenSettings,
     /// `[registry]`
     pub registry: RegistrySettings,
-    /// `[peers]`
-    pub peers: PeerSettings,
+    /// `[peer]`
+    pub peer: PeerSettings,
     /// `[cache]`
     pub cache: CacheSettings,
     /// `[limits]`
@@ -121,9 +121,11 @@ pub struct TlsSettings {
     pub key: PathBuf,
 }
 
-/// `[peers]`
+/// `[peer]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct PeerSettings {
+    /// Address and port for other nodes.
+    pub listen: SocketAddr,
     /// Bound on connecting.
     pub connect_timeout_seconds: f64,
     /// Time limit for a call, including the load from the origin.
@@ -255,7 +257,7 @@ impl TraceSettings {
 }
 
 /// `[[groups]]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct GroupSettings {
     /// Its name.
     pub name: String,
@@ -291,7 +293,7 @@ pub enum OriginKind {
 }
 
 /// `[groups.origin]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct OriginSettings {
     /// Which.
     pub kind: OriginKind,

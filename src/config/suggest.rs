@@ -95,7 +95,7 @@ mod tests {
                 Some("groups[].origin.max_concurrency"),
             ),
             ("node.wieght", Some("node.weight")),
-            ("peers.timeout", Some("peers.timeout_seconds")),
+            ("peer.timeout", Some("peer.timeout_seconds")),
             ("capacity", Some("cache.capacity")),
             ("registry.etcd.endpoint", Some("registry.etcd.endpoints")),
             ("zzz", None),

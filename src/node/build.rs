@@ -2,8 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tonic_health::server::HealthService;
+
+#[cfg(feature = "cli")]
+use super::reload::Fixed;
 use super::{
     Node,
+    admission::Admission,
+    connection::Carrier,
+    descriptors,
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
@@ -12,7 +19,7 @@ use crate::{
     clock::MonotonicClock,
     group::GroupDefinition,
     registry::Registry,
-    rpc::{front::Front, peers::GrpcPeers},
+    rpc::{front::Front, peer_front::PeerFront, peers::GrpcPeers, routed::LiveRules},
     service::{Measuring, Service},
     settings::Settings,
     telemetry::metrics::Metrics,
@@ -122,29 +129,43 @@ impl NodeBuilder {
         let (parts, queued_copies) = assembly.parts(groups)?;
         let parts = Arc::new(parts);
         let service = self.service(&parts);
-        let health = tonic_health::server::HealthService::from_health_reporter(health);
-        let rules = rules::front(&self.settings, max_value);
-        let front = Front::new(&service, parts.standing.clone(), rules, health)?;
+        let health = || HealthService::from_health_reporter(health.clone());
+        let rules = LiveRules::new(rules::front(&self.settings, max_value));
+        let front = Front::new(&service, rules.clone(), health())?;
+        let standing = parts.standing.clone();
+        let peer_front = PeerFront::new(&service, standing, rules.clone(), health());
         let stops = Stops::default();
+        let limits = rules::limits(&self.settings);
+        let (cluster, metrics) = (parts.cluster.clone(), parts.metrics.clone());
+        let files = descriptors::limit();
         Ok(Node {
+            admission: Admission::new(&limits.clients, files, cluster, metrics.clone()),
+            carrier: Carrier::new(budget.clone(), &limits.clients, metrics),
+            #[cfg(feature = "cli")]
+            fixed: Fixed {
+                budget: budget.clone(),
+                capacity: self.settings.capacity,
+                largest: max_value,
+            },
             me,
             listeners,
             registry,
             lease,
-            admin: parts.admin(budget.clone(), stops.admin.clone()),
+            admin: parts.admin(budget, stops.admin.clone()),
             parts,
             queued_copies,
             service,
             front,
-            budget,
+            peer_front,
+            rules,
             stops,
-            limits: rules::limits(&self.settings),
+            limits,
         })
     }
 
     fn check(&self) -> Result<()> {
-        if self.registry.is_some() && self.settings.grpc.is_none() {
-            let what = "other nodes can't reach a node that has no gRPC listener";
+        if self.registry.is_some() && self.settings.peer.is_none() {
+            let what = "other nodes can't reach a node that has no listener for peers";
             return Err(Error::new(ErrorKind::Configuration, what));
         }
         rules::check(&self.groups, self.settings.capacity)?;

@@ -65,8 +65,9 @@ fn settings(config: &Config) -> Settings {
         grpc: Some(config.grpc.listen),
         http: Some(config.http.listen),
         admin: Some(config.admin.listen),
-        peer_connect_timeout: seconds(config.peers.connect_timeout_seconds),
-        peer_timeout: seconds(config.peers.timeout_seconds),
+        peer: Some(config.peer.listen),
+        peer_connect_timeout: seconds(config.peer.connect_timeout_seconds),
+        peer_timeout: seconds(config.peer.timeout_seconds),
         capacity: cache.capacity,
         hot_after_requests: cache.hot_after_requests,
         replicas: cache.replicas,
@@ -79,7 +80,7 @@ fn settings(config: &Config) -> Settings {
 }
 
 /// What clients may take.
-fn client_limits(limits: &LimitSettings) -> ClientLimits {
+pub(super) fn client_limits(limits: &LimitSettings) -> ClientLimits {
     ClientLimits {
         max_connections: limits.max_connections,
         max_connections_per_address: limits.max_connections_per_address,
@@ -137,7 +138,10 @@ fn file(path: &Path) -> Option<PathBuf> {
 }
 
 /// A group of the settings, with its origin.
-fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDefinition> {
+pub(super) fn definition(
+    settings: &GroupSettings,
+    budget: &Arc<Budget>,
+) -> Result<GroupDefinition> {
     let origin = &settings.origin;
     let (built, load_timeout): (Arc<dyn Origin>, _) = match origin.kind {
         OriginKind::Http => {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Addresses,
-    admission::Admission,
+    admission::{Admission, Listener},
     worker::{Accepted, Dispatcher},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -26,27 +26,11 @@ const BACKLOG: i32 = 1024;
 /// After a failed accept (no file descriptors left, say) the acceptor rests, or it would spin.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A listener for clients.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Listener {
-    Grpc,
-    Http,
-}
-
-impl Listener {
-    /// For labels and logs.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::Http => "http",
-        }
-    }
-}
-
 /// Bound sockets.
 pub(super) struct Listeners {
     grpc: Option<TcpListener>,
     http: Option<TcpListener>,
+    peer: Option<TcpListener>,
     pub(super) admin: Option<TcpListener>,
     addresses: Addresses,
 }
@@ -61,15 +45,18 @@ impl Listeners {
     pub(super) fn bind(wanted: Addresses) -> Result<Self> {
         let grpc = bind("grpc.listen", wanted.grpc)?;
         let http = bind("http.listen", wanted.http)?;
+        let peer = bind("peer.listen", wanted.peer)?;
         let admin = bind("admin.listen", wanted.admin)?;
         let addresses = Addresses {
             grpc: address(grpc.as_ref())?,
             http: address(http.as_ref())?,
+            peer: address(peer.as_ref())?,
             admin: address(admin.as_ref())?,
         };
         Ok(Self {
             grpc,
             http,
+            peer,
             admin,
             addresses,
         })
@@ -79,7 +66,7 @@ impl Listeners {
         self.addresses
     }
 
-    /// Begins to accept clients, until `stop`.
+    /// Begins to accept clients and peers, until `stop`.
     pub(super) fn open(
         self,
         dispatcher: Dispatcher,
@@ -88,7 +75,11 @@ impl Listeners {
     ) -> Result<Open> {
         let dispatcher = Arc::new(dispatcher);
         let mut tasks = Vec::new();
-        for (bound, listener) in [(self.grpc, Listener::Grpc), (self.http, Listener::Http)] {
+        for (bound, listener) in [
+            (self.grpc, Listener::Grpc),
+            (self.http, Listener::Http),
+            (self.peer, Listener::Peer),
+        ] {
             let Some(bound) = bound else { continue };
             let acceptor = Acceptor {
                 socket: registered(bound)?,

@@ -1,7 +1,7 @@
 //! Follows the registry: each view becomes the ring in force, and decides whether this node is
 //! ready.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use tonic_health::ServingStatus;
 
@@ -58,9 +58,7 @@ impl Joined {
         let Some(change) = parts.cluster.install(view) else {
             return;
         };
-        let others = change.after.others();
-        let addresses: HashSet<Arc<str>> = others.map(|member| member.address.clone()).collect();
-        parts.peers.keep_only(&addresses);
+        parts.peers.keep_only(&change.after.view);
         parts.metrics.membership.ring_changed(&change.after);
         let told = RingChange::between(&change.before.view, &change.after.view);
         log_change(&change.after, &told);
@@ -86,7 +84,12 @@ impl Joined {
     }
 
     fn why_not_in_the_ring(&self) -> &'static str {
-        match self.parts.cluster.topology().me() {
+        let topology = self.parts.cluster.topology();
+        match topology.me() {
+            Some(_) if topology.view.young => {
+                "etcd knew no member when the first registered: it may have lost its data, so \
+                 nodes wait for one lease until members from before can't rely on theirs any more"
+            }
             None => "this node has not yet seen itself among the members",
             Some(_) => "not all other members have seen this node yet",
         }

@@ -8,6 +8,7 @@ mod admission;
 mod build;
 #[cfg(feature = "cli")]
 pub(crate) mod configured;
+mod confirmations;
 mod connection;
 mod descriptors;
 mod groups;
@@ -15,6 +16,8 @@ mod listeners;
 mod membership;
 mod parts;
 mod probes;
+#[cfg(feature = "cli")]
+pub(crate) mod reload;
 mod rules;
 mod run;
 mod shutdown;
@@ -33,10 +36,9 @@ pub use status::NodeStatus;
 use crate::{
     admin::{Admin, Readiness},
     cache::Cache,
-    rpc::front::Front,
+    rpc::{front::Front, peer_front::PeerFront, routed::LiveRules},
     service::Service,
     settings::ClientLimits,
-    traffic::Budget,
 };
 use gaocache_core::{
     cluster::Topology, copy_queue::QueuedKeys, membership::Member, ports::Registry,
@@ -47,10 +49,12 @@ use parts::{Parts, Stops};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Addresses {
-    /// gRPC, for clients and other nodes.
+    /// gRPC, for clients.
     pub grpc: Option<SocketAddr>,
     /// HTTP, for clients.
     pub http: Option<SocketAddr>,
+    /// For other nodes.
+    pub peer: Option<SocketAddr>,
     /// Probes, metrics, the ring.
     pub admin: Option<SocketAddr>,
 }
@@ -79,10 +83,16 @@ pub struct Node {
     queued_copies: QueuedKeys,
     service: Service,
     front: Front,
-    budget: Arc<Budget>,
+    peer_front: PeerFront,
+    rules: LiveRules,
+    admission: Arc<admission::Admission>,
+    carrier: connection::Carrier,
     admin: Admin,
     stops: Stops,
     limits: Limits,
+    /// What new settings are held against while it runs.
+    #[cfg(feature = "cli")]
+    fixed: reload::Fixed,
 }
 
 impl Node {

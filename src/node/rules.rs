@@ -1,6 +1,7 @@
 //! From settings to the plain rules that edges and core take.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -14,8 +15,8 @@ use crate::{
     members::fixed_members,
     registry::{Choice, Registry, fixed::FixedRegistry},
     rpc::{
-        front::FrontRules,
         peers::{LoadBounds, PeerRules},
+        routed::FrontRules,
     },
     settings::{Replicate, Settings},
     telemetry::metrics::Metrics,
@@ -26,7 +27,7 @@ use gaocache_core::{
     group::is_group_name,
     handoff::HandoffRules,
     hot,
-    membership::Member,
+    membership::{Contact, Member},
     ports::{self, Clock},
     store::ENTRY_OVERHEAD_BYTES,
 };
@@ -39,6 +40,7 @@ pub(super) fn listen(settings: &Settings) -> Addresses {
     Addresses {
         grpc: settings.grpc,
         http: settings.http,
+        peer: settings.peer,
         admin: settings.admin,
     }
 }
@@ -69,7 +71,7 @@ pub(super) fn in_flight(settings: &Settings, max_value: u64) -> Result<Arc<Budge
     Ok(Budget::new(limit))
 }
 
-/// What the gRPC listener takes.
+/// What the gRPC listeners take.
 pub(super) fn front(settings: &Settings, max_value: u64) -> FrontRules {
     FrontRules {
         max_value,
@@ -80,7 +82,8 @@ pub(super) fn front(settings: &Settings, max_value: u64) -> FrontRules {
 
 /// Threads for the listeners, if there are any that need them.
 fn workers(settings: &Settings) -> usize {
-    if settings.grpc.is_none() && settings.http.is_none() {
+    let listeners = [settings.grpc, settings.http, settings.peer];
+    if listeners.iter().all(Option::is_none) {
         return 0;
     }
     match settings.worker_threads {
@@ -94,6 +97,18 @@ fn workers(settings: &Settings) -> usize {
 pub(super) fn peers(settings: &Settings, groups: &[GroupDefinition], max_value: u64) -> PeerRules {
     /// How long a connection to another node is kept without a call.
     const IDLE: Duration = Duration::from_secs(120);
+    PeerRules {
+        connect_timeout: settings.peer_connect_timeout,
+        timeout: settings.peer_timeout,
+        idle: IDLE,
+        max_value,
+        workers: workers(settings),
+        loads: loads(groups),
+    }
+}
+
+/// What bounds the loads of each group.
+pub(super) fn loads(groups: &[GroupDefinition]) -> HashMap<Arc<str>, LoadBounds> {
     let loads = groups.iter().map(|group| {
         let bounds = LoadBounds {
             longest: group.bounds.longest_load(),
@@ -102,14 +117,7 @@ pub(super) fn peers(settings: &Settings, groups: &[GroupDefinition], max_value: 
         };
         (group.rules.name.clone(), bounds)
     });
-    PeerRules {
-        connect_timeout: settings.peer_connect_timeout,
-        timeout: settings.peer_timeout,
-        idle: IDLE,
-        max_value,
-        workers: workers(settings),
-        loads: loads.collect(),
-    }
+    loads.collect()
 }
 
 /// What the types allow and no group can be.
@@ -174,7 +182,7 @@ pub(super) fn registry(
 /// How the others will know this node, which is bound to `bound`.
 pub(super) fn member(settings: &Settings, bound: Addresses) -> Member {
     let port = |address: Option<SocketAddr>| address.map_or(0, |it| it.port());
-    let host = match bound.grpc.map(|it| it.ip()) {
+    let host = match bound.peer.map(|it| it.ip()) {
         _ if !settings.advertise_host.is_empty() => settings.advertise_host.clone(),
         Some(ip) if !ip.is_unspecified() => ip.to_string(),
         Some(_) => found_host(),
@@ -185,13 +193,19 @@ pub(super) fn member(settings: &Settings, bound: Addresses) -> Member {
         Ok(IpAddr::V6(address)) => format!("[{address}]"),
         _ => host,
     };
+    let at = |address| Arc::<str>::from(format!("{host}:{}", port(address)));
     Member {
         zone: settings.zone.as_str().into(),
         weight: settings.weight,
         version: env!("CARGO_PKG_VERSION").into(),
         admin_port: port(bound.admin),
         instance: format!("{:016x}", fastrand::u64(..)).into(),
-        ..Member::new(settings.id.as_str(), format!("{host}:{}", port(bound.grpc)))
+        contact: Contact {
+            address: at(bound.peer),
+            key: None,
+        },
+        // Without a listener for clients, nobody but peers asks it.
+        ..Member::new(settings.id.as_str(), at(bound.grpc.or(bound.peer)))
     }
 }
 

@@ -21,7 +21,7 @@ use cap_std::{
 };
 use tokio::sync::Semaphore;
 
-use crate::traffic::Budget;
+use crate::traffic::{Budget, Charge};
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
     ports::{Loaded, Origin},
@@ -83,7 +83,7 @@ impl Origin for FileOrigin {
         let (folder, key, max_value) = (self.folder.clone(), key.to_owned(), self.max_value);
         let found = self.blocking(move || find(&folder, &key, max_value));
         let (file, length) = found.await?;
-        let charge = self.budget.charge_in_turn(length).await?;
+        let charge = Charge::in_turn(&self.budget, length).await?;
         let read = self.blocking(move || read(file, length, max_value));
         let value = read.await?;
         Ok(charge.hold(value).into())

@@ -21,7 +21,7 @@ use super::{
 use crate::telemetry::trace;
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
-    ports::{LoadObserver, Loaded, Origin},
+    ports::{BreakerState, LoadObserver, Loaded, Origin},
 };
 
 /// An origin with its limits.
@@ -107,6 +107,8 @@ impl Guarded {
     pub fn new(origin: Arc<dyn Origin>, observer: Arc<dyn LoadObserver>, bounds: Bounds) -> Self {
         let admitted = bounds.max_concurrency.saturating_add(bounds.max_queue);
         let breaker = bounds.breaker;
+        // The group may have had another origin before.
+        observer.breaker(BreakerState::Closed);
         Self {
             origin,
             breaker: breaker.map(|rules| Breaker::new(rules, observer.clone())),
@@ -234,7 +236,7 @@ pub(super) mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use gaocache_core::ports::{BreakerState, loader};
+    use gaocache_core::ports::loader;
 
     pub(in super::super) struct Nobody;
     impl LoadObserver for Nobody {
@@ -269,13 +271,15 @@ pub(super) mod tests {
         assert_eq!(most.load(Ordering::SeqCst), 2, "a tenth of twenty");
     }
 
-    #[tokio::test]
-    async fn past_the_queue_a_load_is_refused_at_once() {
-        let gate = Arc::new(Notify::new());
-        let waiting = gate.clone();
+    /// An origin with room for one load and one that waits. A load runs until the gate is
+    /// notified; those that began are counted.
+    fn one_at_a_time() -> (Guarded, Arc<Notify>, Arc<AtomicUsize>) {
+        let (gate, begun) = (Arc::new(Notify::new()), Arc::<AtomicUsize>::default());
+        let (waiting, count) = (gate.clone(), begun.clone());
         let slow = loader(move |_| {
-            let gate = waiting.clone();
+            let (gate, begun) = (waiting.clone(), count.clone());
             async move {
+                begun.fetch_add(1, Ordering::SeqCst);
                 gate.notified().await;
                 Ok::<_, Error>("v")
             }
@@ -285,7 +289,12 @@ pub(super) mod tests {
             max_queue: 1,
             ..Bounds::default()
         };
-        let origin = Guarded::new(slow, Arc::new(Nobody), bounds);
+        (Guarded::new(slow, Arc::new(Nobody), bounds), gate, begun)
+    }
+
+    #[tokio::test]
+    async fn past_the_queue_a_load_is_refused_at_once() {
+        let (origin, gate, _) = one_at_a_time();
         let (first, second, third) = tokio::join!(
             origin.load("1"),
             async {
@@ -380,23 +389,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_load_that_nobody_waits_for_is_given_up_in_the_queue_but_not_once_it_runs() {
-        let gate = Arc::new(Notify::new());
-        let (waiting, begun) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
-        let count = begun.clone();
-        let slow = loader(move |_| {
-            let (gate, begun) = (waiting.clone(), count.clone());
-            async move {
-                begun.fetch_add(1, Ordering::SeqCst);
-                gate.notified().await;
-                Ok::<_, Error>("v")
-            }
-        });
-        let bounds = Bounds {
-            max_concurrency: 1,
-            max_queue: 1,
-            ..Bounds::default()
-        };
-        let origin = Guarded::new(slow, Arc::new(Nobody), bounds);
+        let (origin, gate, begun) = one_at_a_time();
         let mut runs = origin.load_in_turn("1", Box::pin(std::future::ready(())));
         assert!(futures::poll!(runs.as_mut()).is_pending());
         let queued = origin.load_in_turn("2", Box::pin(std::future::ready(())));

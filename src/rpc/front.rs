@@ -1,88 +1,48 @@
-//! The gRPC listener of a node. The two hot calls take the lean path; all others go through tonic's
-//! routes.
+//! The gRPC listener for clients. `Get` takes the lean path; all other calls go through tonic's
+//! routes. `Peer` is not answered here (`peer_front`).
 
 use std::{
     convert::Infallible,
     future::{Future, ready},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body::Body;
 use tonic::service::Routes;
-use tower::Service as _;
 
 use super::{
-    bounded,
     cache::CacheService,
-    lean::{self, LeanBody},
-    many,
-    peer::PeerService,
-    peers::message_limit,
-    wire::{self, cache_server::CacheServer, peer_server::PeerServer},
+    lean, many,
+    routed::{FrontBody, LiveRules, Routed, refused, traced},
+    wire::{self, cache_server::CacheServer},
 };
-use crate::{
-    service::Service,
-    status::grpc::to_status,
-    telemetry::trace::{Call, Scope},
-    traffic::{Arriving, Outgoing, Ticket, Traffic, collect},
-};
-use gaocache_core::{
-    error::{BoxError, Error, ErrorKind, Result},
-    standing::Standing,
-};
+use crate::{service::Service, telemetry::trace::Scope, traffic::Traffic};
+use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
 const GET: &str = "/gaocache.v1.Cache/Get";
-const FETCH: &str = "/gaocache.v1.Peer/Fetch";
 const GET_MANY: &str = "/gaocache.v1.Cache/GetMany";
-const PEEK: &str = "/gaocache.v1.Peer/Peek";
-const HANDOFF: &str = "/gaocache.v1.Peer/Handoff";
 
-/// The client calls that go through tonic.
+/// The calls of clients that go through tonic.
 const ROUTED: [&str; 3] = [
     GET_MANY,
     "/gaocache.v1.Cache/Remove",
     "/gaocache.v1.Cache/Purge",
 ];
 
-/// The calls that carry values. The others are few and small, and removals and membership depend on
-/// them: they are heard however many bytes are in flight.
-const CARRY_VALUES: [&str; 5] = [GET, FETCH, GET_MANY, PEEK, HANDOFF];
-
-/// The services whose requests are streams of messages.
+/// The service whose requests are streams of messages.
 const REFLECTION: &str = "/grpc.reflection.";
-
-/// Upper limit for requests that are read in full: tonic's own for a message.
-const MAX_REQUEST_BYTES: usize = 4 << 20;
-
-/// What the listener takes.
-#[derive(Clone, Copy, Debug)]
-pub struct FrontRules {
-    /// The largest `max_value` of any group, in bytes.
-    pub max_value: u64,
-    /// The most keys of one `GetMany`.
-    pub max_keys: usize,
-    /// How long a request may take to arrive.
-    pub patience: Duration,
-}
-
-/// The name of a call in traces: its path without the leading slash.
-fn traced(path: &'static str) -> Call {
-    Call::grpc(path.trim_start_matches('/'))
-}
+/// What reflection tells of.
+const REFLECTED: [&str; 2] = ["gaocache.v1.Cache", "grpc.health.v1.Health"];
 
 /// The listener.
 #[derive(Clone)]
 pub struct Front {
     cache: CacheService,
-    peer: PeerService,
-    routes: Routes,
-    rules: FrontRules,
+    routed: Routed,
+    rules: LiveRules,
 }
 
 /// The listener as a hyper service for one connection.
@@ -96,37 +56,27 @@ impl Front {
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] if the embedded descriptors are invalid.
-    pub fn new<H>(
-        service: &Service,
-        standing: Arc<Standing>,
-        rules: FrontRules,
-        health: H,
-    ) -> Result<Self>
+    pub fn new<H>(service: &Service, rules: LiveRules, health: H) -> Result<Self>
     where
         H: tonic_health::pb::health_server::Health,
     {
         let cache = CacheService::new(service.clone());
-        let peer = PeerService::new(service.clone(), standing);
-        let reflection = tonic_reflection::server::Builder::configure()
+        let mut reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .map_err(|error| {
-                let what = format!("reflection: {error}");
-                Error::new(ErrorKind::Internal, what).with_source(error)
-            })?;
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        for name in REFLECTED {
+            reflection = reflection.with_service_name(name);
+        }
+        let reflection = reflection.build_v1().map_err(|error| {
+            let what = format!("reflection: {error}");
+            Error::new(ErrorKind::Internal, what).with_source(error)
+        })?;
         let routes = Routes::new(CacheServer::new(cache.clone()))
-            .add_service(
-                PeerServer::new(peer.clone())
-                    .max_decoding_message_size(message_limit(rules.max_value)),
-            )
             .add_service(tonic_health::pb::health_server::HealthServer::new(health))
-            .add_service(reflection)
-            .prepare();
+            .add_service(reflection);
         Ok(Self {
             cache,
-            peer,
-            routes,
+            routed: Routed::new(routes, rules.clone()),
             rules,
         })
     }
@@ -138,47 +88,6 @@ impl Front {
             traffic,
         }
     }
-
-    /// A call through tonic. Its request is read in full before, so that tonic never waits for who
-    /// sends it, nor decodes what has no bound.
-    async fn routed<B>(mut self, request: Request<B>, mut ticket: Ticket) -> Result<RoutedResponse>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let path = request.uri().path().to_owned();
-        let answer = if path == HANDOFF || path.starts_with(REFLECTION) {
-            let arriving = ticket.traffic().begin_anyway();
-            let patience = self.rules.patience;
-            let request = request.map(|body| Arriving::new(body, arriving, patience));
-            if path == HANDOFF {
-                Ok(bounded::handoff(self.peer, self.rules.max_value, request).await)
-            } else {
-                self.routes.call(request).await
-            }
-        } else {
-            let (parts, body) = request.into_parts();
-            let patience = self.rules.patience;
-            let body = collect(body, &mut ticket, MAX_REQUEST_BYTES, patience).await?;
-            if path == GET_MANY {
-                many::check(&body, self.rules.max_keys)?;
-            }
-            let mut request = Request::from_parts(parts, Full::new(body));
-            request.extensions_mut().insert(ticket.traffic().clone());
-            self.routes.call(request).await
-        };
-        let Ok(answer) = answer;
-        let (parts, body) = answer.into_parts();
-        let body = Outgoing::begin(body, ticket).await?;
-        Ok(Response::from_parts(parts, body))
-    }
-}
-
-type RoutedResponse = Response<Outgoing<tonic::body::Body>>;
-
-/// An error as the whole answer.
-fn refused(error: &Error) -> Response<FrontBody> {
-    to_status(error).into_http().map(FrontBody::Lean)
 }
 
 impl<B> hyper::service::Service<Request<B>> for ConnectedFront
@@ -192,88 +101,44 @@ where
 
     fn call(&self, request: Request<B>) -> Self::Future {
         let path = request.uri().path();
-        let ticket = if CARRY_VALUES.contains(&path) {
-            self.traffic.begin()
-        } else {
-            Ok(self.traffic.begin_anyway())
+        // What carries no value is small, and is heard however many bytes are in flight: removals
+        // depend on it.
+        let ticket = match path {
+            GET | GET_MANY => self.traffic.begin(),
+            _ => Ok(self.traffic.begin_anyway()),
         };
         let ticket = match ticket {
             Ok(ticket) => ticket,
             Err(error) => return Box::pin(ready(Ok(refused(&error)))),
         };
-        let patience = self.front.rules.patience;
-        match path {
-            GET => {
-                let cache = self.front.cache.clone();
-                Box::pin(async move {
-                    let scope = |headers: &_| cache.begin(traced(GET), headers);
-                    let handle = async |it| cache.reply(it).await;
-                    let answer = lean::unary(request, ticket, patience, scope, handle);
-                    Ok(answer.await.map(FrontBody::Lean))
-                })
-            }
-            FETCH => {
-                let peer = self.front.peer.clone();
-                Box::pin(async move {
-                    let scope = |headers: &_| peer.follow(traced(FETCH), headers);
-                    let handle = async |it| peer.reply(it).await;
-                    let answer = lean::unary(request, ticket, patience, scope, handle);
-                    Ok(answer.await.map(FrontBody::Lean))
-                })
-            }
-            path => {
-                let scope = match ROUTED.into_iter().find(|known| *known == path) {
-                    Some(path) => self.front.cache.begin(traced(path), request.headers()),
-                    None => Scope::Nothing,
+        let patience = self.front.rules.now().patience;
+        if path == GET {
+            let cache = self.front.cache.clone();
+            return Box::pin(async move {
+                let scope = |headers: &_| cache.begin(traced(GET), headers);
+                let handle = async |it| cache.reply(it).await;
+                let answer = lean::unary(request, ticket, patience, scope, handle);
+                Ok(answer.await.map(FrontBody::Lean))
+            });
+        }
+        let scope = match ROUTED.into_iter().find(|known| *known == path) {
+            Some(path) => self.front.cache.begin(traced(path), request.headers()),
+            None => Scope::Nothing,
+        };
+        let (is_many, streams) = (path == GET_MANY, path.starts_with(REFLECTION));
+        let (routed, most) = (self.front.routed.clone(), self.front.rules.now().max_keys);
+        Box::pin(async move {
+            let answer = async {
+                if streams {
+                    return routed.stream(request, ticket).await;
+                }
+                let check = |body: &Bytes| match is_many {
+                    true => many::check(body, most),
+                    false => Ok(()),
                 };
-                let front = self.front.clone();
-                Box::pin(async move {
-                    let answer = scope.run(pin!(front.routed(request, ticket))).await;
-                    Ok(match answer {
-                        Ok(answer) => answer.map(FrontBody::Routed),
-                        Err(error) => refused(&error),
-                    })
-                })
-            }
-        }
-    }
-}
-
-/// The response body of either path.
-pub enum FrontBody {
-    /// From the lean path.
-    Lean(LeanBody),
-    /// From tonic.
-    Routed(Outgoing<tonic::body::Body>),
-}
-
-impl Body for FrontBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Self::Lean(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|it| it.map_err(|never| match never {}))),
-            Self::Routed(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Lean(body) => body.is_end_stream(),
-            Self::Routed(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Lean(body) => body.size_hint(),
-            Self::Routed(body) => body.size_hint(),
-        }
+                routed.whole(request, ticket, check).await
+            };
+            Ok(FrontBody::of(scope.run(pin!(answer)).await))
+        })
     }
 }

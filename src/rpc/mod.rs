@@ -1,7 +1,7 @@
 //! gRPC: the only module that knows both wire types and domain types.
 //!
-//! [`front`] is a node's gRPC listener, [`cache`] and [`peer`] are the services behind it, and
-//! [`peers`] calls other nodes.
+//! [`front`] is a node's listener for clients, [`peer_front`] that for other nodes, [`cache`] and
+//! [`peer`] are the services behind them, and [`peers`] calls other nodes.
 
 mod bounded;
 pub mod cache;
@@ -11,7 +11,9 @@ mod handoff;
 mod lean;
 mod many;
 pub mod peer;
+pub mod peer_front;
 pub mod peers;
+pub mod routed;
 
 /// The generated code of `proto/gaocache/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

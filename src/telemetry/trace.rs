@@ -272,7 +272,7 @@ pub fn fetch_span(member: &Member, group: &str) -> Span {
     }
     tracing::info_span!(
         target: TARGET, "fetch", otel.name = "gaocache.v1.Peer/Fetch", otel.kind = "client", peer = &*member.id,
-        server.address = &*member.address, group, outcome = Empty, value_bytes = Empty, otel.status_code = Empty
+        server.address = &*member.contact.address, group, outcome = Empty, value_bytes = Empty, otel.status_code = Empty
     )
 }
 
@@ -346,6 +346,7 @@ pub fn ended(outcome: Result<&'static str, &Error>, told: Told<'_>) {
 }
 
 /// The ids of the current trace and span, in the standard's notation, for the log.
+#[cfg(feature = "cli")]
 pub fn ids() -> Option<(String, String)> {
     Context::map_current(|context| {
         let span = context.span();

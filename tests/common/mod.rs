@@ -184,6 +184,7 @@ pub fn builder(config: &Config) -> NodeBuilder {
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     pub grpc: SocketAddr,
+    pub peer: SocketAddr,
     pub http: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -204,6 +205,7 @@ impl TestNode {
         Self {
             addresses: Addresses {
                 grpc: bound.grpc.expect(listening),
+                peer: bound.peer.expect(listening),
                 http: bound.http.expect(listening),
                 admin: bound.admin.expect(listening),
             },

@@ -2,22 +2,19 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
+use gaocache_testing::Process;
 use parking_lot::Mutex;
 
-use super::{
-    LONG,
-    etcd::{free_port, signal},
-    within,
-};
+use super::{LONG, etcd::free_port, within};
 
 /// `gaocache serve` as a process of its own.
 pub struct NodeProcess {
-    child: Option<Child>,
+    process: Process,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     asks: reqwest::Client,
@@ -26,6 +23,7 @@ pub struct NodeProcess {
     pub id: String,
     pub grpc: u16,
     pub http: u16,
+    pub peer: u16,
     pub admin: u16,
 }
 
@@ -44,6 +42,7 @@ impl NodeProcess {
         variables: &[(&str, &str)],
     ) -> Self {
         let (grpc, http, admin) = (free_port(), free_port(), free_port());
+        let peer = free_port();
         let groups = format!(
             "groups=[{{ name = \"users\", ttl_seconds = 600, origin = {{ kind = \"http\", url = \"{origin}\", timeout_seconds = 5 }} }}]"
         );
@@ -51,6 +50,7 @@ impl NodeProcess {
             format!("node.id={id}"),
             format!("grpc.listen=127.0.0.1:{grpc}"),
             format!("http.listen=127.0.0.1:{http}"),
+            format!("peer.listen=127.0.0.1:{peer}"),
             format!("admin.listen=127.0.0.1:{admin}"),
             format!("registry.etcd.endpoints={}", etcd.join(",")),
             "registry.etcd.lease_ttl_seconds=3".into(),
@@ -64,7 +64,7 @@ impl NodeProcess {
             arguments.extend(["--set".to_owned(), setting]);
         }
         let mut node = Self {
-            child: None,
+            process: Process::default(),
             arguments,
             variables: variables
                 .iter()
@@ -75,6 +75,7 @@ impl NodeProcess {
             id: id.into(),
             grpc,
             http,
+            peer,
             admin,
         };
         node.revive();
@@ -119,12 +120,12 @@ impl NodeProcess {
                 log.lock().push(line);
             }
         });
-        self.child = Some(child);
+        self.process = Process::of(child);
     }
 
     /// Its resident memory.
     pub fn resident_bytes(&self) -> u64 {
-        let pid = self.child.as_ref().unwrap().id();
+        let pid = self.process.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let kib = line.unwrap().split_whitespace().nth(1).unwrap();
@@ -133,28 +134,28 @@ impl NodeProcess {
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process.kill();
     }
 
     /// Stops it where it stands, until [`NodeProcess::thaw`].
     pub fn freeze(&self) {
-        signal(self.child.as_ref().unwrap(), "-STOP");
+        self.process.freeze();
     }
 
     pub fn thaw(&self) {
-        signal(self.child.as_ref().unwrap(), "-CONT");
+        self.process.thaw();
     }
 
-    /// SIGTERM, and its end.
+    /// SIGTERM, and its end, which must be a good one.
     pub async fn terminate(&mut self) {
-        let mut child = self.child.take().unwrap();
-        signal(&child, "-TERM");
+        assert!(self.terminated().await.success());
+    }
+
+    /// SIGTERM, and how it ended.
+    pub async fn terminated(&mut self) -> std::process::ExitStatus {
+        let mut child = self.process.terminate();
         let ended = tokio::task::spawn_blocking(move || child.wait());
-        let status = within("the node's end", ended).await.unwrap().unwrap();
-        assert!(status.success());
+        within("the node's end", ended).await.unwrap().unwrap()
     }
 
     /// Who owns a key, as it sees it.
@@ -228,12 +229,6 @@ impl NodeProcess {
             }
         })
         .await;
-    }
-}
-
-impl Drop for NodeProcess {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a client may take of a node: connections, time, frames, keys.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -24,7 +24,10 @@ async fn hung_up(address: SocketAddr, bytes: &'static [u8]) {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(bytes).unwrap();
         // An end and a reset are the same to this client.
-        let _ = stream.read_to_end(&mut Vec::new());
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let end = stream.read_to_end(&mut Vec::new());
+        let late = end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(!late, "the node doesn't hang up");
     });
     within("the node hangs up", ended).await.unwrap();
 }
@@ -32,7 +35,7 @@ async fn hung_up(address: SocketAddr, bytes: &'static [u8]) {
 /// How often connections of clients were cut for this reason.
 async fn cuts(node: &TestNode, reason: &str) -> f64 {
     let mut count = 0.0;
-    for listener in ["grpc", "http"] {
+    for listener in ["grpc", "http", "peer"] {
         let listener = format!("listener=\"{listener}\"");
         count += metric(node, "gaocache_connection_cuts_total", &[&listener, reason]).await;
     }
@@ -43,16 +46,22 @@ async fn cuts(node: &TestNode, reason: &str) -> f64 {
 async fn who_does_not_greet_is_cut() {
     let origin = CountingOrigin::start().await;
     let nodes = cluster(1, &origin.url(), &["limits.handshake_timeout_seconds=0.2"]).await;
-    let Addresses { grpc, http, admin } = nodes[0].addresses;
+    let Addresses {
+        grpc,
+        peer,
+        http,
+        admin,
+    } = nodes[0].addresses;
     hung_up(grpc, b"").await;
     hung_up(grpc, &PREFACE[..12]).await;
     hung_up(grpc, PREFACE).await;
+    hung_up(peer, b"").await;
     hung_up(http, b"").await;
     hung_up(http, &PREFACE[..12]).await;
     hung_up(http, b"GET /v1/users/alice HTTP/1.1\r\nhost").await;
     assert_eq!(
         cuts(&nodes[0], "handshake").await,
-        5.0,
+        6.0,
         "one was cut by hyper"
     );
     hung_up(admin, b"").await;
@@ -90,12 +99,19 @@ async fn a_connection_without_requests_is_closed_and_one_that_waits_for_a_load_i
 async fn a_request_without_end_is_given_up() {
     let origin = CountingOrigin::start().await;
     let nodes = cluster(1, &origin.url(), &["limits.read_timeout_seconds=0.2"]).await;
-    let stream = tokio::net::TcpStream::connect(nodes[0].addresses.grpc).await;
-    let io = TokioIo::new(stream.unwrap());
-    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-    let (mut sender, connection) = builder.handshake(io).await.unwrap();
-    tokio::spawn(connection);
-    for path in ["Cache/Get", "Cache/GetMany", "Cache/Remove", "Peer/Handoff"] {
+    let (clients, peers) = (nodes[0].addresses.grpc, nodes[0].addresses.peer);
+    for (address, path) in [
+        (clients, "Cache/Get"),
+        (clients, "Cache/GetMany"),
+        (clients, "Cache/Remove"),
+        (peers, "Peer/Fetch"),
+        (peers, "Peer/Remove"),
+        (peers, "Peer/Handoff"),
+    ] {
+        let io = TokioIo::new(tokio::net::TcpStream::connect(address).await.unwrap());
+        let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let (mut sender, connection) = builder.handshake(io).await.unwrap();
+        tokio::spawn(connection);
         let part = Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(&[0, 0, 0, 0, 9, 1])));
         let parts = futures::stream::iter([part]);
         let body = StreamBody::new(futures::StreamExt::chain(parts, futures::stream::pending()));

@@ -163,91 +163,6 @@ async fn get_many_answers_every_key_with_a_value_or_its_error() {
 }
 
 #[tokio::test]
-async fn bad_requests_get_the_right_status_at_both_listeners() {
-    let origin = CountingOrigin::start().await;
-    let nodes = cluster(1, &origin.url(), &[]).await;
-    let node = &nodes[0];
-    let mut client = node.client().await;
-    let long = "k".repeat(4097);
-    for (group, key, code, status, kind) in [
-        ("nobody", "k", Code::NotFound, 404, "unknown_group"),
-        ("users", "missing", Code::NotFound, 404, "not_found"),
-        ("users", "", Code::InvalidArgument, 400, "invalid_request"),
-        (
-            "users",
-            &long,
-            Code::InvalidArgument,
-            400,
-            "invalid_request",
-        ),
-    ] {
-        let request = wire::GetRequest {
-            group: group.into(),
-            key: key.into(),
-        };
-        let error = client.get(request).await.unwrap_err();
-        assert_eq!(error.code(), code, "{kind}");
-        assert_eq!(error.metadata().get("gaocache-error").unwrap(), kind);
-        let path = node.http(&format!("/v1/{group}/{key}"));
-        let answer = http().get(path).send().await.unwrap();
-        assert_eq!(answer.status(), status, "{kind}");
-        assert_eq!(answer.headers()["gaocache-error"], kind);
-    }
-    let huge = client.get(get(&"k".repeat(100_000))).await.unwrap_err();
-    assert_eq!(huge.code(), Code::InvalidArgument);
-    let garbled = http()
-        .get(node.http("/v1/users/%FF%FE"))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(garbled.status(), 400);
-    // A query string is no part of a key, and never dropped silently.
-    for method in [http::Method::GET, http::Method::DELETE] {
-        let request = http().request(method, node.http("/v1/users/alice?version=2"));
-        let refused = request.send().await.unwrap();
-        assert_eq!(refused.status(), 400);
-        assert_eq!(refused.headers()["gaocache-error"], "invalid_request");
-    }
-    assert_eq!(
-        http()
-            .get(node.http("/v2/x"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        400
-    );
-    assert_eq!(
-        http()
-            .post(node.http("/v1/users/k"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        405
-    );
-    let refused = metric(
-        node,
-        "gaocache_requests_total",
-        &["group=\"users\"", "invalid_request"],
-    )
-    .await;
-    assert_eq!(
-        refused, 4.0,
-        "two kinds at two listeners; the huge one never was a request of a group"
-    );
-    assert_eq!(
-        metric(
-            node,
-            "gaocache_requests_total",
-            &["group=\"\"", "unknown_group"]
-        )
-        .await,
-        2.0
-    );
-}
-
-#[tokio::test]
 async fn http_conditional_requests_and_remaining_life() {
     let origin = CountingOrigin::start().await;
     let nodes = cluster(2, &origin.url(), &[]).await;
@@ -357,7 +272,7 @@ async fn a_peer_is_answered_from_memory_or_by_a_load_and_looks_never_load() {
     let nodes = cluster(2, &origin.url(), &[]).await;
     // Whoever owns the key: each node answers a fetch itself.
     for (number, node) in nodes.iter().enumerate() {
-        let url = format!("http://{}", node.addresses.grpc);
+        let url = format!("http://{}", node.addresses.peer);
         let mut peer = PeerClient::connect(url).await.unwrap();
         let peek = wire::PeekRequest {
             group: "users".into(),

@@ -43,6 +43,7 @@ async function startNode(id, zone) {
   const [grpc, http, admin] = [await freePort(), await freePort(), await freePort()];
   const settings = [
     `node.id=${id}`, `node.zone=${zone}`, "node.worker_threads=1", `grpc.listen=127.0.0.1:${grpc}`, `http.listen=127.0.0.1:${http}`,
+    "peer.listen=127.0.0.1:0",
     `admin.listen=127.0.0.1:${admin}`, `registry.etcd.endpoints=${etcdUrl}`, "registry.etcd.lease_ttl_seconds=3",
     `groups=[{ name = "users", ttl_seconds = 600, origin = { kind = "http", url = "http://127.0.0.1:${origin.address().port}/{key}" } }]`,
   ];

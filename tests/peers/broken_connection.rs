@@ -59,7 +59,7 @@ async fn two_nodes(origin: &CountingOrigin) -> (TestNode, TestNode, Way, String)
     let far = far.registry(gaocache::Registry::memory());
     let mut far = TestNode::start(far.bind().await.expect("binds"));
     far.ready().await;
-    let way = Way::to(far.addresses.grpc).await;
+    let way = Way::to(far.addresses.peer).await;
     let node = node_among(&[("far", way.address)], &origin.url(), &[]).await;
     let mut client = node.client().await;
     let mut number = 0;

@@ -35,8 +35,8 @@ async fn a_peer_that_answers_nothing_is_given_up_within_its_time() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
     let further = [
-        "peers.timeout_seconds=0.3",
-        "peers.connect_timeout_seconds=0.3",
+        "peer.timeout_seconds=0.3",
+        "peer.connect_timeout_seconds=0.3",
     ];
     let node = node_among(&[("silent", address)], &origin.url(), &further).await;
     read_all(&node).await;
@@ -52,7 +52,7 @@ async fn a_peer_that_comes_back_is_found_by_probing() {
     let node = node_among(&[("late", address)], &origin.url(), &[]).await;
     read_all(&node).await;
     assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 1.0);
-    let listen = format!("grpc.listen={address}");
+    let listen = format!("peer.listen={address}");
     let late = settings("late", &origin.url(), &[&listen]);
     let mut late = TestNode::start(builder(&late).bind().await.expect("binds"));
     late.ready().await;

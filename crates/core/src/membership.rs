@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// The weight of a member that does not specify one.
-pub const DEFAULT_WEIGHT: u32 = 100;
+pub use crate::ring::DEFAULT_WEIGHT;
+use crate::ring::{Ring, Slot};
 
 /// What a member is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,8 +35,10 @@ impl MemberState {
 pub struct Member {
     /// Stays the same across restarts (the pod's name). The ring hashes it.
     pub id: Arc<str>,
-    /// `host:port` of its gRPC listener; may change with every restart.
+    /// `host:port` of its gRPC listener for clients; may change with every restart.
     pub address: Arc<str>,
+    /// How other members reach it.
+    pub contact: Contact,
     /// Where it runs; empty if unknown.
     pub zone: Arc<str>,
     /// Its share of the keys, relative to the others'. At least 1.
@@ -63,6 +65,47 @@ pub struct Member {
     /// The registry's revision at which this life of it came into the ring; 0 if it is not known.
     /// Until it serves, that of its last change.
     pub since: u64,
+}
+
+/// How other members reach a member, and what it has to show them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// `host:port` of its listener for peers.
+    pub address: Arc<str>,
+    /// The key that it registered; `None`: it registered none.
+    pub key: Option<KeyFingerprint>,
+}
+
+/// The SHA-256 of a certificate, in the binary form (DER) in which a handshake shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyFingerprint(pub [u8; 32]);
+
+impl KeyFingerprint {
+    /// Reads what `Display` writes: 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let digits = text.as_bytes();
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        let digit = |at: usize| char::from(digits[at]).to_digit(16);
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::try_from(digit(2 * at)? << 4 | digit(2 * at + 1)?).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A hash of a member's id in eight bytes, for places where size matters: every fetch and every
@@ -101,11 +144,25 @@ impl Member {
         self.is_admitted() || (self.restarted && !self.vanished)
     }
 
-    /// A serving member with nothing but an id and an address.
+    /// What it is doing, for people: also whether it vanished.
+    pub fn state_name(&self) -> &'static str {
+        match self.vanished {
+            true => "vanished",
+            false => self.state.name(),
+        }
+    }
+
+    /// A serving member with nothing but an id and an address, at which it answers clients and
+    /// peers.
     pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
+        let address = address.into();
         Self {
             id: id.into(),
-            address: address.into(),
+            contact: Contact {
+                address: address.clone(),
+                key: None,
+            },
+            address,
             zone: "".into(),
             weight: DEFAULT_WEIGHT,
             state: MemberState::Serving,
@@ -128,6 +185,9 @@ pub struct View {
     pub revision: u64,
     /// Ordered by id, each id once.
     pub members: Arc<[Member]>,
+    /// The registry knows nothing that is older than a lease: if it lost its data, there may be
+    /// members that it doesn't know, and that still rely on their leases.
+    pub young: bool,
 }
 
 impl View {
@@ -141,6 +201,7 @@ impl View {
         Self {
             revision,
             members: by_id.into_values().collect(),
+            young: false,
         }
     }
 
@@ -156,6 +217,16 @@ impl View {
             .ok()
     }
 
+    /// The ring of the members at these indices.
+    pub(crate) fn ring(&self, members: &[u32]) -> Ring {
+        let slots: Vec<Slot<'_>> = members
+            .iter()
+            .map(|&at| &self.members[at as usize])
+            .map(|member| Slot::new(&member.id, member.weight))
+            .collect();
+        Ring::new(&slots)
+    }
+
     /// Members that were ever admitted, those that vanished included, in this life or the one
     /// before: what the promises of an expulsion are counted against.
     pub fn admitted(&self) -> usize {
@@ -163,7 +234,8 @@ impl View {
         self.members.iter().filter(admitted).count()
     }
 
-    /// Equal for equal members (id, address, zone, weight, state), on any node and any platform.
+    /// Equal for equal members (id, addresses, key, zone, weight, state), on any node and any
+    /// platform.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut hash = Xxh3::new();
         let mut field = |bytes: &[u8]| {
@@ -174,6 +246,8 @@ impl View {
         for member in self.members.iter() {
             field(member.id.as_bytes());
             field(member.address.as_bytes());
+            field(member.contact.address.as_bytes());
+            field(member.contact.key.as_ref().map_or(&[], |key| &key.0));
             field(member.zone.as_bytes());
             field(&member.weight.to_le_bytes());
             field(member.state.name().as_bytes());

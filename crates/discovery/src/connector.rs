@@ -163,8 +163,23 @@ impl Connector {
 
     /// A connection to the next member in turn.
     pub(super) async fn connect(&self) -> Result<Client> {
+        self.connect_in(self.next.fetch_add(1, Ordering::Relaxed))
+            .await
+    }
+
+    /// A connection to the member that answered last, for single calls: one that can't be reached
+    /// would cost every few of them their whole time.
+    pub(super) async fn reconnect(&self) -> Result<Client> {
+        self.connect_in(self.next.load(Ordering::Relaxed)).await
+    }
+
+    /// The member that [`Connector::reconnect`] uses didn't answer: another is next.
+    pub(super) fn move_on(&self) {
+        self.next.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn connect_in(&self, turn: usize) -> Result<Client> {
         let endpoints = &self.config.endpoints;
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let Some(endpoint) = endpoints.get(turn % endpoints.len().max(1)) else {
             let message = "no endpoints configured";
             return Err(Error::new(ErrorKind::Configuration, message));
@@ -176,6 +191,15 @@ impl Connector {
         connected.map_err(|error| error.at(endpoint))
     }
 
+    /// The member that [`Connector::connect`] chose last; empty before. Of use to whoever has one
+    /// session at a time.
+    pub(super) fn chosen(&self) -> &str {
+        let endpoints = &self.config.endpoints;
+        let turn = self.next.load(Ordering::Relaxed).wrapping_sub(1);
+        let chosen = endpoints.get(turn % endpoints.len().max(1));
+        chosen.map_or("", String::as_str)
+    }
+
     /// Applies the request timeout to a call to etcd. etcd-client has no timeout while its balancer
     /// connects, so it would wait forever for a member that refuses connections.
     pub(super) async fn bounded<T>(
@@ -184,7 +208,7 @@ impl Connector {
     ) -> Result<T> {
         match tokio::time::timeout(self.config.request_timeout, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(Error::of_etcd(error)),
             Err(_) => Err(Error::unavailable(format!(
                 "no answer within {} s",
                 self.config.request_timeout.as_secs_f64()

@@ -11,6 +11,7 @@ use super::{
     endpoint::Endpoint,
     events::{RegistrationEvent, RegistrationStatus},
     keeper::{Keeper, Record},
+    records::RecordKeys,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -58,16 +59,11 @@ impl Registration {
         Self::start_recorded(config, key, None, endpoint, begin, listener)
     }
 
-    /// The same, with a record beside the key: a copy of the endpoint at the key `record`, without
-    /// a lease. It outlives the lease, so that others know of this endpoint after it vanished,
-    /// until they delete the record. From then on nothing is written any more
-    /// ([`RegistrationStatus::expelled`]) until the endpoint has another
-    /// [`IDENTITY`](crate::IDENTITY). Key and record are written, and deleted at the end, in one
-    /// transaction.
-    pub fn start_recorded(
+    /// The same, with a record beside the key; see [`register`](crate::expulsion::register).
+    pub(crate) fn start_recorded(
         config: EtcdConfig,
         key: impl Into<String>,
-        record: Option<String>,
+        record: Option<RecordKeys>,
         endpoint: Endpoint,
         begin: impl Future<Output = ()> + Send + 'static,
         listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,

@@ -4,7 +4,9 @@
 
 mod certificates;
 mod etcd;
+mod examples;
 mod pipe;
+mod process;
 mod proxy;
 mod secured;
 
@@ -17,7 +19,9 @@ use std::{
 
 pub use certificates::certificates;
 pub use etcd::Etcd;
+pub use examples::{example, run_example};
 pub use pipe::NamedPipe;
+pub use process::Process;
 pub use proxy::Proxy;
 pub use secured::SecuredEtcd;
 

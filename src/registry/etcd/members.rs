@@ -4,8 +4,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use gaocache_core::membership::{DEFAULT_WEIGHT, Member, MemberState, View};
-use gaocache_discovery::{Endpoint, KeyRange, PREDECESSOR, Snapshot};
+use gaocache_core::membership::{
+    Contact, DEFAULT_WEIGHT, KeyFingerprint, Member, MemberState, View,
+};
+use gaocache_discovery::{
+    Endpoint, KeyRange, Snapshot,
+    expulsion::{PREDECESSOR, RecordKeys},
+};
 
 /// The name of the metadata that tells from which revision on a member has been in the ring, where
 /// that is not the key's last change.
@@ -18,6 +23,10 @@ pub struct Keys {
     pub(super) members: String,
     /// Their records, by which they are known after they vanished.
     pub(super) roster: String,
+    /// Shows that somebody registered before.
+    history: String,
+    /// Stands for the first lease after that.
+    young: String,
     service: String,
 }
 
@@ -27,12 +36,23 @@ impl Keys {
         Self {
             members: format!("{service}/"),
             roster: format!("{service}.roster/"),
+            history: format!("{service}.history"),
+            young: format!("{service}.young"),
             service: service.into(),
         }
     }
 
-    /// One range holds both, so that their changes are seen in order: `.` comes right before `/`,
-    /// and `0` right after.
+    /// What a member keeps beside its key.
+    pub(super) fn records(&self, id: &str) -> RecordKeys {
+        RecordKeys {
+            record: format!("{}{id}", self.roster),
+            history: self.history.clone(),
+            young: self.young.clone(),
+        }
+    }
+
+    /// One range holds them all, so that their changes are seen in order: `.` comes right before
+    /// `/`, and `0` right after.
     pub fn range(&self) -> KeyRange {
         let Self { service, .. } = self;
         KeyRange::new(format!("{service}."), format!("{service}0"))
@@ -53,12 +73,15 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
         ..it
     });
     // Of two with one id the later stays: who is registered has not vanished.
-    View::new(snapshot.revision, recorded.chain(registered))
+    View {
+        young: snapshot.endpoints.contains_key(&*keys.young),
+        ..View::new(snapshot.revision, recorded.chain(registered))
+    }
 }
 
 /// What is registered of this member.
 pub(super) fn endpoint(me: &Member) -> Endpoint {
-    Endpoint::new(me.address.clone())
+    let endpoint = Endpoint::new(me.address.clone())
         .with_metadata("id", &*me.id)
         .with_metadata("zone", &*me.zone)
         .with_metadata("version", &*me.version)
@@ -66,6 +89,11 @@ pub(super) fn endpoint(me: &Member) -> Endpoint {
         .with_metadata("state", me.state.name())
         .with_metadata("admin_port", me.admin_port)
         .with_metadata("instance", &*me.instance)
+        .with_metadata("peer_address", &*me.contact.address);
+    match me.contact.key {
+        Some(key) => endpoint.with_metadata("peer_key", key.to_string()),
+        None => endpoint,
+    }
 }
 
 /// The id is the last part of the key, regardless of the metadata, because etcd keeps keys
@@ -78,7 +106,14 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
     let admin_port = endpoint
         .number("admin_port")
         .and_then(|port| u16::try_from(port).ok());
+    let contact = Contact {
+        address: endpoint
+            .text("peer_address")
+            .map_or_else(|| endpoint.address.clone(), Arc::from),
+        key: endpoint.text("peer_key").and_then(KeyFingerprint::parse),
+    };
     Member {
+        contact,
         zone: text("zone"),
         weight: weight
             .filter(|weight| *weight > 0)
@@ -119,6 +154,10 @@ mod tests {
             version: "1.2".into(),
             admin_port: 9090,
             instance: "abc".into(),
+            contact: Contact {
+                address: "10.0.0.7:7071".into(),
+                key: Some(KeyFingerprint([7; 32])),
+            },
             ..Member::new("gaocache-0", "10.0.0.7:7070")
         };
         let stored = endpoint(&me).to_json();

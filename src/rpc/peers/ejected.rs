@@ -1,7 +1,7 @@
 //! The peers that are out of reach, and the probes that find them back.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,14 +18,16 @@ use tonic_health::pb::{
 };
 
 use crate::backoff::pauses;
+use gaocache_core::membership::{Contact, Member, View};
 
 /// Pauses between probes.
 const FIRST_PROBE: Duration = Duration::from_millis(100);
 const LAST_PROBE: Duration = Duration::from_secs(5);
 
-/// Addresses that are not called until a probe finds them healthy.
+/// Members that are not called until a probe finds them healthy.
 pub(super) struct Ejected {
-    addresses: Mutex<HashSet<Arc<str>>>,
+    /// By their ids. One that is elsewhere by now, or has another key, is none of them.
+    members: Mutex<HashMap<Arc<str>, Contact>>,
     /// Their number, to be read without the lock: nearly always zero.
     count: AtomicUsize,
     gauge: IntGauge,
@@ -38,7 +40,7 @@ impl Ejected {
     /// None yet. `probe_timeout` bounds a probe.
     pub(super) fn new(gauge: IntGauge, runtime: Handle, probe_timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
-            addresses: Mutex::default(),
+            members: Mutex::default(),
             count: AtomicUsize::new(0),
             gauge,
             runtime,
@@ -46,49 +48,52 @@ impl Ejected {
         })
     }
 
-    pub(super) fn contains(&self, address: &str) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && self.addresses.lock().contains(address)
+    pub(super) fn contains(&self, member: &Member) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+            && self.members.lock().get(&member.id) == Some(&member.contact)
     }
 
-    /// Ejects an address until a call by way of `endpoint` finds it healthy.
-    pub(super) fn add(self: &Arc<Self>, address: &Arc<str>, endpoint: Endpoint) {
-        let mut addresses = self.addresses.lock();
-        if !addresses.insert(address.clone()) {
+    /// Ejects a member until a call by way of `endpoint` finds it healthy.
+    pub(super) fn add(self: &Arc<Self>, member: &Member, endpoint: Endpoint) {
+        let mut members = self.members.lock();
+        let before = members.insert(member.id.clone(), member.contact.clone());
+        if before.as_ref() == Some(&member.contact) {
             return;
         }
-        self.publish(&addresses);
-        drop(addresses);
-        let (this, address) = (self.clone(), address.clone());
+        self.publish(&members);
+        drop(members);
+        let (this, member) = (self.clone(), member.clone());
         self.runtime
-            .spawn(async move { this.probe(address, endpoint).await });
+            .spawn(async move { this.probe(&member, endpoint).await });
     }
 
-    /// Forgets addresses that no member has any more.
-    pub(super) fn keep_only(&self, wanted: &HashSet<Arc<str>>) {
-        let mut addresses = self.addresses.lock();
-        addresses.retain(|address| wanted.contains(address));
-        self.publish(&addresses);
+    /// Forgets those that are no members any more.
+    pub(super) fn keep_only(&self, view: &View) {
+        let mut members = self.members.lock();
+        members.retain(|id, contact| view.member(id).is_some_and(|it| it.contact == *contact));
+        self.publish(&members);
     }
 
-    fn publish(&self, addresses: &HashSet<Arc<str>>) {
-        self.count.store(addresses.len(), Ordering::Release);
-        let count = i64::try_from(addresses.len()).unwrap_or(i64::MAX);
+    fn publish(&self, members: &HashMap<Arc<str>, Contact>) {
+        self.count.store(members.len(), Ordering::Release);
+        let count = i64::try_from(members.len()).unwrap_or(i64::MAX);
         self.gauge.set(count);
     }
 
-    /// Tries the address until it serves, or until no member has it any more.
-    async fn probe(self: Arc<Self>, address: Arc<str>, endpoint: Endpoint) {
+    /// Tries the member until it serves, or is no such member any more.
+    async fn probe(self: Arc<Self>, member: &Member, endpoint: Endpoint) {
         for pause in pauses(FIRST_PROBE, LAST_PROBE) {
             tokio::time::sleep(pause).await;
-            if !self.addresses.lock().contains(&address) {
+            if !self.contains(member) {
                 return;
             }
             let check = tokio::time::timeout(self.probe_timeout, serves(&endpoint));
             if check.await.unwrap_or(false) {
-                let mut addresses = self.addresses.lock();
-                addresses.remove(&address);
-                self.publish(&addresses);
-                tracing::info!(%address, "an ejected peer answers again");
+                let mut members = self.members.lock();
+                members.remove(&member.id);
+                self.publish(&members);
+                let address = &member.contact.address;
+                tracing::info!(peer = %member.id, %address, "an ejected peer answers again");
                 return;
             }
         }

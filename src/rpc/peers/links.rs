@@ -11,7 +11,7 @@
 
 use std::{
     cell::Cell,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +25,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{places::Places, rules::PeerRules};
-use gaocache_core::error::{Error, ErrorKind, Result};
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    membership::{Contact, Member, View},
+};
 
 /// How long a connection may be silent while a call is under way, and how long an answer to the
 /// ping then may take. Together they bound how long a node that froze (not one that died: its
@@ -59,6 +62,8 @@ pub(super) enum Lane {
 
 /// One connection, which is made anew when it has broken.
 pub(in crate::rpc) struct Link {
+    /// To whom it leads.
+    contact: Contact,
     pub(super) channel: Channel,
     /// Who may fetch over it.
     pub(super) places: Places,
@@ -69,7 +74,7 @@ pub(in crate::rpc) struct Link {
     used_at: AtomicU64,
 }
 
-/// Connections by lane and worker, then by address.
+/// Connections by lane and worker, then by the member's id.
 pub(super) struct Links {
     pools: Vec<Mutex<HashMap<Arc<str>, Arc<Link>>>>,
     workers: usize,
@@ -94,26 +99,29 @@ impl Links {
         }
     }
 
-    /// The connection to that address.
+    /// The connection to that member.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerUnreachable`] if it is no address.
-    pub(super) fn get(&self, lane: Lane, address: &Arc<str>) -> Result<Arc<Link>> {
+    /// [`ErrorKind::PeerUnreachable`] if its address is none.
+    pub(super) fn get(&self, lane: Lane, member: &Member) -> Result<Arc<Link>> {
         let mut pool = self.pool(lane).lock();
-        if let Some(link) = pool.get(address) {
+        if let Some(link) = pool.get(&member.id)
+            && link.contact == member.contact
+        {
             link.used_at.store(self.now(), Ordering::Relaxed);
             return Ok(link.clone());
         }
-        let endpoint = self.endpoint(address)?;
+        let endpoint = self.endpoint(&member.contact)?;
         // Its socket is polled by the runtime in which it is made.
         let _runtime = (lane != Lane::Data).then(|| self.runtime.enter());
         let link = Arc::new(Link {
+            contact: member.contact.clone(),
             channel: endpoint.connect_lazy(),
             places: Places::new(),
             lost: CancellationToken::new(),
             used_at: AtomicU64::new(self.now()),
         });
-        pool.insert(address.clone(), link.clone());
+        pool.insert(member.id.clone(), link.clone());
         Ok(link)
     }
 
@@ -126,11 +134,12 @@ impl Links {
         &self.pools[number]
     }
 
-    /// How an address is connected to.
+    /// How a member is connected to.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerUnreachable`] if it is no address.
-    pub(super) fn endpoint(&self, address: &str) -> Result<Endpoint> {
+    /// [`ErrorKind::PeerUnreachable`] if its address is none.
+    pub(super) fn endpoint(&self, contact: &Contact) -> Result<Endpoint> {
+        let address = &contact.address;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
             let what = format!("invalid address '{address}': {error}");
             Error::new(ErrorKind::PeerUnreachable, what).with_source(error)
@@ -139,20 +148,24 @@ impl Links {
     }
 
     /// A connection could not be made: ends the calls that wait for it.
-    pub(super) fn lose(&self, address: &str, link: &Arc<Link>) {
+    pub(super) fn lose(&self, member: &Member, link: &Arc<Link>) {
         link.lost.cancel();
         for pool in &self.pools {
             let mut pool = pool.lock();
-            if pool.get(address).is_some_and(|it| Arc::ptr_eq(it, link)) {
-                pool.remove(address);
+            if pool.get(&member.id).is_some_and(|it| Arc::ptr_eq(it, link)) {
+                pool.remove(&member.id);
             }
         }
     }
 
-    /// Lets go of connections to addresses that no member has any more.
-    pub(super) fn keep_only(&self, wanted: &HashSet<Arc<str>>) {
+    /// Lets go of connections that lead to no member any more.
+    pub(super) fn keep_only(&self, members: &View) {
         for pool in &self.pools {
-            pool.lock().retain(|address, _| wanted.contains(address));
+            let leads = |id: &str, link: &Link| {
+                let member = members.member(id);
+                member.is_some_and(|it| it.contact == link.contact)
+            };
+            pool.lock().retain(|id, link| leads(id, link));
         }
     }
 
@@ -182,6 +195,9 @@ fn configured(endpoint: Endpoint) -> Endpoint {
         .keep_alive_while_idle(false)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        // An answer to a call that was dropped long ago counts as an error of the stream, and h2
+        // hangs up after a thousand of them in the life of a connection, however long it is.
+        .http2_max_local_error_reset_streams(None)
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! Connections over sockets and over pipes in a time that stands still.
 
-use std::pin::pin;
+use std::{convert::Infallible, pin::pin};
 
 use futures::{FutureExt, poll};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpListener,
+    sync::watch,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
+use gaocache_core::membership::KeyFingerprint;
 
 fn links(idle: Duration) -> Links {
     let rules = PeerRules {
@@ -26,9 +28,10 @@ fn links(idle: Duration) -> Links {
 #[tokio::test]
 async fn a_connection_is_closed_when_it_is_idle_but_not_while_a_call_is_under_way() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address: Arc<str> = listener.local_addr().expect("bound").to_string().into();
+    let address = listener.local_addr().expect("bound").to_string();
+    let member = Member::new("it", address);
     let links = links(Duration::ZERO);
-    let link = links.get(Lane::Data, &address).expect("an address");
+    let link = links.get(Lane::Data, &member).expect("an address");
     let mut client = HealthClient::new(link.channel.clone());
     let mut call = Box::pin(client.check(HealthCheckRequest::default()));
     let (mut peer, _) = tokio::select! {
@@ -36,7 +39,7 @@ async fn a_connection_is_closed_when_it_is_idle_but_not_while_a_call_is_under_wa
         answered = &mut call => panic!("nobody answers: {answered:?}"),
     };
     links.close_idle();
-    let same = links.get(Lane::Data, &address).expect("an address");
+    let same = links.get(Lane::Data, &member).expect("an address");
     assert!(Arc::ptr_eq(&link, &same), "a call holds it");
     drop(call);
     drop((client, link, same));
@@ -49,15 +52,32 @@ async fn a_connection_is_closed_when_it_is_idle_but_not_while_a_call_is_under_wa
 #[tokio::test]
 async fn control_handoff_and_reads_have_connections_of_their_own() {
     let links = links(Duration::MAX);
-    let address: Arc<str> = "127.0.0.1:1".into();
+    let member = Member::new("it", "127.0.0.1:1");
     let lanes = [Lane::Data, Lane::Control, Lane::Bulk];
-    let of = lanes.map(|lane| links.get(lane, &address).expect("an address"));
+    let of = lanes.map(|lane| links.get(lane, &member).expect("an address"));
     assert!(!Arc::ptr_eq(&of[0], &of[1]) && !Arc::ptr_eq(&of[1], &of[2]));
     assert!(!Arc::ptr_eq(&of[0], &of[2]));
-    links.lose(&address, &of[1]);
+    links.lose(&member, &of[1]);
     assert!(of[1].lost.is_cancelled());
-    let again = links.get(Lane::Control, &address).expect("an address");
+    let again = links.get(Lane::Control, &member).expect("an address");
     assert!(!Arc::ptr_eq(&of[1], &again), "a new one");
+}
+
+#[tokio::test]
+async fn a_member_that_moved_or_has_another_key_is_connected_to_anew() {
+    let links = links(Duration::MAX);
+    let member = Member::new("it", "127.0.0.1:1");
+    let first = links.get(Lane::Data, &member).expect("an address");
+    let mut changed = member.clone();
+    changed.contact.key = Some(KeyFingerprint([1; 32]));
+    let second = links.get(Lane::Data, &changed).expect("an address");
+    assert!(!Arc::ptr_eq(&first, &second), "another key");
+    links.keep_only(&View::new(1, [changed.clone()]));
+    let same = links.get(Lane::Data, &changed).expect("an address");
+    assert!(Arc::ptr_eq(&second, &same), "it leads to a member");
+    links.keep_only(&View::new(2, [member]));
+    let third = links.get(Lane::Data, &changed).expect("an address");
+    assert!(!Arc::ptr_eq(&second, &third), "it led to no member");
 }
 
 /// A channel as peers have it, and the other end of its connection.
@@ -108,4 +128,62 @@ async fn an_idle_connection_is_silent_and_the_first_call_on_a_dead_one_ends_in_f
     assert!(began.elapsed() <= 2 * KEEP_ALIVE, "{:?}", began.elapsed());
     let failure = super::super::failure::Failure::of(&status);
     assert!(failure.ejects(), "{status:?}");
+}
+
+/// Answers every call at once, and brings the answers while `open` says so. Counts the calls.
+fn held_server(far: DuplexStream, open: watch::Receiver<bool>) -> Arc<AtomicU64> {
+    let (inner, served) = duplex(1 << 22);
+    let (mut far_said, mut to_far) = tokio::io::split(far);
+    let (mut answered, mut to_server) = tokio::io::split(inner);
+    tokio::spawn(async move { tokio::io::copy(&mut far_said, &mut to_server).await });
+    tokio::spawn(async move {
+        let (mut open, mut buffer) = (open, vec![0; 1 << 16]);
+        while let Ok(read @ 1..) = answered.read(&mut buffer).await {
+            open.wait_for(|open| *open).await.expect("the test goes on");
+            to_far.write_all(&buffer[..read]).await.expect("open");
+        }
+    });
+    let calls = Arc::<AtomicU64>::default();
+    let counted = calls.clone();
+    let answer = hyper::service::service_fn(move |_: http::Request<hyper::body::Incoming>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Ok::<_, Infallible>(http::Response::new(String::new())))
+    });
+    let server = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+        .serve_connection(hyper_util::rt::TokioIo::new(served), answer);
+    tokio::spawn(server);
+    calls
+}
+
+#[tokio::test]
+async fn answers_that_come_when_nobody_waits_any_more_end_no_connection() {
+    let (channel, far) = piped();
+    let open = watch::Sender::new(true);
+    let answered = held_server(far, open.subscribe());
+    let check = || {
+        let mut client = HealthClient::new(channel.clone());
+        async move { client.check(HealthCheckRequest::default()).await.map(drop) }
+    };
+    // It is no answer of a health service, but an answer.
+    let first = check().await.expect_err("no health service").code();
+    for batch in 0..40 {
+        open.send_replace(false);
+        let mut calls = futures::future::join_all((0..100).map(|_| check()));
+        let until = answered.load(Ordering::SeqCst) + 100;
+        while answered.load(Ordering::SeqCst) < until {
+            assert!(
+                poll!(&mut calls).is_pending(),
+                "batch {batch}: nothing comes"
+            );
+            tokio::task::yield_now().await;
+        }
+        drop(calls);
+        open.send_replace(true);
+        // What comes of the next call says whether the connection stands: it is the only one.
+        assert_eq!(
+            check().await.expect_err("the same").code(),
+            first,
+            "batch {batch}"
+        );
+    }
 }

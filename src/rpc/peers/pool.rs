@@ -1,11 +1,12 @@
 //! The pool of connections to peers, and how a call is made over them.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming, transport::Channel};
@@ -22,7 +23,7 @@ use crate::rpc::wire::{self, peer_client::PeerClient};
 use crate::telemetry::{metrics::Metrics, throttle::Throttle};
 use gaocache_core::{
     cluster::Cluster,
-    membership::{IdHash, Member},
+    membership::{IdHash, Member, View},
     ports::{Clock, PeerError, Timestamp},
 };
 
@@ -43,6 +44,8 @@ struct Inner {
     links: Links,
     ejected: Arc<Ejected>,
     throttle: Throttle,
+    /// What bounds the loads of each group.
+    loads: ArcSwap<HashMap<Arc<str>, LoadBounds>>,
 }
 
 impl GrpcPeers {
@@ -64,10 +67,17 @@ impl GrpcPeers {
             metrics,
             clock,
             throttle: Throttle::default(),
+            loads: ArcSwap::from_pointee(rules.loads.clone()),
             rules,
         });
         runtime.spawn(close_idle(Arc::downgrade(&inner), inner.rules.idle));
         Self { inner }
+    }
+
+    /// From now on, the loads of groups are bounded so.
+    #[cfg(feature = "cli")]
+    pub fn bound_loads(&self, loads: HashMap<Arc<str>, LoadBounds>) {
+        self.inner.loads.store(Arc::new(loads));
     }
 
     /// The present moment.
@@ -81,14 +91,14 @@ impl GrpcPeers {
         topology.me().map(Member::incarnation).unwrap_or_default()
     }
 
-    /// Lets go of connections to addresses that no member has any more.
-    pub fn keep_only(&self, addresses: &HashSet<Arc<str>>) {
-        self.inner.links.keep_only(addresses);
-        self.inner.ejected.keep_only(addresses);
+    /// Lets go of connections that lead to no member any more.
+    pub fn keep_only(&self, members: &View) {
+        self.inner.links.keep_only(members);
+        self.inner.ejected.keep_only(members);
     }
 
     pub(super) fn is_ejected(&self, member: &Member) -> bool {
-        self.inner.ejected.contains(&member.address)
+        self.inner.ejected.contains(member)
     }
 
     /// Bound on an answer, besides what a load from the origin may take.
@@ -98,7 +108,7 @@ impl GrpcPeers {
 
     /// What bounds the loads of a group; `None` if this node doesn't have it.
     pub(super) fn load_bounds(&self, group: &str) -> Option<LoadBounds> {
-        self.inner.rules.loads.get(group).copied()
+        self.inner.loads.load().get(group).copied()
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
@@ -106,7 +116,7 @@ impl GrpcPeers {
     }
 
     pub(super) fn link(&self, lane: Lane, member: &Member) -> Result<Arc<Link>, Failed> {
-        let link = self.inner.links.get(lane, &member.address);
+        let link = self.inner.links.get(lane, member);
         link.map_err(Failed::unreachable)
     }
 
@@ -147,7 +157,7 @@ impl GrpcPeers {
             answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
         answered.map(Response::into_inner).map_err(|status| {
             if matches!(Failure::of(&status), Failure::Refused) {
-                inner.links.lose(&member.address, link);
+                inner.links.lose(member, link);
             }
             self.failed(member, &status)
         })
@@ -188,8 +198,8 @@ impl GrpcPeers {
     pub(in crate::rpc) fn failed(&self, member: &Member, status: &Status) -> Failed {
         let failure = Failure::of(status);
         let what = if failure.ejects() {
-            if let Ok(endpoint) = self.inner.links.endpoint(&member.address) {
-                self.inner.ejected.add(&member.address, endpoint);
+            if let Ok(endpoint) = self.inner.links.endpoint(&member.contact) {
+                self.inner.ejected.add(member, endpoint);
             }
             "can't be reached; the next member in ring order stands in for it"
         } else {
@@ -211,7 +221,7 @@ impl GrpcPeers {
     fn log(&self, member: &Member, what: &str, status: &Status) {
         if let Some(suppressed) = self.inner.throttle.due(&member.id) {
             tracing::warn!(
-                peer = %member.id, address = %member.address, code = %status.code(),
+                peer = %member.id, address = %member.contact.address, code = %status.code(),
                 cause = status.message(), suppressed, "a peer {what}"
             );
         }

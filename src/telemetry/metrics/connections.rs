@@ -8,7 +8,7 @@ use crate::telemetry::names;
 /// The metrics of what clients take.
 pub struct ConnectionMetrics {
     open: IntGaugeVec,
-    /// Connections that the listeners for clients accept together.
+    /// Connections that the listeners for clients and peers accept together.
     pub limit: IntGauge,
     /// By listener and reason.
     pub refusals: IntCounterVec,
@@ -37,7 +37,7 @@ impl ConnectionMetrics {
     /// Counters of rare events show from the start: Prometheus doesn't count the first increase of
     /// a series that was absent before.
     fn begin_with_zero(&self) {
-        for listener in ["grpc", "http"] {
+        for listener in ["grpc", "http", "peer"] {
             for reason in ["total", "address", "failed"] {
                 let refusals = &self.refusals;
                 refusals.with_label_values(&[listener, reason]);

@@ -240,12 +240,12 @@ impl LoadObserver for GroupMetrics {
     }
 
     fn breaker(&self, state: BreakerState) {
+        self.log_breaker(state);
         self.breaker_state.set(match state {
             BreakerState::Closed => 0,
             BreakerState::HalfOpen => 1,
             BreakerState::Open => 2,
         });
-        self.log_breaker(state);
     }
 }
 
@@ -259,6 +259,7 @@ impl GroupMetrics {
                 }
             }
             BreakerState::HalfOpen => {}
+            BreakerState::Closed if self.breaker_state.get() == 0 => {}
             BreakerState::Closed => tracing::info!(%group, "the circuit breaker has closed"),
         }
     }

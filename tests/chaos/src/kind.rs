@@ -37,7 +37,7 @@ pub enum Kind {
     KeyDeleted,
     /// A node's wall clock jumps, and later back.
     Clock,
-    /// The origin takes longer than `peers.timeout_seconds`.
+    /// The origin takes longer than `peer.timeout_seconds`.
     SlowOrigin,
     /// The origin accepts requests and doesn't answer.
     HungOrigin,

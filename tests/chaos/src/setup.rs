@@ -90,7 +90,7 @@ impl Setup {
             "node.shutdown_timeout_seconds=3".into(),
             format!("registry.etcd.endpoints={etcd}"),
             format!("registry.etcd.lease_ttl_seconds={}", self.lease),
-            format!("peers.timeout_seconds={}", self.peers_timeout),
+            format!("peer.timeout_seconds={}", self.peers_timeout),
             format!("cache.capacity={}", self.capacity),
             format!("cache.replicas={}", self.replicas),
             format!("cache.hot_after_requests={}", self.hot_after),

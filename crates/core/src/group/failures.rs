@@ -22,9 +22,8 @@ const MOST_KEYS: usize = 10_000;
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The failures of one group.
+#[derive(Default)]
 pub(super) struct Failures {
-    /// How long each is kept; zero: not at all.
-    ttl: Duration,
     kept: Mutex<Kept>,
 }
 
@@ -41,35 +40,25 @@ struct Failure {
 }
 
 impl Failures {
-    pub(super) fn new(ttl: Duration) -> Self {
-        Self {
-            ttl,
-            kept: Mutex::default(),
-        }
-    }
-
     /// The failure of the key, if it is to be kept in mind: with the time that is left of it.
     pub(super) fn of(&self, key: KeyHash, now: Timestamp) -> Option<Error> {
-        if self.ttl.is_zero() {
-            return None;
-        }
         let kept = self.kept.lock();
         let failure = kept.by_key.get(&key).filter(|it| now < it.until)?;
         let left = failure.until.since(now);
         Some(failure.error.clone().with_retry_after(left))
     }
 
-    /// Keeps the failure in mind, if it is one of the origin.
-    pub(super) fn note(&self, key: KeyHash, error: &Error, now: Timestamp) {
+    /// Keeps the failure in mind for that long, if it is one of the origin; zero: not at all.
+    pub(super) fn note(&self, key: KeyHash, error: &Error, ttl: Duration, now: Timestamp) {
         let of_origin = matches!(
             error.kind(),
             ErrorKind::OriginFailed | ErrorKind::OriginTimeout | ErrorKind::ValueTooLarge
         );
-        if self.ttl.is_zero() || !of_origin {
+        if ttl.is_zero() || !of_origin {
             return;
         }
         let asked = error.retry_after().unwrap_or_default().min(LONGEST);
-        let until = now.after(self.ttl.max(asked));
+        let until = now.after(ttl.max(asked));
         let mut kept = self.kept.lock();
         kept.make_room(now);
         let error = error.clone();
@@ -79,9 +68,7 @@ impl Failures {
 
     /// The key was removed.
     pub(super) fn forget(&self, key: KeyHash) {
-        if !self.ttl.is_zero() {
-            self.kept.lock().by_key.remove(&key);
-        }
+        self.kept.lock().by_key.remove(&key);
     }
 
     /// All keys were removed.
@@ -118,21 +105,21 @@ mod tests {
 
     #[test]
     fn failures_of_the_origin_are_kept_for_their_time_or_as_long_as_it_asked() {
-        let failures = Failures::new(TTL);
+        let failures = Failures::default();
         let at = Timestamp(0);
-        failures.note(KeyHash(1), &Error::origin_failed("down"), at);
+        failures.note(KeyHash(1), &Error::origin_failed("down"), TTL, at);
         let error = failures.of(KeyHash(1), Timestamp(400)).expect("kept");
         assert_eq!(error.retry_after(), Some(Duration::from_millis(600)));
         assert_eq!(kinds(&failures, 1, 1000), None);
         for (asked, until) in [(0, 1000), (5, 5000), (1_000_000, 60_000)] {
             let error = Error::origin_failed("busy").with_retry_after(Duration::from_secs(asked));
-            failures.note(KeyHash(2), &error, at);
+            failures.note(KeyHash(2), &error, TTL, at);
             let wanted = Some(ErrorKind::OriginFailed);
             assert_eq!(kinds(&failures, 2, until - 1), wanted, "{asked}");
             assert_eq!(kinds(&failures, 2, until), None, "{asked}");
         }
         for &kind in ErrorKind::ALL {
-            failures.note(KeyHash(3), &Error::new(kind, "x"), at);
+            failures.note(KeyHash(3), &Error::new(kind, "x"), TTL, at);
             let origin_s = kind.fault() == crate::error::Fault::Origin;
             let kept = origin_s && !matches!(kind, ErrorKind::NotFound | ErrorKind::BreakerOpen);
             assert_eq!(kinds(&failures, 3, 0), kept.then_some(kind));
@@ -142,9 +129,14 @@ mod tests {
 
     #[test]
     fn a_flood_of_failures_is_bounded_and_forgets_the_oldest() {
-        let failures = Failures::new(TTL);
+        let failures = Failures::default();
         for key in 0..2 * MOST_KEYS as u64 {
-            failures.note(KeyHash(key), &Error::origin_failed("down"), Timestamp(0));
+            failures.note(
+                KeyHash(key),
+                &Error::origin_failed("down"),
+                TTL,
+                Timestamp(0),
+            );
         }
         let kept = failures.kept.lock();
         assert!(kept.by_key.len() <= MOST_KEYS && kept.order.len() <= MOST_KEYS);

@@ -103,7 +103,8 @@ impl Group {
         leader.land(result, || {
             let now = self.shared.clock.now();
             if let Some(error) = failed {
-                self.failures.note(hash, &error, now);
+                let ttl = self.now.load().rules.error_ttl;
+                self.failures.note(hash, &error, ttl, now);
             }
             // Only if the fence was open all the time: otherwise this node may have missed a
             // removal.
@@ -128,7 +129,8 @@ impl Group {
     /// doesn't begin; one that runs goes on, and its value is kept.
     async fn load(&self, key: &str, hash: KeyHash, duty: &Duty) -> Result<FlightOutcome> {
         let abandoned = Box::pin(duty.abandoned());
-        let loaded = self.origin.load_in_turn(key, abandoned).await;
+        let origin = self.origin();
+        let loaded = origin.load_in_turn(key, abandoned).await;
         let loaded = loaded.map_err(Error::from_loader);
         let now = self.shared.clock.now();
         let outcome = |value: Option<Bytes>, life: Life| FlightOutcome {
@@ -148,25 +150,25 @@ impl Group {
                 Ok(outcome(Some(loaded.value), life))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let life = Life::without_staleness(self.rules.negative_ttl, now);
-                Ok(outcome(None, life))
+                let ttl = self.now.load().rules.negative_ttl;
+                Ok(outcome(None, Life::without_staleness(ttl, now)))
             }
             Err(error) => Err(error),
         }
     }
 
     fn check_value(&self, value: &Bytes) -> Result<()> {
-        if value.len() as u64 <= self.rules.max_value {
+        let max_value = self.max_value();
+        if value.len() as u64 <= max_value {
             return Ok(());
         }
         Err(Error::value_too_large(
             format!(
-                "the origin's value has {} bytes; group '{}' takes {} (max_value)",
+                "the origin's value has {} bytes; group '{}' takes {max_value} (max_value)",
                 value.len(),
-                self.rules.name,
-                self.rules.max_value
+                self.name
             ),
-            self.rules.max_value,
+            max_value,
         ))
     }
 }

@@ -21,17 +21,19 @@ mod transfer;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use arc_swap::ArcSwap;
 use failures::Failures;
-pub use groups::Groups;
+pub use groups::{CameAndWent, Groups, Wanted};
 pub use parts::{Answer, GroupRules, Shared, Source, is_group_name};
 use tombstones::Tombstones;
 
 use super::{
     cluster::Owner,
     flight::{Flights, Sharing},
+    key::GroupId,
     key::HashedKey,
     ring::{KeyHash, group_seed, hash_key},
-    store::{Entry, GroupId},
+    store::Entry,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -62,9 +64,10 @@ impl FlightOutcome {
 /// One group of keys with one origin.
 pub struct Group {
     id: GroupId,
+    name: Arc<str>,
     seed: u64,
-    rules: GroupRules,
-    origin: Arc<dyn Origin>,
+    /// What it is at the moment; see [`Group::adjust`].
+    now: ArcSwap<Wanted>,
     observer: Arc<dyn GroupObserver>,
     shared: Shared,
     local: Flights<Result<FlightOutcome>>,
@@ -87,10 +90,10 @@ impl Group {
         let tombstones = Tombstones::new(shared.standing.tombstone());
         Self {
             id,
+            name: rules.name.clone(),
             seed: group_seed(&rules.name),
-            failures: Failures::new(rules.error_ttl),
-            rules,
-            origin,
+            failures: Failures::default(),
+            now: ArcSwap::from_pointee(Wanted { rules, origin }),
             observer,
             shared,
             local: Flights::new(),
@@ -102,12 +105,28 @@ impl Group {
 
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
-        &self.rules.name
+        &self.name
     }
 
-    /// Its rules.
-    pub fn rules(&self) -> &GroupRules {
-        &self.rules
+    /// Its rules at the moment.
+    pub fn rules(&self) -> GroupRules {
+        self.now.load().rules.clone()
+    }
+
+    /// Where its values come from at the moment.
+    pub fn origin(&self) -> Arc<dyn Origin> {
+        self.now.load().origin.clone()
+    }
+
+    /// The largest value that it takes at the moment.
+    fn max_value(&self) -> u64 {
+        self.now.load().rules.max_value
+    }
+
+    /// From now on loads from this origin, by these rules. What is held stays, for as long as it
+    /// was to stay.
+    pub(super) fn adjust(&self, wanted: Wanted) {
+        self.now.store(Arc::new(wanted));
     }
 
     /// Its number within this node.
@@ -221,7 +240,7 @@ impl Group {
         let Some(value) = &entry.record.value else {
             return Err(Error::not_found(format!(
                 "group '{}' has no such key",
-                self.rules.name
+                self.name
             )));
         };
         Ok(Answer {

@@ -133,9 +133,7 @@ impl Group {
             // It doesn't know the group yet (a rollout), is going, or is not sure to be a member.
             ErrorKind::UnknownGroup | ErrorKind::NotReady => true,
             // It takes smaller values than this node does (a rollout that raises the limit).
-            ErrorKind::ValueTooLarge => error
-                .max_value()
-                .is_some_and(|it| it < self.rules.max_value),
+            ErrorKind::ValueTooLarge => error.max_value().is_some_and(|it| it < self.max_value()),
             _ => false,
         }
     }
@@ -147,7 +145,7 @@ impl Group {
         key: &str,
     ) -> Result<Option<FlightOutcome>, PeerError> {
         let peers = &self.shared.peers;
-        let answer = peers.fetch(member, &self.rules.name, key).await?;
+        let answer = peers.fetch(member, &self.name, key).await?;
         let now = self.shared.clock.now();
         let expired = !answer.record.is_fresh(now);
         let source = match answer.source {

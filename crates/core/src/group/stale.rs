@@ -48,7 +48,8 @@ impl Life {
 impl Group {
     /// The life of a value that was loaded now, of which the origin said that.
     pub(super) fn life(&self, said: Freshness, hash: KeyHash, now: Timestamp) -> Life {
-        let rules = &self.rules;
+        let current = self.now.load();
+        let rules = &current.rules;
         let ttl = match said {
             Freshness::Uncacheable => Some(Duration::ZERO),
             Freshness::For(ttl) => Some(ttl),
@@ -116,7 +117,7 @@ impl Group {
         key: &HashedKey<'_>,
         until: impl FnOnce(Stale) -> Timestamp,
     ) -> Option<FlightOutcome> {
-        if !self.rules.allow_stale() {
+        if !self.now.load().rules.allow_stale() {
             return None;
         }
         let now = self.shared.clock.now();

@@ -7,10 +7,10 @@ use crate::{
     harness_tests::{
         HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, entry, group_rules, ranked, view,
     },
+    key::GroupId,
     key::HashedKey,
     membership::{Member, MemberState, View},
     ports::Timestamp,
-    store::GroupId,
 };
 
 pub(super) const KEYS: usize = 300;

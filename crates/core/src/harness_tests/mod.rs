@@ -24,10 +24,11 @@ use super::{
     group::{Group, GroupRules, Groups, Shared},
     handoff::{Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
+    key::GroupId,
     membership::{Member, View},
     record::{Record, Stale},
     standing::Standing,
-    store::{Entry, GroupId, Store},
+    store::{Entry, Store},
 };
 use crate::{
     error::{Error, Result},
@@ -144,6 +145,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    fn groups(&self, shared: Shared) -> Groups {
+        let rules = self.rules.clone();
+        let observer = Arc::new(Unobserved);
+        let group = Group::new(GroupId(0), rules, self.origin.clone(), observer, shared);
+        Groups::new([group])
+    }
+
     /// A node that has seen no ring yet.
     pub(super) fn node(&self, id: &str) -> TestNode {
         let id: Arc<str> = id.into();
@@ -152,7 +160,7 @@ impl Plan {
         let standing = Arc::new(Standing::new(cluster.clone(), self.lease));
         (self.net).attach(id.clone(), standing.clone(), self.clock.clone());
         let store = |capacity| {
-            let store = Store::new(capacity, 1 << 10, 1);
+            let store = Store::new(capacity, 1 << 10);
             Arc::new(store.under(standing.fence.clone()))
         };
         let (store, hot) = (store(self.capacity), store(1 << 20));
@@ -173,11 +181,8 @@ impl Plan {
             copies,
             wrap_task: |task| task,
         };
-        let rules = self.rules.clone();
-        let observer = Arc::new(Unobserved);
-        let group = Group::new(GroupId(0), rules, self.origin.clone(), observer, shared);
-        let groups = Groups::new([group]);
-        let group = groups.get("users").expect("made above").clone();
+        let groups = self.groups(shared);
+        let group = groups.get("users").expect("made there").clone();
         self.net.groups.lock().insert(id.clone(), group.clone());
         let handoff = Handoff::new(
             HandoffParts {

@@ -6,6 +6,7 @@
 
 mod entry;
 mod epochs;
+mod per_group;
 mod stats;
 
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 pub use entry::{Entry, MAX_USE_COUNT};
 use epochs::Epochs;
+pub use stats::GroupStats;
 use stats::{Departure, StoreStats};
-pub use stats::{GroupId, GroupStats};
 
 use crate::{
     fence::Fence,
-    key::{Hashed, HashedKey, OwnedKey},
+    key::{GroupId, Hashed, HashedKey, OwnedKey},
     ports::Timestamp,
 };
 
@@ -71,8 +72,8 @@ pub struct Store {
 
 impl Store {
     /// A store of `capacity` bytes in total. It can keep a value of `largest_value` bytes if its
-    /// capacity allows that at all. The numbers of the groups are less than `groups`.
-    pub fn new(capacity: u64, largest_value: u64, groups: usize) -> Self {
+    /// capacity allows that at all.
+    pub fn new(capacity: u64, largest_value: u64) -> Self {
         let options = OptionsBuilder::new()
             .shards(shards(capacity, largest_value))
             .weight_capacity(capacity)
@@ -85,8 +86,8 @@ impl Store {
         };
         Self {
             cache,
-            stats: StoreStats::new(groups),
-            epochs: Epochs::new(groups),
+            stats: StoreStats::new(),
+            epochs: Epochs::new(),
             fence: None,
         }
     }

@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of a group within this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GroupId(pub u16);
+use super::per_group::PerGroup;
+use crate::key::GroupId;
 
 /// The numbers of one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,25 +38,22 @@ struct Counters {
 }
 
 /// The numbers of all groups.
-pub(super) struct StoreStats(Box<[Counters]>);
+pub(super) struct StoreStats(PerGroup<Counters>);
 
 impl StoreStats {
-    pub(super) fn new(groups: usize) -> Self {
-        Self((0..groups).map(|_| Counters::default()).collect())
+    pub(super) fn new() -> Self {
+        Self(PerGroup::new())
     }
 
     /// Must be called before the entry is inserted, since it may be evicted immediately.
     pub(super) fn comes(&self, group: GroupId, bytes: u64) {
-        if let Some(counters) = self.0.get(usize::from(group.0)) {
-            counters.items.fetch_add(1, Ordering::Relaxed);
-            counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
+        let counters = self.0.of(group);
+        counters.items.fetch_add(1, Ordering::Relaxed);
+        counters.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn goes(&self, group: GroupId, bytes: u64, why: Departure) {
-        let Some(counters) = self.0.get(usize::from(group.0)) else {
-            return;
-        };
+        let counters = self.0.of(group);
         counters.items.fetch_sub(1, Ordering::Relaxed);
         counters.bytes.fetch_sub(bytes, Ordering::Relaxed);
         match why {
@@ -68,9 +64,7 @@ impl StoreStats {
     }
 
     pub(super) fn read(&self, group: GroupId) -> GroupStats {
-        let Some(counters) = self.0.get(usize::from(group.0)) else {
-            return GroupStats::default();
-        };
+        let counters = self.0.of(group);
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         GroupStats {
             items: read(&counters.items),

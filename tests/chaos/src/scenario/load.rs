@@ -78,7 +78,7 @@ pub fn slow_origin_setup() -> Setup {
     }
 }
 
-/// Loads take a second longer than `peers.timeout_seconds`; all nodes are asked for all at once.
+/// Loads take a second longer than `peer.timeout_seconds`; all nodes are asked for all at once.
 pub async fn slow_origin(stage: &mut Stage) -> Result<()> {
     let world = stage.world.clone();
     world.start(0..3).await?;

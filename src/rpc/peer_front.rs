@@ -1,0 +1,118 @@
+//! The gRPC listener for other nodes: `Peer`, and health for those who look whether this node can
+//! be reached again. `Fetch` takes the lean path.
+
+use std::{
+    convert::Infallible,
+    future::{Future, ready},
+    pin::{Pin, pin},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tonic::service::Routes;
+
+use super::{
+    bounded, lean,
+    peer::PeerService,
+    peers::message_limit,
+    routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},
+    wire::peer_server::PeerServer,
+};
+use crate::{service::Service, traffic::Traffic};
+use gaocache_core::{
+    error::{BoxError, Result},
+    standing::Standing,
+};
+
+const FETCH: &str = "/gaocache.v1.Peer/Fetch";
+const PEEK: &str = "/gaocache.v1.Peer/Peek";
+const HANDOFF: &str = "/gaocache.v1.Peer/Handoff";
+
+/// The listener.
+#[derive(Clone)]
+pub struct PeerFront {
+    peer: PeerService,
+    routed: Routed,
+    rules: LiveRules,
+}
+
+/// The listener as a hyper service for one connection.
+pub struct ConnectedPeer {
+    front: PeerFront,
+    traffic: Arc<Traffic>,
+}
+
+impl PeerFront {
+    /// A listener for `service`; `standing` is this node's place among the members.
+    pub fn new<H>(service: &Service, standing: Arc<Standing>, rules: LiveRules, health: H) -> Self
+    where
+        H: tonic_health::pb::health_server::Health,
+    {
+        let peer = PeerService::new(service.clone(), standing);
+        let server = PeerServer::new(peer.clone())
+            .max_decoding_message_size(message_limit(rules.now().max_value));
+        let routes = Routes::new(server)
+            .add_service(tonic_health::pb::health_server::HealthServer::new(health));
+        Self {
+            peer,
+            routed: Routed::new(routes, rules.clone()),
+            rules,
+        }
+    }
+
+    /// The listener for one connection.
+    pub fn over(&self, traffic: Arc<Traffic>) -> ConnectedPeer {
+        ConnectedPeer {
+            front: self.clone(),
+            traffic,
+        }
+    }
+}
+
+impl<B> hyper::service::Service<Request<B>> for ConnectedPeer
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<FrontBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let path = request.uri().path();
+        // The calls that carry no value are few and small, and removals and membership depend on
+        // them: they are heard however many bytes are in flight.
+        let ticket = match path {
+            FETCH | PEEK | HANDOFF => self.traffic.begin(),
+            _ => Ok(self.traffic.begin_anyway()),
+        };
+        let ticket = match ticket {
+            Ok(ticket) => ticket,
+            Err(error) => return Box::pin(ready(Ok(refused(&error)))),
+        };
+        let PeerFront {
+            peer,
+            routed,
+            rules,
+        } = self.front.clone();
+        match path {
+            FETCH => Box::pin(async move {
+                let scope = |headers: &_| peer.follow(traced(FETCH), headers);
+                let handle = async |it| peer.reply(it).await;
+                let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+                Ok(answer.await.map(FrontBody::Lean))
+            }),
+            HANDOFF => Box::pin(async move {
+                let request = arriving(request, &ticket, rules.now().patience);
+                let answer = bounded::handoff(peer, rules.now().max_value, request).await;
+                Ok(FrontBody::of(outgoing(answer, ticket).await))
+            }),
+            _ => Box::pin(async move {
+                let answer = pin!(routed.whole(request, ticket, |_| Ok(())));
+                Ok(FrontBody::of(answer.await))
+            }),
+        }
+    }
+}
