@@ -192,7 +192,10 @@ impl Members {
             Err(_) => Err(Status::deadline_exceeded("timed out")),
         };
         answer.map_err(|status| match from_status(&status) {
-            Some(error) if error.kind() == ErrorKind::NotReady => Try::Next(error),
+            // The node's own state; another may do it.
+            Some(error) if matches!(error.kind(), ErrorKind::NotReady | ErrorKind::Registry) => {
+                Try::Next(error)
+            }
             Some(error) => Try::Final(error),
             None => {
                 let until = Instant::now() + EJECTED_FOR;

@@ -144,6 +144,14 @@ impl Member {
         self.is_admitted() || (self.restarted && !self.vanished)
     }
 
+    /// What it is doing, for people: also whether it vanished.
+    pub fn state_name(&self) -> &'static str {
+        match self.vanished {
+            true => "vanished",
+            false => self.state.name(),
+        }
+    }
+
     /// A serving member with nothing but an id and an address, at which it answers clients and
     /// peers.
     pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {

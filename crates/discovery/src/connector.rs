@@ -191,6 +191,15 @@ impl Connector {
         connected.map_err(|error| error.at(endpoint))
     }
 
+    /// The member that [`Connector::connect`] chose last; empty before. Of use to whoever has one
+    /// session at a time.
+    pub(super) fn chosen(&self) -> &str {
+        let endpoints = &self.config.endpoints;
+        let turn = self.next.load(Ordering::Relaxed).wrapping_sub(1);
+        let chosen = endpoints.get(turn % endpoints.len().max(1));
+        chosen.map_or("", String::as_str)
+    }
+
     /// Applies the request timeout to a call to etcd. etcd-client has no timeout while its balancer
     /// connects, so it would wait forever for a member that refuses connections.
     pub(super) async fn bounded<T>(

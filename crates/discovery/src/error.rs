@@ -45,8 +45,11 @@ impl Error {
         self
     }
 
-    /// Adds the endpoint to the message.
+    /// Adds the endpoint to the message, unless it names it.
     pub(crate) fn at(mut self, endpoint: &str) -> Self {
+        if endpoint.is_empty() || self.message.contains(endpoint) {
+            return self;
+        }
         let message = self.message.trim_start_matches("etcd: ");
         self.message = format!("etcd: {endpoint}: {message}").into();
         self

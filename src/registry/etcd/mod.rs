@@ -1,6 +1,8 @@
 //! Membership in etcd: combines a registration and a discovery (see [`gaocache_discovery`]) into
 //! the cache's registry.
 
+#[cfg(feature = "cli")]
+mod forget;
 mod lease_end;
 mod members;
 mod session;
@@ -9,6 +11,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+#[cfg(feature = "cli")]
+pub use forget::{Forgotten, forget};
 pub use members::{Keys, view};
 
 use super::notices::NoticeBoard;

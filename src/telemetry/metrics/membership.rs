@@ -15,6 +15,7 @@ pub struct MembershipMetrics {
     pub ready: IntGauge,
     draining_since: Gauge,
     ring_members: IntGauge,
+    members_vanished: IntGauge,
     ring_revision: IntGauge,
     ring_fingerprint: IntGauge,
     ring_share: Gauge,
@@ -29,6 +30,7 @@ impl MembershipMetrics {
             ready: registrar.gauge(names::READY)?,
             draining_since: registrar.float_gauge(names::DRAINING_SINCE)?,
             ring_members: registrar.gauge(names::RING_MEMBERS)?,
+            members_vanished: registrar.gauge(names::MEMBERS_VANISHED)?,
             ring_revision: registrar.gauge(names::RING_REVISION)?,
             ring_fingerprint: registrar.gauge(names::RING_FINGERPRINT)?,
             ring_share: registrar.float_gauge(names::RING_SHARE)?,
@@ -46,6 +48,8 @@ impl MembershipMetrics {
     /// Records the numbers of a newly installed ring.
     pub fn ring_changed(&self, topology: &Topology) {
         self.ring_members.set(as_gauge(topology.ring_len() as u64));
+        let vanished = topology.view.members.iter().filter(|it| it.vanished);
+        self.members_vanished.set(as_gauge(vanished.count() as u64));
         self.ring_revision.set(as_gauge(topology.view.revision));
         // Prometheus stores doubles, which represent 53 bits exactly.
         let fingerprint = topology.view.fingerprint().0 >> 16;

@@ -94,6 +94,7 @@ impl Keeper {
                 End::Stop => break,
                 End::Again => {}
                 End::Failed(error) => {
+                    let error = error.at(self.connector.chosen());
                     self.tell(&RegistrationEvent::Disconnected {
                         cause: error.to_string(),
                     });
