@@ -157,6 +157,7 @@ impl NodeBuilder {
             service,
             front,
             peer_front,
+            #[cfg(feature = "cli")]
             rules,
             stops,
             limits,

@@ -69,6 +69,7 @@ impl Carrier {
     }
 
     /// Holds connections that begin from now on to these limits.
+    #[cfg(feature = "cli")]
     pub(super) fn limit(&self, limits: &ClientLimits) {
         self.limits.store(Arc::new(Limits::of(limits)));
     }

@@ -36,7 +36,7 @@ pub use status::NodeStatus;
 use crate::{
     admin::{Admin, Readiness},
     cache::Cache,
-    rpc::{front::Front, peer_front::PeerFront, routed::LiveRules},
+    rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
 };
@@ -84,7 +84,8 @@ pub struct Node {
     service: Service,
     front: Front,
     peer_front: PeerFront,
-    rules: LiveRules,
+    #[cfg(feature = "cli")]
+    rules: crate::rpc::routed::LiveRules,
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     admin: Admin,
