@@ -19,6 +19,7 @@ use tonic::{Code, Status, transport::Channel};
 
 const KEYS: usize = 300;
 
+/// A peer of nodes that believe everybody.
 async fn peer(node: &TestNode) -> PeerClient<Channel> {
     let url = format!("http://{}", node.addresses.peer);
     PeerClient::connect(url).await.expect("connects")
@@ -81,7 +82,7 @@ async fn read(node: &TestNode, keys: impl Iterator<Item = usize>) {
 async fn entries_are_taken_from_members_in_a_known_format_and_not_while_leaving() {
     use wire::HandoffFate::*;
     let origin = CountingOrigin::start().await;
-    let mut nodes = cluster(2, &origin.url(), &[]).await;
+    let mut nodes = cluster(2, &origin.url(), &["peer.insecure=true"]).await;
     let mut to = peer(&nodes[0]).await;
     let n1 = nodes[1].incarnation();
     let receipt = handoff(&mut to, batch(n1, "a")).await.expect("taken");

@@ -20,7 +20,7 @@ pub use load::{InForce, Loaded, Sources, load, loopback};
 pub use problem::ConfigError;
 pub use settings::{
     Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-    RegistryKind, Sampler, TraceSettings, seconds,
+    PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
 };
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ use crate::{
     rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
+    tls::PeerTls,
     traffic::Budget,
 };
 use gaocache_core::{
@@ -82,6 +83,7 @@ pub struct Node {
     service: Service,
     front: Front,
     peer_front: PeerFront,
+    peer_tls: PeerTls,
     budget: Arc<Budget>,
     admin: Admin,
     stops: Stops,

@@ -14,7 +14,9 @@ use http_body::Body;
 use tonic::service::Routes;
 
 use super::{
-    bounded, lean,
+    bounded,
+    gate::{Gate, Visitor},
+    lean,
     peer::PeerService,
     peers::message_limit,
     routed::{FrontBody, FrontRules, Routed, arriving, outgoing, refused, traced},
@@ -36,17 +38,26 @@ pub struct PeerFront {
     peer: PeerService,
     routed: Routed,
     rules: FrontRules,
+    gate: Gate,
 }
 
 /// The listener as a hyper service for one connection.
 pub struct ConnectedPeer {
     front: PeerFront,
+    visitor: Visitor,
     traffic: Arc<Traffic>,
 }
 
 impl PeerFront {
-    /// A listener for `service`; `standing` is this node's place among the members.
-    pub fn new<H>(service: &Service, standing: Arc<Standing>, rules: FrontRules, health: H) -> Self
+    /// A listener for `service`, for those whom the gate lets in; `standing` is this node's place
+    /// among the members.
+    pub fn new<H>(
+        service: &Service,
+        standing: Arc<Standing>,
+        gate: Gate,
+        rules: FrontRules,
+        health: H,
+    ) -> Self
     where
         H: tonic_health::pb::health_server::Health,
     {
@@ -59,13 +70,20 @@ impl PeerFront {
             peer,
             routed: Routed::new(routes, rules.patience),
             rules,
+            gate,
         }
     }
 
+    /// Who is let in.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// The listener for one connection.
-    pub fn over(&self, traffic: Arc<Traffic>) -> ConnectedPeer {
+    pub fn over(&self, visitor: Visitor, traffic: Arc<Traffic>) -> ConnectedPeer {
         ConnectedPeer {
             front: self.clone(),
+            visitor,
             traffic,
         }
     }
@@ -80,7 +98,11 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<B>) -> Self::Future {
+    fn call(&self, mut request: Request<B>) -> Self::Future {
+        if let Err(error) = self.visitor.is_member() {
+            return Box::pin(ready(Ok(refused(&error))));
+        }
+        request.extensions_mut().insert(self.visitor.clone());
         let path = request.uri().path();
         // The calls that carry no value are few and small, and removals and membership depend on
         // them: they are heard however many bytes are in flight.
@@ -96,6 +118,7 @@ where
             peer,
             routed,
             rules,
+            ..
         } = self.front.clone();
         match path {
             FETCH => Box::pin(async move {
@@ -104,11 +127,14 @@ where
                 let answer = lean::unary(request, ticket, rules.patience, scope, handle);
                 Ok(answer.await.map(FrontBody::Lean))
             }),
-            HANDOFF => Box::pin(async move {
-                let request = arriving(request, &ticket, rules.patience);
-                let answer = bounded::handoff(peer, rules.max_value, request).await;
-                Ok(FrontBody::of(outgoing(answer, ticket).await))
-            }),
+            HANDOFF => {
+                let visitor = self.visitor.clone();
+                Box::pin(async move {
+                    let request = arriving(request, &ticket, rules.patience);
+                    let answer = bounded::handoff(peer, visitor, rules.max_value, request).await;
+                    Ok(FrontBody::of(outgoing(answer, ticket).await))
+                })
+            }
             _ => Box::pin(async move {
                 let answer = pin!(routed.whole(request, ticket, |_| Ok(())));
                 Ok(FrontBody::of(answer.await))
