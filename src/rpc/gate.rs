@@ -82,6 +82,15 @@ impl Visitor {
         found.map_err(|stranger| self.refused(stranger))
     }
 
+    /// Whether it may ask for what changes nothing here: also who was a member and may still run.
+    ///
+    /// # Errors
+    /// As [`Visitor::is_member`].
+    pub(super) fn may_ask(&self) -> Result<()> {
+        let found = self.caller.may_ask(&self.gate.inner.cluster);
+        found.map_err(|stranger| self.refused(stranger))
+    }
+
     /// Whether it may speak as the member with that incarnation. One that nobody has is left to
     /// what is said of senders that are no members.
     ///

@@ -31,6 +31,8 @@ use gaocache_core::{
 const FETCH: &str = "/gaocache.v1.Peer/Fetch";
 const PEEK: &str = "/gaocache.v1.Peer/Peek";
 const HANDOFF: &str = "/gaocache.v1.Peer/Handoff";
+const AWAIT_REVISION: &str = "/gaocache.v1.Peer/AwaitRevision";
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 /// The listener.
 #[derive(Clone)]
@@ -99,7 +101,11 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
-        if let Err(error) = self.visitor.is_member() {
+        let heard = match request.uri().path() {
+            FETCH | PEEK | AWAIT_REVISION | HEALTH => self.visitor.may_ask(),
+            _ => self.visitor.is_member(),
+        };
+        if let Err(error) = heard {
             return Box::pin(ready(Ok(refused(&error))));
         }
         request.extensions_mut().insert(self.visitor.clone());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::{
-    cluster::Topology,
+    cluster::{Cluster, Topology},
     membership::{IdHash, KeyFingerprint, Member, View},
 };
 
@@ -24,6 +24,17 @@ pub enum Identity {
         /// The ids of the members that the certificate names; `None`: it is good for any.
         ids: Option<Vec<Arc<str>>>,
     },
+}
+
+impl Identity {
+    /// Whether it proves that its holder is that member.
+    fn is_of(&self, member: &Member) -> bool {
+        match self {
+            Self::Key(key) => member.contact.key.as_ref() == Some(key),
+            Self::Certificate { ids: Some(ids) } => ids.contains(&member.id),
+            Self::Unproven | Self::Certificate { ids: None } => false,
+        }
+    }
 }
 
 /// Why a caller is not heard.
@@ -75,6 +86,18 @@ impl Caller {
         }
     }
 
+    /// Whether it may ask for what changes nothing here: also who was a member and may still run.
+    ///
+    /// # Errors
+    /// [`Stranger::Unknown`] if not.
+    pub fn may_ask(&self, cluster: &Cluster) -> Result<(), Stranger> {
+        let member = self.is_member(&cluster.topology());
+        member.or_else(|stranger| {
+            let departed = cluster.has_departed(|member| self.identity.is_of(member));
+            departed.then_some(()).ok_or(stranger)
+        })
+    }
+
     /// Whether it may speak as the member with that incarnation.
     ///
     /// # Errors
@@ -108,18 +131,9 @@ impl Caller {
     }
 
     fn members(&self, view: &View) -> Vec<IdHash> {
-        match &self.identity {
-            Identity::Key(key) => {
-                let members = view.members.iter();
-                let its = members.filter(|it| it.contact.key == Some(*key));
-                its.map(Member::incarnation).collect()
-            }
-            Identity::Certificate { ids: Some(ids) } => {
-                let members = ids.iter().filter_map(|id| view.member(id));
-                members.map(Member::incarnation).collect()
-            }
-            Identity::Unproven | Identity::Certificate { ids: None } => Vec::new(),
-        }
+        let members = view.members.iter();
+        let its = members.filter(|member| self.identity.is_of(member));
+        its.map(Member::incarnation).collect()
     }
 }
 
@@ -161,6 +175,22 @@ mod tests {
         assert_eq!(former, Err(Stranger::Unknown));
         let after = topology(&[member("a", "3", B)]);
         assert_eq!(caller.is_member(&after), Err(Stranger::Unknown));
+    }
+
+    #[test]
+    fn who_was_a_member_may_ask_and_nothing_more() {
+        let (a, b) = (member("a", "1", A), member("b", "1", B));
+        let cluster = Cluster::new("me");
+        let caller = Caller::new(Identity::Key(A));
+        assert_eq!(caller.may_ask(&cluster), Err(Stranger::Unknown));
+        cluster.install(View::new(1, [a.clone(), b.clone()]));
+        assert_eq!(caller.may_ask(&cluster), Ok(()));
+        cluster.install(View::new(2, [b]));
+        assert_eq!(caller.may_ask(&cluster), Ok(()));
+        let ring = cluster.snapshot();
+        assert_eq!(caller.is_member(&ring), Err(Stranger::Unknown));
+        let speaks = caller.speaks_as(a.incarnation(), &ring);
+        assert_eq!(speaks, Err(Stranger::Unknown));
     }
 
     #[test]

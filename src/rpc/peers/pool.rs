@@ -33,7 +33,7 @@ const FURTHER_ATTEMPTS: usize = 2;
 /// of a registration at nearly the same time, but not in the same millisecond.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(200);
-const MOST_PAUSES: usize = 8;
+const MOST_PAUSES: usize = 5;
 
 /// Calls to peers over gRPC. Cheap to clone.
 #[derive(Clone)]
