@@ -6,13 +6,33 @@ use std::{
 };
 
 use crate::telemetry::trace::Sampling;
-use gaocache_core::error::{Error, ErrorKind, Result};
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    membership::DEFAULT_WEIGHT,
+};
 
 /// The largest value of a group that says nothing else, in bytes.
 pub(crate) const MAX_VALUE: u64 = 8 << 20;
 
 /// Time limits of connections are looked at in steps, which must not come in no time.
-const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
+pub(crate) const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
+
+/// The most members that hold a key.
+pub(crate) const MAX_REPLICAS: usize = 2;
+
+/// The ports of the listeners, where nothing else is said.
+pub(crate) const GRPC_PORT: u16 = 7070;
+pub(crate) const HTTP_PORT: u16 = 8080;
+pub(crate) const ADMIN_PORT: u16 = 9090;
+pub(crate) const PEER_PORT: u16 = 7071;
+
+/// What [`is_id`] asks for.
+pub(crate) const ID_RULE: &str = "must not be empty or contain '/'";
+
+/// Whether a node may have this id.
+pub(crate) fn is_id(id: &str) -> bool {
+    !id.is_empty() && !id.contains('/')
+}
 
 /// How a node behaves. `docs/configuration.md` says more about each; the program has the same
 /// settings.
@@ -168,14 +188,14 @@ impl Default for Settings {
             id: "node".into(),
             advertise_host: String::new(),
             zone: String::new(),
-            weight: 100,
+            weight: DEFAULT_WEIGHT,
             worker_threads: 0,
             drain_timeout: Duration::from_secs(20),
             shutdown_timeout: Duration::from_secs(10),
-            grpc: anywhere(7070),
-            http: anywhere(8080),
-            admin: anywhere(9090),
-            peer: anywhere(7071),
+            grpc: anywhere(GRPC_PORT),
+            http: anywhere(HTTP_PORT),
+            admin: anywhere(ADMIN_PORT),
+            peer: anywhere(PEER_PORT),
             peer_identity: PeerIdentity::RegisteredKeys,
             peer_connect_timeout: Duration::from_secs(1),
             peer_timeout: Duration::from_secs(5),
@@ -232,13 +252,13 @@ impl Settings {
     /// What the types allow and a node can't be.
     pub(crate) fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
-        if self.id.is_empty() || self.id.contains('/') {
-            return wrong("the node's id must not be empty nor contain '/'");
+        if !is_id(&self.id) {
+            return wrong(&format!("the node's id {ID_RULE}"));
         }
         if self.weight == 0 {
             return wrong("a node's weight must not be 0");
         }
-        if !(1..=2).contains(&self.replicas) {
+        if !(1..=MAX_REPLICAS).contains(&self.replicas) {
             return wrong("a key has 1 or 2 replicas");
         }
         let limits = &self.limits;

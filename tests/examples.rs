@@ -3,43 +3,16 @@
 
 mod common;
 
-use std::{
-    path::PathBuf,
-    process::{Command, Output},
-};
+use std::process::Command;
 
 use common::etcd::Etcd;
-
-fn program(name: &str) -> PathBuf {
-    // target/debug/deps/examples-… → target/debug/examples/NAME, which `cargo test` builds.
-    let mut path = std::env::current_exe().expect("a path");
-    path.pop();
-    path.pop();
-    path.join("examples").join(name)
-}
-
-fn run(name: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(program(name))
-        .args(arguments)
-        .output()
-        .expect("runs");
-    assert!(
-        output.status.success(),
-        "{name}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
+use gaocache_testing::{example, run_example};
 
 #[test]
 fn embedded_is_short_and_loads_once() {
     let source = include_str!("../examples/embedded.rs");
     assert!(source.lines().count() < 60);
-    let shown = text(&run("embedded", &[]));
+    let shown = run_example("embedded", &[]);
     assert!(shown.contains("12² = 144 (load 0) from Origin"), "{shown}");
     assert!(shown.ends_with("1 load for six gets\n"), "{shown}");
 }
@@ -47,7 +20,7 @@ fn embedded_is_short_and_loads_once() {
 #[tokio::test]
 async fn embedded_cluster_finds_itself_in_etcd() {
     let etcd = Etcd::start().await;
-    let shown = text(&run("embedded_cluster", &[&etcd.url]));
+    let shown = run_example("embedded_cluster", &[&etcd.url]);
     assert!(
         shown.contains(
             "morning: MORNING from Origin\nnight: NIGHT from Origin\nmorning: MORNING from Hit"
@@ -63,7 +36,7 @@ async fn embedded_cluster_finds_itself_in_etcd() {
 
 #[test]
 fn embedded_cluster_says_when_etcd_is_away() {
-    let output = Command::new(program("embedded_cluster"))
+    let output = Command::new(example("embedded_cluster"))
         .arg("http://127.0.0.1:1")
         .output()
         .expect("runs");

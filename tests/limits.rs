@@ -16,6 +16,7 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use common::{CountingOrigin, LONG, etcd, get_request as get, process::NodeProcess, within};
 use futures::future::join_all;
+use gaocache::internal::wire::cache_client::CacheClient;
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -24,6 +25,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tonic::transport::Channel;
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 4 * MIB;
@@ -54,6 +56,36 @@ async fn ask_and_stop_reading(port: u16, key: &str) -> Option<Response<Incoming>
     sender.send_request(request.unwrap()).await.ok()
 }
 
+/// Gets a value again and again, and follows the node's memory. Returns how many gets it made.
+async fn keep_getting(
+    mut client: CacheClient<Channel>,
+    node: Arc<NodeProcess>,
+    stop: Arc<AtomicBool>,
+    peak: Arc<AtomicU64>,
+) -> usize {
+    let mut gets = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let answer = client.get(get("alice")).await.expect("a value");
+        assert_eq!(answer.into_inner().value, "value of alice");
+        gets += 1;
+        peak.fetch_max(node.resident_bytes(), Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    gets
+}
+
+fn is_overloaded(answer: &Response<Incoming>) -> bool {
+    let is = |name, value| answer.headers().get(name).is_some_and(|it| it == value);
+    is("grpc-status", "8") && is("gaocache-error", "overloaded")
+}
+
+/// Polls until no more than so many bytes are in flight.
+async fn until_in_flight(node: &NodeProcess, most: f64) {
+    while node.metric("gaocache_in_flight_bytes", "").await > most {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_do_not_read_take_no_more_than_the_budget_and_are_cut() {
     let origin = CountingOrigin::start().await;
@@ -68,20 +100,7 @@ async fn clients_that_do_not_read_take_no_more_than_the_budget_and_are_cut() {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
-    let watched = tokio::spawn({
-        let (node, stop, peak) = (node.clone(), stop.clone(), peak.clone());
-        async move {
-            let mut gets = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let answer = good.get(get("alice")).await.expect("a value");
-                assert_eq!(answer.into_inner().value, "value of alice");
-                gets += 1;
-                peak.fetch_max(node.resident_bytes(), Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            gets
-        }
-    });
+    let watched = tokio::spawn(keep_getting(good, node.clone(), stop.clone(), peak.clone()));
     let asked = (0..200).map(|number| {
         let (port, key) = (node.grpc, format!("size-{}", SIZE - number));
         tokio::spawn(async move { ask_and_stop_reading(port, &key).await })
@@ -89,24 +108,13 @@ async fn clients_that_do_not_read_take_no_more_than_the_budget_and_are_cut() {
     let asked: Vec<_> = asked.collect();
     let answers = within("answers", join_all(asked)).await;
     let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-    let overloaded = |answer: &Response<Incoming>| {
-        answer
-            .headers()
-            .get("grpc-status")
-            .is_some_and(|it| it == "8")
-            && answer
-                .headers()
-                .get("gaocache-error")
-                .is_some_and(|it| it == "overloaded")
-    };
-    let refused = answers.iter().flatten().filter(|it| overloaded(it)).count();
+    let refused = answers
+        .iter()
+        .flatten()
+        .filter(|it| is_overloaded(it))
+        .count();
     assert!(refused > 0, "all were answered");
-    let cut = async {
-        while node.metric("gaocache_in_flight_bytes", "").await > 4_096.0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within("the readers are cut", cut).await;
+    within("the readers are cut", until_in_flight(&node, 4_096.0)).await;
     stop.store(true, Ordering::Relaxed);
     let gets = watched.await.expect("the good client was answered");
     let peak = peak.load(Ordering::Relaxed);
@@ -131,12 +139,7 @@ async fn clients_that_do_not_read_take_no_more_than_the_budget_and_are_cut() {
         .await
         .expect("room again");
     assert_eq!(value.into_inner().value.len() as u64, SIZE);
-    let empty = async {
-        while node.metric("gaocache_in_flight_bytes", "").await != 0.0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within("the budget is free", empty).await;
+    within("the budget is free", until_in_flight(&node, 0.0)).await;
 }
 
 /// Lets this process have so many connections.

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use gaocache_core::{
-    key::HashedKey,
+    key::{GroupId, HashedKey},
     ports::Timestamp,
     record::Record,
-    store::{Entry, GroupId, Store},
+    store::{Entry, Store},
 };
 
 #[global_allocator]

@@ -112,3 +112,84 @@ async fn a_member_that_was_killed_holds_up_a_removal_until_its_lease_is_over_and
         assert!(origin.loads_of(key) > 1, "{key}: the removed value");
     }
 }
+
+#[tokio::test]
+async fn who_starts_over_an_emptied_etcd_acknowledges_no_removal_that_old_members_are_not_told_of()
+{
+    let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let link = Proxy::to(etcd.url.trim_start_matches("http://").parse().unwrap()).await;
+    let linked = link.url();
+    let start = |id, etcd: &str| {
+        // Long enough for the other to start meanwhile.
+        let lease = "registry.etcd.lease_ttl_seconds=6";
+        NodeProcess::start(id, &[etcd], &origin.url(), &[lease])
+    };
+    let old = start("n0", &linked);
+    let mut fresh = start("n1", &etcd.url);
+    for node in [&old, &fresh] {
+        node.until_ring(&["n0", "n1"]).await;
+        node.until_ready().await;
+    }
+    let key = old.own_keys(1).await.remove(0);
+    get(&old, &key).await;
+    assert_eq!(get(&old, &key).await, "hit");
+    // It relies on its lease, and nobody can tell it anything through etcd.
+    link.cut();
+    fresh.kill();
+    etcd.wipe().await;
+    let fresh = start("n1", &etcd.url);
+    common::within("a removal", async {
+        let removed = || async {
+            let answer = http().delete(url(&fresh, &key)).send().await;
+            answer.is_ok_and(|answer| answer.status() == 204)
+        };
+        while !removed().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_ne!(get(&old, &key).await, "hit", "the removed value");
+}
+
+#[tokio::test]
+async fn a_registration_whose_answer_was_lost_lets_nobody_serve_when_it_is_written_again() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let link = Proxy::to(etcd.url.trim_start_matches("http://").parse().unwrap()).await;
+    let linked = link.url();
+    let start = |id, etcd: &str| NodeProcess::start(id, &[etcd], &origin.url(), &[]);
+    let members = [start("n0", &etcd.url), start("n1", &etcd.url)];
+    agree(&members).await;
+    let mut client = etcd.client().await;
+    let mut watch = client.watch("gaocache/n2", None).await.unwrap();
+    // It is registered, and sees that, but it is not told. The others have seen it, too.
+    link.lose_answer_to("joining");
+    let late = start("n2", &linked);
+    let recorded = async |stands: bool| {
+        let what = format!("its record stands: {stands}");
+        common::within(&what, async {
+            while etcd.keys("gaocache.roster/n2").await.is_empty() == stands {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    recorded(true).await;
+    // They take it off the list when its lease is over. From then on nobody tells it of removals.
+    recorded(false).await;
+    link.mend();
+    let mut written = Vec::new();
+    common::within("two registrations", async {
+        while written.len() < 2 {
+            let answer = watch.message().await.unwrap().expect("the watch goes on");
+            let keys = answer.events().iter().filter_map(|event| event.kv());
+            let values = keys.map(|key| key.value_str().unwrap().to_owned());
+            written.extend(values.filter(|value| !value.is_empty()));
+        }
+    })
+    .await;
+    for value in &written[..2] {
+        assert!(value.contains(r#""state":"joining""#), "{value}");
+    }
+    let [first, second] = members;
+    agree(&[first, second, late]).await;
+}

@@ -22,6 +22,18 @@ async fn node(id: &str, etcd: &str, origin: &CountingOrigin) -> TestNode {
     TestNode::start(builder.bind().await.expect("binds"))
 }
 
+/// So many nodes that all see each other.
+async fn nodes(number: usize, etcd: &Etcd, origin: &CountingOrigin) -> Vec<TestNode> {
+    let mut nodes = Vec::new();
+    for n in 0..number {
+        nodes.push(node(&format!("n{n}"), &etcd.url, origin).await);
+    }
+    for node in &mut nodes {
+        node.ring_of(number).await;
+    }
+    nodes
+}
+
 #[tokio::test]
 async fn the_level_of_the_log_is_changed_while_the_node_runs() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
@@ -95,13 +107,7 @@ async fn a_node_stands_in_etcd_as_go_writes_it_and_is_ready_when_it_has_seen_its
 #[tokio::test]
 async fn nodes_join_and_leave_and_all_agree() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
-    let mut nodes = Vec::new();
-    for n in 0..3 {
-        nodes.push(node(&format!("n{n}"), &etcd.url, &origin).await);
-    }
-    for node in &mut nodes {
-        node.ring_of(3).await;
-    }
+    let mut nodes = nodes(3, &etcd, &origin).await;
     let view = nodes[0].rings.borrow().view.clone();
     for node in &nodes {
         assert_eq!(node.rings.borrow().view, view);
@@ -204,24 +210,21 @@ async fn the_last_ring_stays_while_etcd_is_away_and_reads_go_on() {
     }
 }
 
+/// The exit code and the output of a command that finds the nodes in etcd.
+async fn command(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"));
+    command.args(arguments).args(["--etcd", &etcd.url]);
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = within("the command", output).await.unwrap().expect("runs");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code(), text)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_asks_the_cluster_through_etcd() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
-    let mut nodes = vec![
-        node("n0", &etcd.url, &origin).await,
-        node("n1", &etcd.url, &origin).await,
-    ];
-    for node in &mut nodes {
-        node.ring_of(2).await;
-    }
-    let run = async |arguments: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"));
-        command.args(arguments).args(["--etcd", &etcd.url]);
-        let output = tokio::task::spawn_blocking(move || command.output());
-        let output = within("the command", output).await.unwrap().expect("runs");
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code(), text)
-    };
+    let _nodes = nodes(2, &etcd, &origin).await;
+    let run = async |arguments: &[&str]| command(&etcd, arguments).await;
     assert_eq!(
         run(&["get", "users", "alice"]).await,
         (Some(0), "value of alice".into())
@@ -256,7 +259,12 @@ async fn the_command_line_asks_the_cluster_through_etcd() {
         checked.contains("etcd has 2 registered nodes, expected 3"),
         "{checked}"
     );
-    // A node's ring as it changes.
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ring_is_watched_as_it_changes_and_a_member_that_is_not_there_is_found() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let nodes = nodes(2, &etcd, &origin).await;
     let admin = nodes[0].addresses.admin.to_string();
     let mut watching = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"))
         .args(["ring", "--watch", "--json", "--admin", &admin])
@@ -280,7 +288,7 @@ async fn the_command_line_asks_the_cluster_through_etcd() {
     assert_eq!(tokio::task::block_in_place(&mut members), 3);
     watching.kill().expect("killed");
     watching.wait().expect("ends");
-    let (code, checked) = run(&["check"]).await;
+    let (code, checked) = command(&etcd, &["check"]).await;
     assert_eq!(code, Some(1));
     assert!(checked.contains("ghost at 127.0.0.1:1"), "{checked}");
 }
@@ -326,13 +334,7 @@ async fn a_hundred_comings_and_goings_in_a_second_change_the_ring_ten_times_at_m
 #[tokio::test]
 async fn ten_nodes_see_a_change_soon_after_etcd_has_it() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
-    let mut nodes = Vec::new();
-    for n in 0..10 {
-        nodes.push(node(&format!("n{n}"), &etcd.url, &origin).await);
-    }
-    for node in &mut nodes {
-        node.ring_of(10).await;
-    }
+    let nodes = nodes(10, &etcd, &origin).await;
     let mut client = etcd.client().await;
     let mut delays = Vec::new();
     for round in 0..20 {

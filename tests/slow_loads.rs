@@ -99,6 +99,36 @@ fn two_groups(slow: &CountingOrigin, fast: &CountingOrigin) -> String {
     format!("groups=[{slow}, {fast}]")
 }
 
+type Get = tokio::task::JoinHandle<Result<tonic::Response<GetResponse>, Status>>;
+
+/// Far more loads at the other node than a connection takes calls, over clients that don't hold
+/// each other up. Returns when all are under way.
+async fn begin_slow_gets(near: &TestNode, number: usize) -> FuturesUnordered<Get> {
+    let keys: Vec<String> = keys_of(near, "slow", "n1", "slow").take(number).collect();
+    let gets = FuturesUnordered::new();
+    for keys in keys.chunks(500) {
+        let client = near.client().await;
+        for key in keys {
+            let mut client = client.clone();
+            let request = GetRequest {
+                group: "slow".into(),
+                key: key.clone(),
+            };
+            gets.push(tokio::spawn(async move { client.get(request).await }));
+        }
+        // Answered from memory here: all gets before it on this connection are under way.
+        let mut client = client.clone();
+        let here = keys_of(near, "fast", "n0", "here").next().expect("one");
+        let request = GetRequest {
+            group: "fast".into(),
+            key: here,
+        };
+        let answer = within("a key of its own", client.get(request)).await;
+        answer.expect("a value");
+    }
+    gets
+}
+
 #[tokio::test]
 async fn hits_and_removals_don_t_wait_behind_the_loads_of_a_slow_group() {
     let (slow, fast) = (CountingOrigin::start().await, CountingOrigin::start().await);
@@ -117,33 +147,7 @@ async fn hits_and_removals_don_t_wait_behind_the_loads_of_a_slow_group() {
     get(far, "fast", &known).await.expect("loads it");
     get(far, "slow", &known_slow).await.expect("loads it");
     slow.hold();
-    // Far more loads than a connection takes calls, over clients that don't hold each other up.
-    let keys: Vec<String> = keys_of(near, "slow", "n1", "slow").take(2_000).collect();
-    let mut gets = FuturesUnordered::new();
-    for keys in keys.chunks(500) {
-        let client = near.client().await;
-        for key in keys {
-            let mut client = client.clone();
-            let key = key.clone();
-            gets.push(tokio::spawn(async move {
-                let request = GetRequest {
-                    group: "slow".into(),
-                    key,
-                };
-                client.get(request).await
-            }));
-        }
-        // Answered from memory here: all gets before it on this connection are under way.
-        let mut client = client.clone();
-        let here = keys_of(near, "fast", "n0", "here").next().expect("one");
-        let request = GetRequest {
-            group: "fast".into(),
-            key: here,
-        };
-        within("a key of its own", client.get(request))
-            .await
-            .expect("a value");
-    }
+    let mut gets = begin_slow_gets(near, 2_000).await;
     let answer = get(near, "fast", &known)
         .await
         .expect("a hit of the other group");

@@ -30,6 +30,11 @@ impl Listener {
     }
 }
 
+/// A listener of this machine.
+pub(super) fn here(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
 /// `HOST:PORT`, also where it was copied from a URL.
 pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     if text.starts_with("https://") {

@@ -13,7 +13,7 @@ use tonic::{
 
 use super::{
     Failure,
-    address::{CONNECT_TIMEOUT, Listener, host_and_port, look_up, seconds},
+    address::{CONNECT_TIMEOUT, Listener, here, host_and_port, look_up, seconds},
     cluster::Cluster,
     output::{counted, print_json, print_line, print_value, write_file},
 };
@@ -21,6 +21,7 @@ use crate::{
     answer::Answer,
     client::{Client, ClientOptions},
     rpc::wire::{self, cache_client::CacheClient},
+    settings::GRPC_PORT,
     status::{codes, grpc::from_status},
 };
 use gaocache_core::{error::with_causes, group::Source};
@@ -32,7 +33,7 @@ pub(super) struct Target {
     #[arg(
         long,
         value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7070",
+        default_value_t = here(GRPC_PORT),
         value_parser = host_and_port,
         conflicts_with = "etcd"
     )]

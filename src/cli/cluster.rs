@@ -13,7 +13,10 @@ use clap::Args;
 use tokio::sync::Notify;
 
 use super::Failure;
-use crate::{config::pem, registry::etcd::Keys};
+use crate::{
+    config::{pem, schema::DEFAULT_SERVICE},
+    registry::etcd::Keys,
+};
 use gaocache_discovery::{Credentials, Discovery, DiscoveryEvent, EtcdConfig, TlsFiles};
 
 /// Time limit for the first answer from etcd.
@@ -27,7 +30,7 @@ pub(super) struct Cluster {
     #[arg(long, value_name = "URL,URL…", value_delimiter = ',', value_parser = url)]
     etcd: Vec<String>,
     /// The service name under which the nodes are registered in etcd
-    #[arg(long, default_value = "gaocache")]
+    #[arg(long, default_value = DEFAULT_SERVICE)]
     service: String,
     /// User name for etcd
     #[arg(

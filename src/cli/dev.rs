@@ -19,14 +19,10 @@ use crate::{
     config::{self, Config, Sources},
     node::{Addresses, Node, NodeBuilder, configured::start_telemetry},
     registry::Registry,
+    settings::{ADMIN_PORT, GRPC_PORT, HTTP_PORT},
     telemetry::line::this_thread_works_for,
 };
 use gaocache_core::error::Error;
-
-/// Preferred ports of the first node; node `n` uses these plus `n`.
-const GRPC_PORT: u16 = 7070;
-const HTTP_PORT: u16 = 8080;
-const ADMIN_PORT: u16 = 9090;
 
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {

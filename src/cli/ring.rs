@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     Failure,
-    address::{CONNECT_TIMEOUT, Listener, host_and_port, look_up},
+    address::{CONNECT_TIMEOUT, Listener, here, host_and_port, look_up},
     cluster::{Cluster, Etcd},
     output::{counted, print_line},
 };
@@ -15,6 +15,7 @@ use crate::{
     admin::{OwnerReport, RingReport, report},
     http_client,
     registry::etcd::view,
+    settings::ADMIN_PORT,
 };
 use gaocache_core::{
     cluster::Topology,
@@ -28,7 +29,7 @@ pub(super) struct RingArgs {
     #[arg(
         long,
         value_name = "HOST:PORT",
-        default_value = "127.0.0.1:9090",
+        default_value_t = here(ADMIN_PORT),
         value_parser = host_and_port,
         conflicts_with = "etcd"
     )]

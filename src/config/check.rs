@@ -13,6 +13,7 @@ use super::{
 use crate::{
     http_client::template::{self, UrlTemplate},
     members::{self, fixed_members},
+    settings::{ID_RULE, is_id},
     telemetry::log,
 };
 use gaocache_core::{group::is_group_name, hot, store::ENTRY_OVERHEAD_BYTES};
@@ -76,8 +77,8 @@ impl Checks<'_> {
     }
 
     fn node(&mut self, settings: &Config) {
-        if settings.node.id.is_empty() || settings.node.id.contains('/') {
-            self.wrong("node.id", &[], "must not be empty or contain '/'");
+        if !is_id(&settings.node.id) {
+            self.wrong("node.id", &[], ID_RULE);
         }
     }
 

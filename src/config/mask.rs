@@ -4,7 +4,7 @@
 
 use figment::value::Value;
 
-use super::{read::show, schema::Takes};
+use super::{schema::Takes, show};
 
 /// Stands for a secret.
 pub(super) const MASK: &str = "***";
@@ -40,7 +40,7 @@ pub(super) fn given(takes: Takes, value: &Value) -> Option<String> {
             Some(format!("{:?}", masked.join(",")))
         }
         (Takes::Table, Value::String(..)) => None,
-        _ => Some(show(value)),
+        _ => Some(show::value(value)),
     }
 }
 

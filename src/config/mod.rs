@@ -12,6 +12,7 @@ mod problem;
 mod read;
 pub mod schema;
 mod settings;
+mod show;
 mod suggest;
 mod unsure;
 mod walk;

@@ -1,103 +1,93 @@
 //! Converts single values to the types that the schema requires. Variables and flags are always
 //! strings, so a string is parsed as the required type.
 
-use figment::value::{Num, Value};
+use figment::value::Value;
 
-use super::{mask, schema::Takes};
+use super::{mask, schema::Takes, show};
 
 const MASKED: &str = "a secret in it was masked by `gaocache config`; write the secret itself";
 
 /// Converts a value to the type that the schema requires. A string is parsed, since variables and
 /// flags are always strings.
 pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
-    let text = match value {
-        Value::String(_, text) => Some(text.as_str()),
-        _ => None,
-    };
-    let number = match value {
-        Value::Num(_, number) => show_number(number).parse().ok(),
-        Value::String(_, text) => text.trim().parse::<f64>().ok(),
-        _ => None,
-    };
-    let wrong = || "not a valid value".to_owned();
     match takes {
-        Takes::Text => text.map(Into::into).ok_or_else(wrong),
-        Takes::Integer { min, max } => {
-            let number = number.ok_or_else(wrong)?;
-            if number.fract() != 0.0 {
-                return Err("not an integer".into());
-            }
-            within(number, min as f64, max as f64)?;
-            Ok((number as i64).into())
-        }
-        Takes::Seconds { min, max } => {
-            let number = number.ok_or_else(wrong)?;
-            within(number, min, max)?;
-            Ok(number.into())
-        }
-        Takes::Ratio => {
-            let number = number.ok_or_else(wrong)?;
-            within(number, 0.0, 1.0)?;
-            Ok(number.into())
-        }
-        Takes::Boolean => match (value, text) {
-            (Value::Bool(_, truth), _) => Ok((*truth).into()),
-            (_, Some("true")) => Ok(true.into()),
-            (_, Some("false")) => Ok(false.into()),
-            _ => Err(wrong()),
-        },
+        Takes::Text => Ok(text(value)?.into()),
+        Takes::Integer { min, max } => integer(number(value)?, min as f64, max as f64),
+        Takes::Seconds { min, max } => within(number(value)?, min, max).map(Into::into),
+        Takes::Ratio => within(number(value)?, 0.0, 1.0).map(Into::into),
+        Takes::Boolean => boolean(value),
         Takes::Bytes => bytes(value, 1),
         Takes::BytesOrZero => bytes(value, 0),
-        Takes::Socket => {
-            let text = text.ok_or_else(wrong)?;
-            let socket: Result<std::net::SocketAddr, _> = text.parse();
-            socket.map_err(|_| "not an address and port".to_owned())?;
-            Ok(text.into())
-        }
-        Takes::OneOf(words) => match text {
-            Some(word) if words.contains(&word) => Ok(word.into()),
-            _ => Err(wrong()),
-        },
-        Takes::Url => {
-            let text = text.ok_or_else(wrong)?;
-            url(text)?;
-            Ok(text.into())
-        }
-        Takes::Urls => {
-            let list = texts(value).ok_or_else(wrong)?;
-            let items = list.as_array().into_iter().flatten();
-            items.filter_map(toml::Value::as_str).try_for_each(|item| {
-                let empty = item.is_empty().then(|| "one of them is empty".to_owned());
-                empty.map_or_else(|| url(item), Err)
-            })?;
-            Ok(list)
-        }
+        Takes::Socket => socket(text(value)?),
+        Takes::OneOf(words) => one_of(words, text(value)?),
+        Takes::Url => url(text(value)?).map(Into::into),
+        Takes::Urls => urls(value),
         Takes::Texts => texts(value).ok_or_else(wrong),
-        Takes::Table => {
-            let table = table(value).ok_or_else(wrong)?;
-            let mut values = table.as_table().into_iter().flat_map(toml::Table::values);
-            if values.any(|it| it.as_str().is_some_and(mask::was_masked)) {
-                return Err(MASKED.into());
-            }
-            Ok(table)
-        }
+        Takes::Table => unmasked(table(value).ok_or_else(wrong)?),
     }
 }
 
-fn within(number: f64, min: f64, max: f64) -> Result<(), String> {
+fn wrong() -> String {
+    "not a valid value".to_owned()
+}
+
+fn text(value: &Value) -> Result<&str, String> {
+    match value {
+        Value::String(_, text) => Ok(text),
+        _ => Err(wrong()),
+    }
+}
+
+fn number(value: &Value) -> Result<f64, String> {
+    let number = match value {
+        Value::Num(_, number) => show::number(number).parse().ok(),
+        Value::String(_, text) => text.trim().parse::<f64>().ok(),
+        _ => None,
+    };
+    number.ok_or_else(wrong)
+}
+
+fn within(number: f64, min: f64, max: f64) -> Result<f64, String> {
     if (min..=max).contains(&number) {
-        Ok(())
+        Ok(number)
     } else {
         Err("out of range".into())
     }
+}
+
+fn integer(number: f64, min: f64, max: f64) -> Result<toml::Value, String> {
+    if number.fract() != 0.0 {
+        return Err("not an integer".into());
+    }
+    Ok((within(number, min, max)? as i64).into())
+}
+
+fn boolean(value: &Value) -> Result<toml::Value, String> {
+    let truth = match value {
+        Value::Bool(_, truth) => Some(*truth),
+        Value::String(_, text) => text.parse().ok(),
+        _ => None,
+    };
+    truth.map(Into::into).ok_or_else(wrong)
+}
+
+fn socket(text: &str) -> Result<toml::Value, String> {
+    let socket: Result<std::net::SocketAddr, _> = text.parse();
+    socket.map_err(|_| "not an address and port".to_owned())?;
+    Ok(text.into())
+}
+
+fn one_of(words: &[&str], word: &str) -> Result<toml::Value, String> {
+    let known = words.contains(&word);
+    known.then(|| word.into()).ok_or_else(wrong)
 }
 
 /// A size as text with a unit. A number counts bytes.
 fn bytes(value: &Value, least: u64) -> Result<toml::Value, String> {
     let text = match value {
         Value::String(_, text) => text.clone(),
-        Value::Num(_, number) => format!("{}B", show_number(number)),
-        _ => return Err("not a valid value".into()),
+        Value::Num(_, number) => format!("{}B", show::number(number)),
+        _ => return Err(wrong()),
     };
     let size: bytesize::ByteSize = text.parse().map_err(|_| "not a size".to_owned())?;
     if size.as_u64() < least {
@@ -107,14 +97,26 @@ fn bytes(value: &Value, least: u64) -> Result<toml::Value, String> {
 }
 
 /// Never quotes the URL, since it may contain a password.
-fn url(text: &str) -> Result<(), String> {
+fn url(text: &str) -> Result<&str, String> {
     if mask::was_masked(text) {
         return Err(MASKED.into());
     }
     if text.is_empty() || text.starts_with("http://") || text.starts_with("https://") {
-        return Ok(());
+        return Ok(text);
     }
     Err("does not start with http:// or https://".into())
+}
+
+fn urls(value: &Value) -> Result<toml::Value, String> {
+    let list = texts(value).ok_or_else(wrong)?;
+    for item in list.as_array().into_iter().flatten() {
+        let item = item.as_str().unwrap_or_default();
+        if item.is_empty() {
+            return Err("one of them is empty".into());
+        }
+        url(item)?;
+    }
+    Ok(list)
 }
 
 /// A list of strings. From a variable, also as TOML (`["a", "b"]`) or separated by commas (`a,b`).
@@ -162,23 +164,11 @@ fn table(value: &Value) -> Option<toml::Value> {
     }
 }
 
-/// A value as a person would write it.
-pub(super) fn show(value: &Value) -> String {
-    match value {
-        Value::String(_, text) => format!("{text:?}"),
-        Value::Char(_, letter) => format!("{letter:?}"),
-        Value::Bool(_, truth) => truth.to_string(),
-        Value::Num(_, number) => show_number(number),
-        Value::Dict(..) => "{…}".into(),
-        Value::Array(..) => "[…]".into(),
-        Value::Empty(..) => "(nothing)".into(),
+/// A table without a secret that was masked when it was printed.
+fn unmasked(table: toml::Value) -> Result<toml::Value, String> {
+    let mut values = table.as_table().into_iter().flat_map(toml::Table::values);
+    if values.any(|it| it.as_str().is_some_and(mask::was_masked)) {
+        return Err(MASKED.into());
     }
-}
-
-fn show_number(number: &Num) -> String {
-    number
-        .to_i128()
-        .map(|whole| whole.to_string())
-        .or_else(|| number.to_f64().map(|fraction| fraction.to_string()))
-        .unwrap_or_default()
+    Ok(table)
 }

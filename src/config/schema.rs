@@ -8,7 +8,7 @@ use gaocache_discovery::EtcdConfig;
 
 use crate::{
     origin::guarded::Bounds,
-    settings::{MAX_VALUE, Settings},
+    settings::{MAX_REPLICAS, MAX_VALUE, SHORTEST_LIMIT, Settings},
 };
 
 /// The type of a setting.
@@ -122,6 +122,10 @@ fn bytes(bytes: u64) -> String {
 
 const DAY: f64 = 86_400.0;
 const YEAR: f64 = 366.0 * DAY;
+const SHORTEST: f64 = SHORTEST_LIMIT.as_secs_f64();
+
+/// The name under which nodes find each other, where nothing else is said.
+pub(crate) const DEFAULT_SERVICE: &str = "gaocache";
 
 /// All settings.
 #[rustfmt::skip]
@@ -137,7 +141,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
     setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page."),
     setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some(|| text("etcd")), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
-    setting("registry.service", Takes::Text, Some(|| text("gaocache")), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
+    setting("registry.service", Takes::Text, Some(|| text(DEFAULT_SERVICE)), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
     setting("registry.static.peers", Takes::Texts, Some(|| "[]".into()), "For `static`: all nodes, including this one, each as `id=host:port`."),
     setting("registry.etcd.endpoints", Takes::Urls, Some(|| "[]".into()), "For `etcd`: URLs of the etcd members, such as `http://etcd-0.etcd:2379`."),
     setting("registry.etcd.lease_ttl_seconds", Takes::Integer { min: 2, max: 3600 }, Some(|| seconds(EtcdConfig::new([""; 0]).lease_ttl)), "Time to live of the node's lease: how long after its last renewal a node is considered dead."),
@@ -153,16 +157,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.capacity", Takes::Bytes, Some(|| bytes(node().capacity)), "Memory for the entries of all groups, including overhead. One eighth is reserved for hot copies."),
     setting("cache.in_flight", Takes::BytesOrZero, Some(|| bytes(node().in_flight)), "Memory for bytes in flight beside the entries: requests, loads, and answers until they have been sent. Beyond it, requests are refused as overloaded. 0B: one eighth of `capacity`, or what a value of the largest `max_value` needs, if that is more."),
     setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
-    setting("cache.replicas", Takes::Integer { min: 1, max: 2 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
+    setting("cache.replicas", Takes::Integer { min: 1, max: MAX_REPLICAS as i64 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some(|| text(format!("{:?}", node().replicate).to_lowercase())), "With two replicas: whether to copy all entries, or only those requested at least four times."),
     setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC and HTTP listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
     setting("limits.max_connections_per_address", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections_per_address.to_string()), "Maximum number of such connections from one address (IPv6: one /64 network)."),
     setting("limits.max_admin_connections", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections.to_string()), "Maximum number of connections of the admin listener; further ones wait."),
     setting("limits.reserved_descriptors", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().limits.reserved_descriptors.to_string()), "Number of file descriptors that connections of clients never take: they are for other nodes, etcd, origins and probes. At most half of those that the process may open."),
-    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, and for the head of an HTTP/1 request."),
-    setting("limits.idle_timeout_seconds", Takes::Seconds { min: 0.01, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
-    setting("limits.read_timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last."),
-    setting("limits.write_timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().limits.write_timeout)), "A connection is closed if an answer on it makes no progress for this time (up to a quarter more), because the client does not read."),
+    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, and for the head of an HTTP/1 request."),
+    setting("limits.idle_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
+    setting("limits.read_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last."),
+    setting("limits.write_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.write_timeout)), "A connection is closed if an answer on it makes no progress for this time (up to a quarter more), because the client does not read."),
     setting("limits.max_control_frames_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_control_frames_per_second.to_string()), "A connection is closed if it sends more HTTP/2 control frames without data per second (`PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE` and so on), beyond those that go with its requests and answers."),
     setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`."),
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),

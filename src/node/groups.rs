@@ -6,7 +6,7 @@ use crate::{group::GroupDefinition, origin::guarded::Guarded, telemetry::metrics
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::{Group, Groups, Shared},
-    store::GroupId,
+    key::GroupId,
 };
 
 /// The groups over what they share, numbered in order.

@@ -84,7 +84,12 @@ impl Joined {
     }
 
     fn why_not_in_the_ring(&self) -> &'static str {
-        match self.parts.cluster.topology().me() {
+        let topology = self.parts.cluster.topology();
+        match topology.me() {
+            Some(_) if topology.view.young => {
+                "etcd knew no member when the first registered: it may have lost its data, so \
+                 nodes wait for one lease until members from before can't rely on theirs any more"
+            }
             None => "this node has not yet seen itself among the members",
             Some(_) => "not all other members have seen this node yet",
         }

@@ -8,6 +8,7 @@ mod admission;
 mod build;
 #[cfg(feature = "cli")]
 pub(crate) mod configured;
+mod confirmations;
 mod connection;
 mod descriptors;
 mod groups;

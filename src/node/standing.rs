@@ -4,22 +4,25 @@
 //! It must never open the fence on a guess: only while the lease is certain to be alive, or with
 //! vouchers from more than half of all members.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::parts::{Joined, Stops};
+use super::{
+    confirmations::Confirmations,
+    parts::{Joined, Stops},
+};
 use gaocache_core::{
     cluster::Topology,
+    error::Result,
     expulsion::{Expelled, Expulsion},
     membership::{IdHash, Member, MemberState},
-    ports::{Notice, Peers},
+    ports::{Notice, NoticeId, Notices, Peers},
     standing::Standing,
 };
 
@@ -106,60 +109,34 @@ impl Joined {
     async fn seen_by_others(&self, revision: u64) {
         let mut rings = self.parts.cluster.rings();
         rings.mark_changed();
-        let mut asked = HashSet::new();
-        let mut seen = HashSet::new();
-        // Who has not confirmed, and whether it vanished.
-        let mut missing = HashMap::new();
+        let mut confirmations = Confirmations::default();
         let mut asking = FuturesUnordered::new();
         let mut notices = self.session.notices();
         let mut posted = None;
         loop {
-            // For each ring once: among a thousand members, it would be too much to look at all
-            // whenever one confirms.
             if rings.has_changed().unwrap_or(false) {
                 let topology = rings.borrow_and_update().clone();
-                missing.clear();
-                for member in topology.others() {
-                    let incarnation = member.incarnation();
-                    if !member.vanished && asked.insert(incarnation) {
-                        asking.push(self.has_seen(member.clone(), revision));
-                    }
-                    if !seen.contains(&incarnation) {
-                        missing.insert(incarnation, member.vanished);
-                    }
-                }
+                let to_ask = confirmations.follow(&topology);
+                asking.extend(to_ask.into_iter().map(|it| self.has_seen(it, revision)));
             }
             if let (Some(at), Some(notices)) = (posted, &notices) {
                 let notices = notices.borrow();
-                let reached = notices.confirmed.iter().filter(|(_, upto)| **upto >= at);
-                for (member, _) in reached {
-                    missing.remove(member);
-                    seen.insert(*member);
-                }
+                let reached = notices.confirmed.iter().filter(|it| it.1.contains(&at));
+                reached.for_each(|(member, _)| confirmations.confirmed(*member));
             }
             // The others take a vanished member off the list, if they can. Meanwhile this node
             // answers requests, but keeps nothing.
-            let only_vanished = missing.values().all(|vanished| *vanished);
-            self.parts
-                .joining
-                .send_replace(only_vanished && !missing.is_empty());
-            if missing.is_empty() {
+            let only_vanished = confirmations.lack_only_vanished();
+            let complete = confirmations.are_complete();
+            self.parts.joining.send_replace(only_vanished && !complete);
+            if complete {
                 break;
             }
-            let changed = async {
-                match &mut notices {
-                    Some(notices) => notices.changed().await.is_ok(),
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                Some(member) = asking.next() => {
-                    missing.remove(&member);
-                    seen.insert(member);
-                }
+                Some(member) = asking.next() => confirmations.confirmed(member),
                 // It counts as seen now, but has to be followed.
                 _ = rings.changed() => rings.mark_changed(),
-                _ = changed => {}
+                () = changed(&mut notices) => {}
                 () = sleep(RETRY * 2), if posted.is_none() && !only_vanished => {
                     posted = self.session.post(&Notice::Seen { revision }).await.ok();
                 }
@@ -215,33 +192,15 @@ impl Joined {
             peers: Arc::new(self.parts.peers.clone()),
             clock: self.parts.clock.clone(),
         };
-        let mut rings = self.parts.cluster.rings();
-        loop {
-            let found = rings
-                .wait_for(|ring| ring.others().any(|it| it.vanished))
-                .await;
-            let Ok(vanished) = found.map(|ring| self.vanished(&ring)) else {
-                return;
-            };
-            for member in vanished {
-                sleep(expulsion.turn(&member)).await;
-                if !self
-                    .vanished(&self.parts.cluster.snapshot())
-                    .contains(&member)
-                {
-                    continue;
-                }
-                match expulsion.expel(&member).await {
-                    Ok(Expelled::Yes) => {
-                        tracing::info!(member = %member.id, "a member that vanished is off the list");
-                    }
-                    Ok(Expelled::NotNow) => {}
-                    Ok(Expelled::TooFew) => self.removals_wait_for(&member),
-                    Err(error) => tracing::debug!(%error, member = %member.id, "no expulsion now"),
-                }
+        let told = |member: &Member, ended: Result<Expelled>| match ended {
+            Ok(Expelled::Yes) => {
+                tracing::info!(member = %member.id, "a member that vanished is off the list");
             }
-            sleep(RETRY).await;
-        }
+            Ok(Expelled::NotNow) => {}
+            Ok(Expelled::TooFew) => self.removals_wait_for(member),
+            Err(error) => tracing::debug!(%error, member = %member.id, "no expulsion now"),
+        };
+        expulsion.run(told).await;
     }
 
     fn removals_wait_for(&self, member: &Member) {
@@ -266,53 +225,62 @@ impl Joined {
         let Some(mut notices) = self.session.notices() else {
             return;
         };
-        // Of this incarnation.
-        let mut confirmed = (IdHash::NONE, 0);
+        let mut rings = self.parts.cluster.rings();
+        // What this incarnation has confirmed.
+        let mut confirmed = (IdHash::NONE, BTreeSet::new());
         notices.mark_changed();
         loop {
-            if notices.changed().await.is_err() {
+            let changed = tokio::select! {
+                changed = notices.changed() => changed,
+                // A notice may wait for a ring.
+                changed = rings.changed() => changed,
+            };
+            if changed.is_err() {
                 return;
             }
             let standing = notices.borrow_and_update().standing.clone();
-            let me = self.parts.standing.incarnation().unwrap_or_default();
-            if confirmed.0 != me {
-                confirmed = (me, 0);
-            }
-            let Some((&newest, _)) = standing.last_key_value() else {
+            let ring = rings.borrow_and_update().clone();
+            let Some(me) = ring.me().map(Member::incarnation) else {
                 continue;
             };
-            if newest <= confirmed.1 || me == IdHash::NONE {
-                continue;
+            if confirmed.0 != me {
+                confirmed = (me, BTreeSet::new());
             }
-            for notice in standing.range(confirmed.1 + 1..).map(|(_, notice)| notice) {
-                self.heed(notice).await;
+            let done = standing
+                .iter()
+                .filter(|(id, notice)| confirmed.1.contains(*id) || self.heed(notice, &ring));
+            let done: BTreeSet<NoticeId> = done.map(|(id, _)| *id).collect();
+            if !done.is_subset(&confirmed.1) {
+                while let Err(error) = self.session.confirm(me, &done).await {
+                    tracing::debug!(%error, "could not confirm a notice");
+                    sleep(RETRY).await;
+                }
             }
-            while let Err(error) = self.session.confirm(me, newest).await {
-                tracing::debug!(%error, "could not confirm a notice");
-                sleep(RETRY).await;
-            }
-            confirmed.1 = newest;
+            confirmed.1 = done;
         }
     }
 
-    async fn heed(&self, notice: &Notice) {
+    /// Does what a notice asks for; false if it is not yet so.
+    fn heed(&self, notice: &Notice, ring: &Topology) -> bool {
         match notice {
             Notice::Remove { group, key } => {
                 // A group that is not configured here holds nothing.
                 if let Ok(group) = self.parts.groups.get(group) {
                     group.remove_here(key.as_deref());
                 }
+                true
             }
-            Notice::Seen { revision } => {
-                let mut rings = self.parts.cluster.rings();
-                let _ = rings.wait_for(|ring| ring.view.revision >= *revision).await;
-            }
+            Notice::Seen { revision } => ring.view.revision >= *revision,
         }
     }
+}
 
-    /// The others that vanished.
-    fn vanished(&self, topology: &Topology) -> Vec<Member> {
-        let others = topology.others();
-        others.filter(|member| member.vanished).cloned().collect()
+/// Resolves when the notices have changed; never, if the registry has none.
+async fn changed(notices: &mut Option<watch::Receiver<Notices>>) {
+    match notices {
+        Some(notices) => {
+            let _ = notices.changed().await;
+        }
+        None => std::future::pending().await,
     }
 }

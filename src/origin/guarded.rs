@@ -291,13 +291,15 @@ mod tests {
         assert_eq!(most.load(Ordering::SeqCst), 2, "a tenth of twenty");
     }
 
-    #[tokio::test]
-    async fn past_the_queue_a_load_is_refused_at_once() {
-        let gate = Arc::new(Notify::new());
-        let waiting = gate.clone();
+    /// An origin with room for one load and one that waits. A load runs until the gate is
+    /// notified; those that began are counted.
+    fn one_at_a_time() -> (Guarded, Arc<Notify>, Arc<AtomicUsize>) {
+        let (gate, begun) = (Arc::new(Notify::new()), Arc::<AtomicUsize>::default());
+        let (waiting, count) = (gate.clone(), begun.clone());
         let slow = loader(move |_| {
-            let gate = waiting.clone();
+            let (gate, begun) = (waiting.clone(), count.clone());
             async move {
+                begun.fetch_add(1, Ordering::SeqCst);
                 gate.notified().await;
                 Ok::<_, Error>("v")
             }
@@ -307,7 +309,12 @@ mod tests {
             max_queue: 1,
             ..Bounds::default()
         };
-        let origin = Guarded::new(slow, Arc::new(Nobody), bounds);
+        (Guarded::new(slow, Arc::new(Nobody), bounds), gate, begun)
+    }
+
+    #[tokio::test]
+    async fn past_the_queue_a_load_is_refused_at_once() {
+        let (origin, gate, _) = one_at_a_time();
         let (first, second, third) = tokio::join!(
             origin.load("1"),
             async {
@@ -353,23 +360,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_nobody_waits_for_is_given_up_in_the_queue_but_not_once_it_runs() {
-        let gate = Arc::new(Notify::new());
-        let (waiting, begun) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
-        let count = begun.clone();
-        let slow = loader(move |_| {
-            let (gate, begun) = (waiting.clone(), count.clone());
-            async move {
-                begun.fetch_add(1, Ordering::SeqCst);
-                gate.notified().await;
-                Ok::<_, Error>("v")
-            }
-        });
-        let bounds = Bounds {
-            max_concurrency: 1,
-            max_queue: 1,
-            ..Bounds::default()
-        };
-        let origin = Guarded::new(slow, Arc::new(Nobody), bounds);
+        let (origin, gate, begun) = one_at_a_time();
         let mut runs = origin.load_in_turn("1", Box::pin(std::future::ready(())));
         assert!(futures::poll!(runs.as_mut()).is_pending());
         let queued = origin.load_in_turn("2", Box::pin(std::future::ready(())));

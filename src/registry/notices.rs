@@ -1,35 +1,30 @@
 //! Notices in etcd: what a member tells the others when it can't reach one of them directly.
 //!
-//! A notice stands at `<service>-notices/posted/<incarnation>-<number>`, and how far a member has
-//! confirmed at `<service>-notices/confirmed/<incarnation>`. Neither hangs on a lease: a notice
-//! that went with its poster's lease could be gone before all have seen it. The poster withdraws
-//! it, and takes away what is left of lives that nobody lists any more.
+//! A notice stands at `<service>-notices/posted/<name>`, and which of them a member has confirmed
+//! at `<service>-notices/confirmed/<incarnation>`. Neither hangs on a lease: a notice that went with
+//! its poster's lease could be gone before all have seen it. The poster withdraws it, and whoever
+//! expels a member takes away what that one confirmed.
+//!
+//! It must never count by etcd's revisions: an etcd that lost its data counts anew, while what was
+//! confirmed before is still on its way, or still held by a follower.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use gaocache_core::{
     membership::IdHash,
-    ports::{Notice, Notices},
+    ports::{Notice, NoticeId, Notices},
 };
 use gaocache_discovery::{Discovery, Endpoint, EtcdConfig, KeyRange, Records, Result};
-use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::watch;
 
 /// The notices of one service, as one node sees and posts them.
 pub(super) struct NoticeBoard {
     records: Records,
     prefix: String,
-    /// Tells this process' notices from others'.
-    poster: u64,
-    next: AtomicU64,
-    /// Keys of the notices that this process posted, by revision.
-    posted: Mutex<HashMap<u64, String>>,
     seen: watch::Receiver<Notices>,
     following: tokio::task::JoinHandle<()>,
 }
@@ -50,9 +45,6 @@ impl NoticeBoard {
         Self {
             records: Records::new(config),
             prefix,
-            poster: fastrand::u64(..),
-            next: AtomicU64::new(0),
-            posted: Mutex::default(),
             seen,
             following,
         }
@@ -62,25 +54,24 @@ impl NoticeBoard {
         self.seen.clone()
     }
 
-    pub(super) async fn post(&self, notice: &Notice) -> Result<u64> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let key = format!("{}posted/{:016x}-{number}", self.prefix, self.poster);
-        let revision = self.records.put(&key, &stored(notice)).await?;
-        self.posted.lock().insert(revision, key);
-        Ok(revision)
+    pub(super) async fn post(&self, notice: &Notice) -> Result<NoticeId> {
+        let id = NoticeId(fastrand::u64(..));
+        self.records.put(&self.key(id), &stored(notice)).await?;
+        Ok(id)
     }
 
-    pub(super) async fn withdraw(&self, revision: u64) -> Result<()> {
-        let key = self.posted.lock().remove(&revision);
-        match key {
-            Some(key) => self.records.delete(&key).await,
-            None => Ok(()),
-        }
+    pub(super) async fn withdraw(&self, posted: NoticeId) -> Result<()> {
+        self.records.delete(&self.key(posted)).await
     }
 
-    pub(super) async fn confirm(&self, member: IdHash, revision: u64) -> Result<()> {
+    fn key(&self, id: NoticeId) -> String {
+        format!("{}posted/{}", self.prefix, name(id))
+    }
+
+    pub(super) async fn confirm(&self, member: IdHash, done: &BTreeSet<NoticeId>) -> Result<()> {
         let key = format!("{}confirmed/{:016x}", self.prefix, member.0);
-        let value = Endpoint::new("confirmed").with_metadata("revision", revision);
+        let done: Vec<String> = done.iter().map(|id| name(*id)).collect();
+        let value = Endpoint::new("confirmed").with_metadata("notices", done);
         self.records.put(&key, &value).await.map(|_| ())
     }
 
@@ -107,6 +98,14 @@ async fn follow(discovery: Discovery, prefix: String, sender: watch::Sender<Noti
     }
 }
 
+fn name(id: NoticeId) -> String {
+    format!("{:016x}", id.0)
+}
+
+fn id(name: &str) -> Option<NoticeId> {
+    u64::from_str_radix(name, 16).ok().map(NoticeId)
+}
+
 fn read(prefix: &str, endpoints: &BTreeMap<Arc<str>, Endpoint>) -> Notices {
     let mut notices = Notices::default();
     for (key, value) in endpoints {
@@ -115,12 +114,15 @@ fn read(prefix: &str, endpoints: &BTreeMap<Arc<str>, Endpoint>) -> Notices {
         };
         if let Some(member) = name.strip_prefix("confirmed/") {
             let member = u64::from_str_radix(member, 16).map(IdHash);
-            if let (Ok(member), Some(revision)) = (member, value.number("revision")) {
-                notices.confirmed.insert(member, revision);
+            if let (Ok(member), Some(done)) = (member, value.metadata.get("notices")) {
+                let done = done.as_array().into_iter().flatten();
+                let done = done.filter_map(Value::as_str).filter_map(id).collect();
+                notices.confirmed.insert(member, done);
             }
-        } else if let Some(notice) = notice(value) {
-            let revision = u64::try_from(value.revision).unwrap_or(0);
-            notices.standing.insert(revision, notice);
+        } else if let Some(posted) = name.strip_prefix("posted/").and_then(id)
+            && let Some(notice) = notice(value)
+        {
+            notices.standing.insert(posted, notice);
         }
     }
     notices
@@ -155,6 +157,8 @@ fn notice(value: &Endpoint) -> Option<Notice> {
 
 #[cfg(test)]
 mod tests {
+    use gaocache_testing::{Etcd, LONG, within};
+
     use super::*;
 
     #[test]
@@ -175,5 +179,33 @@ mod tests {
             let read = Endpoint::from_stored(&bytes).expect("it has the form of an endpoint");
             assert_eq!(notice(&read), Some(sent));
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_confirmed_before_etcd_lost_its_data_counts_for_no_later_notice() {
+        let mut etcd = Etcd::start().await;
+        // The lease is how long a follower holds what it knew.
+        let config = EtcdConfig::new([&*etcd.url]).with_lease_ttl(LONG * 2);
+        let board = NoticeBoard::new(config, "s");
+        let (member, seen) = (IdHash(7), Notice::Seen { revision: 1 });
+        // The first history goes further than the second has come when the next notice is posted.
+        let mut confirmed = BTreeSet::new();
+        for _ in 0..20 {
+            confirmed.insert(board.post(&seen).await.expect("posted"));
+        }
+        board.confirm(member, &confirmed).await.expect("confirmed");
+        let mut notices = board.notices();
+        let known = notices.wait_for(|it| it.confirmed.contains_key(&member));
+        let known = within("the confirmation", known).await.expect("followed");
+        assert_eq!(known.confirmed[&member], confirmed);
+        drop(known);
+        etcd.wipe().await;
+        // One that was under way arrives late.
+        let late = async { while board.confirm(member, &confirmed).await.is_err() {} };
+        within("etcd answers", late).await;
+        let posted = board.post(&seen).await.expect("posted");
+        let standing = notices.wait_for(|it| it.standing.contains_key(&posted));
+        let standing = within("the notice", standing).await.expect("followed");
+        assert!(!standing.confirmed[&member].contains(&posted));
     }
 }

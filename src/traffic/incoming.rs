@@ -40,35 +40,13 @@ where
     B: Body<Data = Bytes>,
 {
     let mut body = pin!(body);
-    let mut first = Bytes::new();
-    let mut collected = BytesMut::new();
-    // A whole request has mostly arrived before anybody looks. Only who waits needs a timer.
-    let mut timer = pin!(None::<Sleep>);
-    loop {
-        let mut frame = body.frame();
-        let frame = std::future::poll_fn(|cx| {
-            if let Poll::Ready(frame) = Pin::new(&mut frame).poll(cx) {
-                return Poll::Ready(Ok(frame));
-            }
-            if timer.is_none() {
-                timer.set(Some(sleep(patience)));
-            }
-            match timer.as_mut().as_pin_mut() {
-                Some(timer) => timer.poll(cx).map(|()| Err(late())),
-                None => Poll::Pending,
-            }
-        });
-        let Some(frame) = frame.await? else { break };
-        let frame = frame.map_err(|_| {
-            Error::new(
-                ErrorKind::InvalidRequest,
-                "the request was not received in full",
-            )
-        })?;
+    let mut collected = Collected::default();
+    let mut timer = pin!(None);
+    while let Some(frame) = next_frame(body.as_mut(), timer.as_mut(), patience).await? {
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let length = first.len() + collected.len() + data.len();
+        let length = collected.len() + data.len();
         if length > most {
             let what = format!("the request has more than {most} bytes");
             return Err(Error::new(ErrorKind::InvalidRequest, what));
@@ -76,21 +54,69 @@ where
         if length > FREE_BYTES {
             ticket.charge(data.len())?;
         }
-        // Almost always, the whole request is one frame, which is used without copying.
-        if first.is_empty() && collected.is_empty() {
-            first = data;
+        collected.add(data);
+    }
+    Ok(collected.whole())
+}
+
+/// The next frame of a body. A whole request has mostly arrived before anybody looks, so the timer
+/// is set only when there is something to wait for.
+async fn next_frame<B>(
+    mut body: Pin<&mut B>,
+    mut timer: Pin<&mut Option<Sleep>>,
+    patience: Duration,
+) -> Result<Option<Frame<Bytes>>>
+where
+    B: Body<Data = Bytes>,
+{
+    let mut frame = body.frame();
+    let frame = std::future::poll_fn(|cx| {
+        if let Poll::Ready(frame) = Pin::new(&mut frame).poll(cx) {
+            return Poll::Ready(Ok(frame));
+        }
+        if timer.is_none() {
+            timer.set(Some(sleep(patience)));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| Err(late())),
+            None => Poll::Pending,
+        }
+    });
+    frame.await?.transpose().map_err(|_| {
+        let what = "the request was not received in full";
+        Error::new(ErrorKind::InvalidRequest, what)
+    })
+}
+
+/// The data of a body. Almost always it is one frame, which is used without copying.
+#[derive(Default)]
+struct Collected {
+    first: Bytes,
+    /// All of it, from the second frame on.
+    copied: BytesMut,
+}
+
+impl Collected {
+    fn len(&self) -> usize {
+        self.first.len() + self.copied.len()
+    }
+
+    fn add(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+            return;
+        }
+        self.copied.put(std::mem::take(&mut self.first));
+        self.copied.put(data);
+    }
+
+    fn whole(self) -> Bytes {
+        if self.copied.is_empty() {
+            self.first
         } else {
-            if collected.is_empty() {
-                collected.put(std::mem::take(&mut first));
-            }
-            collected.put(data);
+            self.copied.freeze()
         }
     }
-    Ok(if collected.is_empty() {
-        first
-    } else {
-        collected.freeze()
-    })
 }
 
 /// A body of many messages, of which the reader holds one at a time. Each is counted from its first

@@ -2,22 +2,19 @@
 
 use super::*;
 
+/// A command against that node.
+fn on(arguments: &[&str], target: &str) -> std::process::Output {
+    let flag = match arguments[0] {
+        "ring" => "--admin",
+        _ => "--target",
+    };
+    run(PROGRAM, &[arguments, &[flag, target]].concat())
+}
+
 #[test]
 fn the_other_commands_talk_to_a_node() {
     let folder = folder();
     let dev = Dev::start(folder.path());
-    let on = |arguments: &[&str], target: &str| {
-        let mut arguments = arguments.to_vec();
-        arguments.extend([
-            if arguments[0] == "ring" {
-                "--admin"
-            } else {
-                "--target"
-            },
-            target,
-        ]);
-        run(PROGRAM, &arguments)
-    };
     let get = on(&["get", "files", "a.txt", "-v"], &dev.grpc[0]);
     assert_eq!(
         (text(&get.stdout).as_str(), get.status.code()),
@@ -51,6 +48,23 @@ fn the_other_commands_talk_to_a_node() {
         text(&purge.stdout)
     );
 
+    let missing = on(&["get", "files", "no-such-file"], &dev.grpc[0]);
+    assert_eq!(missing.status.code(), Some(3));
+    assert_eq!(
+        on(&["get", "no-such-group", "k"], &dev.grpc[0])
+            .status
+            .code(),
+        Some(1)
+    );
+    let nobody = on(&["get", "files", "a.txt"], "127.0.0.1:1");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("127.0.0.1:1"));
+}
+
+#[test]
+fn answers_come_as_tables_as_json_and_as_files() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
     let admin: Vec<&str> = dev
         .admin
         .iter()
@@ -91,18 +105,6 @@ fn the_other_commands_talk_to_a_node() {
         (&b""[..], Some(0))
     );
     assert_eq!(fs::read_to_string(&file).expect("there"), "second");
-
-    let missing = on(&["get", "files", "no-such-file"], &dev.grpc[0]);
-    assert_eq!(missing.status.code(), Some(3));
-    assert_eq!(
-        on(&["get", "no-such-group", "k"], &dev.grpc[0])
-            .status
-            .code(),
-        Some(1)
-    );
-    let nobody = on(&["get", "files", "a.txt"], "127.0.0.1:1");
-    assert_eq!(nobody.status.code(), Some(1));
-    assert!(text(&nobody.stderr).contains("127.0.0.1:1"));
 }
 
 /// What a command that must fail with this exit code says.

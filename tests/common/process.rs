@@ -2,22 +2,19 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
+use gaocache_testing::Process;
 use parking_lot::Mutex;
 
-use super::{
-    LONG,
-    etcd::{free_port, signal},
-    within,
-};
+use super::{LONG, etcd::free_port, within};
 
 /// `gaocache serve` as a process of its own.
 pub struct NodeProcess {
-    child: Option<Child>,
+    process: Process,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     asks: reqwest::Client,
@@ -67,7 +64,7 @@ impl NodeProcess {
             arguments.extend(["--set".to_owned(), setting]);
         }
         let mut node = Self {
-            child: None,
+            process: Process::default(),
             arguments,
             variables: variables
                 .iter()
@@ -123,12 +120,12 @@ impl NodeProcess {
                 log.lock().push(line);
             }
         });
-        self.child = Some(child);
+        self.process = Process::of(child);
     }
 
     /// Its resident memory.
     pub fn resident_bytes(&self) -> u64 {
-        let pid = self.child.as_ref().unwrap().id();
+        let pid = self.process.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let kib = line.unwrap().split_whitespace().nth(1).unwrap();
@@ -137,25 +134,21 @@ impl NodeProcess {
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process.kill();
     }
 
     /// Stops it where it stands, until [`NodeProcess::thaw`].
     pub fn freeze(&self) {
-        signal(self.child.as_ref().unwrap(), "-STOP");
+        self.process.freeze();
     }
 
     pub fn thaw(&self) {
-        signal(self.child.as_ref().unwrap(), "-CONT");
+        self.process.thaw();
     }
 
     /// SIGTERM, and its end.
     pub async fn terminate(&mut self) {
-        let mut child = self.child.take().unwrap();
-        signal(&child, "-TERM");
+        let mut child = self.process.terminate();
         let ended = tokio::task::spawn_blocking(move || child.wait());
         let status = within("the node's end", ended).await.unwrap().unwrap();
         assert!(status.success());
@@ -232,12 +225,6 @@ impl NodeProcess {
             }
         })
         .await;
-    }
-}
-
-impl Drop for NodeProcess {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

@@ -4,7 +4,7 @@
 
 use tokio::sync::mpsc;
 
-use crate::store::GroupId;
+use crate::key::GroupId;
 
 /// Keys that wait to be copied.
 pub const WAITING_COPIES: usize = 65_536;

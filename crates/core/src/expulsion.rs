@@ -8,21 +8,23 @@
 //! A missing key in the registry alone must never expel a member: somebody may have deleted it by
 //! hand.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use futures::future::join_all;
+use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{sleep, timeout};
 
 use crate::{
     cluster::Cluster,
     error::Result,
-    membership::Member,
+    membership::{IdHash, Member},
     ports::{Clock, Peers},
     standing::Standing,
 };
 
 /// Bound on asking a member for its promise.
 const ASK: Duration = Duration::from_millis(500);
+/// Pause before an attempt that failed is repeated.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// How an attempt to expel a member ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,65 @@ pub struct Expulsion {
 }
 
 impl Expulsion {
+    /// Takes members that vanish off the list, each in an attempt of its own: removals wait for all
+    /// of them at the same time. Tells how each attempt ended. Ends with the cluster.
+    pub async fn run(&self, told: impl Fn(&Member, Result<Expelled>)) {
+        let mut rings = self.cluster.rings();
+        rings.mark_changed();
+        let mut attempts = FuturesUnordered::new();
+        let mut under_way = HashSet::new();
+        loop {
+            tokio::select! {
+                Some(ended) = attempts.next() => {
+                    under_way.remove(&ended);
+                    // It may have vanished again.
+                    rings.mark_changed();
+                }
+                changed = rings.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let topology = rings.borrow_and_update().clone();
+                    for member in topology.others().filter(|member| member.vanished) {
+                        let incarnation = member.incarnation();
+                        if under_way.insert(incarnation) {
+                            attempts.push(self.until_out(incarnation, &told));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tries until that member has come back or is off the list.
+    async fn until_out(
+        &self,
+        incarnation: IdHash,
+        told: &impl Fn(&Member, Result<Expelled>),
+    ) -> IdHash {
+        while let Some(member) = self.vanished(incarnation) {
+            // A removal that waits for it can't wait for others to take their turns.
+            tokio::select! {
+                () = self.standing.removal_waits() => {}
+                () = sleep(self.turn(&member)) => {}
+            }
+            // Its record may have changed meanwhile.
+            let Some(member) = self.vanished(incarnation) else {
+                break;
+            };
+            let ended = self.expel(&member).await;
+            told(&member, ended);
+            sleep(RETRY).await;
+        }
+        incarnation
+    }
+
+    fn vanished(&self, incarnation: IdHash) -> Option<Member> {
+        let topology = self.cluster.topology();
+        let member = topology.by_incarnation(incarnation);
+        member.filter(|member| member.vanished).cloned()
+    }
+
     /// Tries to expel `member`, which vanished.
     ///
     /// # Errors
@@ -70,7 +131,8 @@ impl Expulsion {
         })
     }
 
-    /// Whether at least half of the members promise not to vouch for it.
+    /// Whether at least half of the members promise not to vouch for it. Doesn't wait for more than
+    /// that: some of the others may be out of reach, too.
     async fn is_promised(&self, against: &Member) -> bool {
         let topology = self.cluster.snapshot();
         let against = against.incarnation();
@@ -83,18 +145,20 @@ impl Expulsion {
             let promise = timeout(ASK, self.peers.promise(member, against)).await;
             matches!(promise, Ok(Ok(by)) if by == member.incarnation())
         });
-        let promised = join_all(promises)
-            .await
-            .into_iter()
-            .filter(|it| *it)
-            .count()
-            + 1;
-        2 * promised >= topology.view.admitted()
+        let mut promises: FuturesUnordered<_> = promises.collect();
+        let mut promised = 1;
+        while 2 * promised < topology.view.admitted() {
+            match promises.next().await {
+                Some(promise) => promised += usize::from(promise),
+                None => return false,
+            }
+        }
+        true
     }
 
     /// How long this node waits for others to expel that member. They take turns in the order of
     /// their ids, so that usually only one of them makes the calls.
-    pub fn turn(&self, member: &Member) -> Duration {
+    fn turn(&self, member: &Member) -> Duration {
         let topology = self.cluster.topology();
         let candidates = topology.view.members.iter().filter(|it| it.can_promise());
         let before = candidates.take_while(|it| it.id != *self.cluster.my_id());

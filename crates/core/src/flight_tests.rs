@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use shuttle::sync::atomic::{AtomicBool as ShuttleBool, Ordering as ShuttleOrdering};
 
 use super::*;
-use crate::store::GroupId;
+use crate::key::GroupId;
 
 /// A spin lock that yields to shuttle's scheduler at every attempt.
 struct Explored(ShuttleBool);

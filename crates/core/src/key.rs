@@ -14,10 +14,12 @@ use foldhash::quality::FixedState;
 use foldhash::quality::RandomState;
 use quick_cache::Equivalent;
 
-use crate::store::GroupId;
-
 #[cfg(not(test))]
 static SEEDED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+/// The number of a group within this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GroupId(pub u16);
+
 /// Simulations meet entries in the same order in each run of a seed.
 #[cfg(test)]
 static SEEDED: LazyLock<FixedState> = LazyLock::new(FixedState::default);

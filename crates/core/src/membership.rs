@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::ring::{Ring, Slot};
+
 /// The weight of a member that does not specify one.
 pub const DEFAULT_WEIGHT: u32 = 100;
 
@@ -177,6 +179,9 @@ pub struct View {
     pub revision: u64,
     /// Ordered by id, each id once.
     pub members: Arc<[Member]>,
+    /// The registry knows nothing that is older than a lease: if it lost its data, there may be
+    /// members that it doesn't know, and that still rely on their leases.
+    pub young: bool,
 }
 
 impl View {
@@ -190,6 +195,7 @@ impl View {
         Self {
             revision,
             members: by_id.into_values().collect(),
+            young: false,
         }
     }
 
@@ -203,6 +209,19 @@ impl View {
         self.members
             .binary_search_by(|member| (*member.id).cmp(id))
             .ok()
+    }
+
+    /// The ring of the members at these indices.
+    pub(crate) fn ring(&self, members: &[u32]) -> Ring {
+        let slots: Vec<Slot<'_>> = members
+            .iter()
+            .map(|&at| &self.members[at as usize])
+            .map(|member| Slot {
+                id: &member.id,
+                weight: member.weight,
+            })
+            .collect();
+        Ring::new(&slots)
     }
 
     /// Members that were ever admitted, those that vanished included, in this life or the one

@@ -20,7 +20,7 @@ use std::{
 
 use futures::future::join_all;
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     cluster::{Cluster, Topology},
@@ -32,8 +32,10 @@ use crate::{
 
 /// The longest time for which a voucher is valid.
 const LONGEST_VOUCHER: Duration = Duration::from_secs(1);
-/// Time for the calls of a removal beside the waits that its bound is made of.
-const CALLS: Duration = Duration::from_secs(2);
+/// How long a removal may go on after the lease of a member that can't be told has ended. etcd
+/// looks for such leases twice a second; the last vouchers run out within 1.02 s after the
+/// promises; the rest is for calls: to etcd, for promises, and for the watch to bring what changed.
+const BEYOND_LEASE: Duration = Duration::from_secs(2);
 /// How much the rates of two clocks may differ.
 const RATES: f64 = 0.02;
 /// Renewals have failed if no more than this part of the lease's time to live is left.
@@ -55,6 +57,17 @@ pub struct Standing {
     /// The last voucher that this node gave is valid until then.
     vouching_until: AtomicU64,
     leaving: AtomicBool,
+    /// Removals at this node that wait for members.
+    removals_waiting: watch::Sender<usize>,
+}
+
+/// A removal that waits for members; see [`Standing::note_waiting`].
+pub(crate) struct Waiting(Arc<Standing>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.removals_waiting.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Standing {
@@ -74,6 +87,7 @@ impl Standing {
             promised_against: Mutex::default(),
             vouching_until: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
+            removals_waiting: watch::Sender::default(),
         }
     }
 
@@ -120,10 +134,22 @@ impl Standing {
     /// Time limit for a removal: a member that can't be told is out once its lease has ended and
     /// every voucher given to it has run out.
     pub fn removal_bound(&self) -> Duration {
-        match self.lease {
-            Some(lease) => lease + self.promise_wait() + CALLS,
-            None => WITHOUT_LEASE,
-        }
+        self.lease
+            .map_or(WITHOUT_LEASE, |lease| lease + BEYOND_LEASE)
+    }
+
+    /// Notes that a removal waits for members that didn't confirm at once, until what it returns is
+    /// dropped.
+    pub(crate) fn note_waiting(self: &Arc<Self>) -> Waiting {
+        self.removals_waiting.send_modify(|count| *count += 1);
+        Waiting(self.clone())
+    }
+
+    /// Resolves while a removal waits for members.
+    pub(crate) async fn removal_waits(&self) {
+        let mut waiting = self.removals_waiting.subscribe();
+        // Its sender is here.
+        let _ = waiting.wait_for(|count| *count > 0).await;
     }
 
     /// How long after a removal nothing that another member held may come in: the other members
@@ -139,16 +165,19 @@ impl Standing {
         topology.me().map(|me| me.incarnation())
     }
 
-    /// Whether the ring shows this life of the node by a registration that is known to stand.
+    /// Whether the ring shows this life of the node by a registration that is known to stand, in a
+    /// registry that knows all members.
     ///
     /// Being in the ring is not enough. The answer to a registration may be lost, the others may
     /// have seen it and have taken this node off the list since, and then it is written once more:
-    /// those who saw the first don't tell this node of removals until they see the second.
+    /// those who saw the first don't tell this node of removals until they see the second. And a
+    /// registry that lost its data knows the others only after they had a lease's time to register
+    /// again, or else their leases have ended.
     pub fn is_listed(ring: &Topology, life: &str, health: &RegistryHealth) -> bool {
         let known = health.written.as_ref();
         let reached = known.is_some_and(|(it, at)| **it == *life && *at <= ring.view.revision);
         let me = ring.me().filter(|me| !me.vanished);
-        reached && me.is_some_and(|me| *me.instance == *life)
+        reached && !ring.view.young && me.is_some_and(|me| *me.instance == *life)
     }
 
     /// Answers a member that can't renew its lease: whether this node would vouch for it, and for

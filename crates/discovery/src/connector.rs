@@ -163,8 +163,23 @@ impl Connector {
 
     /// A connection to the next member in turn.
     pub(super) async fn connect(&self) -> Result<Client> {
+        self.connect_in(self.next.fetch_add(1, Ordering::Relaxed))
+            .await
+    }
+
+    /// A connection to the member that answered last, for single calls: one that can't be reached
+    /// would cost every few of them their whole time.
+    pub(super) async fn reconnect(&self) -> Result<Client> {
+        self.connect_in(self.next.load(Ordering::Relaxed)).await
+    }
+
+    /// The member that [`Connector::reconnect`] uses didn't answer: another is next.
+    pub(super) fn move_on(&self) {
+        self.next.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn connect_in(&self, turn: usize) -> Result<Client> {
         let endpoints = &self.config.endpoints;
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let Some(endpoint) = endpoints.get(turn % endpoints.len().max(1)) else {
             let message = "no endpoints configured";
             return Err(Error::new(ErrorKind::Configuration, message));

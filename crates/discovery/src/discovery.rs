@@ -1,76 +1,16 @@
 //! Keeps a list of everything under one or more prefixes. This is the user-facing part; the work is
 //! in [`super::follower`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{connector::EtcdConfig, endpoint::Endpoint, follower::Follower};
-
-/// What is known about the prefixes.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// Whether etcd has answered at least once.
-    pub known: bool,
-    /// etcd's revision of the newest change seen.
-    pub revision: u64,
-    /// All endpoints under the prefixes, by full key.
-    pub endpoints: Arc<BTreeMap<Arc<str>, Endpoint>>,
-    /// Why the list may be stale; empty if it is up to date.
-    pub problem: Arc<str>,
-}
-
-/// An event of a discovery, for metrics and logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DiscoveryEvent {
-    /// etcd answered.
-    Heard,
-    /// A session broke and is restarted.
-    Disconnected {
-        /// Why.
-        cause: String,
-    },
-    /// etcd lost its history: it was wiped or restored.
-    HistoryLost,
-    /// A value that is not an endpoint was ignored.
-    Malformed {
-        /// Its key.
-        key: String,
-    },
-}
-
-/// A range of keys: from the first, up to and without the second.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRange {
-    pub(super) from: Vec<u8>,
-    pub(super) end: Vec<u8>,
-}
-
-impl KeyRange {
-    /// The keys from `from` up to, and without, `end`.
-    pub fn new(from: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) -> Self {
-        Self {
-            from: from.into(),
-            end: end.into(),
-        }
-    }
-
-    /// All keys that begin with `prefix`.
-    pub fn prefix(prefix: impl Into<String>) -> Self {
-        let from = prefix.into().into_bytes();
-        // The next key after all with that prefix: its last byte plus one. UTF-8 has no 0xff.
-        let mut end = from.clone();
-        match end.last_mut() {
-            Some(last) => *last += 1,
-            // etcd's own sign for "no end".
-            None => end.push(0),
-        }
-        Self { from, end }
-    }
-}
+use super::{
+    connector::EtcdConfig,
+    follower::Follower,
+    snapshot::{DiscoveryEvent, KeyRange, Snapshot},
+};
 
 /// Follows prefixes until it is dropped. Cheap to clone.
 ///

@@ -18,8 +18,8 @@ use tokio::{
 
 use super::{
     connector::{Connector, EtcdConfig},
-    discovery::{DiscoveryEvent, KeyRange, Snapshot},
     endpoint::Endpoint,
+    snapshot::{DiscoveryEvent, KeyRange, Snapshot},
 };
 use crate::{
     backoff::{FIRST_PAUSE, LAST_PAUSE, Pauses, at},

@@ -46,17 +46,19 @@ mod pool;
 pub mod reconcile;
 mod records;
 mod registration;
+mod snapshot;
 
 pub use channel::{BalancedChannel, HASH_KEY_HEADER};
 pub use connector::{Credentials, EtcdConfig, TlsFiles};
-pub use discovery::{Discovery, DiscoveryEvent, KeyRange, Snapshot};
+pub use discovery::Discovery;
 pub use endpoint::{Endpoint, IDENTITY, PREDECESSOR};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{RegistrationEvent, RegistrationStatus};
 pub use options::ChannelOptions;
 pub use pick::{Canary, Picker};
 pub use records::Records;
-pub use registration::Registration;
+pub use registration::{RecordKeys, Registration};
+pub use snapshot::{DiscoveryEvent, KeyRange, Snapshot};
 
 /// The README's programs compile.
 #[cfg(doctest)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp};
 
 use crate::{
     connector::{Connector, EtcdConfig},
@@ -24,14 +24,29 @@ impl Records {
         }
     }
 
+    /// One call to the member that answered last.
+    async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(&mut Client) -> Result<T, etcd_client::Error>,
+    ) -> Result<T> {
+        let answer = async {
+            let mut client = self.connector.reconnect().await?;
+            self.connector.bounded(call(&mut client)).await
+        };
+        let answer = answer.await;
+        if answer.is_err() {
+            self.connector.move_on();
+        }
+        answer
+    }
+
     /// Writes a key without a lease; returns the revision of the change.
     ///
     /// # Errors
     /// If etcd can't be reached or refuses.
     pub async fn put(&self, key: &str, value: &Endpoint) -> Result<u64> {
-        let mut client = self.connector.connect().await?;
-        let put = client.put(key, value.to_json(), None);
-        let written = self.connector.bounded(put).await?;
+        let put = async |client: &mut Client| client.put(key, value.to_json(), None).await;
+        let written = self.call(put).await?;
         let revision = written.header().map_or(0, |header| header.revision());
         Ok(u64::try_from(revision).unwrap_or(0))
     }
@@ -41,9 +56,8 @@ impl Records {
     /// # Errors
     /// As [`Records::put`].
     pub async fn delete(&self, key: &str) -> Result<()> {
-        let mut client = self.connector.connect().await?;
-        let delete = client.delete(key, None);
-        self.connector.bounded(delete).await.map(|_| ())
+        let delete = async |client: &mut Client| client.delete(key, None).await;
+        self.call(delete).await.map(|_| ())
     }
 
     /// Deletes a key if nobody has changed it since `revision`; false if somebody has.
@@ -51,11 +65,12 @@ impl Records {
     /// # Errors
     /// As [`Records::put`].
     pub async fn delete_unchanged(&self, key: &str, revision: i64) -> Result<bool> {
-        let mut client = self.connector.connect().await?;
         let unchanged = Compare::mod_revision(key, CompareOp::Equal, revision);
         let delete = TxnOp::delete(key, None);
         let guarded = Txn::new().when([unchanged]).and_then([delete]);
-        let answer = self.connector.bounded(client.txn(guarded)).await?;
+        let answer = self
+            .call(async |client: &mut Client| client.txn(guarded).await)
+            .await?;
         Ok(answer.succeeded())
     }
 
@@ -64,9 +79,8 @@ impl Records {
     /// # Errors
     /// As [`Records::put`].
     pub async fn has_ended(&self, lease: i64) -> Result<bool> {
-        let mut client = self.connector.connect().await?;
-        let asked = client.lease_time_to_live(lease, None);
-        let answer = self.connector.bounded(asked).await?;
+        let asked = async |client: &mut Client| client.lease_time_to_live(lease, None).await;
+        let answer = self.call(asked).await?;
         Ok(answer.ttl() <= 0)
     }
 }

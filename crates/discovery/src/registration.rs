@@ -14,6 +14,18 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
+/// What a registration keeps in etcd beside its key; see [`Registration::start_recorded`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordKeys {
+    /// The key of the record.
+    pub record: String,
+    /// A key that shows that somebody registered in this etcd before. The same for all.
+    pub history: String,
+    /// A key that stands for one lease from the first registration on, since etcd may have lost its
+    /// data, and those who registered before may not know it yet. The same for all.
+    pub young: String,
+}
+
 /// A key that is kept in etcd until [`Registration::close`]. If it is dropped without `close`, the
 /// key disappears when its lease expires.
 ///
@@ -58,8 +70,7 @@ impl Registration {
         Self::start_recorded(config, key, None, endpoint, begin, listener)
     }
 
-    /// The same, with a record beside the key: a copy of the endpoint at the key `record`, without
-    /// a lease. It outlives the lease, so that others know of this endpoint after it vanished,
+    /// The same, with a record beside the key: a copy of the endpoint without a lease. It outlives the lease, so that others know of this endpoint after it vanished,
     /// until they delete the record. From then on nothing is written any more
     /// ([`RegistrationStatus::expelled`]) until the endpoint has another
     /// [`IDENTITY`](crate::IDENTITY). Key and record are written, and deleted at the end, in one
@@ -67,7 +78,7 @@ impl Registration {
     pub fn start_recorded(
         config: EtcdConfig,
         key: impl Into<String>,
-        record: Option<String>,
+        record: Option<RecordKeys>,
         endpoint: Endpoint,
         begin: impl Future<Output = ()> + Send + 'static,
         listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,

@@ -4,38 +4,12 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Lines},
-    path::PathBuf,
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
-use gaocache_testing::{Etcd, signal};
+use gaocache_testing::{Etcd, example, run_example, signal};
 use tokio::time::Instant;
-
-fn program(name: &str) -> PathBuf {
-    // target/debug/deps/examples-… → target/debug/examples/NAME, which `cargo test` builds.
-    let mut path = std::env::current_exe().expect("a path");
-    path.pop();
-    path.pop();
-    path.join("examples").join(name)
-}
-
-fn run(name: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(program(name))
-        .args(arguments)
-        .output()
-        .expect("runs");
-    assert!(
-        output.status.success(),
-        "{name}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 struct Running {
     child: Child,
@@ -44,7 +18,7 @@ struct Running {
 
 impl Running {
     fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(program(name))
+        let mut child = Command::new(example(name))
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
@@ -71,6 +45,35 @@ impl Drop for Running {
     }
 }
 
+fn start_greeter(name: &str, etcd: &Etcd) -> Running {
+    let arguments = [
+        "--name",
+        name,
+        "--etcd",
+        &etcd.url,
+        "--lease-ttl-seconds",
+        "2",
+    ];
+    let mut server = Running::start("greeter_server", &arguments);
+    server.until(|line| line.contains("serves on"));
+    server
+}
+
+/// What the client prints that waits for so many servers, then makes so many calls.
+fn ask_greeters(etcd: &Etcd, time: &str, count: &str, servers: &str) -> String {
+    let arguments = [
+        "--etcd",
+        &etcd.url,
+        "--time",
+        time,
+        "--count",
+        count,
+        "--servers",
+        servers,
+    ];
+    run_example("greeter_client", &arguments)
+}
+
 #[tokio::test]
 async fn greeters_come_in_turn_leave_at_once_by_signal_and_with_their_lease_when_killed() {
     let etcd = Etcd::start().await;
@@ -78,34 +81,10 @@ async fn greeters_come_in_turn_leave_at_once_by_signal_and_with_their_lease_when
         "service_list",
         &["demo/greeter/", "other/", "--etcd", &etcd.url],
     );
-    let mut servers = BTreeMap::new();
-    for name in ["one", "two", "three"] {
-        let arguments = [
-            "--name",
-            name,
-            "--etcd",
-            &etcd.url,
-            "--lease-ttl-seconds",
-            "2",
-        ];
-        let mut server = Running::start("greeter_server", &arguments);
-        server.until(|line| line.contains("serves on"));
-        servers.insert(name, server);
-    }
+    let mut servers =
+        BTreeMap::from(["one", "two", "three"].map(|it| (it, start_greeter(it, &etcd))));
     list.until(|line| line.contains(": 3 endpoints"));
-    let ask = |time: &str, count: &str, servers: &str| {
-        let arguments = [
-            "--etcd",
-            &etcd.url,
-            "--time",
-            time,
-            "--count",
-            count,
-            "--servers",
-            servers,
-        ];
-        text(&run("greeter_client", &arguments))
-    };
+    let ask = |time: &str, count: &str, servers: &str| ask_greeters(&etcd, time, count, servers);
     let mornings = ask("morning", "9", "3");
     for name in ["one", "two", "three"] {
         let answers = mornings

@@ -61,11 +61,15 @@ pub enum Rule {
     NextFlight,
     /// Nor one that is old.
     YoungFlight,
+    /// Nobody joins in a history that is younger than a lease: etcd may have lost its data.
+    YoungHistory,
+    /// Who registers again in it goes on only if its lease would have lived.
+    ResumedInTime,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Fence,
         Self::LeaseFromSending,
         Self::LeaseWithKey,
@@ -93,6 +97,8 @@ impl Rule {
         Self::SenderFence,
         Self::NextFlight,
         Self::YoungFlight,
+        Self::YoungHistory,
+        Self::ResumedInTime,
     ];
 }
 
@@ -117,6 +123,8 @@ pub struct Bounds {
     pub lives: u8,
     /// Nodes that etcd always hears from.
     pub steady: Nodes,
+    /// Whether words keep nodes on the list.
+    pub words: bool,
     /// A removal takes no time: all members are told at the same moment.
     pub at_once: bool,
     /// How it begins.
@@ -134,6 +142,8 @@ pub enum Begin {
     OneOut,
     /// The second has just been restarted, which no other has seen.
     OneRestarted,
+    /// The first is down, and etcd has just lost its data, which the others don't know.
+    Emptied,
 }
 
 impl Bounds {
@@ -148,6 +158,7 @@ impl Bounds {
         ways: 0,
         lives: 1,
         steady: [true, false, false],
+        words: true,
         at_once: true,
         begin: Begin::Calm,
         steps: 0,
@@ -177,6 +188,17 @@ impl Bounds {
         lives: 2,
         begin: Begin::OneRestarted,
         steps: 13,
+        ..Self::LISTS
+    };
+
+    /// etcd lost its data, and those who relied on it find out at any time. Who can't reach it
+    /// doesn't go on by words: nobody could know of it.
+    pub const EMPTIED: Self = Self {
+        lives: 2,
+        words: false,
+        begin: Begin::Emptied,
+        steady: [false; NODES],
+        steps: 10,
         ..Self::LISTS
     };
 
@@ -297,6 +319,7 @@ impl Model for Protocol {
             Begin::Calm => State::calm(lease, faults),
             Begin::OneOut => State::one_out(lease, faults),
             Begin::OneRestarted => State::one_restarted(lease, faults),
+            Begin::Emptied => State::emptied(lease, faults),
         }]
     }
 

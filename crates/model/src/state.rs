@@ -80,6 +80,10 @@ pub struct Node {
     pub fence: u8,
     /// The list as it sees it.
     pub view: List,
+    /// Whether it sees the history marked as young.
+    pub sees_young: bool,
+    /// It registered before etcd lost its data, and not since.
+    pub from_before: bool,
     /// For whom it never vouches again.
     pub promised: Lives,
     /// Ticks for which a tombstone lasts.
@@ -152,6 +156,8 @@ pub struct State {
     pub etcd: List,
     /// Ticks for which each node's lease lives.
     pub leases: [u8; NODES],
+    /// Ticks for which the history is young, once somebody has registered in it.
+    pub young: Option<u8>,
     /// Values on their way.
     pub ways: [Option<Way>; 2],
     /// At most one at a time.
@@ -172,6 +178,8 @@ impl State {
             holds_old: true,
             fence: lease,
             view: list,
+            sees_young: false,
+            from_before: false,
             promised: Lives::default(),
             tombstone: 0,
         };
@@ -179,6 +187,7 @@ impl State {
             nodes: [node; NODES],
             etcd: list,
             leases: [lease; NODES],
+            young: Some(0),
             ways: [None; 2],
             expulsion: None,
             removal: Removal::None,
@@ -225,6 +234,22 @@ impl State {
             revision: 0,
         });
         it.view = state.etcd;
+        state
+    }
+
+    /// The same when the first of them is down and etcd has lost its data.
+    pub fn emptied(lease: u8, faults: u8) -> Self {
+        let mut state = Self::calm(lease, faults);
+        state.etcd = [None; NODES];
+        state.leases = [0; NODES];
+        state.young = None;
+        for node in &mut state.nodes[1..] {
+            node.from_before = true;
+        }
+        let it = &mut state.nodes[0];
+        it.phase = Phase::Down;
+        it.holds_old = false;
+        it.fence = 0;
         state
     }
 }

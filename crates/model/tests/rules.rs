@@ -53,6 +53,7 @@ fn bounds_for(rule: Rule) -> Bounds {
             ..Bounds::LISTS
         },
         Rule::ExcludedByGivers => Bounds::RESTARTED,
+        Rule::YoungHistory | Rule::ResumedInTime => Bounds::EMPTIED,
         Rule::CoordinatorFence => Bounds::LOST_COORDINATOR,
         Rule::Incarnation => Bounds {
             faults: 1,
@@ -121,6 +122,22 @@ fn a_removal_is_final_while_a_node_restarts() {
             ..Bounds::RESTARTED
         },
     );
+}
+
+#[test]
+fn a_removal_is_final_after_etcd_lost_its_data() {
+    let steps = if DEEP { 14 } else { 12 };
+    let bounds = Bounds {
+        steps,
+        ..Bounds::EMPTIED
+    };
+    let checker = check(bounds, None);
+    println!("emptied: {} states", checker.unique_state_count());
+    if let Some(path) = checker.discovery(PROMISE) {
+        panic!("the old value comes back: {:?}", path.into_actions());
+    }
+    let joined = checker.discovery("a member joins again while it is");
+    assert!(joined.is_some(), "nobody joined, or no removal ended");
 }
 
 #[test]

@@ -2,18 +2,18 @@
 
 use std::{
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
 use etcd_client::{Client, ConnectOptions};
 
-use crate::{free_port, signal, within};
+use crate::{Process, free_port, within};
 
 /// One etcd member.
 pub struct Etcd {
-    child: Option<Child>,
+    process: Process,
     arguments: Vec<String>,
     /// Where clients reach it.
     pub url: String,
@@ -65,7 +65,7 @@ impl Etcd {
             .into();
             arguments.extend(further.iter().map(|&it| it.to_owned()));
             let mut member = Self {
-                child: None,
+                process: Process::default(),
                 arguments,
                 url,
                 data,
@@ -89,7 +89,7 @@ impl Etcd {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        self.child = Some(child.unwrap_or_else(|error| {
+        self.process = Process::of(child.unwrap_or_else(|error| {
             panic!("{program}: {error}; `make test` installs it, or set GAOCACHE_TEST_ETCD")
         }));
     }
@@ -123,20 +123,17 @@ impl Etcd {
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process.kill();
     }
 
     /// Stops it where it stands, its connections open.
     pub fn freeze(&self) {
-        signal(self.child.as_ref().unwrap(), "-STOP");
+        self.process.freeze();
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        signal(self.child.as_ref().unwrap(), "-CONT");
+        self.process.thaw();
     }
 
     /// Starts it again on its data.
@@ -183,11 +180,5 @@ impl Etcd {
             .unwrap()
             .revision();
         client.compact(revision, None).await.unwrap();
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        self.kill();
     }
 }

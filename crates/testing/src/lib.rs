@@ -4,6 +4,8 @@
 
 mod certificates;
 mod etcd;
+mod examples;
+mod process;
 mod proxy;
 mod secured;
 
@@ -16,6 +18,8 @@ use std::{
 
 pub use certificates::certificates;
 pub use etcd::Etcd;
+pub use examples::{example, run_example};
+pub use process::Process;
 pub use proxy::Proxy;
 pub use secured::SecuredEtcd;
 

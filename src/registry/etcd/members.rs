@@ -7,7 +7,7 @@ use serde_json::Value;
 use gaocache_core::membership::{
     Contact, DEFAULT_WEIGHT, KeyFingerprint, Member, MemberState, View,
 };
-use gaocache_discovery::{Endpoint, KeyRange, PREDECESSOR, Snapshot};
+use gaocache_discovery::{Endpoint, KeyRange, PREDECESSOR, RecordKeys, Snapshot};
 
 /// The name of the metadata that tells from which revision on a member has been in the ring, where
 /// that is not the key's last change.
@@ -20,6 +20,10 @@ pub struct Keys {
     pub(super) members: String,
     /// Their records, by which they are known after they vanished.
     pub(super) roster: String,
+    /// Shows that somebody registered before.
+    history: String,
+    /// Stands for the first lease after that.
+    young: String,
     service: String,
 }
 
@@ -29,11 +33,22 @@ impl Keys {
         Self {
             members: format!("{service}/"),
             roster: format!("{service}.roster/"),
+            history: format!("{service}.history"),
+            young: format!("{service}.young"),
             service: service.into(),
         }
     }
 
-    /// One range holds both, so that their changes are seen in order: `.` comes right before `/`,
+    /// What a member keeps beside its key.
+    pub(super) fn records(&self, id: &str) -> RecordKeys {
+        RecordKeys {
+            record: format!("{}{id}", self.roster),
+            history: self.history.clone(),
+            young: self.young.clone(),
+        }
+    }
+
+    /// One range holds them all, so that their changes are seen in order: `.` comes right before `/`,
     /// and `0` right after.
     pub fn range(&self) -> KeyRange {
         let Self { service, .. } = self;
@@ -55,7 +70,10 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
         ..it
     });
     // Of two with one id the later stays: who is registered has not vanished.
-    View::new(snapshot.revision, recorded.chain(registered))
+    View {
+        young: snapshot.endpoints.contains_key(&*keys.young),
+        ..View::new(snapshot.revision, recorded.chain(registered))
+    }
 }
 
 /// What is registered of this member.

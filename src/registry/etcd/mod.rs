@@ -142,7 +142,7 @@ impl Registry for EtcdRegistry {
         let registration = Registration::start_recorded(
             self.config.clone(),
             format!("{}{}", keys.members, me.id),
-            Some(format!("{}{}", keys.roster, me.id)),
+            Some(keys.records(&me.id)),
             endpoint(&me),
             async move {
                 listed.known().await;

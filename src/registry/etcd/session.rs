@@ -1,8 +1,11 @@
 //! The session of one member: what it asks of etcd while it is on the list, and what it hears.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -18,7 +21,7 @@ use crate::registry::notices::NoticeBoard;
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member, MemberState, View},
-    ports::{Notice, Notices, RegistryHealth, Session, Timestamp},
+    ports::{Notice, NoticeId, Notices, RegistryHealth, Session, Timestamp},
 };
 use gaocache_discovery::{
     Discovery, Endpoint, IDENTITY, Records, Registration, RegistrationStatus,
@@ -105,7 +108,7 @@ impl Session for EtcdSession {
     }
 
     async fn expel(&self, member: &Member) -> Result<bool> {
-        let record = format!("{}{}", self.keys.roster, member.id);
+        let record = self.keys.records(&member.id).record;
         let deleted = self.records.delete_unchanged(&record, member.recorded_at);
         let deleted = deleted.await.map_err(registry_error)?;
         if deleted && let Err(error) = self.board.forget(member.incarnation()).await {
@@ -114,16 +117,16 @@ impl Session for EtcdSession {
         Ok(deleted)
     }
 
-    async fn post(&self, notice: &Notice) -> Result<u64> {
+    async fn post(&self, notice: &Notice) -> Result<NoticeId> {
         self.board.post(notice).await.map_err(registry_error)
     }
 
-    async fn withdraw(&self, revision: u64) -> Result<()> {
-        self.board.withdraw(revision).await.map_err(registry_error)
+    async fn withdraw(&self, posted: NoticeId) -> Result<()> {
+        self.board.withdraw(posted).await.map_err(registry_error)
     }
 
-    async fn confirm(&self, me: IdHash, revision: u64) -> Result<()> {
-        let confirmed = self.board.confirm(me, revision).await;
+    async fn confirm(&self, me: IdHash, done: &BTreeSet<NoticeId>) -> Result<()> {
+        let confirmed = self.board.confirm(me, done).await;
         confirmed.map_err(registry_error)
     }
 

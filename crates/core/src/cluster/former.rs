@@ -9,7 +9,6 @@
 //! A leaving member may have owned the key, but it no longer hides members that rank lower. A
 //! member that has left gave its entries to the owner of that time, which is found in the same way.
 
-use super::topology::ring_of;
 use crate::{
     membership::{Member, MemberState, View},
     ring::{KeyHash, Ring},
@@ -64,7 +63,7 @@ impl Former {
             }
         };
         Self {
-            ring: ring_of(view, &members),
+            ring: view.ring(&members),
             holders: members.iter().map(holder).collect(),
         }
     }

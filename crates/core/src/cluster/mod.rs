@@ -103,7 +103,10 @@ impl Cluster {
             }
             member
         });
-        self.replace(View::new(current.view.revision, members))
+        self.replace(View {
+            young: current.view.young,
+            ..View::new(current.view.revision, members)
+        })
     }
 
     /// What [`Cluster::install`] does in its turn.

@@ -8,7 +8,7 @@ use std::sync::{
 use super::former::Former;
 use crate::{
     membership::{IdHash, Member, MemberState, View},
-    ring::{KeyHash, Ring, Slot},
+    ring::{KeyHash, Ring},
 };
 
 /// Numbers topologies from 1 on.
@@ -56,7 +56,7 @@ impl Topology {
             })
             .map(|at| at as u32)
             .collect();
-        let ring = ring_of(&view, &ring_members);
+        let ring = view.ring(&ring_members);
         let me = view.place(my_id);
         let mut incarnations: Vec<(IdHash, u32)> = (0..)
             .zip(view.members.iter())
@@ -178,19 +178,6 @@ impl Topology {
             Owner::Other(&self.view.members[at])
         }
     }
-}
-
-/// The ring of the members at these indices of the view.
-pub(super) fn ring_of(view: &View, members: &[u32]) -> Ring {
-    let slots: Vec<Slot<'_>> = members
-        .iter()
-        .map(|&at| &view.members[at as usize])
-        .map(|member| Slot {
-            id: &member.id,
-            weight: member.weight,
-        })
-        .collect();
-    Ring::new(&slots)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //!
 //! Checked at every answer: no get fails, and none brings what was removed before it was asked.
 
+mod bound;
 mod process;
 mod registry;
 
@@ -72,6 +73,8 @@ struct Faults {
 
 struct Links {
     faults: watch::Sender<Faults>,
+    /// Some messages take seconds.
+    slow: bool,
     rng: Mutex<Rng>,
 }
 
@@ -80,7 +83,7 @@ impl Links {
     async fn pass(&self, from: &str, to: &str) -> bool {
         let (millis, waits) = {
             let mut rng = self.rng.lock();
-            let slow = rng.u32(..50) == 0;
+            let slow = rng.u32(..50) == 0 && self.slow;
             (rng.u64(..if slow { 3_000 } else { 20 }), rng.bool())
         };
         sleep(Duration::from_millis(millis)).await;
@@ -119,11 +122,12 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, replicas: usize) -> Arc<Self> {
+    fn new(seed: u64, replicas: usize, slow: bool) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
         fastrand::seed(seed);
         let links = Arc::new(Links {
             faults: watch::Sender::default(),
+            slow,
             rng: Mutex::new(rng.fork()),
         });
         let net = Arc::<TestNet>::default();
@@ -148,63 +152,66 @@ impl World {
 
     /// A node's processes, one after the other.
     async fn live(self: Arc<Self>, id: &'static str, until: Instant) {
-        let mut restarted = false;
         while Instant::now() < until {
-            let shows = self.dice.number(1_000_000..1_000_000_000);
-            let clock = Arc::new(VirtualClock::new(self.began, shows));
-            let plan = Plan {
-                replicas: self.replicas,
-                capacity: 1 << 20,
-                bytes_per_second: 1 << 20,
-                lease: Some(LEASE),
-                clock: clock.clone(),
-                origin: Arc::new(Versions(self.ledger.clone())),
-                net: self.net.clone(),
-            };
-            let node = Arc::new(plan.node(id));
-            let way = Arc::new(Way {
-                world: self.clone(),
-                id: id.into(),
-                notices: watch::Sender::default(),
-            });
-            node.standing.joined(way.clone());
-            let instance = self.dice.number(..).to_string();
-            let me = Member {
-                state: MemberState::Joining,
-                instance: instance.into(),
-                restarted,
-                ..Member::new(id, format!("{id}:1"))
-            };
-            let process = Arc::new(Process {
-                world: self.clone(),
-                node: node.clone(),
-                way,
-                clock,
-                me: Mutex::new(me),
-                lease: watch::Sender::default(),
-            });
-            let mut tasks = JoinSet::new();
-            tasks.spawn(process.clone().watch());
-            tasks.spawn(process.clone().register());
-            tasks.spawn(process.clone().live_on());
-            tasks.spawn(process.clone().expel());
-            tasks.spawn(process.clone().heed());
-            let wanted = node.queued_copies.lock().take().expect("once");
-            let handoff = node.handoff.clone();
-            tasks.spawn(async move { handoff.follow(wanted, CancellationToken::new()).await });
-            self.alive.lock().push(node.clone());
+            let (node, mut tasks) = self.start(id);
             self.dice.pause(60_000).await;
-            // It crashes.
             tasks.abort_all();
-            restarted = node
-                .cluster
-                .snapshot()
-                .me()
-                .is_some_and(Member::can_promise);
-            self.alive.lock().retain(|it| !Arc::ptr_eq(it, &node));
-            self.net.groups.lock().remove(id);
+            self.crashed(&node);
             self.dice.pause(4_000).await;
         }
+    }
+
+    /// A process of that node.
+    fn start(self: &Arc<Self>, id: &'static str) -> (Arc<TestNode>, JoinSet<()>) {
+        let shows = self.dice.number(1_000_000..1_000_000_000);
+        let clock = Arc::new(VirtualClock::new(self.began, shows));
+        let plan = Plan {
+            replicas: self.replicas,
+            capacity: 1 << 20,
+            bytes_per_second: 1 << 20,
+            lease: Some(LEASE),
+            clock: clock.clone(),
+            origin: Arc::new(Versions(self.ledger.clone())),
+            net: self.net.clone(),
+        };
+        let node = Arc::new(plan.node(id));
+        let way = Arc::new(Way {
+            world: self.clone(),
+            id: id.into(),
+            notices: watch::Sender::default(),
+        });
+        node.standing.joined(way.clone());
+        let instance = self.dice.number(..).to_string();
+        let me = Member {
+            state: MemberState::Joining,
+            instance: instance.into(),
+            ..Member::new(id, format!("{id}:1"))
+        };
+        let process = Arc::new(Process {
+            world: self.clone(),
+            node: node.clone(),
+            way,
+            clock,
+            me: Mutex::new(me),
+            lease: watch::Sender::default(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(process.clone().watch());
+        tasks.spawn(process.clone().register());
+        tasks.spawn(process.clone().live_on());
+        tasks.spawn(process.clone().expel());
+        tasks.spawn(process.clone().heed());
+        let wanted = node.queued_copies.lock().take().expect("once");
+        let handoff = node.handoff.clone();
+        tasks.spawn(async move { handoff.follow(wanted, CancellationToken::new()).await });
+        self.alive.lock().push(node.clone());
+        (node, tasks)
+    }
+
+    /// That node's process is gone.
+    fn crashed(&self, node: &Arc<TestNode>) {
+        self.alive.lock().retain(|it| !Arc::ptr_eq(it, node));
+        self.net.groups.lock().remove(&node.id);
     }
 
     /// Cuts links, and lets processes stand still.
@@ -233,9 +240,9 @@ impl World {
         self.links.faults.send_replace(Faults::default());
     }
 
-    async fn sweep(self: Arc<Self>) {
+    async fn sweep(self: Arc<Self>, every: Duration) {
         loop {
-            sleep(TICK / 2).await;
+            sleep(every).await;
             if self.etcd.lock().sweep() {
                 self.changed.send_replace(());
             }
@@ -285,9 +292,9 @@ impl World {
 }
 
 async fn simulate(seed: u64, replicas: usize) -> [usize; 3] {
-    let world = World::new(seed, replicas);
+    let world = World::new(seed, replicas, true);
     let until = Instant::now() + RUN;
-    let sweeping = tokio::spawn(world.clone().sweep());
+    let sweeping = tokio::spawn(world.clone().sweep(TICK / 2));
     let mut tasks = JoinSet::new();
     for id in IDS {
         tasks.spawn(world.clone().live(id, until));

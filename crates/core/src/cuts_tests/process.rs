@@ -1,7 +1,10 @@
 //! A node's process: what the node's parts around the core do with their registration, expulsions
 //! and notices.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -14,7 +17,7 @@ use crate::{
     expulsion::Expulsion,
     harness_tests::{TestNode, peers, simulation::VirtualClock},
     membership::{IdHash, Member, MemberState},
-    ports::{Clock, Notice, RegistryHealth, Session, Timestamp},
+    ports::{Clock, Notice, NoticeId, RegistryHealth, Session, Timestamp},
     standing::Standing,
 };
 
@@ -113,7 +116,6 @@ impl Process {
                 let mut me = self.me.lock();
                 me.instance = life.into();
                 me.state = MemberState::Joining;
-                me.restarted = false;
             }
             self.lease.send_replace(Lease::default());
         }
@@ -237,40 +239,31 @@ impl Process {
             peers: peers(&self.world.net, &self.node.id, self.clock.clone()),
             clock: self.clock.clone(),
         };
-        loop {
-            sleep(TICK * 2).await;
-            self.world.links.runs(&self.node.id).await;
-            let topology = self.node.cluster.snapshot();
-            let vanished = topology.others().filter(|it| it.vanished);
-            for member in vanished {
-                let _ = expulsion.expel(member).await;
-            }
-        }
+        expulsion.run(|_, _| {}).await;
     }
 
     pub(super) async fn heed(self: Arc<Self>) {
         let mut notices = self.way.notices.subscribe();
-        let mut confirmed = (IdHash::NONE, 0);
+        let mut confirmed = (IdHash::NONE, BTreeSet::new());
         while notices.changed().await.is_ok() {
             self.world.links.runs(&self.node.id).await;
             let standing = notices.borrow_and_update().standing.clone();
-            let me = self.node.standing.incarnation().unwrap_or_default();
-            if confirmed.0 != me {
-                confirmed = (me, 0);
-            }
-            let Some((&newest, _)) = standing.last_key_value() else {
+            let Some(me) = self.node.standing.incarnation() else {
                 continue;
             };
-            if newest <= confirmed.1 || me == IdHash::NONE {
-                continue;
+            if confirmed.0 != me {
+                confirmed = (me, BTreeSet::new());
             }
-            for notice in standing.range(confirmed.1 + 1..).map(|it| it.1) {
+            for (_, notice) in standing.iter().filter(|it| !confirmed.1.contains(it.0)) {
                 if let Notice::Remove { key, .. } = notice {
                     self.node.group.remove_here(key.as_deref());
                 }
             }
-            while self.way.confirm(me, newest).await.is_err() {}
-            confirmed.1 = newest;
+            let done: BTreeSet<NoticeId> = standing.keys().copied().collect();
+            if !done.is_subset(&confirmed.1) {
+                while self.way.confirm(me, &done).await.is_err() {}
+            }
+            confirmed.1 = done;
         }
     }
 }

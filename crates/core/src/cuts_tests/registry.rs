@@ -1,7 +1,7 @@
 //! The registry: its leases, keys, records and notices, and one node's way to them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -15,7 +15,7 @@ use super::{CALL, ETCD, LEASE, World};
 use crate::{
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member, MemberState, View},
-    ports::{Notice, Notices, RegistryHealth, Session},
+    ports::{Notice, NoticeId, Notices, RegistryHealth, Session},
 };
 
 /// What stands in the registry.
@@ -56,6 +56,13 @@ impl Stored {
     pub(super) fn write(&mut self, mut member: Member) {
         self.revision += 1;
         member.recorded_at = i64::try_from(self.revision).expect("few");
+        // As the keeper does: what the record that is replaced says of an earlier life. Once that
+        // life is expelled, there is none, and this one doesn't stand in for it.
+        let replaced = self.records.get(&member.id);
+        member.restarted = replaced.is_some_and(|it| {
+            let same_life = it.instance == member.instance;
+            it.restarted || (!same_life && it.state != MemberState::Joining)
+        });
         self.keys.insert(member.id.clone(), member.clone());
         let record = Member {
             vanished: true,
@@ -127,23 +134,20 @@ impl Session for Way {
         Ok(done)
     }
 
-    async fn post(&self, notice: &Notice) -> Result<u64> {
-        self.call(|it| {
-            it.revision += 1;
-            it.notices.standing.insert(it.revision, notice.clone());
-            it.revision
-        })
-        .await
+    async fn post(&self, notice: &Notice) -> Result<NoticeId> {
+        let id = NoticeId(self.world.dice.number(..));
+        let posted = self.call(|it| it.notices.standing.insert(id, notice.clone()));
+        posted.await.map(|_| id)
     }
 
-    async fn withdraw(&self, revision: u64) -> Result<()> {
-        self.call(|it| it.notices.standing.remove(&revision))
+    async fn withdraw(&self, posted: NoticeId) -> Result<()> {
+        self.call(|it| it.notices.standing.remove(&posted))
             .await
             .map(|_| ())
     }
 
-    async fn confirm(&self, me: IdHash, revision: u64) -> Result<()> {
-        self.call(|it| it.notices.confirmed.insert(me, revision))
+    async fn confirm(&self, me: IdHash, done: &BTreeSet<NoticeId>) -> Result<()> {
+        self.call(|it| it.notices.confirmed.insert(me, done.clone()))
             .await
             .map(|_| ())
     }

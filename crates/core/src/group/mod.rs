@@ -26,9 +26,10 @@ use tombstones::Tombstones;
 use super::{
     cluster::Owner,
     flight::{Flights, Sharing},
+    key::GroupId,
     key::HashedKey,
     ring::{KeyHash, group_seed, hash_key},
-    store::{Entry, GroupId},
+    store::Entry,
 };
 use crate::{
     error::{Error, ErrorKind, Result},

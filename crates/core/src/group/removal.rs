@@ -29,10 +29,12 @@ use crate::{
     cluster::Topology,
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member},
-    ports::{Notice, Notices, PeerError, Removed, Session},
+    ports::{Notice, NoticeId, Notices, PeerError, Removed, Session},
+    standing::Waiting,
 };
 
-/// A member that has not confirmed within this time is told through the registry as well.
+/// A member that has not confirmed within this time is told through the registry as well, and taken
+/// off the list without delay if it vanished.
 const DIRECT: Duration = Duration::from_millis(300);
 /// Pauses between attempts to tell a member directly.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -133,8 +135,10 @@ struct Round<'a> {
     telling: FuturesUnordered<BoxFuture<'a, Removed>>,
     problems: Problems,
     notices: Option<watch::Receiver<Notices>>,
-    /// The revision at which the others were told through the registry.
-    posted: Option<u64>,
+    /// The notice by which the others were told through the registry.
+    posted: Option<NoticeId>,
+    /// Tells the expulsions that there is no time to lose.
+    waiting: Option<Waiting>,
     entries: u64,
 }
 
@@ -154,6 +158,7 @@ impl<'a> Round<'a> {
             problems: Arc::default(),
             notices: session.and_then(|it| it.notices()),
             posted: None,
+            waiting: None,
             entries: 0,
         }
     }
@@ -161,7 +166,7 @@ impl<'a> Round<'a> {
     /// Returns when each member has confirmed or left the list, in time.
     async fn run(&mut self, deadline: Instant) -> Result<()> {
         let mut post_at = Box::pin(sleep(DIRECT));
-        let mut posting: Option<BoxFuture<'a, Option<u64>>> = None;
+        let mut posting: Option<BoxFuture<'a, Option<NoticeId>>> = None;
         loop {
             // Before it is asked whether all have confirmed: another may have joined.
             if self.rings.has_changed().unwrap_or(false) {
@@ -190,6 +195,8 @@ impl<'a> Round<'a> {
                 }
                 () = changed(&mut self.notices) => self.read_notices(),
                 () = &mut post_at, if posting.is_none() && self.posted.is_none() => {
+                    let standing = &self.group.shared.standing;
+                    self.waiting.get_or_insert_with(|| standing.note_waiting());
                     posting = self.post();
                     post_at.as_mut().reset(Instant::now() + LAST_PAUSE);
                 }
@@ -220,7 +227,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn post(&self) -> Option<BoxFuture<'a, Option<u64>>> {
+    fn post(&self) -> Option<BoxFuture<'a, Option<NoticeId>>> {
         self.notices.as_ref()?;
         let session = self.group.shared.standing.session().ok()?.clone();
         let notice = Notice::Remove {
@@ -235,7 +242,7 @@ impl<'a> Round<'a> {
             return;
         };
         let notices = notices.borrow_and_update();
-        let reached = notices.confirmed.iter().filter(|it| *it.1 >= posted);
+        let reached = notices.confirmed.iter().filter(|it| it.1.contains(&posted));
         for (member, _) in reached {
             self.missing.remove(member);
             self.confirmed.insert(*member);
@@ -244,13 +251,13 @@ impl<'a> Round<'a> {
 
     /// Takes the notice back: it has done its work, or comes too late.
     fn withdraw(&self) {
-        let (Some(revision), Ok(session)) = (self.posted, self.group.shared.standing.session())
+        let (Some(posted), Ok(session)) = (self.posted, self.group.shared.standing.session())
         else {
             return;
         };
         let session: Arc<dyn Session> = session.clone();
         self.group.shared.spawn(async move {
-            if let Err(error) = session.withdraw(revision).await {
+            if let Err(error) = session.withdraw(posted).await {
                 tracing::debug!(%error, "a notice stays in the registry until its node restarts");
             }
         });

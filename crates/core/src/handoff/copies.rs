@@ -10,10 +10,7 @@ use std::time::Duration;
 
 use super::{BREATH, Handoff, STRIDE, plan::other_holder, receipts::How, streams::Streams};
 use crate::{
-    copy_queue::QueuedKeys,
-    key::HashedKey,
-    membership::IdHash,
-    store::{Found, GroupId},
+    copy_queue::QueuedKeys, key::GroupId, key::HashedKey, membership::IdHash, store::Found,
 };
 
 /// New entries wait this long for company before they are copied.

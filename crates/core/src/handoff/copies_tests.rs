@@ -198,6 +198,31 @@ const IN_USE: usize = 600;
 /// At most so many of a hundred keys in use may be loaded again after a crash.
 const LOST_PERCENT: usize = 1;
 
+/// Half of the readers keep keys in use, half ask for each key once. They ask the owners: hot
+/// copies elsewhere would hide what replicas do.
+async fn read(reader: u64, seed: u64, nodes: Arc<[Arc<TestNode>; 3]>, running: Arc<AtomicBool>) {
+    let ring = nodes[0].cluster.snapshot().view.clone();
+    let mut rng = Rng::with_seed(seed * 100 + reader);
+    if reader.is_multiple_of(2) {
+        // First the stores fill up.
+        sleep(Duration::from_secs(30)).await;
+    }
+    for step in 0.. {
+        if !running.load(Ordering::SeqCst) {
+            return;
+        }
+        let key = match reader % 2 {
+            0 => format!("in-use-{}", rng.usize(..IN_USE)),
+            _ => format!("once-{reader}-{step}"),
+        };
+        let owner = ranked(&nodes[0].group, &key, &ring)[0].clone();
+        let node = nodes.iter().find(|node| node.id == owner);
+        let got = node.expect("a node").group.get(&key).await;
+        got.expect("a value");
+        sleep(Duration::from_millis(rng.u64(1..20))).await;
+    }
+}
+
 /// Three full nodes with two replicas: loads for keys in use after one of them was killed.
 async fn kill_one_of_three_full_nodes(seed: u64) -> usize {
     let origin = Arc::<Counting>::default();
@@ -222,31 +247,9 @@ async fn kill_one_of_three_full_nodes(seed: u64) -> usize {
         tasks.spawn(async move { handoff.follow(wanted, stop).await });
     }
     let running = Arc::new(AtomicBool::new(true));
-    for reader in 0..16_u64 {
-        let (nodes, running, ring) = (nodes.clone(), running.clone(), view(1, &ids));
-        let mut rng = Rng::with_seed(seed * 100 + reader);
-        tasks.spawn(async move {
-            if reader % 2 == 0 {
-                // First the stores fill up.
-                sleep(Duration::from_secs(30)).await;
-            }
-            for step in 0.. {
-                if !running.load(Ordering::SeqCst) {
-                    return;
-                }
-                // Half of them keep keys in use, half ask for each key once. They ask the owners:
-                // hot copies elsewhere would hide what replicas do.
-                let key = match reader % 2 {
-                    0 => format!("in-use-{}", rng.usize(..IN_USE)),
-                    _ => format!("once-{reader}-{step}"),
-                };
-                let owner = ranked(&nodes[0].group, &key, &ring)[0].clone();
-                let node = nodes.iter().find(|node| node.id == owner);
-                let got = node.expect("a node").group.get(&key).await;
-                got.expect("a value");
-                sleep(Duration::from_millis(rng.u64(1..20))).await;
-            }
-        });
+    for reader in 0..16 {
+        let reading = read(reader, seed, nodes.clone(), running.clone());
+        tasks.spawn(reading);
     }
     sleep(Duration::from_secs(60)).await;
     running.store(false, Ordering::SeqCst);

@@ -6,10 +6,10 @@ use tokio::time::{Instant, sleep};
 use super::{growth_tests::Counting, *};
 use crate::{
     harness_tests::{Plan as Nodes, TestNet, entry, simulation::VirtualClock},
+    key::GroupId,
     key::HashedKey,
     membership::{Member, MemberState, View},
     ports::Timestamp,
-    store::GroupId,
 };
 
 /// What a background walk of ten thousand entries of a kilobyte from a to b takes, in virtual

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::{
     harness_tests::{HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, entry, ranked, view},
+    key::GroupId,
     key::HashedKey,
     membership::{Member, MemberState, View},
     ports::Timestamp,
-    store::GroupId,
 };
 
 pub(super) const KEYS: usize = 300;

@@ -24,10 +24,11 @@ use super::{
     group::{Group, GroupRules, Groups, Shared},
     handoff::{Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
+    key::GroupId,
     membership::{Member, View},
     record::Record,
     standing::Standing,
-    store::{Entry, GroupId, Store},
+    store::{Entry, Store},
 };
 use crate::{
     error::{Error, Result},
@@ -128,6 +129,19 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    fn groups(&self, shared: Shared) -> Groups {
+        let rules = GroupRules {
+            name: "users".into(),
+            ttl: Some(Duration::from_millis(TTL_MS)),
+            negative_ttl: Duration::from_millis(TTL_MS),
+            max_value: 1 << 10,
+            origin_decides: false,
+        };
+        let observer = Arc::new(Unobserved);
+        let group = Group::new(GroupId(0), rules, self.origin.clone(), observer, shared);
+        Groups::new([group])
+    }
+
     /// A node that has seen no ring yet.
     pub(super) fn node(&self, id: &str) -> TestNode {
         let id: Arc<str> = id.into();
@@ -157,17 +171,8 @@ impl Plan {
             copies,
             wrap_task: |task| task,
         };
-        let rules = GroupRules {
-            name: "users".into(),
-            ttl: Some(Duration::from_millis(TTL_MS)),
-            negative_ttl: Duration::from_millis(TTL_MS),
-            max_value: 1 << 10,
-            origin_decides: false,
-        };
-        let observer = Arc::new(Unobserved);
-        let group = Group::new(GroupId(0), rules, self.origin.clone(), observer, shared);
-        let groups = Groups::new([group]);
-        let group = groups.get("users").expect("made above").clone();
+        let groups = self.groups(shared);
+        let group = groups.get("users").expect("made there").clone();
         self.net.groups.lock().insert(id.clone(), group.clone());
         let handoff = Handoff::new(
             HandoffParts {

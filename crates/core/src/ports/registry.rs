@@ -1,7 +1,7 @@
 //! How nodes find each other, and what they tell each other where calls don't reach.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -14,6 +14,11 @@ use crate::{
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member, MemberState, View},
 };
+
+/// Names a notice. Drawn at random and never given again: a registry that lost its data counts its
+/// revisions anew, so that what was confirmed before could stand for a notice that came later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NoticeId(pub u64);
 
 /// What a member tells the others through the registry, since it can't reach one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +40,10 @@ pub enum Notice {
 /// The notices that stand in the registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notices {
-    /// By the revision at which each was posted.
-    pub standing: BTreeMap<u64, Notice>,
-    /// The revision up to which each member has confirmed, by incarnation.
-    pub confirmed: HashMap<IdHash, u64>,
+    /// By their names.
+    pub standing: BTreeMap<NoticeId, Notice>,
+    /// Those that each member has confirmed, by its incarnation.
+    pub confirmed: HashMap<IdHash, BTreeSet<NoticeId>>,
 }
 
 fn no_notices() -> Error {
@@ -100,16 +105,16 @@ pub trait Session: Send + Sync + 'static {
     async fn expel(&self, _member: &Member) -> Result<bool> {
         Ok(true)
     }
-    /// Tells all members through the registry; returns the notice's revision.
-    async fn post(&self, _notice: &Notice) -> Result<u64> {
+    /// Tells all members through the registry; returns the notice's name.
+    async fn post(&self, _notice: &Notice) -> Result<NoticeId> {
         Err(no_notices())
     }
-    /// Takes back what was posted at that revision.
-    async fn withdraw(&self, _revision: u64) -> Result<()> {
+    /// Takes that notice back.
+    async fn withdraw(&self, _posted: NoticeId) -> Result<()> {
         Err(no_notices())
     }
-    /// Confirms that the incarnation `me` has done what all notices up to that revision ask for.
-    async fn confirm(&self, _me: IdHash, _revision: u64) -> Result<()> {
+    /// Confirms that the incarnation `me` has done what these notices ask for.
+    async fn confirm(&self, _me: IdHash, _done: &BTreeSet<NoticeId>) -> Result<()> {
         Err(no_notices())
     }
     /// The notices that stand, and how far each member has confirmed; `None` where members can't be

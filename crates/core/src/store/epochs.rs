@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::{Entry, GroupId};
+use super::Entry;
+use crate::key::GroupId;
 
 /// The epochs of all groups.
 pub(super) struct Epochs {

@@ -13,12 +13,12 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 pub use entry::{Entry, MAX_USE_COUNT};
 use epochs::Epochs;
+pub use stats::GroupStats;
 use stats::{Departure, StoreStats};
-pub use stats::{GroupId, GroupStats};
 
 use crate::{
     fence::Fence,
-    key::{Hashed, HashedKey, OwnedKey},
+    key::{GroupId, Hashed, HashedKey, OwnedKey},
     ports::Timestamp,
 };
 

@@ -2,9 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of a group within this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GroupId(pub u16);
+use crate::key::GroupId;
 
 /// The numbers of one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

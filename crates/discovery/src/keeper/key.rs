@@ -7,7 +7,7 @@ use etcd_client::{
     WatchResponse,
 };
 
-use super::{End, Keeper, Session};
+use super::{End, Keeper, Record, Session};
 use crate::{
     endpoint::{Endpoint, PREDECESSOR},
     error::{Error, Result},
@@ -19,6 +19,8 @@ use crate::{
 struct Standing {
     key: Option<KeyValue>,
     record: Option<KeyValue>,
+    /// Whether the history is marked; without records it need not be.
+    marked: bool,
     revision: i64,
 }
 
@@ -29,6 +31,7 @@ impl Keeper {
         let Standing {
             key: standing,
             record,
+            marked,
             revision,
         } = self.read(client).await?;
         let Some(lease) = self.lease else {
@@ -64,18 +67,19 @@ impl Keeper {
                 return Ok(revision);
             }
         }
+        if !marked {
+            self.mark_history(client).await?;
+        }
         self.write(client, reason).await?;
         Ok(i64::try_from(self.status.borrow().revision).unwrap_or(revision))
     }
 
-    /// Key and record at one revision.
+    /// Key, record and the history's mark at one revision.
     async fn read(&self, client: &mut Client) -> Result<Standing, End> {
         let mut gets = vec![TxnOp::get(self.key.clone(), None)];
-        gets.extend(
-            self.record
-                .iter()
-                .map(|it| TxnOp::get(it.key.clone(), None)),
-        );
+        if let Some(Record { keys, .. }) = &self.record {
+            gets.extend([&keys.record, &keys.history].map(|key| TxnOp::get(&**key, None)));
+        }
         let read = client.txn(Txn::new().and_then(gets));
         let read = self.connector.bounded(read).await?;
         let mut found = read.op_responses().into_iter().map(|part| match part {
@@ -85,6 +89,7 @@ impl Keeper {
         Ok(Standing {
             key: found.next().flatten(),
             record: found.next().flatten(),
+            marked: found.next().is_none_or(|mark| mark.is_some()),
             revision: read.header().map_or(0, |header| header.revision()),
         })
     }
@@ -128,6 +133,11 @@ impl Keeper {
         self.registered_until = Some(lease.deadline());
         if let Some(record) = &mut self.record {
             record.revision = revision;
+            if record.resumes_late() {
+                self.status.send_modify(|it| it.registered = Some(endpoint));
+                self.expelled();
+                return;
+            }
         }
         self.status.send_replace(RegistrationStatus {
             registered: Some(endpoint),
@@ -160,10 +170,10 @@ impl Keeper {
         let mut guards = Vec::new();
         if let Some(record) = &self.record {
             let copy = endpoint.clone().with_metadata("lease", lease);
-            puts.push(TxnOp::put(record.key.clone(), copy.to_json(), None));
+            puts.push(TxnOp::put(&*record.keys.record, copy.to_json(), None));
             if record.revision != 0 {
                 let as_left =
-                    Compare::mod_revision(record.key.clone(), CompareOp::Equal, record.revision);
+                    Compare::mod_revision(&*record.keys.record, CompareOp::Equal, record.revision);
                 guards.push(as_left);
             }
         }
@@ -236,9 +246,9 @@ impl Keeper {
         let mut deletes = vec![TxnOp::delete(self.key.clone(), None)];
         if let Some(record) = &self.record {
             let as_left =
-                Compare::mod_revision(record.key.clone(), CompareOp::Equal, record.revision);
+                Compare::mod_revision(&*record.keys.record, CompareOp::Equal, record.revision);
             guards.push(as_left);
-            deletes.push(TxnOp::delete(record.key.clone(), None));
+            deletes.push(TxnOp::delete(&*record.keys.record, None));
         }
         let guarded = Txn::new().when(guards).and_then(deletes);
         let deleted = self.connector.bounded(client.txn(guarded)).await?;

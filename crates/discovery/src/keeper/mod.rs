@@ -200,16 +200,17 @@ impl Keeper {
         {
             return Ok(());
         }
-        let ttl = self.ttl();
-        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
         let asked_at = Instant::now();
-        let granted = self
-            .connector
-            .bounded(client.lease_grant(seconds, None))
-            .await?;
-        self.lease = Some(Lease::granted(granted.id(), ttl, asked_at));
+        let granted = self.grant(client).await?;
+        self.lease = Some(Lease::granted(granted, self.ttl(), asked_at));
         self.acknowledge(asked_at);
         Ok(())
+    }
+
+    async fn grant(&self, client: &mut Client) -> Result<i64, End> {
+        let seconds = i64::try_from(self.ttl().as_secs()).unwrap_or(i64::MAX);
+        let granted = client.lease_grant(seconds.max(1), None);
+        Ok(self.connector.bounded(granted).await?.id())
     }
 
     async fn renew(&mut self, session: &mut Session) -> Result<(), End> {

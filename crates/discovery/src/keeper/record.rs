@@ -1,31 +1,49 @@
 //! The record of a registration: the copy of the endpoint that outlives the lease. By it, others
 //! take a member that vanished off the list; one that finds its record gone was expelled.
+//!
+//! An etcd that lost its data has no records. So who registers there first marks the history as
+//! young for as long as a lease lives: until then, some who registered before may rely on leases
+//! that this etcd doesn't know.
 
-use etcd_client::KeyValue;
+use etcd_client::{Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
 use tokio::time::Instant;
 
-use super::Keeper;
+use super::{End, Keeper};
 use crate::{
     endpoint::{Endpoint, IDENTITY, PREDECESSOR},
     events::RegistrationEvent,
+    registration::RecordKeys,
 };
 
 /// The copy of the endpoint that outlives the lease.
 pub(crate) struct Record {
-    pub(super) key: String,
+    pub(super) keys: RecordKeys,
     /// Its last change as we know it; 0: not yet written.
     pub(super) revision: i64,
     /// What the record of an earlier life, which this one replaced, said of its state.
     pub(super) predecessor: Option<String>,
+    /// etcd has lost its data. The same life goes on there if it stands again before this moment:
+    /// later, others may have begun without it.
+    pub(super) resumes_until: Option<Instant>,
 }
 
 impl Record {
-    pub(crate) fn new(key: String) -> Self {
+    pub(crate) fn new(keys: RecordKeys) -> Self {
         Self {
-            key,
+            keys,
             revision: 0,
             predecessor: None,
+            resumes_until: None,
         }
+    }
+
+    /// Whether it was written again, after etcd lost its data, too late for the same life to go on.
+    pub(super) fn resumes_late(&mut self) -> bool {
+        let late = self.resumes_until.is_some_and(|it| Instant::now() >= it);
+        if !late {
+            self.resumes_until = None;
+        }
+        late
     }
 }
 
@@ -42,16 +60,35 @@ impl Keeper {
     /// Whether etcd lost its data, while nobody can have taken the record away before: our lease
     /// would have lived on. Then everything is written anew.
     pub(super) fn has_forgotten(&mut self, revision: i64) -> bool {
-        let lives = self
-            .registered_until
-            .is_some_and(|until| Instant::now() < until);
+        let lives = self.registered_until.filter(|it| Instant::now() < *it);
         match &mut self.record {
-            Some(record) if lives && revision < record.revision => {
+            Some(record) if lives.is_some() && revision < record.revision => {
                 record.revision = 0;
+                record.resumes_until = lives;
                 true
             }
             _ => false,
         }
+    }
+
+    /// Marks the history as young, unless somebody has done that before. Comes before the key is
+    /// written: who sees its own key on the list then sees the mark as well, for as long as it
+    /// stands.
+    pub(super) async fn mark_history(&mut self, client: &mut Client) -> Result<(), End> {
+        let lease = self.grant(client).await?;
+        let Some(Record { keys, .. }) = &self.record else {
+            return Ok(());
+        };
+        let unmarked = Compare::create_revision(&*keys.history, CompareOp::Equal, 0);
+        let mark = |what| Endpoint::new(what).to_json();
+        let young = PutOptions::new().with_lease(lease);
+        let marks = [
+            TxnOp::put(&*keys.history, mark("history"), None),
+            TxnOp::put(&*keys.young, mark("young"), Some(young)),
+        ];
+        let marked = client.txn(Txn::new().when([unmarked]).and_then(marks));
+        self.connector.bounded(marked).await?;
+        Ok(())
     }
 
     /// Whether the record that we wrote is gone or another's. Notes where it stands otherwise: a
@@ -73,6 +110,7 @@ impl Keeper {
         if !same_life {
             record.revision = 0;
             record.predecessor = stored.as_ref().and_then(predecessor);
+            record.resumes_until = None;
             self.written_under = None;
         }
         same_life
@@ -88,5 +126,33 @@ impl Keeper {
             status.problem = "others took this node off the list".into();
         });
         self.tell(&RegistrationEvent::Expelled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_again_after_its_lease_would_have_ended_is_late_until_it_begins_anew() {
+        let keys = ["r", "h", "y"].map(str::to_owned);
+        let [record, history, young] = keys;
+        let mut record = Record::new(RecordKeys {
+            record,
+            history,
+            young,
+        });
+        assert!(!record.resumes_late(), "nothing was lost");
+        let lease = Duration::from_secs(1);
+        record.resumes_until = Some(Instant::now() + lease);
+        tokio::time::advance(lease).await;
+        assert!(record.resumes_late());
+        assert!(record.resumes_late(), "also when it is written once more");
+        record.resumes_until = Some(Instant::now() + lease);
+        assert!(!record.resumes_late());
+        tokio::time::advance(lease).await;
+        assert!(!record.resumes_late(), "it stands since it was in time");
     }
 }

@@ -5,12 +5,20 @@ mod members;
 mod reach;
 
 use etcd_client::Client;
-use gaocache_discovery::{Discovery, EtcdConfig, RegistrationStatus, Snapshot};
+use gaocache_discovery::{Discovery, EtcdConfig, RecordKeys, RegistrationStatus, Snapshot};
 use gaocache_testing::{TTL, within};
 use tokio::sync::watch;
 
 fn config(urls: &[&str]) -> EtcdConfig {
     EtcdConfig::new(urls.iter().copied()).with_lease_ttl(TTL)
+}
+
+fn records(id: &str) -> RecordKeys {
+    RecordKeys {
+        record: format!("svc.roster/{id}"),
+        history: "svc.history".into(),
+        young: "svc.young".into(),
+    }
 }
 
 async fn registered(status: &mut watch::Receiver<RegistrationStatus>) -> RegistrationStatus {

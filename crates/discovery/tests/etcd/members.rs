@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{config, keys, lease_of, registered, until};
+use super::{config, keys, lease_of, records, registered, until};
 use etcd_client::PutOptions;
 use gaocache_discovery::{Discovery, Endpoint, Registration, RegistrationEvent};
 use gaocache_testing::{Etcd, Proxy, TTL, within};
@@ -326,7 +326,7 @@ async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
     let registration = Registration::start_recorded(
         config(&[&proxy.url()]),
         "svc/a",
-        Some("svc.roster/a".to_owned()),
+        Some(records("a")),
         endpoint,
         std::future::ready(()),
         move |event| {
@@ -350,4 +350,36 @@ async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
         .await
         .unwrap();
     assert_eq!(renewals.load(Ordering::SeqCst), before);
+}
+
+#[tokio::test]
+async fn who_registers_first_marks_the_history_as_young_for_a_lease() {
+    let etcd = Etcd::start().await;
+    let register = |id: &str| {
+        let endpoint = Endpoint::new("h:1").with_metadata("instance", id);
+        let (key, records) = (format!("svc/{id}"), Some(records(id)));
+        let begin = std::future::ready(());
+        let config = config(&[&etcd.url]);
+        Registration::start_recorded(config, key, records, endpoint, begin, |_| {})
+    };
+    let discovery = Discovery::start(config(&[&etcd.url]), ["svc"]);
+    // The mark comes first: who sees the key sees it.
+    let first = register("a");
+    let seen = until(&discovery, "the first", |it| {
+        it.endpoints.contains_key("svc/a")
+    })
+    .await;
+    assert!(seen.endpoints.contains_key("svc.young"));
+    assert!(seen.endpoints.contains_key("svc.history"));
+    until(&discovery, "its end", |it| {
+        !it.endpoints.contains_key("svc.young")
+    })
+    .await;
+    // It is old from then on, also when everybody has left.
+    first.close().await.unwrap();
+    let second = register("b");
+    registered(&mut second.status()).await;
+    let standing = etcd.keys("svc").await;
+    let standing: Vec<&str> = standing.iter().map(|(key, _)| &**key).collect();
+    assert_eq!(standing, ["svc.history", "svc.roster/b", "svc/b"]);
 }

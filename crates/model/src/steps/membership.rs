@@ -1,6 +1,6 @@
 //! How a node registers, joins, vouches, is expelled, crashes and comes back.
 
-use super::{drop_everything, fence_broke, is_running, only};
+use super::{drop_everything, fence_broke, is_running, only, see};
 use crate::{
     decisions,
     protocol::{Nodes, Protocol, Rule},
@@ -19,6 +19,7 @@ impl Protocol {
     pub(super) fn register(&self, state: &mut State, node: usize) -> Option<()> {
         let it = state.nodes[node];
         only(matches!(it.phase, Phase::Joining | Phase::Serving))?;
+        let resumes = self.resumes(state, node);
         match &mut state.etcd[node] {
             Some(entry) if entry.life == it.life => {
                 only(entry.vanished && entry.revision <= self.bounds.returns)?;
@@ -28,6 +29,14 @@ impl Protocol {
                 if it.phase == Phase::Serving {
                     state.nodes[node].fence = self.bounds.lease;
                 }
+            }
+            None if resumes => {
+                self.mark_history(state);
+                state.etcd[node] = it.view[node];
+                state.leases[node] = self.bounds.lease;
+                let it = &mut state.nodes[node];
+                it.fence = self.bounds.lease;
+                it.from_before = false;
             }
             _ => {
                 let it = &mut state.nodes[node];
@@ -48,6 +57,18 @@ impl Protocol {
         Some(())
     }
 
+    /// Whether that node finds out that etcd lost its data, and goes on there.
+    fn resumes(&self, state: &State, node: usize) -> bool {
+        let it = &state.nodes[node];
+        let member = it.phase == Phase::Serving && it.view[node].is_some();
+        it.from_before && member && (it.fence > 0 || !self.keeps(Rule::ResumedInTime))
+    }
+
+    /// Who registers first marks the history as young.
+    fn mark_history(&self, state: &mut State) {
+        state.young.get_or_insert(self.bounds.lease);
+    }
+
     pub(super) fn rejoin(&self, state: &mut State, node: usize) -> Option<()> {
         only(state.nodes[node].phase == Phase::Out)?;
         self.begin_life(state, node)
@@ -60,6 +81,7 @@ impl Protocol {
         let it = &mut state.nodes[node];
         it.life += 1;
         it.phase = Phase::Joining;
+        it.from_before = false;
         state.etcd[node] = Some(Entry {
             life: it.life,
             serving: false,
@@ -67,8 +89,9 @@ impl Protocol {
             restarted: state.etcd[node].is_some_and(restarted),
             revision: 0,
         });
-        it.view = state.etcd;
         state.leases[node] = self.bounds.lease;
+        self.mark_history(state);
+        see(state, node);
         Some(())
     }
 
@@ -80,6 +103,7 @@ impl Protocol {
             it.view[other].is_some() && !seen
         });
         only(!unseen || !self.keeps(Rule::SeenByAll))?;
+        only(!it.sees_young || !self.keeps(Rule::YoungHistory))?;
         if self.keeps(Rule::DropAll) {
             drop_everything(state, node);
         }
@@ -94,6 +118,7 @@ impl Protocol {
 
     pub(super) fn words(&self, state: &mut State, node: usize, giver: usize) -> Option<()> {
         let it = state.nodes[node];
+        only(self.bounds.words)?;
         only(it.phase == Phase::Serving && it.fence < self.bounds.word)?;
         let mut words = [None; NODES];
         words[giver] = Some(self.word(state, node, giver)?);

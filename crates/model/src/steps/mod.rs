@@ -23,10 +23,10 @@ impl Protocol {
             Step::Register(node) => self.register(state, node),
             Step::Rejoin(node) => self.rejoin(state, node),
             Step::See(node) => {
-                let it = &mut state.nodes[node];
+                let it = &state.nodes[node];
                 let ended = it.phase == Phase::Out && it.life + 1 == self.bounds.lives;
                 only(it.phase != Phase::Down && !ended)?;
-                it.view = state.etcd;
+                see(state, node);
                 Some(())
             }
             Step::Join(node) => self.join(state, node),
@@ -58,6 +58,9 @@ impl Protocol {
         }
         for way in state.ways.iter_mut().flatten() {
             way.age = (way.age + 1).min(self.bounds.transfer);
+        }
+        if let Some(young) = &mut state.young {
+            *young = young.saturating_sub(1);
         }
         if let Some(expulsion) = &mut state.expulsion {
             expulsion.wait = expulsion.wait.saturating_sub(1);
@@ -117,6 +120,13 @@ impl Protocol {
 
 fn is_running(state: &State, node: usize) -> bool {
     state.nodes[node].phase != Phase::Down
+}
+
+/// The node's view catches up.
+fn see(state: &mut State, node: usize) {
+    let it = &mut state.nodes[node];
+    it.view = state.etcd;
+    it.sees_young = state.young.is_some_and(|left| left > 0);
 }
 
 /// The node's fence is closed: what is on its way to it notices.
