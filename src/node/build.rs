@@ -19,7 +19,13 @@ use crate::{
     clock::MonotonicClock,
     group::GroupDefinition,
     registry::Registry,
-    rpc::{front::Front, peer_front::PeerFront, peers::GrpcPeers, routed::LiveRules},
+    rpc::{
+        front::Front,
+        gate::Gate,
+        peer_front::PeerFront,
+        peers::{GrpcPeers, PeerRules},
+        routed::LiveRules,
+    },
     service::{Measuring, Service},
     settings::Settings,
     telemetry::metrics::Metrics,
@@ -112,8 +118,10 @@ impl NodeBuilder {
     pub async fn bind(mut self) -> Result<Node> {
         self.check()?;
         let groups = std::mem::take(&mut self.groups);
+        let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref())?;
         let listeners = Listeners::bind(rules::listen(&self.settings))?;
-        let me = rules::member(&self.settings, listeners.addresses());
+        let key = peer_tls.fingerprint();
+        let me = rules::member(&self.settings, listeners.addresses(), key);
         let metrics = Metrics::new()?;
         let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
@@ -124,7 +132,13 @@ impl NodeBuilder {
             Some(budget) => budget,
             None => rules::in_flight(&self.settings, largest.unwrap_or(0))?,
         };
-        let assembly = self.assembly(&groups, lease, metrics, health.clone());
+        let peers = rules::peers(
+            &self.settings,
+            &groups,
+            largest.unwrap_or(0),
+            peer_tls.clone(),
+        );
+        let assembly = self.assembly(peers, lease, metrics, health.clone());
         let max_value = assembly.memory.max_value;
         let (parts, queued_copies) = assembly.parts(groups)?;
         let parts = Arc::new(parts);
@@ -132,8 +146,13 @@ impl NodeBuilder {
         let health = || HealthService::from_health_reporter(health.clone());
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
         let front = Front::new(&service, rules.clone(), health())?;
-        let standing = parts.standing.clone();
-        let peer_front = PeerFront::new(&service, standing, rules.clone(), health());
+        let peer_front = PeerFront::new(
+            &service,
+            parts.standing.clone(),
+            Gate::new(parts.cluster.clone(), parts.metrics.clone()),
+            rules.clone(),
+            health(),
+        );
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
         let (cluster, metrics) = (parts.cluster.clone(), parts.metrics.clone());
@@ -159,6 +178,7 @@ impl NodeBuilder {
             peer_front,
             #[cfg(feature = "cli")]
             rules,
+            peer_tls,
             stops,
             limits,
         })
@@ -175,26 +195,20 @@ impl NodeBuilder {
 
     fn assembly(
         &self,
-        groups: &[GroupDefinition],
+        peers: PeerRules,
         lease: Option<Duration>,
         metrics: Arc<Metrics>,
         health: tonic_health::server::HealthReporter,
     ) -> Assembly {
         let settings = &self.settings;
-        let largest = groups.iter().map(|group| group.rules.max_value).max();
         let memory = Memory {
             capacity: settings.capacity,
             hot_after: settings.hot_after_requests,
-            max_value: largest.unwrap_or(0),
+            max_value: peers.max_value,
             lease,
         };
         let cluster = Arc::new(Cluster::new(settings.id.as_str()));
-        let peers = GrpcPeers::new(
-            cluster.clone(),
-            rules::peers(settings, groups, memory.max_value),
-            metrics.clone(),
-            self.clock.clone(),
-        );
+        let peers = GrpcPeers::new(cluster.clone(), peers, metrics.clone(), self.clock.clone());
         Assembly {
             cluster,
             peers,
@@ -247,6 +261,15 @@ mod tests {
         let builder = NodeBuilder::new(Settings::standalone("n")).registry(Registry::memory());
         let error = builder.bind().await.err().expect("can't be bound");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    }
+
+    #[tokio::test]
+    async fn nodes_of_a_fixed_list_can_t_know_each_other_by_registered_keys() {
+        let builder = NodeBuilder::new(Settings::loopback("n"));
+        let builder = builder.registry(Registry::fixed(["n=127.0.0.1:1"]));
+        let error = builder.bind().await.err().expect("can't be bound");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        assert!(error.message().contains("peer.insecure"), "{error}");
     }
 
     #[tokio::test]

@@ -39,6 +39,7 @@ use crate::{
     rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
+    tls::PeerTls,
 };
 use gaocache_core::{
     cluster::Topology, copy_queue::QueuedKeys, membership::Member, ports::Registry,
@@ -88,6 +89,7 @@ pub struct Node {
     rules: crate::rpc::routed::LiveRules,
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
+    peer_tls: PeerTls,
     admin: Admin,
     stops: Stops,
     limits: Limits,

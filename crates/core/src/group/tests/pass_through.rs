@@ -100,6 +100,9 @@ async fn a_node_that_never_becomes_a_member_or_leaves_refuses_removals() {
     assert_eq!(began.elapsed(), test.standings[other].removal_bound());
     test.standings[owner].fence.end();
     let began = tokio::time::Instant::now();
-    test.groups[owner].remove(&key).await.expect_err("it leaves");
+    test.groups[owner]
+        .remove(&key)
+        .await
+        .expect_err("it leaves");
     assert!(began.elapsed().is_zero(), "there is nothing to wait for");
 }
