@@ -48,6 +48,8 @@ impl GroupDefinition {
                 stale_if_error: Duration::ZERO,
                 error_ttl: Duration::ZERO,
                 max_value: MAX_VALUE,
+                // A loader may say how long its value lives.
+                origin_decides: true,
             },
             origin,
             bounds: Bounds::default(),

@@ -78,6 +78,7 @@ mod service;
 mod settings;
 mod status;
 mod telemetry;
+mod tls;
 mod traffic;
 
 pub use answer::Answer;
@@ -95,5 +96,5 @@ pub use group::GroupDefinition;
 pub use node::{Addresses, Node, NodeBuilder, NodeStatus};
 pub use origin::breaker::BreakerRules;
 pub use registry::Registry;
-pub use settings::{ClientLimits, Replicate, Settings};
+pub use settings::{ClientLimits, PeerIdentity, Replicate, Settings};
 pub use telemetry::trace::Sampling;

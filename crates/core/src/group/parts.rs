@@ -9,6 +9,7 @@ use crate::{
     copy_queue::CopyQueue,
     hot::HotKeys,
     ports::{Clock, Peers, TaskWrapper, Timestamp},
+    record::{Record, Stale},
     standing::Standing,
     store::Store,
 };
@@ -37,6 +38,47 @@ pub struct GroupRules {
     pub error_ttl: Duration,
     /// The largest value, in bytes.
     pub max_value: u64,
+    /// Whether the origin may say how long a value lives, against `ttl`.
+    pub origin_decides: bool,
+}
+
+impl GroupRules {
+    /// The record that came from another node, with a life that this node could have given it, and
+    /// served as a stale one no longer than this node would. `None` if nothing is left of either.
+    pub(super) fn within_life(&self, record: &Record, now: Timestamp) -> Option<Record> {
+        let longest = match (&record.value, self.ttl) {
+            (None, _) => now.after(self.negative_ttl),
+            // It never says that a value lives for ever.
+            (Some(_), Some(ttl))
+                if !self.origin_decides || record.expires_at == Timestamp::NEVER =>
+            {
+                now.after(ttl)
+            }
+            (Some(_), _) => Timestamp::NEVER,
+        };
+        let longest = match self.max_ttl {
+            Some(max_ttl) => longest.min(now.after(max_ttl)),
+            None => longest,
+        };
+        let expires_at = record.expires_at.min(longest);
+        let within = |until: Timestamp, window| until.min(expires_at.after(window));
+        let stale = match record.value {
+            Some(_) => Stale {
+                while_revalidating: within(
+                    record.stale.while_revalidating,
+                    self.stale_while_revalidate,
+                ),
+                if_error: within(record.stale.if_error, self.stale_if_error),
+            },
+            None => Stale::NEVER,
+        };
+        let record = Record {
+            expires_at,
+            stale,
+            ..record.clone()
+        };
+        record.is_usable(now).then_some(record)
+    }
 }
 
 /// Whether a group may have this name: 1 to 64 letters, digits, `.`, `_` or `-`, so that it fits
@@ -120,4 +162,99 @@ pub struct Answer {
     pub source: Source,
     /// The id of the key's owner; empty while there is no ring.
     pub owner: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness_tests::group_rules;
+
+    fn rules(ttl: Option<u64>, negative_ttl: u64, origin_decides: bool) -> GroupRules {
+        GroupRules {
+            ttl: ttl.map(Duration::from_millis),
+            negative_ttl: Duration::from_millis(negative_ttl),
+            origin_decides,
+            ..group_rules()
+        }
+    }
+
+    #[test]
+    fn nothing_that_comes_from_another_node_outlives_what_the_group_allows() {
+        let now = Timestamp(1_000);
+        let never = Timestamp::NEVER;
+        for (rules, found, given, wanted) in [
+            (rules(Some(50), 0, false), true, never, Some(1_050)),
+            (
+                rules(Some(50), 0, false),
+                true,
+                Timestamp(9_000),
+                Some(1_050),
+            ),
+            (
+                rules(Some(50), 0, false),
+                true,
+                Timestamp(1_020),
+                Some(1_020),
+            ),
+            (
+                rules(Some(50), 0, true),
+                true,
+                Timestamp(9_000),
+                Some(9_000),
+            ),
+            (rules(Some(50), 0, true), true, never, Some(1_050)),
+            (rules(None, 0, true), true, never, Some(never.0)),
+            (rules(None, 70, true), false, never, Some(1_070)),
+            (rules(None, 0, true), false, never, None),
+            (rules(Some(0), 0, false), true, never, None),
+        ] {
+            let record = Record {
+                value: found.then(|| "v".into()),
+                expires_at: given,
+                stale: Stale::NEVER,
+                entity_tag: 1,
+            };
+            let believed = rules.within_life(&record, now);
+            let until = believed.map(|it| it.expires_at.0);
+            assert_eq!(until, wanted, "{rules:?} {record:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_comes_from_another_node_is_stale_for_longer_than_the_group_allows() {
+        let now = Timestamp(1_000);
+        let rules = GroupRules {
+            max_ttl: Some(Duration::from_millis(40)),
+            stale_while_revalidate: Duration::from_millis(10),
+            stale_if_error: Duration::from_millis(100),
+            ..rules(Some(50), 70, false)
+        };
+        let believed = |value: Option<&'static str>, expires_at, while_revalidating, if_error| {
+            let record = Record {
+                value: value.map(Into::into),
+                expires_at: Timestamp(expires_at),
+                stale: Stale {
+                    while_revalidating: Timestamp(while_revalidating),
+                    if_error: Timestamp(if_error),
+                },
+                entity_tag: 1,
+            };
+            let record = rules.within_life(&record, now)?;
+            let Stale {
+                while_revalidating,
+                if_error,
+            } = record.stale;
+            Some((record.expires_at.0, while_revalidating.0, if_error.0))
+        };
+        let value = Some("v");
+        let bounded = Some((1_040, 1_050, 1_140));
+        assert_eq!(believed(value, u64::MAX, u64::MAX, u64::MAX), bounded);
+        let shorter = Some((1_020, 1_025, 1_030));
+        assert_eq!(believed(value, 1_020, 1_025, 1_030), shorter);
+        // Its life is over.
+        let over = Some((1_000, 0, 1_100));
+        assert_eq!(believed(value, 1_000, 0, 9_000), over);
+        assert_eq!(believed(value, 1_000, 0, 0), None);
+        assert_eq!(believed(None, 1_000, 9_000, 9_000), None);
+    }
 }

@@ -161,10 +161,12 @@ impl Group {
             stale: Stale::NEVER,
             ..answer.record
         };
+        // Its tag is taken as it is: who has the value has the tag, and both go to the same caller.
+        let within = self.now.load().rules.within_life(&record, now);
         Ok(Some(FlightOutcome {
             source,
-            uncacheable: answer.uncacheable || expired,
-            entry: Arc::new(Entry::new(&record)),
+            uncacheable: answer.uncacheable || within.is_none(),
+            entry: Arc::new(Entry::new(&within.unwrap_or(record))),
         }))
     }
 }

@@ -127,6 +127,7 @@ pub(super) fn group_rules() -> GroupRules {
         stale_if_error: Duration::ZERO,
         error_ttl: Duration::ZERO,
         max_value: 1 << 10,
+        origin_decides: false,
     }
 }
 
