@@ -76,6 +76,10 @@ async fn misbehave(mut stream: TcpStream, tries: Arc<AtomicUsize>) {
             .to_vec()
     } else if says("no-store") {
         b"HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
+    } else if says("aged") {
+        b"HTTP/1.1 200 OK\r\ncache-control: max-age=600, max-age=300\r\nage: 290\r\nvary: accept-encoding\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
+    } else if says("varies") {
+        b"HTTP/1.1 200 OK\r\ncache-control: max-age=30\r\nvary: cookie\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
     } else if says("max-age") {
         b"HTTP/1.1 200 OK\r\ncache-control: max-age=30\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
     } else {
@@ -331,4 +335,21 @@ async fn a_named_pipe_in_a_directory_holds_nothing_up() {
         assert_eq!(outcome(&node, "pipe").await.0, 404);
     }
     assert_eq!(outcome(&node, "good").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_response_that_is_old_or_depends_on_who_asks_is_kept_accordingly() {
+    let (address, tries) = origin().await;
+    for (honour, most, loads_of_varies) in [(true, 10, 2), (false, 600, 1)] {
+        let node = node(address, honour).await;
+        let mut client = node.client().await;
+        let answer = client.get(get_request("aged")).await.unwrap().into_inner();
+        let left = answer.ttl_remaining_ms.unwrap();
+        assert!(left <= most * 1000, "{left}");
+        tries.store(0, Ordering::SeqCst);
+        for _ in 0..2 {
+            assert_eq!(outcome(&node, "varies").await.0, 200);
+        }
+        assert_eq!(tries.load(Ordering::SeqCst), loads_of_varies, "{honour}");
+    }
 }

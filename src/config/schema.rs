@@ -204,7 +204,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].origin.breaker_slow_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| seconds(BreakerRules::default().slow)), "Circuit breaker: a load that takes longer is slow. The time in the queue does not count."),
     setting("groups[].origin.breaker_min_loads", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| BreakerRules::default().min_loads.to_string()), "Circuit breaker: it stays closed while there were fewer loads."),
     setting("groups[].origin.breaker_open_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(BreakerRules::default().open)), "Circuit breaker: how long it stays open before one load finds out whether the origin is back."),
-    setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "Whether the origin's `Cache-Control` (`max-age`, `no-store`) overrides `ttl_seconds`."),
+    setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "For `http`: whether the origin's `Cache-Control`, `Age` and `Vary` override `ttl_seconds`; `docs/http.md` lists the cases."),
     setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
 ];
 

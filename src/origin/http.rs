@@ -7,9 +7,10 @@ use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{CACHE_CONTROL, DATE, HeaderMap, RETRY_AFTER},
+    header::{DATE, HeaderMap, RETRY_AFTER},
 };
 
+use super::cache_control;
 use crate::{
     http_client::{
         self,
@@ -135,7 +136,7 @@ impl HttpOrigin {
             status => return Err(unexpected(status, response.headers())),
         }
         let freshness = if self.rules.honour_cache_control {
-            freshness(response.headers())
+            cache_control::freshness(response.headers())
         } else {
             Freshness::Unsaid
         };
@@ -191,31 +192,6 @@ impl Origin for HttpOrigin {
             })
             .await;
         Ok(loaded.map_err(|failed| failed.error)?)
-    }
-}
-
-/// Reads `Cache-Control` as a shared cache does (RFC 9111): `s-maxage` overrides `max-age`, and
-/// what must not be stored is not stored.
-fn freshness(headers: &HeaderMap) -> Freshness {
-    let mut max_age = None;
-    let mut shared_max_age = None;
-    let values = headers.get_all(CACHE_CONTROL).iter();
-    for directive in values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-    {
-        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        let seconds = || value.trim().trim_matches('"').parse::<u64>().ok();
-        match name.trim().to_ascii_lowercase().as_str() {
-            "no-store" | "no-cache" | "private" => return Freshness::Uncacheable,
-            "max-age" => max_age = seconds().or(max_age),
-            "s-maxage" => shared_max_age = seconds().or(shared_max_age),
-            _ => {}
-        }
-    }
-    match shared_max_age.or(max_age) {
-        Some(seconds) => Freshness::For(Duration::from_secs(seconds)),
-        None => Freshness::Unsaid,
     }
 }
 
@@ -278,22 +254,6 @@ mod tests {
     use reqwest::header::HeaderValue;
 
     use super::*;
-
-    #[test]
-    fn cache_control_is_read_as_by_a_shared_cache() {
-        let of = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
-            freshness(&headers)
-        };
-        let seconds = |n| Freshness::For(Duration::from_secs(n));
-        assert_eq!(of("max-age=60"), seconds(60));
-        assert_eq!(of("public, Max-Age=60, s-maxage=\"5\""), seconds(5));
-        assert_eq!(of("max-age=60, no-store"), Freshness::Uncacheable);
-        assert_eq!(of("private"), Freshness::Uncacheable);
-        assert_eq!(of("max-age=soon"), Freshness::Unsaid);
-        assert_eq!(freshness(&HeaderMap::new()), Freshness::Unsaid);
-    }
 
     #[test]
     fn only_5xx_is_tried_again_and_not_before_the_origin_wants_it() {

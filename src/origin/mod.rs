@@ -6,6 +6,8 @@
 
 pub(crate) mod breaker;
 #[cfg(feature = "cli")]
+mod cache_control;
+#[cfg(feature = "cli")]
 pub(crate) mod file;
 pub(crate) mod guarded;
 #[cfg(feature = "cli")]
