@@ -4,8 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tonic_health::server::HealthService;
 
+#[cfg(feature = "cli")]
+use super::reload::Fixed;
 use super::{
     Node,
+    admission::Admission,
+    connection::Carrier,
+    descriptors,
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
@@ -14,7 +19,7 @@ use crate::{
     clock::MonotonicClock,
     group::GroupDefinition,
     registry::Registry,
-    rpc::{front::Front, peer_front::PeerFront, peers::GrpcPeers},
+    rpc::{front::Front, peer_front::PeerFront, peers::GrpcPeers, routed::LiveRules},
     service::{Measuring, Service},
     settings::Settings,
     telemetry::metrics::Metrics,
@@ -125,24 +130,36 @@ impl NodeBuilder {
         let parts = Arc::new(parts);
         let service = self.service(&parts);
         let health = || HealthService::from_health_reporter(health.clone());
-        let rules = rules::front(&self.settings, max_value);
-        let front = Front::new(&service, rules, health())?;
-        let peer_front = PeerFront::new(&service, parts.standing.clone(), rules, health());
+        let rules = LiveRules::new(rules::front(&self.settings, max_value));
+        let front = Front::new(&service, rules.clone(), health())?;
+        let standing = parts.standing.clone();
+        let peer_front = PeerFront::new(&service, standing, rules.clone(), health());
         let stops = Stops::default();
+        let limits = rules::limits(&self.settings);
+        let (cluster, metrics) = (parts.cluster.clone(), parts.metrics.clone());
+        let files = descriptors::limit();
         Ok(Node {
+            admission: Admission::new(&limits.clients, files, cluster, metrics.clone()),
+            carrier: Carrier::new(budget.clone(), &limits.clients, metrics),
+            #[cfg(feature = "cli")]
+            fixed: Fixed {
+                budget: budget.clone(),
+                capacity: self.settings.capacity,
+                largest: max_value,
+            },
             me,
             listeners,
             registry,
             lease,
-            admin: parts.admin(budget.clone(), stops.admin.clone()),
+            admin: parts.admin(budget, stops.admin.clone()),
             parts,
             queued_copies,
             service,
             front,
             peer_front,
-            budget,
+            rules,
             stops,
-            limits: rules::limits(&self.settings),
+            limits,
         })
     }
 

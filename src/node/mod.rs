@@ -16,6 +16,8 @@ mod listeners;
 mod membership;
 mod parts;
 mod probes;
+#[cfg(feature = "cli")]
+pub(crate) mod reload;
 mod rules;
 mod run;
 mod shutdown;
@@ -34,10 +36,9 @@ pub use status::NodeStatus;
 use crate::{
     admin::{Admin, Readiness},
     cache::Cache,
-    rpc::{front::Front, peer_front::PeerFront},
+    rpc::{front::Front, peer_front::PeerFront, routed::LiveRules},
     service::Service,
     settings::ClientLimits,
-    traffic::Budget,
 };
 use gaocache_core::{
     cluster::Topology, copy_queue::QueuedKeys, membership::Member, ports::Registry,
@@ -83,10 +84,15 @@ pub struct Node {
     service: Service,
     front: Front,
     peer_front: PeerFront,
-    budget: Arc<Budget>,
+    rules: LiveRules,
+    admission: Arc<admission::Admission>,
+    carrier: connection::Carrier,
     admin: Admin,
     stops: Stops,
     limits: Limits,
+    /// What new settings are held against while it runs.
+    #[cfg(feature = "cli")]
+    fixed: reload::Fixed,
 }
 
 impl Node {

@@ -1,6 +1,7 @@
 //! From settings to the plain rules that edges and core take.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -96,6 +97,18 @@ fn workers(settings: &Settings) -> usize {
 pub(super) fn peers(settings: &Settings, groups: &[GroupDefinition], max_value: u64) -> PeerRules {
     /// How long a connection to another node is kept without a call.
     const IDLE: Duration = Duration::from_secs(120);
+    PeerRules {
+        connect_timeout: settings.peer_connect_timeout,
+        timeout: settings.peer_timeout,
+        idle: IDLE,
+        max_value,
+        workers: workers(settings),
+        loads: loads(groups),
+    }
+}
+
+/// What bounds the loads of each group.
+pub(super) fn loads(groups: &[GroupDefinition]) -> HashMap<Arc<str>, LoadBounds> {
     let loads = groups.iter().map(|group| {
         let bounds = LoadBounds {
             longest: group.bounds.longest_load(),
@@ -104,14 +117,7 @@ pub(super) fn peers(settings: &Settings, groups: &[GroupDefinition], max_value: 
         };
         (group.rules.name.clone(), bounds)
     });
-    PeerRules {
-        connect_timeout: settings.peer_connect_timeout,
-        timeout: settings.peer_timeout,
-        idle: IDLE,
-        max_value,
-        workers: workers(settings),
-        loads: loads.collect(),
-    }
+    loads.collect()
 }
 
 /// What the types allow and no group can be.

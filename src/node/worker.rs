@@ -23,7 +23,10 @@ use hyper_util::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{admission::Permit, connection::Carrier, listeners::Listener};
+use super::{
+    admission::{Listener, Permit},
+    connection::Carrier,
+};
 use crate::{
     http::ConnectedRouter,
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},

@@ -17,7 +17,7 @@ use super::{
     bounded, lean,
     peer::PeerService,
     peers::message_limit,
-    routed::{FrontBody, FrontRules, Routed, arriving, outgoing, refused, traced},
+    routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},
     wire::peer_server::PeerServer,
 };
 use crate::{service::Service, traffic::Traffic};
@@ -35,7 +35,7 @@ const HANDOFF: &str = "/gaocache.v1.Peer/Handoff";
 pub struct PeerFront {
     peer: PeerService,
     routed: Routed,
-    rules: FrontRules,
+    rules: LiveRules,
 }
 
 /// The listener as a hyper service for one connection.
@@ -46,18 +46,18 @@ pub struct ConnectedPeer {
 
 impl PeerFront {
     /// A listener for `service`; `standing` is this node's place among the members.
-    pub fn new<H>(service: &Service, standing: Arc<Standing>, rules: FrontRules, health: H) -> Self
+    pub fn new<H>(service: &Service, standing: Arc<Standing>, rules: LiveRules, health: H) -> Self
     where
         H: tonic_health::pb::health_server::Health,
     {
         let peer = PeerService::new(service.clone(), standing);
-        let server =
-            PeerServer::new(peer.clone()).max_decoding_message_size(message_limit(rules.max_value));
+        let server = PeerServer::new(peer.clone())
+            .max_decoding_message_size(message_limit(rules.now().max_value));
         let routes = Routes::new(server)
             .add_service(tonic_health::pb::health_server::HealthServer::new(health));
         Self {
             peer,
-            routed: Routed::new(routes, rules.patience),
+            routed: Routed::new(routes, rules.clone()),
             rules,
         }
     }
@@ -101,12 +101,12 @@ where
             FETCH => Box::pin(async move {
                 let scope = |headers: &_| peer.follow(traced(FETCH), headers);
                 let handle = async |it| peer.reply(it).await;
-                let answer = lean::unary(request, ticket, rules.patience, scope, handle);
+                let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
                 Ok(answer.await.map(FrontBody::Lean))
             }),
             HANDOFF => Box::pin(async move {
-                let request = arriving(request, &ticket, rules.patience);
-                let answer = bounded::handoff(peer, rules.max_value, request).await;
+                let request = arriving(request, &ticket, rules.now().patience);
+                let answer = bounded::handoff(peer, rules.now().max_value, request).await;
                 Ok(FrontBody::of(outgoing(answer, ticket).await))
             }),
             _ => Box::pin(async move {

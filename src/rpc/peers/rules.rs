@@ -21,7 +21,7 @@ pub struct PeerRules {
     pub max_value: u64,
     /// Worker threads.
     pub workers: usize,
-    /// What bounds the loads of each group.
+    /// What bounds the loads of each group at first; see `GrpcPeers::bound_loads`.
     pub loads: HashMap<Arc<str>, LoadBounds>,
 }
 

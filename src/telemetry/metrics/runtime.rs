@@ -1,7 +1,7 @@
 //! The metrics of the process: its runtimes, and the spans that it records.
 
 use parking_lot::Mutex;
-use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Result};
+use prometheus::{CounterVec, IntCounterVec, IntGauge, IntGaugeVec, Result};
 use tokio::runtime::RuntimeMetrics as TokioMetrics;
 
 use super::registrar::{Registrar, as_gauge, raise};
@@ -13,6 +13,8 @@ pub struct RuntimeMetrics {
     tasks: IntGaugeVec,
     queue: IntGaugeVec,
     spans: IntCounterVec,
+    reloads: IntCounterVec,
+    reload_refused: IntGauge,
     /// The runtimes whose numbers are read at each scrape.
     runtimes: Mutex<Vec<(String, TokioMetrics)>>,
 }
@@ -28,6 +30,8 @@ impl RuntimeMetrics {
             tasks: registrar.gauges(names::RUNTIME_TASKS)?,
             queue: registrar.gauges(names::RUNTIME_QUEUE)?,
             spans: registrar.counters(names::TRACE_SPANS)?,
+            reloads: registrar.counters(names::RELOADS)?,
+            reload_refused: registrar.gauge(names::RELOAD_REFUSED)?,
             runtimes: Mutex::default(),
         })
     }
@@ -35,6 +39,13 @@ impl RuntimeMetrics {
     /// Adds a single-threaded runtime whose numbers are shown from now on.
     pub fn watch(&self, name: &str, runtime: TokioMetrics) {
         self.runtimes.lock().push((name.to_owned(), runtime));
+    }
+
+    /// The settings were read again: `changed`, `unchanged` or `refused`.
+    #[cfg(feature = "cli")]
+    pub fn reloaded(&self, outcome: &str) {
+        self.reloads.with_label_values(&[outcome]).inc();
+        self.reload_refused.set(i64::from(outcome == "refused"));
     }
 
     /// Brings the numbers up to date; called before each scrape.

@@ -132,9 +132,7 @@ impl Group {
             // It doesn't know the group yet (a rollout), is going, or is not sure to be a member.
             ErrorKind::UnknownGroup | ErrorKind::NotReady => true,
             // It takes smaller values than this node does (a rollout that raises the limit).
-            ErrorKind::ValueTooLarge => error
-                .max_value()
-                .is_some_and(|it| it < self.rules.max_value),
+            ErrorKind::ValueTooLarge => error.max_value().is_some_and(|it| it < self.max_value()),
             _ => false,
         }
     }
@@ -146,7 +144,7 @@ impl Group {
         key: &str,
     ) -> Result<Option<FlightOutcome>, PeerError> {
         let peers = &self.shared.peers;
-        let answer = peers.fetch(member, &self.rules.name, key).await?;
+        let answer = peers.fetch(member, &self.name, key).await?;
         let expired = !answer.record.is_fresh(self.shared.clock.now());
         if expired && answer.was_hit {
             return Ok(None);

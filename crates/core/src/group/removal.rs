@@ -334,7 +334,8 @@ async fn poll<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
 
 fn unsure() -> Error {
     Error::new(
-        ErrorKind::NotReady,
+        // Not `NotReady`: the node serves, and its probe says so.
+        ErrorKind::Registry,
         "this node is not sure to know all members at the moment; ask another, or try again later",
     )
 }

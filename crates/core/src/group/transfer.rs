@@ -78,7 +78,7 @@ impl Group {
     }
 
     fn usable_here(&self, answer: &PeerAnswer) -> Option<FlightOutcome> {
-        let fits = answer.record.value_bytes() as u64 <= self.rules.max_value;
+        let fits = answer.record.value_bytes() as u64 <= self.max_value();
         let fresh = answer.record.is_fresh(self.shared.clock.now());
         (fits && fresh).then(|| FlightOutcome {
             entry: Arc::new(Entry::new(&answer.record)),
@@ -116,7 +116,7 @@ impl Group {
             Handed::Over(record) => (record.value_bytes() as u64, record.is_fresh(now)),
             Handed::Announced { value_bytes } => (*value_bytes, true),
         };
-        if !valid || !fresh || value_bytes > self.rules.max_value {
+        if !valid || !fresh || value_bytes > self.max_value() {
             return Fate::Refused;
         }
         let (key, hash) = (self.hashed(&parcel.key), self.hash(&parcel.key));

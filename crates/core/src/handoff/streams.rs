@@ -16,7 +16,6 @@ use super::{
 use crate::{
     cluster::Topology,
     error::{Error, ErrorKind},
-    group::Group,
     membership::{IdHash, Member},
     ports::{Fate, Handed, HandoffStream, Parcel, PeerError, Receipt, TRANSFER_TIMEOUT, Timestamp},
     store::Found,
@@ -48,7 +47,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 /// The streams of one walk.
 pub(super) struct Streams<'a> {
     parts: &'a HandoffParts,
-    groups: &'a [Arc<Group>],
     pace: Pace,
     /// That of the ring by which entries go.
     revision: u64,
@@ -87,15 +85,9 @@ struct Unanswered {
 }
 
 impl<'a> Streams<'a> {
-    pub(super) fn new(
-        parts: &'a HandoffParts,
-        groups: &'a [Arc<Group>],
-        pace: Pace,
-        ring: &Topology,
-    ) -> Self {
+    pub(super) fn new(parts: &'a HandoffParts, pace: Pace, ring: &Topology) -> Self {
         Self {
             parts,
-            groups,
             pace,
             revision: ring.view.revision,
             streams: BTreeMap::new(),
@@ -289,7 +281,7 @@ impl<'a> Streams<'a> {
             How::Moved | How::Copied => Handed::Over(entry.record.clone()),
         };
         Some(Parcel {
-            group: self.groups.get(usize::from(group.0))?.name().clone(),
+            group: self.parts.groups.numbered(*group)?.name().clone(),
             key: key.clone(),
             what,
             use_count: entry.use_count(),
