@@ -1,5 +1,5 @@
-//! What a node costs while nothing happens, alone with ten members and among a thousand. The members
-//! are keys in etcd; nobody answers for them, and nobody has to.
+//! What a node costs while nothing happens, alone with ten members and among a thousand. The
+//! members are keys in etcd; nobody answers for them, and nobody has to.
 //!
 //! Counted: what the node asks of etcd between its renewals, which must not depend on the members.
 //! Printed: its CPU. `make idle-test` measures that for a minute with an optimized node.
@@ -69,7 +69,7 @@ async fn cpu(node: &NodeProcess) -> f64 {
     let seconds = std::env::var("GAOCACHE_IDLE_SECONDS");
     let seconds: f64 = seconds.map_or(2.0, |it| it.parse().expect("seconds"));
     let used = async || node.metric("process_cpu_seconds_total", "").await;
-    let (before, began) = (used().await, std::time::Instant::now());
+    let (before, began) = (used().await, tokio::time::Instant::now());
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     (used().await - before) / began.elapsed().as_secs_f64() * 100.0
 }
