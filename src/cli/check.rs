@@ -10,6 +10,7 @@ use tonic::transport::Endpoint;
 
 use super::{
     ConfigArgs, Failure,
+    address::admin_of,
     cluster::Cluster,
     output::{counted, print_json, print_line},
     ring::fetch_report,
@@ -212,12 +213,6 @@ async fn ask(member: &Member, args: &CheckArgs) -> Result<(RingReport, Option<St
         None => None,
     };
     Ok((report, got))
-}
-
-/// The address of a member's admin listener.
-pub(super) fn admin_of(member: &Member) -> String {
-    let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
-    format!("{host}:{}", member.admin_port)
 }
 
 async fn get(member: &Member, group: &str, key: &str) -> Result<String, String> {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     ConfigArgs, Failure,
-    check::admin_of,
+    address::admin_of,
     cluster::Cluster,
     output::{print_json, print_line, table},
     ring::fetch_report,

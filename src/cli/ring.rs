@@ -7,8 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     Failure,
-    address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
-    check::admin_of,
+    address::{CONNECT_TIMEOUT, Listener, admin_address, admin_of, here, look_up},
     cluster::{Cluster, Etcd},
     output::{counted, print_line},
 };

@@ -8,6 +8,7 @@ mod common;
 mod dev;
 mod etcd;
 mod reload;
+mod secrets;
 mod serve;
 mod settings;
 
