@@ -5,11 +5,14 @@
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod contexts;
 mod dev;
 mod etcd;
+mod explain;
 mod reload;
 mod serve;
 mod settings;
+mod transcripts;
 
 use std::{
     fs,
