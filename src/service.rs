@@ -22,6 +22,9 @@ use gaocache_core::{
     standing::Standing,
 };
 
+/// Keys of one `get_many` that are worked on at the same time.
+pub(crate) const MANY_AT_ONCE: usize = 64;
+
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Measuring {
@@ -82,6 +85,16 @@ impl Service {
             by_name.entry(name.clone()).or_insert_with(of_group);
         }
         self.inner.metrics.store(Arc::new(by_name));
+    }
+
+    /// The largest value that any group takes, in bytes.
+    pub fn largest_value(&self) -> u64 {
+        let values = self
+            .inner
+            .groups
+            .iter()
+            .map(|group| group.rules().max_value);
+        values.max().unwrap_or(0)
     }
 
     /// The current time, for computing the remaining time to live of an answer.

@@ -11,12 +11,30 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::listeners::Listener;
 use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
 };
 use gaocache_core::cluster::Cluster;
+
+/// A listener whose connections the workers serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listener {
+    Grpc,
+    Http,
+    Peer,
+}
+
+impl Listener {
+    /// For labels and logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+            Self::Peer => "peer",
+        }
+    }
+}
 
 /// Who takes the connections of clients.
 pub(super) struct Admission {

@@ -16,6 +16,7 @@ pub mod handoff;
 pub mod hot;
 pub mod key;
 pub mod membership;
+pub mod notices;
 pub mod ports;
 pub mod record;
 pub mod standing;

@@ -208,7 +208,7 @@ impl Connector {
     ) -> Result<T> {
         match tokio::time::timeout(self.config.request_timeout, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(Error::of_etcd(error)),
             Err(_) => Err(Error::unavailable(format!(
                 "no answer within {} s",
                 self.config.request_timeout.as_secs_f64()

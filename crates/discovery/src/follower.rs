@@ -130,7 +130,7 @@ impl Follower {
                     }
                     heard = false;
                     if let Err(error) = watch.request_progress().await {
-                        return Error::from(error);
+                        return Error::of_etcd(error);
                     }
                 }
             }

@@ -5,7 +5,7 @@
 
 use super::{members::Keys, registry_error};
 use gaocache_core::{error::Result, membership::Member};
-use gaocache_discovery::{EtcdConfig, Records};
+use gaocache_discovery::{EtcdConfig, expulsion::Records};
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

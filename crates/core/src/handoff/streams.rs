@@ -16,8 +16,8 @@ use super::{
 use crate::{
     cluster::Topology,
     error::{Error, ErrorKind},
-    membership::Member,
-    ports::{Handed, HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
+    membership::{IdHash, Member},
+    ports::{Fate, Handed, HandoffStream, Parcel, PeerError, Receipt, TRANSFER_TIMEOUT, Timestamp},
     store::Found,
 };
 
@@ -137,6 +137,13 @@ impl<'a> Streams<'a> {
             self.failed(1);
             return;
         };
+        let bytes = found.entry.record.value_bytes() as u64;
+        let largest = loading.stream.largest_value();
+        if how != How::Announced && largest.is_some_and(|largest| bytes > largest) {
+            let receiver = loading.member.incarnation();
+            self.give_up(&Going { found, how }, receiver);
+            return;
+        }
         loading.bytes += FRAME_BYTES + found.key.len();
         if how != How::Announced {
             loading.bytes += found.entry.record.value_bytes();
@@ -145,6 +152,16 @@ impl<'a> Streams<'a> {
         if loading.bytes >= BATCH_BYTES {
             self.drive(&to.id.clone(), Until::Sent).await;
         }
+    }
+
+    /// Does as if the receiver had refused that entry, which it would. In a batch it could end the
+    /// stream, together with what goes well, and would be tried again in every walk.
+    fn give_up(&mut self, going: &Going, receiver: IdHash) {
+        let (store, fate) = (&self.parts.store, Fate::Refused);
+        let _done = conclude(store, self.pace.patient, going, fate, receiver);
+        self.moved.sent += 1;
+        let receipt = Receipt { fates: vec![fate] };
+        self.parts.observer.sent(0, &receipt);
     }
 
     /// Sends what is left, and waits for all receipts.

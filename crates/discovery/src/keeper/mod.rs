@@ -229,7 +229,7 @@ impl Keeper {
         let asked = session.keeper.keep_alive().await;
         asked.map_err(|error| {
             self.tell(&RegistrationEvent::RenewalFailed);
-            Error::from(error).into()
+            Error::of_etcd(error).into()
         })
     }
 
