@@ -1,5 +1,5 @@
-//! `GET /explain?group=G&key=K`: what this node knows of a key, and what the members that are to hold
-//! it have in memory.
+//! `GET /explain?group=G&key=K`: what this node knows of a key, and what the members that are to
+//! hold it have in memory.
 
 use std::time::Duration;
 

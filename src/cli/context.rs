@@ -1,5 +1,5 @@
-//! Which node or cluster a command asks if no flag says: the environment, else a context of the user's
-//! file, else this machine.
+//! Which node or cluster a command asks if no flag says: the environment, else a context of the
+//! user's file, else this machine.
 
 use std::{
     collections::BTreeMap,

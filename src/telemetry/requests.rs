@@ -1,5 +1,5 @@
-//! The log of requests: a sample of the gets of clients, each a line. Off, it costs a get one load of
-//! a byte.
+//! The log of requests: a sample of the gets of clients, each a line. Off, it costs a get one load
+//! of a byte.
 
 use std::{
     sync::atomic::{AtomicU8, AtomicU64, Ordering},

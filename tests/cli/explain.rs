@@ -25,42 +25,62 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&shown).expect("JSON")
 }
 
+/// Two nodes, each key at both, and a key that the second one owns.
+struct Two {
+    nodes: Vec<NodeProcess>,
+    origin: CountingOrigin,
+    key: String,
+    /// The admin address of the first one, which is asked.
+    admin: String,
+    /// The key's URL there.
+    url: String,
+    _etcd: Etcd,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+        let node = |id: &str, zone: &str| {
+            NodeProcess::start(id, &[&etcd.url], &origin.url(), &[zone, "cache.replicas=2"])
+        };
+        let nodes = vec![node("n0", "node.zone=a"), node("n1", "node.zone=b")];
+        agree(&nodes).await;
+        let key = nodes[1].own_keys(1).await.remove(0);
+        Self {
+            admin: format!("127.0.0.1:{}", nodes[0].admin),
+            url: format!("http://127.0.0.1:{}/v1/users/{key}", nodes[0].http),
+            _etcd: etcd,
+            nodes,
+            origin,
+            key,
+        }
+    }
+
+    async fn get(&self) {
+        let answer = common::http().get(&self.url).send().await;
+        assert_eq!(answer.expect("answers").status(), 200);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_explained_at_the_node_that_is_asked_and_at_its_owner() {
-    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
-    let zones = ["node.zone=a", "node.zone=b"];
-    let node = |id: &str, zone: &str| {
-        NodeProcess::start(id, &[&etcd.url], &origin.url(), &[zone, "cache.replicas=2"])
-    };
-    let nodes = vec![node("n0", zones[0]), node("n1", zones[1])];
-    agree(&nodes).await;
-    let key = nodes[1].own_keys(1).await.remove(0);
-    let admin = format!("127.0.0.1:{}", nodes[0].admin);
-    let on = [key.as_str(), "--admin", &admin];
-
+    let two = Two::start().await;
+    let on = [two.key.as_str(), "--admin", &two.admin];
     let before = json(&on);
     assert_eq!(before["asked"]["held"].to_string(), "[]");
     assert_eq!(before["asked"]["last_miss"], Value::Null);
-
-    let asks = common::http();
-    let url = format!("http://127.0.0.1:{}/v1/users/{key}", nodes[0].http);
-    assert_eq!(asks.get(&url).send().await.expect("answers").status(), 200);
+    two.get().await;
     let after = json(&on);
     let (asked, owner) = (&after["asked"], &after["owner"]);
     assert_eq!(asked["node"], "n0");
-    assert_eq!(
-        (&asked["owner"]["id"], &asked["owner"]["zone"]),
-        (&"n1".into(), &"b".into())
-    );
+    let (id, zone) = (&asked["owner"]["id"], &asked["owner"]["zone"]);
+    assert_eq!((id, zone), (&"n1".into(), &"b".into()));
     assert_eq!(asked["replica"]["id"], "n0");
     // The owner has it, and told the age by the life that is left.
     let held = owner["held"].as_array().expect("a list");
-    let held = held
-        .iter()
-        .find(|it| it["node"] == "n1")
-        .expect("the owner");
-    let value = format!("value of {key}");
-    assert_eq!(held["bytes"], value.len());
+    let held = held.iter().find(|it| it["node"] == "n1");
+    let held = held.expect("the owner");
+    assert_eq!(held["bytes"], format!("value of {}", two.key).len());
     assert!(
         held["age_seconds"].as_f64().expect("known") < 60.0,
         "{held}"
@@ -72,13 +92,20 @@ async fn a_key_is_explained_at_the_node_that_is_asked_and_at_its_owner() {
     assert!(held["uses"].is_u64(), "{held}");
     assert_eq!(owner["last_load"]["outcome"], "ok");
     assert_eq!(asked["last_miss"]["outcome"], "origin");
-    assert_eq!(origin.loads_of(&key), 1, "nobody loads in order to explain");
-
     assert_eq!(
-        asks.delete(&url).send().await.expect("answers").status(),
-        204
+        two.origin.loads_of(&two.key),
+        1,
+        "nobody loads in order to explain"
     );
-    let (code, shown, errors) = explained(&on);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_reads_why_a_key_is_not_in_memory() {
+    let two = Two::start().await;
+    two.get().await;
+    let removed = common::http().delete(&two.url).send().await;
+    assert_eq!(removed.expect("answers").status(), 204);
+    let (code, shown, errors) = explained(&[&two.key, "--admin", &two.admin]);
     assert_eq!(code, Some(0), "{errors}");
     for part in [
         "owner      n1 in zone b, at 127.0.0.1:",
@@ -90,24 +117,19 @@ async fn a_key_is_explained_at_the_node_that_is_asked_and_at_its_owner() {
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
-
-    let (code, _, errors) = explained(&["", "--admin", &admin]);
-    assert_eq!(
-        (code, errors.contains("the key is empty")),
-        (Some(1), true),
-        "{errors}"
-    );
-    let unknown = ["explain", "nope", "k", "--admin", &admin, "--json"];
+    let (code, _, errors) = explained(&["", "--admin", &two.admin]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("the key is empty"), "{errors}");
+    let unknown = ["explain", "nope", "k", "--admin", &two.admin, "--json"];
     let output = tokio::task::block_in_place(|| run(PROGRAM, &unknown));
     let error: Value = serde_json::from_slice(&output.stderr).expect("an error as JSON");
     assert_eq!(
         (&error["error"], &error["exit_code"]),
         (&"failed".into(), &1.into())
     );
-    assert!(
-        error["message"].to_string().contains("no group 'nope'"),
-        "{error}"
-    );
+    let message = error["message"].to_string();
+    assert!(message.contains("no group 'nope'"), "{error}");
+    assert_eq!(two.nodes.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
-//! What README and docs show: every command that can run here runs as it stands there, and does what
-//! the page says; every other one of this program is at least one that it takes.
+//! What README and docs show: every command that can run here runs as it stands there, and does
+//! what the page says; every other one of this program is at least one that it takes.
 
 use clap::CommandFactory;
 use gaocache::internal::Cli;

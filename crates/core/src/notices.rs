@@ -1,7 +1,7 @@
 //! Which notices a member still has to heed. Pure.
 //!
-//! What was confirmed counts for one incarnation only: a member that comes back has forgotten what it
-//! did before.
+//! What was confirmed counts for one incarnation only: a member that comes back has forgotten what
+//! it did before.
 
 use std::collections::{BTreeMap, BTreeSet};
 

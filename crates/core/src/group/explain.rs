@@ -1,4 +1,5 @@
-//! What is known of a key, for people: who is to hold it, who does, and why it may have been missed.
+//! What is known of a key, for people: who is to hold it, who does, and why it may have been
+//! missed.
 //!
 //! It must never load, and doesn't count as a use.
 
@@ -19,6 +20,9 @@ use crate::{
 /// Other members that are asked: the owner, and who comes next in ring order.
 const ASKED: usize = 2;
 
+/// What another member holds, or why it could not be asked.
+pub type Told = Result<Option<Held>, String>;
+
 /// What is known of a key at one node.
 #[derive(Clone, Debug)]
 pub struct Explained {
@@ -31,7 +35,7 @@ pub struct Explained {
     /// Its copy of what another member holds.
     pub hot: Option<Held>,
     /// What others hold, or why they could not be asked.
-    pub others: Vec<(Arc<str>, Result<Option<Held>, String>)>,
+    pub others: Vec<(Arc<str>, Told)>,
     /// Why the key left this node's memory, if it was lately.
     pub left: Option<Departure>,
     /// Whether it was removed so lately that only its origin is believed.

@@ -150,8 +150,8 @@ impl Groups {
         })
     }
 
-    /// What this node holds of a key in memory. The group itself is not handed out: all threads that
-    /// serve would write to its count of references at each hit.
+    /// What this node holds of a key in memory. The group itself is not handed out: all threads
+    /// that serve would write to its count of references at each hit.
     pub fn held(&self, name: &str, key: &str) -> Option<Result<Answer>> {
         self.0.table.load().in_force.get(name)?.held(key)
     }

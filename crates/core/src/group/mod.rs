@@ -21,7 +21,7 @@ mod transfer;
 use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
-pub use explain::{Explained, Held};
+pub use explain::{Explained, Held, Told};
 pub use groups::{CameAndWent, Groups, Wanted};
 pub use parts::{Answer, GroupRules, Shared, Source, is_group_name};
 use tombstones::Tombstones;
