@@ -40,6 +40,8 @@ impl GroupDefinition {
                 ttl: None,
                 negative_ttl: Duration::ZERO,
                 max_value: MAX_VALUE,
+                // A loader may say how long its value lives.
+                origin_decides: true,
             },
             origin,
             bounds: Bounds::default(),

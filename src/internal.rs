@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::{Node, Registry, registry::Choice};
+use crate::{
+    Node, Registry,
+    registry::{Choice, memory::MemoryRegistry},
+};
 use gaocache_core::{cluster::Topology, ports};
 
 pub use crate::{
@@ -27,6 +30,11 @@ pub fn rings(node: &Node) -> watch::Receiver<Arc<Topology>> {
 /// Why a node is not ready; empty if it is ready.
 pub fn readiness(node: &Node) -> watch::Receiver<Arc<str>> {
     node.readiness()
+}
+
+/// A registry for the nodes of one process, which a test can join too.
+pub fn memory() -> Arc<dyn ports::Registry> {
+    Arc::new(MemoryRegistry::default())
 }
 
 /// A registry of a test.

@@ -78,6 +78,7 @@ mod service;
 mod settings;
 mod status;
 mod telemetry;
+mod tls;
 mod traffic;
 
 pub use answer::Answer;
@@ -94,5 +95,5 @@ pub use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 pub use group::GroupDefinition;
 pub use node::{Addresses, Node, NodeBuilder, NodeStatus};
 pub use registry::Registry;
-pub use settings::{ClientLimits, Replicate, Settings};
+pub use settings::{ClientLimits, PeerIdentity, Replicate, Settings};
 pub use telemetry::trace::Sampling;

@@ -71,6 +71,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Listener for other nodes. `None`: the node is alone.
     pub peer: Option<SocketAddr>,
+    /// How nodes know each other. All nodes need the same.
+    pub peer_identity: PeerIdentity,
     /// Bound on connecting to another node.
     pub peer_connect_timeout: Duration,
     /// Bound on another node's answer. What its load from the origin may take, by the group's
@@ -95,6 +97,20 @@ pub struct Settings {
     /// Which requests of clients have spans. They go to the program's own `tracing` subscriber,
     /// with the target `gaocache::trace`.
     pub sampling: Sampling,
+}
+
+/// How nodes know each other.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum PeerIdentity {
+    /// Each node makes a key when it starts and registers it beside its address. Nodes connect by
+    /// mutual TLS, and believe who holds a registered key. Who may write to the registry decides.
+    /// Not with [`Registry::fixed`](crate::Registry::fixed), which registers nothing.
+    #[default]
+    RegisteredKeys,
+    /// Not at all: connections are plaintext, and whoever can reach a node's listener for peers is
+    /// believed.
+    Plaintext,
 }
 
 /// What clients may take of a node's listeners, in number and time.
@@ -180,6 +196,7 @@ impl Default for Settings {
             http: anywhere(HTTP_PORT),
             admin: anywhere(ADMIN_PORT),
             peer: anywhere(PEER_PORT),
+            peer_identity: PeerIdentity::RegisteredKeys,
             peer_connect_timeout: Duration::from_secs(1),
             peer_timeout: Duration::from_secs(5),
             capacity: 512 << 20,

@@ -19,6 +19,7 @@ use tonic::{Code, Status, transport::Channel};
 
 const KEYS: usize = 300;
 
+/// A peer of nodes that believe everybody.
 async fn peer(node: &TestNode) -> PeerClient<Channel> {
     let url = format!("http://{}", node.addresses.peer);
     PeerClient::connect(url).await.expect("connects")
@@ -81,7 +82,7 @@ async fn read(node: &TestNode, keys: impl Iterator<Item = usize>) {
 async fn batches_of_strangers_or_in_a_wrong_format_are_refused() {
     use wire::HandoffFate::*;
     let origin = CountingOrigin::start().await;
-    let nodes = cluster(2, &origin.url(), &[]).await;
+    let nodes = cluster(2, &origin.url(), &["peer.insecure=true"]).await;
     let mut to = peer(&nodes[0]).await;
     let n1 = nodes[1].incarnation();
     let refused = handoff(&mut to, batch(IdHash(7), "b")).await;
@@ -115,7 +116,7 @@ async fn batches_of_strangers_or_in_a_wrong_format_are_refused() {
 async fn entries_are_taken_from_members_and_not_if_they_were_removed_a_moment_ago() {
     use wire::HandoffFate::*;
     let origin = CountingOrigin::start().await;
-    let mut nodes = cluster(2, &origin.url(), &[]).await;
+    let mut nodes = cluster(2, &origin.url(), &["peer.insecure=true"]).await;
     let mut to = peer(&nodes[0]).await;
     let n1 = nodes[1].incarnation();
     let receipt = handoff(&mut to, batch(n1, "a")).await.expect("taken");

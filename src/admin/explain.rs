@@ -70,12 +70,11 @@ async fn answer(admin: &Admin, Question { group, key }: &Question) -> Result<Val
 }
 
 fn member(member: &Member) -> Value {
-    let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
     json!({
         "id": member.id.to_string(),
         "zone": member.zone.to_string(),
         "address": member.address.to_string(),
-        "admin": (member.admin_port != 0).then(|| format!("{host}:{}", member.admin_port)),
+        "admin": (member.admin_port != 0).then(|| member.admin_address()),
         "state": member.state_name(),
     })
 }

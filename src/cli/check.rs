@@ -204,7 +204,7 @@ fn differences(first: &[GroupReport], second: &[GroupReport]) -> Vec<String> {
 
 /// The node's view of the ring and its groups, after it has also answered a get.
 async fn ask(member: &Member, args: &CheckArgs) -> Result<(RingReport, Option<String>), String> {
-    let admin = admin_of(member);
+    let admin = member.admin_address();
     let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, None, None)).await;
     let report = report.map_err(|_| "the admin listener did not answer in time".to_owned())??;
     let got = match args.group.as_ref().zip(args.key.as_ref()) {
@@ -212,12 +212,6 @@ async fn ask(member: &Member, args: &CheckArgs) -> Result<(RingReport, Option<St
         None => None,
     };
     Ok((report, got))
-}
-
-/// The address of a member's admin listener.
-pub(super) fn admin_of(member: &Member) -> String {
-    let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
-    format!("{host}:{}", member.admin_port)
 }
 
 async fn get(member: &Member, group: &str, key: &str) -> Result<String, String> {

@@ -9,7 +9,6 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{
     Failure,
     address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
-    check::admin_of,
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     output::{counted, print_line},
@@ -137,7 +136,7 @@ async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
 async fn has_group(topology: &Topology, group: &str) -> Result<(), Failure> {
     for member in topology.view.members.iter().filter(|it| !it.vanished) {
         let asked = tokio::time::timeout(CONNECT_TIMEOUT, async {
-            fetch_report(&admin_of(member), None, None).await
+            fetch_report(&member.admin_address(), None, None).await
         });
         let Ok(Ok(RingReport {
             groups: Some(groups),

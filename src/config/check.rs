@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     http_client::template::{self, UrlTemplate},
-    members::fixed_members,
+    members::{self, fixed_members},
     settings::{ID_RULE, is_id},
     telemetry::log,
     traffic::Budget,
@@ -156,6 +156,10 @@ impl Checks<'_> {
                 if let Err(error) = fixed_members(&registry.fixed.peers, &settings.node.id) {
                     let rests_on = ["registry.kind", "node.id"];
                     self.wrong("registry.static.peers", &rests_on, error.message());
+                }
+                if !settings.peer.insecure {
+                    let rests_on = ["registry.kind"];
+                    self.wrong("peer.insecure", &rests_on, members::FIXED_NEEDS_IDENTITY);
                 }
             }
             RegistryKind::Etcd | RegistryKind::Memory => {}

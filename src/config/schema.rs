@@ -151,6 +151,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("registry.etcd.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's client certificate for etcd."),
     setting("registry.etcd.tls.key", Takes::Text, Some(|| text("")), "PEM file with the private key of that certificate."),
     setting("peer.listen", Takes::Socket, Some(|| socket(node().peer)), "Listener for other nodes. Clients need no access to it."),
+    setting("peer.insecure", Takes::Boolean, Some(|| "false".into()), "Whether nodes talk to each other in plaintext and believe whoever reaches `peer.listen`. All nodes need the same. By default, each node makes a key at start and registers its fingerprint beside its address: nodes connect by mutual TLS 1.3, and hear only who holds a registered key."),
     setting("peer.connect_timeout_seconds", Takes::Seconds { min: 0.01, max: 60.0 }, Some(|| seconds(node().peer_connect_timeout)), "Time limit for connecting to another node."),
     setting("peer.timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().peer_timeout)), "Time limit for another node's answer. The time that its load from the origin may take is added, as far as the group's `timeout_seconds`, `retries`, `max_queue`, `max_concurrency` and `ramp_seconds` allow. A call that exceeds it fails as `origin_timeout`; the key is not loaded elsewhere."),
     setting("cache.capacity", Takes::Bytes, Some(|| bytes(node().capacity)), "Memory for the entries of all groups, including overhead. One eighth is reserved for hot copies."),

@@ -126,6 +126,8 @@ pub struct TlsSettings {
 pub struct PeerSettings {
     /// Address and port for other nodes.
     pub listen: SocketAddr,
+    /// Whether nodes need not prove who they are.
+    pub insecure: bool,
     /// Bound on connecting.
     pub connect_timeout_seconds: f64,
     /// Time limit for a call, including the load from the origin.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic_health::server::HealthService;
+use tonic_health::server::{HealthReporter, HealthService};
 
 #[cfg(feature = "cli")]
 use super::reload::Fixed;
@@ -19,7 +19,13 @@ use crate::{
     clock::MonotonicClock,
     group::GroupDefinition,
     registry::Registry,
-    rpc::{front::Front, peer_front::PeerFront, peers::GrpcPeers, routed::LiveRules},
+    rpc::{
+        front::Front,
+        gate::Gate,
+        peer_front::PeerFront,
+        peers::{GrpcPeers, PeerRules},
+        routed::LiveRules,
+    },
     service::{Measuring, Service},
     settings::Settings,
     telemetry::metrics::Metrics,
@@ -112,28 +118,29 @@ impl NodeBuilder {
     pub async fn bind(mut self) -> Result<Node> {
         self.check()?;
         let groups = std::mem::take(&mut self.groups);
+        let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref())?;
         let listeners = Listeners::bind(rules::listen(&self.settings))?;
-        let me = rules::member(&self.settings, listeners.addresses());
+        let key = peer_tls.fingerprint();
+        let me = rules::member(&self.settings, listeners.addresses(), key);
         let metrics = Metrics::new()?;
         let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
         let (health, health_service) = tonic_health::server::health_reporter();
         drop(health_service);
         let largest = groups.iter().map(|group| group.rules.max_value).max();
+        let largest = largest.unwrap_or(0);
         let budget = match self.budget.take() {
             Some(budget) => budget,
-            None => rules::in_flight(&self.settings, largest.unwrap_or(0))?,
+            None => rules::in_flight(&self.settings, largest)?,
         };
-        let assembly = self.assembly(&groups, lease, metrics, health.clone());
+        let peers = rules::peers(&self.settings, &groups, largest, peer_tls.clone());
+        let assembly = self.assembly(peers, lease, metrics, health.clone());
         let max_value = assembly.memory.max_value;
         let (parts, queued_copies) = assembly.parts(groups)?;
         let parts = Arc::new(parts);
         let service = self.service(&parts);
-        let health = || HealthService::from_health_reporter(health.clone());
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
-        let front = Front::new(&service, rules.clone(), health())?;
-        let standing = parts.standing.clone();
-        let peer_front = PeerFront::new(&service, standing, rules.clone(), health());
+        let (front, peer_front) = fronts(&service, &parts, &rules, &health)?;
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
         let (cluster, metrics) = (parts.cluster.clone(), parts.metrics.clone());
@@ -157,7 +164,9 @@ impl NodeBuilder {
             service,
             front,
             peer_front,
+            #[cfg(feature = "cli")]
             rules,
+            peer_tls,
             stops,
             limits,
         })
@@ -174,26 +183,20 @@ impl NodeBuilder {
 
     fn assembly(
         &self,
-        groups: &[GroupDefinition],
+        peers: PeerRules,
         lease: Option<Duration>,
         metrics: Arc<Metrics>,
-        health: tonic_health::server::HealthReporter,
+        health: HealthReporter,
     ) -> Assembly {
         let settings = &self.settings;
-        let largest = groups.iter().map(|group| group.rules.max_value).max();
         let memory = Memory {
             capacity: settings.capacity,
             hot_after: settings.hot_after_requests,
-            max_value: largest.unwrap_or(0),
+            max_value: peers.max_value,
             lease,
         };
         let cluster = Arc::new(Cluster::new(settings.id.as_str()));
-        let peers = GrpcPeers::new(
-            cluster.clone(),
-            rules::peers(settings, groups, memory.max_value),
-            metrics.clone(),
-            self.clock.clone(),
-        );
+        let peers = GrpcPeers::new(cluster.clone(), peers, metrics.clone(), self.clock.clone());
         Assembly {
             cluster,
             peers,
@@ -213,6 +216,25 @@ impl NodeBuilder {
         let groups = parts.groups.clone();
         Service::new(groups, &parts.metrics, self.clock.clone(), measuring)
     }
+}
+
+/// What serves clients, and what serves other nodes.
+fn fronts(
+    service: &Service,
+    parts: &Parts,
+    rules: &LiveRules,
+    health: &HealthReporter,
+) -> Result<(Front, PeerFront)> {
+    let health = || HealthService::from_health_reporter(health.clone());
+    let front = Front::new(service, rules.clone(), health())?;
+    let peer_front = PeerFront::new(
+        service,
+        parts.standing.clone(),
+        Gate::new(parts.cluster.clone(), parts.metrics.clone()),
+        rules.clone(),
+        health(),
+    );
+    Ok((front, peer_front))
 }
 
 #[cfg(test)]
@@ -246,6 +268,15 @@ mod tests {
         let builder = NodeBuilder::new(Settings::standalone("n")).registry(Registry::memory());
         let error = builder.bind().await.err().expect("can't be bound");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    }
+
+    #[tokio::test]
+    async fn nodes_of_a_fixed_list_can_t_know_each_other_by_registered_keys() {
+        let builder = NodeBuilder::new(Settings::loopback("n"));
+        let builder = builder.registry(Registry::fixed(["n=127.0.0.1:1"]));
+        let error = builder.bind().await.err().expect("can't be bound");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        assert!(error.message().contains("peer.insecure"), "{error}");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
         Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-        RegistryKind, Sampler, TraceSettings, seconds,
+        PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
     origin::{
@@ -20,7 +20,7 @@ use crate::{
         http::{HttpOrigin, HttpRules},
     },
     registry::Registry,
-    settings::{ClientLimits, Settings},
+    settings::{ClientLimits, PeerIdentity, Settings},
     telemetry::{
         exporter::ExporterRules,
         log::LogRules,
@@ -66,6 +66,7 @@ fn settings(config: &Config) -> Settings {
         http: Some(config.http.listen),
         admin: Some(config.admin.listen),
         peer: Some(config.peer.listen),
+        peer_identity: peer_identity(&config.peer),
         peer_connect_timeout: seconds(config.peer.connect_timeout_seconds),
         peer_timeout: seconds(config.peer.timeout_seconds),
         capacity: cache.capacity,
@@ -76,6 +77,14 @@ fn settings(config: &Config) -> Settings {
         in_flight: cache.in_flight,
         limits: client_limits(&config.limits),
         sampling: sampling(&config.trace),
+    }
+}
+
+/// How nodes know each other.
+fn peer_identity(settings: &PeerSettings) -> PeerIdentity {
+    match settings.insecure {
+        true => PeerIdentity::Plaintext,
+        false => PeerIdentity::RegisteredKeys,
     }
 }
 
@@ -170,6 +179,7 @@ pub(super) fn definition(
             ttl: (!ttl.is_zero()).then_some(ttl),
             negative_ttl: seconds(settings.negative_ttl_seconds),
             max_value: settings.max_value,
+            origin_decides: origin.honour_cache_control,
         },
         origin: built,
         bounds: Bounds {

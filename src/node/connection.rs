@@ -4,13 +4,14 @@ use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::socket::Socket;
 use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
+    tls::Stream,
     traffic::{Budget, Cut, Patience, Traffic},
 };
 
@@ -69,6 +70,7 @@ impl Carrier {
     }
 
     /// Holds connections that begin from now on to these limits.
+    #[cfg(feature = "cli")]
     pub(super) fn limit(&self, limits: &ClientLimits) {
         self.limits.store(Arc::new(Limits::of(limits)));
     }
@@ -81,7 +83,7 @@ impl Carrier {
         Traffic::new(self.budget.clone())
     }
 
-    pub(super) fn socket(&self, stream: TcpStream, traffic: Arc<Traffic>) -> Socket {
+    pub(super) fn socket(&self, stream: Stream, traffic: Arc<Traffic>) -> Socket {
         Socket::new(stream, traffic, self.limits.load().most_control_frames)
     }
 
@@ -125,6 +127,11 @@ impl Carrier {
         };
         // Before the socket closes: who sees it closed finds it counted.
         self.ended(listener, &ended);
+    }
+
+    /// The connection was cut before it could be driven.
+    pub(super) fn cut(&self, listener: &'static str, cut: Cut) {
+        self.ended(listener, &Ended::Cut(cut));
     }
 
     fn ended(&self, listener: &'static str, ended: &Ended) {

@@ -176,6 +176,7 @@ impl Acceptor {
             let _ = stream.set_nodelay(true);
             let connection = Accepted {
                 stream,
+                from,
                 listener: self.listener,
                 permit,
             };

@@ -36,9 +36,10 @@ pub use status::NodeStatus;
 use crate::{
     admin::{Admin, Readiness},
     cache::Cache,
-    rpc::{front::Front, peer_front::PeerFront, routed::LiveRules},
+    rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
+    tls::PeerTls,
 };
 use gaocache_core::{
     cluster::Topology, copy_queue::QueuedKeys, membership::Member, ports::Registry,
@@ -84,9 +85,11 @@ pub struct Node {
     service: Service,
     front: Front,
     peer_front: PeerFront,
-    rules: LiveRules,
+    #[cfg(feature = "cli")]
+    rules: crate::rpc::routed::LiveRules,
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
+    peer_tls: PeerTls,
     admin: Admin,
     stops: Stops,
     limits: Limits,

@@ -39,6 +39,7 @@ pub(super) struct Parts {
     pub(super) owned: Arc<Store>,
     pub(super) hot: Arc<Store>,
     /// What groups that come later share with the others.
+    #[cfg(feature = "cli")]
     pub(super) shared: Shared,
     pub(super) changes: Changes,
     /// Whether this node joins, and all others that are in touch have seen it.
@@ -127,6 +128,7 @@ impl Assembly {
             joining: watch::Sender::new(false),
             owned: shared.owned.clone(),
             hot: shared.hot.clone(),
+            #[cfg(feature = "cli")]
             shared,
             changes: Changes::default(),
             readiness: watch::Sender::new("starting".into()),

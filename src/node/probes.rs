@@ -18,6 +18,7 @@ use crate::{
     http::ConnectedRouter,
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
+    tls::Stream,
     traffic::Budget,
 };
 use gaocache_core::error::Result;
@@ -133,7 +134,7 @@ impl Server {
         open.inc();
         let _ = stream.set_nodelay(true);
         let traffic = self.carrier.traffic();
-        let socket = TokioIo::new(self.carrier.socket(stream, traffic.clone()));
+        let socket = TokioIo::new(self.carrier.socket(Stream::Plain(stream), traffic.clone()));
         let service = ConnectedRouter::new(self.router.clone(), traffic.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

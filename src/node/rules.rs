@@ -12,14 +12,15 @@ use super::{Addresses, Limits};
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
     group::GroupDefinition,
-    members::fixed_members,
+    members::{FIXED_NEEDS_IDENTITY, fixed_members},
     registry::{Choice, Registry, fixed::FixedRegistry},
     rpc::{
         peers::{LoadBounds, PeerRules},
         routed::FrontRules,
     },
-    settings::{Replicate, Settings},
+    settings::{PeerIdentity, Replicate, Settings},
     telemetry::metrics::Metrics,
+    tls::PeerTls,
     traffic::Budget,
 };
 use gaocache_core::{
@@ -27,7 +28,7 @@ use gaocache_core::{
     group::is_group_name,
     handoff::HandoffRules,
     hot,
-    membership::{Contact, Member},
+    membership::{Contact, KeyFingerprint, Member},
     ports::{self, Clock},
     store::ENTRY_OVERHEAD_BYTES,
 };
@@ -94,7 +95,12 @@ fn workers(settings: &Settings) -> usize {
 
 /// How peers are called. What a load of another node may take follows from the group's own limits,
 /// so that no setting can contradict them.
-pub(super) fn peers(settings: &Settings, groups: &[GroupDefinition], max_value: u64) -> PeerRules {
+pub(super) fn peers(
+    settings: &Settings,
+    groups: &[GroupDefinition],
+    max_value: u64,
+    tls: PeerTls,
+) -> PeerRules {
     /// How long a connection to another node is kept without a call.
     const IDLE: Duration = Duration::from_secs(120);
     PeerRules {
@@ -103,6 +109,7 @@ pub(super) fn peers(settings: &Settings, groups: &[GroupDefinition], max_value: 
         idle: IDLE,
         max_value,
         workers: workers(settings),
+        tls,
         loads: loads(groups),
     }
 }
@@ -118,6 +125,19 @@ pub(super) fn loads(groups: &[GroupDefinition]) -> HashMap<Arc<str>, LoadBounds>
         (group.rules.name.clone(), bounds)
     });
     loads.collect()
+}
+
+/// How this node and others know each other.
+pub(super) fn peer_tls(settings: &Settings, registry: Option<&Registry>) -> Result<PeerTls> {
+    match settings.peer_identity {
+        PeerIdentity::Plaintext => Ok(PeerTls::plaintext()),
+        PeerIdentity::RegisteredKeys => {
+            if let Some(Registry(Choice::Fixed(_))) = registry {
+                return Err(Error::new(ErrorKind::Configuration, FIXED_NEEDS_IDENTITY));
+            }
+            PeerTls::keys()
+        }
+    }
 }
 
 /// What the types allow and no group can be.
@@ -180,7 +200,7 @@ pub(super) fn registry(
 }
 
 /// How the others will know this node, which is bound to `bound`.
-pub(super) fn member(settings: &Settings, bound: Addresses) -> Member {
+pub(super) fn member(settings: &Settings, bound: Addresses, key: Option<KeyFingerprint>) -> Member {
     let port = |address: Option<SocketAddr>| address.map_or(0, |it| it.port());
     let host = match bound.peer.map(|it| it.ip()) {
         _ if !settings.advertise_host.is_empty() => settings.advertise_host.clone(),
@@ -202,7 +222,7 @@ pub(super) fn member(settings: &Settings, bound: Addresses) -> Member {
         instance: format!("{:016x}", fastrand::u64(..)).into(),
         contact: Contact {
             address: at(bound.peer),
-            key: None,
+            key,
         },
         // Without a listener for clients, nobody but peers asks it.
         ..Member::new(settings.id.as_str(), at(bound.grpc.or(bound.peer)))

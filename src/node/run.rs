@@ -73,6 +73,7 @@ impl Node {
             &Served {
                 front: self.front.clone(),
                 peer_front: self.peer_front.clone(),
+                peer_tls: self.peer_tls.clone(),
                 router: http::router(self.service.clone()),
                 carrier: self.carrier.clone(),
                 close_timeout: self.limits.shutdown,

@@ -13,11 +13,10 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
 
-use crate::traffic::Traffic;
+use crate::{tls::Stream, traffic::Traffic};
 
 /// What an HTTP/2 client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -35,7 +34,7 @@ const BYTES_PER_FREE: u64 = 4096;
 
 /// A socket and what is noted of it.
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     traffic: Arc<Traffic>,
     frames: Frames,
 }
@@ -43,7 +42,7 @@ pub(super) struct Socket {
 impl Socket {
     /// A connection that has just been accepted. It may send so many control frames per second
     /// beyond those that go with requests and answers.
-    pub(super) fn new(stream: TcpStream, traffic: Arc<Traffic>, most_per_second: u32) -> Self {
+    pub(super) fn new(stream: Stream, traffic: Arc<Traffic>, most_per_second: u32) -> Self {
         Self {
             stream,
             traffic,

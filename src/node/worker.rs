@@ -6,7 +6,7 @@
 
 use std::{
     convert::Infallible,
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +20,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -31,7 +34,8 @@ use crate::{
     http::ConnectedRouter,
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
     telemetry::{line, metrics::Metrics},
-    traffic::Traffic,
+    tls::{PeerTls, Stream},
+    traffic::{Cut, Traffic},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -55,6 +59,7 @@ const SEND_BUFFER: usize = 256 << 10;
 /// with the reactor of the acceptor, whose thread would then be woken for every request.
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
+    pub(super) from: SocketAddr,
     pub(super) listener: Listener,
     pub(super) permit: Permit,
 }
@@ -88,6 +93,8 @@ pub(super) struct Workers {
 pub(super) struct Served {
     pub(super) front: Front,
     pub(super) peer_front: PeerFront,
+    /// How this node and others know each other.
+    pub(super) peer_tls: PeerTls,
     pub(super) router: axum::Router,
     pub(super) carrier: Carrier,
     pub(super) close_timeout: Duration,
@@ -215,7 +222,7 @@ impl Worker {
         // The connections see the stop themselves. hyper waits for their open requests without a
         // bound (hyperium/hyper#4170).
         open.close();
-        if tokio::time::timeout(self.served.close_timeout, open.wait())
+        if timeout(self.served.close_timeout, open.wait())
             .await
             .is_err()
         {
@@ -231,29 +238,56 @@ impl Worker {
     async fn serve(&self, accepted: Accepted) {
         let Accepted {
             stream,
+            from,
             listener,
             permit,
         } = accepted;
-        let carrier = &self.served.carrier;
         match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => {
-                let traffic = carrier.traffic();
-                let socket = TokioIo::new(carrier.socket(stream, traffic.clone()));
-                match listener {
-                    Listener::Grpc => {
-                        let service = self.served.front.over(traffic.clone());
-                        self.serve_grpc(listener, socket, service, &traffic).await;
-                    }
-                    Listener::Peer => {
-                        let service = self.served.peer_front.over(traffic.clone());
-                        self.serve_grpc(listener, socket, service, &traffic).await;
-                    }
-                    Listener::Http => self.serve_http(socket, &traffic).await,
+            Ok(stream) => match listener {
+                Listener::Grpc => {
+                    let (socket, traffic) = self.socket(Stream::Plain(stream));
+                    let service = self.served.front.over(traffic.clone());
+                    self.serve_grpc(listener, socket, service, &traffic).await;
                 }
-            }
+                Listener::Http => {
+                    let (socket, traffic) = self.socket(Stream::Plain(stream));
+                    self.serve_http(socket, &traffic).await;
+                }
+                Listener::Peer => self.serve_peer(stream, from).await,
+            },
             Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
         }
         drop(permit);
+    }
+
+    fn socket(&self, stream: Stream) -> (Io, Arc<Traffic>) {
+        let carrier = &self.served.carrier;
+        let traffic = carrier.traffic();
+        let socket = carrier.socket(stream, traffic.clone());
+        (TokioIo::new(socket), traffic)
+    }
+
+    async fn serve_peer(&self, stream: tokio::net::TcpStream, from: SocketAddr) {
+        let Served {
+            carrier,
+            peer_front: front,
+            peer_tls,
+            ..
+        } = &self.served;
+        let handshake = timeout(carrier.patience().handshake, peer_tls.accept(stream));
+        let Some(accepted) = self.stop.run_until_cancelled(handshake).await else {
+            return;
+        };
+        let (stream, identity) = match accepted {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(error)) => return front.gate().failed(from, &error),
+            Err(_) => return carrier.cut(Listener::Peer.name(), Cut::Handshake),
+        };
+        let (socket, traffic) = self.socket(stream);
+        let visitor = front.gate().visitor(identity, from);
+        let service = front.over(visitor, traffic.clone());
+        self.serve_grpc(Listener::Peer, socket, service, &traffic)
+            .await;
     }
 
     async fn serve_grpc<S>(&self, listener: Listener, socket: Io, service: S, traffic: &Traffic)

@@ -54,11 +54,12 @@ impl Registry {
         Self(Choice::Made(Arc::new(memory::MemoryRegistry::default())))
     }
 
-    /// A fixed list of all nodes, this one too, each as `id=host:port`. All nodes must have the
-    /// same.
+    /// A fixed list of all nodes, this one too, each as `id=host:port` of its listener for peers.
+    /// All nodes must have the same. It holds no keys, so it can't go with
+    /// [`PeerIdentity::RegisteredKeys`](crate::PeerIdentity::RegisteredKeys).
     ///
     /// ```
-    /// let registry = gaocache::Registry::fixed(["a=10.0.0.1:7070", "b=10.0.0.2:7070"]);
+    /// let registry = gaocache::Registry::fixed(["a=10.0.0.1:7071", "b=10.0.0.2:7071"]);
     /// # drop(registry);
     /// ```
     pub fn fixed<P: Into<String>>(peers: impl IntoIterator<Item = P>) -> Self {

@@ -13,13 +13,16 @@ use tonic::{
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use super::{
+    gate::Visitor,
     peer::PeerService,
     peers::message_limit,
     wire::{self, peer_server::Peer},
 };
-use gaocache_core::handoff::MAX_BATCH_ENTRIES;
+use crate::status::grpc::to_status;
+use gaocache_core::{handoff::MAX_BATCH_ENTRIES, membership::IdHash};
 
-/// The field number of `entries` in `HandoffBatch`.
+/// The field numbers of `sender` and `entries` in `HandoffBatch`.
+const SENDER: u32 = 2;
 const ENTRIES: u32 = 5;
 
 /// Whether the message has the field at most that often.
@@ -41,10 +44,33 @@ pub(super) fn has_at_most(mut message: impl Buf, field: u32, most: usize) -> boo
     true
 }
 
-/// `Peer.Handoff`, with batches of a bounded number of entries. `max_value` is the largest of any
-/// group, in bytes.
+/// The value of a `fixed64` field; the last one, as decoders have it. 0 if there is none.
+fn fixed64(mut message: impl Buf, field: u32) -> u64 {
+    let mut value = 0;
+    while message.has_remaining() {
+        let Ok((number, wire_type)) = decode_key(&mut message) else {
+            break;
+        };
+        if number == field && wire_type == WireType::SixtyFourBit {
+            match message.try_get_u64_le() {
+                Ok(found) => value = found,
+                Err(_) => break,
+            }
+            continue;
+        }
+        let context = DecodeContext::default();
+        if skip_field(wire_type, number, &mut message, context).is_err() {
+            break;
+        }
+    }
+    value
+}
+
+/// `Peer.Handoff`, with batches of a bounded number of entries, whose sender is who the caller is.
+/// `max_value` is the largest of any group, in bytes.
 pub(super) async fn handoff<B>(
     peer: PeerService,
+    visitor: Visitor,
     max_value: u64,
     request: http::Request<B>,
 ) -> http::Response<tonic::body::Body>
@@ -52,7 +78,7 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    Grpc::new(Batches::default())
+    Grpc::new(Batches(ProstCodec::default(), visitor))
         .apply_max_message_size_config(Some(message_limit(max_value)), None)
         .streaming(Handoff(peer), request)
         .await
@@ -72,9 +98,11 @@ impl StreamingService<wire::HandoffBatch> for Handoff {
     }
 }
 
-/// prost's codec, which refuses batches of too many entries.
-#[derive(Default)]
-struct Batches(ProstCodec<wire::HandoffReceipt, wire::HandoffBatch>);
+/// prost's codec, which refuses batches of too many entries and of false senders.
+struct Batches(
+    ProstCodec<wire::HandoffReceipt, wire::HandoffBatch>,
+    Visitor,
+);
 
 impl Codec for Batches {
     type Encode = wire::HandoffReceipt;
@@ -87,11 +115,11 @@ impl Codec for Batches {
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        BatchDecoder(self.0.decoder())
+        BatchDecoder(self.0.decoder(), self.1.clone())
     }
 }
 
-struct BatchDecoder(ProstDecoder<wire::HandoffBatch>);
+struct BatchDecoder(ProstDecoder<wire::HandoffBatch>, Visitor);
 
 impl Decoder for BatchDecoder {
     type Item = wire::HandoffBatch;
@@ -105,6 +133,10 @@ impl Decoder for BatchDecoder {
             let what = format!("a batch has at most {MAX_BATCH_ENTRIES} entries");
             return Err(Status::invalid_argument(what));
         }
+        let sender = IdHash(fixed64(buffer.chunk(), SENDER));
+        self.1
+            .speaks_as(sender)
+            .map_err(|error| to_status(&error))?;
         self.0.decode(buffer)
     }
 }
@@ -123,6 +155,18 @@ mod tests {
             entries: vec![wire::HandoffEntry::default(); entries],
             ..wire::HandoffBatch::default()
         }
+    }
+
+    #[test]
+    fn the_sender_is_found_where_the_generated_code_finds_it() {
+        let bytes = batch(3).encode_to_vec();
+        assert_eq!(fixed64(&*bytes, SENDER), 7);
+        let mut twice = bytes.clone();
+        prost::encoding::fixed64::encode(SENDER, &9, &mut twice);
+        let decoded = wire::HandoffBatch::decode(&*twice).expect("valid");
+        assert_eq!(fixed64(&*twice, SENDER), decoded.sender);
+        assert_eq!(fixed64(&twice[..twice.len() - 1], SENDER), 7, "cut short");
+        assert_eq!(fixed64(&b"\xff\xff"[..], SENDER), 0);
     }
 
     #[test]

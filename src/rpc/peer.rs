@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     convert,
+    gate::Visitor,
     lean::Reply,
     wire::{self, peer_server::Peer},
 };
@@ -97,7 +98,12 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::VouchRequest>,
     ) -> Result<Response<wire::VouchResponse>, Status> {
+        let Some(visitor) = request.extensions().get::<Visitor>().cloned() else {
+            return Err(Status::internal("a call that passed no gate"));
+        };
         let wire::VouchRequest { asker, counted } = request.into_inner();
+        let speaks = visitor.speaks_as(IdHash(asker));
+        speaks.map_err(|error| to_status(&error))?;
         let counted: Vec<IdHash> = counted.into_iter().map(IdHash).collect();
         let now = self.service.now();
         let voucher = self.standing.vouch(IdHash(asker), &counted, now);

@@ -14,7 +14,9 @@ use http_body::Body;
 use tonic::service::Routes;
 
 use super::{
-    bounded, lean,
+    bounded,
+    gate::{Gate, Visitor},
+    lean,
     peer::PeerService,
     peers::message_limit,
     routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},
@@ -29,6 +31,8 @@ use gaocache_core::{
 const FETCH: &str = "/gaocache.v1.Peer/Fetch";
 const PEEK: &str = "/gaocache.v1.Peer/Peek";
 const HANDOFF: &str = "/gaocache.v1.Peer/Handoff";
+const AWAIT_REVISION: &str = "/gaocache.v1.Peer/AwaitRevision";
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 /// The listener.
 #[derive(Clone)]
@@ -36,17 +40,26 @@ pub struct PeerFront {
     peer: PeerService,
     routed: Routed,
     rules: LiveRules,
+    gate: Gate,
 }
 
 /// The listener as a hyper service for one connection.
 pub struct ConnectedPeer {
     front: PeerFront,
+    visitor: Visitor,
     traffic: Arc<Traffic>,
 }
 
 impl PeerFront {
-    /// A listener for `service`; `standing` is this node's place among the members.
-    pub fn new<H>(service: &Service, standing: Arc<Standing>, rules: LiveRules, health: H) -> Self
+    /// A listener for `service`, for those whom the gate lets in; `standing` is this node's place
+    /// among the members.
+    pub fn new<H>(
+        service: &Service,
+        standing: Arc<Standing>,
+        gate: Gate,
+        rules: LiveRules,
+        health: H,
+    ) -> Self
     where
         H: tonic_health::pb::health_server::Health,
     {
@@ -59,13 +72,20 @@ impl PeerFront {
             peer,
             routed: Routed::new(routes, rules.clone()),
             rules,
+            gate,
         }
     }
 
+    /// Who is let in.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// The listener for one connection.
-    pub fn over(&self, traffic: Arc<Traffic>) -> ConnectedPeer {
+    pub fn over(&self, visitor: Visitor, traffic: Arc<Traffic>) -> ConnectedPeer {
         ConnectedPeer {
             front: self.clone(),
+            visitor,
             traffic,
         }
     }
@@ -80,7 +100,15 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<B>) -> Self::Future {
+    fn call(&self, mut request: Request<B>) -> Self::Future {
+        let heard = match request.uri().path() {
+            FETCH | PEEK | AWAIT_REVISION | HEALTH => self.visitor.may_ask(),
+            _ => self.visitor.is_member(),
+        };
+        if let Err(error) = heard {
+            return Box::pin(ready(Ok(refused(&error))));
+        }
+        request.extensions_mut().insert(self.visitor.clone());
         let path = request.uri().path();
         // The calls that carry no value are few and small, and removals and membership depend on
         // them: they are heard however many bytes are in flight.
@@ -96,6 +124,7 @@ where
             peer,
             routed,
             rules,
+            ..
         } = self.front.clone();
         match path {
             FETCH => Box::pin(async move {
@@ -104,11 +133,15 @@ where
                 let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
                 Ok(answer.await.map(FrontBody::Lean))
             }),
-            HANDOFF => Box::pin(async move {
-                let request = arriving(request, &ticket, rules.now().patience);
-                let answer = bounded::handoff(peer, rules.now().max_value, request).await;
-                Ok(FrontBody::of(outgoing(answer, ticket).await))
-            }),
+            HANDOFF => {
+                let visitor = self.visitor.clone();
+                Box::pin(async move {
+                    let now = rules.now();
+                    let request = arriving(request, &ticket, now.patience);
+                    let answer = bounded::handoff(peer, visitor, now.max_value, request).await;
+                    Ok(FrontBody::of(outgoing(answer, ticket).await))
+                })
+            }
             _ => Box::pin(async move {
                 let answer = pin!(routed.whole(request, ticket, |_| Ok(())));
                 Ok(FrontBody::of(answer.await))

@@ -19,6 +19,8 @@ pub const MAX_VALUE_HEADER: &str = "gaocache-max-value";
 pub const fn codes(kind: ErrorKind) -> (Code, StatusCode) {
     match kind {
         ErrorKind::InvalidRequest => (Code::InvalidArgument, StatusCode::BAD_REQUEST),
+        ErrorKind::Unauthenticated => (Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+        ErrorKind::PermissionDenied => (Code::PermissionDenied, StatusCode::FORBIDDEN),
         ErrorKind::UnknownGroup | ErrorKind::NotFound => (Code::NotFound, StatusCode::NOT_FOUND),
         // The origin's answer is unusable, and a retry won't help.
         ErrorKind::ValueTooLarge => (Code::ResourceExhausted, StatusCode::BAD_GATEWAY),
@@ -47,21 +49,20 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_never_told_as_final_and_the_other_way_round() {
+        const FINAL: [Code; 4] = [
+            Code::NotFound,
+            Code::InvalidArgument,
+            Code::Unauthenticated,
+            Code::PermissionDenied,
+        ];
         for &kind in ErrorKind::ALL {
             let (code, http) = codes(kind);
             let http_says_later = matches!(http.as_u16(), 502..=504);
             if kind.retryable() {
                 assert!(http_says_later, "{kind:?}");
-                assert!(
-                    !matches!(code, Code::NotFound | Code::InvalidArgument),
-                    "{kind:?}"
-                );
+                assert!(!FINAL.contains(&code), "{kind:?}");
             }
-            assert_eq!(
-                http.is_client_error(),
-                matches!(code, Code::NotFound | Code::InvalidArgument),
-                "{kind:?}"
-            );
+            assert_eq!(http.is_client_error(), FINAL.contains(&code), "{kind:?}");
         }
     }
 }

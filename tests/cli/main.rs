@@ -10,6 +10,7 @@ mod dev;
 mod etcd;
 mod explain;
 mod reload;
+mod secrets;
 mod serve;
 mod settings;
 mod transcripts;

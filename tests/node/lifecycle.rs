@@ -132,7 +132,12 @@ async fn nodes_of_a_fixed_list_share_the_keys_and_stop_without_a_registry() {
     let mut nodes = Vec::new();
     for (number, port) in ports.iter().enumerate() {
         let listen = format!("peer.listen=127.0.0.1:{port}");
-        let further = ["registry.kind=static", &peers, &listen];
+        let further = [
+            "registry.kind=static",
+            &peers,
+            &listen,
+            "peer.insecure=true",
+        ];
         let settings = settings(&format!("n{number}"), &origin.url(), &further);
         let node = builder(&settings).bind().await.expect("binds");
         nodes.push(TestNode::start(node));

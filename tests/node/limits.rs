@@ -98,7 +98,8 @@ async fn a_connection_without_requests_is_closed_and_one_that_waits_for_a_load_i
 #[tokio::test]
 async fn a_request_without_end_is_given_up() {
     let origin = CountingOrigin::start().await;
-    let nodes = cluster(1, &origin.url(), &["limits.read_timeout_seconds=0.2"]).await;
+    let further = ["limits.read_timeout_seconds=0.2", "peer.insecure=true"];
+    let nodes = cluster(1, &origin.url(), &further).await;
     let (clients, peers) = (nodes[0].addresses.grpc, nodes[0].addresses.peer);
     for (address, path) in [
         (clients, "Cache/Get"),

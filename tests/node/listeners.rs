@@ -269,7 +269,7 @@ async fn removal_and_purge_reach_every_node_from_any_node() {
 #[tokio::test]
 async fn a_peer_is_answered_from_memory_or_by_a_load_and_looks_never_load() {
     let origin = CountingOrigin::start().await;
-    let nodes = cluster(2, &origin.url(), &[]).await;
+    let nodes = cluster(2, &origin.url(), &["peer.insecure=true"]).await;
     // Whoever owns the key: each node answers a fetch itself.
     for (number, node) in nodes.iter().enumerate() {
         let url = format!("http://{}", node.addresses.peer);

@@ -100,7 +100,7 @@ async fn what_is_no_request_of_a_group_is_refused() {
 #[tokio::test]
 async fn calls_of_peers_are_not_answered_where_clients_call_nor_the_other_way_round() {
     let origin = CountingOrigin::start().await;
-    let nodes = cluster(1, &origin.url(), &[]).await;
+    let nodes = cluster(1, &origin.url(), &["peer.insecure=true"]).await;
     let at = nodes[0].addresses;
     let mut peer = PeerClient::connect(format!("http://{}", at.grpc))
         .await

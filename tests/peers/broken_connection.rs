@@ -55,7 +55,7 @@ impl Way {
 
 /// A node, another that it believes in and reaches by a way, and a key of the other's.
 async fn two_nodes(origin: &CountingOrigin) -> (TestNode, TestNode, Way, String) {
-    let far = builder(&settings("far", &origin.url(), &[]));
+    let far = builder(&settings("far", &origin.url(), &["peer.insecure=true"]));
     let far = far.registry(gaocache::Registry::memory());
     let mut far = TestNode::start(far.bind().await.expect("binds"));
     far.ready().await;

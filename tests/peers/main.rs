@@ -66,7 +66,9 @@ async fn node_among(others: &[(&str, SocketAddr)], url: &str, further: &[&str]) 
         .iter()
         .map(|(id, address)| Member::new(*id, address.to_string()));
     let registry: Arc<dyn Registry> = Arc::new(Told(watch::Sender::new(View::new(1, members))));
-    let builder = builder(&settings("me", url, further)).registry(internal::registry(registry));
+    let mut given = vec!["peer.insecure=true"];
+    given.extend(further);
+    let builder = builder(&settings("me", url, &given)).registry(internal::registry(registry));
     let mut node = TestNode::start(builder.bind().await.expect("binds"));
     node.ready().await;
     node

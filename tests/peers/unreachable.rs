@@ -53,7 +53,7 @@ async fn a_peer_that_comes_back_is_found_by_probing() {
     read_all(&node).await;
     assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 1.0);
     let listen = format!("peer.listen={address}");
-    let late = settings("late", &origin.url(), &[&listen]);
+    let late = settings("late", &origin.url(), &[&listen, "peer.insecure=true"]);
     let mut late = TestNode::start(builder(&late).bind().await.expect("binds"));
     late.ready().await;
     within("the probe", async {

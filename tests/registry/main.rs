@@ -72,6 +72,11 @@ async fn a_node_stands_in_etcd_as_go_writes_it_and_is_ready_when_it_has_seen_its
     assert_eq!(stored["Op"], 0);
     assert_eq!(stored["Addr"], node.addresses.grpc.to_string());
     assert_eq!(stored["Metadata"]["state"], "serving");
+    let at = node.addresses.peer.to_string();
+    assert_eq!(stored["Metadata"]["peer_address"], at);
+    let key = node.rings.borrow().view.members[0].contact.key;
+    let key = key.expect("a key").to_string();
+    assert_eq!(stored["Metadata"]["peer_key"], key);
     assert_eq!(
         stored["Metadata"]["admin_port"],
         node.addresses.admin.port()

@@ -15,6 +15,10 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 pub enum ErrorKind {
     /// The request is invalid: an empty or oversized key. A retry can't help.
     InvalidRequest,
+    /// The caller has not shown who it is.
+    Unauthenticated,
+    /// The caller may not do this.
+    PermissionDenied,
     /// No group with that name is configured on this node.
     UnknownGroup,
     /// The origin has no such key.
@@ -60,6 +64,8 @@ impl ErrorKind {
     /// Every kind, for tables and tests.
     pub const ALL: &'static [Self] = &[
         Self::InvalidRequest,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
         Self::UnknownGroup,
         Self::NotFound,
         Self::ValueTooLarge,
@@ -77,6 +83,8 @@ impl ErrorKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
             Self::UnknownGroup => "unknown_group",
             Self::NotFound => "not_found",
             Self::ValueTooLarge => "value_too_large",
@@ -99,7 +107,10 @@ impl ErrorKind {
     /// Who is at fault.
     pub const fn fault(self) -> Fault {
         match self {
-            Self::InvalidRequest | Self::UnknownGroup => Fault::Caller,
+            Self::InvalidRequest
+            | Self::Unauthenticated
+            | Self::PermissionDenied
+            | Self::UnknownGroup => Fault::Caller,
             Self::NotFound | Self::ValueTooLarge | Self::OriginTimeout | Self::OriginFailed => {
                 Fault::Origin
             }

@@ -14,6 +14,7 @@ pub mod flight;
 pub mod group;
 pub mod handoff;
 pub mod hot;
+pub mod identity;
 pub mod key;
 pub mod membership;
 pub mod notices;

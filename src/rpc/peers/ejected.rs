@@ -12,11 +12,11 @@ use std::{
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::runtime::Handle;
-use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+use super::links::Route;
 use crate::backoff::pauses;
 use gaocache_core::membership::{Contact, Member, View};
 
@@ -53,8 +53,8 @@ impl Ejected {
             && self.members.lock().get(&member.id) == Some(&member.contact)
     }
 
-    /// Ejects a member until a call by way of `endpoint` finds it healthy.
-    pub(super) fn add(self: &Arc<Self>, member: &Member, endpoint: Endpoint) {
+    /// Ejects a member until a call by that route finds it healthy.
+    pub(super) fn add(self: &Arc<Self>, member: &Member, route: Route) {
         let mut members = self.members.lock();
         let before = members.insert(member.id.clone(), member.contact.clone());
         if before.as_ref() == Some(&member.contact) {
@@ -64,7 +64,7 @@ impl Ejected {
         drop(members);
         let (this, member) = (self.clone(), member.clone());
         self.runtime
-            .spawn(async move { this.probe(&member, endpoint).await });
+            .spawn(async move { this.probe(&member, route).await });
     }
 
     /// Forgets those that are no members any more.
@@ -81,13 +81,13 @@ impl Ejected {
     }
 
     /// Tries the member until it serves, or is no such member any more.
-    async fn probe(self: Arc<Self>, member: &Member, endpoint: Endpoint) {
+    async fn probe(self: Arc<Self>, member: &Member, route: Route) {
         for pause in pauses(FIRST_PROBE, LAST_PROBE) {
             tokio::time::sleep(pause).await;
             if !self.contains(member) {
                 return;
             }
-            let check = tokio::time::timeout(self.probe_timeout, serves(&endpoint));
+            let check = tokio::time::timeout(self.probe_timeout, serves(&route));
             if check.await.unwrap_or(false) {
                 let mut members = self.members.lock();
                 members.remove(&member.id);
@@ -100,11 +100,8 @@ impl Ejected {
     }
 }
 
-async fn serves(endpoint: &Endpoint) -> bool {
-    let Ok(channel) = endpoint.connect().await else {
-        return false;
-    };
+async fn serves(route: &Route) -> bool {
     let request = HealthCheckRequest::default();
-    let answer = HealthClient::new(channel).check(request).await;
+    let answer = HealthClient::new(route.channel()).check(request).await;
     answer.is_ok_and(|it| it.into_inner().status() == ServingStatus::Serving)
 }

@@ -57,6 +57,14 @@ impl Failed {
                     error: PeerError::Answered(error),
                 }
             }
+            Failure::NotKnown(error) => {
+                let what = "a member doesn't know the identity of this node (yet)";
+                let error = Error::new(ErrorKind::NotReady, what).with_source(error);
+                Self {
+                    why: Why::Unavailable,
+                    error: PeerError::Answered(error),
+                }
+            }
             Failure::TooLarge => {
                 let what = format!("between nodes: {}", status.message());
                 let error = Error::value_too_large(what, max_value);

@@ -8,13 +8,15 @@ use std::error::Error as StdError;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
 use crate::status::grpc::from_status;
-use gaocache_core::error::Error;
+use gaocache_core::error::{Error, ErrorKind};
 
 /// How a call failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// A gaocache node answered with this error.
     Answered(Error),
+    /// A gaocache node doesn't know this one, whose registration it may not have seen yet.
+    NotKnown(Error),
     /// No connection could be made.
     Refused,
     /// The connection stopped answering its keep-alive: the process is frozen, or its machine gone.
@@ -36,7 +38,10 @@ impl Failure {
     /// Sorts the status of a failed call.
     pub(super) fn of(status: &Status) -> Self {
         if let Some(error) = from_status(status) {
-            return Self::Answered(error);
+            return match error.kind() {
+                ErrorKind::Unauthenticated => Self::NotKnown(error),
+                _ => Self::Answered(error),
+            };
         }
         // A status that was received has no cause; the transport's own errors are causes.
         let mut cause = status.source();
@@ -95,7 +100,6 @@ fn sort(error: &(dyn StdError + 'static)) -> Option<Failure> {
 mod tests {
     use super::*;
     use crate::status::grpc::to_status;
-    use gaocache_core::error::ErrorKind;
 
     #[test]
     fn what_a_living_peer_answers_never_ejects_it() {

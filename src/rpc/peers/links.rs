@@ -19,12 +19,14 @@ use std::{
     time::Duration,
 };
 
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::{places::Places, rules::PeerRules};
+use crate::tls::{PeerTls, Way};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     membership::{Contact, Member, View},
@@ -81,6 +83,7 @@ pub(super) struct Links {
     made_at: Instant,
     idle: Duration,
     connect_timeout: Duration,
+    tls: PeerTls,
     runtime: Handle,
 }
 
@@ -95,6 +98,7 @@ impl Links {
             made_at: Instant::now(),
             idle: rules.idle,
             connect_timeout: rules.connect_timeout,
+            tls: rules.tls.clone(),
             runtime,
         }
     }
@@ -102,7 +106,7 @@ impl Links {
     /// The connection to that member.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerUnreachable`] if its address is none.
+    /// [`ErrorKind::PeerUnreachable`] if its address is none, or it has not registered its key.
     pub(super) fn get(&self, lane: Lane, member: &Member) -> Result<Arc<Link>> {
         let mut pool = self.pool(lane).lock();
         if let Some(link) = pool.get(&member.id)
@@ -111,12 +115,12 @@ impl Links {
             link.used_at.store(self.now(), Ordering::Relaxed);
             return Ok(link.clone());
         }
-        let endpoint = self.endpoint(&member.contact)?;
+        let route = self.route(member)?;
         // Its socket is polled by the runtime in which it is made.
         let _runtime = (lane != Lane::Data).then(|| self.runtime.enter());
         let link = Arc::new(Link {
             contact: member.contact.clone(),
-            channel: endpoint.connect_lazy(),
+            channel: route.channel(),
             places: Places::new(),
             lost: CancellationToken::new(),
             used_at: AtomicU64::new(self.now()),
@@ -137,14 +141,17 @@ impl Links {
     /// How a member is connected to.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerUnreachable`] if its address is none.
-    pub(super) fn endpoint(&self, contact: &Contact) -> Result<Endpoint> {
-        let address = &contact.address;
+    /// [`ErrorKind::PeerUnreachable`] if its address is none, or it has not registered its key.
+    pub(super) fn route(&self, member: &Member) -> Result<Route> {
+        let address = &member.contact.address;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
             let what = format!("invalid address '{address}': {error}");
             Error::new(ErrorKind::PeerUnreachable, what).with_source(error)
         })?;
-        Ok(configured(endpoint).connect_timeout(self.connect_timeout))
+        Ok(Route {
+            endpoint: configured(endpoint).connect_timeout(self.connect_timeout),
+            way: self.tls.way(member)?,
+        })
     }
 
     /// A connection could not be made: ends the calls that wait for it.
@@ -187,9 +194,27 @@ impl Links {
     }
 }
 
+/// How a member is connected to.
+pub(super) struct Route {
+    endpoint: Endpoint,
+    way: Way,
+}
+
+impl Route {
+    /// A connection, to be made with the first call and whenever it has broken.
+    pub(super) fn channel(&self) -> Channel {
+        let way = self.way.clone();
+        let connect = move |_: Uri| {
+            let way = way.clone();
+            async move { way.connect().await.map(TokioIo::new) }
+        };
+        self.endpoint
+            .connect_with_connector_lazy(tower::service_fn(connect))
+    }
+}
+
 fn configured(endpoint: Endpoint) -> Endpoint {
     endpoint
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(false)

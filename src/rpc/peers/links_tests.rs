@@ -21,6 +21,7 @@ fn links(idle: Duration) -> Links {
         max_value: 0,
         workers: 1,
         loads: HashMap::new(),
+        tls: PeerTls::plaintext(),
     };
     Links::new(&rules, Handle::current())
 }

@@ -19,6 +19,7 @@ use super::{
     places::LoadBounds,
     rules::{PeerRules, message_limit},
 };
+use crate::backoff::pauses;
 use crate::rpc::wire::{self, peer_client::PeerClient};
 use crate::telemetry::{metrics::Metrics, throttle::Throttle};
 use gaocache_core::{
@@ -30,6 +31,12 @@ use gaocache_core::{
 /// How often a call is made again when its connection ends: on a new one, so a peer that died
 /// refuses it at once.
 const FURTHER_ATTEMPTS: usize = 2;
+/// Pauses before a call is made again to a member that doesn't know this node yet. All members hear
+/// of a registration at nearly the same time, but not in the same millisecond.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LAST_PAUSE: Duration = Duration::from_millis(200);
+const MOST_PAUSES: usize = 5;
+
 /// Calls to peers over gRPC. Cheap to clone.
 #[derive(Clone)]
 pub struct GrpcPeers {
@@ -117,7 +124,11 @@ impl GrpcPeers {
 
     pub(super) fn link(&self, lane: Lane, member: &Member) -> Result<Arc<Link>, Failed> {
         let link = self.inner.links.get(lane, member);
-        link.map_err(Failed::unreachable)
+        link.map_err(|error| {
+            let status = Status::unavailable(error.message());
+            self.log(member, "can't be connected to", &status);
+            Failed::unreachable(error)
+        })
     }
 
     /// One call within `bound`; again if a connection that was established ends under it.
@@ -136,15 +147,20 @@ impl GrpcPeers {
         let client = PeerClient::new(link.channel.clone()).max_decoding_message_size(limit);
         let attempts = async {
             let mut left = FURTHER_ATTEMPTS;
+            let mut pauses = pauses(FIRST_PAUSE, LAST_PAUSE).take(MOST_PAUSES);
             loop {
                 let status = match send(client.clone()).await {
                     Ok(answer) => return Ok(answer),
                     Err(status) => status,
                 };
-                if left == 0 || !Failure::of(&status).is_worth_another() {
+                let failure = Failure::of(&status);
+                if failure.is_worth_another() && left > 0 {
+                    left -= 1;
+                } else if let (Failure::NotKnown(_), Some(pause)) = (failure, pauses.next()) {
+                    tokio::time::sleep(pause).await;
+                } else {
                     return Err(status);
                 }
-                left -= 1;
             }
         };
         let answered = tokio::select! {
@@ -198,13 +214,14 @@ impl GrpcPeers {
     pub(in crate::rpc) fn failed(&self, member: &Member, status: &Status) -> Failed {
         let failure = Failure::of(status);
         let what = if failure.ejects() {
-            if let Ok(endpoint) = self.inner.links.endpoint(&member.contact) {
-                self.inner.ejected.add(member, endpoint);
+            if let Ok(route) = self.inner.links.route(member) {
+                self.inner.ejected.add(member, route);
             }
             "can't be reached; the next member in ring order stands in for it"
         } else {
             match failure {
                 Failure::Late => "takes too long to answer",
+                Failure::NotKnown(_) => "does not know the identity of this node",
                 Failure::TooLarge => "has another max_value: a message is too large",
                 Failure::Unusable | Failure::Closed => {
                     "refused a call, or runs an incompatible version"

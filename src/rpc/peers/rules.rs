@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::places::LoadBounds;
+use crate::tls::PeerTls;
 
 /// What a message holds beside its largest value: key, numbers, and in a handoff the smaller
 /// entries of the same batch.
@@ -21,6 +22,8 @@ pub struct PeerRules {
     pub max_value: u64,
     /// Worker threads.
     pub workers: usize,
+    /// How this node and its peers know each other.
+    pub tls: PeerTls,
     /// What bounds the loads of each group at first; see `GrpcPeers::bound_loads`.
     pub loads: HashMap<Arc<str>, LoadBounds>,
 }

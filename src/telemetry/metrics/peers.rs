@@ -13,11 +13,19 @@ pub struct PeerMetrics {
     pub fetch_duration: Histogram,
     /// Peers that are currently ejected.
     pub ejected: IntGauge,
+    /// Who was not heard on the listener for other nodes, by reason.
+    pub refusals: IntCounterVec,
 }
 
 impl PeerMetrics {
     pub(super) fn register(registrar: &Registrar<'_>) -> Result<Self> {
+        let refusals = registrar.counters(names::PEER_REFUSALS)?;
+        // Prometheus doesn't count the first increase of a series that was absent before.
+        for reason in ["handshake", "unknown", "sender"] {
+            refusals.with_label_values(&[reason]);
+        }
         Ok(Self {
+            refusals,
             fetches: registrar.counters(names::PEER_FETCHES)?,
             fetch_duration: registrar.histogram(names::PEER_FETCH_DURATION)?,
             ejected: registrar.gauge(names::PEERS_EJECTED)?,

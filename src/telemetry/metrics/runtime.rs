@@ -1,7 +1,9 @@
 //! The metrics of the process: its runtimes, and the spans that it records.
 
 use parking_lot::Mutex;
-use prometheus::{CounterVec, IntCounterVec, IntGauge, IntGaugeVec, Result};
+#[cfg(feature = "cli")]
+use prometheus::IntGauge;
+use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Result};
 use tokio::runtime::RuntimeMetrics as TokioMetrics;
 
 use super::registrar::{Registrar, as_gauge, raise};
@@ -13,7 +15,9 @@ pub struct RuntimeMetrics {
     tasks: IntGaugeVec,
     queue: IntGaugeVec,
     spans: IntCounterVec,
+    #[cfg(feature = "cli")]
     reloads: IntCounterVec,
+    #[cfg(feature = "cli")]
     reload_refused: IntGauge,
     /// The runtimes whose numbers are read at each scrape.
     runtimes: Mutex<Vec<(String, TokioMetrics)>>,
@@ -30,7 +34,9 @@ impl RuntimeMetrics {
             tasks: registrar.gauges(names::RUNTIME_TASKS)?,
             queue: registrar.gauges(names::RUNTIME_QUEUE)?,
             spans: registrar.counters(names::TRACE_SPANS)?,
+            #[cfg(feature = "cli")]
             reloads: registrar.counters(names::RELOADS)?,
+            #[cfg(feature = "cli")]
             reload_refused: registrar.gauge(names::RELOAD_REFUSED)?,
             runtimes: Mutex::default(),
         })

@@ -6,6 +6,7 @@
 //! one of them follows from the members' order of joining (`former`), and who still holds something
 //! from then each member says itself (`settled`).
 
+mod departed;
 mod former;
 mod settled;
 mod topology;
@@ -16,6 +17,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use departed::Departed;
 use settled::SettledMembers;
 pub use topology::{Owner, Topology};
 
@@ -44,6 +46,8 @@ pub struct Cluster {
     /// How far each member, this one included, has got in giving away entries that it no longer
     /// owns.
     settled: SettledMembers,
+    /// Who was a member and may still run.
+    departed: Departed,
     /// Held by whoever puts a view in force.
     turn: Mutex<()>,
 }
@@ -56,6 +60,7 @@ impl Cluster {
             topology: ArcSwap::default(),
             rings: watch::Sender::default(),
             settled: SettledMembers::default(),
+            departed: Departed::default(),
             turn: Mutex::default(),
         }
     }
@@ -112,6 +117,7 @@ impl Cluster {
         }
         let after = Arc::new(Topology::new(&self.my_id, view));
         self.settled.ring_changed(&before, &after);
+        self.departed.view_changed(&before.view, &after.view);
         self.topology.store(after.clone());
         self.rings.send_replace(after.clone());
         Some(Change { before, after })
@@ -137,6 +143,11 @@ impl Cluster {
             })
             .map(|(member, _)| member.clone())
             .collect()
+    }
+
+    /// Whether one of the members that left lately is so.
+    pub fn has_departed(&self, is_so: impl Fn(&Member) -> bool) -> bool {
+        self.departed.any(is_so)
     }
 
     /// This node has given away everything that is another's in that ring.

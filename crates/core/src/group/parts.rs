@@ -9,6 +9,7 @@ use crate::{
     copy_queue::CopyQueue,
     hot::HotKeys,
     ports::{Clock, Peers, TaskWrapper, Timestamp},
+    record::Record,
     standing::Standing,
     store::Store,
 };
@@ -25,6 +26,30 @@ pub struct GroupRules {
     pub negative_ttl: Duration,
     /// The largest value, in bytes.
     pub max_value: u64,
+    /// Whether the origin may say how long a value lives, against `ttl`.
+    pub origin_decides: bool,
+}
+
+impl GroupRules {
+    /// The record that came from another node, with a life that this node could have given it.
+    /// `None` if it would have none.
+    pub(super) fn within_life(&self, record: &Record, now: Timestamp) -> Option<Record> {
+        let longest = match (&record.value, self.ttl) {
+            (None, _) => now.after(self.negative_ttl),
+            // It never says that a value lives for ever.
+            (Some(_), Some(ttl))
+                if !self.origin_decides || record.expires_at == Timestamp::NEVER =>
+            {
+                now.after(ttl)
+            }
+            (Some(_), _) => Timestamp::NEVER,
+        };
+        let record = Record {
+            expires_at: record.expires_at.min(longest),
+            ..record.clone()
+        };
+        record.is_fresh(now).then_some(record)
+    }
 }
 
 /// Whether a group may have this name: 1 to 64 letters, digits, `.`, `_` or `-`, so that it fits
@@ -104,4 +129,60 @@ pub struct Answer {
     pub source: Source,
     /// The id of the key's owner; empty while there is no ring.
     pub owner: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(ttl: Option<u64>, negative_ttl: u64, origin_decides: bool) -> GroupRules {
+        GroupRules {
+            name: "g".into(),
+            ttl: ttl.map(Duration::from_millis),
+            negative_ttl: Duration::from_millis(negative_ttl),
+            max_value: 1,
+            origin_decides,
+        }
+    }
+
+    #[test]
+    fn nothing_that_comes_from_another_node_outlives_what_the_group_allows() {
+        let now = Timestamp(1_000);
+        let never = Timestamp::NEVER;
+        for (rules, found, given, wanted) in [
+            (rules(Some(50), 0, false), true, never, Some(1_050)),
+            (
+                rules(Some(50), 0, false),
+                true,
+                Timestamp(9_000),
+                Some(1_050),
+            ),
+            (
+                rules(Some(50), 0, false),
+                true,
+                Timestamp(1_020),
+                Some(1_020),
+            ),
+            (
+                rules(Some(50), 0, true),
+                true,
+                Timestamp(9_000),
+                Some(9_000),
+            ),
+            (rules(Some(50), 0, true), true, never, Some(1_050)),
+            (rules(None, 0, true), true, never, Some(never.0)),
+            (rules(None, 70, true), false, never, Some(1_070)),
+            (rules(None, 0, true), false, never, None),
+            (rules(Some(0), 0, false), true, never, None),
+        ] {
+            let record = Record {
+                value: found.then(|| "v".into()),
+                expires_at: given,
+                entity_tag: 1,
+            };
+            let believed = rules.within_life(&record, now);
+            let until = believed.map(|it| it.expires_at.0);
+            assert_eq!(until, wanted, "{rules:?} {record:?}");
+        }
+    }
 }

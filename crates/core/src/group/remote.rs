@@ -145,10 +145,12 @@ impl Group {
     ) -> Result<Option<FlightOutcome>, PeerError> {
         let peers = &self.shared.peers;
         let answer = peers.fetch(member, &self.name, key).await?;
-        let expired = !answer.record.is_fresh(self.shared.clock.now());
-        if expired && answer.was_hit {
+        let now = self.shared.clock.now();
+        if answer.was_hit && !answer.record.is_fresh(now) {
             return Ok(None);
         }
+        // Its tag is taken as it is: who has the value has the tag, and both go to the same caller.
+        let within = self.now.load().rules.within_life(&answer.record, now);
         Ok(Some(FlightOutcome {
             source: if answer.was_hit {
                 Source::Peer
@@ -157,8 +159,8 @@ impl Group {
             },
             // What was loaded for this flight is answered however short its life is: those who wait
             // asked before it began.
-            uncacheable: answer.uncacheable || expired,
-            entry: Arc::new(Entry::new(&answer.record)),
+            uncacheable: answer.uncacheable || within.is_none(),
+            entry: Arc::new(Entry::new(&within.unwrap_or(answer.record))),
         }))
     }
 }

@@ -12,6 +12,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use tokio::time::timeout;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{FlightOutcome, Group, MAX_KEY_BYTES, Source};
 use crate::{
@@ -78,13 +79,23 @@ impl Group {
     }
 
     fn usable_here(&self, answer: &PeerAnswer) -> Option<FlightOutcome> {
-        let fits = answer.record.value_bytes() as u64 <= self.max_value();
-        let fresh = answer.record.is_fresh(self.shared.clock.now());
-        (fits && fresh).then(|| FlightOutcome {
-            entry: Arc::new(Entry::new(&answer.record)),
+        let record = self.believed(&answer.record, self.shared.clock.now())?;
+        Some(FlightOutcome {
+            entry: Arc::new(Entry::new(&record)),
             source: Source::Peer,
             uncacheable: answer.uncacheable,
         })
+    }
+
+    /// What another member says of a key, as far as this node can check it: its size, its life, and
+    /// the tag of its value. `None` if it is of no use here.
+    fn believed(&self, record: &Record, now: Timestamp) -> Option<Record> {
+        if record.value_bytes() as u64 > self.max_value() || !record.is_fresh(now) {
+            return None;
+        }
+        let mut record = self.now.load().rules.within_life(record, now)?;
+        record.entity_tag = record.value.as_deref().map_or(0, xxh3_64);
+        Some(record)
     }
 
     /// Whether this node is to hold the key, as owner or as the one who holds a copy.
@@ -112,13 +123,16 @@ impl Group {
     pub fn accept(&self, parcel: &Parcel, sender: Sender) -> Fate {
         let now = self.shared.clock.now();
         let valid = (1..=MAX_KEY_BYTES).contains(&parcel.key.len());
-        let (value_bytes, fresh) = match &parcel.what {
-            Handed::Over(record) => (record.value_bytes() as u64, record.is_fresh(now)),
-            Handed::Announced { value_bytes } => (*value_bytes, true),
+        let handed = match &parcel.what {
+            Handed::Over(record) => self.believed(record, now).map(Handed::Over),
+            Handed::Announced { value_bytes } => {
+                let fits = *value_bytes <= self.max_value();
+                fits.then(|| parcel.what.clone())
+            }
         };
-        if !valid || !fresh || value_bytes > self.max_value() {
+        let Some(handed) = handed.filter(|_| valid) else {
             return Fate::Refused;
-        }
+        };
         let (key, hash) = (self.hashed(&parcel.key), self.hash(&parcel.key));
         if !self.is_place_for(hash, sender) {
             return Fate::Misdirected;
@@ -129,7 +143,7 @@ impl Group {
             if !self.is_sure() || self.tombstones.refuse(hash, now) {
                 return Fate::Refused;
             }
-            match &parcel.what {
+            match &handed {
                 Handed::Over(record) => self.keep(&key, record, parcel, sender, now),
                 Handed::Announced { value_bytes } => {
                     let store = &self.shared.owned;

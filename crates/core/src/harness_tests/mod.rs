@@ -135,6 +135,7 @@ impl Plan {
             ttl: Some(Duration::from_millis(TTL_MS)),
             negative_ttl: Duration::from_millis(TTL_MS),
             max_value: 1 << 10,
+            origin_decides: false,
         };
         let observer = Arc::new(Unobserved);
         let group = Group::new(GroupId(0), rules, self.origin.clone(), observer, shared);

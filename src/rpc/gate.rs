@@ -1,0 +1,133 @@
+//! Who is heard on the listener for other nodes: members, as the core finds them by what their
+//! connection has proven. Everybody else is refused before anything of a request is read.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::telemetry::{metrics::Metrics, throttle::Throttle};
+use gaocache_core::{
+    cluster::Cluster,
+    error::{Error, ErrorKind, Result},
+    identity::{Caller, Identity, Stranger},
+    membership::IdHash,
+};
+
+/// The gate of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Arc<Cluster>,
+    metrics: Arc<Metrics>,
+    throttle: Throttle,
+}
+
+/// The other end of a connection. Cheap to clone.
+#[derive(Clone)]
+pub struct Visitor {
+    gate: Gate,
+    caller: Arc<Caller>,
+    from: SocketAddr,
+}
+
+impl Gate {
+    /// Lets the members of this cluster in.
+    pub fn new(cluster: Arc<Cluster>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                cluster,
+                metrics,
+                throttle: Throttle::default(),
+            }),
+        }
+    }
+
+    /// Who connected from there and has proven this.
+    pub fn visitor(&self, identity: Identity, from: SocketAddr) -> Visitor {
+        Visitor {
+            gate: self.clone(),
+            caller: Arc::new(Caller::new(identity)),
+            from,
+        }
+    }
+
+    /// Somebody could not even prove that he holds a key.
+    pub fn failed(&self, from: SocketAddr, error: &std::io::Error) {
+        if let Some(suppressed) = self.refused("handshake") {
+            tracing::warn!(
+                %from, %error, suppressed,
+                "refused a connection to the listener for nodes: it proved no identity"
+            );
+        }
+    }
+
+    /// Counts a refusal. Returns whether a line is due, and how many were suppressed.
+    fn refused(&self, reason: &'static str) -> Option<u64> {
+        let refusals = &self.inner.metrics.peers.refusals;
+        refusals.with_label_values(&[reason]).inc();
+        self.inner.throttle.due(reason)
+    }
+}
+
+impl Visitor {
+    /// Whether it is a member.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthenticated`] if not, as far as this node knows. It may be known in a
+    /// moment.
+    pub(super) fn is_member(&self) -> Result<()> {
+        let topology = self.gate.inner.cluster.topology();
+        let found = self.caller.is_member(&topology);
+        found.map_err(|stranger| self.refused(stranger))
+    }
+
+    /// Whether it may ask for what changes nothing here: also who was a member and may still run.
+    ///
+    /// # Errors
+    /// As [`Visitor::is_member`].
+    pub(super) fn may_ask(&self) -> Result<()> {
+        let found = self.caller.may_ask(&self.gate.inner.cluster);
+        found.map_err(|stranger| self.refused(stranger))
+    }
+
+    /// Whether it may speak as the member with that incarnation. One that nobody has is left to
+    /// what is said of senders that are no members.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PermissionDenied`] if another member has it.
+    pub(super) fn speaks_as(&self, sender: IdHash) -> Result<()> {
+        let topology = self.gate.inner.cluster.topology();
+        match self.caller.speaks_as(sender, &topology) {
+            Err(Stranger::Impostor) => Err(self.refused(Stranger::Impostor)),
+            Err(Stranger::Unknown) | Ok(()) => Ok(()),
+        }
+    }
+
+    fn refused(&self, stranger: Stranger) -> Error {
+        let (from, identity) = (self.from, self.caller.identity());
+        match stranger {
+            Stranger::Unknown => {
+                // Not as a warning: it is usual for a moment when a node joins.
+                if let Some(suppressed) = self.gate.refused("unknown") {
+                    tracing::info!(
+                        %from, ?identity, suppressed,
+                        "refused a call: no member that this node knows has this identity"
+                    );
+                }
+                let what = "no member that this node knows has this identity (yet)";
+                Error::new(ErrorKind::Unauthenticated, what)
+            }
+            Stranger::Impostor => {
+                if let Some(suppressed) = self.gate.refused("sender") {
+                    tracing::warn!(
+                        %from, ?identity, suppressed,
+                        "refused a call: its sender claims to be another member"
+                    );
+                }
+                let what = "the sender is not the member that this connection belongs to";
+                Error::new(ErrorKind::PermissionDenied, what)
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Keys instead of authorities: each node makes one when it starts, and the others know it by the
+//! fingerprint that is registered beside its address.
+//!
+//! The key lives in this process' memory, and ends with it. What vouches for it is who may write to
+//! the registry.
+
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError, ServerConfig,
+    SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
+    server::{
+        NoServerSessionStorage,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    version::TLS13,
+};
+
+use super::{failed, fingerprint, provider};
+use gaocache_core::{error::Result, membership::KeyFingerprint};
+
+/// Certificates need a name; nobody looks at it.
+const NAME: &str = "gaocache";
+/// HTTP/2, which is all that nodes speak with each other.
+const PROTOCOL: &[u8] = b"h2";
+
+/// The key of this node, and its certificate of itself.
+pub(super) struct OwnKey {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    provider: Arc<CryptoProvider>,
+    pub(super) fingerprint: KeyFingerprint,
+    pub(super) server: Arc<ServerConfig>,
+}
+
+impl OwnKey {
+    /// A new one.
+    pub(super) fn generate() -> Result<Self> {
+        let pair = KeyPair::generate().map_err(failed)?;
+        let params = CertificateParams::new(vec![NAME.to_owned()]).map_err(failed)?;
+        let certificate = params.self_signed(&pair).map_err(failed)?.der().clone();
+        let key = PrivateKeyDer::Pkcs8(pair.serialize_der().into());
+        let provider = provider();
+        let verifier = Arc::new(AnyKey(provider.clone()));
+        let mut server = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(failed)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate.clone()], key.clone_key())
+            .map_err(failed)?;
+        server.alpn_protocols = vec![PROTOCOL.to_vec()];
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        Ok(Self {
+            fingerprint: fingerprint(&certificate),
+            certificate,
+            key,
+            provider,
+            server: Arc::new(server),
+        })
+    }
+
+    /// For connections to whoever holds the key `wanted`.
+    pub(super) fn client(&self, wanted: KeyFingerprint) -> Result<ClientConfig> {
+        let verifier = Arc::new(ExactKey {
+            wanted,
+            provider: self.provider.clone(),
+        });
+        let mut client = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(failed)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())
+            .map_err(failed)?;
+        client.alpn_protocols = vec![PROTOCOL.to_vec()];
+        client.resumption = Resumption::disabled();
+        client.enable_sni = false;
+        Ok(client)
+    }
+}
+
+/// The name that a handshake is begun with. It is neither sent nor compared.
+pub(super) fn any_name() -> ServerName<'static> {
+    ServerName::from(std::net::IpAddr::from([0; 4]))
+}
+
+fn tls12<T>() -> Result<T, TlsError> {
+    Err(TlsError::General("TLS 1.3 is required".into()))
+}
+
+/// Takes whoever proves that it holds a key, whichever. Whose key it is, is looked up with each
+/// call: at the time of the handshake, its member may not be known yet.
+#[derive(Debug)]
+struct AnyKey(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyKey {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, TlsError> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+/// Takes who holds one key, and nobody else.
+#[derive(Debug)]
+struct ExactKey {
+    wanted: KeyFingerprint,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ExactKey {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let shown = fingerprint(certificate);
+        if shown == self.wanted {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let what = format!(
+            "it holds the key {shown}, but {} is registered",
+            self.wanted
+        );
+        Err(TlsError::General(what))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
