@@ -1,12 +1,14 @@
 //! The metrics of one group. They count what its service, the core and its origin report.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
 use super::registrar::Registrar;
 use crate::telemetry::{
     line, names,
+    recent::Recent,
     throttle::Throttle,
     trace::{self, Told},
 };
@@ -56,6 +58,8 @@ pub(super) struct GroupFamilies {
     origin_loads: IntCounterVec,
     origin_duration: HistogramVec,
     origin_bytes: IntCounterVec,
+    /// One for each group: whoever counts for it counts in the same place.
+    made: Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>,
 }
 
 impl GroupFamilies {
@@ -72,11 +76,22 @@ impl GroupFamilies {
             origin_loads: registrar.counters(names::ORIGIN_LOADS)?,
             origin_duration: registrar.histograms(names::ORIGIN_DURATION)?,
             origin_bytes: registrar.counters(names::ORIGIN_BYTES)?,
+            made: Mutex::default(),
         })
     }
 
     /// Those of one group, with the labels already resolved.
     pub(super) fn of(&self, name: &str) -> Arc<GroupMetrics> {
+        let mut made = self.made.lock();
+        if let Some(known) = made.get(name) {
+            return known.clone();
+        }
+        let metrics = self.make(name);
+        made.insert(name.into(), metrics.clone());
+        metrics
+    }
+
+    fn make(&self, name: &str) -> Arc<GroupMetrics> {
         let outcomes = |counters: &IntCounterVec| {
             OUTCOMES.map(|outcome| counters.with_label_values(&[name, outcome]))
         };
@@ -95,6 +110,8 @@ impl GroupFamilies {
             origin_duration: self.origin_duration.with_label_values(&[name]),
             origin_bytes: of(&self.origin_bytes),
             throttle: Throttle::default(),
+            loads: Recent::default(),
+            misses: Recent::default(),
         })
     }
 }
@@ -116,6 +133,10 @@ pub struct GroupMetrics {
     origin_duration: Histogram,
     origin_bytes: IntCounter,
     throttle: Throttle,
+    /// The latest loads.
+    pub loads: Recent,
+    /// The latest gets that this node's memory did not answer.
+    pub misses: Recent,
 }
 
 impl GroupMetrics {
@@ -200,6 +221,7 @@ impl GroupObserver for GroupMetrics {
 impl LoadObserver for GroupMetrics {
     fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>) {
         self.origin_duration.observe(took.as_secs_f64());
+        self.loads.add(key, took, outcome.map(|_| "ok"));
         let label = match outcome {
             Ok(bytes) => {
                 self.origin_bytes.inc_by(bytes as u64);
