@@ -172,7 +172,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
     setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),
-    setting("log.keys", Takes::Boolean, Some(|| "false".into()), "Whether warnings about loads from an origin name the key, which may be personal data."),
+    setting("log.keys", Takes::Boolean, Some(|| "false".into()), "Whether warnings about loads from an origin, and lines about requests, name the key, which may be personal data."),
+    setting("log.requests", Takes::OneOf(&["off", "errors", "slow", "all"]), Some(|| text("off")), "Which gets of clients have a log line each, at level `info`: none; those that failed (a missing key is no failure); those and the slow ones; or all."),
+    setting("log.slow_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| "1".into()), "From this duration on, a get is slow."),
+    setting("log.max_requests_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| "100".into()), "Maximum number of lines about requests per second. Further ones are counted, and the next line says how many."),
     setting("trace.enabled", Takes::Boolean, Some(|| "true".into()), "Whether to record spans if an endpoint is set. Default: false if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none."),
     setting("trace.endpoint", Takes::Url, Some(|| text("")), "URL of an OTLP receiver over gRPC, such as `http://otel-collector:4317`. Empty: no spans. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`."),
     setting("trace.ca", Takes::Text, Some(|| text("")), "For `https`: PEM file with the CA certificates that the receiver's certificate is verified against. Empty: the system's CA certificates. Default: `OTEL_EXPORTER_OTLP_CERTIFICATE`."),
@@ -234,11 +237,11 @@ impl TakenUp {
 impl Setting {
     /// When a node that runs takes up a new value.
     pub fn taken_up(&self) -> TakenUp {
-        const LIVE: [&str; 4] = ["groups[].", "limits.", "log.level", "log.keys"];
+        const LIVE: [&str; 3] = ["groups[].", "limits.", "log."];
         const CONTENT: [&str; 2] = ["registry.etcd.tls.", "registry.etcd.password_file"];
         let is_of = |names: &[&str]| names.iter().any(|it| self.name.starts_with(it));
         // The admin listener's places are made at the start.
-        if self.name == "limits.max_admin_connections" {
+        if ["limits.max_admin_connections", "log.format"].contains(&self.name) {
             TakenUp::Restart
         } else if is_of(&LIVE) {
             TakenUp::Live

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::Deserialize;
 
-use crate::settings::Replicate;
+use crate::{settings::Replicate, telemetry::requests::Logged};
 
 /// All settings of the program, as they came in force.
 #[derive(Clone, Debug, Deserialize)]
@@ -193,6 +193,12 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// Whether lines name keys.
     pub keys: bool,
+    /// Which gets have a line of their own.
+    pub requests: Logged,
+    /// What takes so long is slow.
+    pub slow_seconds: f64,
+    /// Lines about requests, at most.
+    pub max_requests_per_second: u64,
 }
 
 /// How log lines look.

@@ -26,6 +26,7 @@ use crate::{
         exporter::ExporterRules,
         log::LogRules,
         process::{self, Telemetry},
+        requests::RequestLog,
         trace::Sampling,
     },
     traffic::Budget,
@@ -221,6 +222,16 @@ fn log(settings: &LogSettings) -> LogRules {
         level: settings.level.clone(),
         json: settings.format == LogFormat::Json,
         keys: settings.keys,
+        requests: request_log(settings),
+    }
+}
+
+/// What the log shows of requests.
+pub(super) fn request_log(settings: &LogSettings) -> RequestLog {
+    RequestLog {
+        logged: settings.requests,
+        slow: seconds(settings.slow_seconds),
+        per_second: settings.max_requests_per_second,
     }
 }
 

@@ -1,12 +1,14 @@
 //! The metrics of one group. They count what its service, the core and its origin report.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::registrar::Registrar;
 use crate::telemetry::{
     line, names,
+    recent::Recent,
     throttle::Throttle,
     trace::{self, Told},
 };
@@ -58,6 +60,8 @@ pub(super) struct GroupFamilies {
     origin_bytes: IntCounterVec,
     breaker_state: IntGaugeVec,
     breaker_refusals: IntCounterVec,
+    /// One for each group: whoever counts for it counts in the same place.
+    made: Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>,
 }
 
 impl GroupFamilies {
@@ -76,11 +80,22 @@ impl GroupFamilies {
             origin_bytes: registrar.counters(names::ORIGIN_BYTES)?,
             breaker_state: registrar.gauges(names::BREAKER_STATE)?,
             breaker_refusals: registrar.counters(names::BREAKER_REFUSALS)?,
+            made: Mutex::default(),
         })
     }
 
     /// Those of one group, with the labels already resolved.
     pub(super) fn of(&self, name: &str) -> Arc<GroupMetrics> {
+        let mut made = self.made.lock();
+        if let Some(known) = made.get(name) {
+            return known.clone();
+        }
+        let metrics = self.make(name);
+        made.insert(name.into(), metrics.clone());
+        metrics
+    }
+
+    fn make(&self, name: &str) -> Arc<GroupMetrics> {
         let outcomes = |counters: &IntCounterVec| {
             OUTCOMES.map(|outcome| counters.with_label_values(&[name, outcome]))
         };
@@ -101,6 +116,8 @@ impl GroupFamilies {
             breaker_state: self.breaker_state.with_label_values(&[name]),
             breaker_refusals: of(&self.breaker_refusals),
             throttle: Throttle::default(),
+            loads: Recent::default(),
+            misses: Recent::default(),
         })
     }
 }
@@ -124,6 +141,10 @@ pub struct GroupMetrics {
     breaker_state: IntGauge,
     breaker_refusals: IntCounter,
     throttle: Throttle,
+    /// The latest loads.
+    pub loads: Recent,
+    /// The latest gets that this node's memory did not answer.
+    pub misses: Recent,
 }
 
 impl GroupMetrics {
@@ -211,6 +232,7 @@ impl GroupObserver for GroupMetrics {
 impl LoadObserver for GroupMetrics {
     fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>) {
         self.origin_duration.observe(took.as_secs_f64());
+        self.loads.add(key, took, outcome.map(|_| "ok"));
         let label = match outcome {
             Ok(bytes) => {
                 self.origin_bytes.inc_by(bytes as u64);

@@ -9,6 +9,7 @@
 //!   other for the owner can't wait for each other (mailgun/groupcache#72). A peek never waits for
 //!   a flight.
 
+mod explain;
 mod failures;
 mod groups;
 mod local;
@@ -22,6 +23,7 @@ mod transfer;
 use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
+pub use explain::{Explained, Held, Told};
 use failures::Failures;
 pub use groups::{CameAndWent, Groups, Wanted};
 pub use parts::{Answer, GroupRules, Shared, Source, is_group_name};
@@ -151,10 +153,10 @@ impl Group {
     /// origin has no such key, and what the load ended with otherwise.
     pub async fn get(self: &Arc<Self>, key: &str) -> Result<Answer> {
         check_key(key)?;
-        let key = self.hashed(key);
-        if let Some(entry) = self.find(&key) {
-            return self.answer(&entry, Source::Hit, || self.hash(key.text()));
+        if let Some(held) = self.held(key) {
+            return held;
         }
+        let key = self.hashed(key);
         let hash = self.hash(key.text());
         let mine = self.shared.cluster.topology().owner(hash) == Owner::Me && self.is_sure();
         let outcome = if mine {
@@ -163,6 +165,13 @@ impl Group {
             self.ask_owner(&key, hash).await
         }?;
         self.answer(&outcome.entry, outcome.source, || hash)
+    }
+
+    /// The answer to a get where this node's memory has it.
+    fn held(&self, key: &str) -> Option<Result<Answer>> {
+        let key = self.hashed(key);
+        let entry = self.find(&key)?;
+        Some(self.answer(&entry, Source::Hit, || self.hash(key.text())))
     }
 
     /// Answers another node: from what this node holds, or by loading it now. Never forwarded,

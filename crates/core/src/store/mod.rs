@@ -4,6 +4,7 @@
 //! It must never hold more than its capacity, and never return what was purged, nor what has
 //! expired unless it is asked for stale entries, too.
 
+mod departed;
 mod entry;
 mod epochs;
 mod per_group;
@@ -13,10 +14,11 @@ use std::sync::Arc;
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
+use departed::Departed;
 pub use entry::{Entry, MAX_USE_COUNT};
 use epochs::Epochs;
-pub use stats::GroupStats;
-use stats::{Departure, StoreStats};
+use stats::StoreStats;
+pub use stats::{Departure, GroupStats};
 
 use crate::{
     fence::Fence,
@@ -67,6 +69,7 @@ pub struct Store {
     cache: Cache<OwnedKey, Arc<Entry>, Bytesize, Hashed, Collect>,
     stats: StoreStats,
     epochs: Epochs,
+    departed: Departed,
     fence: Option<Arc<Fence>>,
 }
 
@@ -88,6 +91,7 @@ impl Store {
             cache,
             stats: StoreStats::new(),
             epochs: Epochs::new(),
+            departed: Departed::new(),
             fence: None,
         }
     }
@@ -186,6 +190,12 @@ impl Store {
         self.epochs.gone(place.group, entry);
         let bytes = weight(&place.text, entry);
         self.stats.goes(place.group, bytes, why);
+        self.departed.note(&place.hashed(), why);
+    }
+
+    /// Why the key left the store, if that was lately enough to be known.
+    pub fn why_gone(&self, key: &HashedKey<'_>) -> Option<Departure> {
+        self.departed.why(key)
     }
 
     /// The entry, unless it has expired by `now`. Does not count as a use.
