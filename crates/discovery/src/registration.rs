@@ -70,11 +70,11 @@ impl Registration {
         Self::start_recorded(config, key, None, endpoint, begin, listener)
     }
 
-    /// The same, with a record beside the key: a copy of the endpoint without a lease. It outlives the lease, so that others know of this endpoint after it vanished,
-    /// until they delete the record. From then on nothing is written any more
-    /// ([`RegistrationStatus::expelled`]) until the endpoint has another
-    /// [`IDENTITY`](crate::IDENTITY). Key and record are written, and deleted at the end, in one
-    /// transaction.
+    /// The same, with a record beside the key: a copy of the endpoint without a lease. It outlives
+    /// the lease, so that others know of this endpoint after it vanished, until they delete the
+    /// record. From then on nothing is written any more ([`RegistrationStatus::expelled`]) until
+    /// the endpoint has another [`IDENTITY`](crate::IDENTITY). Key and record are written, and
+    /// deleted at the end, in one transaction.
     pub fn start_recorded(
         config: EtcdConfig,
         key: impl Into<String>,

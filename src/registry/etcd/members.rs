@@ -48,8 +48,8 @@ impl Keys {
         }
     }
 
-    /// One range holds them all, so that their changes are seen in order: `.` comes right before `/`,
-    /// and `0` right after.
+    /// One range holds them all, so that their changes are seen in order: `.` comes right before
+    /// `/`, and `0` right after.
     pub fn range(&self) -> KeyRange {
         let Self { service, .. } = self;
         KeyRange::new(format!("{service}."), format!("{service}0"))
