@@ -2,11 +2,11 @@
 
 use futures::{StreamExt, stream};
 
-use crate::{answer::Answer, service::Service};
+use crate::{
+    answer::Answer,
+    service::{MANY_AT_ONCE, Service},
+};
 use gaocache_core::error::Result;
-
-/// Keys of one [`Cache::get_many`] that are worked on at the same time.
-const MANY_AT_ONCE: usize = 64;
 
 /// A node's cache, for use inside its process; [`Node::cache`](crate::Node::cache) returns it.
 /// Cheap to clone.

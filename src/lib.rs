@@ -52,9 +52,6 @@
 //! Origins of your own implement [`Origin`] (with the macro of the crate `async-trait`), or are
 //! closures in a [`loader`].
 
-// Without the program, what it alone calls is left over here and there.
-#![cfg_attr(not(feature = "cli"), allow(dead_code))]
-
 mod admin;
 mod answer;
 mod backoff;

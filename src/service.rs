@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use tokio::time::Instant;
 
@@ -19,6 +20,9 @@ use gaocache_core::{
     ports::{Clock, Parcel, Peeked, PeerAnswer, Receipt, Sender, Timestamp},
     standing::Standing,
 };
+
+/// Keys of one `get_many` that are worked on at the same time.
+pub(crate) const MANY_AT_ONCE: usize = 64;
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +41,8 @@ pub struct Service {
 
 struct Inner {
     groups: Groups,
-    metrics: HashMap<Arc<str>, Arc<GroupMetrics>>,
+    /// Of each group that there ever was.
+    metrics: ArcSwap<HashMap<Arc<str>, Arc<GroupMetrics>>>,
     /// For groups that don't exist.
     unknown: Arc<GroupMetrics>,
     clock: Arc<dyn Clock>,
@@ -61,7 +66,7 @@ impl Service {
         Self {
             inner: Arc::new(Inner {
                 groups,
-                metrics: by_name,
+                metrics: ArcSwap::from_pointee(by_name),
                 unknown: metrics.group(""),
                 clock,
                 handoff_metrics: metrics.handoff(),
@@ -69,6 +74,27 @@ impl Service {
                 throttle: Throttle::default(),
             }),
         }
+    }
+
+    /// Counts the requests of these groups by name, before they come in force.
+    #[cfg(feature = "cli")]
+    pub fn know<'a>(&self, groups: impl Iterator<Item = &'a Arc<str>>, metrics: &Metrics) {
+        let mut by_name = HashMap::clone(&self.inner.metrics.load());
+        for name in groups {
+            let of_group = || metrics.group(name);
+            by_name.entry(name.clone()).or_insert_with(of_group);
+        }
+        self.inner.metrics.store(Arc::new(by_name));
+    }
+
+    /// The largest value that any group takes, in bytes.
+    pub fn largest_value(&self) -> u64 {
+        let values = self
+            .inner
+            .groups
+            .iter()
+            .map(|group| group.rules().max_value);
+        values.max().unwrap_or(0)
     }
 
     /// The current time, for computing the remaining time to live of an answer.
@@ -207,7 +233,7 @@ impl Service {
         work: impl AsyncFnOnce(Arc<Group>) -> Result<u64>,
     ) -> Result<u64> {
         let result = match self.inner.groups.get(group) {
-            Ok(group) => work(group.clone()).await,
+            Ok(group) => work(group).await,
             Err(error) => Err(error),
         };
         let outcome = result.as_ref().map(|_| ()).map_err(Error::kind);
@@ -225,8 +251,9 @@ impl Service {
         result
     }
 
-    fn metrics(&self, group: &str) -> &GroupMetrics {
-        self.inner.metrics.get(group).unwrap_or(&self.inner.unknown)
+    fn metrics(&self, group: &str) -> Arc<GroupMetrics> {
+        let known = self.inner.metrics.load();
+        known.get(group).unwrap_or(&self.inner.unknown).clone()
     }
 
     fn log(&self, group: &str, error: &Error) {

@@ -42,7 +42,7 @@ fn resident_bytes() -> u64 {
 /// Fills a store, and checks along the way: its tables grow by doubling, and just after that they
 /// are largest for what they hold.
 fn fill(capacity: u64, before: u64) {
-    let store = Store::new(capacity, 1 << 20, 1);
+    let store = Store::new(capacity, 1 << 20);
     for number in 0..ENTRIES {
         let key = format!("user/{number:011}");
         let key = HashedKey::new(GroupId(0), &key);

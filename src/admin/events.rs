@@ -160,7 +160,7 @@ impl Admin {
             bytes: store.bytes(),
             capacity: store.capacity(),
         };
-        let group = |group: &Arc<Group>| GroupShown {
+        let group = |group: Arc<Group>| GroupShown {
             summary: self.metrics.group(group.name()).summary(),
             bytes: self
                 .stores

@@ -3,18 +3,19 @@
 
 mod events;
 mod scrapes;
+mod settings;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::{
         HeaderValue, StatusCode,
         header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER},
     },
     response::{Html, IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -22,19 +23,21 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    status::http::failed,
+    status::http::{failed, no_such_path, not_allowed},
     telemetry::{level::LogLevel, metrics::Metrics},
     traffic::Budget,
 };
 pub use events::{Changes, RingChange};
 use gaocache_core::{
     cluster::{Cluster, Topology},
-    error::Result,
+    error::{Error, ErrorKind, Result},
     group::Groups,
-    membership::MemberState,
     store::Store,
 };
 pub use scrapes::Scrapes;
+#[cfg(feature = "cli")]
+pub use settings::Reload;
+pub use settings::Reloads;
 
 /// Longest wait of `/ring?unlike=`. After that, clients ask again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -66,6 +69,8 @@ pub struct Admin {
     pub budget: Arc<Budget>,
     /// The rendering of the metrics that scrapes of one moment share.
     pub scrapes: Scrapes,
+    /// The settings in force; `None` where the program around the node has its own.
+    pub settings: Option<Reloads>,
     /// Cancelled when the listener is to close: nobody is kept waiting then.
     pub stop: CancellationToken,
 }
@@ -80,6 +85,10 @@ pub fn router(admin: Admin) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/ring", get(ring))
+        .route("/config", get(settings::in_force))
+        .route("/reload", post(settings::reload))
+        .fallback(async || no_such_path("no such path; see docs/production.md"))
+        .method_not_allowed_fallback(async || not_allowed("this path takes another method"))
         .with_state(admin)
 }
 
@@ -124,7 +133,7 @@ impl Admin {
             .in_flight(budget.used(), budget.limit(), budget.refused());
         for (tier, store) in self.stores.iter() {
             self.metrics.stores.holds(tier, store.capacity());
-            for group in self.groups.iter() {
+            for group in self.groups.ever() {
                 let stats = store.stats(group.id());
                 self.metrics.stores.of_group(group.name(), tier, stats);
             }
@@ -146,17 +155,21 @@ async fn log_level() -> Response {
     }
 }
 
-async fn set_log_level(Query(query): Query<LogQuery>) -> Response {
+async fn set_log_level(query: Result<Query<LogQuery>, QueryRejection>) -> Response {
+    let Ok(Query(query)) = query else {
+        let what = "say which level, as in PUT /log?level=debug";
+        return failed(&Error::new(ErrorKind::InvalidRequest, what));
+    };
     match LogLevel::of_process().map(|level| level.set(&query.level)) {
         Some(Ok(())) => format!("{}\n", query.level).into_response(),
-        Some(Err(error)) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+        // Wrong here is what the caller said, not the node's settings.
+        Some(Err(error)) => failed(&Error::new(ErrorKind::InvalidRequest, error.message())),
         None => no_log(),
     }
 }
 
 fn no_log() -> Response {
-    let text = "the log of this process is not managed by gaocache\n";
-    (StatusCode::NOT_FOUND, text).into_response()
+    no_such_path("the log of this process is not managed by gaocache")
 }
 
 #[derive(Deserialize)]
@@ -210,7 +223,8 @@ pub struct MemberReport {
     pub zone: String,
     /// Its weight relative to the other members.
     pub weight: u32,
-    /// `serving` or `draining`.
+    /// `serving`, `draining`, `joining`, or `vanished`: its registration has ended although it did
+    /// not leave, and the others have not taken it off the list yet.
     pub state: String,
     /// The release it runs.
     pub version: String,
@@ -219,6 +233,9 @@ pub struct MemberReport {
     pub lease: Option<String>,
     /// Its share of all keys, 0 to 1.
     pub share: f64,
+    /// The registry's revision at which it came into the ring; 0: not known.
+    #[serde(default)]
+    pub since: u64,
 }
 
 /// An owner in a report.
@@ -291,10 +308,11 @@ pub fn report(node: &str, topology: &Topology, owners: Vec<OwnerReport>) -> Ring
                 address: member.address.to_string(),
                 zone: member.zone.to_string(),
                 weight: member.weight,
-                state: MemberState::name(member.state).to_owned(),
+                state: member.state_name().to_owned(),
                 version: member.version.to_string(),
                 lease: (member.lease != 0).then(|| format!("{:x}", member.lease)),
                 share: topology.share(at),
+                since: member.since,
             })
             .collect(),
         owners,

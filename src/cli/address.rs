@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::Failure;
+use crate::settings::{ADMIN_PORT, GRPC_PORT};
+use gaocache_core::membership::Member;
 
 /// Time limit for looking up a name and for connecting.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,13 +32,29 @@ impl Listener {
     }
 }
 
+/// The address of a member's admin listener.
+pub(super) fn admin_of(member: &Member) -> String {
+    let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
+    format!("{host}:{}", member.admin_port)
+}
+
 /// A listener of this machine.
 pub(super) fn here(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
+/// `HOST:PORT` of a gRPC listener.
+pub(super) fn grpc_address(text: &str) -> Result<String, String> {
+    host_and_port(text, GRPC_PORT)
+}
+
+/// `HOST:PORT` of an admin listener.
+pub(super) fn admin_address(text: &str) -> Result<String, String> {
+    host_and_port(text, ADMIN_PORT)
+}
+
 /// `HOST:PORT`, also where it was copied from a URL.
-pub(super) fn host_and_port(text: &str) -> Result<String, String> {
+fn host_and_port(text: &str, usual: u16) -> Result<String, String> {
     if text.starts_with("https://") {
         return Err("the nodes' listeners speak no TLS; write HOST:PORT".into());
     }
@@ -49,7 +67,7 @@ pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     });
     match parts {
         Some(_) => Ok(address.to_owned()),
-        None => Err("write HOST:PORT, such as 127.0.0.1:7070".into()),
+        None => Err(format!("write HOST:PORT, such as 127.0.0.1:{usual}")),
     }
 }
 
@@ -78,7 +96,7 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::host_and_port;
+    use super::admin_address;
 
     #[test]
     fn an_address_is_a_host_and_a_port() {
@@ -89,7 +107,7 @@ mod tests {
             "http://h:1/",
             "http://h:1",
         ] {
-            assert!(host_and_port(good).is_ok(), "{good}");
+            assert!(admin_address(good).is_ok(), "{good}");
         }
         for wrong in [
             "h",
@@ -102,7 +120,7 @@ mod tests {
             "u@h:1",
             "h/x:1",
         ] {
-            assert!(host_and_port(wrong).is_err(), "{wrong}");
+            assert!(admin_address(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -13,7 +13,7 @@ use tonic::{
 
 use super::{
     Failure,
-    address::{CONNECT_TIMEOUT, Listener, here, host_and_port, look_up, seconds},
+    address::{CONNECT_TIMEOUT, Listener, grpc_address, here, look_up, seconds},
     cluster::Cluster,
     output::{counted, print_json, print_line, print_value, write_file},
 };
@@ -34,7 +34,7 @@ pub(super) struct Target {
         long,
         value_name = "HOST:PORT",
         default_value_t = here(GRPC_PORT),
-        value_parser = host_and_port,
+        value_parser = grpc_address,
         conflicts_with = "etcd"
     )]
     target: String,

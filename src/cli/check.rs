@@ -10,14 +10,13 @@ use tonic::transport::Endpoint;
 
 use super::{
     ConfigArgs, Failure,
-    cluster::{Cluster, Etcd},
+    address::admin_of,
+    cluster::Cluster,
     output::{counted, print_json, print_line},
     ring::fetch_report,
 };
 use crate::{
     admin::{GroupReport, RingReport},
-    config::RegistryKind,
-    node::configured::etcd_config,
     registry::etcd::view,
     rpc::wire::{GetRequest, cache_client::CacheClient},
     status::grpc::from_status,
@@ -51,30 +50,14 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
-    // Where etcd is: from the flags, else from the node's settings.
-    let etcd = match args.cluster.given()? {
-        Some(etcd) => etcd,
-        None => {
-            let registry = args.config.load(false)?.settings.registry;
-            if registry.kind != RegistryKind::Etcd {
-                return Err(Failure::Usage(
-                    "`check` finds the nodes in etcd, but registry.kind is another; see --etcd"
-                        .into(),
-                ));
-            }
-            Etcd {
-                config: etcd_config(&registry.etcd),
-                service: registry.service,
-            }
-        }
-    };
+    let etcd = args.cluster.or_configured(&args.config, "check")?;
     let (keys, discovery) = etcd.discover().await?;
     let view = view(&keys, &discovery.list());
     let wanted = args.members.unwrap_or(view.members.len().max(1));
     let mut survey = Survey::of(&view, wanted);
     for member in view.members.iter() {
         match ask(member, args).await {
-            Ok(report) => survey.add(member, report),
+            Ok((report, got)) => survey.add(member, report, got),
             Err(problem) => {
                 let problem = format!("{} at {}: {problem}", member.id, member.address);
                 survey.problems.push(problem);
@@ -103,6 +86,9 @@ struct NodeReport {
     members: usize,
     revision: u64,
     fingerprint: String,
+    /// What the get brought, if one was asked for: bytes, or that there is no such key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    get: Option<String>,
 }
 
 impl Survey {
@@ -123,7 +109,7 @@ impl Survey {
         }
     }
 
-    fn add(&mut self, member: &Member, report: RingReport) {
+    fn add(&mut self, member: &Member, report: RingReport, get: Option<String>) {
         if report.fingerprint != self.fingerprint {
             let problem = format!("the ring of {} differs from etcd", member.id);
             self.problems.push(problem);
@@ -143,6 +129,7 @@ impl Survey {
             members: report.members.len(),
             revision: report.revision,
             fingerprint: report.fingerprint,
+            get,
         });
     }
 
@@ -164,8 +151,10 @@ impl Survey {
         } else {
             for node in nodes {
                 let members = counted(node.members as u64, "member", "members");
+                let got = node.get.as_ref();
+                let got = got.map_or_else(String::new, |got| format!(", get: {got}"));
                 print_line(&format!(
-                    "{} at {}: {members}, revision {}, fingerprint {}",
+                    "{} at {}: {members}, revision {}, fingerprint {}{got}",
                     node.id, node.address, node.revision, node.fingerprint
                 ))?;
             }
@@ -215,18 +204,18 @@ fn differences(first: &[GroupReport], second: &[GroupReport]) -> Vec<String> {
 }
 
 /// The node's view of the ring and its groups, after it has also answered a get.
-async fn ask(member: &Member, args: &CheckArgs) -> Result<RingReport, String> {
-    let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
-    let admin = format!("{host}:{}", member.admin_port);
+async fn ask(member: &Member, args: &CheckArgs) -> Result<(RingReport, Option<String>), String> {
+    let admin = admin_of(member);
     let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, None, None)).await;
     let report = report.map_err(|_| "the admin listener did not answer in time".to_owned())??;
-    if let Some((group, key)) = args.group.as_ref().zip(args.key.as_ref()) {
-        get(member, group, key).await?;
-    }
-    Ok(report)
+    let got = match args.group.as_ref().zip(args.key.as_ref()) {
+        Some((group, key)) => Some(get(member, group, key).await?),
+        None => None,
+    };
+    Ok((report, got))
 }
 
-async fn get(member: &Member, group: &str, key: &str) -> Result<(), String> {
+async fn get(member: &Member, group: &str, key: &str) -> Result<String, String> {
     let endpoint = Endpoint::from_shared(format!("http://{}", member.address));
     let endpoint = endpoint.map_err(|error| error.to_string())?;
     let channel = endpoint
@@ -241,9 +230,13 @@ async fn get(member: &Member, group: &str, key: &str) -> Result<(), String> {
     };
     let mut client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
     match client.get(request).await {
-        Ok(_) => Ok(()),
+        Ok(got) => Ok(counted(
+            got.into_inner().value.len() as u64,
+            "byte",
+            "bytes",
+        )),
         Err(status) => match from_status(&status) {
-            Some(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Some(error) if error.kind() == ErrorKind::NotFound => Ok("no such key".into()),
             _ => Err(format!(
                 "get {key}: {}: {}",
                 status.code(),

@@ -12,9 +12,10 @@ use std::{
 use clap::Args;
 use tokio::sync::Notify;
 
-use super::Failure;
+use super::{ConfigArgs, Failure};
 use crate::{
-    config::{pem, schema::DEFAULT_SERVICE},
+    config::{RegistryKind, pem, schema::DEFAULT_SERVICE},
+    node::configured::etcd_config,
     registry::etcd::Keys,
 };
 use gaocache_discovery::{Credentials, Discovery, DiscoveryEvent, EtcdConfig, TlsFiles};
@@ -96,6 +97,25 @@ impl Cluster {
 
 fn usable(flag: &str, file: &Path, check: fn(&Path) -> Result<(), String>) -> Result<(), Failure> {
     check(file).map_err(|reason| Failure::Usage(format!("{flag} {}: {reason}", file.display())))
+}
+
+impl Cluster {
+    /// How to reach etcd, from the flags, else from the settings of a node; `what` needs it.
+    pub(super) fn or_configured(&self, config: &ConfigArgs, what: &str) -> Result<Etcd, Failure> {
+        if let Some(etcd) = self.given()? {
+            return Ok(etcd);
+        }
+        let registry = config.load(false)?.settings.registry;
+        if registry.kind != RegistryKind::Etcd {
+            return Err(Failure::Usage(format!(
+                "`{what}` finds the nodes in etcd, but registry.kind is another; see --etcd"
+            )));
+        }
+        Ok(Etcd {
+            config: etcd_config(&registry.etcd),
+            service: registry.service,
+        })
+    }
 }
 
 /// An etcd, and the name of a service there.

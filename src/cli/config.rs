@@ -19,18 +19,25 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) fn show(args: &ShowArgs) -> Result<(), Failure> {
-    let loaded = args.sources.load(true)?;
+    let reading = args.sources.read(true);
     if args.json {
-        let settings = loaded.in_force.iter().map(|setting| {
+        let settings = reading.in_force.iter().map(|setting| {
             json!({
                 "name": setting.name,
                 "value": value(setting),
                 "source": setting.source,
             })
         });
-        return print_json(&settings.collect::<Vec<_>>());
+        print_json(&settings.collect::<Vec<_>>())?;
+    } else {
+        print_toml(&reading.in_force)?;
     }
-    let lines: Vec<Line<'_>> = loaded.in_force.iter().map(Line::of).collect();
+    // What is right is of use to whoever looks for what is wrong.
+    reading.checked().map(drop).map_err(Failure::from)
+}
+
+fn print_toml(in_force: &[InForce]) -> Result<(), Failure> {
+    let lines: Vec<Line<'_>> = in_force.iter().map(Line::of).collect();
     let width = |of: fn(&Line<'_>) -> usize| lines.iter().map(of).max().unwrap_or(0).min(60);
     let (names, values) = (width(|it| it.name.len()), width(|it| it.value.len()));
     let mut shown = None;
@@ -48,7 +55,7 @@ pub(super) fn show(args: &ShowArgs) -> Result<(), Failure> {
 }
 
 /// The value, which is a literal of TOML, as JSON.
-fn value(setting: &InForce) -> Value {
+pub(super) fn value(setting: &InForce) -> Value {
     let table: Option<toml::Table> = format!("value = {}", setting.value).parse().ok();
     let value = table.as_ref().and_then(|table| table.get("value"));
     value.map_or(Value::Null, |value| json!(value))

@@ -8,21 +8,21 @@ use std::{
 };
 
 use clap::Args;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Failure,
+    Failure, is_in_use,
     output::print_line,
     signals::{Hangup, Signals},
 };
 use crate::{
-    config::{self, Config, Sources},
+    config::{self, Config, OriginKind, Sources},
     node::{Addresses, Node, NodeBuilder, configured::start_telemetry},
     registry::Registry,
     settings::{ADMIN_PORT, GRPC_PORT, HTTP_PORT},
     telemetry::line::this_thread_works_for,
 };
-use gaocache_core::error::Error;
 
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {
@@ -44,6 +44,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let telemetry = start_telemetry(&first, "dev")?;
     let registry = Registry::memory();
     let (ends, mut ended) = mpsc::channel(1);
+    let known = usable_group(&first, &group)?;
     let mut shown = Vec::new();
     for number in 0..args.nodes {
         let usual = settings(number, args, &group, false)?;
@@ -67,14 +68,16 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     }
     if let Some(Started { addresses, .. }) = shown.first() {
         print_line(&format!(
-            "\nTry:  curl -i http://{http}/v1/{group}/{key}\n      curl -s http://{admin}/ring\n      \
-             gaocache get --target {grpc} {group} {key}\n      gaocache ring --admin {admin}\n\
+            "\nTry:  curl -i http://{http}/v1/{group}/{path}\n      curl -s http://{admin}/ring\n      \
+             {program} get --target {grpc} {group} {key}\n      {program} ring --admin {admin}\n\
              Stop: Ctrl-C",
             http = at(addresses.http),
             grpc = at(addresses.grpc),
             admin = at(addresses.admin),
-            group = group.name,
-            key = group.example,
+            program = quoted(&program()),
+            group = known.name,
+            path = utf8_percent_encode(&known.example, PATH),
+            key = quoted(&known.example),
         ))?;
     }
     // The nodes end with the process, all at once. None of them is left to hand entries over to.
@@ -84,6 +87,51 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     }
     telemetry.flush();
     Ok(())
+}
+
+/// What a path may not contain as it is, and what a shell would read as more than a letter.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'/');
+
+/// As it was called: `gaocache` alone may be found nowhere, or elsewhere.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "gaocache".into())
+}
+
+/// A word of a shell, which reads it as it is.
+fn quoted(word: &str) -> String {
+    let plain = |it: char| it.is_ascii_alphanumeric() || "-_./:,@%+=".contains(it);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    if word.chars().any(char::is_control) {
+        return format!("$'{}'", word.escape_default());
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// The group that the hints name. `--set` may have put other groups in its place.
+fn usable_group(settings: &Config, own: &DevGroup) -> Result<DevGroup, Failure> {
+    let Some(first) = settings.groups.first() else {
+        return Err(Failure::Configuration(
+            "at least one group is needed".into(),
+        ));
+    };
+    if first.name == own.name {
+        return Ok(own.clone());
+    }
+    let example = match first.origin.kind {
+        OriginKind::File => first_file(&first.origin.path),
+        OriginKind::Http => None,
+    };
+    Ok(DevGroup {
+        name: first.name.clone(),
+        example: example.unwrap_or_else(|| "example".into()),
+        toml: String::new(),
+    })
 }
 
 /// A node that runs in a thread of its own.
@@ -136,8 +184,9 @@ async fn start(
 }
 
 /// The only group of a development cluster.
+#[derive(Clone)]
 struct DevGroup {
-    name: &'static str,
+    name: String,
     /// A key that exists, if one is known.
     example: String,
     toml: String,
@@ -151,7 +200,7 @@ fn group(origin: &str) -> DevGroup {
             format!("{}/{{key}}", origin.trim_end_matches('/'))
         };
         return DevGroup {
-            name: "web",
+            name: "web".into(),
             example: "example".into(),
             toml: format!(
                 "[{{ name = \"web\", ttl_seconds = 60, origin = {{ kind = \"http\", url = {url:?} }} }}]"
@@ -159,7 +208,7 @@ fn group(origin: &str) -> DevGroup {
         };
     }
     DevGroup {
-        name: "files",
+        name: "files".into(),
         example: first_file(Path::new(origin)).unwrap_or_else(|| "some/file".into()),
         toml: format!(
             "[{{ name = \"files\", ttl_seconds = 60, origin = {{ kind = \"file\", path = {origin:?} }} }}]"
@@ -205,11 +254,18 @@ fn settings(
         format!("admin.listen=127.0.0.1:{}", port(ADMIN_PORT)),
         format!("groups={}", group.toml),
     ];
+    // Not as `--set`: whatever is wrong with the origin was said with `--origin`.
+    let built_in = given.iter().filter_map(|it| it.split_once('='));
+    let platform = built_in.map(|(name, value)| {
+        let source = match name {
+            "groups" => "flag --origin",
+            _ => "gaocache dev",
+        };
+        (name.to_owned(), value.to_owned(), source.to_owned())
+    });
     let sources = Sources {
-        overrides: given
-            .into_iter()
-            .chain(args.overrides.iter().cloned())
-            .collect(),
+        platform: platform.collect(),
+        overrides: args.overrides.clone(),
         ..Sources::default()
     };
     Ok(config::load(&sources)?.settings)
@@ -232,10 +288,4 @@ async fn bind(usual: &Config, free: &Config, registry: &Registry) -> Result<Node
         }
         other => Ok(other?),
     }
-}
-
-fn is_in_use(error: &Error) -> bool {
-    let cause = std::error::Error::source(error);
-    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse)
 }

@@ -30,6 +30,15 @@ Examples:
   gaocache ring --admin 10.0.0.7:9090 --key 42
   gaocache ring --etcd http://127.0.0.1:2379 --json";
 
+pub(super) const MEMBERS: &str = "\
+Examples:
+  gaocache members --etcd http://127.0.0.1:2379
+  gaocache members --config gaocache.toml --json";
+
+pub(super) const FORGET: &str = "\
+Examples:
+  gaocache forget gaocache-7 --etcd http://127.0.0.1:2379";
+
 pub(super) const CHECK: &str = "\
 Examples:
   gaocache check --etcd http://127.0.0.1:2379 --members 3

@@ -10,8 +10,10 @@ mod cluster;
 mod config;
 mod dev;
 mod examples;
+mod members;
 mod output;
 mod pages;
+mod reload;
 mod ring;
 mod serve;
 mod signals;
@@ -53,6 +55,12 @@ enum Command {
     /// Show the ring as a node sees it
     #[command(after_long_help = examples::RING)]
     Ring(ring::RingArgs),
+    /// List the members as etcd has them: also those that vanished
+    #[command(after_long_help = examples::MEMBERS)]
+    Members(members::MembersArgs),
+    /// Take a member that is gone for good off the list, so that removals no longer wait for it
+    #[command(after_long_help = examples::FORGET)]
+    Forget(members::ForgetArgs),
     /// Check that every node registered in etcd has the same ring and answers a get
     #[command(after_long_help = examples::CHECK)]
     Check(check::CheckArgs),
@@ -91,11 +99,20 @@ impl From<ConfigError> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error.kind() {
+            // The settings may be right, and another process in the way.
+            _ if is_in_use(&error) => Self::Failed(error.to_string()),
             ErrorKind::NotFound => Self::NotFound(error.to_string()),
             ErrorKind::Configuration => Self::Configuration(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
+}
+
+/// Whether a port is in use.
+fn is_in_use(error: &Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 /// Runs the command given by the arguments.
@@ -131,6 +148,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Remove(args) => calls::remove(&args).await,
             Command::Purge(args) => calls::purge(&args).await,
             Command::Ring(args) => ring::ring(&args).await,
+            Command::Members(args) => members::members(&args).await,
+            Command::Forget(args) => members::forget(&args).await,
             Command::Check(args) => check::check(&args).await,
             Command::Config(args) => config::show(&args),
             Command::Completions(args) => pages::completions(&args),

@@ -69,6 +69,26 @@ fn is_text(value: &[u8]) -> bool {
     std::str::from_utf8(value).is_ok_and(printable)
 }
 
+/// Columns under their titles.
+pub(super) fn table<const N: usize>(
+    titles: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(titles.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    let widths: [usize; N] = std::array::from_fn(|at| {
+        let longest = rows.iter().map(|row| row[at].chars().count()).max();
+        longest.unwrap_or(0)
+    });
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(widths);
+        let cells = cells.map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// A count with its noun: `1 member`, `2 members`.
 pub(super) fn counted(count: u64, singular: &str, plural: &str) -> String {
     let noun = if count == 1 { singular } else { plural };

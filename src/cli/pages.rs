@@ -1,6 +1,9 @@
 //! `gaocache completions` and `gaocache man`: what packages install beside the program.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -25,9 +28,37 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     print_bytes(&script)
 }
 
+/// The files of a command and of those below it.
+fn pages(command: &clap::Command, name: &str) -> Vec<String> {
+    let below = command.get_subcommands();
+    let below = below.flat_map(|it| pages(it, &format!("{name}-{}", it.get_name())));
+    std::iter::once(format!("{name}.1")).chain(below).collect()
+}
+
+/// clap_mangen puts what follows the flags under EXTRA, and lets its lines flow together.
+fn name_examples(page: &Path) -> std::io::Result<()> {
+    let text = std::fs::read_to_string(page)?;
+    let Some((before, examples)) = text.split_once(".SH EXTRA\nExamples:\n") else {
+        return Ok(());
+    };
+    let (examples, after) = match examples.find(".SH ") {
+        Some(at) => examples.split_at(at),
+        None => (examples, ""),
+    };
+    let examples = examples.trim_end();
+    std::fs::write(
+        page,
+        format!("{before}.SH EXAMPLES\n.nf\n{examples}\n.fi\n{after}"),
+    )
+}
+
 pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
     let written = clap_mangen::generate_to(Cli::command(), &args.directory);
-    written.map_err(|error| Failure::Failed(format!("{}: {error}", args.directory.display())))?;
+    let failed = |error| Failure::Failed(format!("{}: {error}", args.directory.display()));
+    written.map_err(failed)?;
+    for page in pages(&Cli::command(), "gaocache") {
+        name_examples(&args.directory.join(page)).map_err(failed)?;
+    }
     let mut errors = std::io::stderr();
     // Nothing is lost if nobody reads it.
     let _ = writeln!(errors, "man pages are in {}", args.directory.display());

@@ -7,12 +7,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     Failure,
-    address::{CONNECT_TIMEOUT, Listener, here, host_and_port, look_up},
+    address::{CONNECT_TIMEOUT, Listener, admin_address, admin_of, here, look_up},
     cluster::{Cluster, Etcd},
     output::{counted, print_line},
 };
 use crate::{
-    admin::{OwnerReport, RingReport, report},
+    admin::{GroupReport, OwnerReport, RingReport, report},
     http_client,
     registry::etcd::view,
     settings::ADMIN_PORT,
@@ -30,7 +30,7 @@ pub(super) struct RingArgs {
         long,
         value_name = "HOST:PORT",
         default_value_t = here(ADMIN_PORT),
-        value_parser = host_and_port,
+        value_parser = admin_address,
         conflicts_with = "etcd"
     )]
     admin: String,
@@ -93,11 +93,19 @@ fn show(
 
 /// The ring computed from the registrations in etcd, without asking any node.
 async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
+    if args.key.is_some() && args.group.is_none() {
+        return Err(Failure::Usage(
+            "--key needs --group here: etcd does not know the groups".into(),
+        ));
+    }
     let (keys, discovery) = etcd.discover().await?;
     let mut changes = discovery.changes();
     loop {
         let snapshot = changes.borrow_and_update().clone();
         let topology = Topology::new("", view(&keys, &snapshot));
+        if let Some(group) = args.group.as_ref().filter(|_| !args.watch) {
+            has_group(&topology, group).await?;
+        }
         let asked = args.key.as_ref().zip(args.group.as_ref());
         let owner = asked.map(|(key, group)| {
             let owner = topology.owner_id(hash_key(group_seed(group), key));
@@ -114,12 +122,50 @@ async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
     }
 }
 
+/// Asks the nodes whether there is such a group, since the ring would assign keys of any: the first
+/// that answers decides.
+async fn has_group(topology: &Topology, group: &str) -> Result<(), Failure> {
+    for member in topology.view.members.iter().filter(|it| !it.vanished) {
+        let asked = tokio::time::timeout(CONNECT_TIMEOUT, async {
+            fetch_report(&admin_of(member), None, None).await
+        });
+        let Ok(Ok(RingReport {
+            groups: Some(groups),
+            ..
+        })) = asked.await
+        else {
+            continue;
+        };
+        return match groups.iter().any(|it| it.name == group) {
+            true => Ok(()),
+            false => Err(no_group(&member.id, group, &groups)),
+        };
+    }
+    if !topology.view.members.is_empty() {
+        eprintln!(
+            "gaocache: no node answered, so it is not certain that there is a group '{group}'"
+        );
+    }
+    Ok(())
+}
+
+fn no_group(node: &str, group: &str, groups: &[GroupReport]) -> Failure {
+    let names: Vec<&str> = groups.iter().map(|it| it.name.as_str()).collect();
+    Failure::Failed(format!(
+        "{node} has no group '{group}'; it has: {}",
+        names.join(", ")
+    ))
+}
+
 async fn fetch(args: &RingArgs, known: Option<&str>) -> Result<RingReport, Failure> {
     let mut report = fetch_report(&args.admin, args.key.as_deref(), known)
         .await
         .map_err(|what| Failure::Failed(format!("{}: {what}", args.admin)))?;
     if let Some(group) = &args.group {
         report.owners.retain(|owner| owner.group == *group);
+        if let (true, Some(groups)) = (report.owners.is_empty(), &report.groups) {
+            return Err(no_group(&report.node, group, groups));
+        }
     }
     Ok(report)
 }

@@ -1,20 +1,36 @@
 //! `gaocache serve`
 
+use tokio::sync::mpsc;
+
 use super::{
     ConfigArgs, Failure,
+    reload::Reloader,
     signals::{Hangup, Signals},
 };
 use crate::node::{NodeBuilder, configured::start_telemetry};
 
 pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
-    let settings = args.load(true)?.settings;
+    let loaded = args.load(true)?;
+    let settings = loaded.settings.clone();
     let telemetry = start_telemetry(&settings, &settings.node.id)?;
-    let signals = Signals::listen(Hangup::IsIgnored)?;
+    let (hang_up, hangups) = mpsc::channel(1);
+    let signals = Signals::listen(Hangup::Tells(hang_up))?;
     let stop = signals.clone().told(1);
     let served = async {
         let node = NodeBuilder::configured(&settings)?.bind().await?;
-        node.run(stop).await?;
-        Ok(())
+        let (reloader, reloads) = Reloader::new(args, loaded, hangups);
+        let node = node.with_reloads(reloads);
+        let reloading = reloader.run(node.live());
+        let drained = tokio::select! {
+            drained = node.run_and_drain(stop) => drained?,
+            never = reloading => match never {},
+        };
+        match drained {
+            true => Ok(()),
+            false => Err(Failure::Failed(
+                "stopped, but the drain did not come to its end; the log says why".into(),
+            )),
+        }
     };
     let result = tokio::select! {
         result = served => result,

@@ -1,20 +1,26 @@
 //! Signals that a person or Kubernetes sends.
 
+use std::time::Duration;
+
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
+    time::Instant,
 };
 
 use super::Failure;
 
 /// What SIGHUP does.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hangup {
     /// It ends the command: the terminal is gone.
     Stops,
-    /// Nothing: it must not kill a node that others count on.
-    IsIgnored,
+    /// It is passed on. It must not kill a node that others count on.
+    Tells(mpsc::Sender<()>),
 }
+
+/// Signals within this time count as one: a supervisor may send several at once (to the process and
+/// to its group, say), and only a further one means that the drain is not to be waited for.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// How many times the command was told to stop.
 #[derive(Clone)]
@@ -28,18 +34,22 @@ impl Signals {
         let mut hung_up = watch(SignalKind::hangup())?;
         let (count, counted) = watch::channel(0);
         tokio::spawn(async move {
+            let mut last: Option<Instant> = None;
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
-                    _ = hung_up.recv() => if hangup == Hangup::IsIgnored {
-                        tracing::warn!(
-                            "SIGHUP changes nothing: settings are read at the start only; to take up new ones, restart the node"
-                        );
+                    _ = hung_up.recv() => if let Hangup::Tells(tell) = &hangup {
+                        // One that waits already is as good.
+                        let _ = tell.try_send(());
                         continue;
                     },
                 }
-                count.send_modify(|count| *count += 1);
+                let now = Instant::now();
+                if last.is_none_or(|last| now - last >= TOGETHER) {
+                    last = Some(now);
+                    count.send_modify(|count| *count += 1);
+                }
             }
         });
         Ok(Self(counted))

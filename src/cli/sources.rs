@@ -1,6 +1,6 @@
 //! Where the settings of a node come from: the file, the environment, flags, and the platform.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use super::Failure;
 use crate::config::{self, Sources};
 
 /// The sources of the settings.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct ConfigArgs {
     /// TOML file with settings
     #[arg(long, value_name = "FILE", env = "GAOCACHE_CONFIG_FILE")]
@@ -21,7 +21,17 @@ pub(super) struct ConfigArgs {
 impl ConfigArgs {
     /// The settings; `for_a_node` if a node is to serve with them, which needs a group.
     pub(super) fn load(&self, for_a_node: bool) -> Result<config::Loaded, Failure> {
-        let sources = Sources {
+        Ok(self.read(for_a_node).checked()?)
+    }
+
+    /// The file, if there is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    /// The settings, right or wrong.
+    pub(super) fn read(&self, for_a_node: bool) -> config::Reading {
+        config::read_all(&Sources {
             file: self.config.clone(),
             environment: std::env::vars_os()
                 .filter_map(|(name, value)| {
@@ -31,23 +41,24 @@ impl ConfigArgs {
             overrides: self.overrides.clone(),
             platform: platform(),
             for_a_node,
-        };
-        Ok(config::load(&sources)?)
+        })
     }
 }
 
 /// Settings that Kubernetes or the machine supplies.
-fn platform() -> Vec<(&'static str, String, String)> {
+fn platform() -> Vec<(String, String, String)> {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
-    let mut told = vec![("node.id", host, "host name".to_owned())];
+    let mut told = vec![("node.id".to_owned(), host, "host name".to_owned())];
     for (setting, variable) in [("node.id", "POD_NAME"), ("node.advertise_host", "POD_IP")] {
         if let Ok(value) = std::env::var(variable)
             && !value.is_empty()
         {
-            told.push((setting, value, format!("environment variable {variable}")));
+            let source = format!("environment variable {variable}");
+            told.push((setting.to_owned(), value, source));
         }
     }
-    told.extend(opentelemetry(|name| std::env::var(name).ok()));
+    let telemetry = opentelemetry(|name| std::env::var(name).ok()).into_iter();
+    told.extend(telemetry.map(|(name, value, source)| (name.to_owned(), value, source)));
     told
 }
 

@@ -92,17 +92,35 @@ impl Members {
         reached.map(|_| ()).map_err(died)
     }
 
+    /// When a call that begins now has to be over.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.options.deadline
+    }
+
+    /// The keys by their owners, each key once. Where no node is known yet, they have none.
+    pub(super) fn by_owner<'k>(&self, group: &str, keys: &[&'k str]) -> Vec<Vec<&'k str>> {
+        let topology = self.rings.borrow().clone();
+        let seed = group_seed(group);
+        let mut seen = HashSet::new();
+        let mut by_owner: HashMap<Option<usize>, Vec<&str>> = HashMap::new();
+        for key in keys.iter().filter(|key| seen.insert(**key)) {
+            let owner = topology.owner_index(hash_key(seed, key));
+            by_owner.entry(owner).or_default().push(key);
+        }
+        by_owner.into_values().collect()
+    }
+
     /// Makes a call for a key at its owner or, where that fails, at the next in ring order.
     pub(super) async fn call<T, F>(
         &self,
         group: &str,
         key: &str,
+        deadline: Instant,
         call: impl Fn(CacheClient<Channel>) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let deadline = Instant::now() + self.options.deadline;
         let hash = hash_key(group_seed(group), key);
         let mut pauses = pauses(FIRST_PAUSE, LAST_PAUSE);
         let mut last = self.no_node();
@@ -174,7 +192,10 @@ impl Members {
             Err(_) => Err(Status::deadline_exceeded("timed out")),
         };
         answer.map_err(|status| match from_status(&status) {
-            Some(error) if error.kind() == ErrorKind::NotReady => Try::Next(error),
+            // The node's own state; another may do it.
+            Some(error) if matches!(error.kind(), ErrorKind::NotReady | ErrorKind::Registry) => {
+                Try::Next(error)
+            }
             Some(error) => Try::Final(error),
             None => {
                 let until = Instant::now() + EJECTED_FOR;

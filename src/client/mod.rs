@@ -6,16 +6,18 @@
 //! error that a node *answered* is final, unless the node says that it is leaving. The caller's
 //! OpenTelemetry context is propagated.
 
+mod convert;
+mod many;
 mod members;
 mod options;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 pub use options::ClientOptions;
 
 use self::members::Members;
 use crate::{answer::Answer, registry::etcd::Keys, rpc::wire, telemetry::trace};
-use gaocache_core::{error::Result, group::Source};
+use gaocache_core::error::Result;
 use gaocache_discovery::{Discovery, EtcdConfig};
 
 /// A client that finds the nodes in etcd and asks each key's owner. Cheap to clone.
@@ -62,7 +64,7 @@ impl Client {
     /// themselves until a node is known.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] if the discovery died.
+    /// [`Internal`](crate::ErrorKind::Internal) if the discovery died.
     pub async fn wait_for_members(&self, members: usize) -> Result<()> {
         self.members.wait_for(members).await
     }
@@ -70,8 +72,9 @@ impl Client {
     /// The value of a key.
     ///
     /// # Errors
-    /// The error that the node answered; [`ErrorKind::PeerUnreachable`] if no node answered within
-    /// the deadline; [`ErrorKind::NotReady`] if no node is known.
+    /// The error that the node answered; [`PeerUnreachable`](crate::ErrorKind::PeerUnreachable) if
+    /// no node answered within the deadline; [`NotReady`](crate::ErrorKind::NotReady) if no node is
+    /// known.
     ///
     /// ```no_run
     /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
@@ -92,30 +95,44 @@ impl Client {
         };
         let answer = self
             .members
-            .call(group, key, move |mut client| {
+            .call(group, key, self.members.deadline(), move |mut client| {
                 let request = request.clone();
                 async move { client.get(trace::request(request)).await }
             })
             .await?
             .into_inner();
-        Ok(Answer {
-            ttl_remaining: answer.ttl_remaining_ms.map(Duration::from_millis),
-            entity_tag: answer.entity_tag,
-            source: match answer.source() {
-                wire::Source::Hit | wire::Source::Unspecified => Source::Hit,
-                wire::Source::Peer => Source::Peer,
-                wire::Source::Origin => Source::Origin,
-            },
-            owner: answer.owner.into(),
-            value: answer.value,
-        })
+        Ok(convert::answer(answer))
+    }
+
+    /// The values of many keys, in the order of `keys`. Each owner is asked for its keys at once,
+    /// and the client's deadline holds for all of it.
+    ///
+    /// # Errors
+    /// For each key, as [`Client::get`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// let keys = ["42", "43", "44"];
+    /// for (key, answer) in keys.iter().zip(client.get_many("users", &keys).await) {
+    ///     match answer {
+    ///         Ok(answer) => println!("{key}: {} bytes", answer.value.len()),
+    ///         Err(error) => println!("{key}: {error}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_many(&self, group: &str, keys: &[impl AsRef<str>]) -> Vec<Result<Answer>> {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        let deadline = self.members.deadline();
+        many::get_many(&self.members, group, &keys, deadline).await
     }
 
     /// Removes a key from all nodes.
     ///
     /// # Errors
-    /// As [`Client::get`]. [`ErrorKind::PeerUnreachable`] also if the node could not reach another
-    /// member, which the message names.
+    /// As [`Client::get`]. [`PeerUnreachable`](crate::ErrorKind::PeerUnreachable) also if the node
+    /// could not reach another member, which the message names.
     ///
     /// ```no_run
     /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
@@ -129,7 +146,7 @@ impl Client {
             key: key.to_owned(),
         };
         self.members
-            .call(group, key, move |mut client| {
+            .call(group, key, self.members.deadline(), move |mut client| {
                 let request = request.clone();
                 async move { client.remove(trace::request(request)).await }
             })
@@ -153,7 +170,7 @@ impl Client {
             group: group.to_owned(),
         };
         self.members
-            .call(group, "", move |mut client| {
+            .call(group, "", self.members.deadline(), move |mut client| {
                 let request = request.clone();
                 async move { client.purge(trace::request(request)).await }
             })

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +13,7 @@ use super::{
     problem::Problem,
     settings::{Config, GroupSettings, OriginKind, RegistryKind},
     unsure::Unsure,
+    walk::InForce,
 };
 use crate::{
     http_client::template::{self, UrlTemplate},
@@ -19,6 +21,7 @@ use crate::{
     settings::{ID_RULE, is_id},
     telemetry::log,
     tls::AllowedPeers,
+    traffic::Budget,
 };
 use gaocache_core::{group::is_group_name, hot, store::ENTRY_OVERHEAD_BYTES};
 
@@ -47,7 +50,54 @@ pub(super) fn together(settings: &Config, unsure: &Unsure, for_a_node: bool) -> 
         checks.wrong("groups", &[], reason);
     }
     checks.groups(settings);
+    checks.in_flight(settings);
     checks.problems
+}
+
+/// Settings of one kind of origin that were given to a group whose origin is of another kind: who
+/// wrote them expects something of them.
+pub(super) fn leftovers(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
+    /// The others are for every kind.
+    const HTTP: [&str; 4] = ["url", "retries", "honour_cache_control", "headers"];
+    const FILE: [&str; 1] = ["path"];
+    let mut problems = Vec::new();
+    for (number, group) in settings.groups.iter().enumerate() {
+        let (kind, of_the_other) = match group.origin.kind {
+            OriginKind::Http => ("http", &FILE[..]),
+            OriginKind::File => ("file", &HTTP[..]),
+        };
+        for setting in of_the_other {
+            let name = format!("groups[{number}].origin.{setting}");
+            let given = in_force.iter().find(|known| known.name == name);
+            if given.is_some_and(|known| !known.is_default()) {
+                let reason = format!("an origin of kind \"{kind}\" has no such setting");
+                problems.push(Problem::of(name, reason));
+            }
+        }
+    }
+    problems
+}
+
+/// Whether others can reach a node at this host.
+fn advertised(host: &str) -> Result<(), &'static str> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bare.unwrap_or(host).parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => {
+            Err("nobody can reach a node at this address; write one of the machine's own")
+        }
+        Ok(_) => Ok(()),
+        Err(_) if host.contains(':') => {
+            Err("must be a host name or an address, without a port: that of grpc.listen is added")
+        }
+        Err(_) => {
+            let is_part = |it: char| it.is_ascii_alphanumeric() || "-_.".contains(it);
+            let good = host.chars().all(is_part);
+            good.then_some(())
+                .ok_or("must be a host name or an address")
+        }
+    }
 }
 
 struct Checks<'a> {
@@ -63,12 +113,7 @@ impl Checks<'_> {
         if all.any(|name| self.unsure.has(name)) {
             return;
         }
-        self.problems.push(Problem {
-            name: name.into(),
-            value: None,
-            source: None,
-            reason: reason.into(),
-        });
+        self.problems.push(Problem::of(name, reason));
     }
 
     /// Checks what a file contains, if the setting names one.
@@ -84,6 +129,21 @@ impl Checks<'_> {
     fn node(&mut self, settings: &Config) {
         if !is_id(&settings.node.id) {
             self.wrong("node.id", &[], ID_RULE);
+        }
+        if let Err(reason) = advertised(&settings.node.advertise_host) {
+            self.wrong("node.advertise_host", &[], reason);
+        }
+    }
+
+    fn in_flight(&mut self, settings: &Config) {
+        let largest = settings.groups.iter().map(|group| group.max_value).max();
+        let (given, least) = (
+            settings.cache.in_flight,
+            Budget::least(largest.unwrap_or(0)),
+        );
+        if given != 0 && given < least {
+            let reason = format!("a value of the largest max_value needs {least} bytes");
+            self.wrong("cache.in_flight", &["groups"], reason);
         }
     }
 

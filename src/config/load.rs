@@ -35,7 +35,7 @@ pub struct Sources {
     /// `section.name=value`, from flags.
     pub overrides: Vec<String>,
     /// What the platform supplies, such as the host name: setting, value, source.
-    pub platform: Vec<(&'static str, String, String)>,
+    pub platform: Vec<(String, String, String)>,
     /// Whether the settings are for a node to serve, which needs a group.
     pub for_a_node: bool,
 }
@@ -49,14 +49,49 @@ pub struct Loaded {
     pub in_force: Vec<InForce>,
 }
 
+/// All sources as they are, right or wrong.
+#[derive(Debug)]
+pub struct Reading {
+    /// The settings; `None` if there are none to speak of.
+    settings: Option<Config>,
+    /// Each setting that has a valid value of its own, in the order of the reference.
+    pub in_force: Vec<InForce>,
+    problems: Vec<Problem>,
+}
+
+impl Reading {
+    /// The settings, where nothing is wrong.
+    ///
+    /// # Errors
+    /// All problems together: unknown names, invalid values, and inconsistent settings.
+    pub fn checked(self) -> Result<Loaded, ConfigError> {
+        match self.settings {
+            Some(settings) if self.problems.is_empty() => Ok(Loaded {
+                settings,
+                in_force: self.in_force,
+            }),
+            _ => Err(ConfigError(self.problems)),
+        }
+    }
+}
+
 /// Reads all sources, validates them, and returns the settings.
 ///
 /// # Errors
-/// All problems together: unknown names, invalid values, and inconsistent settings.
+/// As [`Reading::checked`].
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    read_all(sources).checked()
+}
+
+/// Reads and validates all sources. What is wrong with some settings hides none of the others.
+pub fn read_all(sources: &Sources) -> Reading {
     let mut problems = Vec::new();
     let Some(figment) = gather(sources, &mut problems) else {
-        return Err(ConfigError(problems));
+        return Reading {
+            settings: None,
+            in_force: Vec::new(),
+            problems,
+        };
     };
     // Only a provider that fails can fail here, and `Given` doesn't.
     let merged = figment
@@ -71,8 +106,19 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         unsure,
         ..
     } = walk;
+    in_force.sort_by_key(InForce::place);
     let settings = match Config::deserialize(checked) {
-        Ok(settings) => settings,
+        Ok(settings) => {
+            let mut together = check::together(&settings, &unsure, sources.for_a_node);
+            together.extend(check::leftovers(&settings, &in_force));
+            problems.extend(together.into_iter().map(|mut problem| {
+                let known = in_force.iter().find(|known| known.name == problem.name);
+                problem.source = known.map(|known| known.source.clone());
+                problem.value = known.map(|known| known.value.clone());
+                problem
+            }));
+            Some(settings)
+        }
         Err(error) => {
             // The walk has checked every value, and has put one where there is none.
             problems.push(Problem {
@@ -81,21 +127,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
                 source: None,
                 reason: error.to_string(),
             });
-            return Err(ConfigError(problems));
+            None
         }
     };
-    let together = check::together(&settings, &unsure, sources.for_a_node);
-    problems.extend(together.into_iter().map(|mut problem| {
-        let known = in_force.iter().find(|known| known.name == problem.name);
-        problem.source = known.map(|known| known.source.clone());
-        problem.value = known.map(|known| known.value.clone());
-        problem
-    }));
-    if !problems.is_empty() {
-        return Err(ConfigError(problems));
+    Reading {
+        settings,
+        in_force,
+        problems,
     }
-    in_force.sort_by_key(InForce::place);
-    Ok(Loaded { settings, in_force })
 }
 
 /// Settings of a node of a test: defaults, the memory registry, and all listeners on free ports of

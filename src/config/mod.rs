@@ -17,8 +17,9 @@ mod suggest;
 mod unsure;
 mod walk;
 
-pub use load::{InForce, Loaded, Sources, load, loopback};
+pub use load::{InForce, Loaded, Reading, Sources, load, loopback, read_all};
 pub use problem::ConfigError;
+pub use schema::TakenUp;
 pub use settings::{
     Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
     PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,

@@ -15,6 +15,18 @@ pub struct Problem {
     pub reason: String,
 }
 
+impl Problem {
+    /// What is wrong with a setting, whatever its value and source.
+    pub(super) fn of(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            value: None,
+            source: None,
+            reason: reason.into(),
+        }
+    }
+}
+
 /// All problems with the settings, reported together.
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct ConfigError(pub Vec<Problem>);

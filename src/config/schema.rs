@@ -202,6 +202,48 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
 ];
 
+/// When a node that runs takes up a new value of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenUp {
+    /// At once.
+    Live,
+    /// At the next connection to where the files are needed. What counts is their content: the node
+    /// reads them each time.
+    Content,
+    /// When it is restarted.
+    Restart,
+}
+
+impl TakenUp {
+    /// For the reference, and `/config`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Content => "restart; content: live",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+impl Setting {
+    /// When a node that runs takes up a new value.
+    pub fn taken_up(&self) -> TakenUp {
+        const LIVE: [&str; 4] = ["groups[].", "limits.", "log.level", "log.keys"];
+        const CONTENT: [&str; 2] = ["registry.etcd.tls.", "registry.etcd.password_file"];
+        let is_of = |names: &[&str]| names.iter().any(|it| self.name.starts_with(it));
+        // The admin listener's places are made at the start.
+        if self.name == "limits.max_admin_connections" {
+            TakenUp::Restart
+        } else if is_of(&LIVE) {
+            TakenUp::Live
+        } else if is_of(&CONTENT) {
+            TakenUp::Content
+        } else {
+            TakenUp::Restart
+        }
+    }
+}
+
 /// The setting with that name.
 pub fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
@@ -218,16 +260,18 @@ pub fn is_section(name: &str) -> bool {
 /// The reference of all settings in Markdown, which `docs/configuration.md` contains between
 /// markers.
 pub fn reference() -> String {
-    let mut out = String::from("| setting | type | default | purpose |\n|---|---|---|---|\n");
+    let mut out =
+        String::from("| setting | type | default | change | purpose |\n|---|---|---|---|---|\n");
     for setting in SETTINGS {
         let default = setting
             .default
             .map_or_else(|| "–".to_owned(), |default| format!("`{}`", default()));
         let _ = writeln!(
             out,
-            "| `{}` | {} | {default} | {} |",
+            "| `{}` | {} | {default} | {} | {} |",
             setting.name,
             setting.takes.allowed(),
+            setting.taken_up().name(),
             setting.about
         );
     }

@@ -263,7 +263,7 @@ impl TraceSettings {
 }
 
 /// `[[groups]]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct GroupSettings {
     /// Its name.
     pub name: String,
@@ -289,7 +289,7 @@ pub enum OriginKind {
 }
 
 /// `[groups.origin]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct OriginSettings {
     /// Which.
     pub kind: OriginKind,

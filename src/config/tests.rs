@@ -8,7 +8,7 @@ fn sources(toml: &str) -> (tempfile::TempDir, Sources) {
     fs::write(&file, toml).expect("written");
     let sources = Sources {
         file: Some(file),
-        platform: vec![("node.id", "host".into(), "host name".into())],
+        platform: vec![("node.id".into(), "host".into(), "host name".into())],
         ..Sources::default()
     };
     (folder, sources)

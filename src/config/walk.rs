@@ -14,13 +14,13 @@ use super::{
     mask,
     problem::Problem,
     read::take,
-    schema::{self, Setting, Takes},
+    schema::{self, Setting, TakenUp, Takes},
     suggest::suggest,
     unsure::Unsure,
 };
 
 /// A setting in force.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InForce {
     /// Full name, including the index of the group for a group's setting.
     pub name: String,
@@ -31,8 +31,20 @@ pub struct InForce {
 }
 
 impl InForce {
+    /// Whether it has the value that it would have if nobody had given it.
+    pub(super) fn is_default(&self) -> bool {
+        let setting = schema::find(&generic(&self.name));
+        setting.is_some_and(|it| mask::checked(it.takes, &stand_in(it)) == self.value)
+    }
+
+    /// When a node that runs takes up a new value of it.
+    pub fn taken_up(&self) -> TakenUp {
+        let setting = schema::find(&generic(&self.name));
+        setting.map_or(TakenUp::Restart, Setting::taken_up)
+    }
+
     /// Its place in the reference: which group, and which line of the schema.
-    pub(super) fn place(&self) -> (Option<usize>, Option<usize>) {
+    pub fn place(&self) -> (Option<usize>, Option<usize>) {
         let generic = generic(&self.name);
         let line = schema::SETTINGS.iter().position(|it| it.name == generic);
         (group_index(&self.name), line)

@@ -22,7 +22,7 @@ use tower::ServiceExt;
 
 use crate::{
     service::Service,
-    status::http::failed,
+    status::http::{failed, not_allowed},
     telemetry::trace::Call,
     traffic::{Outgoing, Traffic},
 };
@@ -38,6 +38,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/{group}/{*key}", get(read).delete(remove))
         .route("/v1/{group}/", get(no_key).delete(no_key))
         .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
         .with_state(service)
 }
 
@@ -139,6 +140,10 @@ async fn no_such_path() -> Response {
         ErrorKind::InvalidRequest,
         "no such path; values are at /v1/{group}/{key}",
     ))
+}
+
+async fn no_such_method() -> Response {
+    not_allowed("values take GET, HEAD and DELETE")
 }
 
 fn group_and_key(path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {

@@ -87,11 +87,14 @@ pub fn headers(given: &BTreeMap<String, String>) -> Result<HeaderMap> {
         let header: HeaderName = name.parse().map_err(|error| {
             wrong(format!("'{name}' is not a valid header name")).with_source(error)
         })?;
+        // A Secret that was made from a file ends with the file's last line break.
+        let value = value.trim_end_matches(['\r', '\n']);
         let mut value: HeaderValue = value.parse().map_err(|error| {
-            let what = format!(
-                "the value of '{name}' contains characters that are not allowed in a header"
-            );
-            wrong(what).with_source(error)
+            let what = match value.contains(['\r', '\n']) {
+                true => "has a line break in it, which no header may have",
+                false => "contains characters that are not allowed in a header",
+            };
+            wrong(format!("the value of '{name}' {what}")).with_source(error)
         })?;
         value.set_sensitive(true);
         checked.insert(header, value);

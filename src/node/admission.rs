@@ -3,24 +3,47 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
 
-use super::listeners::Listener;
 use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
 };
 use gaocache_core::cluster::Cluster;
 
+/// A listener whose connections the workers serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listener {
+    Grpc,
+    Http,
+    Peer,
+}
+
+impl Listener {
+    /// For labels and logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+            Self::Peer => "peer",
+        }
+    }
+}
+
 /// Who takes the connections of clients.
 pub(super) struct Admission {
-    most: usize,
-    most_per_address: usize,
+    most: AtomicUsize,
+    most_per_address: AtomicUsize,
     /// Beyond `most`, for other members: clients must not shut them out.
-    for_members: usize,
+    for_members: AtomicUsize,
+    /// Files that the process may open.
+    files: Option<usize>,
     open: Mutex<Open>,
     cluster: Arc<Cluster>,
     metrics: Arc<Metrics>,
@@ -48,6 +71,23 @@ impl Admission {
         cluster: Arc<Cluster>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let admission = Self {
+            most: AtomicUsize::default(),
+            most_per_address: AtomicUsize::default(),
+            for_members: AtomicUsize::default(),
+            files,
+            open: Mutex::default(),
+            cluster,
+            metrics,
+            throttle: Throttle::default(),
+        };
+        admission.limit(limits);
+        Arc::new(admission)
+    }
+
+    /// From now on, takes so many. Connections that are open stay.
+    pub(super) fn limit(&self, limits: &ClientLimits) {
+        let files = self.files;
         let reserved = |files: usize| limits.reserved_descriptors.min(files / 2);
         let possible = files.map_or(usize::MAX, |files| files - reserved(files));
         let most = limits.max_connections.min(possible);
@@ -60,33 +100,31 @@ impl Admission {
                  open only so many files (RLIMIT_NOFILE)"
             );
         }
-        metrics
+        self.metrics
             .connections
             .limit
             .set(i64::try_from(most).unwrap_or(i64::MAX));
-        Arc::new(Self {
-            most,
-            most_per_address: limits.max_connections_per_address,
-            for_members: files.map_or(limits.reserved_descriptors, reserved) / 4,
-            open: Mutex::default(),
-            cluster,
-            metrics,
-            throttle: Throttle::default(),
-        })
+        let for_members = files.map_or(limits.reserved_descriptors, reserved) / 4;
+        self.most.store(most, Ordering::Relaxed);
+        let per_address = limits.max_connections_per_address;
+        self.most_per_address.store(per_address, Ordering::Relaxed);
+        self.for_members.store(for_members, Ordering::Relaxed);
     }
 
     /// The most connections that are taken.
     pub(super) fn most(&self) -> usize {
-        self.most
+        self.most.load(Ordering::Relaxed)
     }
 
     /// Takes a connection, or refuses it; the refusal is counted and logged.
     pub(super) fn admit(self: &Arc<Self>, from: SocketAddr, listener: Listener) -> Option<Permit> {
         let address = group(from.ip());
         let mut open = self.open.lock();
-        let refused = if open.by_address.get(&address) >= Some(&self.most_per_address) {
+        let refused = if open.by_address.get(&address)
+            >= Some(&self.most_per_address.load(Ordering::Relaxed))
+        {
             Some(("address", "limits.max_connections_per_address"))
-        } else if open.total >= self.most
+        } else if open.total >= self.most()
             && !(listener == Listener::Peer && self.is_member_within(&open, address))
         {
             Some(("total", "limits.max_connections"))
@@ -110,7 +148,7 @@ impl Admission {
     }
 
     fn is_member_within(&self, open: &Open, address: IpAddr) -> bool {
-        open.total < self.most + self.for_members && {
+        open.total < self.most() + self.for_members.load(Ordering::Relaxed) && {
             let topology = self.cluster.snapshot();
             let ip = |address: &str| address.parse::<SocketAddr>().ok().map(|it| it.ip());
             topology

@@ -2,10 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic_health::server::HealthService;
+use tonic_health::server::{HealthReporter, HealthService};
 
+#[cfg(feature = "cli")]
+use super::reload::Fixed;
 use super::{
     Node,
+    admission::Admission,
+    connection::Carrier,
+    descriptors,
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
@@ -19,6 +24,7 @@ use crate::{
         gate::Gate,
         peer_front::PeerFront,
         peers::{GrpcPeers, PeerRules},
+        routed::LiveRules,
     },
     service::{Measuring, Service},
     settings::Settings,
@@ -122,47 +128,47 @@ impl NodeBuilder {
         let (health, health_service) = tonic_health::server::health_reporter();
         drop(health_service);
         let largest = groups.iter().map(|group| group.rules.max_value).max();
+        let largest = largest.unwrap_or(0);
         let budget = match self.budget.take() {
             Some(budget) => budget,
-            None => rules::in_flight(&self.settings, largest.unwrap_or(0))?,
+            None => rules::in_flight(&self.settings, largest)?,
         };
-        let peers = rules::peers(
-            &self.settings,
-            &groups,
-            largest.unwrap_or(0),
-            peer_tls.clone(),
-        );
+        let peers = rules::peers(&self.settings, &groups, largest, peer_tls.clone());
         let assembly = self.assembly(peers, lease, metrics, health.clone());
         let max_value = assembly.memory.max_value;
         let (parts, queued_copies) = assembly.parts(groups)?;
         let parts = Arc::new(parts);
         let service = self.service(&parts);
-        let health = || HealthService::from_health_reporter(health.clone());
-        let rules = rules::front(&self.settings, max_value);
-        let front = Front::new(&service, rules, health())?;
-        let peer_front = PeerFront::new(
-            &service,
-            parts.standing.clone(),
-            Gate::new(parts.cluster.clone(), parts.metrics.clone()),
-            rules,
-            health(),
-        );
+        let rules = LiveRules::new(rules::front(&self.settings, max_value));
+        let (front, peer_front) = fronts(&service, &parts, &rules, &health)?;
         let stops = Stops::default();
+        let limits = rules::limits(&self.settings);
+        let (cluster, metrics) = (parts.cluster.clone(), parts.metrics.clone());
+        let files = descriptors::limit();
         Ok(Node {
+            admission: Admission::new(&limits.clients, files, cluster, metrics.clone()),
+            carrier: Carrier::new(budget.clone(), &limits.clients, metrics),
+            #[cfg(feature = "cli")]
+            fixed: Fixed {
+                budget: budget.clone(),
+                capacity: self.settings.capacity,
+                largest: max_value,
+            },
             me,
             listeners,
             registry,
             lease,
-            admin: parts.admin(budget.clone(), stops.admin.clone()),
+            admin: parts.admin(budget, stops.admin.clone()),
             parts,
             queued_copies,
             service,
             front,
             peer_front,
+            #[cfg(feature = "cli")]
+            rules,
             peer_tls,
-            budget,
             stops,
-            limits: rules::limits(&self.settings),
+            limits,
         })
     }
 
@@ -180,7 +186,7 @@ impl NodeBuilder {
         peers: PeerRules,
         lease: Option<Duration>,
         metrics: Arc<Metrics>,
-        health: tonic_health::server::HealthReporter,
+        health: HealthReporter,
     ) -> Assembly {
         let settings = &self.settings;
         let memory = Memory {
@@ -210,6 +216,25 @@ impl NodeBuilder {
         let groups = parts.groups.clone();
         Service::new(groups, &parts.metrics, self.clock.clone(), measuring)
     }
+}
+
+/// What serves clients, and what serves other nodes.
+fn fronts(
+    service: &Service,
+    parts: &Parts,
+    rules: &LiveRules,
+    health: &HealthReporter,
+) -> Result<(Front, PeerFront)> {
+    let health = || HealthService::from_health_reporter(health.clone());
+    let front = Front::new(service, rules.clone(), health())?;
+    let peer_front = PeerFront::new(
+        service,
+        parts.standing.clone(),
+        Gate::new(parts.cluster.clone(), parts.metrics.clone()),
+        rules.clone(),
+        health(),
+    );
+    Ok((front, peer_front))
 }
 
 #[cfg(test)]

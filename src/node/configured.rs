@@ -96,7 +96,7 @@ fn peer_identity(settings: &PeerSettings) -> PeerIdentity {
 }
 
 /// What clients may take.
-fn client_limits(limits: &LimitSettings) -> ClientLimits {
+pub(super) fn client_limits(limits: &LimitSettings) -> ClientLimits {
     ClientLimits {
         max_connections: limits.max_connections,
         max_connections_per_address: limits.max_connections_per_address,
@@ -154,7 +154,10 @@ fn file(path: &Path) -> Option<PathBuf> {
 }
 
 /// A group of the settings, with its origin.
-fn definition(settings: &GroupSettings, budget: &Arc<Budget>) -> Result<GroupDefinition> {
+pub(super) fn definition(
+    settings: &GroupSettings,
+    budget: &Arc<Budget>,
+) -> Result<GroupDefinition> {
     let origin = &settings.origin;
     let (built, load_timeout): (Arc<dyn Origin>, _) = match origin.kind {
         OriginKind::Http => {

@@ -2,6 +2,7 @@
 
 use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -21,10 +22,29 @@ const GOODBYE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Carrier {
     budget: Arc<Budget>,
-    patience: Patience,
-    most_control_frames: u32,
+    limits: Arc<ArcSwap<Limits>>,
     metrics: Arc<Metrics>,
     throttle: Arc<Throttle>,
+}
+
+/// What a connection is held to, from its begin on.
+#[derive(Clone, Copy)]
+struct Limits {
+    patience: Patience,
+    most_control_frames: u32,
+}
+
+impl Limits {
+    fn of(limits: &ClientLimits) -> Self {
+        Self {
+            patience: Patience {
+                handshake: limits.handshake_timeout,
+                idle: limits.idle_timeout,
+                write: limits.write_timeout,
+            },
+            most_control_frames: limits.max_control_frames_per_second,
+        }
+    }
 }
 
 /// How a connection ended.
@@ -43,19 +63,20 @@ impl Carrier {
     pub(super) fn new(budget: Arc<Budget>, limits: &ClientLimits, metrics: Arc<Metrics>) -> Self {
         Self {
             budget,
-            patience: Patience {
-                handshake: limits.handshake_timeout,
-                idle: limits.idle_timeout,
-                write: limits.write_timeout,
-            },
-            most_control_frames: limits.max_control_frames_per_second,
+            limits: Arc::new(ArcSwap::from_pointee(Limits::of(limits))),
             metrics,
             throttle: Arc::default(),
         }
     }
 
-    pub(super) fn patience(&self) -> &Patience {
-        &self.patience
+    /// Holds connections that begin from now on to these limits.
+    #[cfg(feature = "cli")]
+    pub(super) fn limit(&self, limits: &ClientLimits) {
+        self.limits.store(Arc::new(Limits::of(limits)));
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.limits.load().patience
     }
 
     pub(super) fn traffic(&self) -> Arc<Traffic> {
@@ -63,7 +84,7 @@ impl Carrier {
     }
 
     pub(super) fn socket(&self, stream: Stream, traffic: Arc<Traffic>) -> Socket {
-        Socket::new(stream, traffic, self.most_control_frames)
+        Socket::new(stream, traffic, self.limits.load().most_control_frames)
     }
 
     /// Drives a connection to its end: the client's, the node's (`stop`), or that of the patience
@@ -79,7 +100,8 @@ impl Carrier {
         C::Error: fmt::Display,
     {
         let mut connection = pin!(connection);
-        let mut overstays = pin!(traffic.overstays(&self.patience));
+        let patience = self.patience();
+        let mut overstays = pin!(traffic.overstays(&patience));
         let mut stopping = false;
         let ended = loop {
             tokio::select! {

@@ -1,42 +1,46 @@
-//! The groups of a node, put together from their definitions.
+//! The groups of a node, put together from their definitions: at the start, and whenever new
+//! settings come in force.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{group::GroupDefinition, origin::guarded::Guarded, telemetry::metrics::Metrics};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{Group, Groups, Shared},
-    key::GroupId,
+    group::{CameAndWent, Group, Groups, Shared, Wanted},
+    ports::Origin,
 };
 
-/// The groups over what they share, numbered in order.
-pub(super) fn assemble(
+/// Puts exactly these groups in force. Where `kept` has an origin for a group, the group goes on
+/// with it: a new one would not know of the loads that run.
+pub(super) fn put_in_force(
+    groups: &Groups,
     definitions: Vec<GroupDefinition>,
+    kept: impl Fn(&str) -> Option<Arc<dyn Origin>>,
     metrics: &Metrics,
     shared: &Shared,
-) -> Result<Groups> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (number, definition) in definitions.into_iter().enumerate() {
-        let name = &definition.rules.name;
-        if groups.iter().any(|group| group.name() == name) {
+) -> Result<CameAndWent> {
+    let mut names = HashSet::new();
+    let mut wanted = Vec::new();
+    for definition in definitions {
+        let name = definition.rules.name.clone();
+        if !names.insert(name.clone()) {
             return Err(Error::new(
                 ErrorKind::Configuration,
                 format!("two groups have the name '{name}'"),
             ));
         }
-        let id = u16::try_from(number).map(GroupId).map_err(|error| {
-            let what = "too many groups";
-            Error::new(ErrorKind::Configuration, what).with_source(error)
-        })?;
-        let observer = metrics.group(name);
-        let origin = Guarded::new(definition.origin, observer.clone(), definition.bounds);
-        groups.push(Group::new(
-            id,
-            definition.rules,
-            Arc::new(origin),
-            observer,
-            shared.clone(),
-        ));
+        let origin = kept(&name).unwrap_or_else(|| {
+            let observer = metrics.group(&name);
+            Arc::new(Guarded::new(definition.origin, observer, definition.bounds))
+        });
+        wanted.push(Wanted {
+            rules: definition.rules,
+            origin,
+        });
     }
-    Ok(Groups::new(groups))
+    groups.replace(wanted, |number, wanted| {
+        let observer = metrics.group(&wanted.rules.name);
+        let Wanted { rules, origin } = wanted;
+        Group::new(number, rules, origin, observer, shared.clone())
+    })
 }

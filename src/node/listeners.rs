@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Addresses,
-    admission::Admission,
+    admission::{Admission, Listener},
     worker::{Accepted, Dispatcher},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -25,25 +25,6 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 const BACKLOG: i32 = 1024;
 /// After a failed accept (no file descriptors left, say) the acceptor rests, or it would spin.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// A listener whose connections the workers serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Listener {
-    Grpc,
-    Http,
-    Peer,
-}
-
-impl Listener {
-    /// For labels and logs.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::Http => "http",
-            Self::Peer => "peer",
-        }
-    }
-}
 
 /// Bound sockets.
 pub(super) struct Listeners {

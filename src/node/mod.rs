@@ -16,6 +16,8 @@ mod listeners;
 mod membership;
 mod parts;
 mod probes;
+#[cfg(feature = "cli")]
+pub(crate) mod reload;
 mod rules;
 mod run;
 mod shutdown;
@@ -38,7 +40,6 @@ use crate::{
     service::Service,
     settings::ClientLimits,
     tls::PeerTls,
-    traffic::Budget,
 };
 use gaocache_core::{
     cluster::Topology, copy_queue::QueuedKeys, membership::Member, ports::Registry,
@@ -84,11 +85,17 @@ pub struct Node {
     service: Service,
     front: Front,
     peer_front: PeerFront,
+    #[cfg(feature = "cli")]
+    rules: crate::rpc::routed::LiveRules,
+    admission: Arc<admission::Admission>,
+    carrier: connection::Carrier,
     peer_tls: PeerTls,
-    budget: Arc<Budget>,
     admin: Admin,
     stops: Stops,
     limits: Limits,
+    /// What new settings are held against while it runs.
+    #[cfg(feature = "cli")]
+    fixed: reload::Fixed,
 }
 
 impl Node {

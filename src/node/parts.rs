@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
-use super::groups;
+use super::groups::put_in_force;
 use crate::{
     admin::{Admin, Changes, Scrapes},
     group::GroupDefinition,
@@ -38,6 +38,9 @@ pub(super) struct Parts {
     pub(super) standing_throttle: Throttle,
     pub(super) owned: Arc<Store>,
     pub(super) hot: Arc<Store>,
+    /// What groups that come later share with the others.
+    #[cfg(feature = "cli")]
+    pub(super) shared: Shared,
     pub(super) changes: Changes,
     /// Whether this node joins, and all others that are in touch have seen it.
     pub(super) joining: watch::Sender<bool>,
@@ -100,13 +103,15 @@ impl Assembly {
             CopyQueue::nobody()
         };
         let standing = Arc::new(Standing::new(self.cluster.clone(), self.memory.lease));
-        let shared = self.shared(&standing, groups.len(), copies);
-        let groups = groups::assemble(groups, &self.metrics, &shared)?;
+        let shared = self.shared(&standing, copies);
+        let definitions = groups;
+        let groups = Groups::default();
+        put_in_force(&groups, definitions, |_| None, &self.metrics, &shared)?;
         let handoff = Handoff::new(
             HandoffParts {
                 groups: groups.clone(),
                 cluster: self.cluster.clone(),
-                peers: shared.peers,
+                peers: shared.peers.clone(),
                 clock: self.clock.clone(),
                 store: shared.owned.clone(),
                 observer: self.metrics.handoff(),
@@ -121,8 +126,10 @@ impl Assembly {
             standing,
             standing_throttle: Throttle::default(),
             joining: watch::Sender::new(false),
-            owned: shared.owned,
-            hot: shared.hot,
+            owned: shared.owned.clone(),
+            hot: shared.hot.clone(),
+            #[cfg(feature = "cli")]
+            shared,
             changes: Changes::default(),
             readiness: watch::Sender::new("starting".into()),
             health: self.health,
@@ -133,11 +140,11 @@ impl Assembly {
     }
 
     /// What the groups share.
-    fn shared(&self, standing: &Arc<Standing>, groups: usize, copies: CopyQueue) -> Shared {
+    fn shared(&self, standing: &Arc<Standing>, copies: CopyQueue) -> Shared {
         let memory = &self.memory;
         let (owned_capacity, hot_capacity) = hot::divide(memory.capacity);
         let store = |capacity| {
-            let store = Store::new(capacity, memory.max_value, groups);
+            let store = Store::new(capacity, memory.max_value);
             Arc::new(store.under(standing.fence.clone()))
         };
         Shared {
@@ -168,6 +175,7 @@ impl Parts {
             stores: Arc::new([("owned", self.owned.clone()), ("hot", self.hot.clone())]),
             budget,
             scrapes: Scrapes::default(),
+            settings: None,
             stop,
         }
     }

@@ -1,6 +1,7 @@
 //! From settings to the plain rules that edges and core take.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -102,6 +103,19 @@ pub(super) fn peers(
 ) -> PeerRules {
     /// How long a connection to another node is kept without a call.
     const IDLE: Duration = Duration::from_secs(120);
+    PeerRules {
+        connect_timeout: settings.peer_connect_timeout,
+        timeout: settings.peer_timeout,
+        idle: IDLE,
+        max_value,
+        workers: workers(settings),
+        tls,
+        loads: loads(groups),
+    }
+}
+
+/// What bounds the loads of each group.
+pub(super) fn loads(groups: &[GroupDefinition]) -> HashMap<Arc<str>, LoadBounds> {
     let loads = groups.iter().map(|group| {
         let bounds = LoadBounds {
             longest: group.bounds.longest_load(),
@@ -110,15 +124,7 @@ pub(super) fn peers(
         };
         (group.rules.name.clone(), bounds)
     });
-    PeerRules {
-        connect_timeout: settings.peer_connect_timeout,
-        timeout: settings.peer_timeout,
-        idle: IDLE,
-        max_value,
-        workers: workers(settings),
-        tls,
-        loads: loads.collect(),
-    }
+    loads.collect()
 }
 
 /// How this node and others know each other.

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
-    Node,
-    admission::Admission,
-    connection::Carrier,
-    descriptors,
+    Node, descriptors,
     parts::{Joined, Stops},
     probes::Probes,
     worker::{Served, Workers},
@@ -24,13 +21,20 @@ impl Node {
     /// What makes it impossible to begin: a thread that can't be started, an id that is taken.
     /// Never anything after that.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        self.run_and_drain(shutdown).await.map(drop)
+    }
+
+    /// As [`Node::run`]. True if the drain came to its end in time: the entries are handed over,
+    /// and the registration is gone.
+    ///
+    /// # Errors
+    /// As [`Node::run`].
+    pub(crate) async fn run_and_drain(self, shutdown: impl Future<Output = ()>) -> Result<bool> {
         let (parts, stops) = (self.parts.clone(), self.stops.clone());
         let control = Handle::current();
         parts.metrics.runtimes.watch("control", control.metrics());
         let limits = &self.limits.clients;
-        let files = descriptors::limit();
-        let cluster = parts.cluster.clone();
-        let admission = Admission::new(limits, files, cluster, parts.metrics.clone());
+        let admission = self.admission.clone();
         let workers = self.start_workers()?;
         let session = self.registry.join(self.me.clone()).await?;
         let joined = Joined {
@@ -39,7 +43,7 @@ impl Node {
             me: self.me.clone(),
         };
         joined.parts.standing.joined(joined.session.clone());
-        self.tell_addresses(&admission, files);
+        self.tell_addresses();
         let mut listeners = self.listeners;
         let (admin, stop) = (listeners.admin.take(), stops.admin.clone());
         let metrics = &joined.parts.metrics;
@@ -58,7 +62,7 @@ impl Node {
         open.closed().await;
         probes.ended().await;
         tracing::info!(id = %self.me.id, drained, "stopped");
-        Ok(())
+        Ok(drained)
     }
 
     fn start_workers(&self) -> Result<Workers> {
@@ -71,22 +75,19 @@ impl Node {
                 peer_front: self.peer_front.clone(),
                 peer_tls: self.peer_tls.clone(),
                 router: http::router(self.service.clone()),
-                carrier: Carrier::new(
-                    self.budget.clone(),
-                    &self.limits.clients,
-                    self.parts.metrics.clone(),
-                ),
+                carrier: self.carrier.clone(),
                 close_timeout: self.limits.shutdown,
             },
         )
     }
 
-    fn tell_addresses(&self, admission: &Admission, files: Option<usize>) {
+    fn tell_addresses(&self) {
         let addresses = self.addresses();
         tracing::info!(
             id = %self.me.id, address = %self.me.address, grpc = addresses.grpc.map(display),
-            http = addresses.http.map(display), peer = addresses.peer.map(display), admin = addresses.admin.map(display),
-            max_connections = admission.most(), max_open_files = files,
+            http = addresses.http.map(display), peer = addresses.peer.map(display),
+            admin = addresses.admin.map(display), max_connections = self.admission.most(),
+            max_open_files = descriptors::limit(),
             "listeners are open"
         );
     }

@@ -43,11 +43,13 @@ impl Joined {
         // Members that rely on this node's vouchers have to do without them first.
         let until = parts.standing.stop_vouching();
         tokio::time::sleep(until.since(parts.clock.now())).await;
-        self.deregister(Instant::now() + LEAVE_TIMEOUT).await;
-        in_time
+        let deregistered = self.deregister(Instant::now() + LEAVE_TIMEOUT).await;
+        in_time && deregistered
     }
 
-    async fn deregister(&self, until: Instant) {
+    /// Takes the registration back, if there is one; true if it is gone.
+    async fn deregister(&self, until: Instant) -> bool {
+        let registered = self.session.health().borrow().registered;
         let left = async {
             tokio::select! {
                 left = timeout_at(until, self.session.leave()) => left.ok(),
@@ -61,12 +63,15 @@ impl Joined {
                     // Usual when all nodes stop at once: who goes last sees no list any more.
                     tracing::info!("timed out waiting for peers to see the deregistration");
                 }
+                true
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "could not deregister; the lease will expire");
+                !registered
             }
             None => {
                 tracing::warn!("deregistering timed out; the lease will expire");
+                !registered
             }
         }
     }

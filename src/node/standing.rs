@@ -4,7 +4,7 @@
 //! It must never open the fence on a guess: only while the lease is certain to be alive, or with
 //! vouchers from more than half of all members.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -22,7 +22,8 @@ use gaocache_core::{
     error::Result,
     expulsion::{Expelled, Expulsion},
     membership::{IdHash, Member, MemberState},
-    ports::{Notice, NoticeId, Notices, Peers},
+    notices::Heeded,
+    ports::{Notice, Notices, Peers},
     standing::Standing,
 };
 
@@ -226,8 +227,7 @@ impl Joined {
             return;
         };
         let mut rings = self.parts.cluster.rings();
-        // What this incarnation has confirmed.
-        let mut confirmed = (IdHash::NONE, BTreeSet::new());
+        let mut heeded = Heeded::default();
         notices.mark_changed();
         loop {
             let changed = tokio::select! {
@@ -243,20 +243,13 @@ impl Joined {
             let Some(me) = ring.me().map(Member::incarnation) else {
                 continue;
             };
-            if confirmed.0 != me {
-                confirmed = (me, BTreeSet::new());
+            let Some(done) = heeded.heed(me, &standing, |notice| self.heed(notice, &ring)) else {
+                continue;
+            };
+            while let Err(error) = self.session.confirm(me, &done).await {
+                tracing::debug!(%error, "could not confirm a notice");
+                sleep(RETRY).await;
             }
-            let done = standing
-                .iter()
-                .filter(|(id, notice)| confirmed.1.contains(*id) || self.heed(notice, &ring));
-            let done: BTreeSet<NoticeId> = done.map(|(id, _)| *id).collect();
-            if !done.is_subset(&confirmed.1) {
-                while let Err(error) = self.session.confirm(me, &done).await {
-                    tracing::debug!(%error, "could not confirm a notice");
-                    sleep(RETRY).await;
-                }
-            }
-            confirmed.1 = done;
         }
     }
 

@@ -26,7 +26,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{admission::Permit, connection::Carrier, listeners::Listener};
+use super::{
+    admission::{Listener, Permit},
+    connection::Carrier,
+};
 use crate::{
     http::ConnectedRouter,
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
@@ -43,6 +46,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls under way on one connection; more wait at the caller.
 const MAX_STREAMS: u32 = 1024;
+/// Calls that another node has dropped before this one began them, on one connection. A node that
+/// stood still for a moment finds many peeks whose short time was over. h2 takes twenty for an
+/// attack (CVE-2023-44487) and closes the connection, with all that is under way on it. Each costs
+/// about a kilobyte until it is skipped.
+const DROPPED_BY_PEERS: usize = 8 * MAX_STREAMS as usize;
 /// Bytes of answers buffered for one call. A client has to take them within the write time limit,
 /// since progress beyond them is not seen.
 const SEND_BUFFER: usize = 256 << 10;
@@ -291,15 +299,7 @@ impl Worker {
             >,
         S::Future: Send + 'static,
     {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_send_buf_size(SEND_BUFFER)
-            .auto_date_header(false);
-        let connection = builder.serve_connection(socket, service);
+        let connection = grpc_server(listener).serve_connection(socket, service);
         let (carrier, name) = (&self.served.carrier, listener.name());
         carrier.carry(name, connection, traffic, &self.stop).await;
     }
@@ -324,4 +324,54 @@ impl Worker {
     }
 }
 
+/// How gRPC is served.
+fn grpc_server(listener: Listener) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
+        .auto_date_header(false);
+    if listener == Listener::Peer {
+        builder.max_pending_accept_reset_streams(DROPPED_BY_PEERS);
+    }
+    builder
+}
+
 type Io = TokioIo<super::socket::Socket>;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use hyper::{Request, Response, body::Incoming, service::service_fn};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_of_a_node_that_were_dropped_while_this_one_stood_still_end_no_connection() {
+        let (near, far) = tokio::io::duplex(4 << 20);
+        let connected =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near));
+        let (mut client, connection) = connected.await.expect("no answer is needed");
+        let driven = tokio::spawn(connection);
+        let call = || Request::new(Empty::<Bytes>::new());
+        // This end stands still: nobody reads.
+        for _ in 0..2_000 {
+            let mut dropped = std::pin::pin!(client.send_request(call()));
+            assert!(futures::poll!(&mut dropped).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let answered = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        });
+        let server = grpc_server(Listener::Peer).serve_connection(TokioIo::new(far), answered);
+        tokio::spawn(server);
+        let answer = client.send_request(call()).await;
+        assert!(answer.is_ok(), "{answer:?}");
+        drop(client);
+        assert!(driven.await.expect("no panic").is_ok());
+    }
+}

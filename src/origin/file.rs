@@ -16,7 +16,7 @@ use cap_std::{
     fs::{Dir, File},
 };
 
-use crate::traffic::Budget;
+use crate::traffic::{Budget, Charge};
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
     ports::{Loaded, Origin},
@@ -53,7 +53,7 @@ impl Origin for FileOrigin {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
         let (folder, key, max_value) = (self.folder.clone(), key.to_owned(), self.max_value);
         let (file, length) = blocking(move || find(&folder, &key, max_value)).await?;
-        let charge = self.budget.charge_in_turn(length).await?;
+        let charge = Charge::in_turn(&self.budget, length).await?;
         let value = blocking(move || read(file, length, max_value)).await?;
         Ok(charge.hold(value).into())
     }

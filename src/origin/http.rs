@@ -16,7 +16,7 @@ use crate::{
         template::{self, UrlTemplate},
     },
     telemetry::trace,
-    traffic::Budget,
+    traffic::{Budget, Charge},
 };
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result, with_causes},
@@ -128,7 +128,7 @@ impl HttpOrigin {
         if announced > max {
             return Err(too_large());
         }
-        let mut charge = self.rules.budget.charge_in_turn(announced).await?;
+        let mut charge = Charge::in_turn(&self.rules.budget, announced).await?;
         let mut body = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
         loop {
             match response.chunk().await {

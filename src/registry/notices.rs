@@ -17,7 +17,7 @@ use gaocache_core::{
     membership::IdHash,
     ports::{Notice, NoticeId, Notices},
 };
-use gaocache_discovery::{Discovery, Endpoint, EtcdConfig, KeyRange, Records, Result};
+use gaocache_discovery::{Discovery, Endpoint, EtcdConfig, KeyRange, Result, expulsion::Records};
 use serde_json::Value;
 use tokio::sync::watch;
 

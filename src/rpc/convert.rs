@@ -213,6 +213,7 @@ pub(super) fn handoff_receipt(receipt: Receipt) -> wire::HandoffReceipt {
     };
     let fates = receipt.fates.into_iter().map(|it| fate(it).into());
     wire::HandoffReceipt {
+        max_value_bytes: None,
         fates: fates.collect(),
     }
 }

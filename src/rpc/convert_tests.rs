@@ -127,7 +127,10 @@ fn each_fate_crosses_the_wire_and_an_unknown_one_is_a_refusal() {
     let bytes = handoff_receipt(sent.clone()).encode_to_vec();
     let read = wire::HandoffReceipt::decode(&*bytes).expect("the generated code reads it");
     assert_eq!(receipt(&read), sent);
-    let odd = wire::HandoffReceipt { fates: vec![99] };
+    let odd = wire::HandoffReceipt {
+        fates: vec![99],
+        ..wire::HandoffReceipt::default()
+    };
     assert_eq!(receipt(&odd).fates, [Fate::Refused]);
 }
 

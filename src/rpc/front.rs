@@ -16,7 +16,7 @@ use tonic::service::Routes;
 use super::{
     cache::CacheService,
     lean, many,
-    routed::{FrontBody, FrontRules, Routed, refused, traced},
+    routed::{FrontBody, LiveRules, Routed, refused, traced},
     wire::{self, cache_server::CacheServer},
 };
 use crate::{service::Service, telemetry::trace::Scope, traffic::Traffic};
@@ -42,7 +42,7 @@ const REFLECTED: [&str; 2] = ["gaocache.v1.Cache", "grpc.health.v1.Health"];
 pub struct Front {
     cache: CacheService,
     routed: Routed,
-    rules: FrontRules,
+    rules: LiveRules,
 }
 
 /// The listener as a hyper service for one connection.
@@ -56,7 +56,7 @@ impl Front {
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] if the embedded descriptors are invalid.
-    pub fn new<H>(service: &Service, rules: FrontRules, health: H) -> Result<Self>
+    pub fn new<H>(service: &Service, rules: LiveRules, health: H) -> Result<Self>
     where
         H: tonic_health::pb::health_server::Health,
     {
@@ -76,7 +76,7 @@ impl Front {
             .add_service(reflection);
         Ok(Self {
             cache,
-            routed: Routed::new(routes, rules.patience),
+            routed: Routed::new(routes, rules.clone()),
             rules,
         })
     }
@@ -111,7 +111,7 @@ where
             Ok(ticket) => ticket,
             Err(error) => return Box::pin(ready(Ok(refused(&error)))),
         };
-        let patience = self.front.rules.patience;
+        let patience = self.front.rules.now().patience;
         if path == GET {
             let cache = self.front.cache.clone();
             return Box::pin(async move {
@@ -126,7 +126,7 @@ where
             None => Scope::Nothing,
         };
         let (is_many, streams) = (path == GET_MANY, path.starts_with(REFLECTION));
-        let (routed, most) = (self.front.routed.clone(), self.front.rules.max_keys);
+        let (routed, most) = (self.front.routed.clone(), self.front.rules.now().max_keys);
         Box::pin(async move {
             let answer = async {
                 if streams {

@@ -28,6 +28,8 @@ pub(super) struct GrpcHandoffStream {
     /// How many receipts came, the empty first one included, and when the last did.
     received: u64,
     received_at: Timestamp,
+    /// The largest value that the receiver takes.
+    largest_value: Option<u64>,
     /// That of the view by which the entries belong to the member.
     revision: u64,
     /// Kept from being closed as idle.
@@ -51,10 +53,11 @@ impl GrpcHandoffStream {
             receipts,
             received: 0,
             received_at: peers.now(),
+            largest_value: None,
             revision,
             _link: link,
         };
-        stream.next_receipt().await?;
+        stream.largest_value = stream.next_receipt().await?.max_value_bytes;
         Ok(stream)
     }
 
@@ -88,6 +91,10 @@ impl HandoffStream for GrpcHandoffStream {
         // If the other end hung up, the receipt stream returns the reason.
         let _ = self.batches.send(batch).await;
         Ok(())
+    }
+
+    fn largest_value(&self) -> Option<u64> {
+        self.largest_value
     }
 
     async fn receipt(&mut self) -> Result<Receipt, PeerError> {

@@ -7,11 +7,13 @@ use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 
 use super::{bounded::has_at_most, convert, wire};
-use crate::{service::Service, telemetry::trace::Scope, traffic::Traffic};
+use crate::{
+    service::{MANY_AT_ONCE, Service},
+    telemetry::trace::Scope,
+    traffic::Traffic,
+};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
-/// Keys that are processed at the same time.
-const AT_ONCE: usize = 64;
 /// The field number of the keys in a request.
 const KEYS: u32 = 2;
 
@@ -56,7 +58,7 @@ pub(super) fn answers(
             Ok(convert::many_response(key, answer, service.now()))
         }
     });
-    answers.buffer_unordered(AT_ONCE)
+    answers.buffer_unordered(MANY_AT_ONCE)
 }
 
 #[cfg(test)]

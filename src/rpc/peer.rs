@@ -144,7 +144,11 @@ impl Peer for PeerService {
         let batches = request.into_inner();
         let mut receipts_sent = ReceiptTimes::default();
         receipts_sent.push(this.service.now());
-        let first = futures::stream::once(async { Ok(wire::HandoffReceipt::default()) });
+        let first = wire::HandoffReceipt {
+            max_value_bytes: Some(self.service.largest_value()),
+            ..wire::HandoffReceipt::default()
+        };
+        let first = futures::stream::once(async { Ok(first) });
         // A batch is read only when the one before it has been taken: that is the back-pressure.
         let receipts = batches.map(move |batch| this.accept(batch?, &mut receipts_sent));
         Ok(Response::new(first.chain(receipts).boxed()))

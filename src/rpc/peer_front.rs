@@ -19,7 +19,7 @@ use super::{
     lean,
     peer::PeerService,
     peers::message_limit,
-    routed::{FrontBody, FrontRules, Routed, arriving, outgoing, refused, traced},
+    routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},
     wire::peer_server::PeerServer,
 };
 use crate::{service::Service, traffic::Traffic};
@@ -39,7 +39,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 pub struct PeerFront {
     peer: PeerService,
     routed: Routed,
-    rules: FrontRules,
+    rules: LiveRules,
     gate: Gate,
 }
 
@@ -57,20 +57,20 @@ impl PeerFront {
         service: &Service,
         standing: Arc<Standing>,
         gate: Gate,
-        rules: FrontRules,
+        rules: LiveRules,
         health: H,
     ) -> Self
     where
         H: tonic_health::pb::health_server::Health,
     {
         let peer = PeerService::new(service.clone(), standing);
-        let server =
-            PeerServer::new(peer.clone()).max_decoding_message_size(message_limit(rules.max_value));
+        let server = PeerServer::new(peer.clone())
+            .max_decoding_message_size(message_limit(rules.now().max_value));
         let routes = Routes::new(server)
             .add_service(tonic_health::pb::health_server::HealthServer::new(health));
         Self {
             peer,
-            routed: Routed::new(routes, rules.patience),
+            routed: Routed::new(routes, rules.clone()),
             rules,
             gate,
         }
@@ -130,14 +130,15 @@ where
             FETCH => Box::pin(async move {
                 let scope = |headers: &_| peer.follow(traced(FETCH), headers);
                 let handle = async |it| peer.reply(it).await;
-                let answer = lean::unary(request, ticket, rules.patience, scope, handle);
+                let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
                 Ok(answer.await.map(FrontBody::Lean))
             }),
             HANDOFF => {
                 let visitor = self.visitor.clone();
                 Box::pin(async move {
-                    let request = arriving(request, &ticket, rules.patience);
-                    let answer = bounded::handoff(peer, visitor, rules.max_value, request).await;
+                    let now = rules.now();
+                    let request = arriving(request, &ticket, now.patience);
+                    let answer = bounded::handoff(peer, visitor, now.max_value, request).await;
                     Ok(FrontBody::of(outgoing(answer, ticket).await))
                 })
             }

@@ -2,10 +2,12 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -35,6 +37,33 @@ pub struct FrontRules {
     pub patience: Duration,
 }
 
+/// What the gRPC listeners take at the moment. Clones are the same rules.
+#[derive(Clone)]
+pub struct LiveRules(Arc<ArcSwap<FrontRules>>);
+
+impl LiveRules {
+    /// These, at first.
+    pub fn new(rules: FrontRules) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(rules)))
+    }
+
+    /// The rules now.
+    pub fn now(&self) -> FrontRules {
+        **self.0.load()
+    }
+
+    /// From now on, requests are held to these limits. `max_value` stays what it was.
+    #[cfg(feature = "cli")]
+    pub fn limit(&self, max_keys: usize, patience: Duration) {
+        let max_value = self.now().max_value;
+        self.0.store(Arc::new(FrontRules {
+            max_value,
+            max_keys,
+            patience,
+        }));
+    }
+}
+
 /// The name of a call in traces: its path without the leading slash.
 pub(super) fn traced(path: &'static str) -> Call {
     Call::grpc(path.trim_start_matches('/'))
@@ -51,15 +80,15 @@ pub(super) type RoutedResponse = Response<Outgoing<tonic::body::Body>>;
 #[derive(Clone)]
 pub(super) struct Routed {
     routes: Routes,
-    pub(super) patience: Duration,
+    pub(super) rules: LiveRules,
 }
 
 impl Routed {
-    /// Through these routes; a request may take so long to arrive.
-    pub(super) fn new(routes: Routes, patience: Duration) -> Self {
+    /// Through these routes.
+    pub(super) fn new(routes: Routes, rules: LiveRules) -> Self {
         Self {
             routes: routes.prepare(),
-            patience,
+            rules,
         }
     }
 
@@ -76,7 +105,13 @@ impl Routed {
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let body = collect(body, &mut ticket, MAX_REQUEST_BYTES, self.patience).await?;
+        let body = collect(
+            body,
+            &mut ticket,
+            MAX_REQUEST_BYTES,
+            self.rules.now().patience,
+        )
+        .await?;
         check(&body)?;
         let mut request = Request::from_parts(parts, Full::new(body));
         request.extensions_mut().insert(ticket.traffic().clone());
@@ -94,7 +129,7 @@ impl Routed {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let request = arriving(request, &ticket, self.patience);
+        let request = arriving(request, &ticket, self.rules.now().patience);
         let Ok(answer) = self.routes.call(request).await;
         outgoing(answer, ticket).await
     }

@@ -2,14 +2,28 @@
 
 use axum::{
     http::{
-        HeaderValue,
+        HeaderValue, StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
     },
     response::{IntoResponse, Response},
 };
 
 use super::{KIND_HEADER, codes};
-use gaocache_core::error::Error;
+use gaocache_core::error::{Error, ErrorKind};
+
+/// A method that a path doesn't take; the router adds which it does.
+pub fn not_allowed(what: &str) -> Response {
+    let mut response = failed(&Error::new(ErrorKind::InvalidRequest, what));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+/// A path that isn't there.
+pub fn no_such_path(what: &str) -> Response {
+    let mut response = failed(&Error::new(ErrorKind::InvalidRequest, what));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
 
 /// An error as JSON, with its kind in a header as well.
 pub fn failed(error: &Error) -> Response {

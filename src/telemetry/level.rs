@@ -43,6 +43,8 @@ impl LogLevel {
     }
 }
 
+/// For the program, which sets up the log.
+#[cfg(feature = "cli")]
 impl LogLevel {
     /// This level now, and a way to change it.
     pub(super) fn new(

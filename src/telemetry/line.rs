@@ -27,7 +27,7 @@ pub(crate) fn this_thread_works_for(node: Option<Arc<str>>) {
 
 /// Whether lines may name keys, from now on.
 #[cfg(feature = "cli")]
-pub(super) fn allow_keys(allowed: bool) {
+pub(crate) fn allow_keys(allowed: bool) {
     KEYS.store(allowed, Ordering::Relaxed);
 }
 

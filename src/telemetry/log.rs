@@ -66,8 +66,85 @@ fn filter(text: &str) -> Result<EnvFilter> {
              module MODULE=LEVEL"
         )));
     }
+    if let Some(reason) = directives().find_map(|it| unknown_module(it).err()) {
+        return Err(wrong(&reason));
+    }
     let parsed = EnvFilter::builder().with_regex(false).parse(text);
     parsed.map_err(|error| wrong(&error.to_string()).with_source(error))
+}
+
+/// Crates whose lines the log can have. A filter for another one would match nothing, and if it is
+/// all there is, the log would be silent.
+const CRATES: [&str; 16] = [
+    "axum",
+    "etcd_client",
+    "gaocache",
+    "gaocache_core",
+    "gaocache_discovery",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "opentelemetry",
+    "opentelemetry_otlp",
+    "opentelemetry_sdk",
+    "reqwest",
+    "rustls",
+    "tokio",
+    "tonic",
+    "tower",
+];
+
+/// The modules of the crate `gaocache`.
+const MODULES: [&str; 23] = [
+    "admin",
+    "answer",
+    "backoff",
+    "cache",
+    "cli",
+    "client",
+    "clock",
+    "config",
+    "group",
+    "http",
+    "http_client",
+    "internal",
+    "main",
+    "members",
+    "node",
+    "origin",
+    "registry",
+    "rpc",
+    "service",
+    "settings",
+    "status",
+    "telemetry",
+    "traffic",
+];
+
+/// Refuses a directive for a module that isn't there.
+fn unknown_module(directive: &str) -> Result<(), String> {
+    let target = directive.split(['=', '[']).next().unwrap_or_default();
+    let is_level = !directive.contains(['=', '[']);
+    let mut parts = target.split("::");
+    let (Some(krate), module) = (parts.next(), parts.next()) else {
+        return Ok(());
+    };
+    if is_level || krate.is_empty() {
+        return Ok(());
+    }
+    if !CRATES.contains(&krate) {
+        return Err(format!(
+            "nothing logs as '{krate}'; use one of {}",
+            CRATES.join(", ")
+        ));
+    }
+    match module {
+        Some(module) if krate == "gaocache" && !MODULES.contains(&module) => Err(format!(
+            "there is no module '{krate}::{module}'; use one of {}",
+            MODULES.join(", ")
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a level can be set.
@@ -226,13 +303,27 @@ mod tests {
             "",
             "info,,warn",
             "info,gaocache",
+            "gaocahe=debug",
+            "info,gaocache::rcp=debug",
             &many,
             &long,
         ] {
             let error = filter(wrong).expect_err(wrong);
             assert_eq!(error.kind(), ErrorKind::Configuration, "{wrong}");
-            assert!(error.message().len() < 300, "{error}");
+            assert!(error.message().len() < 400, "{error}");
         }
+    }
+
+    #[test]
+    fn the_modules_that_a_filter_may_name_are_those_of_the_crate() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let files = std::fs::read_dir(folder).expect("there");
+        let names = files.map(|file| file.expect("readable").path());
+        let stems = names.map(|path| path.file_stem().expect("a name").to_os_string());
+        let stems = stems.map(|stem| stem.into_string().expect("text"));
+        let mut modules: Vec<String> = stems.filter(|stem| stem != "lib").collect();
+        modules.sort();
+        assert_eq!(modules, MODULES);
     }
 
     /// The value is no regular expression: with one it would match.

@@ -57,6 +57,7 @@ metrics! {
     RING_MEMBERS = "gaocache_ring_members", "gauge", [], "Members of the ring, as seen by this node.";
     RING_REVISION = "gaocache_ring_revision", "gauge", [], "Registry revision of the current ring.";
     RING_FINGERPRINT = "gaocache_ring_fingerprint", "gauge", [], "A 48-bit hash of the members; equal on nodes that know the same members.";
+    MEMBERS_VANISHED = "gaocache_members_vanished", "gauge", [], "Members whose registration has ended although they did not leave, and that the others have not taken off the list yet. Removals wait for them.";
     RING_SHARE = "gaocache_ring_own_share_ratio", "gauge", [], "Share of all keys that this node owns, from 0 to 1.";
     RING_CHANGES = "gaocache_ring_changes_total", "counter", [], "Ring changes applied by this node.";
     LEASE_RENEWALS = "gaocache_lease_renewals_total", "counter", ["outcome"], "Renewals of this node's lease in etcd: ok, failed (not acknowledged) or lost (the lease no longer existed).";
@@ -77,5 +78,7 @@ metrics! {
     IN_FLIGHT_BYTES = "gaocache_in_flight_bytes", "gauge", [], "Bytes in flight: requests, loads, and answers that clients have not read yet.";
     IN_FLIGHT_LIMIT = "gaocache_in_flight_limit_bytes", "gauge", [], "Limit on the bytes in flight (cache.in_flight).";
     IN_FLIGHT_REFUSALS = "gaocache_in_flight_refusals_total", "counter", [], "Requests, loads and answers that were refused as overloaded, because too many bytes were in flight.";
+    RELOADS = "gaocache_reloads_total", "counter", ["outcome"], "Times that the settings were read again: changed, unchanged, or refused (something was wrong with them, so nothing has changed).";
+    RELOAD_REFUSED = "gaocache_reload_refused", "gauge", [], "1 if the settings that were read last were refused, so that the node runs with older ones.";
     BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; the label is the version.";
 }

@@ -27,20 +27,20 @@ impl SpanCounts {
             ("dropped", read(&self.dropped)),
         ]
     }
+}
 
+/// For the exporter.
+#[cfg(feature = "cli")]
+impl SpanCounts {
     pub(super) fn exported(&self, spans: usize) {
-        count(&self.exported, spans);
+        self.exported.fetch_add(spans as u64, Ordering::Relaxed);
     }
 
     pub(super) fn failed(&self, spans: usize) {
-        count(&self.failed, spans);
+        self.failed.fetch_add(spans as u64, Ordering::Relaxed);
     }
 
     pub(super) fn dropped(&self, spans: usize) {
-        count(&self.dropped, spans);
+        self.dropped.fetch_add(spans as u64, Ordering::Relaxed);
     }
-}
-
-fn count(counter: &AtomicU64, spans: usize) {
-    counter.fetch_add(spans as u64, Ordering::Relaxed);
 }

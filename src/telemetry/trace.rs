@@ -346,6 +346,7 @@ pub fn ended(outcome: Result<&'static str, &Error>, told: Told<'_>) {
 }
 
 /// The ids of the current trace and span, in the standard's notation, for the log.
+#[cfg(feature = "cli")]
 pub fn ids() -> Option<(String, String)> {
     Context::map_current(|context| {
         let span = context.span();

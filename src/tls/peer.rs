@@ -32,6 +32,9 @@ enum Kind {
     Files(Arc<Certificates>),
 }
 
+/// What a certificate proves, as the other end showed it.
+type Identify<'a> = &'a (dyn Fn(&[u8]) -> io::Result<Identity> + Send + Sync);
+
 impl fmt::Debug for PeerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
@@ -80,17 +83,16 @@ impl PeerTls {
     /// # Errors
     /// What ended the handshake.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(Stream, Identity)> {
-        let (server, identify): (_, &(dyn Fn(&[u8]) -> io::Result<Identity> + Send + Sync)) =
-            match &self.0 {
-                Kind::Plaintext => return Ok((Stream::Plain(stream), Identity::Unproven)),
-                Kind::Keys(own) => (own.server.clone(), &|certificate| {
-                    Ok(Identity::Key(fingerprint(certificate)))
-                }),
-                Kind::Files(files) => (files.server(), &|certificate| {
-                    let ids = files.members(certificate).map_err(io::Error::other)?;
-                    Ok(Identity::Certificate { ids })
-                }),
-            };
+        let (server, identify): (_, Identify<'_>) = match &self.0 {
+            Kind::Plaintext => return Ok((Stream::Plain(stream), Identity::Unproven)),
+            Kind::Keys(own) => (own.server.clone(), &|certificate| {
+                Ok(Identity::Key(fingerprint(certificate)))
+            }),
+            Kind::Files(files) => (files.server(), &|certificate| {
+                let ids = files.members(certificate).map_err(io::Error::other)?;
+                Ok(Identity::Certificate { ids })
+            }),
+        };
         let stream = TlsAcceptor::from(server).accept(stream).await?;
         let shown = stream.get_ref().1.peer_certificates();
         let certificate = shown

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,10 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::Notify, time::Instant};
 
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -24,8 +20,6 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 const SHARED_FROM: usize = 64 << 10;
 /// Answers up to this size are counted and never refused: those to removals, and errors.
 const NEVER_REFUSED: usize = 512;
-/// How long a load waits for room. Loads come in bursts that are over in less.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// At most one line in the log for refusals in this time.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 /// One part in so many is kept for what is small, so that large values can't shut out the rest.
@@ -45,8 +39,9 @@ pub struct Budget {
     told: Mutex<Option<Instant>>,
     /// Large values that answers pin, by address: how many answers, and what was taken for them.
     pinned: Mutex<HashMap<usize, (u32, u64)>>,
-    waiting: AtomicUsize,
-    room: Notify,
+    /// Loads that wait for room.
+    pub(super) waiting: AtomicUsize,
+    pub(super) room: Notify,
 }
 
 impl Budget {
@@ -83,33 +78,7 @@ impl Budget {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Takes room for so many bytes, and waits for it for a moment. For loads: these are bounded in
-    /// number.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Overloaded`] if no room came.
-    pub async fn charge_in_turn(self: &Arc<Self>, bytes: u64) -> Result<Charge> {
-        let deadline = Instant::now() + LONGEST_WAIT;
-        let mut charge = Charge::none(self);
-        let _waiting = Waiting::new(&self.waiting);
-        loop {
-            let mut room = pin!(self.room.notified());
-            // Before the try: room that comes between both must not be missed.
-            room.as_mut().enable();
-            if self.fits(bytes) {
-                charge.bytes = bytes;
-                return Ok(charge);
-            }
-            if timeout_at(deadline, room).await.is_err() {
-                return self.take(bytes).map(|()| {
-                    charge.bytes = bytes;
-                    charge
-                });
-            }
-        }
-    }
-
-    fn fits(&self, bytes: u64) -> bool {
+    pub(super) fn fits(&self, bytes: u64) -> bool {
         let kept = if bytes > self.limit / SMALL {
             self.limit / SMALL_PART
         } else {
@@ -203,54 +172,6 @@ pub(super) enum Pinned {
     Shared(usize),
 }
 
-/// Bytes taken from a budget; given back when dropped.
-#[derive(Debug)]
-pub struct Charge {
-    budget: Arc<Budget>,
-    bytes: u64,
-}
-
-impl Charge {
-    /// Nothing yet; see [`Charge::grow`].
-    pub fn none(budget: &Arc<Budget>) -> Self {
-        Self {
-            budget: budget.clone(),
-            bytes: 0,
-        }
-    }
-
-    /// Takes room for more bytes.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Overloaded`] if there is none.
-    pub fn grow(&mut self, bytes: u64) -> Result<()> {
-        self.budget.take(bytes)?;
-        self.bytes += bytes;
-        Ok(())
-    }
-
-    /// Bytes taken.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The value, counted until its last clone is dropped.
-    pub fn hold(self, value: impl AsRef<[u8]> + Send + 'static) -> Bytes {
-        Bytes::from_owner(Held {
-            _counted: self,
-            bytes: value,
-        })
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.budget.give_back(self.bytes);
-        }
-    }
-}
-
 /// Bytes, and what counts them. That goes first: once the bytes are gone, their address may be
 /// another value's.
 pub(super) struct Held<T, C> {
@@ -264,31 +185,22 @@ impl<T: AsRef<[u8]>, C> AsRef<[u8]> for Held<T, C> {
     }
 }
 
-/// One up while it lives.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
 
-    fn taken(budget: &Arc<Budget>, bytes: u64) -> Result<Charge> {
-        let mut charge = Charge::none(budget);
-        charge.grow(bytes).map(|()| charge)
+    #[derive(Debug)]
+    struct Taken(Arc<Budget>, u64);
+    impl Drop for Taken {
+        fn drop(&mut self) {
+            self.0.give_back(self.1);
+        }
+    }
+
+    fn taken(budget: &Arc<Budget>, bytes: u64) -> Result<Taken> {
+        budget.take(bytes).map(|()| Taken(budget.clone(), bytes))
     }
 
     #[test]
@@ -333,22 +245,6 @@ mod tests {
         assert_eq!(budget.used(), 2 * MIB, "the second still pins it");
         budget.unpin(second);
         budget.unpin(other);
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_load_waits_for_room_for_a_moment() {
-        let budget = Budget::new(64 * MIB);
-        let full = taken(&budget, 56 * MIB).expect("room");
-        let error = budget.charge_in_turn(8 * MIB).await.expect_err("no room");
-        assert_eq!(error.kind(), ErrorKind::Overloaded);
-        let waits = tokio::spawn({
-            let budget = budget.clone();
-            async move { budget.charge_in_turn(8 * MIB).await.map(|it| it.bytes()) }
-        });
-        tokio::task::yield_now().await;
-        drop(full);
-        assert_eq!(waits.await.expect("no panic").expect("room"), 8 * MIB);
         assert_eq!(budget.used(), 0);
     }
 }

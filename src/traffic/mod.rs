@@ -6,12 +6,16 @@
 
 mod body;
 mod budget;
+#[cfg(feature = "cli")]
+mod charge;
 mod connection;
 mod incoming;
 mod ticket;
 
 pub use body::{Outgoing, SLICE};
 pub use budget::Budget;
+#[cfg(feature = "cli")]
+pub use charge::Charge;
 pub use connection::{Cut, Patience, Traffic};
 pub use incoming::{Arriving, collect};
 pub use ticket::Ticket;

@@ -151,6 +151,8 @@ fn a_wrong_target_is_told_in_words_that_help() {
         let told = refused(&["get", "files", "a.txt", "--target", wrong], 2);
         assert!(told.contains("write HOST:PORT"), "{told}");
     }
+    let told = refused(&["ring", "--admin", "localhost"], 2);
+    assert!(told.contains("such as 127.0.0.1:9090"), "{told}");
 }
 
 #[test]
@@ -243,6 +245,11 @@ fn shells_complete_the_commands_and_each_has_a_man_page() {
     for page in ["gaocache.1", "gaocache-get.1", "gaocache-serve.1"] {
         let page = fs::read_to_string(folder.path().join(page)).expect(page);
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
+        assert!(!page.contains(".SH EXTRA"), "{page}");
+    }
+    for page in ["gaocache-get.1", "gaocache-serve.1"] {
+        let page = fs::read_to_string(folder.path().join(page)).expect(page);
+        assert!(page.contains(".SH EXAMPLES\n.nf\n  gaocache "), "{page}");
     }
 }
 

@@ -45,6 +45,48 @@ fn dev_serves_a_folder_to_curl_from_every_node() {
     assert!(dev.stop(), "Ctrl-C ends it well");
 }
 
+/// Keys and groups in the hints are those that work, in a shell and in a URL.
+#[test]
+fn the_hints_of_dev_work_as_they_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a b?'c.txt"), "odd").expect("written");
+    let dev = Dev::start(folder.path());
+    let hints = dev.hints.clone();
+    let get = hints.iter().find(|it| it.contains(" get ")).expect("a get");
+    assert!(get.starts_with(PROGRAM), "{get}");
+    assert_eq!(text(&run("sh", &["-c", get]).stdout), "odd");
+    let shown = text(&run("sh", &["-c", &dev.try_line]).stdout);
+    assert!(shown.ends_with("odd"), "{shown}");
+    let ring = hints
+        .iter()
+        .find(|it| it.contains(" ring "))
+        .expect("a ring");
+    assert!(text(&run("sh", &["-c", ring]).stdout).contains("3 members"));
+    drop(dev);
+
+    let groups = format!(
+        "groups=[{{ name = \"other\", origin = {{ kind = \"file\", path = {:?} }} }}]",
+        folder.path()
+    );
+    let dev = Dev::with("/", &["--set", &groups], Stdio::inherit());
+    assert!(
+        dev.try_line.contains("/v1/other/a%20b%3F%27c.txt"),
+        "{}",
+        dev.try_line
+    );
+}
+
+#[test]
+fn dev_blames_the_flag_that_is_wrong() {
+    let output = run(PROGRAM, &["dev", "--origin", "/no/such/folder"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{told}");
+    assert!(
+        told.contains("[flag --origin]") && !told.contains("--set"),
+        "{told}"
+    );
+}
+
 /// The ports that the README names.
 const USUAL: [u16; 3] = [7070, 8080, 9090];
 

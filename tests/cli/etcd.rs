@@ -119,7 +119,7 @@ fn an_etcd_that_is_away_is_told_as_such() {
         let (code, shown, errors) = told(&all);
         assert_eq!(code, Some(1), "{command:?}: {shown}");
         assert!(
-            errors.starts_with("gaocache: etcd: "),
+            errors.starts_with("gaocache: etcd: http://127.0.0.1:1: "),
             "{command:?}: {errors}"
         );
         assert!(!errors.contains("no node"), "{command:?}: {errors}");
@@ -142,4 +142,144 @@ async fn an_empty_ring_is_a_failure() {
             "{errors}"
         );
     }
+}
+
+fn on(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let all = [arguments, &["--etcd", &etcd.url]].concat();
+    tokio::task::block_in_place(|| told(&all))
+}
+
+/// The states of the members, by id.
+fn states(etcd: &Etcd) -> Vec<(String, String)> {
+    let (_, shown, _) = on(etcd, &["members", "--json"]);
+    let members: Vec<serde_json::Value> = serde_json::from_str(&shown).expect("JSON");
+    let text = |it: &serde_json::Value| it.as_str().expect("text").to_owned();
+    let named = members
+        .iter()
+        .map(|it| (text(&it["id"]), text(&it["state"])));
+    named.collect()
+}
+
+/// Two of three crash: the one that is left may not expel them by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_forgets_members_that_are_gone_for_good() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let node = |id: &str| NodeProcess::start(id, &[&etcd.url], &origin.url(), &[]);
+    let mut nodes = vec![node("n0"), node("n1"), node("n2")];
+    agree(&nodes).await;
+    let admin = format!("127.0.0.1:{}", nodes[0].admin);
+    let alive = on(&etcd, &["forget", "n1"]);
+    assert_eq!(alive.0, Some(1), "{}", alive.2);
+    assert!(
+        alive.2.contains("n1 at 127.0.0.1") && alive.2.contains("is not gone"),
+        "{}",
+        alive.2
+    );
+    assert_eq!(on(&etcd, &["forget", "n9"]).0, Some(1));
+
+    nodes[1].kill();
+    // Its key stands until its lease ends.
+    let (code, _, errors) = on(&etcd, &["forget", "n1"]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("its lease lives"), "{errors}");
+    nodes[2].kill();
+    common::within("both vanish", async {
+        let gone = |state: &str| state == "vanished";
+        while states(&etcd).iter().filter(|it| gone(&it.1)).count() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    common::within("the metric", async {
+        while nodes[0].metric("gaocache_members_vanished", "").await != 2.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let (_, ring, _) = tokio::task::block_in_place(|| told(&["ring", "--admin", &admin]));
+    assert_eq!(ring.matches("vanished").count(), 2, "{ring}");
+    let (_, table, _) = on(&etcd, &["members"]);
+    assert!(
+        table.starts_with("id  address") && table.contains("revision "),
+        "{table}"
+    );
+
+    for id in ["n1", "n2"] {
+        let (code, shown, errors) = on(&etcd, &["forget", id]);
+        // The last one may be expelled as soon as half of those left agree.
+        let expelled = errors.contains("etcd has no member") || errors.contains("was changed");
+        assert!(code == Some(0) || expelled, "{id}: {shown}{errors}");
+    }
+    nodes[0].until_ring(&["n0"]).await;
+    let target = format!("127.0.0.1:{}", nodes[0].grpc);
+    let removed = ["remove", "users", "alice", "--target", &target];
+    let (code, _, errors) = tokio::task::block_in_place(|| told(&removed));
+    assert_eq!(code, Some(0), "{errors}");
+}
+
+/// Anyone who may write to etcd can leave such a key; nobody renews it, and nothing ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_key_without_a_lease_can_be_forgotten() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let node = NodeProcess::start("n0", &[&etcd.url], &origin.url(), &[]);
+    node.until_ready().await;
+    let mut client = etcd.client().await;
+    let dead = r#"{"Op":0,"Addr":"127.0.0.1:1","Metadata":{"state":"serving"}}"#;
+    client
+        .put("gaocache/dead", dead, None)
+        .await
+        .expect("written");
+    node.until_ring(&["dead", "n0"]).await;
+    let target = format!("127.0.0.1:{}", node.grpc);
+    let remove = ["remove", "users", "alice", "--target", &target];
+    let (code, _, errors) = tokio::task::block_in_place(|| told(&remove));
+    assert_eq!(code, Some(1), "it waits for the dead one");
+    assert!(errors.contains("dead at 127.0.0.1:1"), "{errors}");
+    let (code, _, errors) = on(&etcd, &["forget", "dead"]);
+    assert_eq!(code, Some(0), "{errors}");
+    node.until_ring(&["n0"]).await;
+    let (code, _, errors) = tokio::task::block_in_place(|| told(&remove));
+    assert_eq!(code, Some(0), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ring_invents_no_owner_and_check_shows_the_get() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let node = NodeProcess::start("n0", &[&etcd.url], &origin.url(), &[]);
+    node.until_ready().await;
+    let admin = format!("127.0.0.1:{}", node.admin);
+    let by_admin = ["ring", "--admin", &admin, "--key", "k", "--group", "nope"];
+    let (code, _, errors) = tokio::task::block_in_place(|| told(&by_admin));
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(
+        errors.contains("n0 has no group 'nope'; it has: users"),
+        "{errors}"
+    );
+    let (code, shown, errors) = on(&etcd, &["ring", "--key", "k", "--group", "nope"]);
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(errors.contains("n0 has no group 'nope'"), "{errors}");
+    let (code, shown, _) = on(&etcd, &["ring", "--key", "k", "--group", "users"]);
+    assert_eq!(code, Some(0));
+    assert!(shown.contains("owner in group users: n0"), "{shown}");
+    assert_eq!(on(&etcd, &["ring", "--key", "k"]).0, Some(2));
+
+    let (code, shown, _) = on(&etcd, &["check", "--group", "users", "--key", "alice"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        shown.contains(", get: ") && shown.contains("bytes"),
+        "{shown}"
+    );
+}
+
+/// A node that can't take its registration back has not drained.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_fails_is_no_success() {
+    let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let mut node = NodeProcess::start("n0", &[&etcd.url], &origin.url(), &["log.format=json"]);
+    node.until_ready().await;
+    etcd.kill();
+    let status = node.terminated().await;
+    assert_eq!(status.code(), Some(1));
+    let log = node.log.lock().join("\n");
+    assert!(log.contains("\"drained\":false"), "{log}");
 }

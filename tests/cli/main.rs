@@ -7,6 +7,8 @@ mod calls;
 mod common;
 mod dev;
 mod etcd;
+mod reload;
+mod secrets;
 mod serve;
 mod settings;
 
@@ -30,6 +32,8 @@ struct Dev {
     http: Vec<String>,
     admin: Vec<String>,
     try_line: String,
+    /// Further lines to try.
+    hints: Vec<String>,
 }
 
 impl Dev {
@@ -52,6 +56,7 @@ impl Dev {
             http: Vec::new(),
             admin: Vec::new(),
             try_line: String::new(),
+            hints: Vec::new(),
         };
         loop {
             let mut line = String::new();
@@ -68,6 +73,8 @@ impl Dev {
                 dev.try_line = line.trim_start_matches("Try:").trim().into();
             } else if line.starts_with("Stop:") {
                 return dev;
+            } else if !dev.try_line.is_empty() {
+                dev.hints.push(line.trim().into());
             }
         }
     }

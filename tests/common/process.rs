@@ -146,12 +146,16 @@ impl NodeProcess {
         self.process.thaw();
     }
 
-    /// SIGTERM, and its end.
+    /// SIGTERM, and its end, which must be a good one.
     pub async fn terminate(&mut self) {
+        assert!(self.terminated().await.success());
+    }
+
+    /// SIGTERM, and how it ended.
+    pub async fn terminated(&mut self) -> std::process::ExitStatus {
         let mut child = self.process.terminate();
         let ended = tokio::task::spawn_blocking(move || child.wait());
-        let status = within("the node's end", ended).await.unwrap().unwrap();
-        assert!(status.success());
+        within("the node's end", ended).await.unwrap().unwrap()
     }
 
     /// Who owns a key, as it sees it.

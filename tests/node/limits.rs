@@ -1,7 +1,7 @@
 //! What a client may take of a node: connections, time, frames, keys.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -24,7 +24,10 @@ async fn hung_up(address: SocketAddr, bytes: &'static [u8]) {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(bytes).unwrap();
         // An end and a reset are the same to this client.
-        let _ = stream.read_to_end(&mut Vec::new());
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let end = stream.read_to_end(&mut Vec::new());
+        let late = end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(!late, "the node doesn't hang up");
     });
     within("the node hangs up", ended).await.unwrap();
 }

@@ -6,4 +6,5 @@ mod common;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod refusals;
 mod sockets;

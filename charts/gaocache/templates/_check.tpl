@@ -17,7 +17,12 @@
 {{- fail "prometheusRule.enabled requires serviceMonitor.enabled, which gives the series the label that the alerts select by, or else prometheusRule.selector: without series, GaocacheOutage would fire" }}
 {{- end }}
 {{- $names := list }}
-{{- range .Values.groups }}{{ $names = append $names .name }}{{ end }}
+{{- range .Values.groups }}
+{{- if has .name $names }}
+{{- fail (printf "two groups have the name %s" .name) }}
+{{- end }}
+{{- $names = append $names .name }}
+{{- end }}
 {{- range $group, $_ := .Values.headersFromSecrets }}
 {{- if not (has $group $names) }}
 {{- fail (printf "headersFromSecrets names the group %s, which is not in groups" $group) }}

@@ -161,7 +161,8 @@
 {{- end }}
 
 {{/* Headers from Secrets: Kubernetes puts each Secret's value into a variable, and these into one that
-sets all headers of the group. The literal strings of TOML need no escapes. */}}
+sets all headers of the group. The literal strings of TOML need no escapes; those with three quotes
+may hold the line break at the end of a Secret that was made from a file, which the node drops. */}}
 {{- define "gaocache.headersEnv" -}}
 {{- range $number, $group := .Values.groups }}
 {{- with get $.Values.headersFromSecrets $group.name }}
@@ -172,7 +173,7 @@ sets all headers of the group. The literal strings of TOML need no escapes. */}}
 {{- range $index, $header := keys . | sortAlpha }}
 {{- $from := get (get $.Values.headersFromSecrets $group.name) $header }}
 {{- $variable := printf "GAOCACHE_HEADER_%d_%d" $number $index }}
-{{- $headers = append $headers (printf "%s = '%s$(%s)'" (toJson $header) ($from.prefix | default "") $variable) }}
+{{- $headers = append $headers (printf "%s = '''%s$(%s)'''" (toJson $header) ($from.prefix | default "") $variable) }}
 - name: {{ $variable }}
   valueFrom: {secretKeyRef: {name: {{ $from.secretName }}, key: {{ $from.key }}}}
 {{- end }}

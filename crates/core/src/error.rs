@@ -35,8 +35,8 @@ pub enum ErrorKind {
     PeerUnreachable,
     /// This node does not serve yet, or is leaving.
     NotReady,
-    /// The registry (etcd) could not be reached or refused the request, or another node holds this
-    /// node's id.
+    /// The registry (etcd) could not be reached or refused the request, another node holds this
+    /// node's id, or without the registry this node is not sure who its members are.
     Registry,
     /// The configuration is invalid: a port in use, or an unusable URL or file.
     Configuration,

@@ -5,9 +5,14 @@
 //! vouchers of other members (`standing`). It closes by itself, even while the process is paused,
 //! and a later extension opens it again. A [`Pass`] tells whether it was open all the time.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
-use crate::ports::Timestamp;
+use tokio::sync::Notify;
+
+use crate::ports::{Clock, Timestamp};
 
 /// The fence of one node.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub struct Fence {
     breaks: AtomicU64,
     /// Never opens again.
     ended: AtomicBool,
+    /// Told when it opens, and when it ends.
+    changed: Notify,
 }
 
 /// Shows that the fence was open at some moment, see [`Fence::still`].
@@ -34,6 +41,7 @@ impl Fence {
             since: AtomicU64::new(0),
             breaks: AtomicU64::new(0),
             ended: AtomicBool::new(false),
+            changed: Notify::new(),
         }
     }
 
@@ -69,16 +77,36 @@ impl Fence {
         self.is_open(now) && self.since.load(Ordering::Acquire) <= earlier.0
     }
 
+    /// Waits until it is open. Returns false if it never opens again.
+    pub async fn opened(&self, clock: &dyn Clock) -> bool {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Before the look: what changes in between must not be missed.
+            changed.as_mut().enable();
+            if self.is_open(clock.now()) {
+                return true;
+            }
+            if self.ended.load(Ordering::Acquire) {
+                return false;
+            }
+            changed.await;
+        }
+    }
+
     /// Keeps it open until `until`. For one caller only.
     pub fn extend(&self, now: Timestamp, until: Timestamp) {
         if self.ended.load(Ordering::Acquire) {
             return;
         }
-        if !self.is_open(now) {
+        let was_open = self.is_open(now);
+        if !was_open {
             self.since.store(now.0, Ordering::Release);
             self.breaks.fetch_add(1, Ordering::AcqRel);
         }
         self.until.fetch_max(until.0, Ordering::AcqRel);
+        if !was_open {
+            self.changed.notify_waiters();
+        }
     }
 
     /// Closes it until it is extended again.
@@ -91,6 +119,7 @@ impl Fence {
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.close();
+        self.changed.notify_waiters();
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
     fn a_key_speaks_for_its_member_alone_and_for_the_life_that_is_listed() {
         let (a, b) = (member("a", "1", A), member("b", "1", B));
         let caller = Caller::new(Identity::Key(A));
-        let before = topology(&[b.clone()]);
+        let before = topology(std::slice::from_ref(&b));
         assert_eq!(caller.is_member(&before), Err(Stranger::Unknown));
         let ring = topology(&[a.clone(), b.clone()]);
         assert_eq!(caller.is_member(&ring), Ok(()));
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(named.speaks_as(a.incarnation(), &ring), Ok(()));
         let other = named.speaks_as(b.incarnation(), &ring);
         assert_eq!(other, Err(Stranger::Impostor));
-        let gone = topology(&[b.clone()]);
+        let gone = topology(std::slice::from_ref(&b));
         assert_eq!(named.is_member(&gone), Err(Stranger::Unknown));
         for identity in [Identity::Certificate { ids: None }, Identity::Unproven] {
             let any = Caller::new(identity);

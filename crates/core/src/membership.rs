@@ -4,10 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+pub use crate::ring::DEFAULT_WEIGHT;
 use crate::ring::{Ring, Slot};
-
-/// The weight of a member that does not specify one.
-pub const DEFAULT_WEIGHT: u32 = 100;
 
 /// What a member is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,6 +144,14 @@ impl Member {
         self.is_admitted() || (self.restarted && !self.vanished)
     }
 
+    /// What it is doing, for people: also whether it vanished.
+    pub fn state_name(&self) -> &'static str {
+        match self.vanished {
+            true => "vanished",
+            false => self.state.name(),
+        }
+    }
+
     /// A serving member with nothing but an id and an address, at which it answers clients and
     /// peers.
     pub fn new(id: impl Into<Arc<str>>, address: impl Into<Arc<str>>) -> Self {
@@ -216,10 +222,7 @@ impl View {
         let slots: Vec<Slot<'_>> = members
             .iter()
             .map(|&at| &self.members[at as usize])
-            .map(|member| Slot {
-                id: &member.id,
-                weight: member.weight,
-            })
+            .map(|member| Slot::new(&member.id, member.weight))
             .collect();
         Ring::new(&slots)
     }

@@ -67,14 +67,17 @@ fn a_life_is_listed_only_by_a_registration_that_is_known_to_stand() {
         instance: "1".into(),
         ..member(id)
     });
-    let listed = |members: &[Member], revision, written| {
-        let ring = Topology::new("a", View::new(revision, members.iter().cloned()));
+    let listed_in = |young, members: &[Member], revision, written| {
+        let view = View::new(revision, members.iter().cloned());
+        let ring = Topology::new("a", View { young, ..view });
         let health = RegistryHealth {
             written,
             ..RegistryHealth::default()
         };
         Standing::is_listed(&ring, "1", &health)
     };
+    let listed =
+        |members: &[Member], revision, written| listed_in(false, members, revision, written);
     assert!(listed(&three, 5, Some(("1".into(), 5))));
     // Its answer was lost, or it was written once more since: the others may have acted on what is
     // seen here.
@@ -85,6 +88,8 @@ fn a_life_is_listed_only_by_a_registration_that_is_known_to_stand() {
     let mut vanished = three.clone();
     vanished[0].vanished = true;
     assert!(!listed(&vanished, 5, Some(("1".into(), 5))));
+    let young = listed_in(true, &three, 5, Some(("1".into(), 5)));
+    assert!(!young, "others may rely on leases that etcd lost");
 }
 
 #[test]

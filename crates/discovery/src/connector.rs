@@ -191,6 +191,15 @@ impl Connector {
         connected.map_err(|error| error.at(endpoint))
     }
 
+    /// The member that [`Connector::connect`] chose last; empty before. Of use to whoever has one
+    /// session at a time.
+    pub(super) fn chosen(&self) -> &str {
+        let endpoints = &self.config.endpoints;
+        let turn = self.next.load(Ordering::Relaxed).wrapping_sub(1);
+        let chosen = endpoints.get(turn % endpoints.len().max(1));
+        chosen.map_or("", String::as_str)
+    }
+
     /// Applies the request timeout to a call to etcd. etcd-client has no timeout while its balancer
     /// connects, so it would wait forever for a member that refuses connections.
     pub(super) async fn bounded<T>(
@@ -199,7 +208,7 @@ impl Connector {
     ) -> Result<T> {
         match tokio::time::timeout(self.config.request_timeout, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(Error::of_etcd(error)),
             Err(_) => Err(Error::unavailable(format!(
                 "no answer within {} s",
                 self.config.request_timeout.as_secs_f64()

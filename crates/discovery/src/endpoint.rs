@@ -24,6 +24,7 @@ pub const PREDECESSOR: &str = "predecessor";
 /// assert_eq!(Endpoint::from_stored(&stored), Some(endpoint));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Endpoint {
     /// `host:port`.
     pub address: Arc<str>,

@@ -45,8 +45,11 @@ impl Error {
         self
     }
 
-    /// Adds the endpoint to the message.
+    /// Adds the endpoint to the message, unless it names it.
     pub(crate) fn at(mut self, endpoint: &str) -> Self {
+        if endpoint.is_empty() || self.message.contains(endpoint) {
+            return self;
+        }
         let message = self.message.trim_start_matches("etcd: ");
         self.message = format!("etcd: {endpoint}: {message}").into();
         self
@@ -67,7 +70,8 @@ impl Error {
         answer: Result<Option<T>, etcd_client::Error>,
         what: &str,
     ) -> Result<T> {
-        answer?.ok_or_else(|| Self::unavailable(format!("{what} ended")))
+        let answer = answer.map_err(Self::of_etcd)?;
+        answer.ok_or_else(|| Self::unavailable(format!("{what} ended")))
     }
 
     /// Whether etcd answered that it has no such lease (`rpctypes.ErrGRPCLeaseNotFound`).
@@ -92,8 +96,9 @@ impl Error {
     }
 }
 
-impl From<etcd_client::Error> for Error {
-    fn from(error: etcd_client::Error) -> Self {
+// No `From`: it would make etcd-client a part of this crate's public API.
+impl Error {
+    pub(crate) fn of_etcd(error: etcd_client::Error) -> Self {
         use tonic::Code;
         let (kind, message) = match &error {
             // Without the metadata that a tonic status prints.

@@ -15,7 +15,7 @@ pub struct RegistrationStatus {
     /// Another process holds the key under another lease: a duplicate id, or a successor.
     pub superseded: bool,
     /// Somebody else took the record away while this registration could not be reached: see
-    /// [`Registration::start_recorded`](crate::Registration::start_recorded).
+    /// [`expulsion`](crate::expulsion).
     pub expelled: bool,
     /// The current problem; empty if there is none.
     pub problem: Arc<str>,

@@ -86,7 +86,7 @@ impl Follower {
         let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
         loop {
             let began = Instant::now();
-            let error = self.session().await;
+            let error = self.session().await.at(self.connector.chosen());
             if began.elapsed() > LAST_PAUSE {
                 pauses.reset();
             }
@@ -130,7 +130,7 @@ impl Follower {
                     }
                     heard = false;
                     if let Err(error) = watch.request_progress().await {
-                        return Error::from(error);
+                        return Error::of_etcd(error);
                     }
                 }
             }

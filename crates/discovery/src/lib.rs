@@ -6,6 +6,8 @@
 //!   etcd is unreachable.
 //! - [`BalancedChannel`] is a tonic channel over a discovery. It sends each request to an endpoint
 //!   that is ready.
+//! - [`expulsion`] is for services whose members must agree on who is a member. The others don't
+//!   need it.
 //!
 //! Keys and values have the format of Go's `go.etcd.io/etcd/client/v3/naming/endpoints`, so Go
 //! clients find what is registered here, and the other way round.
@@ -36,6 +38,7 @@ mod discovery;
 mod endpoint;
 mod error;
 mod events;
+pub mod expulsion;
 mod follower;
 mod keeper;
 mod lease;
@@ -51,13 +54,12 @@ mod snapshot;
 pub use channel::{BalancedChannel, HASH_KEY_HEADER};
 pub use connector::{Credentials, EtcdConfig, TlsFiles};
 pub use discovery::Discovery;
-pub use endpoint::{Endpoint, IDENTITY, PREDECESSOR};
+pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, Result};
 pub use events::{RegistrationEvent, RegistrationStatus};
 pub use options::ChannelOptions;
 pub use pick::{Canary, Picker};
-pub use records::Records;
-pub use registration::{RecordKeys, Registration};
+pub use registration::Registration;
 pub use snapshot::{DiscoveryEvent, KeyRange, Snapshot};
 
 /// The README's programs compile.

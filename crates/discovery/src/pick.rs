@@ -1,7 +1,7 @@
 //! Picks the endpoint for a request. Pure: a function of the endpoints that are ready.
 
 use super::endpoint::Endpoint;
-use gaocache_ring::{Ring, Slot, hash_key};
+use gaocache_ring::{DEFAULT_WEIGHT, Ring, Slot, hash_key};
 
 /// How requests are distributed over the endpoints.
 ///
@@ -31,7 +31,15 @@ pub enum Picker {
 }
 
 /// A share of the requests for endpoints with certain metadata.
+///
+/// ```
+/// use gaocache_discovery::{Canary, ChannelOptions};
+///
+/// // One request in twenty goes to the new release.
+/// let options = ChannelOptions::default().with_canary(Canary::new("version", "2", 0.05));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Canary {
     /// Name of the metadata item, such as `version`.
     pub name: String,
@@ -39,6 +47,17 @@ pub struct Canary {
     pub value: String,
     /// The share, from 0 to 1, that goes to endpoints with this value. The rest goes to the others.
     pub share: f64,
+}
+
+impl Canary {
+    /// So large a share, from 0 to 1, for endpoints whose metadata `name` has that value.
+    pub fn new(name: impl Into<String>, value: impl Into<String>, share: f64) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+            share,
+        }
+    }
 }
 
 /// Preferences that apply before the picker.
@@ -121,8 +140,8 @@ fn narrow(left: &mut Vec<usize>, wanted: impl Fn(usize) -> bool) {
 }
 
 fn weight(endpoint: &Endpoint) -> u32 {
-    let weight = endpoint.number("weight").unwrap_or(100);
-    u32::try_from(weight).unwrap_or(u32::MAX)
+    let weight = endpoint.number("weight").map(u32::try_from);
+    weight.map_or(DEFAULT_WEIGHT, |weight| weight.unwrap_or(u32::MAX))
 }
 
 fn weighted(candidates: &[Candidate<'_>], left: &[usize], dice: f64) -> Option<usize> {
@@ -139,9 +158,9 @@ fn weighted(candidates: &[Candidate<'_>], left: &[usize], dice: f64) -> Option<u
 fn consistent(candidates: &[Candidate<'_>], left: &[usize], key: &str) -> Option<usize> {
     let slots: Vec<Slot<'_>> = left
         .iter()
-        .map(|&at| Slot {
-            id: candidates[at].key,
-            weight: weight(candidates[at].endpoint).max(1),
+        .map(|&at| {
+            let weight = weight(candidates[at].endpoint).max(1);
+            Slot::new(candidates[at].key, weight)
         })
         .collect();
     Ring::new(&slots).owner(hash_key(0, key)).map(|at| left[at])

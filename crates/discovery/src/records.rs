@@ -10,6 +10,18 @@ use crate::{
     error::Result,
 };
 
+/// What a registration keeps in etcd beside its key; see [`register`](crate::expulsion::register).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordKeys {
+    /// The key of the record.
+    pub record: String,
+    /// A key that shows that somebody registered in this etcd before. The same for all.
+    pub history: String,
+    /// A key that stands for one lease from the first registration on, since etcd may have lost its
+    /// data, and those who registered before may not know it yet. The same for all.
+    pub young: String,
+}
+
 /// Reads and writes single keys. Cheap to clone; each call is bounded by the request timeout.
 #[derive(Clone, Debug)]
 pub struct Records {

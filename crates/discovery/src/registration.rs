@@ -11,20 +11,9 @@ use super::{
     endpoint::Endpoint,
     events::{RegistrationEvent, RegistrationStatus},
     keeper::{Keeper, Record},
+    records::RecordKeys,
 };
 use crate::error::{Error, ErrorKind, Result};
-
-/// What a registration keeps in etcd beside its key; see [`Registration::start_recorded`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordKeys {
-    /// The key of the record.
-    pub record: String,
-    /// A key that shows that somebody registered in this etcd before. The same for all.
-    pub history: String,
-    /// A key that stands for one lease from the first registration on, since etcd may have lost its
-    /// data, and those who registered before may not know it yet. The same for all.
-    pub young: String,
-}
 
 /// A key that is kept in etcd until [`Registration::close`]. If it is dropped without `close`, the
 /// key disappears when its lease expires.
@@ -70,12 +59,8 @@ impl Registration {
         Self::start_recorded(config, key, None, endpoint, begin, listener)
     }
 
-    /// The same, with a record beside the key: a copy of the endpoint without a lease. It outlives
-    /// the lease, so that others know of this endpoint after it vanished, until they delete the
-    /// record. From then on nothing is written any more ([`RegistrationStatus::expelled`]) until
-    /// the endpoint has another [`IDENTITY`](crate::IDENTITY). Key and record are written, and
-    /// deleted at the end, in one transaction.
-    pub fn start_recorded(
+    /// The same, with a record beside the key; see [`register`](crate::expulsion::register).
+    pub(crate) fn start_recorded(
         config: EtcdConfig,
         key: impl Into<String>,
         record: Option<RecordKeys>,

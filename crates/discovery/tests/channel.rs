@@ -242,11 +242,7 @@ async fn weights_hash_zone_and_canary_decide_who_answers() {
         BTreeMap::from([("a".into(), 20)])
     );
 
-    let canary = ChannelOptions::default().with_canary(Canary {
-        name: "version".into(),
-        value: "2".into(),
-        share: 0.1,
-    });
+    let canary = ChannelOptions::default().with_canary(Canary::new("version", "2", 0.1));
     let counts = spread(&channel(&etcd, canary, 3).await, 1_000).await;
     assert!((50..160).contains(&counts["c"]), "a tenth: {counts:?}");
 

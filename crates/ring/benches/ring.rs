@@ -11,10 +11,7 @@ fn ring(members: usize, weight: impl Fn(usize) -> u32) -> Ring {
     let slots: Vec<Slot<'_>> = ids
         .iter()
         .enumerate()
-        .map(|(n, id)| Slot {
-            id,
-            weight: weight(n),
-        })
+        .map(|(n, id)| Slot::new(id, weight(n)))
         .collect();
     Ring::new(&slots)
 }

@@ -48,13 +48,32 @@ pub fn group_seed(group: &str) -> u64 {
     xxh3_64(group.as_bytes())
 }
 
+/// The weight of a member that does not specify one.
+pub const DEFAULT_WEIGHT: u32 = 100;
+
 /// What the ring needs to know of a member.
+///
+/// ```
+/// use gaocache_ring::{DEFAULT_WEIGHT, Ring, Slot, group_seed, hash_key};
+///
+/// let ring = Ring::new(&[Slot::new("a", DEFAULT_WEIGHT), Slot::new("b", 3 * DEFAULT_WEIGHT)]);
+/// assert_eq!(ring.share(3 * DEFAULT_WEIGHT), 0.75);
+/// assert!(ring.owner(hash_key(group_seed("users"), "42")).is_some());
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Slot<'a> {
     /// The stable id; it alone decides the member's draws.
     pub id: &'a str,
     /// The share relative to the others' weights, at least 1.
     pub weight: u32,
+}
+
+impl<'a> Slot<'a> {
+    /// A member with this id and this weight, at least 1.
+    pub fn new(id: &'a str, weight: u32) -> Self {
+        Self { id, weight }
+    }
 }
 
 /// An immutable ring. Members are named by their index in the slice that it was built from.

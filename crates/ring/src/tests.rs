@@ -5,10 +5,7 @@ use super::*;
 fn slots(members: &[(String, u32)]) -> Vec<Slot<'_>> {
     members
         .iter()
-        .map(|(id, weight)| Slot {
-            id,
-            weight: *weight,
-        })
+        .map(|(id, weight)| Slot::new(id, *weight))
         .collect()
 }
 

@@ -7,7 +7,10 @@ use serde_json::Value;
 use gaocache_core::membership::{
     Contact, DEFAULT_WEIGHT, KeyFingerprint, Member, MemberState, View,
 };
-use gaocache_discovery::{Endpoint, KeyRange, PREDECESSOR, RecordKeys, Snapshot};
+use gaocache_discovery::{
+    Endpoint, KeyRange, Snapshot,
+    expulsion::{PREDECESSOR, RecordKeys},
+};
 
 /// The name of the metadata that tells from which revision on a member has been in the ring, where
 /// that is not the key's last change.

@@ -1,6 +1,8 @@
 //! Membership in etcd: combines a registration and a discovery (see [`gaocache_discovery`]) into
 //! the cache's registry.
 
+#[cfg(feature = "cli")]
+mod forget;
 mod lease_end;
 mod members;
 mod session;
@@ -9,6 +11,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+#[cfg(feature = "cli")]
+pub use forget::{Forgotten, forget};
 pub use members::{Keys, view};
 
 use super::notices::NoticeBoard;
@@ -19,7 +23,8 @@ use gaocache_core::{
     ports::{Clock, Registry, Session},
 };
 use gaocache_discovery::{
-    Discovery, DiscoveryEvent, EtcdConfig, Records, Registration, RegistrationEvent,
+    Discovery, DiscoveryEvent, EtcdConfig, RegistrationEvent,
+    expulsion::{self, Records},
 };
 use lease_end::LeaseEnd;
 use members::endpoint;
@@ -53,9 +58,9 @@ impl EtcdRegistry {
         let metrics = self.metrics.clone();
         let throttle = Throttle::default();
         move |event| match event {
-            DiscoveryEvent::Heard => metrics.membership.registry_heard(),
+            DiscoveryEvent::Heard => metrics.etcd.heard(),
             DiscoveryEvent::Disconnected { cause } => {
-                metrics.membership.watch_reconnected();
+                metrics.etcd.watch_reconnected();
                 if let Some(suppressed) = throttle.due("watch") {
                     tracing::warn!(%cause, suppressed, "the watch on etcd broke and is restarted; keeping the last ring");
                 }
@@ -82,30 +87,30 @@ impl EtcdRegistry {
             RegistrationEvent::Renewing => lease.asked(clock.now()),
             RegistrationEvent::Renewed { ttl, left } => {
                 lease.renewed(*ttl);
-                metrics.membership.lease_renewed("ok");
+                metrics.etcd.lease_renewed("ok");
                 metrics.membership.lease_expires(*left);
-                metrics.membership.registry_heard();
+                metrics.etcd.heard();
             }
-            RegistrationEvent::RenewalFailed => metrics.membership.lease_renewed("failed"),
+            RegistrationEvent::RenewalFailed => metrics.etcd.lease_renewed("failed"),
             RegistrationEvent::LeaseLost => {
-                metrics.membership.lease_renewed("lost");
+                metrics.etcd.lease_renewed("lost");
                 tracing::warn!("the lease was lost; registering again under a new lease");
             }
             RegistrationEvent::Registered { reason } => {
                 lease.registered();
-                metrics.membership.registered(reason);
+                metrics.etcd.registered(reason);
                 tracing::info!(reason, "registered in etcd");
             }
             RegistrationEvent::Expelled => {
                 lease.lost();
-                metrics.membership.registered("expelled");
+                metrics.etcd.registered("expelled");
                 tracing::warn!(
                     "the other members took this node off the list while it could not be reached"
                 );
             }
             RegistrationEvent::Superseded => {
                 lease.lost();
-                metrics.membership.registered("superseded");
+                metrics.etcd.registered("superseded");
                 tracing::error!(
                     "another process registered with this node's id; ids must be distinct"
                 );
@@ -139,10 +144,10 @@ impl Registry for EtcdRegistry {
         let listed = discovery.clone();
         let mut me = me;
         me.state = MemberState::Joining;
-        let registration = Registration::start_recorded(
+        let registration = expulsion::register(
             self.config.clone(),
             format!("{}{}", keys.members, me.id),
-            Some(keys.records(&me.id)),
+            keys.records(&me.id),
             endpoint(&me),
             async move {
                 listed.known().await;
@@ -175,17 +180,15 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_error_about_etcd_is_the_registry_s_unless_the_configuration_is_wrong() {
-        let away = tonic::Status::unavailable("no leader");
-        for (error, kind) in [
-            (etcd_client::Error::GRpcStatus(away), ErrorKind::Registry),
-            (
-                etcd_client::Error::InvalidArgs("no endpoint".into()),
-                ErrorKind::Configuration,
-            ),
+    #[tokio::test]
+    async fn an_error_about_etcd_is_the_registry_s_unless_the_configuration_is_wrong() {
+        for (url, kind) in [
+            ("http://127.0.0.1:1", ErrorKind::Registry),
+            ("http://[", ErrorKind::Configuration),
         ] {
-            let error = registry_error(error.into());
+            let records = Records::new(EtcdConfig::new([url]));
+            let error = records.delete("k").await.expect_err("nobody is there");
+            let error = registry_error(error);
             assert_eq!(error.kind(), kind, "{error}");
             let cause = error.source().expect("a cause");
             assert!(cause.is::<gaocache_discovery::Error>(), "{cause}");

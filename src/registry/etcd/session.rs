@@ -24,7 +24,8 @@ use gaocache_core::{
     ports::{Notice, NoticeId, Notices, RegistryHealth, Session, Timestamp},
 };
 use gaocache_discovery::{
-    Discovery, Endpoint, IDENTITY, Records, Registration, RegistrationStatus,
+    Discovery, Endpoint, Registration, RegistrationStatus,
+    expulsion::{IDENTITY, Records},
 };
 
 /// A node's membership in etcd, for as long as it lives.

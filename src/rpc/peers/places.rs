@@ -37,6 +37,7 @@ pub(super) struct Places {
 
 /// The places of one group, and who waits for them.
 pub(super) struct Line {
+    made_for: LoadBounds,
     free: Semaphore,
     queue: Semaphore,
 }
@@ -58,13 +59,16 @@ impl Places {
     /// The line of a group.
     pub(super) fn line(&self, group: &str, bounds: &LoadBounds) -> Arc<Line> {
         let mut groups = self.groups.lock();
-        if let Some(line) = groups.get(group) {
+        if let Some(line) = groups.get(group)
+            && line.made_for == *bounds
+        {
             return line.clone();
         }
         let places = bounds
             .max_concurrency
             .clamp(OF_A_GROUP, ON_A_CONNECTION / 2);
         let line = Arc::new(Line {
+            made_for: *bounds,
             free: Semaphore::new(places),
             queue: Semaphore::new(bounds.max_queue.min(Semaphore::MAX_PERMITS)),
         });

@@ -1,10 +1,12 @@
 //! The pool of connections to peers, and how a call is made over them.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming, transport::Channel};
@@ -49,6 +51,8 @@ struct Inner {
     links: Links,
     ejected: Arc<Ejected>,
     throttle: Throttle,
+    /// What bounds the loads of each group.
+    loads: ArcSwap<HashMap<Arc<str>, LoadBounds>>,
 }
 
 impl GrpcPeers {
@@ -70,10 +74,17 @@ impl GrpcPeers {
             metrics,
             clock,
             throttle: Throttle::default(),
+            loads: ArcSwap::from_pointee(rules.loads.clone()),
             rules,
         });
         runtime.spawn(close_idle(Arc::downgrade(&inner), inner.rules.idle));
         Self { inner }
+    }
+
+    /// From now on, the loads of groups are bounded so.
+    #[cfg(feature = "cli")]
+    pub fn bound_loads(&self, loads: HashMap<Arc<str>, LoadBounds>) {
+        self.inner.loads.store(Arc::new(loads));
     }
 
     /// The present moment.
@@ -104,7 +115,7 @@ impl GrpcPeers {
 
     /// What bounds the loads of a group; `None` if this node doesn't have it.
     pub(super) fn load_bounds(&self, group: &str) -> Option<LoadBounds> {
-        self.inner.rules.loads.get(group).copied()
+        self.inner.loads.load().get(group).copied()
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

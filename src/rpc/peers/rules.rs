@@ -24,7 +24,7 @@ pub struct PeerRules {
     pub workers: usize,
     /// How this node and its peers know each other.
     pub tls: PeerTls,
-    /// What bounds the loads of each group.
+    /// What bounds the loads of each group at first; see `GrpcPeers::bound_loads`.
     pub loads: HashMap<Arc<str>, LoadBounds>,
 }
 

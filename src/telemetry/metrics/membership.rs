@@ -1,8 +1,9 @@
-//! The metrics of membership: the ring, the lease and the registry.
+//! The metrics of membership: the ring, the lease and readiness.
 
+#[cfg(feature = "etcd")]
 use std::time::Duration;
 
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Result};
+use prometheus::{Gauge, IntCounter, IntGauge, Result};
 
 use super::registrar::{Registrar, as_gauge};
 use crate::{clock::unix_seconds, telemetry::names};
@@ -14,16 +15,13 @@ pub struct MembershipMetrics {
     pub ready: IntGauge,
     draining_since: Gauge,
     ring_members: IntGauge,
+    members_vanished: IntGauge,
     ring_revision: IntGauge,
     ring_fingerprint: IntGauge,
     ring_share: Gauge,
     ring_changes: IntCounter,
-    lease_renewals: IntCounterVec,
     lease_expiry: Gauge,
     expulsions: IntCounter,
-    registrations: IntCounterVec,
-    watch_reconnects: IntCounter,
-    registry_heard: Gauge,
 }
 
 impl MembershipMetrics {
@@ -32,16 +30,13 @@ impl MembershipMetrics {
             ready: registrar.gauge(names::READY)?,
             draining_since: registrar.float_gauge(names::DRAINING_SINCE)?,
             ring_members: registrar.gauge(names::RING_MEMBERS)?,
+            members_vanished: registrar.gauge(names::MEMBERS_VANISHED)?,
             ring_revision: registrar.gauge(names::RING_REVISION)?,
             ring_fingerprint: registrar.gauge(names::RING_FINGERPRINT)?,
             ring_share: registrar.float_gauge(names::RING_SHARE)?,
             ring_changes: registrar.counter(names::RING_CHANGES)?,
-            lease_renewals: registrar.counters(names::LEASE_RENEWALS)?,
             lease_expiry: registrar.float_gauge(names::LEASE_EXPIRY)?,
             expulsions: registrar.counter(names::EXPULSIONS)?,
-            registrations: registrar.counters(names::REGISTRATIONS)?,
-            watch_reconnects: registrar.counter(names::WATCH_RECONNECTS)?,
-            registry_heard: registrar.float_gauge(names::REGISTRY_HEARD)?,
         })
     }
 
@@ -53,6 +48,8 @@ impl MembershipMetrics {
     /// Records the numbers of a newly installed ring.
     pub fn ring_changed(&self, topology: &Topology) {
         self.ring_members.set(as_gauge(topology.ring_len() as u64));
+        let vanished = topology.view.members.iter().filter(|it| it.vanished);
+        self.members_vanished.set(as_gauge(vanished.count() as u64));
         self.ring_revision.set(as_gauge(topology.view.revision));
         // Prometheus stores doubles, which represent 53 bits exactly.
         let fingerprint = topology.view.fingerprint().0 >> 16;
@@ -67,12 +64,8 @@ impl MembershipMetrics {
         self.ring_changes.inc();
     }
 
-    /// Records a renewal of the lease: `ok`, `failed` or `lost`.
-    pub fn lease_renewed(&self, outcome: &str) {
-        self.lease_renewals.with_label_values(&[outcome]).inc();
-    }
-
     /// Records that the lease expires so long from now.
+    #[cfg(feature = "etcd")]
     pub fn lease_expires(&self, left: Duration) {
         self.lease_expiry.set(unix_seconds() + left.as_secs_f64());
     }
@@ -85,20 +78,5 @@ impl MembershipMetrics {
     /// Records that the other members took this node off the list.
     pub fn expelled(&self) {
         self.expulsions.inc();
-    }
-
-    /// Records a write of the node's key, with its reason.
-    pub fn registered(&self, reason: &str) {
-        self.registrations.with_label_values(&[reason]).inc();
-    }
-
-    /// Records a restart of the watch.
-    pub fn watch_reconnected(&self) {
-        self.watch_reconnects.inc();
-    }
-
-    /// Records that the registry was heard from now.
-    pub fn registry_heard(&self) {
-        self.registry_heard.set(unix_seconds());
     }
 }

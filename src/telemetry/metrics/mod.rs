@@ -2,6 +2,8 @@
 //! nodes can run in one process.
 
 mod connections;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod group;
 mod handoff;
 mod membership;
@@ -15,6 +17,8 @@ use std::sync::Arc;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use connections::ConnectionMetrics;
+#[cfg(feature = "etcd")]
+pub use etcd::EtcdMetrics;
 pub use group::{GroupMetrics, GroupSummary};
 pub use handoff::HandoffMetrics;
 pub use membership::MembershipMetrics;
@@ -34,8 +38,11 @@ pub struct Metrics {
     pub stores: StoreMetrics,
     /// Calls to peers.
     pub peers: PeerMetrics,
-    /// The ring, the lease and the registry.
+    /// The ring, the lease and readiness.
     pub membership: MembershipMetrics,
+    /// The registry in etcd.
+    #[cfg(feature = "etcd")]
+    pub etcd: EtcdMetrics,
     /// Connections and bytes in flight.
     pub connections: ConnectionMetrics,
     /// Runtimes and spans.
@@ -68,6 +75,8 @@ impl Metrics {
             stores: StoreMetrics::register(&registrar)?,
             peers: PeerMetrics::register(&registrar)?,
             membership: MembershipMetrics::register(&registrar)?,
+            #[cfg(feature = "etcd")]
+            etcd: EtcdMetrics::register(&registrar)?,
             connections: ConnectionMetrics::register(&registrar)?,
             runtimes: RuntimeMetrics::register(&registrar)?,
             registry,

@@ -1,6 +1,8 @@
 //! The metrics of the process: its runtimes, and the spans that it records.
 
 use parking_lot::Mutex;
+#[cfg(feature = "cli")]
+use prometheus::IntGauge;
 use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Result};
 use tokio::runtime::RuntimeMetrics as TokioMetrics;
 
@@ -13,6 +15,10 @@ pub struct RuntimeMetrics {
     tasks: IntGaugeVec,
     queue: IntGaugeVec,
     spans: IntCounterVec,
+    #[cfg(feature = "cli")]
+    reloads: IntCounterVec,
+    #[cfg(feature = "cli")]
+    reload_refused: IntGauge,
     /// The runtimes whose numbers are read at each scrape.
     runtimes: Mutex<Vec<(String, TokioMetrics)>>,
 }
@@ -28,6 +34,10 @@ impl RuntimeMetrics {
             tasks: registrar.gauges(names::RUNTIME_TASKS)?,
             queue: registrar.gauges(names::RUNTIME_QUEUE)?,
             spans: registrar.counters(names::TRACE_SPANS)?,
+            #[cfg(feature = "cli")]
+            reloads: registrar.counters(names::RELOADS)?,
+            #[cfg(feature = "cli")]
+            reload_refused: registrar.gauge(names::RELOAD_REFUSED)?,
             runtimes: Mutex::default(),
         })
     }
@@ -35,6 +45,13 @@ impl RuntimeMetrics {
     /// Adds a single-threaded runtime whose numbers are shown from now on.
     pub fn watch(&self, name: &str, runtime: TokioMetrics) {
         self.runtimes.lock().push((name.to_owned(), runtime));
+    }
+
+    /// The settings were read again: `changed`, `unchanged` or `refused`.
+    #[cfg(feature = "cli")]
+    pub fn reloaded(&self, outcome: &str) {
+        self.reloads.with_label_values(&[outcome]).inc();
+        self.reload_refused.set(i64::from(outcome == "refused"));
     }
 
     /// Brings the numbers up to date; called before each scrape.

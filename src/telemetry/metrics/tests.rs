@@ -27,8 +27,8 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     for refusals in [&metrics.connections.refusals, &metrics.connections.cuts] {
         refusals.with_label_values(&["grpc", "any"]).inc();
     }
-    metrics.membership.lease_renewed("ok");
-    metrics.membership.registered("start");
+    metrics.etcd.lease_renewed("ok");
+    metrics.etcd.registered("start");
     metrics.handoff().received(&Receipt::default());
     let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
     for metric in names::ALL {

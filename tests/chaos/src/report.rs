@@ -42,7 +42,14 @@ impl Removals {
         for removal in all {
             match &removal.outcome {
                 Outcome::Acknowledged => took.push(removal.took),
-                Outcome::Refused(why) => *reasons.entry(sort(why)).or_default() += 1,
+                Outcome::Refused(why) => {
+                    let note = if removal.undisturbed {
+                        " (undisturbed)"
+                    } else {
+                        ""
+                    };
+                    *reasons.entry(sort(why) + note).or_default() += 1;
+                }
             }
         }
         took.sort();

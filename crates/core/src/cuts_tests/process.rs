@@ -1,10 +1,7 @@
 //! A node's process: what the node's parts around the core do with their registration, expulsions
 //! and notices.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -16,8 +13,9 @@ use super::{CALL, ETCD, LEASE, TICK, World, registry::Way};
 use crate::{
     expulsion::Expulsion,
     harness_tests::{TestNode, peers, simulation::VirtualClock},
-    membership::{IdHash, Member, MemberState},
-    ports::{Clock, Notice, NoticeId, RegistryHealth, Session, Timestamp},
+    membership::{Member, MemberState},
+    notices::Heeded,
+    ports::{Clock, Notice, RegistryHealth, Session, Timestamp},
     standing::Standing,
 };
 
@@ -244,26 +242,21 @@ impl Process {
 
     pub(super) async fn heed(self: Arc<Self>) {
         let mut notices = self.way.notices.subscribe();
-        let mut confirmed = (IdHash::NONE, BTreeSet::new());
+        let mut heeded = Heeded::default();
         while notices.changed().await.is_ok() {
             self.world.links.runs(&self.node.id).await;
             let standing = notices.borrow_and_update().standing.clone();
             let Some(me) = self.node.standing.incarnation() else {
                 continue;
             };
-            if confirmed.0 != me {
-                confirmed = (me, BTreeSet::new());
-            }
-            for (_, notice) in standing.iter().filter(|it| !confirmed.1.contains(it.0)) {
+            let done = heeded.heed(me, &standing, |notice| {
                 if let Notice::Remove { key, .. } = notice {
                     self.node.group.remove_here(key.as_deref());
                 }
-            }
-            let done: BTreeSet<NoticeId> = standing.keys().copied().collect();
-            if !done.is_subset(&confirmed.1) {
-                while self.way.confirm(me, &done).await.is_err() {}
-            }
-            confirmed.1 = done;
+                true
+            });
+            let Some(done) = done else { continue };
+            while self.way.confirm(me, &done).await.is_err() {}
         }
     }
 }

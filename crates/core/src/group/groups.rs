@@ -2,45 +2,145 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::Group;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::{Group, GroupRules};
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{Fate, Parcel, Receipt, Sender, TRANSFER_TIMEOUT, Timestamp},
+    key::GroupId,
+    ports::{Fate, Origin, Parcel, Receipt, Sender, TRANSFER_TIMEOUT, Timestamp},
     standing::Standing,
 };
 
-/// The groups of a node, by name.
+/// The groups of a node, by name. Clones are the same groups: those in force at the moment.
+///
+/// A group that is taken out stays known by its number, since what is under way may still hold it;
+/// it comes back as the same one, with the tombstones and flights that it had.
 #[derive(Clone, Default)]
-pub struct Groups {
-    by_name: Arc<HashMap<Arc<str>, Arc<Group>>>,
+pub struct Groups(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    table: ArcSwap<Table>,
+    /// Held by whoever changes the table.
+    turn: Mutex<()>,
+}
+
+#[derive(Clone, Default)]
+struct Table {
+    in_force: HashMap<Arc<str>, Arc<Group>>,
+    /// All that there ever were, by number.
+    numbered: Vec<Arc<Group>>,
+}
+
+/// Names of groups that came, and of those that went.
+pub type CameAndWent = (Vec<Arc<str>>, Vec<Arc<str>>);
+
+/// What a group is to be from now on.
+pub struct Wanted {
+    /// Its rules; the name tells which group.
+    pub rules: GroupRules,
+    /// Where its values come from.
+    pub origin: Arc<dyn Origin>,
 }
 
 impl Groups {
-    /// These groups.
+    /// These groups, numbered from 0 on.
     pub fn new(groups: impl IntoIterator<Item = Group>) -> Self {
-        let by_name = groups
-            .into_iter()
-            .map(|group| (group.name().clone(), Arc::new(group)))
-            .collect();
-        Self {
-            by_name: Arc::new(by_name),
-        }
+        Self::made(groups.into_iter().map(Arc::new))
+    }
+
+    fn made(groups: impl Iterator<Item = Arc<Group>>) -> Self {
+        let mut numbered: Vec<Arc<Group>> = groups.collect();
+        numbered.sort_by_key(|group| group.id().0);
+        let named = numbered.iter().map(|it| (it.name().clone(), it.clone()));
+        let table = Table {
+            in_force: named.collect(),
+            numbered,
+        };
+        Self(Arc::new(Inner {
+            table: ArcSwap::from_pointee(table),
+            turn: Mutex::default(),
+        }))
     }
 
     /// One group that is made already.
     #[cfg(test)]
     pub(crate) fn of(group: &Arc<Group>) -> Self {
-        Self {
-            by_name: Arc::new(HashMap::from([(group.name().clone(), group.clone())])),
+        Self::made(std::iter::once(group.clone()))
+    }
+
+    /// Puts exactly these groups in force, all at once: those that stay get new rules and origins,
+    /// `make` makes those that are new, and those that are not wanted any more lose all their
+    /// entries. Returns the names of those that came and of those that went.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] for more groups than there are numbers; nothing has changed
+    /// then.
+    pub fn replace(
+        &self,
+        wanted: Vec<Wanted>,
+        make: impl Fn(GroupId, Wanted) -> Group,
+    ) -> Result<CameAndWent> {
+        let _turn = self.0.turn.lock();
+        let before = self.0.table.load_full();
+        let mut after = Table {
+            in_force: HashMap::new(),
+            numbered: before.numbered.clone(),
+        };
+        let known = |wanted: &Wanted| {
+            let mut all = before.numbered.iter();
+            all.find(|group| *group.name() == wanted.rules.name)
+                .cloned()
+        };
+        let new = wanted.iter().filter(|it| known(it).is_none()).count();
+        if before.numbered.len() + new > usize::from(u16::MAX) {
+            let what = "too many different groups since the start; restart the node";
+            return Err(Error::new(ErrorKind::Configuration, what));
         }
+        for wanted in wanted {
+            let name = wanted.rules.name.clone();
+            let group = if let Some(group) = known(&wanted) {
+                group.adjust(wanted);
+                if !before.in_force.contains_key(&name) {
+                    // While it was out, nobody told it of removals.
+                    group.drop_everything();
+                }
+                group
+            } else {
+                // Bounded above.
+                let number = u16::try_from(after.numbered.len()).unwrap_or(u16::MAX);
+                let group = Arc::new(make(GroupId(number), wanted));
+                after.numbered.push(group.clone());
+                group
+            };
+            after.in_force.insert(name, group);
+        }
+        let only_in = |one: &Table, other: &Table| {
+            let names = one.in_force.keys();
+            let mut names: Vec<Arc<str>> = names
+                .filter(|name| !other.in_force.contains_key(*name))
+                .cloned()
+                .collect();
+            names.sort_unstable();
+            names
+        };
+        let (came, went) = (only_in(&after, &before), only_in(&before, &after));
+        self.0.table.store(Arc::new(after));
+        for name in &went {
+            before.in_force[name].drop_everything();
+        }
+        Ok((came, went))
     }
 
     /// The group of that name.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
-    pub fn get(&self, name: &str) -> Result<&Arc<Group>> {
-        self.by_name.get(name).ok_or_else(|| {
+    pub fn get(&self, name: &str) -> Result<Arc<Group>> {
+        let table = self.0.table.load();
+        table.in_force.get(name).cloned().ok_or_else(|| {
             // The name is untrusted; truncate it so that it can't flood the log.
             let shown: String = name.chars().take(64).collect();
             Error::new(
@@ -93,8 +193,21 @@ impl Groups {
         self.iter().for_each(|group| group.leave());
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.by_name.values()
+    /// The group of that number, if it is in force.
+    pub fn numbered(&self, number: GroupId) -> Option<Arc<Group>> {
+        let table = self.0.table.load();
+        let group = table.numbered.get(usize::from(number.0))?;
+        table.in_force.get(group.name()).cloned()
+    }
+
+    /// All that there ever were: what they hold may take a moment to go.
+    pub fn ever(&self) -> impl Iterator<Item = Arc<Group>> + use<> {
+        self.0.table.load().numbered.clone().into_iter()
+    }
+
+    /// All that are in force now.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Group>> + use<> {
+        let groups: Vec<Arc<Group>> = self.0.table.load().in_force.values().cloned().collect();
+        groups.into_iter()
     }
 }

@@ -97,7 +97,8 @@ impl Group {
     /// doesn't begin; one that runs goes on, and its value is kept.
     async fn load(&self, key: &str, duty: &Duty) -> Result<FlightOutcome> {
         let abandoned = Box::pin(duty.abandoned());
-        let loaded = self.origin.load_in_turn(key, abandoned).await;
+        let origin = self.origin();
+        let loaded = origin.load_in_turn(key, abandoned).await;
         let loaded = loaded.map_err(Error::from_loader);
         let now = self.shared.clock.now();
         let outcome = |value: Option<Bytes>, expires_at, uncacheable| FlightOutcome {
@@ -116,7 +117,7 @@ impl Group {
                 Ok(outcome(Some(loaded.value), expires_at, uncacheable))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let ttl = self.rules.negative_ttl;
+                let ttl = self.now.load().rules.negative_ttl;
                 Ok(outcome(None, now.after(ttl), ttl.is_zero()))
             }
             Err(error) => Err(error),
@@ -124,17 +125,17 @@ impl Group {
     }
 
     fn check_value(&self, value: &Bytes) -> Result<()> {
-        if value.len() as u64 <= self.rules.max_value {
+        let max_value = self.max_value();
+        if value.len() as u64 <= max_value {
             return Ok(());
         }
         Err(Error::value_too_large(
             format!(
-                "the origin's value has {} bytes; group '{}' takes {} (max_value)",
+                "the origin's value has {} bytes; group '{}' takes {max_value} (max_value)",
                 value.len(),
-                self.rules.name,
-                self.rules.max_value
+                self.name
             ),
-            self.rules.max_value,
+            max_value,
         ))
     }
 
@@ -143,7 +144,7 @@ impl Group {
         match loaded.freshness {
             Freshness::Uncacheable => (now, true),
             Freshness::For(ttl) => (now.after(ttl), ttl.is_zero()),
-            Freshness::Unsaid => match self.rules.ttl {
+            Freshness::Unsaid => match self.now.load().rules.ttl {
                 Some(ttl) => (now.after(ttl), ttl.is_zero()),
                 None => (Timestamp::NEVER, false),
             },

@@ -19,7 +19,8 @@ mod transfer;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-pub use groups::Groups;
+use arc_swap::ArcSwap;
+pub use groups::{CameAndWent, Groups, Wanted};
 pub use parts::{Answer, GroupRules, Shared, Source, is_group_name};
 use tombstones::Tombstones;
 
@@ -60,9 +61,10 @@ impl FlightOutcome {
 /// One group of keys with one origin.
 pub struct Group {
     id: GroupId,
+    name: Arc<str>,
     seed: u64,
-    rules: GroupRules,
-    origin: Arc<dyn Origin>,
+    /// What it is at the moment; see [`Group::adjust`].
+    now: ArcSwap<Wanted>,
     observer: Arc<dyn GroupObserver>,
     shared: Shared,
     local: Flights<Result<FlightOutcome>>,
@@ -84,9 +86,9 @@ impl Group {
         let tombstones = Tombstones::new(shared.standing.tombstone());
         Self {
             id,
+            name: rules.name.clone(),
             seed: group_seed(&rules.name),
-            rules,
-            origin,
+            now: ArcSwap::from_pointee(Wanted { rules, origin }),
             observer,
             shared,
             local: Flights::new(),
@@ -98,12 +100,28 @@ impl Group {
 
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
-        &self.rules.name
+        &self.name
     }
 
-    /// Its rules.
-    pub fn rules(&self) -> &GroupRules {
-        &self.rules
+    /// Its rules at the moment.
+    pub fn rules(&self) -> GroupRules {
+        self.now.load().rules.clone()
+    }
+
+    /// Where its values come from at the moment.
+    pub fn origin(&self) -> Arc<dyn Origin> {
+        self.now.load().origin.clone()
+    }
+
+    /// The largest value that it takes at the moment.
+    fn max_value(&self) -> u64 {
+        self.now.load().rules.max_value
+    }
+
+    /// From now on loads from this origin, by these rules. What is held stays, for as long as it
+    /// was to stay.
+    pub(super) fn adjust(&self, wanted: Wanted) {
+        self.now.store(Arc::new(wanted));
     }
 
     /// Its number within this node.
@@ -217,7 +235,7 @@ impl Group {
         let Some(value) = &entry.record.value else {
             return Err(Error::not_found(format!(
                 "group '{}' has no such key",
-                self.rules.name
+                self.name
             )));
         };
         Ok(Answer {

@@ -132,9 +132,7 @@ impl Group {
             // It doesn't know the group yet (a rollout), is going, or is not sure to be a member.
             ErrorKind::UnknownGroup | ErrorKind::NotReady => true,
             // It takes smaller values than this node does (a rollout that raises the limit).
-            ErrorKind::ValueTooLarge => error
-                .max_value()
-                .is_some_and(|it| it < self.rules.max_value),
+            ErrorKind::ValueTooLarge => error.max_value().is_some_and(|it| it < self.max_value()),
             _ => false,
         }
     }
@@ -146,13 +144,13 @@ impl Group {
         key: &str,
     ) -> Result<Option<FlightOutcome>, PeerError> {
         let peers = &self.shared.peers;
-        let answer = peers.fetch(member, &self.rules.name, key).await?;
+        let answer = peers.fetch(member, &self.name, key).await?;
         let now = self.shared.clock.now();
         if answer.was_hit && !answer.record.is_fresh(now) {
             return Ok(None);
         }
         // Its tag is taken as it is: who has the value has the tag, and both go to the same caller.
-        let within = self.rules.within_life(&answer.record, now);
+        let within = self.now.load().rules.within_life(&answer.record, now);
         Ok(Some(FlightOutcome {
             source: if answer.was_hit {
                 Source::Peer

@@ -21,7 +21,7 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use super::{Group, check_key};
@@ -98,27 +98,32 @@ impl Group {
         entries
     }
 
+    /// A node that is not sure to be a member waits until it is: it may be about to join, or have
+    /// lost touch for a moment.
     async fn remove_everywhere(self: &Arc<Self>, key: Option<&str>) -> Result<u64> {
         let standing = &self.shared.standing;
-        if !standing.fence.is_open(self.shared.clock.now()) {
-            return Err(unsure());
+        let clock = &*self.shared.clock;
+        let (bound, began) = (standing.removal_bound(), clock.now());
+        let deadline = Instant::now() + bound;
+        let mut entries = 0;
+        while let Ok(true) = timeout_at(deadline, standing.fence.opened(clock)).await {
+            let mut round = Round::new(self, key);
+            round.entries += self.remove_here(key);
+            let done = round.run(deadline).await;
+            round.withdraw();
+            entries += round.entries;
+            done?;
+            // The machine may have been suspended: the clock counts that, timers don't.
+            if clock.now().since(began) >= bound {
+                return Err(round.refused());
+            }
+            // Checked again at the end: members that join don't wait for a node that is off the
+            // list. Those that joined meanwhile have to be told, so all is done again.
+            if standing.fence.is_open(clock.now()) {
+                return Ok(entries);
+            }
         }
-        let began = self.shared.clock.now();
-        let mut round = Round::new(self, key);
-        round.entries += self.remove_here(key);
-        let done = round.run(Instant::now() + standing.removal_bound()).await;
-        round.withdraw();
-        done?;
-        // The machine may have been suspended: the clock counts that, timers don't.
-        if self.shared.clock.now().since(began) >= standing.removal_bound() {
-            return Err(round.refused());
-        }
-        // Checked again at the end: members that join don't wait for a node that is off the list.
-        if standing.fence.is_open(self.shared.clock.now()) {
-            Ok(round.entries)
-        } else {
-            Err(unsure())
-        }
+        Err(unsure())
     }
 }
 
@@ -334,7 +339,8 @@ async fn poll<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
 
 fn unsure() -> Error {
     Error::new(
-        ErrorKind::NotReady,
+        // Not `NotReady`: the node serves, and its probe says so.
+        ErrorKind::Registry,
         "this node is not sure to know all members at the moment; ask another, or try again later",
     )
 }

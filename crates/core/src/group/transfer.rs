@@ -90,10 +90,10 @@ impl Group {
     /// What another member says of a key, as far as this node can check it: its size, its life, and
     /// the tag of its value. `None` if it is of no use here.
     fn believed(&self, record: &Record, now: Timestamp) -> Option<Record> {
-        if record.value_bytes() as u64 > self.rules.max_value || !record.is_fresh(now) {
+        if record.value_bytes() as u64 > self.max_value() || !record.is_fresh(now) {
             return None;
         }
-        let mut record = self.rules.within_life(record, now)?;
+        let mut record = self.now.load().rules.within_life(record, now)?;
         record.entity_tag = record.value.as_deref().map_or(0, xxh3_64);
         Some(record)
     }
@@ -126,7 +126,7 @@ impl Group {
         let handed = match &parcel.what {
             Handed::Over(record) => self.believed(record, now).map(Handed::Over),
             Handed::Announced { value_bytes } => {
-                let fits = *value_bytes <= self.rules.max_value;
+                let fits = *value_bytes <= self.max_value();
                 fits.then(|| parcel.what.clone())
             }
         };

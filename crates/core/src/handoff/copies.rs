@@ -36,7 +36,7 @@ impl Handoff {
     /// Copies new entries to the member next in ring order.
     async fn copy(&self, keys: impl Iterator<Item = (GroupId, Box<str>)> + Send) {
         let topology = self.parts.cluster.snapshot();
-        let mut streams = Streams::new(&self.parts, &self.groups, self.background(), &topology);
+        let mut streams = Streams::new(&self.parts, self.background(), &topology);
         for (group, key) in keys {
             let now = self.parts.clock.now();
             let hashed = HashedKey::new(group, &key);
@@ -51,7 +51,7 @@ impl Handoff {
     /// Tells of the entries that came or were used since the last time to who holds their copies.
     pub(super) async fn announce_used(&self) {
         let topology = self.parts.cluster.snapshot();
-        let mut streams = Streams::new(&self.parts, &self.groups, self.background(), &topology);
+        let mut streams = Streams::new(&self.parts, self.background(), &topology);
         let now = self.parts.clock.now();
         for (step, found) in self.parts.store.walk().enumerate() {
             if step % STRIDE == STRIDE - 1 {
@@ -59,7 +59,7 @@ impl Handoff {
             }
             let entry = &found.entry;
             let used = entry.is_untold() && entry.use_count() >= self.rules.copy_from_use_count;
-            let group = self.groups.get(usize::from(found.group.0));
+            let group = self.parts.groups.numbered(found.group);
             let (true, true, Some(group)) = (used, entry.record.is_fresh(now), group) else {
                 continue;
             };

@@ -295,7 +295,7 @@ fn a_crash_costs_keys_in_use_next_to_nothing_even_when_all_stores_are_full() {
 #[test]
 fn an_announced_copy_outlives_entries_that_nobody_announces() {
     // Values of up to a quarter of it: one shard, so that chance plays no part.
-    let store = Store::new(64 << 10, 16 << 10, 1);
+    let store = Store::new(64 << 10, 16 << 10);
     let now = Timestamp(0);
     let copies = ["announced", "silent"].map(|key| key.to_owned());
     for key in &copies {

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::group::Group;
 use crate::{
     cluster::Owner,
     harness_tests::{Plan as Nodes, TestNet, TestNode, simulation::VirtualClock},

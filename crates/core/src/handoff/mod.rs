@@ -30,7 +30,7 @@ use streams::Streams;
 use super::{
     cluster::{Cluster, Topology},
     copy_queue::{QueuedKeys, WAITING_COPIES},
-    group::{Group, Groups},
+    group::Groups,
     store::{Found, Store},
 };
 use crate::ports::{Clock, HandoffObserver, Peers};
@@ -77,8 +77,6 @@ pub struct HandoffParts {
 pub struct Handoff {
     parts: HandoffParts,
     rules: HandoffRules,
-    /// By number.
-    groups: Vec<Arc<Group>>,
     /// One at a time: the background, or leaving.
     turn: Mutex<()>,
 }
@@ -120,12 +118,9 @@ impl Moved {
 impl Handoff {
     /// Of these parts.
     pub fn new(parts: HandoffParts, rules: HandoffRules) -> Self {
-        let mut groups: Vec<Arc<Group>> = parts.groups.iter().cloned().collect();
-        groups.sort_by_key(|group| group.id().0);
         Self {
             parts,
             rules,
-            groups,
             turn: Mutex::new(()),
         }
     }
@@ -213,7 +208,7 @@ impl Handoff {
     /// Sends what is another's, the hottest first.
     async fn walk(&self, pace: Pace) -> Moved {
         let topology = self.parts.cluster.snapshot();
-        let mut streams = Streams::new(&self.parts, &self.groups, pace, &topology);
+        let mut streams = Streams::new(&self.parts, pace, &topology);
         let mut interrupted = false;
         let mut hottest = u32::MAX;
         for least in USE_COUNT_STEPS {
@@ -285,7 +280,7 @@ impl Handoff {
         least: u32,
         streams: &mut Streams<'_>,
     ) -> bool {
-        let Some(group) = self.groups.get(usize::from(found.group.0)) else {
+        let Some(group) = self.parts.groups.numbered(found.group) else {
             return true;
         };
         if !found.entry.record.is_fresh(self.parts.clock.now()) {

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::{
-    tests::{KEYS, Scene, key, scene, with_leaving},
+    tests::{KEYS, Scene, hashed, key, scene, with_leaving},
     *,
 };
-use crate::harness_tests::TTL_MS;
+use crate::harness_tests::{TTL_MS, entry};
 use crate::{
     error::ErrorKind,
     harness_tests::view,
@@ -164,4 +164,25 @@ async fn rings_that_disagree_don_t_send_an_entry_to_and_fro() {
     assert_eq!(scene.loads(), KEYS);
     let all: usize = scene.nodes.iter().map(|node| node.store.len()).sum();
     assert!(all >= KEYS);
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_large_for_its_receiver_is_given_up_and_holds_up_nothing() {
+    let mut scene = scene(&["a"], 1);
+    let two = view(2, &["a", "b"]);
+    let moved: Vec<usize> = (0..KEYS)
+        .filter(|number| *scene.owner(*number, &two) == *"b")
+        .collect();
+    let (large, other) = (moved[0], moved[1]);
+    let (store, value) = (&scene.node("a").store, entry(900, Timestamp(TTL_MS)));
+    store.offer(&hashed(&key(large)), value.into(), Timestamp(0));
+    scene.warm("a").await;
+    scene.join("b");
+    scene.net.largest.lock().insert("b".into(), 100);
+    scene.install(&two);
+    let handoff = &scene.node("a").handoff;
+    let walked = handoff.walk(handoff.background()).await;
+    assert_eq!((walked.sent, walked.failed), (moved.len(), 0));
+    assert_eq!(scene.held_by(other), ["b"]);
+    assert!(scene.held_by(large).is_empty());
 }

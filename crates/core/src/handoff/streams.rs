@@ -16,9 +16,8 @@ use super::{
 use crate::{
     cluster::Topology,
     error::{Error, ErrorKind},
-    group::Group,
-    membership::Member,
-    ports::{Handed, HandoffStream, Parcel, PeerError, TRANSFER_TIMEOUT, Timestamp},
+    membership::{IdHash, Member},
+    ports::{Fate, Handed, HandoffStream, Parcel, PeerError, Receipt, TRANSFER_TIMEOUT, Timestamp},
     store::Found,
 };
 
@@ -48,7 +47,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 /// The streams of one walk.
 pub(super) struct Streams<'a> {
     parts: &'a HandoffParts,
-    groups: &'a [Arc<Group>],
     pace: Pace,
     /// That of the ring by which entries go.
     revision: u64,
@@ -87,15 +85,9 @@ struct Unanswered {
 }
 
 impl<'a> Streams<'a> {
-    pub(super) fn new(
-        parts: &'a HandoffParts,
-        groups: &'a [Arc<Group>],
-        pace: Pace,
-        ring: &Topology,
-    ) -> Self {
+    pub(super) fn new(parts: &'a HandoffParts, pace: Pace, ring: &Topology) -> Self {
         Self {
             parts,
-            groups,
             pace,
             revision: ring.view.revision,
             streams: BTreeMap::new(),
@@ -145,6 +137,13 @@ impl<'a> Streams<'a> {
             self.failed(1);
             return;
         };
+        let bytes = found.entry.record.value_bytes() as u64;
+        let largest = loading.stream.largest_value();
+        if how != How::Announced && largest.is_some_and(|largest| bytes > largest) {
+            let receiver = loading.member.incarnation();
+            self.give_up(&Going { found, how }, receiver);
+            return;
+        }
         loading.bytes += FRAME_BYTES + found.key.len();
         if how != How::Announced {
             loading.bytes += found.entry.record.value_bytes();
@@ -153,6 +152,16 @@ impl<'a> Streams<'a> {
         if loading.bytes >= BATCH_BYTES {
             self.drive(&to.id.clone(), Until::Sent).await;
         }
+    }
+
+    /// Does as if the receiver had refused that entry, which it would. In a batch it could end the
+    /// stream, together with what goes well, and would be tried again in every walk.
+    fn give_up(&mut self, going: &Going, receiver: IdHash) {
+        let (store, fate) = (&self.parts.store, Fate::Refused);
+        let _done = conclude(store, self.pace.patient, going, fate, receiver);
+        self.moved.sent += 1;
+        let receipt = Receipt { fates: vec![fate] };
+        self.parts.observer.sent(0, &receipt);
     }
 
     /// Sends what is left, and waits for all receipts.
@@ -272,7 +281,7 @@ impl<'a> Streams<'a> {
             How::Moved | How::Copied => Handed::Over(entry.record.clone()),
         };
         Some(Parcel {
-            group: self.groups.get(usize::from(group.0))?.name().clone(),
+            group: self.parts.groups.numbered(*group)?.name().clone(),
             key: key.clone(),
             what,
             use_count: entry.use_count(),

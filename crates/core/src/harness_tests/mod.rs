@@ -150,7 +150,7 @@ impl Plan {
         let standing = Arc::new(Standing::new(cluster.clone(), self.lease));
         (self.net).attach(id.clone(), standing.clone(), self.clock.clone());
         let store = |capacity| {
-            let store = Store::new(capacity, 1 << 10, 1);
+            let store = Store::new(capacity, 1 << 10);
             Arc::new(store.under(standing.fence.clone()))
         };
         let (store, hot) = (store(self.capacity), store(1 << 20));

@@ -41,6 +41,8 @@ pub(crate) struct TestNet {
     /// Each node has a clock of its own.
     clocks: Mutex<HashMap<Arc<str>, Arc<dyn Clock>>>,
     pub(crate) down: Mutex<HashSet<Arc<str>>>,
+    /// The largest value that a node takes by handoff; by default, any.
+    pub(crate) largest: Mutex<HashMap<Arc<str>, u64>>,
     pub(crate) fetches: AtomicUsize,
     pub(crate) peeks: AtomicUsize,
     /// A node that, told of a removal already, reads the key just before the other node is told:
@@ -255,6 +257,10 @@ impl HandoffStream for TestLane {
         Ok(())
     }
 
+    fn largest_value(&self) -> Option<u64> {
+        self.net.largest.lock().get(&self.to).copied()
+    }
+
     async fn receipt(&mut self) -> Result<Receipt, PeerError> {
         self.receipts.recv().await.unwrap_or_else(|| Err(lost()))
     }
@@ -272,6 +278,12 @@ async fn deliver(
     net.pass(from, to).await?;
     let group = net.group(to)?;
     if !Arc::ptr_eq(&group, receiver) {
+        return Err(lost());
+    }
+    let largest = net.largest.lock().get(to).copied();
+    let too_large = |it: &Parcel| largest.is_some_and(|most| it.bytes() as u64 > 2 * most);
+    if batch.iter().any(too_large) {
+        // Its message is over the receiver's limit.
         return Err(lost());
     }
     // By the receiver's clock.

@@ -167,6 +167,11 @@ pub trait HandoffStream: Send {
     /// to the transport. The receiver learns how long the batch is under way; see
     /// [`TRANSFER_TIMEOUT`].
     async fn send(&mut self, batch: Vec<Parcel>, read_at: Timestamp) -> Result<(), PeerError>;
+    /// The largest value that the receiver takes, in bytes, if it said so. A batch with a larger
+    /// one may be more than its limit on messages, which ends the stream.
+    fn largest_value(&self) -> Option<u64> {
+        None
+    }
     /// The receipt of the oldest batch that has none yet.
     async fn receipt(&mut self) -> Result<Receipt, PeerError>;
 }

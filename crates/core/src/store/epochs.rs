@@ -3,12 +3,12 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::Entry;
+use super::{Entry, per_group::PerGroup};
 use crate::key::GroupId;
 
 /// The epochs of all groups.
 pub(super) struct Epochs {
-    groups: Box<[Epoch]>,
+    groups: PerGroup<Epoch>,
     /// Sweeps that are asked for; the first to ask sweeps.
     asked: AtomicU32,
 }
@@ -21,16 +21,15 @@ struct Epoch {
 }
 
 impl Epochs {
-    pub(super) fn new(groups: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            groups: (0..groups).map(|_| Epoch::default()).collect(),
+            groups: PerGroup::new(),
             asked: AtomicU32::new(0),
         }
     }
 
     fn number(&self, group: GroupId) -> u32 {
-        let epoch = self.groups.get(usize::from(group.0));
-        epoch.map_or(0, |it| it.number.load(Ordering::Acquire))
+        self.groups.of(group).number.load(Ordering::Acquire)
     }
 
     /// Marks an entry that comes in. A purge that happens between this and the insertion is seen by
@@ -47,9 +46,7 @@ impl Epochs {
     /// Begins the next epoch of a group that holds `items` entries; returns how many of them could
     /// be found until now.
     pub(super) fn next(&self, group: GroupId, items: u64) -> u64 {
-        let Some(epoch) = self.groups.get(usize::from(group.0)) else {
-            return 0;
-        };
+        let epoch = self.groups.of(group);
         epoch.number.fetch_add(1, Ordering::AcqRel);
         let outdated = epoch.outdated.fetch_max(items, Ordering::AcqRel);
         items.saturating_sub(outdated)
@@ -60,12 +57,12 @@ impl Epochs {
         if self.is_current(group, entry) {
             return;
         }
-        if let Some(epoch) = self.groups.get(usize::from(group.0)) {
-            let one_less = |outdated: u64| Some(outdated.saturating_sub(1));
-            let _ = epoch
-                .outdated
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
-        }
+        let one_less = |outdated: u64| Some(outdated.saturating_sub(1));
+        let _ = self.groups.of(group).outdated.fetch_update(
+            Ordering::AcqRel,
+            Ordering::Acquire,
+            one_less,
+        );
     }
 
     /// Asks for a sweep. True for the caller that has to do it: nobody else sweeps.

@@ -5,6 +5,7 @@
 
 mod entry;
 mod epochs;
+mod per_group;
 mod stats;
 
 use std::sync::Arc;
@@ -70,8 +71,8 @@ pub struct Store {
 
 impl Store {
     /// A store of `capacity` bytes in total. It can keep a value of `largest_value` bytes if its
-    /// capacity allows that at all. The numbers of the groups are less than `groups`.
-    pub fn new(capacity: u64, largest_value: u64, groups: usize) -> Self {
+    /// capacity allows that at all.
+    pub fn new(capacity: u64, largest_value: u64) -> Self {
         let options = OptionsBuilder::new()
             .shards(shards(capacity, largest_value))
             .weight_capacity(capacity)
@@ -84,8 +85,8 @@ impl Store {
         };
         Self {
             cache,
-            stats: StoreStats::new(groups),
-            epochs: Epochs::new(groups),
+            stats: StoreStats::new(),
+            epochs: Epochs::new(),
             fence: None,
         }
     }

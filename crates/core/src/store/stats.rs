@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::per_group::PerGroup;
 use crate::key::GroupId;
 
 /// The numbers of one group.
@@ -37,25 +38,22 @@ struct Counters {
 }
 
 /// The numbers of all groups.
-pub(super) struct StoreStats(Box<[Counters]>);
+pub(super) struct StoreStats(PerGroup<Counters>);
 
 impl StoreStats {
-    pub(super) fn new(groups: usize) -> Self {
-        Self((0..groups).map(|_| Counters::default()).collect())
+    pub(super) fn new() -> Self {
+        Self(PerGroup::new())
     }
 
     /// Must be called before the entry is inserted, since it may be evicted immediately.
     pub(super) fn comes(&self, group: GroupId, bytes: u64) {
-        if let Some(counters) = self.0.get(usize::from(group.0)) {
-            counters.items.fetch_add(1, Ordering::Relaxed);
-            counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
+        let counters = self.0.of(group);
+        counters.items.fetch_add(1, Ordering::Relaxed);
+        counters.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn goes(&self, group: GroupId, bytes: u64, why: Departure) {
-        let Some(counters) = self.0.get(usize::from(group.0)) else {
-            return;
-        };
+        let counters = self.0.of(group);
         counters.items.fetch_sub(1, Ordering::Relaxed);
         counters.bytes.fetch_sub(bytes, Ordering::Relaxed);
         match why {
@@ -66,9 +64,7 @@ impl StoreStats {
     }
 
     pub(super) fn read(&self, group: GroupId) -> GroupStats {
-        let Some(counters) = self.0.get(usize::from(group.0)) else {
-            return GroupStats::default();
-        };
+        let counters = self.0.of(group);
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         GroupStats {
             items: read(&counters.items),

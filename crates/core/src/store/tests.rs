@@ -21,7 +21,7 @@ fn key(text: &str) -> HashedKey<'_> {
 
 #[test]
 fn nothing_is_served_from_its_expiry_on() {
-    let store = Store::new(1 << 20, 1 << 10, 3);
+    let store = Store::new(1 << 20, 1 << 10);
     store.insert(&key("k"), entry(10, 1_000));
     assert!(store.get(&key("k"), Timestamp(999)).is_some());
     assert!(store.get(&key("k"), Timestamp(1_000)).is_none());
@@ -35,7 +35,7 @@ fn nothing_is_served_from_its_expiry_on() {
 #[test]
 fn it_stays_within_its_capacity_and_counts_what_it_pushes_out() {
     let capacity = 1 << 20;
-    let store = Store::new(capacity, 1 << 10, 3);
+    let store = Store::new(capacity, 1 << 10);
     for n in 0..10_000 {
         store.insert(&key(&n.to_string()), entry(100, u64::MAX));
     }
@@ -46,7 +46,7 @@ fn it_stays_within_its_capacity_and_counts_what_it_pushes_out() {
 
 #[test]
 fn a_value_as_large_as_allowed_fits_and_a_larger_one_replaces_nothing_by_nothing_stale() {
-    let store = Store::new(64 << 20, 8 << 20, 3);
+    let store = Store::new(64 << 20, 8 << 20);
     assert!(store.insert(&key("k"), entry(8 << 20, u64::MAX)));
     assert!(
         !store.insert(&key("k"), entry(70 << 20, u64::MAX)),
@@ -60,7 +60,7 @@ fn a_value_as_large_as_allowed_fits_and_a_larger_one_replaces_nothing_by_nothing
 
 #[test]
 fn groups_are_apart() {
-    let store = Store::new(1 << 20, 1 << 10, 3);
+    let store = Store::new(1 << 20, 1 << 10);
     for group in [GroupId(1), GroupId(2)] {
         for n in 0..10 {
             store.insert(&HashedKey::new(group, &n.to_string()), entry(10, u64::MAX));
@@ -86,7 +86,7 @@ fn groups_are_apart() {
 /// The sum of the groups' numbers is what quick_cache says of the whole, whatever was done.
 #[test]
 fn each_group_is_counted_apart() {
-    let store = Store::new(1 << 20, 1 << 10, 3);
+    let store = Store::new(1 << 20, 1 << 10);
     let mut random = fastrand::Rng::with_seed(7);
     for step in 0..50_000u64 {
         let group = GroupId(random.u16(0..3));
@@ -120,7 +120,7 @@ fn each_group_is_counted_apart() {
 
 #[test]
 fn a_newer_value_of_a_key_pushes_nothing_out() {
-    let store = Store::new(1 << 20, 1 << 10, 3);
+    let store = Store::new(1 << 20, 1 << 10);
     for _ in 0..2 {
         store.insert(&key("k"), entry(10, u64::MAX));
     }
@@ -130,7 +130,7 @@ fn a_newer_value_of_a_key_pushes_nothing_out() {
 
 #[test]
 fn a_full_store_takes_over_what_was_asked_for_and_nothing_else() {
-    let store = Store::new(1 << 20, 1 << 10, 3);
+    let store = Store::new(1 << 20, 1 << 10);
     let offer = |key: &str, use_count: u32| {
         let entry = Entry::new(&record(1000, u64::MAX)).with_use_count(use_count);
         store.offer(&super::tests::key(key), Arc::new(entry), Timestamp(0))
@@ -148,7 +148,7 @@ fn a_full_store_takes_over_what_was_asked_for_and_nothing_else() {
 #[test]
 fn nothing_is_found_while_the_fence_is_closed_and_the_entries_stay() {
     let fence = Arc::new(Fence::closed());
-    let store = Store::new(1 << 20, 1 << 10, 3).under(fence.clone());
+    let store = Store::new(1 << 20, 1 << 10).under(fence.clone());
     store.insert(&key("k"), entry(10, u64::MAX));
     assert!(store.get(&key("k"), Timestamp(0)).is_none());
     fence.extend(Timestamp(0), Timestamp(10_000));
@@ -160,7 +160,7 @@ fn nothing_is_found_while_the_fence_is_closed_and_the_entries_stay() {
 
 #[tokio::test]
 async fn what_was_purged_is_gone_at_once_and_its_memory_a_little_later() {
-    let store = Store::new(1 << 20, 1 << 10, 3);
+    let store = Store::new(1 << 20, 1 << 10);
     for n in 0..1_000 {
         store.insert(&key(&n.to_string()), entry(10, u64::MAX));
     }
@@ -187,7 +187,7 @@ async fn what_was_purged_is_gone_at_once_and_its_memory_a_little_later() {
 
 #[tokio::test]
 async fn purges_in_a_row_count_each_entry_once_and_one_sweep_frees_all() {
-    let store = Arc::new(Store::new(1 << 20, 1 << 10, 3));
+    let store = Arc::new(Store::new(1 << 20, 1 << 10));
     let other = GroupId(2);
     for n in 0..1_000 {
         store.insert(&key(&n.to_string()), entry(10, u64::MAX));

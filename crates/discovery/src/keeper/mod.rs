@@ -94,6 +94,7 @@ impl Keeper {
                 End::Stop => break,
                 End::Again => {}
                 End::Failed(error) => {
+                    let error = error.at(self.connector.chosen());
                     self.tell(&RegistrationEvent::Disconnected {
                         cause: error.to_string(),
                     });
@@ -228,7 +229,7 @@ impl Keeper {
         let asked = session.keeper.keep_alive().await;
         asked.map_err(|error| {
             self.tell(&RegistrationEvent::RenewalFailed);
-            Error::from(error).into()
+            Error::of_etcd(error).into()
         })
     }
 

@@ -12,7 +12,7 @@ use super::{End, Keeper};
 use crate::{
     endpoint::{Endpoint, IDENTITY, PREDECESSOR},
     events::RegistrationEvent,
-    registration::RecordKeys,
+    records::RecordKeys,
 };
 
 /// The copy of the endpoint that outlives the lease.

@@ -5,7 +5,9 @@ mod members;
 mod reach;
 
 use etcd_client::Client;
-use gaocache_discovery::{Discovery, EtcdConfig, RecordKeys, RegistrationStatus, Snapshot};
+use gaocache_discovery::{
+    Discovery, EtcdConfig, RegistrationStatus, Snapshot, expulsion::RecordKeys,
+};
 use gaocache_testing::{TTL, within};
 use tokio::sync::watch;
 

@@ -10,7 +10,7 @@ use std::{
 
 use super::{config, keys, lease_of, records, registered, until};
 use etcd_client::PutOptions;
-use gaocache_discovery::{Discovery, Endpoint, Registration, RegistrationEvent};
+use gaocache_discovery::{Discovery, Endpoint, Registration, RegistrationEvent, expulsion};
 use gaocache_testing::{Etcd, Proxy, TTL, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -323,10 +323,10 @@ async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
     let renewals = Arc::new(AtomicUsize::new(0));
     let told = renewals.clone();
     let endpoint = Endpoint::new("h:1").with_metadata("instance", "1");
-    let registration = Registration::start_recorded(
+    let registration = expulsion::register(
         config(&[&proxy.url()]),
         "svc/a",
-        Some(records("a")),
+        records("a"),
         endpoint,
         std::future::ready(()),
         move |event| {
@@ -357,10 +357,10 @@ async fn who_registers_first_marks_the_history_as_young_for_a_lease() {
     let etcd = Etcd::start().await;
     let register = |id: &str| {
         let endpoint = Endpoint::new("h:1").with_metadata("instance", id);
-        let (key, records) = (format!("svc/{id}"), Some(records(id)));
+        let (key, records) = (format!("svc/{id}"), records(id));
         let begin = std::future::ready(());
         let config = config(&[&etcd.url]);
-        Registration::start_recorded(config, key, records, endpoint, begin, |_| {})
+        expulsion::register(config, key, records, endpoint, begin, |_| {})
     };
     let discovery = Discovery::start(config(&[&etcd.url]), ["svc"]);
     // The mark comes first: who sees the key sees it.

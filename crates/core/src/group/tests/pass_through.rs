@@ -66,3 +66,43 @@ async fn a_node_that_passes_through_joins_no_flight_that_a_removal_could_not_gro
     let late = late.await.expect("no panic").expect("a value");
     assert_eq!(late.value, "alice v2", "asked after the removal");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_waits_until_the_node_is_sure_to_be_a_member() {
+    let test = cluster(3);
+    let (key, owner, other) = test.key_and_ranks();
+    test.groups[owner].get(&key).await.expect("loads");
+    test.origin.version.store(2, Ordering::SeqCst);
+    let fence = test.standings[other].fence.clone();
+    fence.close();
+    let removal = tokio::spawn({
+        let (group, key) = (test.groups[other].clone(), key.clone());
+        async move { group.remove(&key).await }
+    });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!removal.is_finished(), "it knows whom to tell only later");
+    fence.extend(Timestamp(0), Timestamp::NEVER);
+    removal.await.expect("no panic").expect("removed");
+    let answer = test.groups[owner].get(&key).await.expect("a value");
+    assert_eq!(answer.value, "alice v2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_never_becomes_a_member_or_leaves_refuses_removals() {
+    let test = cluster(3);
+    let (key, owner, other) = test.key_and_ranks();
+    test.standings[other].fence.close();
+    let began = tokio::time::Instant::now();
+    let refused = test.groups[other].remove(&key).await.expect_err("unsure");
+    assert_eq!(refused.kind(), ErrorKind::Registry);
+    assert_eq!(began.elapsed(), test.standings[other].removal_bound());
+    test.standings[owner].fence.end();
+    let began = tokio::time::Instant::now();
+    test.groups[owner]
+        .remove(&key)
+        .await
+        .expect_err("it leaves");
+    assert!(began.elapsed().is_zero(), "there is nothing to wait for");
+}

@@ -181,14 +181,12 @@ async fn a_loader_that_panics_is_an_error_and_the_key_is_free_again() {
     }
     let test = cluster(1);
     let Group {
-        rules,
-        shared,
-        observer,
-        ..
+        shared, observer, ..
     } = &*test.groups[0];
+    let rules = test.groups[0].rules();
     let group = Arc::new(Group::new(
         GroupId(1),
-        rules.clone(),
+        rules,
         Arc::new(Panics(AtomicUsize::new(0))),
         observer.clone(),
         shared.clone(),
@@ -212,19 +210,11 @@ async fn what_may_not_be_kept_is_served_and_not_kept() {
     }
     let test = cluster(1);
     let Group {
-        rules,
-        shared,
-        observer,
-        ..
+        shared, observer, ..
     } = &*test.groups[0];
+    let rules = test.groups[0].rules();
     let origin = Arc::new(NoStore(AtomicUsize::new(0)));
-    let group = Group::new(
-        GroupId(1),
-        rules.clone(),
-        origin,
-        observer.clone(),
-        shared.clone(),
-    );
+    let group = Group::new(GroupId(1), rules, origin, observer.clone(), shared.clone());
     let group = Arc::new(group);
     assert_eq!(group.get("k").await.expect("a value").value, "0");
     assert_eq!(group.get("k").await.expect("a value").value, "1");

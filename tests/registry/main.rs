@@ -2,12 +2,11 @@
 //! come and go.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod clients;
+#[path = "../common/mod.rs"]
 mod common;
 
-use std::{
-    io::{BufRead, BufReader},
-    time::Duration,
-};
+use std::time::Duration;
 
 use common::{
     CountingOrigin, TestNode, builder,
@@ -208,89 +207,6 @@ async fn the_last_ring_stays_while_etcd_is_away_and_reads_go_on() {
     for node in &mut nodes {
         node.ring_of(2).await;
     }
-}
-
-/// The exit code and the output of a command that finds the nodes in etcd.
-async fn command(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"));
-    command.args(arguments).args(["--etcd", &etcd.url]);
-    let output = tokio::task::spawn_blocking(move || command.output());
-    let output = within("the command", output).await.unwrap().expect("runs");
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    (output.status.code(), text)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_line_asks_the_cluster_through_etcd() {
-    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
-    let _nodes = nodes(2, &etcd, &origin).await;
-    let run = async |arguments: &[&str]| command(&etcd, arguments).await;
-    assert_eq!(
-        run(&["get", "users", "alice"]).await,
-        (Some(0), "value of alice".into())
-    );
-    assert_eq!(run(&["get", "users", "missing"]).await.0, Some(3));
-    let (_, ring) = run(&["ring", "--key", "alice", "--group", "users"]).await;
-    assert!(
-        ring.contains("2 members") && ring.contains("owner in group users: n"),
-        "{ring}"
-    );
-    assert_eq!(run(&["remove", "users", "alice"]).await.0, Some(0));
-    assert_eq!(run(&["get", "users", "alice"]).await.0, Some(0));
-    assert_eq!(origin.loads_of("alice"), 2);
-    let (code, purged) = run(&["purge", "users"]).await;
-    assert_eq!(code, Some(0), "{purged}");
-
-    let (code, checked) = run(&[
-        "check",
-        "--members",
-        "2",
-        "--group",
-        "users",
-        "--key",
-        "alice",
-    ])
-    .await;
-    assert_eq!(code, Some(0), "{checked}");
-    assert!(checked.ends_with("ok: 2 nodes agree\n"), "{checked}");
-    let (code, checked) = run(&["check", "--members", "3"]).await;
-    assert_eq!(code, Some(1));
-    assert!(
-        checked.contains("etcd has 2 registered nodes, expected 3"),
-        "{checked}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ring_is_watched_as_it_changes_and_a_member_that_is_not_there_is_found() {
-    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
-    let nodes = nodes(2, &etcd, &origin).await;
-    let admin = nodes[0].addresses.admin.to_string();
-    let mut watching = std::process::Command::new(env!("CARGO_BIN_EXE_gaocache"))
-        .args(["ring", "--watch", "--json", "--admin", &admin])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut lines = BufReader::new(watching.stdout.take().expect("piped")).lines();
-    let mut members = || {
-        let line = lines.next().expect("a line").expect("readable");
-        let ring: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        ring["members"].as_array().expect("a list").len()
-    };
-    // Reading blocks, and the nodes of this test must go on meanwhile.
-    assert_eq!(tokio::task::block_in_place(&mut members), 2);
-    // One that is registered and not there.
-    let mut client = etcd.client().await;
-    client
-        .put("gaocache/ghost", "127.0.0.1:1", None)
-        .await
-        .unwrap();
-    assert_eq!(tokio::task::block_in_place(&mut members), 3);
-    watching.kill().expect("killed");
-    watching.wait().expect("ends");
-    let (code, checked) = command(&etcd, &["check"]).await;
-    assert_eq!(code, Some(1));
-    assert!(checked.contains("ghost at 127.0.0.1:1"), "{checked}");
 }
 
 #[tokio::test]

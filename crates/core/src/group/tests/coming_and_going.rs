@@ -1,0 +1,64 @@
+//! Groups that come and go while a node runs.
+
+use super::*;
+
+fn wanted(group: &Group, ttl: Option<u64>) -> Vec<Wanted> {
+    let rules = GroupRules {
+        ttl: ttl.map(std::time::Duration::from_millis),
+        ..group.rules()
+    };
+    let origin = group.origin();
+    vec![Wanted { rules, origin }]
+}
+
+fn none_is_made(_: GroupId, wanted: Wanted) -> Group {
+    panic!("'{}' is known", wanted.rules.name)
+}
+
+#[tokio::test]
+async fn a_group_that_was_out_knows_nothing_from_before_or_meanwhile() {
+    let test = cluster(1);
+    let group = test.groups[0].clone();
+    let groups = Groups::of(&group);
+    let name = group.name().clone();
+    group.get("before").await.expect("loads");
+
+    let gone = groups.replace(Vec::new(), none_is_made).expect("changed");
+    assert_eq!(gone, (vec![], vec![name.clone()]));
+    let unknown = groups.get(&name).err().expect("not in force");
+    assert_eq!(unknown.kind(), ErrorKind::UnknownGroup);
+    assert!(groups.numbered(group.id()).is_none());
+    // Whoever found the group before may still ask it, also for what is removed meanwhile.
+    group.get("meanwhile").await.expect("loads");
+    test.hold_origin();
+    let late = tokio::spawn({
+        let group = group.clone();
+        async move { group.get("late").await.map(|it| it.value) }
+    });
+    test.until_loads(3).await;
+
+    let back = groups.replace(wanted(&group, None), none_is_made);
+    assert_eq!(back.expect("changed"), (vec![name.clone()], vec![]));
+    test.origin.permits.add_permits(100);
+    late.await.expect("no panic").expect("its own load");
+    let group = groups.get(&name).expect("in force again");
+    for (key, loads) in [("before", 4), ("meanwhile", 5), ("late", 6)] {
+        group.get(key).await.expect("loads");
+        assert_eq!(test.loads(), loads, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn new_rules_hold_for_what_is_loaded_from_then_on() {
+    let test = cluster(1);
+    let groups = Groups::of(&test.groups[0]);
+    let group = test.groups[0].clone();
+    let life = async |key: &str| group.get(key).await.expect("loads").expires_at;
+    let before = life("a").await;
+    groups
+        .replace(wanted(&group, Some(7)), none_is_made)
+        .expect("changed");
+    assert_eq!(life("a").await, before, "what is held stays as it is");
+    assert_eq!(life("b").await, Timestamp(7));
+    assert_eq!(test.loads(), 2);
+}

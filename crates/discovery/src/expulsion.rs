@@ -1,0 +1,39 @@
+//! For services whose members must agree on who is a member: how a member that vanished is taken
+//! off the list for good.
+//!
+//! Plain registration and discovery don't need it: there, an endpoint is gone when its lease has
+//! ended, and comes back when its process does. That is too little where the others may only go on
+//! without a member once it is certain that it knows so itself. For them:
+//!
+//! - A member [registers with a record](register): a copy of its endpoint without a lease. When its
+//!   key goes and its record stays, the member has *vanished*; it may still run.
+//! - The others agree, in a way of their own, to go on without it. They wait until
+//!   [its lease has ended](Records::has_ended), and [delete its record](Records::delete_unchanged),
+//!   unless it has changed meanwhile: then the member is back.
+//! - A member whose record was deleted sees [`RegistrationStatus::expelled`], and writes nothing
+//!   any more until its endpoint has another [`IDENTITY`].
+//!
+//! [`RegistrationStatus::expelled`]: crate::RegistrationStatus::expelled
+
+use crate::{
+    connector::EtcdConfig, endpoint::Endpoint, events::RegistrationEvent,
+    registration::Registration,
+};
+
+pub use crate::{
+    endpoint::{IDENTITY, PREDECESSOR},
+    records::{RecordKeys, Records},
+};
+
+/// As [`Registration::start_after`], with a record beside the key: a copy of the endpoint without a
+/// lease. Key and record are written, and deleted at the end, in one transaction.
+pub fn register(
+    config: EtcdConfig,
+    key: impl Into<String>,
+    records: RecordKeys,
+    endpoint: Endpoint,
+    begin: impl Future<Output = ()> + Send + 'static,
+    listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,
+) -> Registration {
+    Registration::start_recorded(config, key, Some(records), endpoint, begin, listener)
+}

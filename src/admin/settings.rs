@@ -1,0 +1,63 @@
+//! The settings in force, and the wish to have them read again. Who reads them is above this
+//! module.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Admin;
+use crate::status::http::{failed, no_such_path};
+use gaocache_core::error::{Error, ErrorKind, Result};
+
+/// Bound on reading and taking up the settings.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A wish to have the settings read again, which is told how it went.
+pub type Reload = oneshot::Sender<Result<Value>>;
+
+/// The settings in force, and where to ask for new ones.
+#[derive(Clone)]
+pub struct Reloads {
+    /// As they are shown.
+    pub in_force: watch::Receiver<Arc<Value>>,
+    /// Takes wishes; a bounded queue.
+    pub wishes: mpsc::Sender<Reload>,
+}
+
+/// `GET /config`.
+pub(super) async fn in_force(State(admin): State<Admin>) -> Response {
+    match &admin.settings {
+        Some(settings) => Json(Value::clone(&settings.in_force.borrow())).into_response(),
+        None => unmanaged(),
+    }
+}
+
+/// `POST /reload`.
+pub(super) async fn reload(State(admin): State<Admin>) -> Response {
+    let Some(settings) = &admin.settings else {
+        return unmanaged();
+    };
+    let (tell, told) = oneshot::channel();
+    if settings.wishes.try_send(tell).is_err() {
+        let what = "the settings are being read already";
+        return failed(&Error::new(ErrorKind::Overloaded, what));
+    }
+    match tokio::time::timeout(PATIENCE, told).await {
+        Ok(Ok(Ok(done))) => Json(done).into_response(),
+        Ok(Ok(Err(error))) => failed(&error),
+        Ok(Err(_)) | Err(_) => {
+            let what = "the settings could not be read in time; see the log";
+            failed(&Error::new(ErrorKind::Internal, what))
+        }
+    }
+}
+
+fn unmanaged() -> Response {
+    no_such_path("the settings of this process are not managed by gaocache")
+}

@@ -1,0 +1,254 @@
+//! Reads the settings of a node that runs again: on SIGHUP, on `POST /reload`, and when the file's
+//! content changes. Whatever is wrong with them, the node goes on with those that it has.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+
+use super::{ConfigArgs, config::value};
+use crate::{
+    admin::{Reload, Reloads},
+    config::{Config, ConfigError, InForce, Loaded, TakenUp},
+    node::reload::Live,
+};
+use gaocache_core::error::{Error, ErrorKind, Result};
+
+/// How often the file is read. A ConfigMap is a link to a link, so there is no one file to watch.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Names of changed settings in a log line.
+const NAMED: usize = 20;
+
+/// The settings in force, and what may come.
+pub(super) struct Reloader {
+    sources: ConfigArgs,
+    in_force: Arc<Loaded>,
+    /// Settings with new values that need a restart.
+    waiting: Vec<String>,
+    /// What was wrong with the settings that were read last.
+    problem: String,
+    publish: watch::Sender<Arc<Value>>,
+    wishes: mpsc::Receiver<Reload>,
+    hangups: mpsc::Receiver<()>,
+}
+
+impl Reloader {
+    /// Of a node that starts with these settings.
+    pub(super) fn new(
+        sources: &ConfigArgs,
+        loaded: Loaded,
+        hangups: mpsc::Receiver<()>,
+    ) -> (Self, Reloads) {
+        let (publish, in_force) = watch::channel(Arc::default());
+        let (wish, wishes) = mpsc::channel(4);
+        let reloader = Self {
+            sources: sources.clone(),
+            in_force: Arc::new(loaded),
+            waiting: Vec::new(),
+            problem: String::new(),
+            publish,
+            wishes,
+            hangups,
+        };
+        reloader.show();
+        let reloads = Reloads {
+            in_force,
+            wishes: wish,
+        };
+        (reloader, reloads)
+    }
+
+    /// Brings new settings to the node for as long as it is polled.
+    pub(super) async fn run(mut self, live: Live) -> std::convert::Infallible {
+        let mut file = Watched::new(self.sources.file());
+        loop {
+            tokio::select! {
+                Some(tell) = self.wishes.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = tell.send(self.reload(&live, "POST /reload").await);
+                }
+                Some(()) = self.hangups.recv() => drop(self.reload(&live, "SIGHUP").await),
+                () = file.changed() => drop(self.reload(&live, "the file changed").await),
+            }
+        }
+    }
+
+    async fn reload(&mut self, live: &Live, cause: &str) -> Result<Value> {
+        let (sources, before, node) = (self.sources.clone(), self.in_force.clone(), live.clone());
+        // Files and folders may be on a disk that doesn't answer.
+        let read = tokio::task::spawn_blocking(move || {
+            let after = sources.read(true).checked().map_err(refused)?;
+            let change = Change::between(&before, &after);
+            if change.live.is_empty() && before.settings.groups == after.settings.groups {
+                return Ok((before, change, Default::default()));
+            }
+            let groups = node.take_up(&before.settings, &after.settings)?;
+            Ok((Arc::new(merged(&before, after)), change, groups))
+        });
+        let read = read.await.unwrap_or_else(|error| {
+            let what = "the settings could not be read; see the log";
+            Err(Error::new(ErrorKind::Internal, what).with_source(error))
+        });
+        let (in_force, change, (came, went)) = read.inspect_err(|error| {
+            tracing::error!(cause, %error, "the new settings are refused; nothing has changed");
+            live.count("refused");
+            self.problem = error.message().to_owned();
+            self.show();
+        })?;
+        let changed = !Arc::ptr_eq(&self.in_force, &in_force);
+        live.count(if changed { "changed" } else { "unchanged" });
+        let text = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
+        let (came, went): (Vec<String>, Vec<String>) = (text(&came), text(&went));
+        let named: Vec<&str> = change.live.iter().map(String::as_str).take(NAMED).collect();
+        tracing::info!(
+            cause,
+            changed = named.join(" "),
+            groups_came = came.join(" "),
+            groups_went = went.join(" "),
+            need_a_restart = change.waiting.join(" "),
+            "the settings were read again"
+        );
+        self.in_force = in_force;
+        self.waiting.clone_from(&change.waiting);
+        self.problem.clear();
+        self.show();
+        Ok(json!({
+            "changed": change.live,
+            "groups_came": came,
+            "groups_went": went,
+            "need_a_restart": change.waiting,
+        }))
+    }
+
+    /// Shows what is in force.
+    fn show(&self) {
+        let settings = self.in_force.in_force.iter().map(|it| {
+            json!({
+                "name": it.name,
+                "value": value(it),
+                "source": it.source,
+                "change": it.taken_up().name(),
+            })
+        });
+        self.publish.send_replace(Arc::new(json!({
+            "settings": settings.collect::<Vec<_>>(),
+            "need_a_restart": self.waiting,
+            "problem": self.problem,
+        })));
+    }
+}
+
+fn refused(error: ConfigError) -> Error {
+    Error::new(ErrorKind::Configuration, error.to_string()).with_source(error)
+}
+
+/// What new settings change.
+struct Change {
+    /// Names of the settings that are taken up at once.
+    live: Vec<String>,
+    /// And of those that need a restart.
+    waiting: Vec<String>,
+}
+
+impl Change {
+    fn between(before: &Loaded, after: &Loaded) -> Self {
+        let differ = |one: &Loaded, other: &Loaded| {
+            let values = other.in_force.iter();
+            let values: HashMap<_, _> = values
+                .map(|it| (it.name.as_str(), it.value.as_str()))
+                .collect();
+            let differing = one
+                .in_force
+                .iter()
+                .filter(|it| values.get(it.name.as_str()) != Some(&it.value.as_str()));
+            differing.cloned().collect::<Vec<InForce>>()
+        };
+        let mut names: Vec<InForce> = differ(after, before);
+        for gone in differ(before, after) {
+            if !names.iter().any(|it| it.name == gone.name) {
+                names.push(gone);
+            }
+        }
+        let (live, waiting): (Vec<InForce>, Vec<InForce>) = names
+            .into_iter()
+            .partition(|it| it.taken_up() == TakenUp::Live);
+        let named = |settings: Vec<InForce>| settings.into_iter().map(|it| it.name).collect();
+        Self {
+            live: named(live),
+            waiting: named(waiting),
+        }
+    }
+}
+
+/// The new settings where they are taken up at once, the others as they are.
+fn merged(before: &Loaded, after: Loaded) -> Loaded {
+    let is_live = |it: &InForce| it.taken_up() == TakenUp::Live;
+    let stay = before.in_force.iter().filter(|it| !is_live(it));
+    let come = after.in_force.iter().filter(|it| is_live(it));
+    let mut in_force: Vec<InForce> = stay.chain(come).cloned().collect();
+    in_force.sort_by_key(InForce::place);
+    let mut limits = after.settings.limits;
+    limits.max_admin_connections = before.settings.limits.max_admin_connections;
+    let mut log = after.settings.log;
+    log.format = before.settings.log.format;
+    Loaded {
+        settings: Config {
+            groups: after.settings.groups,
+            limits,
+            log,
+            ..before.settings.clone()
+        },
+        in_force,
+    }
+}
+
+/// A file whose content is compared.
+struct Watched {
+    path: Option<PathBuf>,
+    /// As it was read last.
+    seen: Option<Vec<u8>>,
+}
+
+impl Watched {
+    fn new(path: Option<&Path>) -> Self {
+        Self {
+            path: path.map(Path::to_owned),
+            seen: path.and_then(|path| std::fs::read(path).ok()),
+        }
+    }
+
+    /// Returns when the file has another content, and has had it for a while: an editor writes it
+    /// piece by piece, and its first half may be valid. A file that can't be read is as good as
+    /// unchanged.
+    async fn changed(&mut self) {
+        let Some(path) = self.path.clone() else {
+            return std::future::pending().await;
+        };
+        let mut new: Option<Vec<u8>> = None;
+        loop {
+            sleep(POLL).await;
+            let path = path.clone();
+            let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
+            let Ok(Ok(content)) = read else {
+                continue;
+            };
+            if self.seen.as_ref() == Some(&content) {
+                new = None;
+            } else if new.as_ref() == Some(&content) {
+                self.seen = new;
+                return;
+            } else {
+                new = Some(content);
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Wire types as the client returns them.
+
+use std::time::Duration;
+
+use crate::{answer::Answer, rpc::wire};
+use gaocache_core::group::Source;
+
+pub(super) fn answer(response: wire::GetResponse) -> Answer {
+    Answer {
+        ttl_remaining: response.ttl_remaining_ms.map(Duration::from_millis),
+        entity_tag: response.entity_tag,
+        source: match response.source() {
+            wire::Source::Hit | wire::Source::Unspecified => Source::Hit,
+            wire::Source::Peer => Source::Peer,
+            wire::Source::Origin => Source::Origin,
+        },
+        owner: response.owner.into(),
+        value: response.value,
+    }
+}

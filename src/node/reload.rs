@@ -1,0 +1,160 @@
+//! New settings for a node that runs: its groups with their origins, the limits on clients, and the
+//! log. All of them come in force, or none.
+//!
+//! What needs a restart is not looked at here; `config::schema` tells which settings those are.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    Node,
+    admission::Admission,
+    configured::{client_limits, definition},
+    connection::Carrier,
+    groups::put_in_force,
+    parts::{Parts, Stops},
+    rules,
+};
+use crate::{
+    admin::Reloads,
+    config::{Config, GroupSettings, LogSettings},
+    group::GroupDefinition,
+    rpc::routed::LiveRules,
+    service::Service,
+    telemetry::{level::LogLevel, line},
+    traffic::Budget,
+};
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    group::CameAndWent,
+};
+
+/// What a node was made for, and new settings have to keep to.
+#[derive(Clone)]
+pub(super) struct Fixed {
+    pub(super) budget: Arc<Budget>,
+    /// Bytes.
+    pub(super) capacity: u64,
+    /// The largest value of any group at the start, in bytes: stores and messages are made for it.
+    pub(super) largest: u64,
+}
+
+/// A node that runs, for whoever brings it new settings. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Live {
+    parts: Arc<Parts>,
+    service: Service,
+    rules: LiveRules,
+    admission: Arc<Admission>,
+    carrier: Carrier,
+    stops: Stops,
+    fixed: Fixed,
+}
+
+impl Node {
+    /// For bringing it new settings while it runs.
+    pub(crate) fn live(&self) -> Live {
+        Live {
+            parts: self.parts.clone(),
+            service: self.service.clone(),
+            rules: self.rules.clone(),
+            admission: self.admission.clone(),
+            carrier: self.carrier.clone(),
+            stops: self.stops.clone(),
+            fixed: self.fixed.clone(),
+        }
+    }
+
+    /// Lets the admin listener show the settings in force, and ask for new ones.
+    pub(crate) fn with_reloads(mut self, reloads: Reloads) -> Self {
+        self.admin.settings = Some(reloads);
+        self
+    }
+}
+
+impl Live {
+    /// Puts the settings `after` in force, where those `before` are. Blocks while it opens the
+    /// folders of file origins.
+    ///
+    /// # Errors
+    /// What is wrong with them; nothing has changed then.
+    pub(crate) fn take_up(&self, before: &Config, after: &Config) -> Result<CameAndWent> {
+        if self.stops.draining.is_cancelled() {
+            let what = "this node is leaving; it takes up no settings any more";
+            return Err(Error::new(ErrorKind::NotReady, what));
+        }
+        let budget = &self.fixed.budget;
+        let definitions = after.groups.iter().map(|it| definition(it, budget));
+        let definitions = definitions.collect::<Result<Vec<_>>>()?;
+        rules::check(&definitions, self.fixed.capacity)?;
+        self.check_sizes(&definitions)?;
+        let loads = rules::loads(&definitions);
+        let names = definitions.iter().map(|it| &it.rules.name);
+        self.service.know(names, &self.parts.metrics);
+        let unchanged = unchanged(&before.groups, &after.groups);
+        let kept = |name: &str| {
+            let group = unchanged
+                .get(name)
+                .and_then(|_| self.parts.groups.get(name).ok());
+            group.map(|group| group.origin())
+        };
+        let (groups, metrics) = (&self.parts.groups, &self.parts.metrics);
+        let changed = put_in_force(groups, definitions, kept, metrics, &self.parts.shared)?;
+        // Nothing from here on can fail.
+        self.parts.peers.bound_loads(loads);
+        let limits = client_limits(&after.limits);
+        self.rules
+            .limit(limits.max_keys_per_request, limits.read_timeout);
+        self.admission.limit(&limits);
+        self.carrier.limit(&limits);
+        log(&before.log, &after.log);
+        Ok(changed)
+    }
+
+    /// Counts how an attempt ended: `changed`, `unchanged` or `refused`.
+    pub(crate) fn count(&self, outcome: &str) {
+        self.parts.metrics.runtimes.reloaded(outcome);
+    }
+
+    fn check_sizes(&self, definitions: &[GroupDefinition]) -> Result<()> {
+        let largest = self.fixed.largest;
+        for GroupDefinition { rules, .. } in definitions {
+            if rules.max_value > largest {
+                let what = format!(
+                    "group '{}': a max_value of {} bytes is larger than any at the start ({largest} \
+                     bytes); restart the node for it",
+                    rules.name, rules.max_value
+                );
+                return Err(Error::new(ErrorKind::Configuration, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The groups whose origin is the same before and after.
+fn unchanged<'a>(
+    before: &[GroupSettings],
+    after: &'a [GroupSettings],
+) -> HashMap<&'a str, &'a GroupSettings> {
+    let same = after.iter().filter(|after| {
+        before.iter().any(|before| {
+            // The origin reads no more of a value than the group takes.
+            before.name == after.name
+                && before.origin == after.origin
+                && before.max_value == after.max_value
+        })
+    });
+    same.map(|group| (group.name.as_str(), group)).collect()
+}
+
+/// A level that was set by hand stays, unless the settings change.
+fn log(before: &LogSettings, after: &LogSettings) {
+    line::allow_keys(after.keys);
+    if before.level == after.level {
+        return;
+    }
+    if let Some(Err(error)) = LogLevel::of_process().map(|it| it.set(&after.level)) {
+        // The settings were checked before.
+        tracing::error!(%error, "the log's level could not be changed");
+    }
+}

@@ -1,0 +1,348 @@
+//! New settings for a node that runs: by signal, by request, and when the file changes.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{serve::Serve, *};
+use common::{CountingOrigin, within};
+
+/// A folder as a ConfigMap is mounted: the file is a link into a folder that is a link itself, and
+/// that link is replaced.
+struct Mounted {
+    folder: tempfile::TempDir,
+    versions: usize,
+}
+
+impl Mounted {
+    fn new(toml: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink("..data/gaocache.toml", folder.path().join("gaocache.toml"))
+            .expect("linked");
+        let mut mounted = Self {
+            folder,
+            versions: 0,
+        };
+        mounted.change(toml);
+        mounted
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("gaocache.toml")
+    }
+
+    fn change(&mut self, toml: &str) {
+        self.versions += 1;
+        let version = format!("..{}", self.versions);
+        let at = |name: &str| self.folder.path().join(name);
+        fs::create_dir(at(&version)).expect("made");
+        fs::write(at(&version).join("gaocache.toml"), toml).expect("written");
+        std::os::unix::fs::symlink(&version, at("..data_tmp")).expect("linked");
+        fs::rename(at("..data_tmp"), at("..data")).expect("replaced");
+    }
+}
+
+fn group(name: &str, ttl: u32, origin: &str) -> String {
+    format!(
+        "[[groups]]\nname = \"{name}\"\nttl_seconds = {ttl}\norigin.kind = \"http\"\norigin.url = \"{origin}\"\n"
+    )
+}
+
+/// The listeners of a node, asked over HTTP.
+struct Asked {
+    asks: reqwest::Client,
+    http: String,
+    admin: String,
+}
+
+impl Asked {
+    async fn get(&self, group: &str, key: &str) -> (u16, String, String) {
+        let url = format!("http://{}/v1/{group}/{key}", self.http);
+        let answer = self.asks.get(url).send().await.expect("answers");
+        let life = answer.headers().get("cache-control");
+        let life = life.map_or("", |it| it.to_str().expect("text")).to_owned();
+        (
+            answer.status().as_u16(),
+            life,
+            answer.text().await.expect("a body"),
+        )
+    }
+
+    async fn admin(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.admin);
+        let answer = self.asks.get(url).send().await.expect("answers");
+        answer.text().await.expect("a body")
+    }
+
+    async fn metric(&self, name: &str, label: &str) -> f64 {
+        let url = format!("http://{}/metrics", self.admin);
+        common::metric_at(&self.asks, &url, name, &[label]).await
+    }
+
+    /// What `/config` shows of a setting.
+    async fn setting(&self, name: &str) -> Value {
+        let shown: Value = serde_json::from_str(&self.admin("/config").await).expect("JSON");
+        let settings = shown["settings"].as_array().expect("a list");
+        let found = settings.iter().find(|it| it["name"] == name);
+        found.map_or(Value::Null, |it| it["value"].clone())
+    }
+
+    async fn until(&self, name: &str, value: Value) {
+        within(name, async {
+            while self.setting(name).await != value {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+
+    async fn reload(&self) -> (u16, Value) {
+        let url = format!("http://{}/reload", self.admin);
+        let answer = self.asks.post(url).send().await.expect("answers");
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.expect("a body");
+        (status, serde_json::from_slice(&body).expect("JSON"))
+    }
+}
+
+/// Gets without a pause, until it is stopped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    gets: Arc<AtomicUsize>,
+    running: Vec<tokio::task::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn start(asked: &Arc<Asked>) -> Self {
+        let (stop, gets) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let running = (0..4).map(|number| {
+            let (asked, stop, gets): (_, _, Arc<AtomicUsize>) =
+                (asked.clone(), stop.clone(), Arc::clone(&gets));
+            tokio::spawn(async move {
+                let mut failed = Vec::new();
+                for round in 0.. {
+                    if stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    // Keys that are held, and keys that have to be loaded.
+                    let key = match round % 2 {
+                        0 => format!("k{number}"),
+                        _ => format!("k{number}-{round}"),
+                    };
+                    let (status, _, body) = asked.get("users", &key).await;
+                    if (status, body.as_str()) != (200, &format!("value of {key}")) {
+                        failed.push(format!("{key}: {status} {body}"));
+                    }
+                    gets.fetch_add(1, Ordering::SeqCst);
+                }
+                failed
+            })
+        });
+        Self {
+            running: running.collect(),
+            stop,
+            gets,
+        }
+    }
+
+    /// Returns when so many more were answered.
+    async fn goes_on(&self) {
+        let before = self.gets.load(Ordering::SeqCst);
+        within("further gets", async {
+            while self.gets.load(Ordering::SeqCst) < before + 50 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    async fn ended(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for running in self.running {
+            let failed = running.await.expect("no panic");
+            assert_eq!(failed, Vec::<String>::new());
+        }
+    }
+}
+
+fn start(mounted: &Mounted) -> (Serve, Arc<Asked>) {
+    let path = mounted.path();
+    let mut serve = Serve::with_file(&path, &["registry.kind=memory", "node.worker_threads=1"]);
+    serve.logs("\"ready\"");
+    let asked = Asked {
+        asks: common::http(),
+        http: serve.http.clone(),
+        admin: serve.admin.clone(),
+    };
+    (serve, Arc::new(asked))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
+    let (one, other) = (CountingOrigin::start().await, CountingOrigin::start().await);
+    let mut mounted = Mounted::new(&group("users", 600, &one.url()));
+    let (mut serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    let load = Load::start(&asked);
+    load.goes_on().await;
+
+    // A life, by signal.
+    mounted.change(&group("users", 60, &one.url()));
+    kill("-HUP", &serve.child);
+    asked.until("groups[0].ttl_seconds", 60.0.into()).await;
+    let (_, life, _) = asked.get("users", "short").await;
+    assert!(life == "max-age=60" || life == "max-age=59", "{life}");
+    load.goes_on().await;
+
+    // A group and a limit, by the file alone.
+    let both = group("users", 60, &one.url()) + &group("more", 600, &one.url());
+    let level = "warn,gaocache::cli=info";
+    mounted.change(&format!(
+        "[limits]\nmax_connections = 77\n[log]\nlevel = \"{level}\"\n{both}"
+    ));
+    asked.until("groups[1].name", "more".into()).await;
+    assert_eq!(asked.get("more", "m").await.0, 200);
+    assert_eq!(asked.metric("gaocache_connections_limit", "").await, 77.0);
+    assert_eq!(asked.admin("/log").await.trim(), level);
+    load.goes_on().await;
+
+    // An origin, on request. What is held stays.
+    let held = asked.get("users", "held").await;
+    let moved = group("users", 60, &other.url()) + &group("more", 600, &one.url());
+    mounted.change(&moved);
+    let (status, answer) = asked.reload().await;
+    assert_eq!(status, 200, "{answer}");
+    let changed = answer["changed"].to_string();
+    assert!(changed.contains("groups[0].origin.url"), "{changed}");
+    assert_eq!(asked.get("users", "from-the-other").await.0, 200);
+    assert_eq!(other.loads_of("from-the-other"), 1);
+    assert_eq!(asked.get("users", "held").await.2, held.2);
+    assert_eq!(one.loads_of("held") + other.loads_of("held"), 1);
+    load.goes_on().await;
+
+    // A group goes, and its entries with it; it comes back empty.
+    assert_eq!(one.loads_of("m"), 1);
+    mounted.change(&group("users", 60, &other.url()));
+    let (_, answer) = asked.reload().await;
+    assert_eq!(answer["groups_went"].to_string(), "[\"more\"]");
+    let (status, _, body) = asked.get("more", "m").await;
+    assert!(
+        status == 404 && body.contains("unknown_group"),
+        "{status} {body}"
+    );
+    within("its memory", async {
+        while asked.metric("gaocache_store_items", "group=\"more\"").await != 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    mounted.change(&moved);
+    assert_eq!(asked.reload().await.0, 200);
+    assert_eq!(asked.get("more", "m").await.0, 200);
+    assert_eq!(one.loads_of("m"), 2);
+
+    load.goes_on().await;
+    load.ended().await;
+    serve.logs("the settings were read again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_are_wrong_change_nothing_and_what_is_wrong_is_told() {
+    let origin = CountingOrigin::start().await;
+    let good = group("users", 600, &origin.url()) + &group("more", 600, &origin.url());
+    let mut mounted = Mounted::new(&good);
+    let (mut serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    let load = Load::start(&asked);
+    load.goes_on().await;
+    for (bad, reason) in [
+        // The first setting is right, the second is not.
+        (
+            group("users", 5, &origin.url()) + "[node]\nwieght = 5",
+            "did you mean 'node.weight'?",
+        ),
+        (
+            group("users", 5, &origin.url()) + "[[groups",
+            "not valid TOML",
+        ),
+        (String::new(), "at least one [[groups]]"),
+        // Right by itself, but not for a node that was started with smaller values.
+        (
+            group("users", 5, &origin.url()) + "max_value = \"16MiB\"",
+            "restart the node for it",
+        ),
+    ] {
+        mounted.change(&bad);
+        let (status, answer) = asked.reload().await;
+        assert_eq!(status, 500, "{answer}");
+        assert_eq!(answer["error"], "configuration");
+        assert!(
+            answer["message"].to_string().contains(reason),
+            "{reason}: {answer}"
+        );
+        assert_eq!(asked.setting("groups[0].ttl_seconds").await, 600.0);
+        assert_eq!(asked.setting("groups[1].name").await, "more");
+        assert_eq!(asked.get("more", "m").await.0, 200);
+        let shown = asked.admin("/config").await;
+        assert!(shown.contains(reason), "{shown}");
+        assert_eq!(asked.metric("gaocache_reload_refused", "").await, 1.0);
+        load.goes_on().await;
+    }
+    serve.logs("the new settings are refused; nothing has changed");
+    // What needs a restart is named, and the rest is taken up.
+    let change = good.replace("ttl_seconds = 600", "ttl_seconds = 300");
+    mounted.change(&format!("[cache]\ncapacity = \"33MiB\"\n{change}"));
+    let (status, answer) = asked.reload().await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["need_a_restart"].to_string(), "[\"cache.capacity\"]");
+    assert_eq!(asked.setting("groups[0].ttl_seconds").await, 300.0);
+    assert_ne!(asked.setting("cache.capacity").await, "33MiB");
+    assert_eq!(asked.metric("gaocache_reload_refused", "").await, 0.0);
+    let refused = asked
+        .metric("gaocache_reloads_total", "outcome=\"refused\"")
+        .await;
+    assert!(refused >= 4.0, "{refused}");
+    load.ended().await;
+}
+
+/// A second pool beside the first would let twice as many loads run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_that_stays_keeps_its_limit_over_a_reload() {
+    let origin = CountingOrigin::start().await;
+    let limits = "origin.max_concurrency = 1\norigin.max_queue = 0\n";
+    let limited = |ttl| group("users", ttl, &origin.url()) + limits;
+    let mut mounted = Mounted::new(&limited(600));
+    let (_serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    origin.hold();
+    let first = tokio::spawn({
+        let asked = asked.clone();
+        async move { asked.get("users", "first").await.0 }
+    });
+    origin.is_asked().await;
+    mounted.change(&limited(60));
+    assert_eq!(asked.reload().await.0, 200);
+    // The first one still has the only place.
+    let second = within("a refusal", asked.get("users", "second")).await;
+    assert_eq!(second.0, 503, "{}", second.2);
+    origin.release();
+    assert_eq!(first.await.expect("ends"), 200);
+}
+
+#[test]
+fn every_setting_says_whether_it_is_taken_up_live() {
+    let reference = include_str!("../../docs/configuration.md");
+    let rows = reference.lines().filter(|line| line.starts_with("| `"));
+    let mut live = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let known = ["live", "restart", "restart; content: live"];
+        assert!(known.contains(&cells[3]), "{row}");
+        live += usize::from(cells[3] == "live");
+    }
+    assert!(live > 20, "{live}");
+}
