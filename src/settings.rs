@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -108,6 +109,18 @@ pub enum PeerIdentity {
     /// Not with [`Registry::fixed`](crate::Registry::fixed), which registers nothing.
     #[default]
     RegisteredKeys,
+    /// By certificates of authorities that all nodes trust. The files are followed: what changes in
+    /// them counts from the next connection on.
+    Certificates {
+        /// File with the authorities, in PEM format. Two at once while one replaces the other.
+        ca: PathBuf,
+        /// File with this node's certificate, good for servers and clients.
+        cert: PathBuf,
+        /// File with its key.
+        key: PathBuf,
+        /// Names of certificates that make their holder a peer, as `peer.allowed_peers` has them.
+        allowed: Vec<String>,
+    },
     /// Not at all: connections are plaintext, and whoever can reach a node's listener for peers is
     /// believed.
     Plaintext,

@@ -2,7 +2,11 @@
 //!
 //! A check says nothing where a setting that it rests on was given wrong: that would be a guess.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use super::{
     pem,
@@ -16,6 +20,7 @@ use crate::{
     members::{self, fixed_members},
     settings::{ID_RULE, is_id},
     telemetry::log,
+    tls::AllowedPeers,
     traffic::Budget,
 };
 use gaocache_core::{group::is_group_name, hot, store::ENTRY_OVERHEAD_BYTES};
@@ -29,6 +34,7 @@ pub(super) fn together(settings: &Config, unsure: &Unsure, for_a_node: bool) -> 
     checks.node(settings);
     checks.registry(settings);
     checks.etcd(settings);
+    checks.peer(settings);
     checks.listeners(settings);
     if let Err(error) = log::check(&settings.log.level) {
         // It begins with the setting's name, for those who set the level of a running node.
@@ -157,7 +163,7 @@ impl Checks<'_> {
                     let rests_on = ["registry.kind", "node.id"];
                     self.wrong("registry.static.peers", &rests_on, error.message());
                 }
-                if !settings.peer.insecure {
+                if !settings.peer.insecure && settings.peer.tls.ca.as_os_str().is_empty() {
                     let rests_on = ["registry.kind"];
                     self.wrong("peer.insecure", &rests_on, members::FIXED_NEEDS_IDENTITY);
                 }
@@ -190,6 +196,32 @@ impl Checks<'_> {
         self.file("registry.etcd.tls.ca", &etcd.tls.ca, pem::certificates);
         self.file("registry.etcd.tls.cert", &etcd.tls.cert, pem::certificates);
         self.file("registry.etcd.tls.key", &etcd.tls.key, pem::private_key);
+    }
+
+    fn peer(&mut self, settings: &Config) {
+        let peer = &settings.peer;
+        let files = [
+            ("peer.tls.ca", &peer.tls.ca),
+            ("peer.tls.cert", &peer.tls.cert),
+            ("peer.tls.key", &peer.tls.key),
+        ];
+        let named = |(_, path): &&(_, &PathBuf)| !path.as_os_str().is_empty();
+        if files.iter().filter(named).count() == 0 {
+            return;
+        }
+        if let Some((name, _)) = files.iter().find(|it| !named(it)) {
+            self.wrong(name, &[], "peer.tls needs ca, cert and key");
+        }
+        if peer.insecure {
+            let reason = "can't be true if peer.tls has certificates";
+            self.wrong("peer.insecure", &[], reason);
+        }
+        if let Err(reason) = AllowedPeers::parse(&peer.allowed_peers) {
+            self.wrong("peer.allowed_peers", &[], reason);
+        }
+        self.file("peer.tls.ca", &peer.tls.ca, pem::certificates);
+        self.file("peer.tls.cert", &peer.tls.cert, pem::certificates);
+        self.file("peer.tls.key", &peer.tls.key, pem::private_key);
     }
 
     fn listeners(&mut self, settings: &Config) {

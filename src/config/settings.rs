@@ -110,10 +110,10 @@ pub struct EtcdSettings {
     pub tls: TlsSettings,
 }
 
-/// `[registry.etcd.tls]`
+/// `[registry.etcd.tls]` and `[peer.tls]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct TlsSettings {
-    /// File with the CA certificates for etcd's certificate.
+    /// File with the CA certificates for the other end's certificate.
     pub ca: PathBuf,
     /// File with this node's certificate.
     pub cert: PathBuf,
@@ -128,6 +128,10 @@ pub struct PeerSettings {
     pub listen: SocketAddr,
     /// Whether nodes need not prove who they are.
     pub insecure: bool,
+    /// `[peer.tls]`
+    pub tls: TlsSettings,
+    /// Names of certificates that make their holder a node.
+    pub allowed_peers: Vec<String>,
     /// Bound on connecting.
     pub connect_timeout_seconds: f64,
     /// Time limit for a call, including the load from the origin.

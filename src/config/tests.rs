@@ -116,6 +116,9 @@ fn what_does_not_fit_together_is_told_too() {
         ("registry.etcd.username=root", "registry.etcd.username"),
         ("registry.etcd.tls.cert=/a", "registry.etcd.tls.cert"),
         ("registry.service=", "registry.service"),
+        ("peer.tls.ca=/a", "peer.tls.cert"),
+        ("peer.tls.cert=/a", "peer.tls.ca"),
+        ("peer.tls.key=/a", "peer.allowed_peers"),
         ("node.id=a/b", "node.id"),
     ] {
         let (_folder, mut sources) = sources(GOOD);

@@ -83,9 +83,17 @@ fn settings(config: &Config) -> Settings {
 
 /// How nodes know each other.
 fn peer_identity(settings: &PeerSettings) -> PeerIdentity {
-    match settings.insecure {
-        true => PeerIdentity::Plaintext,
-        false => PeerIdentity::RegisteredKeys,
+    if settings.insecure {
+        return PeerIdentity::Plaintext;
+    }
+    match file(&settings.tls.ca) {
+        None => PeerIdentity::RegisteredKeys,
+        Some(ca) => PeerIdentity::Certificates {
+            ca,
+            cert: settings.tls.cert.clone(),
+            key: settings.tls.key.clone(),
+            allowed: settings.allowed_peers.clone(),
+        },
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     },
     settings::{PeerIdentity, Replicate, Settings},
     telemetry::metrics::Metrics,
-    tls::PeerTls,
+    tls::{PeerFiles, PeerTls},
     traffic::Budget,
 };
 use gaocache_core::{
@@ -129,7 +129,7 @@ pub(super) fn loads(groups: &[GroupDefinition]) -> HashMap<Arc<str>, LoadBounds>
 
 /// How this node and others know each other.
 pub(super) fn peer_tls(settings: &Settings, registry: Option<&Registry>) -> Result<PeerTls> {
-    match settings.peer_identity {
+    match &settings.peer_identity {
         PeerIdentity::Plaintext => Ok(PeerTls::plaintext()),
         PeerIdentity::RegisteredKeys => {
             if let Some(Registry(Choice::Fixed(_))) = registry {
@@ -137,6 +137,17 @@ pub(super) fn peer_tls(settings: &Settings, registry: Option<&Registry>) -> Resu
             }
             PeerTls::keys()
         }
+        PeerIdentity::Certificates {
+            ca,
+            cert,
+            key,
+            allowed,
+        } => PeerTls::files(PeerFiles {
+            ca: ca.clone(),
+            cert: cert.clone(),
+            key: key.clone(),
+            allowed: allowed.clone(),
+        }),
     }
 }
 

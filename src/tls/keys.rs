@@ -23,13 +23,11 @@ use rustls::{
     version::TLS13,
 };
 
-use super::{failed, fingerprint, provider};
+use super::{PROTOCOL, failed, fingerprint, provider, tls12};
 use gaocache_core::{error::Result, membership::KeyFingerprint};
 
 /// Certificates need a name; nobody looks at it.
 const NAME: &str = "gaocache";
-/// HTTP/2, which is all that nodes speak with each other.
-const PROTOCOL: &[u8] = b"h2";
 
 /// The key of this node, and its certificate of itself.
 pub(super) struct OwnKey {
@@ -90,10 +88,6 @@ impl OwnKey {
 /// The name that a handshake is begun with. It is neither sent nor compared.
 pub(super) fn any_name() -> ServerName<'static> {
     ServerName::from(std::net::IpAddr::from([0; 4]))
-}
-
-fn tls12<T>() -> Result<T, TlsError> {
-    Err(TlsError::General("TLS 1.3 is required".into()))
 }
 
 /// Takes whoever proves that it holds a key, whichever. Whose key it is, is looked up with each

@@ -3,7 +3,9 @@
 //! Everything here is TLS 1.3 with certificates on both sides. Sessions are never resumed: a
 //! connection is meant to last, and a resumed one would be one whose certificate nobody looked at.
 
+mod files;
 mod keys;
+mod names;
 mod peer;
 mod stream;
 
@@ -11,6 +13,8 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
+pub use files::PeerFiles;
+pub(crate) use names::AllowedPeers;
 pub use peer::{PeerTls, Way};
 pub use stream::Stream;
 
@@ -18,6 +22,9 @@ use gaocache_core::{
     error::{Error, ErrorKind},
     membership::KeyFingerprint,
 };
+
+/// HTTP/2, which is all that nodes speak with each other.
+const PROTOCOL: &[u8] = b"h2";
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -29,6 +36,11 @@ fn fingerprint(certificate: &[u8]) -> KeyFingerprint {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest.as_ref());
     KeyFingerprint(bytes)
+}
+
+/// What a verifier says of signatures of TLS 1.2.
+fn tls12<T>() -> Result<T, rustls::Error> {
+    Err(rustls::Error::General("TLS 1.3 is required".into()))
 }
 
 /// TLS can't be set up.

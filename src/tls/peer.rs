@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
+    files::{Certificates, PeerFiles},
     fingerprint,
     keys::{OwnKey, any_name},
     stream::Stream,
@@ -27,13 +28,19 @@ enum Kind {
     Plaintext,
     /// By the keys that they registered.
     Keys(Arc<OwnKey>),
+    /// By certificates of authorities that they trust.
+    Files(Arc<Certificates>),
 }
+
+/// What a certificate proves, as the other end showed it.
+type Identify<'a> = &'a (dyn Fn(&[u8]) -> io::Result<Identity> + Send + Sync);
 
 impl fmt::Debug for PeerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Kind::Plaintext => "plaintext",
             Kind::Keys(_) => "registered keys",
+            Kind::Files(_) => "certificates",
         })
     }
 }
@@ -52,10 +59,21 @@ impl PeerTls {
         Ok(Self(Kind::Keys(Arc::new(OwnKey::generate()?))))
     }
 
+    /// Each node has a certificate in files. They are followed on the current runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if the files can't be used.
+    pub fn files(files: PeerFiles) -> Result<Self> {
+        let certificates = Arc::new(Certificates::load(files)?);
+        let following = Certificates::follow(Arc::downgrade(&certificates));
+        tokio::spawn(following);
+        Ok(Self(Kind::Files(certificates)))
+    }
+
     /// The key that this node is to register; `None`: the others don't ask for any.
     pub fn fingerprint(&self) -> Option<KeyFingerprint> {
         match &self.0 {
-            Kind::Plaintext => None,
+            Kind::Plaintext | Kind::Files(_) => None,
             Kind::Keys(own) => Some(own.fingerprint),
         }
     }
@@ -65,18 +83,23 @@ impl PeerTls {
     /// # Errors
     /// What ended the handshake.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(Stream, Identity)> {
-        match &self.0 {
-            Kind::Plaintext => Ok((Stream::Plain(stream), Identity::Unproven)),
-            Kind::Keys(own) => {
-                let stream = TlsAcceptor::from(own.server.clone()).accept(stream).await?;
-                let shown = stream.get_ref().1.peer_certificates();
-                let certificate = shown.and_then(|chain| chain.first());
-                let certificate = certificate
-                    .ok_or_else(|| io::Error::other("no certificate, though one is required"))?;
-                let identity = Identity::Key(fingerprint(certificate));
-                Ok((Stream::Tls(Box::new(stream.into())), identity))
-            }
-        }
+        let (server, identify): (_, Identify<'_>) = match &self.0 {
+            Kind::Plaintext => return Ok((Stream::Plain(stream), Identity::Unproven)),
+            Kind::Keys(own) => (own.server.clone(), &|certificate| {
+                Ok(Identity::Key(fingerprint(certificate)))
+            }),
+            Kind::Files(files) => (files.server(), &|certificate| {
+                let ids = files.members(certificate).map_err(io::Error::other)?;
+                Ok(Identity::Certificate { ids })
+            }),
+        };
+        let stream = TlsAcceptor::from(server).accept(stream).await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        let certificate = shown
+            .and_then(|chain| chain.first())
+            .ok_or_else(|| io::Error::other("no certificate, though one is required"))?;
+        let identity = identify(certificate)?;
+        Ok((Stream::Tls(Box::new(stream.into())), identity))
     }
 
     /// The way to a member.
@@ -85,7 +108,7 @@ impl PeerTls {
     /// [`ErrorKind::PeerUnreachable`] if it has not registered what this node wants to see.
     pub fn way(&self, member: &Member) -> Result<Way> {
         let tls = match &self.0 {
-            Kind::Plaintext => None,
+            Kind::Plaintext => Shown::Nothing,
             Kind::Keys(own) => {
                 let key = member.contact.key.ok_or_else(|| {
                     let what = format!(
@@ -95,8 +118,9 @@ impl PeerTls {
                     );
                     Error::new(ErrorKind::PeerUnreachable, what)
                 })?;
-                Some(Arc::new(own.client(key)?))
+                Shown::Key(Arc::new(own.client(key)?))
             }
+            Kind::Files(files) => Shown::Certificate(files.clone(), member.id.clone()),
         };
         Ok(Way {
             address: member.contact.address.clone(),
@@ -109,7 +133,17 @@ impl PeerTls {
 #[derive(Clone)]
 pub struct Way {
     address: Arc<str>,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Shown,
+}
+
+/// What the two ends show each other.
+#[derive(Clone)]
+enum Shown {
+    Nothing,
+    /// Their keys.
+    Key(Arc<ClientConfig>),
+    /// Certificates, as the files have them at the moment of connecting; the member has that id.
+    Certificate(Arc<Certificates>, Arc<str>),
 }
 
 impl Way {
@@ -120,8 +154,10 @@ impl Way {
     pub async fn connect(self) -> io::Result<Stream> {
         let stream = TcpStream::connect(&*self.address).await?;
         stream.set_nodelay(true)?;
-        let Some(tls) = self.tls else {
-            return Ok(Stream::Plain(stream));
+        let tls = match self.tls {
+            Shown::Nothing => return Ok(Stream::Plain(stream)),
+            Shown::Key(tls) => tls,
+            Shown::Certificate(files, id) => Arc::new(files.client(&id).map_err(io::Error::other)?),
         };
         let stream = TlsConnector::from(tls).connect(any_name(), stream).await?;
         Ok(Stream::Tls(Box::new(stream.into())))

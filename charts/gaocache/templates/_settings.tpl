@@ -82,10 +82,14 @@
 {{- with .Values.groups }}
 {{- $_ := set $config "groups" . }}
 {{- end }}
+{{- if .Values.peer.tlsSecret }}
+{{- $_ := set $config "peer" (dict "allowed_peers" .Values.peer.allowedPeers
+    "tls" (dict "ca" "/etc/gaocache/peer-tls/ca.crt" "cert" "/etc/gaocache/peer-tls/tls.crt" "key" "/etc/gaocache/peer-tls/tls.key")) }}
+{{- end }}
 {{- if ne .Values.listenAddress "0.0.0.0" }}
 {{- $host := ternary (printf "[%s]" .Values.listenAddress) .Values.listenAddress (contains ":" .Values.listenAddress) }}
 {{- range $listener, $port := dict "grpc" 7070 "peer" 7071 "http" 8080 "admin" 9090 }}
-{{- $_ := set $config $listener (dict "listen" (printf "%s:%d" $host (int $port))) }}
+{{- $_ := set $config $listener (merge (dict "listen" (printf "%s:%d" $host (int $port))) (get $config $listener | default dict)) }}
 {{- end }}
 {{- end }}
 {{- /* Omitted if empty, so that the pod's OTEL_ variables take effect. */}}
@@ -129,6 +133,10 @@
   secret: {secretName: {{ . }}}
 {{- end }}
 {{- end }}
+{{- with .Values.peer.tlsSecret }}
+- name: peer-tls
+  secret: {secretName: {{ . }}}
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -143,6 +151,9 @@
 {{- if .Values.externalEtcd.tlsSecret }}
 - {name: etcd-tls, mountPath: /etc/gaocache/etcd-tls, readOnly: true}
 {{- end }}
+{{- end }}
+{{- if .Values.peer.tlsSecret }}
+- {name: peer-tls, mountPath: /etc/gaocache/peer-tls, readOnly: true}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}

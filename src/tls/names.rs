@@ -1,0 +1,169 @@
+//! Which names of a certificate make its holder a peer, and of which member.
+
+use std::sync::Arc;
+
+use rustls::Error as TlsError;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Stands for the id of a member.
+const ID: &str = "{id}";
+/// Stands for any text.
+const ANY: &str = "*";
+
+/// Names that peers may have: DNS names or URIs such as SPIFFE ids.
+#[derive(Clone, Debug)]
+pub(crate) struct AllowedPeers(Vec<Pattern>);
+
+#[derive(Clone, Debug)]
+struct Pattern {
+    before: String,
+    /// What may come between, and what after it; `None`: the name is exactly `before`.
+    rest: Option<(Between, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Between {
+    Id,
+    Anything,
+}
+
+/// For which members a certificate is good.
+pub(super) type Members = Option<Vec<Arc<str>>>;
+
+impl AllowedPeers {
+    /// Reads the patterns of the settings.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub(crate) fn parse(patterns: &[String]) -> Result<Self, String> {
+        if patterns.is_empty() {
+            let what = "name at least one peer: a certificate of the authority alone makes nobody a \
+                        node; \"*\" allows any";
+            return Err(what.into());
+        }
+        let patterns = patterns.iter().map(|it| Pattern::parse(it));
+        patterns.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// For which members a certificate with these names is good; `None` for none at all.
+    fn members<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Option<Members> {
+        let mut ids = Vec::new();
+        for pattern in &self.0 {
+            for name in names.clone() {
+                match (pattern.between(name), &pattern.rest) {
+                    (Some(id), Some((Between::Id, _))) => ids.push(id.into()),
+                    (Some(_), _) => return Some(None),
+                    (None, _) => {}
+                }
+            }
+        }
+        (!ids.is_empty()).then_some(Some(ids))
+    }
+
+    /// The same for a certificate as a handshake shows it.
+    pub(super) fn of(&self, certificate: &[u8]) -> Result<Members, TlsError> {
+        let refused = |what: &str| TlsError::General(what.to_owned());
+        let (_, parsed) = X509Certificate::from_der(certificate)
+            .map_err(|_| refused("the certificate can't be read"))?;
+        let names = parsed
+            .subject_alternative_name()
+            .map_err(|_| refused("the names of the certificate can't be read"))?;
+        let names = names.map(|it| it.value.general_names.as_slice());
+        let names = names.unwrap_or_default().iter();
+        let texts = names.filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::URI(name) => Some(*name),
+            _ => None,
+        });
+        self.members(texts)
+            .ok_or_else(|| refused("the certificate has no name of peer.allowed_peers"))
+    }
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = [(ID, Between::Id), (ANY, Between::Anything)];
+        let mut found = found
+            .into_iter()
+            .filter_map(|(mark, between)| Some((text.split_once(mark)?, between)));
+        let pattern = match found.next() {
+            None => Self {
+                before: text.into(),
+                rest: None,
+            },
+            Some(((before, after), between)) => Self {
+                before: before.into(),
+                rest: Some((between, after.into())),
+            },
+        };
+        let again = |it: &String| it.contains(ID) || it.contains(ANY);
+        let rest = pattern.rest.as_ref();
+        if text.is_empty() || again(&pattern.before) || rest.is_some_and(|(_, it)| again(it)) {
+            return Err(format!(
+                "'{text}' must be a DNS name or a URI with at most one {ID} or {ANY}"
+            ));
+        }
+        Ok(pattern)
+    }
+
+    /// What stands between, if the name fits: one label of a DNS name or one segment of a URI.
+    fn between<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let Some((between, after)) = &self.rest else {
+            return (self.before == name).then_some("");
+        };
+        if *between == Between::Anything && self.before.is_empty() && after.is_empty() {
+            return Some(name);
+        }
+        let found = name.strip_prefix(&*self.before)?.strip_suffix(&**after)?;
+        let is_uri = self.before.contains("://");
+        let fits = !found.is_empty() && !found.contains('/') && (is_uri || !found.contains('.'));
+        fits.then_some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(patterns: &[&str], names: &[&str]) -> Option<Option<Vec<String>>> {
+        let patterns: Vec<String> = patterns.iter().map(|&it| it.into()).collect();
+        let allowed = AllowedPeers::parse(&patterns).expect("patterns");
+        let members = allowed.members(names.iter().copied())?;
+        Some(members.map(|ids| ids.iter().map(ToString::to_string).collect()))
+    }
+
+    #[test]
+    fn a_name_makes_a_peer_of_any_member_or_of_the_one_that_it_names() {
+        let spiffe = "spiffe://cluster/ns/cache/sa/gaocache";
+        assert_eq!(allowed(&[spiffe], &["other", spiffe]), Some(None));
+        assert_eq!(allowed(&[spiffe], &[&format!("{spiffe}/x"), ""]), None);
+        assert_eq!(allowed(&["*"], &["a.b"]), Some(None));
+        assert_eq!(allowed(&["*"], &[]), None);
+        let headless = ["{id}.cache-headless.ns.svc"];
+        let named = allowed(&headless, &["cache-0.cache-headless.ns.svc"]);
+        assert_eq!(named, Some(Some(vec!["cache-0".into()])));
+        for wrong in [
+            ".cache-headless.ns.svc",
+            "a.b.cache-headless.ns.svc",
+            "cache-0.cache-headless.ns.svc.evil",
+            "cache-headless.ns.svc",
+        ] {
+            assert_eq!(allowed(&headless, &[wrong]), None, "{wrong}");
+        }
+        let uri = ["spiffe://c/pod/{id}"];
+        assert_eq!(
+            allowed(&uri, &["spiffe://c/pod/a.b"]),
+            Some(Some(vec!["a.b".into()]))
+        );
+        assert_eq!(allowed(&uri, &["spiffe://c/pod/a/b"]), None);
+        assert_eq!(allowed(&["*.svc"], &["a.svc"]), Some(None));
+        assert_eq!(allowed(&["*.svc"], &["a.b.svc"]), None);
+    }
+
+    #[test]
+    fn patterns_that_say_nothing_or_too_much_are_refused() {
+        for wrong in ["", "{id}{id}", "*.*", "{id}.*"] {
+            assert!(AllowedPeers::parse(&[wrong.into()]).is_err(), "{wrong}");
+        }
+        assert!(AllowedPeers::parse(&[]).is_err());
+    }
+}
