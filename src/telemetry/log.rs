@@ -97,7 +97,7 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 23] = [
+const MODULES: [&str; 24] = [
     "admin",
     "answer",
     "backoff",
@@ -120,6 +120,7 @@ const MODULES: [&str; 23] = [
     "settings",
     "status",
     "telemetry",
+    "tls",
     "traffic",
 ];
 
@@ -287,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_level_that_is_no_filter_is_told_with_its_cause() {
-        let error = filter("x=loud").expect_err("no level");
+        let error = filter("h2=loud").expect_err("no level");
         assert_eq!(error.kind(), ErrorKind::Configuration);
         assert!(error.source().is_some());
     }

@@ -32,6 +32,8 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     metrics.etcd.lease_renewed("ok");
     metrics.etcd.registered("start");
     metrics.handoff().received(&Receipt::default());
+    #[cfg(feature = "cli")]
+    metrics.runtimes.reloaded("changed");
     let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
     for metric in names::ALL {
         let line = format!("# TYPE {} {}", metric.name, metric.kind);
