@@ -210,3 +210,27 @@ async fn purges_in_a_row_count_each_entry_once_and_one_sweep_frees_all() {
     sweeping.await.expect("swept");
     assert!(store.is_empty());
 }
+
+#[test]
+fn the_reason_why_a_key_left_lately_is_known() {
+    let store = Store::new(1 << 20, 1 << 10);
+    let (now, late) = (Timestamp(0), Timestamp(10));
+    for name in ["removed", "expired", "stays"] {
+        let until = if name == "expired" { 5 } else { u64::MAX };
+        store.insert(&key(name), entry(10, until));
+    }
+    assert!(store.remove(&key("removed")));
+    assert!(store.get(&key("expired"), late).is_none());
+    assert!(store.get(&key("stays"), now).is_some());
+    assert_eq!(store.why_gone(&key("removed")), Some(Departure::Dropped));
+    assert_eq!(store.why_gone(&key("expired")), Some(Departure::Expired));
+    assert_eq!(store.why_gone(&key("stays")), None);
+    for n in 0..20_000 {
+        store.insert(&key(&n.to_string()), entry(500, u64::MAX));
+    }
+    let evicted = (0..20_000).filter(|n| {
+        let why = store.why_gone(&key(&n.to_string()));
+        why == Some(Departure::Evicted)
+    });
+    assert!(evicted.count() > 100);
+}
