@@ -32,18 +32,33 @@ async fn misbehave(mut stream: TcpStream, tries: Arc<AtomicUsize>) {
     tries.fetch_add(1, Ordering::SeqCst);
     let request = String::from_utf8_lossy(&request).into_owned();
     let says = |behaviour: &str| request.starts_with(&format!("GET /{behaviour}"));
-    let answer: Vec<u8> = if says("hangs") {
-        std::future::pending().await
-    } else if says("headers-then-hangs") {
+    if says("hangs") {
+        std::future::pending::<()>().await;
+    }
+    if says("headers-then-hangs") {
         let _ = stream
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nval")
             .await;
-        std::future::pending().await
-    } else if says("resets") {
+        std::future::pending::<()>().await;
+    }
+    if says("resets") {
         // Closing with unread data pending resets the connection.
         let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
         return;
-    } else if says("short") {
+    }
+    let answer = answer(&request, tries.load(Ordering::SeqCst));
+    let _ = stream.write_all(&answer).await;
+    let _ = stream.shutdown().await;
+    // Read to the end, so that closing does not reset what was sent.
+    while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
+}
+
+/// What it answers to the request; `tries` counts it.
+fn answer(request: &str, tries: usize) -> Vec<u8> {
+    const HEALTHY: &str = "200 OK";
+    let says = |behaviour: &str| request.starts_with(&format!("GET /{behaviour}"));
+    let value = |headers| whole(HEALTHY, headers, "value");
+    if says("short") {
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\nshort".to_vec()
     } else if says("large") {
         let mut body = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
@@ -51,44 +66,39 @@ async fn misbehave(mut stream: TcpStream, tries: Arc<AtomicUsize>) {
         body
     } else if says("announces-large") {
         b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n".to_vec()
-    } else if says("fails") {
-        b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            .to_vec()
-    } else if says("redirects") {
-        b"HTTP/1.1 302 Found\r\nlocation: /value\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            .to_vec()
-    } else if let Some(status) = asked_status(&request) {
-        let retry_after = match request.split_once("?after=") {
-            Some((_, rest)) => format!(
-                "retry-after: {}\r\n",
-                rest.split([' ', '&']).next().unwrap()
-            ),
-            None => String::new(),
-        };
-        format!(
-            "HTTP/1.1 {status} X\r\n{retry_after}content-length: 0\r\nconnection: close\r\n\r\n"
-        )
-        .into_bytes()
     } else if says("garbage") {
         b"\x00\x01\x02 this is no HTTP\r\n\r\n".to_vec()
-    } else if says("recovers") && tries.load(Ordering::SeqCst) < 3 {
-        b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            .to_vec()
+    } else if says("fails") {
+        whole("500 Internal Server Error", "", "")
+    } else if says("redirects") {
+        whole("302 Found", "location: /value\r\n", "")
+    } else if let Some(status) = asked_status(request) {
+        let after = request.split_once("?after=").map(|(_, rest)| rest);
+        let after = after.and_then(|rest| rest.split([' ', '&']).next());
+        let after = after.map_or(String::new(), |it| format!("retry-after: {it}\r\n"));
+        whole(&format!("{status} X"), &after, "")
+    } else if says("recovers") && tries < 3 {
+        whole("503 Service Unavailable", "", "")
     } else if says("no-store") {
-        b"HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
+        value("cache-control: no-store\r\n")
     } else if says("aged") {
-        b"HTTP/1.1 200 OK\r\ncache-control: max-age=600, max-age=300\r\nage: 290\r\nvary: accept-encoding\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
+        value("cache-control: max-age=600, max-age=300\r\nage: 290\r\nvary: accept-encoding\r\n")
     } else if says("varies") {
-        b"HTTP/1.1 200 OK\r\ncache-control: max-age=30\r\nvary: cookie\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
+        value("cache-control: max-age=30\r\nvary: cookie\r\n")
     } else if says("max-age") {
-        b"HTTP/1.1 200 OK\r\ncache-control: max-age=30\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
+        value("cache-control: max-age=30\r\n")
     } else {
-        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
-    };
-    let _ = stream.write_all(&answer).await;
-    let _ = stream.shutdown().await;
-    // Read to the end, so that closing does not reset what was sent.
-    while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
+        value("")
+    }
+}
+
+/// An answer with nothing wrong about its form.
+fn whole(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
 
 /// `/status-503` wants that status, and `/status-503?after=1` with that `Retry-After`.
