@@ -95,7 +95,7 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 23] = [
+const MODULES: [&str; 24] = [
     "admin",
     "answer",
     "backoff",
@@ -118,6 +118,7 @@ const MODULES: [&str; 23] = [
     "settings",
     "status",
     "telemetry",
+    "tls",
     "traffic",
 ];
 
