@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{origin::guarded::Bounds, settings::MAX_VALUE};
+use crate::{
+    origin::{breaker::BreakerRules, guarded::Bounds},
+    settings::MAX_VALUE,
+};
 use gaocache_core::{group::GroupRules, ports::Origin};
 
 /// A group of keys with one origin: how long its values live, how large they may be, and how much
@@ -39,6 +42,11 @@ impl GroupDefinition {
                 name: name.into(),
                 ttl: None,
                 negative_ttl: Duration::ZERO,
+                max_ttl: None,
+                ttl_jitter: 0.0,
+                stale_while_revalidate: Duration::ZERO,
+                stale_if_error: Duration::ZERO,
+                error_ttl: Duration::ZERO,
                 max_value: MAX_VALUE,
                 // A loader may say how long its value lives.
                 origin_decides: true,
@@ -61,6 +69,44 @@ impl GroupDefinition {
         self
     }
 
+    /// How long a value lives at most, whatever the loader says.
+    pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
+        self.rules.max_ttl = Some(max_ttl);
+        self
+    }
+
+    /// Shortens each life by a random part of it, up to this share (0 to 1), so that values that
+    /// were loaded together don't expire together.
+    pub fn ttl_jitter(mut self, share: f64) -> Self {
+        self.rules.ttl_jitter = share;
+        self
+    }
+
+    /// How long past its life a value is served at once, as [`Source::Stale`], while it is loaded
+    /// anew. A removed value is never served.
+    ///
+    /// [`Source::Stale`]: gaocache_core::group::Source::Stale
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.rules.stale_while_revalidate = window;
+        self
+    }
+
+    /// How long past its life a value is served, as [`Source::Stale`], if the origin can't answer.
+    /// A removed value is never served.
+    ///
+    /// [`Source::Stale`]: gaocache_core::group::Source::Stale
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.rules.stale_if_error = window;
+        self
+    }
+
+    /// How long the node that loads a key remembers that its load failed: meanwhile, gets fail at
+    /// once with the same error. Without it: not at all.
+    pub fn error_ttl(mut self, error_ttl: Duration) -> Self {
+        self.rules.error_ttl = error_ttl;
+        self
+    }
+
     /// The largest value, in bytes.
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.rules.max_value = bytes;
@@ -69,7 +115,8 @@ impl GroupDefinition {
 
     /// How long a load may run. Past that, those who wait for it get
     /// [`ErrorKind::OriginTimeout`](gaocache_core::error::ErrorKind::OriginTimeout), and the loader
-    /// is dropped.
+    /// is dropped. One that blocks its thread instead of awaiting can't be dropped: use
+    /// `tokio::task::spawn_blocking`.
     pub fn load_timeout(mut self, load_timeout: Duration) -> Self {
         self.bounds.load_timeout = load_timeout;
         self
@@ -84,6 +131,14 @@ impl GroupDefinition {
     /// How many loads may wait for their turn; past that a get fails as overloaded.
     pub fn max_queue(mut self, loads: usize) -> Self {
         self.bounds.max_queue = loads;
+        self
+    }
+
+    /// Doesn't ask an origin that fails or is slow, except for one load at a time that finds out
+    /// whether it is back. Meanwhile, gets that need a load fail with
+    /// [`ErrorKind::BreakerOpen`](gaocache_core::error::ErrorKind::BreakerOpen).
+    pub fn breaker(mut self, rules: BreakerRules) -> Self {
+        self.bounds.breaker = Some(rules);
         self
     }
 

@@ -94,6 +94,7 @@ pub use gaocache_core::{
 pub use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 pub use group::GroupDefinition;
 pub use node::{Addresses, Node, NodeBuilder, NodeStatus};
+pub use origin::breaker::BreakerRules;
 pub use registry::Registry;
 pub use settings::{ClientLimits, PeerIdentity, Replicate, Settings};
 pub use telemetry::trace::Sampling;

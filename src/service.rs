@@ -3,7 +3,7 @@
 //!
 //! It must not depend on the protocol of a request.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::telemetry::{
     metrics::{GroupMetrics, HandoffMetrics, Metrics},
+    requests,
     throttle::Throttle,
     trace::{self, Call, Sampling, Scope, Told},
 };
@@ -118,13 +119,15 @@ impl Service {
     /// As [`Group::get`], or [`ErrorKind::UnknownGroup`].
     pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
         let started = self.inner.measuring.requests.then(Instant::now);
-        let answer = match self.inner.groups.get(group) {
-            Ok(group) => group.get(key).await,
-            Err(error) => Err(error),
+        let answer = match self.inner.groups.held(group, key) {
+            Some(held) => held,
+            None => match self.inner.groups.get(group) {
+                Ok(group) => group.get(key).await,
+                Err(error) => Err(error),
+            },
         };
         if let Some(started) = started {
-            let outcome = answer.as_ref().map(|it| it.source).map_err(Error::kind);
-            self.metrics(group).request(started.elapsed(), outcome);
+            self.measure(group, key, started.elapsed(), &answer);
         }
         trace::ended(
             answer.as_ref().map(|it| it.source.name()),
@@ -150,15 +153,9 @@ impl Service {
             Ok(group) => group.answer_peer(key).await,
             Err(error) => Err(error),
         };
-        let source = answer.as_ref().map(|it| {
-            if it.was_hit {
-                Source::Hit
-            } else {
-                Source::Origin
-            }
-        });
-        self.metrics(group)
-            .peer_request(source.map_err(Error::kind));
+        let source = answer.as_ref().map(|it| it.source);
+        let outcome = source.map_err(Error::kind);
+        self.count(group, |metrics| metrics.peer_request(outcome));
         let value = answer.as_ref().ok();
         let value = value.and_then(|it| it.record.value.as_ref());
         trace::ended(
@@ -237,7 +234,7 @@ impl Service {
             Err(error) => Err(error),
         };
         let outcome = result.as_ref().map(|_| ()).map_err(Error::kind);
-        self.metrics(group).invalidation(outcome);
+        self.count(group, |metrics| metrics.invalidation(outcome));
         trace::ended(
             result.as_ref().map(|_| "ok"),
             Told {
@@ -251,9 +248,25 @@ impl Service {
         result
     }
 
-    fn metrics(&self, group: &str) -> Arc<GroupMetrics> {
+    fn measure(&self, group: &str, key: &str, took: Duration, answer: &Result<Answer>) {
+        let outcome = answer.as_ref().map(|it| it.source);
+        self.count(group, |metrics| {
+            metrics.request(took, outcome.map_err(Error::kind));
+            match outcome {
+                // That there is no such key is mostly known from memory, too.
+                Ok(Source::Hit) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                outcome => metrics.misses.add(key, took, outcome.map(Source::name)),
+            }
+        });
+        requests::log(group, key, took, answer);
+    }
+
+    /// Counts for a group. Hands out no clone: all workers would write to its count of references
+    /// at each hit.
+    fn count<R>(&self, group: &str, count: impl FnOnce(&GroupMetrics) -> R) -> R {
         let known = self.inner.metrics.load();
-        known.get(group).unwrap_or(&self.inner.unknown).clone()
+        count(known.get(group).unwrap_or(&self.inner.unknown))
     }
 
     fn log(&self, group: &str, error: &Error) {
@@ -265,6 +278,7 @@ impl Service {
             ErrorKind::NotFound
                 | ErrorKind::OriginFailed
                 | ErrorKind::OriginTimeout
+                | ErrorKind::BreakerOpen
                 | ErrorKind::ValueTooLarge
         ) {
             return;

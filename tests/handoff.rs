@@ -248,7 +248,12 @@ async fn a_node_that_leaves_while_etcd_is_away_hands_its_entries_to_those_who_st
     assert_eq!(origin.loads(), KEYS);
     etcd.kill();
     let mut leaving = nodes.pop().expect("three");
-    leaving.terminate().await;
+    let ended = leaving.terminated().await;
+    assert_eq!(
+        ended.code(),
+        Some(1),
+        "it could not take itself off the list"
+    );
     // Nobody could tell them: they find it gone, and ask the next in ring order.
     for node in &nodes {
         read_all(node).await;

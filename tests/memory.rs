@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use gaocache_core::{
     key::{GroupId, HashedKey},
     ports::Timestamp,
-    record::Record,
+    record::{Record, Stale},
     store::{Entry, Store},
 };
 
@@ -108,6 +108,7 @@ fn record(number: u64) -> Record {
     Record {
         value: Some(Bytes::from_static(&[7; 100])),
         expires_at: Timestamp::NEVER,
+        stale: Stale::NEVER,
         entity_tag: number,
     }
 }

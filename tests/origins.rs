@@ -13,6 +13,7 @@ use std::{
 };
 
 use common::*;
+use gaocache_testing::NamedPipe;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -56,6 +57,18 @@ async fn misbehave(mut stream: TcpStream, tries: Arc<AtomicUsize>) {
     } else if says("redirects") {
         b"HTTP/1.1 302 Found\r\nlocation: /value\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             .to_vec()
+    } else if let Some(status) = asked_status(&request) {
+        let retry_after = match request.split_once("?after=") {
+            Some((_, rest)) => format!(
+                "retry-after: {}\r\n",
+                rest.split([' ', '&']).next().unwrap()
+            ),
+            None => String::new(),
+        };
+        format!(
+            "HTTP/1.1 {status} X\r\n{retry_after}content-length: 0\r\nconnection: close\r\n\r\n"
+        )
+        .into_bytes()
     } else if says("garbage") {
         b"\x00\x01\x02 this is no HTTP\r\n\r\n".to_vec()
     } else if says("recovers") && tries.load(Ordering::SeqCst) < 3 {
@@ -63,6 +76,10 @@ async fn misbehave(mut stream: TcpStream, tries: Arc<AtomicUsize>) {
             .to_vec()
     } else if says("no-store") {
         b"HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
+    } else if says("aged") {
+        b"HTTP/1.1 200 OK\r\ncache-control: max-age=600, max-age=300\r\nage: 290\r\nvary: accept-encoding\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
+    } else if says("varies") {
+        b"HTTP/1.1 200 OK\r\ncache-control: max-age=30\r\nvary: cookie\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
     } else if says("max-age") {
         b"HTTP/1.1 200 OK\r\ncache-control: max-age=30\r\ncontent-length: 5\r\nconnection: close\r\n\r\nvalue".to_vec()
     } else {
@@ -72,6 +89,12 @@ async fn misbehave(mut stream: TcpStream, tries: Arc<AtomicUsize>) {
     let _ = stream.shutdown().await;
     // Read to the end, so that closing does not reset what was sent.
     while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
+}
+
+/// `/status-503` wants that status, and `/status-503?after=1` with that `Retry-After`.
+fn asked_status(request: &str) -> Option<u16> {
+    let status = request.strip_prefix("GET /status-")?.get(..3)?;
+    status.parse().ok()
 }
 
 async fn origin() -> (SocketAddr, Arc<AtomicUsize>) {
@@ -88,11 +111,34 @@ async fn origin() -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 async fn node(address: SocketAddr, honour: bool) -> TestNode {
-    let groups = format!(
-        "groups=[{{ name = \"users\", ttl_seconds = 600, max_value = \"1MiB\", origin = {{ kind = \"http\", url = \"http://{address}/{{key}}\", timeout_seconds = 0.3, retries = 2, honour_cache_control = {honour} }} }}]"
-    );
+    let origin = format!("retries = 2, honour_cache_control = {honour}");
+    node_of(address, "", &origin).await
+}
+
+/// A node whose group and origin have these further settings.
+async fn node_of(address: SocketAddr, group: &str, origin: &str) -> TestNode {
+    one_group(&format!(
+        "ttl_seconds = 600, {group} origin = {{ kind = \"http\", url = \"http://{address}/{{key}}\", timeout_seconds = 0.3, {origin} }}"
+    ))
+    .await
+}
+
+async fn one_group(settings: &str) -> TestNode {
+    let groups = format!("groups=[{{ name = \"users\", max_value = \"1MiB\", {settings} }}]");
     let mut nodes = cluster(1, "http://unused/{key}", &[&groups]).await;
     nodes.pop().unwrap()
+}
+
+/// The status, the kind of error and `Retry-After` of a get.
+async fn outcome(node: &TestNode, key: &str) -> (u16, String, String) {
+    let path = node.http(&format!("/v1/users/{key}"));
+    let answer = within(key, http().get(path).send()).await.unwrap();
+    let header = |name: &str| match answer.headers().get(name) {
+        Some(value) => value.to_str().unwrap().to_owned(),
+        None => String::new(),
+    };
+    let status = answer.status().as_u16();
+    (status, header("gaocache-error"), header("retry-after"))
 }
 
 #[tokio::test]
@@ -107,7 +153,17 @@ async fn each_way_to_misbehave_has_its_error_and_the_node_goes_on() {
         ("large", 502, "value_too_large", 1),
         ("announces-large", 502, "value_too_large", 1),
         ("fails", 502, "origin_failed", 3),
-        ("redirects", 502, "origin_failed", 3),
+        ("redirects", 502, "origin_failed", 1),
+        ("status-204", 502, "origin_failed", 1),
+        ("status-206", 502, "origin_failed", 1),
+        ("status-304", 502, "origin_failed", 1),
+        ("status-401", 502, "origin_failed", 1),
+        ("status-403", 502, "origin_failed", 1),
+        ("status-404", 404, "not_found", 1),
+        ("status-410", 404, "not_found", 1),
+        ("status-429", 502, "origin_failed", 1),
+        ("status-501", 502, "origin_failed", 3),
+        ("status-503", 502, "origin_failed", 3),
         ("garbage", 502, "origin_failed", 3),
     ] {
         tries.store(0, Ordering::SeqCst);
@@ -178,5 +234,122 @@ async fn cache_control_counts_when_the_group_says_so_and_only_then() {
             assert_eq!(answer.text().await.unwrap(), "value");
         }
         assert_eq!(tries.load(Ordering::SeqCst), loads_of_no_store);
+    }
+}
+
+/// The origin's pause is in its URL.
+#[tokio::test]
+async fn an_origin_that_asks_for_a_pause_is_given_it_and_the_client_hears_of_it() {
+    let (address, tries) = origin().await;
+    for (status, after, attempts, told) in [
+        (429, "0", 3, "1"),
+        (503, "0", 3, "1"),
+        (429, "100", 1, "100"),
+        (503, "100", 1, "100"),
+        (500, "100", 3, "1"),
+    ] {
+        let node = one_group(&format!(
+            "origin = {{ kind = \"http\", url = \"http://{address}/status-{status}?after={after}&key={{key}}\" }}"
+        ))
+        .await;
+        tries.store(0, Ordering::SeqCst);
+        let wanted = (502, "origin_failed".into(), told.into());
+        assert_eq!(outcome(&node, "k").await, wanted, "{status} {after}");
+        assert_eq!(tries.load(Ordering::SeqCst), attempts, "{status} {after}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_remembered_if_the_group_says_so() {
+    let (address, tries) = origin().await;
+    for (group, attempts) in [("", 3), ("error_ttl_seconds = 60,", 1)] {
+        let node = node_of(address, group, "retries = 0").await;
+        tries.store(0, Ordering::SeqCst);
+        for _ in 0..3 {
+            let (status, kind, _) = outcome(&node, "fails").await;
+            assert_eq!((status, kind.as_str()), (502, "origin_failed"));
+        }
+        assert_eq!(tries.load(Ordering::SeqCst), attempts, "{group}");
+        assert_eq!(outcome(&node, "value").await.0, 200);
+    }
+}
+
+const BREAKER: &str = "retries = 0, breaker_failure_ratio = 0.5, breaker_min_loads = 4";
+
+#[tokio::test]
+async fn a_dead_origin_is_left_alone_and_the_metrics_say_so() {
+    let (address, tries) = origin().await;
+    let breaker = format!("{BREAKER}, breaker_open_seconds = 3600");
+    let node = node_of(address, "", &breaker).await;
+    let state = async || metric(&node, "gaocache_origin_breaker_state", &["users"]).await;
+    for key in ["value", "status-500", "status-404", "status-501"] {
+        assert_eq!(state().await, 0.0, "{key}");
+        assert_ne!(outcome(&node, key).await.1, "breaker_open", "{key}");
+    }
+    assert_eq!(state().await, 2.0, "two of four failed");
+    let asked = tries.load(Ordering::SeqCst);
+    for key in ["status-500", "another"] {
+        let (status, kind, after) = outcome(&node, key).await;
+        assert_eq!((status, kind.as_str()), (503, "breaker_open"));
+        let after: u64 = after.parse().unwrap();
+        assert!((3000..=3600).contains(&after), "{after}");
+    }
+    assert_eq!(outcome(&node, "value").await.0, 200, "from memory");
+    assert_eq!(tries.load(Ordering::SeqCst), asked);
+    let refused = metric(&node, "gaocache_origin_breaker_refusals_total", &["users"]).await;
+    assert_eq!(refused, 2.0);
+    let loads = metric(&node, "gaocache_origin_loads_total", &["users"]).await;
+    assert_eq!(loads, 4.0, "what is refused is no load");
+}
+
+#[tokio::test]
+async fn an_origin_that_comes_back_is_asked_again() {
+    let (address, _) = origin().await;
+    let breaker = format!("{BREAKER}, breaker_open_seconds = 0.01");
+    let node = node_of(address, "", &breaker).await;
+    for _ in 0..4 {
+        outcome(&node, "fails").await;
+    }
+    within("recovery", async {
+        while outcome(&node, "value").await.0 != 200 {}
+    })
+    .await;
+    let state = metric(&node, "gaocache_origin_breaker_state", &["users"]).await;
+    assert_eq!(state, 0.0);
+    assert_eq!(outcome(&node, "another").await.0, 200);
+}
+
+/// A named pipe that nobody writes to.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_named_pipe_in_a_directory_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let _pipe = NamedPipe::at(&folder.path().join("pipe"));
+    std::fs::write(folder.path().join("good"), "value").unwrap();
+    let node = one_group(&format!(
+        "origin = {{ kind = \"file\", path = \"{}\", max_concurrency = 1, timeout_seconds = 3600 }}",
+        folder.path().display()
+    ))
+    .await;
+    for _ in 0..3 {
+        assert_eq!(outcome(&node, "pipe").await.0, 404);
+    }
+    assert_eq!(outcome(&node, "good").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_response_that_is_old_or_depends_on_who_asks_is_kept_accordingly() {
+    let (address, tries) = origin().await;
+    for (honour, most, loads_of_varies) in [(true, 10, 2), (false, 600, 1)] {
+        let node = node(address, honour).await;
+        let mut client = node.client().await;
+        let answer = client.get(get_request("aged")).await.unwrap().into_inner();
+        let left = answer.ttl_remaining_ms.unwrap();
+        assert!(left <= most * 1000, "{left}");
+        tries.store(0, Ordering::SeqCst);
+        for _ in 0..2 {
+            assert_eq!(outcome(&node, "varies").await.0, 200);
+        }
+        assert_eq!(tries.load(Ordering::SeqCst), loads_of_varies, "{honour}");
     }
 }

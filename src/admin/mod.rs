@@ -2,6 +2,7 @@
 //! of clients starve it, nor may it hold up anything: it runs on a thread of its own.
 
 mod events;
+mod explain;
 mod scrapes;
 mod settings;
 
@@ -85,6 +86,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/ring", get(ring))
+        .route("/explain", get(explain::explain))
         .route("/config", get(settings::in_force))
         .route("/reload", post(settings::reload))
         .fallback(async || no_such_path("no such path; see docs/production.md"))

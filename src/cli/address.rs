@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Failure;
 use crate::settings::{ADMIN_PORT, GRPC_PORT};
-use gaocache_core::membership::Member;
 
 /// Time limit for looking up a name and for connecting.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,12 +29,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// The address of a member's admin listener.
-pub(super) fn admin_of(member: &Member) -> String {
-    let host = member.address.rsplit_once(':').map_or("", |(host, _)| host);
-    format!("{host}:{}", member.admin_port)
 }
 
 /// A listener of this machine.

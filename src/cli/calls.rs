@@ -1,6 +1,6 @@
 //! `gaocache get`, `remove` and `purge`: one call to a node, or to the cluster.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use tonic::{
 use super::{
     Failure,
     address::{CONNECT_TIMEOUT, Listener, grpc_address, here, look_up, seconds},
-    cluster::Cluster,
+    cluster::{Cluster, Etcd, Whom},
+    context::Context,
     output::{counted, print_json, print_line, print_value, write_file},
 };
 use crate::{
@@ -30,14 +31,15 @@ use gaocache_core::{error::with_causes, group::Source};
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The gRPC address of any node
+    ///
+    /// [default: GAOCACHE_TARGET, else that of the context, else 127.0.0.1:7070]
     #[arg(
         long,
         value_name = "HOST:PORT",
-        default_value_t = here(GRPC_PORT),
         value_parser = grpc_address,
         conflicts_with = "etcd"
     )]
-    target: String,
+    target: Option<String>,
     /// Timeout of a call, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: f64,
@@ -91,23 +93,23 @@ pub(super) struct GroupArgs {
 
 /// A node, or the cluster.
 enum Callee {
-    Node(CacheClient<Channel>),
+    /// With its address.
+    Node(CacheClient<Channel>, String),
     Cluster(Client),
 }
 
 impl Target {
     async fn connect(&self) -> Result<Callee, Failure> {
         let timeout = crate::config::seconds(self.timeout);
-        if let Some(etcd) = self.cluster.given()? {
-            let (keys, discovery) = etcd.discover().await?;
-            if discovery.list().endpoints.is_empty() {
-                return Err(etcd.nobody());
-            }
-            let options = ClientOptions::default().with_deadline(timeout);
-            return Ok(Callee::Cluster(Client::over(discovery, keys, options)));
-        }
-        let address = &self.target;
-        look_up(address).await?;
+        let (named, usual) = (self.target.as_ref(), here(GRPC_PORT));
+        let whom = self
+            .cluster
+            .whom(named, Context::target, grpc_address, usual)?;
+        let address = match whom {
+            Whom::Node(address) => address,
+            Whom::Cluster(etcd) => return cluster(&etcd, timeout).await,
+        };
+        look_up(&address).await?;
         let failed = |error: tonic::transport::Error| {
             let causes = with_causes("can't connect".into(), &error);
             Failure::Failed(format!("{address}: {causes}"))
@@ -121,16 +123,15 @@ impl Target {
             .map_err(failed)?;
         // The node limits the size of values; the client accepts any size.
         let client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
-        Ok(Callee::Node(client))
+        Ok(Callee::Node(client, address))
     }
 
     /// What to tell about a status: the node's own words, or whether there is a node at all.
-    fn failed(&self, status: &Status) -> Failure {
+    fn failed(&self, address: &str, status: &Status) -> Failure {
         // The HTTP listener names the kinds of its errors too, but sends no gRPC code.
         if let Some(error) = from_status(status).filter(|it| codes(it.kind()).0 == status.code()) {
             return error.into();
         }
-        let address = &self.target;
         let cause = std::error::Error::source(status);
         let mut causes = std::iter::successors(cause, |cause| cause.source());
         if causes.any(<dyn std::error::Error>::is::<tonic::TimeoutExpired>) {
@@ -148,6 +149,16 @@ impl Target {
     }
 }
 
+/// A client of the nodes that are registered in etcd.
+async fn cluster(etcd: &Etcd, timeout: Duration) -> Result<Callee, Failure> {
+    let (keys, discovery) = etcd.discover().await?;
+    if discovery.list().endpoints.is_empty() {
+        return Err(etcd.nobody());
+    }
+    let options = ClientOptions::default().with_deadline(timeout);
+    Ok(Callee::Cluster(Client::over(discovery, keys, options)))
+}
+
 /// An answer, whoever gave it.
 struct Got {
     value: Bytes,
@@ -163,6 +174,7 @@ impl Got {
                 wire::Source::Hit | wire::Source::Unspecified => Source::Hit.name(),
                 wire::Source::Peer => Source::Peer.name(),
                 wire::Source::Origin => Source::Origin.name(),
+                wire::Source::Stale => Source::Stale.name(),
             },
             value: answer.value,
             owner: answer.owner,
@@ -211,13 +223,13 @@ impl Got {
 pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
     let GetArgs { group, key, .. } = args;
     let got = match args.target.connect().await? {
-        Callee::Node(mut client) => {
+        Callee::Node(mut client, address) => {
             let request = wire::GetRequest {
                 group: group.clone(),
                 key: key.clone(),
             };
             let answer = client.get(request).await;
-            let answer = answer.map_err(|status| args.target.failed(&status))?;
+            let answer = answer.map_err(|status| args.target.failed(&address, &status))?;
             Got::from_node(answer.into_inner())
         }
         Callee::Cluster(client) => Got::from_cluster(client.get(group, key).await?),
@@ -235,13 +247,13 @@ pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
 pub(super) async fn remove(args: &RemoveArgs) -> Result<(), Failure> {
     let RemoveArgs { group, key, .. } = args;
     match args.target.connect().await? {
-        Callee::Node(mut client) => {
+        Callee::Node(mut client, address) => {
             let request = wire::RemoveRequest {
                 group: group.clone(),
                 key: key.clone(),
             };
             let removed = client.remove(request).await;
-            removed.map_err(|status| args.target.failed(&status))?;
+            removed.map_err(|status| args.target.failed(&address, &status))?;
         }
         Callee::Cluster(client) => client.remove(group, key).await?,
     }
@@ -254,13 +266,13 @@ pub(super) async fn remove(args: &RemoveArgs) -> Result<(), Failure> {
 pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
     let GroupArgs { group, target, .. } = args;
     let entries = match target.connect().await? {
-        Callee::Node(mut client) => {
+        Callee::Node(mut client, address) => {
             let request = wire::PurgeRequest {
                 group: group.clone(),
             };
             let purged = client.purge(request).await;
             purged
-                .map_err(|status| target.failed(&status))?
+                .map_err(|status| target.failed(&address, &status))?
                 .into_inner()
                 .entries
         }

@@ -10,7 +10,6 @@ use tonic::transport::Endpoint;
 
 use super::{
     ConfigArgs, Failure,
-    address::admin_of,
     cluster::Cluster,
     output::{counted, print_json, print_line},
     ring::fetch_report,
@@ -205,7 +204,7 @@ fn differences(first: &[GroupReport], second: &[GroupReport]) -> Vec<String> {
 
 /// The node's view of the ring and its groups, after it has also answered a get.
 async fn ask(member: &Member, args: &CheckArgs) -> Result<(RingReport, Option<String>), String> {
-    let admin = admin_of(member);
+    let admin = member.admin_address();
     let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, None, None)).await;
     let report = report.map_err(|_| "the admin listener did not answer in time".to_owned())??;
     let got = match args.group.as_ref().zip(args.key.as_ref()) {

@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use tokio::sync::Notify;
 
-use super::{ConfigArgs, Failure};
+use super::{ConfigArgs, Failure, context::Context};
 use crate::{
     config::{RegistryKind, pem, schema::DEFAULT_SERVICE},
     node::configured::etcd_config,
@@ -31,8 +31,10 @@ pub(super) struct Cluster {
     #[arg(long, value_name = "URL,URL…", value_delimiter = ',', value_parser = url)]
     etcd: Vec<String>,
     /// The service name under which the nodes are registered in etcd
-    #[arg(long, default_value = DEFAULT_SERVICE)]
-    service: String,
+    ///
+    /// [default: that of the context, else gaocache]
+    #[arg(long)]
+    service: Option<String>,
     /// User name for etcd
     #[arg(
         long,
@@ -63,34 +65,79 @@ fn url(text: &str) -> Result<String, String> {
     Err("write URLs such as http://127.0.0.1:2379".into())
 }
 
+/// Whom a command asks.
+pub(super) enum Whom {
+    /// The node at this address.
+    Node(String),
+    /// Those that are registered there.
+    Cluster(Etcd),
+}
+
 impl Cluster {
-    /// How to reach etcd; `None` without `--etcd`.
-    pub(super) fn given(&self) -> Result<Option<Etcd>, Failure> {
-        if self.etcd.is_empty() {
+    /// Whom to ask: `node` if a flag named one, else the etcd of the flags, else what the context
+    /// says, where `of_context` picks the node's address; else the node at `usual`.
+    pub(super) fn whom(
+        &self,
+        node: Option<&String>,
+        of_context: fn(&Context) -> Option<&String>,
+        parse: fn(&str) -> Result<String, String>,
+        usual: String,
+    ) -> Result<Whom, Failure> {
+        if let Some(node) = node {
+            return Ok(Whom::Node(node.clone()));
+        }
+        let context = Context::in_force()?;
+        if let Some(etcd) = self.etcd(&context)? {
+            return Ok(Whom::Cluster(etcd));
+        }
+        Ok(Whom::Node(match of_context(&context) {
+            Some(node) => parse(node)
+                .map_err(|reason| Failure::Usage(format!("the context's '{node}': {reason}")))?,
+            None => usual,
+        }))
+    }
+
+    /// How to reach etcd, by the flags or else by the context; `None` if neither names one.
+    fn etcd(&self, context: &Context) -> Result<Option<Etcd>, Failure> {
+        let by_flag = !self.etcd.is_empty();
+        let etcd = if by_flag { &self.etcd } else { &context.etcd };
+        if etcd.is_empty() {
             return Ok(None);
         }
-        let mut config = EtcdConfig::new(self.etcd.clone());
-        let credentials = self
-            .etcd_user
-            .as_ref()
-            .zip(self.etcd_password_file.as_ref());
-        if let Some((user, password_file)) = credentials {
-            usable("--etcd-password-file", password_file, pem::text)?;
+        for it in etcd {
+            url(it).map_err(|reason| Failure::Usage(format!("etcd: {reason}")))?;
+        }
+        // A login of the context is not for another etcd.
+        let context = if by_flag {
+            &Context::default()
+        } else {
+            context
+        };
+        let or = |flag: &Option<PathBuf>, other: &Option<PathBuf>| {
+            flag.clone().or_else(|| other.clone())
+        };
+        let mut config = EtcdConfig::new(etcd.clone());
+        let user = self.etcd_user.as_ref().or(context.etcd_user.as_ref());
+        let password_file = or(&self.etcd_password_file, &context.etcd_password_file);
+        if let Some((user, password_file)) = user.zip(password_file) {
+            usable("--etcd-password-file", &password_file, pem::text)?;
             config = config.with_credentials(Credentials::new(user, password_file));
         }
         let mut tls = TlsFiles::default();
-        if let Some(ca) = &self.etcd_ca {
-            usable("--etcd-ca", ca, pem::certificates)?;
+        if let Some(ca) = or(&self.etcd_ca, &context.etcd_ca) {
+            usable("--etcd-ca", &ca, pem::certificates)?;
             tls = tls.with_ca(ca);
         }
-        if let Some((cert, key)) = self.etcd_cert.as_ref().zip(self.etcd_key.as_ref()) {
-            usable("--etcd-cert", cert, pem::certificates)?;
-            usable("--etcd-key", key, pem::private_key)?;
+        let cert = or(&self.etcd_cert, &context.etcd_cert);
+        if let Some((cert, key)) = cert.zip(or(&self.etcd_key, &context.etcd_key)) {
+            usable("--etcd-cert", &cert, pem::certificates)?;
+            usable("--etcd-key", &key, pem::private_key)?;
             tls = tls.with_identity(cert, key);
         }
+        let service = self.service.clone().or_else(|| context.service.clone());
         Ok(Some(Etcd {
             config: config.with_tls(tls),
-            service: self.service.clone(),
+            service: service.unwrap_or_else(|| DEFAULT_SERVICE.to_owned()),
         }))
     }
 }
@@ -102,7 +149,7 @@ fn usable(flag: &str, file: &Path, check: fn(&Path) -> Result<(), String>) -> Re
 impl Cluster {
     /// How to reach etcd, from the flags, else from the settings of a node; `what` needs it.
     pub(super) fn or_configured(&self, config: &ConfigArgs, what: &str) -> Result<Etcd, Failure> {
-        if let Some(etcd) = self.given()? {
+        if let Some(etcd) = self.etcd(&Context::in_force()?)? {
             return Ok(etcd);
         }
         let registry = config.load(false)?.settings.registry;

@@ -30,6 +30,11 @@ Examples:
   gaocache ring --admin 10.0.0.7:9090 --key 42
   gaocache ring --etcd http://127.0.0.1:2379 --json";
 
+pub(super) const EXPLAIN: &str = "\
+Examples:
+  gaocache explain users 42
+  gaocache explain users 42 --admin 10.0.0.7:9090 --json";
+
 pub(super) const MEMBERS: &str = "\
 Examples:
   gaocache members --etcd http://127.0.0.1:2379

@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::{
     ConfigArgs, Failure,
-    address::admin_of,
     cluster::Cluster,
     output::{print_json, print_line, table},
     ring::fetch_report,
@@ -130,7 +129,7 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
 }
 
 async fn fetch_report_of(member: &Member) -> Result<crate::admin::RingReport, String> {
-    fetch_report(&admin_of(member), None, None).await
+    fetch_report(&member.admin_address(), None, None).await
 }
 
 fn alive(member: &Member, why: &str) -> Failure {

@@ -8,8 +8,10 @@ mod calls;
 mod check;
 mod cluster;
 mod config;
+mod context;
 mod dev;
 mod examples;
+mod explain;
 mod members;
 mod output;
 mod pages;
@@ -22,6 +24,7 @@ mod sources;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
 use crate::config::ConfigError;
 use gaocache_core::error::{Error, ErrorKind};
@@ -55,6 +58,9 @@ enum Command {
     /// Show the ring as a node sees it
     #[command(after_long_help = examples::RING)]
     Ring(ring::RingArgs),
+    /// Explain where a key is, where it belongs, and why it was missed
+    #[command(after_long_help = examples::EXPLAIN)]
+    Explain(explain::ExplainArgs),
     /// List the members as etcd has them: also those that vanished
     #[command(after_long_help = examples::MEMBERS)]
     Members(members::MembersArgs),
@@ -118,17 +124,25 @@ fn is_in_use(error: &Error) -> bool {
 /// Runs the command given by the arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Each command that prints JSON has the flag; what comes after `--` is none.
+    let mut flags = std::env::args().take_while(|it| it != "--");
+    let json = flags.any(|it| it == "--json");
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let (code, message) = match failure {
+            let (code, kind, message) = match failure {
                 Failure::NobodyReads => return ExitCode::SUCCESS,
-                Failure::Failed(message) => (1, message),
-                Failure::Usage(message) => (2, message),
-                Failure::NotFound(message) => (3, message),
-                Failure::Configuration(message) => (64, message),
+                Failure::Failed(message) => (1, "failed", message),
+                Failure::Usage(message) => (2, "usage", message),
+                Failure::NotFound(message) => (3, "not_found", message),
+                Failure::Configuration(message) => (64, "configuration", message),
             };
-            eprintln!("gaocache: {message}");
+            if json {
+                let error = json!({ "error": kind, "message": message, "exit_code": code });
+                eprintln!("{error}");
+            } else {
+                eprintln!("gaocache: {message}");
+            }
             ExitCode::from(code)
         }
     }
@@ -148,6 +162,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Remove(args) => calls::remove(&args).await,
             Command::Purge(args) => calls::purge(&args).await,
             Command::Ring(args) => ring::ring(&args).await,
+            Command::Explain(args) => explain::explain(&args).await,
             Command::Members(args) => members::members(&args).await,
             Command::Forget(args) => members::forget(&args).await,
             Command::Check(args) => check::check(&args).await,

@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 
+use bytes::Bytes;
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     Failure,
-    address::{CONNECT_TIMEOUT, Listener, admin_address, admin_of, here, look_up},
-    cluster::{Cluster, Etcd},
+    address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
+    cluster::{Cluster, Etcd, Whom},
+    context::Context,
     output::{counted, print_line},
 };
 use crate::{
@@ -16,6 +18,7 @@ use crate::{
     http_client,
     registry::etcd::view,
     settings::ADMIN_PORT,
+    status::KIND_HEADER,
 };
 use gaocache_core::{
     cluster::Topology,
@@ -26,14 +29,15 @@ use gaocache_core::{
 #[derive(Debug, Args)]
 pub(super) struct RingArgs {
     /// The admin address of a node
+    ///
+    /// [default: GAOCACHE_ADMIN, else that of the context, else 127.0.0.1:9090]
     #[arg(
         long,
         value_name = "HOST:PORT",
-        default_value_t = here(ADMIN_PORT),
         value_parser = admin_address,
         conflicts_with = "etcd"
     )]
-    admin: String,
+    admin: Option<String>,
     /// Print the ring again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -51,18 +55,23 @@ pub(super) struct RingArgs {
 }
 
 pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
-    if let Some(etcd) = args.cluster.given()? {
-        return ring_from_etcd(args, &etcd).await;
-    }
-    look_up(&args.admin).await?;
+    let (named, usual) = (args.admin.as_ref(), here(ADMIN_PORT));
+    let whom = args
+        .cluster
+        .whom(named, Context::admin, admin_address, usual)?;
+    let admin = match whom {
+        Whom::Node(admin) => admin,
+        Whom::Cluster(etcd) => return ring_from_etcd(args, &etcd).await,
+    };
+    look_up(&admin).await?;
     let mut known: Option<String> = None;
     loop {
-        let report = fetch(args, known.as_deref()).await?;
+        let report = fetch(args, &admin, known.as_deref()).await?;
         if known.as_deref() != Some(&report.fingerprint) {
             show(args, &report, || {
                 Failure::Failed(format!(
                     "{}: this node knows no members, not even itself; `curl {}/readyz` shows why",
-                    args.admin, args.admin
+                    admin, admin
                 ))
             })?;
         }
@@ -127,7 +136,7 @@ async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
 async fn has_group(topology: &Topology, group: &str) -> Result<(), Failure> {
     for member in topology.view.members.iter().filter(|it| !it.vanished) {
         let asked = tokio::time::timeout(CONNECT_TIMEOUT, async {
-            fetch_report(&admin_of(member), None, None).await
+            fetch_report(&member.admin_address(), None, None).await
         });
         let Ok(Ok(RingReport {
             groups: Some(groups),
@@ -157,10 +166,10 @@ fn no_group(node: &str, group: &str, groups: &[GroupReport]) -> Failure {
     ))
 }
 
-async fn fetch(args: &RingArgs, known: Option<&str>) -> Result<RingReport, Failure> {
-    let mut report = fetch_report(&args.admin, args.key.as_deref(), known)
+async fn fetch(args: &RingArgs, admin: &str, known: Option<&str>) -> Result<RingReport, Failure> {
+    let mut report = fetch_report(admin, args.key.as_deref(), known)
         .await
-        .map_err(|what| Failure::Failed(format!("{}: {what}", args.admin)))?;
+        .map_err(|what| Failure::Failed(format!("{admin}: {what}")))?;
     if let Some(group) = &args.group {
         report.owners.retain(|owner| owner.group == *group);
         if let (true, Some(groups)) = (report.owners.is_empty(), &report.groups) {
@@ -168,6 +177,39 @@ async fn fetch(args: &RingArgs, known: Option<&str>) -> Result<RingReport, Failu
         }
     }
     Ok(report)
+}
+
+/// What an admin listener answers, if it is a success.
+pub(super) async fn ask_admin(url: &str) -> Result<Bytes, String> {
+    let client = http_client::builder()
+        .map(|builder| builder.connect_timeout(CONNECT_TIMEOUT))
+        .and_then(http_client::build)
+        .map_err(|error| error.to_string())?;
+    let doubt = Listener::Admin.doubt();
+    let response = client.get(url).send().await.map_err(|error| {
+        let refused = error.is_connect();
+        let causes = with_causes("no answer".into(), &error);
+        if refused {
+            causes
+        } else {
+            format!("{causes}; {doubt}")
+        }
+    })?;
+    let status = response.status();
+    if !status.is_success() {
+        // The node's own words, if it is one.
+        let ours = response.headers().contains_key(KIND_HEADER);
+        let body = response.bytes().await.unwrap_or_default();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        return Err(match body["message"].as_str().filter(|_| ours) {
+            // The HTTP listener of a node names the kinds of its errors, too.
+            Some(message) if message.starts_with("no such path") => format!("{message}; {doubt}"),
+            Some(message) => message.to_owned(),
+            None => format!("it answered {status}; {doubt}"),
+        });
+    }
+    let body = response.bytes().await;
+    body.map_err(|error| with_causes("the answer broke off".into(), &error))
 }
 
 /// The ring of the node whose admin listener is at `target`.
@@ -184,25 +226,8 @@ pub(super) async fn fetch_report(
     if let Some(known) = known {
         let _ = write!(url, "unlike={known}");
     }
-    let client = http_client::builder()
-        .map(|builder| builder.connect_timeout(CONNECT_TIMEOUT))
-        .and_then(http_client::build)
-        .map_err(|error| error.to_string())?;
+    let body = ask_admin(&url).await?;
     let doubt = Listener::Admin.doubt();
-    let response = client.get(url).send().await.map_err(|error| {
-        let refused = error.is_connect();
-        let causes = with_causes("no answer".into(), &error);
-        if refused {
-            causes
-        } else {
-            format!("{causes}; {doubt}")
-        }
-    })?;
-    if !response.status().is_success() {
-        return Err(format!("it answered {}; {doubt}", response.status()));
-    }
-    let body = response.bytes().await;
-    let body = body.map_err(|error| with_causes("the answer broke off".into(), &error))?;
     serde_json::from_slice(&body).map_err(|_| format!("the response is not a ring; {doubt}"))
 }
 

@@ -13,6 +13,7 @@ pub(super) fn answer(response: wire::GetResponse) -> Answer {
             wire::Source::Hit | wire::Source::Unspecified => Source::Hit,
             wire::Source::Peer => Source::Peer,
             wire::Source::Origin => Source::Origin,
+            wire::Source::Stale => Source::Stale,
         },
         owner: response.owner.into(),
         value: response.value,

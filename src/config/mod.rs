@@ -22,7 +22,7 @@ pub use problem::ConfigError;
 pub use schema::TakenUp;
 pub use settings::{
     Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-    PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
+    OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
 };
 
 #[cfg(test)]

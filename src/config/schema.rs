@@ -7,7 +7,7 @@ use std::{fmt::Write, net::SocketAddr, time::Duration};
 use gaocache_discovery::EtcdConfig;
 
 use crate::{
-    origin::guarded::Bounds,
+    origin::{breaker::BreakerRules, guarded::Bounds},
     settings::{MAX_REPLICAS, MAX_VALUE, SHORTEST_LIMIT, Settings},
 };
 
@@ -176,7 +176,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
     setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),
-    setting("log.keys", Takes::Boolean, Some(|| "false".into()), "Whether warnings about loads from an origin name the key, which may be personal data."),
+    setting("log.keys", Takes::Boolean, Some(|| "false".into()), "Whether warnings about loads from an origin, and lines about requests, name the key, which may be personal data."),
+    setting("log.requests", Takes::OneOf(&["off", "errors", "slow", "all"]), Some(|| text("off")), "Which gets of clients have a log line each, at level `info`: none; those that failed (a missing key is no failure); those and the slow ones; or all."),
+    setting("log.slow_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| "1".into()), "From this duration on, a get is slow."),
+    setting("log.max_requests_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| "100".into()), "Maximum number of lines about requests per second. Further ones are counted, and the next line says how many."),
     setting("trace.enabled", Takes::Boolean, Some(|| "true".into()), "Whether to record spans if an endpoint is set. Default: false if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none."),
     setting("trace.endpoint", Takes::Url, Some(|| text("")), "URL of an OTLP receiver over gRPC, such as `http://otel-collector:4317`. Empty: no spans. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`."),
     setting("trace.ca", Takes::Text, Some(|| text("")), "For `https`: PEM file with the CA certificates that the receiver's certificate is verified against. Empty: the system's CA certificates. Default: `OTEL_EXPORTER_OTLP_CERTIFICATE`."),
@@ -189,16 +192,26 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].name", Takes::Text, None, "Name of the group: at most 64 letters, digits, `.`, `_` or `-`."),
     setting("groups[].ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "How long to keep a value. 0: until it is evicted or removed."),
     setting("groups[].negative_ttl_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long to remember that a key does not exist. 0: not at all."),
+    setting("groups[].max_ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "How long a value lives at most, whatever its origin says and also if `ttl_seconds` is 0. 0: no limit."),
+    setting("groups[].ttl_jitter", Takes::Ratio, Some(|| "0".into()), "Each value's life is shortened by a random part of it, up to this ratio, so that values that were loaded together do not expire together."),
+    setting("groups[].stale_while_revalidate_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long past its life a value is served at once, as a stale one, while its owner loads it anew. A removed value is never served. 0: not at all."),
+    setting("groups[].stale_if_error_seconds", Takes::Seconds { min: 0.0, max: 30.0 * DAY }, Some(|| "0".into()), "How long past its life a value is served, as a stale one, if its load fails as `origin_failed`, `origin_timeout`, `breaker_open` or `overloaded`. A removed value is never served. 0: not at all."),
+    setting("groups[].error_ttl_seconds", Takes::Seconds { min: 0.0, max: 60.0 }, Some(|| "0".into()), "How long the node that loads a key remembers that the load failed (`origin_failed`, `origin_timeout`, `value_too_large`): gets fail at once with the same error, and the origin is not asked. The origin's `Retry-After` prolongs it to up to 60 s. A removal ends it. 0: not at all."),
     setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
     setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query."),
     setting("groups[].origin.path", Takes::Text, Some(|| text("")), "For `file`: the directory. A key is a path below it."),
     setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| "5".into()), "Time limit for one attempt to load. A load ends at the latest after all attempts and the pauses between them."),
-    setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a broken connection, or a status other than 200, 404 and 410."),
+    setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a connection that could not be opened or broke, an invalid response, or a status from 500 to 599. A 429 or 503 with `Retry-After` is retried after that time if it is at most 2 s, and otherwise not at all. Any other status, and an attempt that took longer than `timeout_seconds`, is never retried."),
     setting("groups[].origin.max_concurrency", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| Bounds::default().max_concurrency.to_string()), "Maximum number of concurrent loads by this node from this origin."),
     setting("groups[].origin.max_queue", Takes::Integer { min: 0, max: 10_000_000 }, Some(|| Bounds::default().max_queue.to_string()), "Maximum number of loads that wait for a free slot. Beyond that, requests fail as overloaded."),
     setting("groups[].origin.ramp_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(Bounds::default().ramp)), "Protects a cold origin: from the first load on, the concurrency limit grows from a tenth of `max_concurrency` to all of it within this time. 0: no ramp."),
-    setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "Whether the origin's `Cache-Control` (`max-age`, `no-store`) overrides `ttl_seconds`."),
+    setting("groups[].origin.breaker_failure_ratio", Takes::Ratio, Some(|| "0".into()), "Circuit breaker: if at least this ratio of the loads of the last ten to twenty seconds failed (`origin_failed`, `origin_timeout`), the origin is not asked for `breaker_open_seconds`; loads fail at once as `breaker_open`. Then one load finds out whether the origin is back, and if it is, `ramp_seconds` begins anew. 0: never."),
+    setting("groups[].origin.breaker_slow_ratio", Takes::Ratio, Some(|| "0".into()), "The same if at least this ratio of the loads took longer than `breaker_slow_seconds`. 0: never."),
+    setting("groups[].origin.breaker_slow_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| seconds(BreakerRules::default().slow)), "Circuit breaker: a load that takes longer is slow. The time in the queue does not count."),
+    setting("groups[].origin.breaker_min_loads", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| BreakerRules::default().min_loads.to_string()), "Circuit breaker: it stays closed while there were fewer loads."),
+    setting("groups[].origin.breaker_open_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(BreakerRules::default().open)), "Circuit breaker: how long it stays open before one load finds out whether the origin is back."),
+    setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "For `http`: whether the origin's `Cache-Control`, `Age` and `Vary` override `ttl_seconds`; `docs/http.md` lists the cases."),
     setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
 ];
 
@@ -228,11 +241,11 @@ impl TakenUp {
 impl Setting {
     /// When a node that runs takes up a new value.
     pub fn taken_up(&self) -> TakenUp {
-        const LIVE: [&str; 4] = ["groups[].", "limits.", "log.level", "log.keys"];
+        const LIVE: [&str; 3] = ["groups[].", "limits.", "log."];
         const CONTENT: [&str; 2] = ["registry.etcd.tls.", "registry.etcd.password_file"];
         let is_of = |names: &[&str]| names.iter().any(|it| self.name.starts_with(it));
         // The admin listener's places are made at the start.
-        if self.name == "limits.max_admin_connections" {
+        if ["limits.max_admin_connections", "log.format"].contains(&self.name) {
             TakenUp::Restart
         } else if is_of(&LIVE) {
             TakenUp::Live

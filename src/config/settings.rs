@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::Deserialize;
 
-use crate::settings::Replicate;
+use crate::{settings::Replicate, telemetry::requests::Logged};
 
 /// All settings of the program, as they came in force.
 #[derive(Clone, Debug, Deserialize)]
@@ -197,6 +197,12 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// Whether lines name keys.
     pub keys: bool,
+    /// Which gets have a line of their own.
+    pub requests: Logged,
+    /// What takes so long is slow.
+    pub slow_seconds: f64,
+    /// Lines about requests, at most.
+    pub max_requests_per_second: u64,
 }
 
 /// How log lines look.
@@ -271,6 +277,16 @@ pub struct GroupSettings {
     pub ttl_seconds: f64,
     /// How long to remember that a key does not exist.
     pub negative_ttl_seconds: f64,
+    /// How long a value lives at most; 0: no limit.
+    pub max_ttl_seconds: f64,
+    /// The largest part of a life that it is shortened by.
+    pub ttl_jitter: f64,
+    /// How long past its life a value is served while it is loaded anew.
+    pub stale_while_revalidate_seconds: f64,
+    /// How long past its life a value is served if its load fails.
+    pub stale_if_error_seconds: f64,
+    /// How long to remember that a load failed.
+    pub error_ttl_seconds: f64,
     /// Maximum size of a value, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
@@ -307,6 +323,16 @@ pub struct OriginSettings {
     pub max_concurrency: usize,
     /// Maximum number of loads that wait for a free slot.
     pub max_queue: usize,
+    /// Ratio of failed loads that opens the breaker; 0: none does.
+    pub breaker_failure_ratio: f64,
+    /// Ratio of slow loads that opens the breaker; 0: none does.
+    pub breaker_slow_ratio: f64,
+    /// What is slow.
+    pub breaker_slow_seconds: f64,
+    /// Fewer loads never open the breaker.
+    pub breaker_min_loads: u32,
+    /// How long the breaker stays open.
+    pub breaker_open_seconds: f64,
     /// Whether the origin's `Cache-Control` overrides the group's time to live.
     pub honour_cache_control: bool,
     /// Sent with every request.

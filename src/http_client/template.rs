@@ -151,7 +151,7 @@ mod tests {
     fn what_is_wrong_keeps_its_cause() {
         let error = UrlTemplate::new("http://[/{key}").expect_err("no URL");
         assert!(error.source().is_some(), "{error}");
-        for (name, value) in [("no name", "v"), ("name", "\n")] {
+        for (name, value) in [("no name", "v"), ("name", "a\nb")] {
             let error = headers(&BTreeMap::from([(name.to_owned(), value.to_owned())]));
             let error = error.expect_err(name);
             assert_eq!(error.kind(), ErrorKind::Configuration, "{name}");

@@ -11,10 +11,11 @@ use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
         Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-        PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
+        OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
     origin::{
+        breaker::BreakerRules,
         file::FileOrigin,
         guarded::Bounds,
         http::{HttpOrigin, HttpRules},
@@ -25,6 +26,7 @@ use crate::{
         exporter::ExporterRules,
         log::LogRules,
         process::{self, Telemetry},
+        requests::RequestLog,
         trace::Sampling,
     },
     traffic::Budget,
@@ -175,16 +177,26 @@ pub(super) fn definition(
         }
         OriginKind::File => {
             let origin_timeout = seconds(origin.timeout_seconds);
-            let opened = FileOrigin::open(&origin.path, settings.max_value, budget.clone())?;
+            let opened = FileOrigin::open(
+                &origin.path,
+                settings.max_value,
+                budget.clone(),
+                origin.max_concurrency,
+            )?;
             (Arc::new(opened), origin_timeout)
         }
     };
-    let ttl = seconds(settings.ttl_seconds);
+    let unless_zero = |duration: Duration| (!duration.is_zero()).then_some(duration);
     Ok(GroupDefinition {
         rules: GroupRules {
             name: settings.name.as_str().into(),
-            ttl: (!ttl.is_zero()).then_some(ttl),
+            ttl: unless_zero(seconds(settings.ttl_seconds)),
+            max_ttl: unless_zero(seconds(settings.max_ttl_seconds)),
+            ttl_jitter: settings.ttl_jitter,
+            stale_while_revalidate: seconds(settings.stale_while_revalidate_seconds),
+            stale_if_error: seconds(settings.stale_if_error_seconds),
             negative_ttl: seconds(settings.negative_ttl_seconds),
+            error_ttl: seconds(settings.error_ttl_seconds),
             max_value: settings.max_value,
             origin_decides: origin.honour_cache_control,
         },
@@ -194,8 +206,22 @@ pub(super) fn definition(
             max_queue: origin.max_queue,
             load_timeout,
             ramp: seconds(origin.ramp_seconds),
+            breaker: breaker(origin),
         },
     })
+}
+
+/// The circuit breaker, if either of its ratios is set.
+fn breaker(origin: &OriginSettings) -> Option<BreakerRules> {
+    let ratio = |ratio: f64| (ratio > 0.0).then_some(ratio);
+    let rules = BreakerRules {
+        failure_ratio: ratio(origin.breaker_failure_ratio),
+        slow_ratio: ratio(origin.breaker_slow_ratio),
+        slow: seconds(origin.breaker_slow_seconds),
+        min_loads: origin.breaker_min_loads,
+        open: seconds(origin.breaker_open_seconds),
+    };
+    (rules.failure_ratio.is_some() || rules.slow_ratio.is_some()).then_some(rules)
 }
 
 /// What the log shows.
@@ -204,6 +230,16 @@ fn log(settings: &LogSettings) -> LogRules {
         level: settings.level.clone(),
         json: settings.format == LogFormat::Json,
         keys: settings.keys,
+        requests: request_log(settings),
+    }
+}
+
+/// What the log shows of requests.
+pub(super) fn request_log(settings: &LogSettings) -> RequestLog {
+    RequestLog {
+        logged: settings.requests,
+        slow: seconds(settings.slow_seconds),
+        per_second: settings.max_requests_per_second,
     }
 }
 

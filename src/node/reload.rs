@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Node,
     admission::Admission,
-    configured::{client_limits, definition},
+    configured::{client_limits, definition, request_log},
     connection::Carrier,
     groups::put_in_force,
     parts::{Parts, Stops},
@@ -20,7 +20,7 @@ use crate::{
     group::GroupDefinition,
     rpc::routed::LiveRules,
     service::Service,
-    telemetry::{level::LogLevel, line},
+    telemetry::{level::LogLevel, line, requests},
     traffic::Budget,
 };
 use gaocache_core::{
@@ -150,6 +150,7 @@ fn unchanged<'a>(
 /// A level that was set by hand stays, unless the settings change.
 fn log(before: &LogSettings, after: &LogSettings) {
     line::allow_keys(after.keys);
+    requests::log_so(&request_log(after));
     if before.level == after.level {
         return;
     }

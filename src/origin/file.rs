@@ -3,6 +3,10 @@
 //! cap-std opens every path relative to the directory's handle, and rejects any path that leads
 //! outside: `..`, absolute paths and symbolic links, including links that change between a check
 //! and the open.
+//!
+//! Files block, so they are read on threads of their own. What hangs there (a dead network mount)
+//! can't be called back, so at most as many threads as loads may run are ever used: the runtime's
+//! threads for such work also resolve the host names of all other origins.
 
 use std::{
     io::{self, Read},
@@ -13,8 +17,9 @@ use std::{
 use async_trait::async_trait;
 use cap_std::{
     ambient_authority,
-    fs::{Dir, File},
+    fs::{Dir, File, OpenOptions},
 };
+use tokio::sync::Semaphore;
 
 use crate::traffic::{Budget, Charge};
 use gaocache_core::{
@@ -27,15 +32,22 @@ pub struct FileOrigin {
     folder: Arc<Dir>,
     max_value: u64,
     budget: Arc<Budget>,
+    threads: Arc<Semaphore>,
 }
 
 impl FileOrigin {
     /// The directory at `path`. Files larger than `max_value` bytes are rejected without being read
-    /// in full. `budget` counts what is read until it is kept.
+    /// in full. `budget` counts what is read until it is kept. At most `max_threads` block on files
+    /// at once.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it can't be opened.
-    pub fn open(path: &Path, max_value: u64, budget: Arc<Budget>) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        max_value: u64,
+        budget: Arc<Budget>,
+        max_threads: usize,
+    ) -> Result<Self> {
         let folder = Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
             let message = format!("directory {}: {error}", path.display());
             Error::new(ErrorKind::Configuration, message).with_source(error)
@@ -44,7 +56,24 @@ impl FileOrigin {
             folder: Arc::new(folder),
             max_value,
             budget,
+            threads: Arc::new(Semaphore::new(max_threads.min(Semaphore::MAX_PERMITS))),
         })
+    }
+
+    /// Does this on a thread that may block. The thread keeps its place even if nobody waits for it
+    /// any more.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let place = self.threads.clone().acquire_owned().await;
+        let place = place.map_err(|error| internal("the origin was closed", error))?;
+        let worked = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        let died = |error| internal("the task that reads a file panicked", error);
+        worked.await.map_err(died)?
     }
 }
 
@@ -52,21 +81,17 @@ impl FileOrigin {
 impl Origin for FileOrigin {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
         let (folder, key, max_value) = (self.folder.clone(), key.to_owned(), self.max_value);
-        let (file, length) = blocking(move || find(&folder, &key, max_value)).await?;
+        let found = self.blocking(move || find(&folder, &key, max_value));
+        let (file, length) = found.await?;
         let charge = Charge::in_turn(&self.budget, length).await?;
-        let value = blocking(move || read(file, length, max_value)).await?;
+        let read = self.blocking(move || read(file, length, max_value));
+        let value = read.await?;
         Ok(charge.hold(value).into())
     }
 }
 
-/// Files block, so they are read on threads of their own.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let died = |error| {
-        Error::new(ErrorKind::Internal, "the task that reads a file panicked").with_source(error)
-    };
-    tokio::task::spawn_blocking(work).await.map_err(died)?
+fn internal(what: &'static str, error: impl Into<BoxError>) -> Error {
+    Error::new(ErrorKind::Internal, what).with_source(error)
 }
 
 fn too_large(max_value: u64) -> Error {
@@ -74,12 +99,39 @@ fn too_large(max_value: u64) -> Error {
     Error::value_too_large(what, max_value)
 }
 
+/// Opening a named pipe otherwise waits until somebody writes to it, perhaps for ever.
+#[cfg(unix)]
+fn without_waiting(options: &mut OpenOptions) {
+    use cap_std::fs::OpenOptionsExt;
+    use rustix::fs::OFlags;
+
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    options.custom_flags(flags.bits().cast_signed());
+}
+
+/// Sockets can't be opened.
+#[cfg(unix)]
+fn is_socket(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error())
+}
+
+#[cfg(not(unix))]
+fn is_socket(_error: &io::Error) -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn without_waiting(_options: &mut OpenOptions) {}
+
 /// The file of a key, and its length.
 fn find(folder: &Dir, key: &str, max_value: u64) -> Result<(File, u64)> {
     if key.contains('\0') {
         return Err(Error::not_found("a file name can't contain NUL"));
     }
-    let file = folder.open(key).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    without_waiting(&mut options);
+    let file = folder.open_with(key, &options).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Error::not_found("not a file"));
@@ -103,6 +155,7 @@ fn read(file: File, length: u64, max_value: u64) -> Result<Vec<u8>> {
 
 fn failed(error: io::Error) -> Error {
     match error.kind() {
+        _ if is_socket(&error) => Error::not_found("not a file").with_source(error),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
             Error::not_found("no such file").with_source(error)
         }
@@ -119,11 +172,12 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use bytes::Bytes;
+    use gaocache_testing::NamedPipe;
 
     use super::*;
 
     async fn load(folder: &Path, key: &str) -> Result<Bytes> {
-        let origin = FileOrigin::open(folder, 10, Budget::new(1 << 20)).expect("a folder");
+        let origin = FileOrigin::open(folder, 10, Budget::new(1 << 20), 1).expect("a folder");
         let loaded = origin.load(key).await.map_err(Error::from_loader);
         loaded.map(|loaded| loaded.value)
     }
@@ -156,6 +210,38 @@ mod tests {
             let error = load(&folder, key).await.expect_err(key);
             assert_eq!(error.kind(), ErrorKind::NotFound, "{key}: {error}");
         }
+    }
+
+    /// A named pipe that nobody writes to, and a socket.
+    #[tokio::test]
+    async fn what_is_no_regular_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
+        let _pipe = NamedPipe::at(&pipe);
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        for key in ["pipe", "socket"] {
+            let load = load(folder.path(), key);
+            let error = gaocache_testing::within(key, load).await.expect_err(key);
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{key}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn reads_that_hang_take_no_more_threads_than_loads_may_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let origin = FileOrigin::open(folder.path(), 10, Budget::new(1 << 20), 1).expect("one");
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let mut hangs = Box::pin(origin.blocking(move || {
+            let _ = held.recv();
+            Ok(())
+        }));
+        assert!(futures::poll!(hangs.as_mut()).is_pending());
+        // As if its load had timed out: the thread is still there.
+        drop(hangs);
+        assert_eq!(origin.threads.available_permits(), 0);
+        let next = origin.blocking(|| Ok(1));
+        drop(release);
+        assert_eq!(next.await.expect("runs"), 1);
     }
 
     #[tokio::test]

@@ -1,16 +1,10 @@
-//! Wraps every origin: limits how many loads run, how many wait, and how long one may take, and
-//! counts loads.
+//! Wraps every origin: limits how many loads run, how many wait, and how long one may take, refuses
+//! them while the circuit breaker is open, and counts them.
 //!
 //! A load that nobody waits for any more is given up while it waits for its turn. One that runs
 //! goes on, since the origin has the work already.
 
-use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -20,21 +14,35 @@ use tokio::{
 };
 use tracing::Instrument;
 
+use super::{
+    breaker::{Breaker, BreakerRules},
+    ramp::Ramp,
+};
 use crate::telemetry::trace;
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
-    ports::{LoadObserver, Loaded, Origin},
+    ports::{BreakerState, LoadObserver, Loaded, Origin},
 };
 
 /// An origin with its limits.
 pub struct Guarded {
     origin: Arc<dyn Origin>,
     observer: Arc<dyn LoadObserver>,
-    running: Semaphore,
     /// Counts the loads that run and those that wait.
     admitted: Semaphore,
     bounds: Bounds,
     ramp: Ramp,
+    breaker: Option<Breaker>,
+}
+
+/// How a load went.
+enum Outcome {
+    /// Nobody waited for it any more, and it did not begin.
+    GivenUp,
+    /// The breaker is open, and it did not begin.
+    Refused(Error),
+    /// It ended, or there was no room for it.
+    Ended(Result<Loaded>),
 }
 
 /// Bound on what a load can take with all its waiting, whatever the limits say: a day.
@@ -52,6 +60,8 @@ pub struct Bounds {
     /// The time, from the first load on, in which the concurrency grows from a tenth to all of
     /// `max_concurrency`; zero means no ramp.
     pub ramp: Duration,
+    /// When the origin is not asked for a while; `None`: it always is.
+    pub breaker: Option<BreakerRules>,
 }
 
 impl Default for Bounds {
@@ -61,6 +71,7 @@ impl Default for Bounds {
             max_queue: 10_000,
             load_timeout: Duration::from_secs(30),
             ramp: Duration::ZERO,
+            breaker: None,
         }
     }
 }
@@ -87,65 +98,71 @@ impl Bounds {
         if self.load_timeout.is_zero() {
             return wrong("load_timeout must not be 0: no load could ever end in time");
         }
-        Ok(())
+        self.breaker.map_or(Ok(()), |rules| rules.check())
     }
 }
 
 impl Guarded {
     /// Wraps an origin in these limits.
     pub fn new(origin: Arc<dyn Origin>, observer: Arc<dyn LoadObserver>, bounds: Bounds) -> Self {
-        let permits = |permits: usize| Semaphore::new(permits.min(Semaphore::MAX_PERMITS));
-        let ramp = Ramp::new(bounds);
+        let admitted = bounds.max_concurrency.saturating_add(bounds.max_queue);
+        let breaker = bounds.breaker;
+        // The group may have had another origin before.
+        observer.breaker(BreakerState::Closed);
         Self {
             origin,
+            breaker: breaker.map(|rules| Breaker::new(rules, observer.clone())),
             observer,
-            running: permits(ramp.first),
-            admitted: permits(bounds.max_concurrency.saturating_add(bounds.max_queue)),
+            admitted: Semaphore::new(admitted.min(Semaphore::MAX_PERMITS)),
             bounds,
-            ramp,
+            ramp: Ramp::new(bounds.max_concurrency, bounds.ramp),
         }
     }
 
-    /// Lets as many more loads run as the ramp now allows. Every load calls this when it begins and
-    /// when it ends, so it is called as long as any load waits.
-    fn widen(&self) {
-        let further = self.ramp.due(Instant::now());
-        if further > 0 {
-            self.running.add_permits(further);
+    async fn queue_and_load(&self, key: &str, abandoned: BoxFuture<'_, ()>) -> Outcome {
+        let breaker = self.breaker.as_ref();
+        // Loads that hang may hold all places: nobody is to wait behind them.
+        if let Some(Err(refused)) = breaker.map(|it| it.check(Instant::now())) {
+            return Outcome::Refused(refused);
         }
-    }
-
-    /// `None` if the load was given up before it ran.
-    async fn queue_and_load(
-        &self,
-        key: &str,
-        abandoned: BoxFuture<'_, ()>,
-    ) -> Option<Result<Loaded>> {
         let Ok(_admitted) = self.admitted.try_acquire() else {
-            return Some(Err(self.overloaded()));
+            return Outcome::Ended(Err(self.overloaded()));
         };
-        self.widen();
+        self.ramp.widen(Instant::now());
         let running = tokio::select! {
             biased;
-            running = self.running.acquire() => running,
+            running = self.ramp.place() => running,
             () = abandoned => {
                 trace::event("given up in the queue", None);
-                return None;
+                return Outcome::GivenUp;
             }
         };
         let Ok(_running) = running else {
-            return Some(Err(Error::new(
-                ErrorKind::Internal,
-                "the origin was closed",
-            )));
+            let what = "the origin was closed";
+            return Outcome::Ended(Err(Error::new(ErrorKind::Internal, what)));
         };
         trace::event("left the queue", None);
+        // Once more: it may have opened while this load waited for its turn.
+        let pass = match breaker.map(|it| it.admit(Instant::now())).transpose() {
+            Ok(pass) => pass,
+            Err(refused) => return Outcome::Refused(refused),
+        };
+        let began = Instant::now();
+        let loaded = self.load_in_time(key).await;
+        let now = Instant::now();
+        if pass.is_some_and(|pass| pass.ended(now - began, is_origins_fault(&loaded), now)) {
+            self.ramp.restart(now);
+        }
+        self.ramp.widen(now);
+        Outcome::Ended(loaded)
+    }
+
+    async fn load_in_time(&self, key: &str) -> Result<Loaded> {
         let loaded = timeout(self.bounds.load_timeout, self.origin.load(key)).await;
-        self.widen();
-        Some(match loaded {
+        match loaded {
             Ok(loaded) => loaded.map_err(Error::from_loader),
             Err(_) => Err(self.too_slow()),
-        })
+        }
     }
 
     fn overloaded(&self) -> Error {
@@ -169,44 +186,14 @@ impl Guarded {
     }
 }
 
-/// Protects a cold origin: the concurrency limit grows linearly.
-struct Ramp {
-    first: usize,
-    last: usize,
-    over: Duration,
-    began: OnceLock<Instant>,
-    granted: AtomicUsize,
-}
-
-impl Ramp {
-    fn new(bounds: Bounds) -> Self {
-        let last = bounds.max_concurrency.min(Semaphore::MAX_PERMITS);
-        let first = if bounds.ramp.is_zero() {
-            last
-        } else {
-            last.div_ceil(10)
-        };
-        Self {
-            first,
-            last,
-            over: bounds.ramp,
-            began: OnceLock::new(),
-            granted: AtomicUsize::new(first),
-        }
-    }
-
-    /// How many more loads may run now than have been granted so far.
-    fn due(&self, now: Instant) -> usize {
-        if self.granted.load(Ordering::Relaxed) == self.last {
-            return 0;
-        }
-        let began = *self.began.get_or_init(|| now);
-        let done = (now - began).as_secs_f64() / self.over.as_secs_f64();
-        let grown = ((self.last - self.first) as f64 * done.min(1.0)) as usize;
-        let target = self.first + grown;
-        let before = self.granted.fetch_max(target, Ordering::Relaxed);
-        target.saturating_sub(before)
-    }
+/// Whether the load failed because of the state of the origin. A missing key or a value that is too
+/// large say nothing about it, nor does a lack of memory here.
+fn is_origins_fault(loaded: &Result<Loaded>) -> bool {
+    let kind = loaded.as_ref().err().map(Error::kind);
+    matches!(
+        kind,
+        Some(ErrorKind::OriginFailed | ErrorKind::OriginTimeout)
+    )
 }
 
 #[async_trait]
@@ -223,9 +210,16 @@ impl Origin for Guarded {
     ) -> Result<Loaded, BoxError> {
         let load = async {
             let started = Instant::now();
-            let Some(result) = self.queue_and_load(key, abandoned).await else {
-                let what = "nobody waits for this load any more";
-                return Err(Error::new(ErrorKind::Overloaded, what).into());
+            let result = match self.queue_and_load(key, abandoned).await {
+                Outcome::Ended(result) => result,
+                Outcome::Refused(error) => {
+                    self.observer.refused_by_breaker();
+                    return Err(error.into());
+                }
+                Outcome::GivenUp => {
+                    let what = "nobody waits for this load any more";
+                    return Err(Error::new(ErrorKind::Overloaded, what).into());
+                }
             };
             let outcome = result.as_ref().map(|loaded| loaded.value.len());
             self.observer.loaded(key, started.elapsed(), outcome);
@@ -236,33 +230,19 @@ impl Origin for Guarded {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::sync::Notify;
 
     use super::*;
     use gaocache_core::ports::loader;
 
-    struct Nobody;
+    pub(in super::super) struct Nobody;
     impl LoadObserver for Nobody {
         fn loaded(&self, _key: &str, _took: Duration, _outcome: Result<usize, &Error>) {}
-    }
-
-    #[test]
-    fn the_ramp_grants_a_tenth_at_first_and_everything_in_the_end() {
-        let ramp = Ramp::new(Bounds {
-            max_concurrency: 64,
-            max_queue: 0,
-            ramp: Duration::from_secs(10),
-            ..Bounds::default()
-        });
-        let began = Instant::now();
-        let after = |seconds| began + Duration::from_secs(seconds);
-        assert_eq!(ramp.first, 7);
-        assert_eq!(ramp.due(began), 0);
-        assert_eq!(ramp.due(after(5)), 28);
-        assert_eq!(ramp.due(after(5)), 0);
-        assert_eq!(ramp.due(after(60)), 64 - 7 - 28);
-        assert_eq!(ramp.due(after(120)), 0);
+        fn refused_by_breaker(&self) {}
+        fn breaker(&self, _state: BreakerState) {}
     }
 
     #[tokio::test]
@@ -358,6 +338,55 @@ mod tests {
         assert!(next.is_ok());
     }
 
+    /// Ten minutes without an origin, with a get every 10 ms: one probe a second.
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_origin_is_asked_once_a_second_and_a_slow_one_holds_nobody_up() {
+        let (asked, down) = (Arc::<AtomicUsize>::default(), Arc::new(AtomicUsize::new(1)));
+        let (count, is_down) = (asked.clone(), down.clone());
+        let dies = loader(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let down = is_down.load(Ordering::SeqCst);
+            async move {
+                match down {
+                    0 => Ok("v"),
+                    1 => Err(Error::origin_failed("down")),
+                    _ => std::future::pending().await,
+                }
+            }
+        });
+        let bounds = Bounds {
+            max_concurrency: 1,
+            load_timeout: Duration::from_secs(2),
+            breaker: Some(BreakerRules::default()),
+            ..Bounds::default()
+        };
+        let origin = Guarded::new(dies, Arc::new(Nobody), bounds);
+        for _ in 0..60_000 {
+            assert!(origin.load("k").await.is_err());
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        let asked = asked.load(Ordering::SeqCst);
+        assert!((500..=620).contains(&asked), "{asked} in ten minutes");
+
+        // The probe hangs: the others are refused meanwhile.
+        down.store(2, Ordering::SeqCst);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let mut probe = Box::pin(origin.load("k"));
+        assert!(futures::poll!(probe.as_mut()).is_pending());
+        let refused = timeout(Duration::from_secs(60), origin.load("k")).await;
+        let refused = refused.expect("not held up").expect_err("refused");
+        let refused = Error::from_loader(refused);
+        assert_eq!(refused.kind(), ErrorKind::BreakerOpen);
+        let failed = Error::from_loader(probe.await.expect_err("hung"));
+        assert_eq!(failed.kind(), ErrorKind::OriginTimeout);
+
+        down.store(0, Ordering::SeqCst);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for _ in 0..10 {
+            assert!(origin.load("k").await.is_ok(), "it is back");
+        }
+    }
+
     #[tokio::test]
     async fn a_load_that_nobody_waits_for_is_given_up_in_the_queue_but_not_once_it_runs() {
         let (origin, gate, begun) = one_at_a_time();
@@ -377,6 +406,7 @@ mod tests {
             max_queue,
             load_timeout: Duration::from_secs(4),
             ramp: Duration::from_secs(10),
+            breaker: None,
         };
         assert_eq!(bounds(10, 0).longest_load().as_secs(), 14);
         assert_eq!(bounds(10, 21).longest_load().as_secs(), 4 * 4 + 10);

@@ -7,9 +7,10 @@ use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{CACHE_CONTROL, HeaderMap},
+    header::{DATE, HeaderMap, RETRY_AFTER},
 };
 
+use super::cache_control;
 use crate::{
     http_client::{
         self,
@@ -25,6 +26,8 @@ use gaocache_core::{
 
 /// The first delay before a retry. Delays double, with jitter, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// A `Retry-After` up to this long is waited for, too. With a longer one there is no retry: nobody
+/// wants to wait that long for a get.
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The parameters of an HTTP origin.
@@ -34,7 +37,7 @@ pub struct HttpRules {
     pub template: String,
     /// Time limit for one attempt, including the body.
     pub timeout: Duration,
-    /// Further attempts after a transient failure.
+    /// Further attempts after a transient failure; see [`Again`].
     pub retries: usize,
     /// Maximum size of a body, in bytes.
     pub max_value: u64,
@@ -57,11 +60,38 @@ impl HttpRules {
                 .ok()
                 .and_then(|it| 2u32.checked_pow(it));
             let pause = FIRST_PAUSE.saturating_mul(doubled.unwrap_or(u32::MAX));
-            // Jitter makes it up to twice as long.
-            pause.min(LAST_PAUSE) * 2
+            // Jitter makes it up to twice as long, and `Retry-After` as long as the last.
+            (pause.min(LAST_PAUSE) * 2).max(LAST_PAUSE)
         });
         let attempts = self.timeout.saturating_mul(attempts);
         attempts.saturating_add(pauses.sum())
+    }
+}
+
+/// Whether another attempt may follow one that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// It would end the same way, or the callers have waited long enough.
+    Never,
+    /// After the usual pause.
+    Soon,
+    /// Not before that.
+    After(Duration),
+}
+
+/// An attempt that brought no value.
+struct Failed {
+    error: Error,
+    again: Again,
+}
+
+/// What fails before or after the exchange with the origin is no reason to ask it again.
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            again: Again::Never,
+        }
     }
 }
 
@@ -93,7 +123,7 @@ impl HttpOrigin {
         })
     }
 
-    async fn attempt(&self, url: &Url) -> Result<Loaded> {
+    async fn attempt(&self, url: &Url) -> Result<Loaded, Failed> {
         let mut headers = HeaderMap::new();
         trace::hand_on(&mut headers);
         let request = self.client.get(url.clone()).headers(headers);
@@ -101,16 +131,12 @@ impl HttpOrigin {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND | StatusCode::GONE => {
-                return Err(Error::not_found("the origin has no such key"));
+                return Err(Error::not_found("the origin has no such key").into());
             }
-            status => {
-                return Err(Error::origin_failed(format!(
-                    "the origin answered {status}"
-                )));
-            }
+            status => return Err(unexpected(status, response.headers())),
         }
         let freshness = if self.rules.honour_cache_control {
-            freshness(response.headers())
+            cache_control::freshness(response.headers())
         } else {
             Freshness::Unsaid
         };
@@ -118,7 +144,7 @@ impl HttpOrigin {
         Ok(Loaded::from(value).with_freshness(freshness))
     }
 
-    async fn body(&self, mut response: Response) -> Result<Bytes> {
+    async fn body(&self, mut response: Response) -> Result<Bytes, Failed> {
         let max = self.rules.max_value;
         let too_large = || {
             let what = format!("the origin's value is larger than {max} bytes (max_value)");
@@ -126,14 +152,14 @@ impl HttpOrigin {
         };
         let announced = response.content_length().unwrap_or(0);
         if announced > max {
-            return Err(too_large());
+            return Err(too_large().into());
         }
         let mut charge = Charge::in_turn(&self.rules.budget, announced).await?;
         let mut body = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if (body.len() + chunk.len()) as u64 > max => {
-                    return Err(too_large());
+                    return Err(too_large().into());
                 }
                 Ok(Some(chunk)) => {
                     body.extend_from_slice(&chunk);
@@ -159,51 +185,66 @@ impl Origin for HttpOrigin {
             .build();
         let loaded = (|| self.attempt(&url))
             .retry(pauses)
-            // No retry after a timeout: the callers have waited long enough, and the origin is busy
-            // enough.
-            .when(|error| error.kind() == ErrorKind::OriginFailed)
+            .when(|failed: &Failed| failed.again != Again::Never)
+            .adjust(|failed, pause| match failed.again {
+                Again::After(asked) => pause.map(|pause| pause.max(asked)),
+                Again::Never | Again::Soon => pause,
+            })
             .await;
-        Ok(loaded?)
+        Ok(loaded.map_err(|failed| failed.error)?)
     }
 }
 
-/// Reads `Cache-Control` as a shared cache does (RFC 9111): `s-maxage` overrides `max-age`, and
-/// what must not be stored is not stored.
-fn freshness(headers: &HeaderMap) -> Freshness {
-    let mut max_age = None;
-    let mut shared_max_age = None;
-    let values = headers.get_all(CACHE_CONTROL).iter();
-    for directive in values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-    {
-        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        let seconds = || value.trim().trim_matches('"').parse::<u64>().ok();
-        match name.trim().to_ascii_lowercase().as_str() {
-            "no-store" | "no-cache" | "private" => return Freshness::Uncacheable,
-            "max-age" => max_age = seconds().or(max_age),
-            "s-maxage" => shared_max_age = seconds().or(shared_max_age),
-            _ => {}
-        }
-    }
-    match shared_max_age.or(max_age) {
-        Some(seconds) => Freshness::For(Duration::from_secs(seconds)),
-        None => Freshness::Unsaid,
-    }
+/// A status that is neither a value nor a missing key. Only 5xx may pass by itself, and what comes
+/// with `Retry-After` (429, 503) passes after that time.
+fn unexpected(status: StatusCode, headers: &HeaderMap) -> Failed {
+    let error = Error::origin_failed(format!("the origin answered {status}"));
+    let asked = match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => retry_after(headers),
+        _ => None,
+    };
+    let again = match asked {
+        Some(asked) if asked <= LAST_PAUSE => Again::After(asked),
+        None if status.is_server_error() => Again::Soon,
+        Some(_) | None => Again::Never,
+    };
+    let error = match asked {
+        Some(asked) => error.with_retry_after(asked),
+        None => error,
+    };
+    Failed { error, again }
 }
 
-/// The whole chain of causes, without the URL, because it contains the key.
-fn failed(error: reqwest::Error) -> Error {
-    let (kind, text) = if error.is_timeout() {
+/// `Retry-After`: seconds, or a date, which is compared with the answer's own `Date`, since clocks
+/// differ.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let asked = text(RETRY_AFTER)?.trim();
+    if let Ok(seconds) = asked.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(asked).ok()?;
+    let sent = httpdate::parse_http_date(text(DATE)?).ok()?;
+    Some(until.duration_since(sent).unwrap_or(Duration::ZERO))
+}
+
+/// The whole chain of causes, without the URL, because it contains the key. A timeout is not tried
+/// again: the callers have waited long enough, and the origin is busy enough.
+fn failed(error: reqwest::Error) -> Failed {
+    let (kind, again, text) = if error.is_timeout() {
         let text = "the origin did not answer in time";
-        (ErrorKind::OriginTimeout, text)
-    } else if error.is_connect() {
-        (ErrorKind::OriginFailed, "the origin can't be reached")
+        (ErrorKind::OriginTimeout, Again::Never, text)
     } else {
-        (ErrorKind::OriginFailed, "the origin's response is invalid")
+        let text = if error.is_connect() {
+            "the origin can't be reached"
+        } else {
+            "the origin's response is invalid"
+        };
+        (ErrorKind::OriginFailed, Again::Soon, text)
     };
     let error = error.without_url();
-    Error::new(kind, with_causes(text.to_owned(), &error)).with_source(error)
+    let error = Error::new(kind, with_causes(text.to_owned(), &error)).with_source(error);
+    Failed { error, again }
 }
 
 #[cfg(test)]
@@ -215,19 +256,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cache_control_is_read_as_by_a_shared_cache() {
-        let of = |value: &'static str| {
+    fn only_5xx_is_tried_again_and_not_before_the_origin_wants_it() {
+        let of = |status: u16, given: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
-            freshness(&headers)
+            for (name, value) in given {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            let status = StatusCode::from_u16(status).expect("a status");
+            let failed = unexpected(status, &headers);
+            (failed.again, failed.error.retry_after())
         };
-        let seconds = |n| Freshness::For(Duration::from_secs(n));
-        assert_eq!(of("max-age=60"), seconds(60));
-        assert_eq!(of("public, Max-Age=60, s-maxage=\"5\""), seconds(5));
-        assert_eq!(of("max-age=60, no-store"), Freshness::Uncacheable);
-        assert_eq!(of("private"), Freshness::Uncacheable);
-        assert_eq!(of("max-age=soon"), Freshness::Unsaid);
-        assert_eq!(freshness(&HeaderMap::new()), Freshness::Unsaid);
+        let secs = Duration::from_secs;
+        for status in [201, 204, 206, 301, 302, 304, 400, 401, 403, 418, 429] {
+            assert_eq!(of(status, &[]), (Again::Never, None), "{status}");
+        }
+        for status in [500, 501, 502, 503, 504, 599] {
+            assert_eq!(of(status, &[]), (Again::Soon, None), "{status}");
+        }
+        for status in [429, 503] {
+            let soon = (Again::After(secs(2)), Some(secs(2)));
+            assert_eq!(of(status, &[("retry-after", "2")]), soon);
+            let late = (Again::Never, Some(secs(3)));
+            assert_eq!(of(status, &[("retry-after", "3")]), late);
+        }
+        assert_eq!(of(500, &[("retry-after", "3")]), (Again::Soon, None));
+        assert_eq!(of(403, &[("retry-after", "1")]), (Again::Never, None));
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let until = |at| [date, ("retry-after", at)];
+        let second = until("Sun, 06 Nov 1994 08:49:38 GMT");
+        assert_eq!(of(503, &second).0, Again::After(secs(1)));
+        let past = until("Sat, 06 Nov 1993 08:49:38 GMT");
+        assert_eq!(of(503, &past).0, Again::After(secs(0)));
+        assert_eq!(of(503, &second[1..]), (Again::Soon, None), "no Date");
+        for odd in ["-1", "soon", "", "1.5", "99999999999999999999"] {
+            assert_eq!(of(503, &[("retry-after", odd)]), (Again::Soon, None));
+        }
     }
 
     fn rules(template: &str) -> HttpRules {
@@ -262,7 +325,7 @@ mod tests {
         let mut rules = rules("http://o/{key}");
         assert_eq!(rules.longest_load().as_secs_f64(), 5.0);
         rules.retries = 2;
-        assert_eq!(rules.longest_load().as_millis(), 15_000 + 2 * (20 + 40));
+        assert_eq!(rules.longest_load().as_secs(), 15 + 2 * 2, "Retry-After");
         rules.retries = 100;
         assert!(rules.longest_load().as_secs() < 101 * 5 + 100 * 4);
     }

@@ -4,8 +4,12 @@
 //! An origin only loads. What every origin needs around it (a concurrency limit, metrics) is in
 //! [`guarded`].
 
+pub(crate) mod breaker;
+#[cfg(feature = "cli")]
+mod cache_control;
 #[cfg(feature = "cli")]
 pub(crate) mod file;
 pub(crate) mod guarded;
 #[cfg(feature = "cli")]
 pub(crate) mod http;
+mod ramp;

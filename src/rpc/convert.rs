@@ -14,7 +14,7 @@ use gaocache_core::{
     group::{Answer, Source},
     membership::IdHash,
     ports::{Fate, Handed, Parcel, Peeked, PeerAnswer, Receipt, Timestamp, Voucher},
-    record::{Record, expiry},
+    record::{Left, Record, Stale},
 };
 
 /// The format of entries between nodes that this release writes and reads.
@@ -31,6 +31,7 @@ fn source(source: Source) -> wire::Source {
         Source::Hit => wire::Source::Hit,
         Source::Peer => wire::Source::Peer,
         Source::Origin => wire::Source::Origin,
+        Source::Stale => wire::Source::Stale,
         _ => wire::Source::Unspecified,
     }
 }
@@ -59,9 +60,12 @@ pub(super) fn get_reply(answer: Answer, now: Timestamp) -> Reply {
 }
 
 fn entry(record: Record, now: Timestamp) -> wire::Entry {
+    let left = record.left(now);
     wire::Entry {
         found: record.value.is_some(),
-        ttl_remaining_ms: record.life_left(now).map(millis),
+        ttl_remaining_ms: left.life.map(millis),
+        stale_while_revalidate_ms: millis(left.while_revalidating),
+        stale_if_error_ms: millis(left.if_error),
         entity_tag: record.entity_tag,
         value: record.value.unwrap_or_default(),
     }
@@ -69,12 +73,18 @@ fn entry(record: Record, now: Timestamp) -> wire::Entry {
 
 /// The record of an entry that its sender read at `read_at` at the earliest.
 fn record(entry: wire::Entry, read_at: Timestamp) -> Record {
-    let left = entry.ttl_remaining_ms.map(Duration::from_millis);
-    Record {
+    let left = Left {
+        life: entry.ttl_remaining_ms.map(Duration::from_millis),
+        while_revalidating: Duration::from_millis(entry.stale_while_revalidate_ms),
+        if_error: Duration::from_millis(entry.stale_if_error_ms),
+    };
+    let record = Record {
         value: entry.found.then_some(entry.value),
-        expires_at: expiry(left, read_at),
+        expires_at: read_at,
+        stale: Stale::NEVER,
         entity_tag: entry.entity_tag,
-    }
+    };
+    record.dated(left, read_at)
 }
 
 /// The answer at `now` to a request that came at `asked_at`.
@@ -85,11 +95,7 @@ pub(super) fn fetch_response(
 ) -> wire::FetchResponse {
     wire::FetchResponse {
         format: ENTRY_FORMAT,
-        source: if answer.was_hit {
-            wire::Source::Hit.into()
-        } else {
-            wire::Source::Origin.into()
-        },
+        source: source(answer.source).into(),
         uncacheable: answer.uncacheable,
         took_ms: millis(now.since(asked_at)),
         entry: Some(entry(answer.record, now)),
@@ -119,7 +125,11 @@ pub(super) fn peer_answer(
     }
     let read_at = asked_at.after(Duration::from_millis(response.took_ms));
     Some(PeerAnswer {
-        was_hit: response.source() == wire::Source::Hit,
+        source: match response.source() {
+            wire::Source::Hit | wire::Source::Peer => Source::Hit,
+            wire::Source::Stale => Source::Stale,
+            wire::Source::Origin | wire::Source::Unspecified => Source::Origin,
+        },
         uncacheable: response.uncacheable,
         record: record(response.entry?, read_at),
     })

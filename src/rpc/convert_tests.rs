@@ -8,7 +8,7 @@ use super::*;
 fn peer(value: Option<&'static str>, expires_at: Timestamp) -> PeerAnswer {
     PeerAnswer {
         record: kept(value, expires_at),
-        was_hit: true,
+        source: Source::Hit,
         uncacheable: false,
     }
 }
@@ -17,6 +17,7 @@ fn kept(value: Option<&'static str>, expires_at: Timestamp) -> Record {
     Record {
         value: value.map(Bytes::from_static_str),
         expires_at,
+        stale: Stale::NEVER,
         entity_tag: u64::MAX,
     }
 }
@@ -48,7 +49,7 @@ fn an_entry_crosses_the_wire_with_its_age() {
         // 6,700 at the earliest.
         let back = peer_answer(read, Timestamp(6_000)).expect("a known format");
         assert_eq!(back.record, kept(value, arrives_with));
-        assert!(back.was_hit);
+        assert_eq!(back.source, Source::Hit);
     }
 }
 

@@ -1,12 +1,14 @@
 //! An error as a gRPC status, and back.
 
+use std::time::Duration;
+
 use tonic::{Status, metadata::MetadataValue};
 
-use super::{KIND_HEADER, MAX_VALUE_HEADER, codes};
+use super::{KIND_HEADER, MAX_VALUE_HEADER, RETRY_AFTER_HEADER, codes};
 use gaocache_core::error::{Error, ErrorKind};
 
-/// The gRPC status of an error, with its exact kind in the metadata, and the limit that a value was
-/// over.
+/// The gRPC status of an error, with its exact kind in the metadata, the limit that a value was
+/// over, and when a retry may help.
 pub fn to_status(error: &Error) -> Status {
     let mut status = Status::new(codes(error.kind()).0, error.message());
     let kind = MetadataValue::from_static(error.kind().name());
@@ -14,6 +16,11 @@ pub fn to_status(error: &Error) -> Status {
     if let Some(max_value) = error.max_value() {
         let max_value = MetadataValue::from(max_value);
         status.metadata_mut().insert(MAX_VALUE_HEADER, max_value);
+    }
+    if let Some(retry_after) = error.retry_after() {
+        let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        let millis = MetadataValue::from(millis);
+        status.metadata_mut().insert(RETRY_AFTER_HEADER, millis);
     }
     status
 }
@@ -24,14 +31,20 @@ pub fn from_status(status: &Status) -> Option<Error> {
     let kind = status.metadata().get(KIND_HEADER)?.to_str().ok()?;
     // A kind from a newer release is still an answer.
     let kind = ErrorKind::from_name(kind).unwrap_or(ErrorKind::Internal);
-    let max_value = status.metadata().get(MAX_VALUE_HEADER);
-    let max_value = max_value.and_then(|it| it.to_str().ok()?.parse().ok());
-    Some(match max_value {
+    let error = match number(status, MAX_VALUE_HEADER) {
         Some(max_value) if kind == ErrorKind::ValueTooLarge => {
             Error::value_too_large(status.message(), max_value)
         }
         _ => Error::new(kind, status.message()),
+    };
+    Some(match number(status, RETRY_AFTER_HEADER) {
+        Some(millis) => error.with_retry_after(Duration::from_millis(millis)),
+        None => error,
     })
+}
+
+fn number(status: &Status, name: &str) -> Option<u64> {
+    status.metadata().get(name)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -48,6 +61,10 @@ mod tests {
         let error = Error::value_too_large("what happened", 9);
         let back = from_status(&to_status(&error)).expect("ours");
         assert_eq!(back.max_value(), Some(9));
+        let soon = Duration::from_millis(1500);
+        let error = Error::origin_failed("busy").with_retry_after(soon);
+        let back = from_status(&to_status(&error)).expect("ours");
+        assert_eq!(back.retry_after(), Some(soon));
         assert!(from_status(&Status::unavailable("transport")).is_none());
     }
 }

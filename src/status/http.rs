@@ -35,7 +35,12 @@ pub fn failed(error: &Error) -> Response {
     headers.insert(KIND_HEADER, HeaderValue::from_static(kind.name()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if kind.retryable() {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        // In whole seconds, rounded up: an earlier retry would fail.
+        let seconds = error
+            .retry_after()
+            .map_or(1, |it| it.as_millis().div_ceil(1000));
+        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX).max(1);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

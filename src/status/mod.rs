@@ -15,6 +15,9 @@ pub const KIND_HEADER: &str = "gaocache-error";
 /// The metadata entry that carries the limit which a value was over, in bytes.
 pub const MAX_VALUE_HEADER: &str = "gaocache-max-value";
 
+/// The metadata entry that says when a retry may help, in milliseconds from now.
+pub const RETRY_AFTER_HEADER: &str = "gaocache-retry-after-ms";
+
 /// The gRPC code and HTTP status of a kind.
 pub const fn codes(kind: ErrorKind) -> (Code, StatusCode) {
     match kind {
@@ -27,9 +30,10 @@ pub const fn codes(kind: ErrorKind) -> (Code, StatusCode) {
         ErrorKind::OriginTimeout => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT),
         ErrorKind::OriginFailed => (Code::Unavailable, StatusCode::BAD_GATEWAY),
         ErrorKind::Overloaded => (Code::ResourceExhausted, StatusCode::SERVICE_UNAVAILABLE),
-        ErrorKind::PeerUnreachable | ErrorKind::NotReady | ErrorKind::Registry => {
-            (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE)
-        }
+        ErrorKind::BreakerOpen
+        | ErrorKind::PeerUnreachable
+        | ErrorKind::NotReady
+        | ErrorKind::Registry => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
         ErrorKind::Configuration => (Code::FailedPrecondition, StatusCode::INTERNAL_SERVER_ERROR),
         // Also what is not mapped yet; a test looks for such.
         _ => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),

@@ -20,7 +20,7 @@ use tracing_subscriber::{
     reload,
 };
 
-use super::{level::LogLevel, line, trace};
+use super::{level::LogLevel, line, requests::RequestLog, trace};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// What the log shows, and how.
@@ -32,6 +32,8 @@ pub struct LogRules {
     pub json: bool,
     /// Whether lines may name keys.
     pub keys: bool,
+    /// Which requests have a line.
+    pub requests: RequestLog,
 }
 
 /// Bounds on a filter. Every event of the process is held against each directive.
@@ -169,7 +171,7 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
     let lines = if rules.json {
         json(stdout, filter)
     } else {
-        text(stdout, stdout().is_terminal(), filter)
+        text(stdout, is_coloured(), filter)
     };
     let level = LogLevel::new(&rules.level, move |text| {
         handle
@@ -177,6 +179,12 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
             .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))
     });
     Ok((lines, level))
+}
+
+/// Colours are for terminals whose users don't mind them (https://no-color.org).
+fn is_coloured() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    stdout().is_terminal() && !unwanted
 }
 
 fn json<W>(writer: W, filter: impl Filter<Registry> + Send + Sync + 'static) -> Lines
@@ -280,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_level_that_is_no_filter_is_told_with_its_cause() {
-        let error = filter("x=loud").expect_err("no level");
+        let error = filter("h2=loud").expect_err("no level");
         assert_eq!(error.kind(), ErrorKind::Configuration);
         assert!(error.source().is_some());
     }

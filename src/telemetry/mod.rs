@@ -10,6 +10,8 @@ pub(crate) mod metrics;
 pub mod names;
 #[cfg(feature = "cli")]
 pub(crate) mod process;
+pub(crate) mod recent;
+pub(crate) mod requests;
 mod spans;
 pub(crate) mod throttle;
 pub(crate) mod trace;

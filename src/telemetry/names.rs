@@ -30,7 +30,7 @@ macro_rules! metrics {
 
 #[rustfmt::skip]
 metrics! {
-    REQUESTS = "gaocache_requests_total", "counter", ["group", "outcome"], "Gets from clients, by the source of the answer (hit, peer, origin) or the kind of error.";
+    REQUESTS = "gaocache_requests_total", "counter", ["group", "outcome"], "Gets from clients, by the source of the answer (hit, peer, origin, stale) or the kind of error.";
     REQUEST_DURATION = "gaocache_request_duration_seconds", "histogram", ["group"], "Latency of gets from clients.";
     PEER_REQUESTS = "gaocache_peer_requests_total", "counter", ["group", "outcome"], "Fetches from other nodes, by the source of the answer or the kind of error.";
     INVALIDATIONS = "gaocache_invalidations_total", "counter", ["group", "outcome"], "Removals and purges from clients: ok, or the kind of error.";
@@ -45,6 +45,8 @@ metrics! {
     ORIGIN_LOADS = "gaocache_origin_loads_total", "counter", ["group", "outcome"], "Loads from the origin: ok, or the kind of error (not_found: the key does not exist).";
     ORIGIN_DURATION = "gaocache_origin_load_duration_seconds", "histogram", ["group"], "Duration of loads from the origin, including time in the queue and retries.";
     ORIGIN_BYTES = "gaocache_origin_loaded_bytes_total", "counter", ["group"], "Bytes loaded from the origin.";
+    BREAKER_STATE = "gaocache_origin_breaker_state", "gauge", ["group"], "State of the group's circuit breaker: 0 closed (or none), 1 half-open (one load finds out whether the origin is back), 2 open.";
+    BREAKER_REFUSALS = "gaocache_origin_breaker_refusals_total", "counter", ["group"], "Loads that were refused because the circuit breaker was open.";
     PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values requested from another node: hit (it had the value), origin (it loaded the value), error (it answered with an error, or its load took too long), unreachable, unavailable (it does not have the group yet, or is leaving), incompatible (it runs another version).";
     PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Duration of fetches from other nodes.";
     PEERS_EJECTED = "gaocache_peers_ejected", "gauge", [], "Peers that are currently not asked because they failed.";

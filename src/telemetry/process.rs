@@ -7,7 +7,7 @@ use super::{
     exporter::{Exporter, ExporterRules},
     line,
     log::{self, Lines, LogRules},
-    trace,
+    requests, trace,
 };
 use gaocache_core::error::Result;
 
@@ -43,6 +43,7 @@ pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry>
     {
         level.becomes_that_of_the_process();
         line::allow_keys(log.keys);
+        requests::log_so(&log.requests);
     }
     Ok(Telemetry { exporter })
 }
@@ -110,6 +111,11 @@ mod tests {
             level: "info".into(),
             json: false,
             keys: false,
+            requests: requests::RequestLog {
+                logged: requests::Logged::Off,
+                slow: Duration::ZERO,
+                per_second: 1,
+            },
         };
         let spans = ExporterRules {
             endpoint: "http://127.0.0.1:4317".into(),

@@ -5,12 +5,15 @@
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod contexts;
 mod dev;
 mod etcd;
+mod explain;
 mod reload;
 mod secrets;
 mod serve;
 mod settings;
+mod transcripts;
 
 use std::{
     fs,

@@ -13,7 +13,7 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    fn start(further: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(super) fn start(further: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args(["serve", "--set", "log.format=json"]);
         Self::run(command, further, variables)
@@ -51,6 +51,11 @@ impl Serve {
         serve.http = open["http"].as_str().expect("an address").into();
         serve.admin = open["admin"].as_str().expect("an address").into();
         serve
+    }
+
+    /// The next line; `None` when it has ended.
+    pub(super) fn next_line(&mut self) -> Option<String> {
+        self.log.recv_timeout(LONG).ok()
     }
 
     /// The next line with these words.

@@ -17,7 +17,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -58,6 +58,8 @@ struct OriginState {
     open: watch::Sender<bool>,
     /// How long an answer takes.
     takes: Mutex<Duration>,
+    /// Answers are failures while this is true.
+    down: AtomicBool,
 }
 
 impl CountingOrigin {
@@ -68,6 +70,7 @@ impl CountingOrigin {
             traces: Mutex::default(),
             open: watch::Sender::new(true),
             takes: Mutex::default(),
+            down: AtomicBool::new(false),
         });
         let router = Router::new()
             .route("/users/{key}", routing::get(answer))
@@ -115,6 +118,11 @@ impl CountingOrigin {
         self.state.open.send_replace(true);
     }
 
+    /// From now on, all loads fail, or none that should not.
+    pub fn is_down(&self, down: bool) {
+        self.state.down.store(down, Ordering::SeqCst);
+    }
+
     /// Each load takes so long from now on.
     pub fn takes(&self, time: Duration) {
         *self.state.takes.lock() = time;
@@ -141,7 +149,7 @@ async fn answer(
     if key.starts_with("missing") {
         return StatusCode::NOT_FOUND.into_response();
     }
-    if key.starts_with("broken") {
+    if key.starts_with("broken") || state.down.load(Ordering::SeqCst) {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     if let Some(size) = key.strip_prefix("size-") {

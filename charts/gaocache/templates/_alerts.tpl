@@ -32,7 +32,7 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
 {{- define "gaocache.recordingRules" -}}
 {{- $s := include "gaocache.selectorOfSeries" . }}
 {{- $t := .Values.prometheusRule.thresholds }}
-{{- $good := "hit|peer|origin|not_found" }}
+{{- $good := "hit|peer|stale|origin|not_found" }}
 {{- $callers := "invalid_request|unknown_group" }}
 {{- $slo := include "gaocache.service" . }}
 {{- range $window := list "5m" "30m" "1h" "2h" "6h" "1d" "3d" }}
@@ -223,22 +223,32 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
 {{- $s := include "gaocache.selectorOfSeries" . }}
 {{- $t := .Values.prometheusRule.thresholds }}
 {{- $failed := printf "sum by (namespace, release, group) (increase(gaocache_origin_loads_total{%s,outcome!~\"ok|not_found\"}[10m]))" $s }}
+{{- $breakers := printf "count by (namespace, release, group) (gaocache_origin_breaker_state{%s} > 0)" $s }}
 {{- $loads := printf "sum by (namespace, release, group) (increase(gaocache_origin_load_duration_seconds_count{%s}[10m]))" $s }}
 {{- $fast := printf "sum by (namespace, release, group) (increase(gaocache_origin_load_duration_seconds_bucket{%s,le=~%q}[10m]))" $s (include "gaocache.bound" $t.originSlowSeconds) }}
-{{- $gets := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|origin|not_found\"}[15m]))" $s }}
-{{- $served := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer\"}[15m]))" $s }}
+{{- $gets := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|stale|origin|not_found\"}[15m]))" $s }}
+{{- $served := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|stale\"}[15m]))" $s }}
 {{- /* Failed gets are left out: they have alerts of their own. */}}
-{{- $before := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|origin|not_found\"}[6h] offset 15m))" $s }}
-{{- $servedBefore := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer\"}[6h] offset 15m))" $s }}
+{{- $before := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|stale|origin|not_found\"}[6h] offset 15m))" $s }}
+{{- $servedBefore := printf "sum by (namespace, release, group) (rate(gaocache_requests_total{%s,outcome=~\"hit|peer|stale\"}[6h] offset 15m))" $s }}
 {{ include "gaocache.alert" (list . "GaocacheOriginErrors" "warning" "5m") }}
+  # An open breaker has an alert of its own.
   expr: |
     {{ $failed }}
     / sum by (namespace, release, group) (increase(gaocache_origin_loads_total{ {{- $s }}}[10m])) > {{ $t.originErrorRatio }}
     and {{ $failed }} >= {{ $t.originErrors }}
+    unless {{ $breakers }} > 0
   annotations:
     summary: {{ `"Loads of group {{ $labels.group }} from its origin are failing"` }}
     description: {{ `"{{ $value | humanizePercentage }} of the loads fail. Check the origin; the log shows the kind of error."` }}
     {{- include "gaocache.runbook" (list . "GaocacheOriginErrors") }}
+{{ include "gaocache.alert" (list . "GaocacheOriginBreakerOpen" "warning" "2m") }}
+  # Half-open counts too: it is so while a load finds out that the origin is still away.
+  expr: {{ $breakers }} > 0
+  annotations:
+    summary: {{ `"The origin of group {{ $labels.group }} is not asked for now"` }}
+    description: {{ `"The circuit breaker is open on {{ $value }} node(s), because loads failed or were slow. Check the origin; gets that need a load fail until it is back."` }}
+    {{- include "gaocache.runbook" (list . "GaocacheOriginBreakerOpen") }}
 {{ include "gaocache.alert" (list . "GaocacheOriginSlow" "warning" "5m") }}
   # A share of the loads, not a quantile: between two bounds, a quantile is a guess.
   expr: |

@@ -4,7 +4,7 @@
 //! It must never carry a value or a secret. How a kind maps to a gRPC code and an HTTP status
 //! is told once, in `status` of the `gaocache` crate.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 /// Any error, as returned by loaders.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -29,6 +29,9 @@ pub enum ErrorKind {
     OriginTimeout,
     /// The origin could not be reached, failed, or sent an invalid response.
     OriginFailed,
+    /// The origin failed or was slow lately, so its group's circuit breaker is open: it is not
+    /// asked for a while.
+    BreakerOpen,
     /// Too much is in flight already: loads that wait for the origin, or bytes (`cache.in_flight`).
     Overloaded,
     /// A required member could not be reached.
@@ -71,6 +74,7 @@ impl ErrorKind {
         Self::ValueTooLarge,
         Self::OriginTimeout,
         Self::OriginFailed,
+        Self::BreakerOpen,
         Self::Overloaded,
         Self::PeerUnreachable,
         Self::NotReady,
@@ -90,6 +94,7 @@ impl ErrorKind {
             Self::ValueTooLarge => "value_too_large",
             Self::OriginTimeout => "origin_timeout",
             Self::OriginFailed => "origin_failed",
+            Self::BreakerOpen => "breaker_open",
             Self::Overloaded => "overloaded",
             Self::PeerUnreachable => "peer_unreachable",
             Self::NotReady => "not_ready",
@@ -111,9 +116,11 @@ impl ErrorKind {
             | Self::Unauthenticated
             | Self::PermissionDenied
             | Self::UnknownGroup => Fault::Caller,
-            Self::NotFound | Self::ValueTooLarge | Self::OriginTimeout | Self::OriginFailed => {
-                Fault::Origin
-            }
+            Self::NotFound
+            | Self::ValueTooLarge
+            | Self::OriginTimeout
+            | Self::OriginFailed
+            | Self::BreakerOpen => Fault::Origin,
             Self::PeerUnreachable => Fault::Peer,
             Self::Registry => Fault::Registry,
             Self::Overloaded | Self::NotReady | Self::Configuration | Self::Internal => Fault::Node,
@@ -126,6 +133,7 @@ impl ErrorKind {
             self,
             Self::OriginTimeout
                 | Self::OriginFailed
+                | Self::BreakerOpen
                 | Self::Overloaded
                 | Self::PeerUnreachable
                 | Self::NotReady
@@ -143,6 +151,8 @@ pub struct Error {
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// The `max_value` that a value was larger than, in bytes.
     max_value: Option<u64>,
+    /// When a retry may help, if that is known.
+    retry_after: Option<Duration>,
 }
 
 /// The result type of gaocache's calls.
@@ -156,6 +166,7 @@ impl Error {
             message: message.into(),
             source: None,
             max_value: None,
+            retry_after: None,
         }
     }
 
@@ -171,6 +182,13 @@ impl Error {
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into().into());
+        self
+    }
+
+    /// Says how long it takes until a retry may help. For loaders: the origin said so.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
         self
     }
 
@@ -208,6 +226,11 @@ impl Error {
     /// is known. A node that takes larger ones may still get it.
     pub fn max_value(&self) -> Option<u64> {
         self.max_value
+    }
+
+    /// How long it takes until a retry may help, if that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 

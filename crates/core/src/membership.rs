@@ -144,6 +144,12 @@ impl Member {
         self.is_admitted() || (self.restarted && !self.vanished)
     }
 
+    /// The address of its admin listener, on the host of the other one.
+    pub fn admin_address(&self) -> String {
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        format!("{host}:{}", self.admin_port)
+    }
+
     /// What it is doing, for people: also whether it vanished.
     pub fn state_name(&self) -> &'static str {
         match self.vanished {

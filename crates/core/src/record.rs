@@ -14,10 +14,37 @@ use crate::ports::Timestamp;
 pub struct Record {
     /// The value; `None` if the origin said that there is no such key.
     pub value: Option<Bytes>,
-    /// From this moment on, by this node's clock, it is not served.
+    /// From this moment on, by this node's clock, it is served only as a stale one.
     pub expires_at: Timestamp,
+    /// Until when it may be served as a stale one.
+    pub stale: Stale,
     /// A strong validator: xxh3 of the value, computed when it was loaded.
     pub entity_tag: u64,
+}
+
+/// Until when a value whose life is over may still be served, by this node's clock.
+///
+/// Both are kept, rather than one and the group's rules: what comes from another node has been
+/// judged by that node's rules, and does not tell for how long it has been over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// At once, while it is loaded anew.
+    pub while_revalidating: Timestamp,
+    /// In place of an error of the origin.
+    pub if_error: Timestamp,
+}
+
+impl Stale {
+    /// Not at all.
+    pub const NEVER: Self = Self {
+        while_revalidating: Timestamp(0),
+        if_error: Timestamp(0),
+    };
+
+    /// When neither is allowed any more.
+    fn until(self) -> Timestamp {
+        self.while_revalidating.max(self.if_error)
+    }
 }
 
 impl Record {
@@ -29,6 +56,11 @@ impl Record {
     /// Whether it may be served at `now`.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         now < self.expires_at
+    }
+
+    /// Whether it may be served at `now`, perhaps as a stale one.
+    pub fn is_usable(&self, now: Timestamp) -> bool {
+        self.is_fresh(now) || now < self.stale.until()
     }
 
     /// The life that is left at `now`; `None` if it does not expire.
@@ -48,9 +80,49 @@ impl Record {
     }
 }
 
+/// What is left of a record's times: so it travels, since clocks are not compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Of its life; `None`: it does not expire.
+    pub life: Option<Duration>,
+    /// Of [`Stale::while_revalidating`].
+    pub while_revalidating: Duration,
+    /// Of [`Stale::if_error`].
+    pub if_error: Duration,
+}
+
+impl Record {
+    /// What is left of its times at `now`.
+    pub fn left(&self, now: Timestamp) -> Left {
+        Left {
+            life: self.life_left(now),
+            while_revalidating: self.stale.while_revalidating.since(now),
+            if_error: self.stale.if_error.since(now),
+        }
+    }
+
+    /// Dates it by what was `left` at `read_at`, the earliest moment by this node's clock at which
+    /// its sender can have read it.
+    #[must_use]
+    pub fn dated(self, left: Left, read_at: Timestamp) -> Self {
+        let until = |left: Duration| match left {
+            Duration::ZERO => Timestamp(0),
+            left => read_at.after(left),
+        };
+        Self {
+            expires_at: expiry(left.life, read_at),
+            stale: Stale {
+                while_revalidating: until(left.while_revalidating),
+                if_error: until(left.if_error),
+            },
+            ..self
+        }
+    }
+}
+
 /// When something that came from another node expires: `left` after the moment `read_at`, the
 /// earliest by this node's clock at which its sender can have read it.
-pub fn expiry(left: Option<Duration>, read_at: Timestamp) -> Timestamp {
+fn expiry(left: Option<Duration>, read_at: Timestamp) -> Timestamp {
     left.map_or(Timestamp::NEVER, |left| read_at.after(left))
 }
 
@@ -63,17 +135,32 @@ mod tests {
         let sent = Record {
             value: Some("v".into()),
             expires_at: Timestamp(1_000_000),
+            stale: Stale {
+                while_revalidating: Timestamp(1_002_000),
+                if_error: Timestamp(1_060_000),
+            },
             entity_tag: 1,
         };
-        // Read by its sender at 996,000 of its clock, which is not before 500 of the receiver's.
-        let left = sent.life_left(Timestamp(996_000));
-        assert_eq!(expiry(left, Timestamp(500)), Timestamp(4_500));
+        // Read by its sender at that time of its clock, which is not before 500 of the receiver's.
+        let received = |sent: &Record, read_at| {
+            let left = sent.left(Timestamp(read_at));
+            sent.clone().dated(left, Timestamp(500))
+        };
+        let fresh = received(&sent, 996_000);
+        assert_eq!(fresh.expires_at, Timestamp(4_500));
+        assert_eq!(fresh.stale.while_revalidating, Timestamp(6_500));
+        assert_eq!(fresh.stale.if_error, Timestamp(64_500));
+        // Its life was over: that it is not known since when must not prolong the rest.
+        let stale = received(&sent, 1_001_500);
+        assert!(!stale.is_fresh(Timestamp(500)));
+        assert_eq!(stale.stale.while_revalidating, Timestamp(1_000));
+        assert_eq!(stale.stale.if_error, Timestamp(59_000));
+        assert!(!received(&sent, 1_060_000).is_usable(Timestamp(500)));
         let forever = Record {
             expires_at: Timestamp::NEVER,
             ..sent
         };
-        let left = forever.life_left(Timestamp(996_000));
-        assert_eq!(expiry(left, Timestamp(500)), Timestamp::NEVER);
+        assert_eq!(received(&forever, 996_000).expires_at, Timestamp::NEVER);
     }
 
     #[test]
@@ -83,6 +170,7 @@ mod tests {
         let record = Record {
             value: Some(value.clone()),
             expires_at: Timestamp::NEVER,
+            stale: Stale::NEVER,
             entity_tag: 0,
         };
         let kept = record.detached();

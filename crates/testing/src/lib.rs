@@ -1,10 +1,11 @@
 //! What the socket-level tests of several crates share: real etcd processes, a proxy that can be
-//! cut, certificates and bounds on waiting. Never published.
+//! cut, certificates, pipes and bounds on waiting. Never published.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod certificates;
 mod etcd;
 mod examples;
+mod pipe;
 mod process;
 mod proxy;
 mod secured;
@@ -19,6 +20,7 @@ use std::{
 pub use certificates::certificates;
 pub use etcd::Etcd;
 pub use examples::{example, run_example};
+pub use pipe::NamedPipe;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use secured::SecuredEtcd;

@@ -26,6 +26,7 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind},
+    group::Source,
     membership::Member,
     ports::{Peeked, PeerAnswer, PeerError},
 };
@@ -53,7 +54,7 @@ impl GrpcPeers {
 
     fn told(&self, member: &Member, result: &Result<PeerAnswer, Failed>) {
         let outcome = match result {
-            Ok(answer) if answer.was_hit => "hit",
+            Ok(answer) if answer.source != Source::Origin => "hit",
             Ok(_) => "origin",
             Err(failed) => failed.why.name(),
         };

@@ -220,9 +220,6 @@ fn configured(endpoint: Endpoint) -> Endpoint {
         .keep_alive_while_idle(false)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        // An answer to a call that was dropped long ago counts as an error of the stream, and h2
-        // hangs up after a thousand of them in the life of a connection, however long it is.
-        .http2_max_local_error_reset_streams(None)
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Connections over sockets and over pipes in a time that stands still.
 
-use std::{convert::Infallible, pin::pin};
+use std::pin::pin;
 
 use futures::{FutureExt, poll};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpListener,
-    sync::watch,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -129,62 +128,4 @@ async fn an_idle_connection_is_silent_and_the_first_call_on_a_dead_one_ends_in_f
     assert!(began.elapsed() <= 2 * KEEP_ALIVE, "{:?}", began.elapsed());
     let failure = super::super::failure::Failure::of(&status);
     assert!(failure.ejects(), "{status:?}");
-}
-
-/// Answers every call at once, and brings the answers while `open` says so. Counts the calls.
-fn held_server(far: DuplexStream, open: watch::Receiver<bool>) -> Arc<AtomicU64> {
-    let (inner, served) = duplex(1 << 22);
-    let (mut far_said, mut to_far) = tokio::io::split(far);
-    let (mut answered, mut to_server) = tokio::io::split(inner);
-    tokio::spawn(async move { tokio::io::copy(&mut far_said, &mut to_server).await });
-    tokio::spawn(async move {
-        let (mut open, mut buffer) = (open, vec![0; 1 << 16]);
-        while let Ok(read @ 1..) = answered.read(&mut buffer).await {
-            open.wait_for(|open| *open).await.expect("the test goes on");
-            to_far.write_all(&buffer[..read]).await.expect("open");
-        }
-    });
-    let calls = Arc::<AtomicU64>::default();
-    let counted = calls.clone();
-    let answer = hyper::service::service_fn(move |_: http::Request<hyper::body::Incoming>| {
-        counted.fetch_add(1, Ordering::SeqCst);
-        std::future::ready(Ok::<_, Infallible>(http::Response::new(String::new())))
-    });
-    let server = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
-        .serve_connection(hyper_util::rt::TokioIo::new(served), answer);
-    tokio::spawn(server);
-    calls
-}
-
-#[tokio::test]
-async fn answers_that_come_when_nobody_waits_any_more_end_no_connection() {
-    let (channel, far) = piped();
-    let open = watch::Sender::new(true);
-    let answered = held_server(far, open.subscribe());
-    let check = || {
-        let mut client = HealthClient::new(channel.clone());
-        async move { client.check(HealthCheckRequest::default()).await.map(drop) }
-    };
-    // It is no answer of a health service, but an answer.
-    let first = check().await.expect_err("no health service").code();
-    for batch in 0..40 {
-        open.send_replace(false);
-        let mut calls = futures::future::join_all((0..100).map(|_| check()));
-        let until = answered.load(Ordering::SeqCst) + 100;
-        while answered.load(Ordering::SeqCst) < until {
-            assert!(
-                poll!(&mut calls).is_pending(),
-                "batch {batch}: nothing comes"
-            );
-            tokio::task::yield_now().await;
-        }
-        drop(calls);
-        open.send_replace(true);
-        // What comes of the next call says whether the connection stands: it is the only one.
-        assert_eq!(
-            check().await.expect_err("the same").code(),
-            first,
-            "batch {batch}"
-        );
-    }
 }

@@ -1,19 +1,21 @@
 //! The metrics of one group. They count what its service, the core and its origin report.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
+use parking_lot::Mutex;
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::registrar::Registrar;
 use crate::telemetry::{
     line, names,
+    recent::Recent,
     throttle::Throttle,
     trace::{self, Told},
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::Source,
-    ports::{GroupObserver, LoadObserver},
+    ports::{BreakerState, GroupObserver, LoadObserver},
 };
 
 /// Where answers come from, then the kinds of errors.
@@ -30,7 +32,7 @@ pub(super) const OUTCOMES: [&str; SOURCES.len() + ErrorKind::ALL.len()] = {
     names
 };
 
-const SOURCES: [Source; 3] = [Source::Hit, Source::Peer, Source::Origin];
+const SOURCES: [Source; 4] = [Source::Hit, Source::Peer, Source::Origin, Source::Stale];
 
 pub(super) fn outcome_index(outcome: Result<Source, ErrorKind>) -> usize {
     fn place<T: PartialEq>(all: &[T], one: &T) -> usize {
@@ -56,6 +58,10 @@ pub(super) struct GroupFamilies {
     origin_loads: IntCounterVec,
     origin_duration: HistogramVec,
     origin_bytes: IntCounterVec,
+    breaker_state: IntGaugeVec,
+    breaker_refusals: IntCounterVec,
+    /// One for each group: whoever counts for it counts in the same place.
+    made: Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>,
 }
 
 impl GroupFamilies {
@@ -72,11 +78,24 @@ impl GroupFamilies {
             origin_loads: registrar.counters(names::ORIGIN_LOADS)?,
             origin_duration: registrar.histograms(names::ORIGIN_DURATION)?,
             origin_bytes: registrar.counters(names::ORIGIN_BYTES)?,
+            breaker_state: registrar.gauges(names::BREAKER_STATE)?,
+            breaker_refusals: registrar.counters(names::BREAKER_REFUSALS)?,
+            made: Mutex::default(),
         })
     }
 
     /// Those of one group, with the labels already resolved.
     pub(super) fn of(&self, name: &str) -> Arc<GroupMetrics> {
+        let mut made = self.made.lock();
+        if let Some(known) = made.get(name) {
+            return known.clone();
+        }
+        let metrics = self.make(name);
+        made.insert(name.into(), metrics.clone());
+        metrics
+    }
+
+    fn make(&self, name: &str) -> Arc<GroupMetrics> {
         let outcomes = |counters: &IntCounterVec| {
             OUTCOMES.map(|outcome| counters.with_label_values(&[name, outcome]))
         };
@@ -94,7 +113,11 @@ impl GroupFamilies {
             origin_loads: self.origin_loads.clone(),
             origin_duration: self.origin_duration.with_label_values(&[name]),
             origin_bytes: of(&self.origin_bytes),
+            breaker_state: self.breaker_state.with_label_values(&[name]),
+            breaker_refusals: of(&self.breaker_refusals),
             throttle: Throttle::default(),
+            loads: Recent::default(),
+            misses: Recent::default(),
         })
     }
 }
@@ -115,7 +138,13 @@ pub struct GroupMetrics {
     origin_loads: IntCounterVec,
     origin_duration: Histogram,
     origin_bytes: IntCounter,
+    breaker_state: IntGauge,
+    breaker_refusals: IntCounter,
     throttle: Throttle,
+    /// The latest loads.
+    pub loads: Recent,
+    /// The latest gets that this node's memory did not answer.
+    pub misses: Recent,
 }
 
 impl GroupMetrics {
@@ -165,7 +194,10 @@ impl GroupMetrics {
         GroupSummary {
             name: self.name.to_string(),
             gets: self.requests.iter().map(IntCounter::get).sum(),
-            hits: count(Ok(Source::Hit)) + count(Ok(Source::Peer)),
+            hits: [Source::Hit, Source::Peer, Source::Stale]
+                .map(|source| count(Ok(source)))
+                .iter()
+                .sum(),
             failed: failed.map(|kind| count(Err(kind))).sum(),
             origin_loads: self.origin_duration.get_sample_count(),
             origin_seconds: self.origin_duration.get_sample_sum(),
@@ -200,6 +232,7 @@ impl GroupObserver for GroupMetrics {
 impl LoadObserver for GroupMetrics {
     fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>) {
         self.origin_duration.observe(took.as_secs_f64());
+        self.loads.add(key, took, outcome.map(|_| "ok"));
         let label = match outcome {
             Ok(bytes) => {
                 self.origin_bytes.inc_by(bytes as u64);
@@ -222,9 +255,37 @@ impl LoadObserver for GroupMetrics {
             },
         );
     }
+
+    fn refused_by_breaker(&self) {
+        self.breaker_refusals.inc();
+        trace::event("refused by the circuit breaker", None);
+    }
+
+    fn breaker(&self, state: BreakerState) {
+        self.log_breaker(state);
+        self.breaker_state.set(match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        });
+    }
 }
 
 impl GroupMetrics {
+    fn log_breaker(&self, state: BreakerState) {
+        let group = &self.name;
+        match state {
+            BreakerState::Open => {
+                if let Some(suppressed) = self.throttle.due("breaker") {
+                    tracing::warn!(%group, suppressed, "the circuit breaker is open");
+                }
+            }
+            BreakerState::HalfOpen => {}
+            BreakerState::Closed if self.breaker_state.get() == 0 => {}
+            BreakerState::Closed => tracing::info!(%group, "the circuit breaker has closed"),
+        }
+    }
+
     fn log_load(&self, key: &str, error: &Error) {
         if error.kind() == ErrorKind::NotFound {
             return;

@@ -5,7 +5,7 @@ use super::{
 use crate::telemetry::names;
 use gaocache_core::{
     group::Source,
-    ports::{LoadObserver, Receipt},
+    ports::{BreakerState, LoadObserver, Receipt},
     store::GroupStats,
 };
 use std::time::Duration;
@@ -20,6 +20,8 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     group.request(Duration::ZERO, Err(ErrorKind::Internal));
     group.loaded("k", Duration::ZERO, Ok(1));
     group.invalidation(Ok(()));
+    group.breaker(BreakerState::Open);
+    group.refused_by_breaker();
     metrics.stores.of_group("g", "owned", GroupStats::default());
     metrics.stores.holds("owned", 1);
     metrics.peers.fetches.with_label_values(&["p", "hit"]).inc();
@@ -30,6 +32,8 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     metrics.etcd.lease_renewed("ok");
     metrics.etcd.registered("start");
     metrics.handoff().received(&Receipt::default());
+    #[cfg(feature = "cli")]
+    metrics.runtimes.reloaded("changed");
     let text = String::from_utf8(metrics.render().expect("renders")).expect("text");
     for metric in names::ALL {
         let line = format!("# TYPE {} {}", metric.name, metric.kind);

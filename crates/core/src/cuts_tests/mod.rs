@@ -35,7 +35,7 @@ use registry::{Stored, Way};
 use crate::{
     error::{BoxError, Result},
     harness_tests::{
-        Plan, TestNet, TestNode,
+        Plan, TestNet, TestNode, group_rules,
         simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds},
     },
     membership::{Member, MemberState},
@@ -166,6 +166,7 @@ impl World {
         let shows = self.dice.number(1_000_000..1_000_000_000);
         let clock = Arc::new(VirtualClock::new(self.began, shows));
         let plan = Plan {
+            rules: group_rules(),
             replicas: self.replicas,
             capacity: 1 << 20,
             bytes_per_second: 1 << 20,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{Group, GroupRules};
+use super::{Answer, Group, GroupRules};
 use crate::{
     error::{Error, ErrorKind, Result},
     key::GroupId,
@@ -148,6 +148,12 @@ impl Groups {
                 format!("no group '{shown}' is configured here"),
             )
         })
+    }
+
+    /// What this node holds of a key in memory. The group itself is not handed out: all threads
+    /// that serve would write to its count of references at each hit.
+    pub fn held(&self, name: &str, key: &str) -> Option<Result<Answer>> {
+        self.0.table.load().in_force.get(name)?.held(key)
     }
 
     /// Drops all entries of all of them; returns how many went.

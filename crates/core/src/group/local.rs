@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{FlightOutcome, Group, Source, abandoned};
+use super::{FlightOutcome, Group, Source, abandoned, stale::Life};
 use crate::{
     error::{Error, ErrorKind, Result},
     flight::{Leader, Sharing},
     key::HashedKey,
-    ports::{Freshness, Loaded, Timestamp},
     record::Record,
     ring::KeyHash,
     store::Entry,
@@ -20,6 +20,8 @@ use crate::{
 
 /// The duty to load one key.
 type Duty = Leader<Result<FlightOutcome>>;
+/// Who waits for a load.
+type Waiter = oneshot::Receiver<Result<FlightOutcome>>;
 
 impl Group {
     /// Gets the value here, once for all who ask this node at the same moment.
@@ -35,22 +37,33 @@ impl Group {
             Sharing::Next
         };
         let joined = self.local.join(key, sharing);
-        if let Some(leader) = joined.leader {
-            let (group, text) = (self.clone(), key.text().to_owned());
-            self.shared.spawn(async move {
-                let key = group.hashed(&text);
-                let mut leader = Some(leader);
-                while let Some(duty) = leader {
-                    leader = group.fly_locally(&key, hash, duty).await;
-                }
-            });
-        } else {
-            self.observer.waited_for_flight();
+        match joined.leader {
+            Some(leader) => self.depart(key, hash, leader, None),
+            None => self.observer.waited_for_flight(),
         }
         joined
             .waiter
             .await
             .unwrap_or_else(|_| Err(abandoned(key.text())))
+    }
+
+    /// Flies in a task of its own. `held` is a waiter that keeps the flight wanted.
+    pub(super) fn depart(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+        leader: Duty,
+        held: Option<Waiter>,
+    ) {
+        let (group, text) = (self.clone(), key.text().to_owned());
+        self.shared.spawn(async move {
+            let key = group.hashed(&text);
+            let mut leader = Some(leader);
+            while let Some(duty) = leader {
+                leader = group.fly_locally(&key, hash, duty).await;
+            }
+            drop(held);
+        });
     }
 
     /// One flight; returns the duty to fly again, if somebody waits for that.
@@ -69,7 +82,13 @@ impl Group {
             // before it was asked.
             None => match self.find_owned(key) {
                 Some(entry) => return leader.land(Ok(FlightOutcome::hit(entry)), || {}),
-                None => self.load(key.text(), &leader).await,
+                None => match self.failures.of(hash, self.shared.clock.now()) {
+                    Some(error) => {
+                        let result = self.or_stale(key, Err(error));
+                        return leader.land(result, || {});
+                    }
+                    None => self.load(key.text(), hash, &leader).await,
+                },
             },
         };
         let kept = result.as_ref().ok().filter(|outcome| {
@@ -78,11 +97,24 @@ impl Group {
             !outcome.uncacheable && (outcome.source == Source::Origin || self.holds(hash))
         });
         let kept = kept.map(|outcome| outcome.entry.clone());
+        let failed = result.as_ref().err().cloned();
+        let replaced = matches!(&result, Ok(outcome) if outcome.uncacheable);
+        let result = self.or_stale(key, result);
         leader.land(result, || {
+            let now = self.shared.clock.now();
+            if let Some(error) = failed {
+                let ttl = self.now.load().rules.error_ttl;
+                self.failures.note(hash, &error, ttl, now);
+            }
             // Only if the fence was open all the time: otherwise this node may have missed a
             // removal.
-            let sure = pass.is_some_and(|pass| fence.still(pass, self.shared.clock.now()));
+            let sure = pass.is_some_and(|pass| fence.still(pass, now));
             let Some(entry) = kept.filter(|_| sure) else {
+                if replaced {
+                    // The origin's answer is not kept; the value before it must not come back as a
+                    // stale one.
+                    self.shared.owned.remove(key);
+                }
                 return;
             };
             if self.shared.owned.insert(key, entry) {
@@ -95,30 +127,31 @@ impl Group {
 
     /// Loads from the origin. A load that everybody has given up on while it waited for its turn
     /// doesn't begin; one that runs goes on, and its value is kept.
-    async fn load(&self, key: &str, duty: &Duty) -> Result<FlightOutcome> {
+    async fn load(&self, key: &str, hash: KeyHash, duty: &Duty) -> Result<FlightOutcome> {
         let abandoned = Box::pin(duty.abandoned());
         let origin = self.origin();
         let loaded = origin.load_in_turn(key, abandoned).await;
         let loaded = loaded.map_err(Error::from_loader);
         let now = self.shared.clock.now();
-        let outcome = |value: Option<Bytes>, expires_at, uncacheable| FlightOutcome {
+        let outcome = |value: Option<Bytes>, life: Life| FlightOutcome {
             entry: Arc::new(Entry::new(&Record {
                 entity_tag: value.as_deref().map_or(0, xxh3_64),
                 value,
-                expires_at,
+                expires_at: life.expires_at,
+                stale: life.stale,
             })),
             source: Source::Origin,
-            uncacheable,
+            uncacheable: life.uncacheable,
         };
         match loaded {
             Ok(loaded) => {
                 self.check_value(&loaded.value)?;
-                let (expires_at, uncacheable) = self.expiry(&loaded, now);
-                Ok(outcome(Some(loaded.value), expires_at, uncacheable))
+                let life = self.life(loaded.freshness, hash, now);
+                Ok(outcome(Some(loaded.value), life))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let ttl = self.now.load().rules.negative_ttl;
-                Ok(outcome(None, now.after(ttl), ttl.is_zero()))
+                Ok(outcome(None, Life::without_staleness(ttl, now)))
             }
             Err(error) => Err(error),
         }
@@ -137,17 +170,5 @@ impl Group {
             ),
             max_value,
         ))
-    }
-
-    /// When a value loaded now expires, and whether it must not be kept at all.
-    fn expiry(&self, loaded: &Loaded, now: Timestamp) -> (Timestamp, bool) {
-        match loaded.freshness {
-            Freshness::Uncacheable => (now, true),
-            Freshness::For(ttl) => (now.after(ttl), ttl.is_zero()),
-            Freshness::Unsaid => match self.now.load().rules.ttl {
-                Some(ttl) => (now.after(ttl), ttl.is_zero()),
-                None => (Timestamp::NEVER, false),
-            },
-        }
     }
 }

@@ -9,17 +9,22 @@
 //!   other for the owner can't wait for each other (mailgun/groupcache#72). A peek never waits for
 //!   a flight.
 
+mod explain;
+mod failures;
 mod groups;
 mod local;
 mod parts;
 mod remote;
 mod removal;
+mod stale;
 mod tombstones;
 mod transfer;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
+pub use explain::{Explained, Held, Told};
+use failures::Failures;
 pub use groups::{CameAndWent, Groups, Wanted};
 pub use parts::{Answer, GroupRules, Shared, Source, is_group_name};
 use tombstones::Tombstones;
@@ -70,6 +75,7 @@ pub struct Group {
     local: Flights<Result<FlightOutcome>>,
     remote: Flights<Result<FlightOutcome>>,
     tombstones: Tombstones,
+    failures: Failures,
     /// Takes nothing over any more; see [`Group::leave`].
     leaving: AtomicBool,
 }
@@ -88,6 +94,7 @@ impl Group {
             id,
             name: rules.name.clone(),
             seed: group_seed(&rules.name),
+            failures: Failures::default(),
             now: ArcSwap::from_pointee(Wanted { rules, origin }),
             observer,
             shared,
@@ -146,18 +153,25 @@ impl Group {
     /// origin has no such key, and what the load ended with otherwise.
     pub async fn get(self: &Arc<Self>, key: &str) -> Result<Answer> {
         check_key(key)?;
-        let key = self.hashed(key);
-        if let Some(entry) = self.find(&key) {
-            return self.answer(&entry, Source::Hit, || self.hash(key.text()));
+        if let Some(held) = self.held(key) {
+            return held;
         }
+        let key = self.hashed(key);
         let hash = self.hash(key.text());
         let mine = self.shared.cluster.topology().owner(hash) == Owner::Me && self.is_sure();
         let outcome = if mine {
-            self.load_here(&key, hash).await
+            self.get_here(&key, hash).await
         } else {
             self.ask_owner(&key, hash).await
         }?;
         self.answer(&outcome.entry, outcome.source, || hash)
+    }
+
+    /// The answer to a get where this node's memory has it.
+    fn held(&self, key: &str) -> Option<Result<Answer>> {
+        let key = self.hashed(key);
+        let entry = self.find(&key)?;
+        Some(self.answer(&entry, Source::Hit, || self.hash(key.text())))
     }
 
     /// Answers another node: from what this node holds, or by loading it now. Never forwarded,
@@ -175,7 +189,7 @@ impl Group {
         let key = self.hashed(key);
         let outcome = match self.find_owned(&key) {
             Some(entry) => FlightOutcome::hit(entry),
-            None => self.load_here(&key, self.hash(key.text())).await?,
+            None => self.get_here(&key, self.hash(key.text())).await?,
         };
         Ok(to_peer(&outcome))
     }
@@ -264,7 +278,11 @@ impl Group {
 fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
     PeerAnswer {
         record: outcome.entry.record.clone(),
-        was_hit: outcome.source != Source::Origin,
+        source: match outcome.source {
+            // Who asked need not know of a third node.
+            Source::Peer => Source::Hit,
+            source => source,
+        },
         uncacheable: outcome.uncacheable,
     }
 }

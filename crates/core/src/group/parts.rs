@@ -9,7 +9,7 @@ use crate::{
     copy_queue::CopyQueue,
     hot::HotKeys,
     ports::{Clock, Peers, TaskWrapper, Timestamp},
-    record::Record,
+    record::{Record, Stale},
     standing::Standing,
     store::Store,
 };
@@ -24,6 +24,18 @@ pub struct GroupRules {
     pub ttl: Option<Duration>,
     /// How long it is kept in mind that a key does not exist; zero: not at all.
     pub negative_ttl: Duration,
+    /// How long a value may live at most, whatever the origin says; `None`: no limit.
+    pub max_ttl: Option<Duration>,
+    /// A life is shortened by a random part of it, up to this share (0 to 1), so that what was
+    /// loaded together does not expire together.
+    pub ttl_jitter: f64,
+    /// How long past its life a value is served at once, while it is loaded anew; zero: not at all.
+    pub stale_while_revalidate: Duration,
+    /// How long past its life a value is served in place of an error of the origin; zero: not at
+    /// all.
+    pub stale_if_error: Duration,
+    /// How long a failed load is kept in mind; zero: not at all.
+    pub error_ttl: Duration,
     /// The largest value, in bytes.
     pub max_value: u64,
     /// Whether the origin may say how long a value lives, against `ttl`.
@@ -31,8 +43,8 @@ pub struct GroupRules {
 }
 
 impl GroupRules {
-    /// The record that came from another node, with a life that this node could have given it.
-    /// `None` if it would have none.
+    /// The record that came from another node, with a life that this node could have given it, and
+    /// served as a stale one no longer than this node would. `None` if nothing is left of either.
     pub(super) fn within_life(&self, record: &Record, now: Timestamp) -> Option<Record> {
         let longest = match (&record.value, self.ttl) {
             (None, _) => now.after(self.negative_ttl),
@@ -44,11 +56,28 @@ impl GroupRules {
             }
             (Some(_), _) => Timestamp::NEVER,
         };
+        let longest = match self.max_ttl {
+            Some(max_ttl) => longest.min(now.after(max_ttl)),
+            None => longest,
+        };
+        let expires_at = record.expires_at.min(longest);
+        let within = |until: Timestamp, window| until.min(expires_at.after(window));
+        let stale = match record.value {
+            Some(_) => Stale {
+                while_revalidating: within(
+                    record.stale.while_revalidating,
+                    self.stale_while_revalidate,
+                ),
+                if_error: within(record.stale.if_error, self.stale_if_error),
+            },
+            None => Stale::NEVER,
+        };
         let record = Record {
-            expires_at: record.expires_at.min(longest),
+            expires_at,
+            stale,
             ..record.clone()
         };
-        record.is_fresh(now).then_some(record)
+        record.is_usable(now).then_some(record)
     }
 }
 
@@ -103,6 +132,9 @@ pub enum Source {
     Peer,
     /// The origin, asked for this request by this node or by the owner.
     Origin,
+    /// The owner's memory, though the value's life is over: it is being loaded anew, or the origin
+    /// can't answer.
+    Stale,
 }
 
 impl Source {
@@ -112,6 +144,7 @@ impl Source {
             Self::Hit => "hit",
             Self::Peer => "peer",
             Self::Origin => "origin",
+            Self::Stale => "stale",
         }
     }
 }
@@ -134,14 +167,14 @@ pub struct Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness_tests::group_rules;
 
     fn rules(ttl: Option<u64>, negative_ttl: u64, origin_decides: bool) -> GroupRules {
         GroupRules {
-            name: "g".into(),
             ttl: ttl.map(Duration::from_millis),
             negative_ttl: Duration::from_millis(negative_ttl),
-            max_value: 1,
             origin_decides,
+            ..group_rules()
         }
     }
 
@@ -178,11 +211,50 @@ mod tests {
             let record = Record {
                 value: found.then(|| "v".into()),
                 expires_at: given,
+                stale: Stale::NEVER,
                 entity_tag: 1,
             };
             let believed = rules.within_life(&record, now);
             let until = believed.map(|it| it.expires_at.0);
             assert_eq!(until, wanted, "{rules:?} {record:?}");
         }
+    }
+
+    #[test]
+    fn nothing_that_comes_from_another_node_is_stale_for_longer_than_the_group_allows() {
+        let now = Timestamp(1_000);
+        let rules = GroupRules {
+            max_ttl: Some(Duration::from_millis(40)),
+            stale_while_revalidate: Duration::from_millis(10),
+            stale_if_error: Duration::from_millis(100),
+            ..rules(Some(50), 70, false)
+        };
+        let believed = |value: Option<&'static str>, expires_at, while_revalidating, if_error| {
+            let record = Record {
+                value: value.map(Into::into),
+                expires_at: Timestamp(expires_at),
+                stale: Stale {
+                    while_revalidating: Timestamp(while_revalidating),
+                    if_error: Timestamp(if_error),
+                },
+                entity_tag: 1,
+            };
+            let record = rules.within_life(&record, now)?;
+            let Stale {
+                while_revalidating,
+                if_error,
+            } = record.stale;
+            Some((record.expires_at.0, while_revalidating.0, if_error.0))
+        };
+        let value = Some("v");
+        let bounded = Some((1_040, 1_050, 1_140));
+        assert_eq!(believed(value, u64::MAX, u64::MAX, u64::MAX), bounded);
+        let shorter = Some((1_020, 1_025, 1_030));
+        assert_eq!(believed(value, 1_020, 1_025, 1_030), shorter);
+        // Its life is over.
+        let over = Some((1_000, 0, 1_100));
+        assert_eq!(believed(value, 1_000, 0, 9_000), over);
+        assert_eq!(believed(value, 1_000, 0, 0), None);
+        assert_eq!(believed(None, 1_000, 9_000, 9_000), None);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     key::HashedKey,
     membership::Member,
     ports::{PeerError, TRANSFER_TIMEOUT},
+    record::{Record, Stale},
     ring::KeyHash,
     store::Entry,
 };
@@ -100,7 +101,7 @@ impl Group {
                 return answer.map(|outcome| (outcome, true));
             }
         }
-        self.load_here(key, hash)
+        self.get_here(key, hash)
             .await
             .map(|outcome| (outcome, false))
     }
@@ -137,7 +138,7 @@ impl Group {
         }
     }
 
-    /// That member's answer; `None` if it expired on its way (the simulation found this).
+    /// That member's answer; `None` if its time ran out on the way (the simulation found this).
     async fn fetch_from(
         &self,
         member: &Member,
@@ -146,21 +147,26 @@ impl Group {
         let peers = &self.shared.peers;
         let answer = peers.fetch(member, &self.name, key).await?;
         let now = self.shared.clock.now();
-        if answer.was_hit && !answer.record.is_fresh(now) {
-            return Ok(None);
-        }
-        // Its tag is taken as it is: who has the value has the tag, and both go to the same caller.
-        let within = self.now.load().rules.within_life(&answer.record, now);
-        Ok(Some(FlightOutcome {
-            source: if answer.was_hit {
-                Source::Peer
-            } else {
-                Source::Origin
-            },
+        let expired = !answer.record.is_fresh(now);
+        let source = match answer.source {
             // What was loaded for this flight is answered however short its life is: those who wait
             // asked before it began.
+            Source::Origin => Source::Origin,
+            Source::Stale if answer.record.is_usable(now) => Source::Stale,
+            Source::Hit | Source::Peer if !expired => Source::Peer,
+            Source::Hit | Source::Peer | Source::Stale => return Ok(None),
+        };
+        // Only the owner knows whether an old value may be served: a copy of it never is one.
+        let record = Record {
+            stale: Stale::NEVER,
+            ..answer.record
+        };
+        // Its tag is taken as it is: who has the value has the tag, and both go to the same caller.
+        let within = self.now.load().rules.within_life(&record, now);
+        Ok(Some(FlightOutcome {
+            source,
             uncacheable: answer.uncacheable || within.is_none(),
-            entry: Arc::new(Entry::new(&within.unwrap_or(answer.record))),
+            entry: Arc::new(Entry::new(&within.unwrap_or(record))),
         }))
     }
 }

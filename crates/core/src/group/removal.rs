@@ -71,6 +71,7 @@ impl Group {
                 let (hash, key) = (self.hash(key), self.hashed(key));
                 let owned = self.local.ground(&key, || {
                     self.tombstones.removed(hash, now);
+                    self.failures.forget(hash);
                     shared.owned.remove(&key)
                 });
                 let hot = self.remote.ground(&key, || shared.hot.remove(&key));
@@ -89,6 +90,7 @@ impl Group {
         // Flights first: one that lands between the two is purged with the rest.
         self.local.ground_all();
         self.remote.ground_all();
+        self.failures.forget_all();
         let (owned, hot) = (self.shared.owned.clone(), self.shared.hot.clone());
         let entries = owned.purge(self.id) + hot.purge(self.id);
         self.shared.spawn(async move {

@@ -79,8 +79,9 @@ impl Group {
     }
 
     fn usable_here(&self, answer: &PeerAnswer) -> Option<FlightOutcome> {
-        let record = self.believed(&answer.record, self.shared.clock.now())?;
-        Some(FlightOutcome {
+        let now = self.shared.clock.now();
+        let record = self.believed(&answer.record, now)?;
+        record.is_fresh(now).then(|| FlightOutcome {
             entry: Arc::new(Entry::new(&record)),
             source: Source::Peer,
             uncacheable: answer.uncacheable,
@@ -90,7 +91,7 @@ impl Group {
     /// What another member says of a key, as far as this node can check it: its size, its life, and
     /// the tag of its value. `None` if it is of no use here.
     fn believed(&self, record: &Record, now: Timestamp) -> Option<Record> {
-        if record.value_bytes() as u64 > self.max_value() || !record.is_fresh(now) {
+        if record.value_bytes() as u64 > self.max_value() || !record.is_usable(now) {
             return None;
         }
         let mut record = self.now.load().rules.within_life(record, now)?;

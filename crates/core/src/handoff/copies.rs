@@ -40,7 +40,7 @@ impl Handoff {
         for (group, key) in keys {
             let now = self.parts.clock.now();
             let hashed = HashedKey::new(group, &key);
-            if let Some(entry) = self.parts.store.peek(&hashed, now) {
+            if let Some(entry) = self.parts.store.peek_usable(&hashed, now) {
                 let found = Found { group, key, entry };
                 self.step(&topology, found, 0, &mut streams).await;
             }

@@ -12,7 +12,9 @@ use super::{
     *,
 };
 use crate::{
-    harness_tests::{Plan as Nodes, TestNet, TestNode, ranked, simulation::VirtualClock, view},
+    harness_tests::{
+        Plan as Nodes, TestNet, TestNode, group_rules, ranked, simulation::VirtualClock, view,
+    },
     membership::{IdHash, Member, View},
     ports::Timestamp,
 };
@@ -228,6 +230,7 @@ async fn kill_one_of_three_full_nodes(seed: u64) -> usize {
     let origin = Arc::<Counting>::default();
     let net = Arc::<TestNet>::default();
     let plan = Nodes {
+        rules: group_rules(),
         replicas: 2,
         capacity: 1 << 20,
         bytes_per_second: 64 << 20,

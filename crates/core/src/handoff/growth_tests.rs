@@ -23,7 +23,7 @@ use super::*;
 use crate::group::Group;
 use crate::{
     cluster::Owner,
-    harness_tests::{Plan as Nodes, TestNet, TestNode, simulation::VirtualClock},
+    harness_tests::{Plan as Nodes, TestNet, TestNode, group_rules, simulation::VirtualClock},
     membership::{Member, MemberState, View},
     ports::{Freshness, Loaded, Origin, Timestamp},
 };
@@ -93,6 +93,7 @@ impl World {
         let origin = Arc::<Counting>::default();
         Arc::new(Self {
             plan: Nodes {
+                rules: group_rules(),
                 replicas: 1,
                 capacity: 16 << 20,
                 bytes_per_second: BYTES_PER_SECOND,

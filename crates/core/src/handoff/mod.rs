@@ -283,7 +283,7 @@ impl Handoff {
         let Some(group) = self.parts.groups.numbered(found.group) else {
             return true;
         };
-        if !found.entry.record.is_fresh(self.parts.clock.now()) {
+        if !found.entry.record.is_usable(self.parts.clock.now()) {
             return true;
         }
         match plan(topology, group.hash(&found.key), &found.entry, self.rules) {

@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{growth_tests::Counting, *};
 use crate::{
-    harness_tests::{Plan as Nodes, TestNet, entry, simulation::VirtualClock},
+    harness_tests::{Plan as Nodes, TestNet, entry, group_rules, simulation::VirtualClock},
     key::GroupId,
     key::HashedKey,
     membership::{Member, MemberState, View},
@@ -26,6 +26,7 @@ async fn background_walk(bytes_per_second: u64, message_takes: Duration) -> f64 
         .boxed()
     })));
     let plan = Nodes {
+        rules: group_rules(),
         replicas: 1,
         capacity: 64 << 20,
         bytes_per_second: 1 << 40,

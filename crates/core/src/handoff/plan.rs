@@ -68,7 +68,12 @@ pub(super) fn other_holder(topology: &Topology, key: KeyHash) -> Option<&Member>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{membership::View, ports::Timestamp, record::Record, ring::hash_key};
+    use crate::{
+        membership::View,
+        ports::Timestamp,
+        record::{Record, Stale},
+        ring::hash_key,
+    };
 
     const RULES: HandoffRules = HandoffRules {
         replicas: 2,
@@ -92,6 +97,7 @@ mod tests {
         let record = Record {
             value: None,
             expires_at: Timestamp::NEVER,
+            stale: Stale::NEVER,
             entity_tag: 0,
         };
         let entry = Entry::new(&record).with_use_count(use_count);

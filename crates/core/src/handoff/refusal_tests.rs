@@ -12,7 +12,7 @@ use crate::{
     harness_tests::view,
     membership::IdHash,
     ports::{Fate, Handed, Parcel, Sender, TRANSFER_TIMEOUT, Timestamp},
-    record::Record,
+    record::{Record, Stale},
 };
 
 #[tokio::test]
@@ -30,6 +30,7 @@ async fn a_removed_key_does_not_come_back_with_a_batch_that_was_under_way() {
         what: Handed::Over(Record {
             value: Some(Bytes::from_static(b"old")),
             expires_at: Timestamp(TTL_MS),
+            stale: Stale::NEVER,
             entity_tag: 0,
         }),
         use_count: 9,
@@ -65,6 +66,7 @@ async fn what_was_under_way_for_longer_than_tombstones_reckon_with_is_refused_an
         what: Handed::Over(Record {
             value: Some(Bytes::from_static(b"removed since")),
             expires_at: Timestamp::NEVER,
+            stale: Stale::NEVER,
             entity_tag: 0,
         }),
         use_count: 9,

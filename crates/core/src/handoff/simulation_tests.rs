@@ -20,7 +20,7 @@ use super::*;
 use crate::{
     error::Result,
     harness_tests::{
-        Plan as Nodes, TTL_MS, TestNet, TestNode,
+        Plan as Nodes, TTL_MS, TestNet, TestNode, group_rules,
         simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds},
     },
     membership::{Member, MemberState, View},
@@ -107,6 +107,7 @@ impl World {
         }));
         Arc::new(Self {
             plan: Nodes {
+                rules: group_rules(),
                 replicas,
                 capacity: 1 << 20,
                 bytes_per_second: 1 << 40,

@@ -243,7 +243,7 @@ impl<'a> Streams<'a> {
         // Read again: what was removed since the walk met it must not go, or it could arrive after
         // its tombstone has expired.
         entries.retain(|going| {
-            let kept = self.parts.store.peek(&going.found.key(), now);
+            let kept = self.parts.store.peek_usable(&going.found.key(), now);
             kept.is_some_and(|kept| Arc::ptr_eq(&kept, &going.found.entry))
         });
         let batch: Vec<Parcel> = entries.iter().filter_map(|it| self.parcel(it)).collect();

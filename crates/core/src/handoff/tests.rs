@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::{
-    harness_tests::{HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, entry, ranked, view},
+    harness_tests::{
+        HandClock, Plan, TTL_MS, TestNet, TestNode, TestOrigin, entry, group_rules, ranked, view,
+    },
     key::GroupId,
     key::HashedKey,
     membership::{Member, MemberState, View},
@@ -26,6 +28,7 @@ pub(super) fn scene(ids: &[&str], replicas: usize) -> Scene {
     let origin = Arc::<TestOrigin>::default();
     let (net, clock) = (Arc::<TestNet>::default(), Arc::<HandClock>::default());
     let plan = Plan {
+        rules: group_rules(),
         replicas,
         capacity: 4 << 20,
         bytes_per_second: 1 << 40,

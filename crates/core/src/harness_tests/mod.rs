@@ -26,7 +26,7 @@ use super::{
     hot::HotKeys,
     key::GroupId,
     membership::{Member, View},
-    record::Record,
+    record::{Record, Stale},
     standing::Standing,
     store::{Entry, Store},
 };
@@ -115,12 +115,29 @@ impl TestNode {
     }
 }
 
+/// A group whose values live for [`TTL_MS`].
+pub(super) fn group_rules() -> GroupRules {
+    GroupRules {
+        name: "users".into(),
+        ttl: Some(Duration::from_millis(TTL_MS)),
+        negative_ttl: Duration::from_millis(TTL_MS),
+        max_ttl: None,
+        ttl_jitter: 0.0,
+        stale_while_revalidate: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
+        error_ttl: Duration::ZERO,
+        max_value: 1 << 10,
+        origin_decides: false,
+    }
+}
+
 /// How the nodes of a test are made.
 pub(super) struct Plan {
     pub(super) replicas: usize,
     pub(super) capacity: u64,
     /// Of the background.
     pub(super) bytes_per_second: u64,
+    pub(super) rules: GroupRules,
     /// The time to live of the nodes' leases; `None`: they have none.
     pub(super) lease: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
@@ -130,13 +147,7 @@ pub(super) struct Plan {
 
 impl Plan {
     fn groups(&self, shared: Shared) -> Groups {
-        let rules = GroupRules {
-            name: "users".into(),
-            ttl: Some(Duration::from_millis(TTL_MS)),
-            negative_ttl: Duration::from_millis(TTL_MS),
-            max_value: 1 << 10,
-            origin_decides: false,
-        };
+        let rules = self.rules.clone();
         let observer = Arc::new(Unobserved);
         let group = Group::new(GroupId(0), rules, self.origin.clone(), observer, shared);
         Groups::new([group])
@@ -207,6 +218,7 @@ pub(super) fn entry(bytes: usize, expires_at: Timestamp) -> Entry {
     Entry::new(&Record {
         value: Some(vec![7; bytes].into()),
         expires_at,
+        stale: Stale::NEVER,
         entity_tag: 0,
     })
 }

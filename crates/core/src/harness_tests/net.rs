@@ -23,7 +23,7 @@ use crate::{
         Clock, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt,
         Removed, Sender, Timestamp, Voucher,
     },
-    record::{Record, expiry},
+    record::Record,
     standing::Standing,
 };
 
@@ -84,7 +84,8 @@ impl TestNet {
 
     /// What one node sends another: dated anew, by the clock of its receiver, who asked at `asked`.
     fn carry(&self, record: &mut Record, sender: &str, asked: Timestamp) {
-        record.expires_at = expiry(record.life_left(self.now(sender)), asked);
+        let left = record.left(self.now(sender));
+        *record = record.clone().dated(left, asked);
     }
 
     async fn pass(&self, from: &str, to: &str) -> Result<(), PeerError> {
@@ -296,7 +297,8 @@ async fn deliver(
         net.parcels.fetch_add(1, Ordering::SeqCst);
         net.use_counts.lock().push(parcel.use_count);
         if let Handed::Over(record) = &mut parcel.what {
-            record.expires_at = expiry(record.life_left(sent_at), read_at);
+            let left = record.left(sent_at);
+            *record = record.clone().dated(left, read_at);
         }
     }
     let groups = Groups::of(&group);

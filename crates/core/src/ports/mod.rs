@@ -39,6 +39,21 @@ pub trait GroupObserver: Send + Sync + 'static {
 pub trait LoadObserver: Send + Sync + 'static {
     /// The load of a key ended: the bytes it brought, or what went wrong.
     fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>);
+    /// A load was refused because the circuit breaker is open.
+    fn refused_by_breaker(&self);
+    /// The circuit breaker changed its state.
+    fn breaker(&self, state: BreakerState);
+}
+
+/// The state of a group's circuit breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Loads run.
+    Closed,
+    /// One load finds out whether the origin is back; others are refused.
+    HalfOpen,
+    /// Loads are refused.
+    Open,
 }
 
 /// Is notified of the progress of handoffs. Calls must be cheap and must not block.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::Timestamp;
 use crate::{
     error::Error,
+    group::Source,
     membership::{IdHash, Member},
     record::Record,
 };
@@ -19,8 +20,8 @@ pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct PeerAnswer {
     /// What it has. Expires by the clock of the node that reads this.
     pub record: Record,
-    /// Whether the peer had the value in memory, as opposed to loading it now.
-    pub was_hit: bool,
+    /// Where the peer had it from: its memory ([`Source::Hit`], [`Source::Stale`]) or the origin.
+    pub source: Source,
     /// The receiver must not keep the value.
     pub uncacheable: bool,
 }

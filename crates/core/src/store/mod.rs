@@ -1,8 +1,10 @@
 //! Bounded memory: entries by group and key, with weights in bytes, expiry and eviction
 //! (quick_cache's S3-FIFO).
 //!
-//! It must never hold more than its capacity, and never return what has expired or was purged.
+//! It must never hold more than its capacity, and never return what was purged, nor what has
+//! expired unless it is asked for stale entries, too.
 
+mod departed;
 mod entry;
 mod epochs;
 mod per_group;
@@ -12,10 +14,11 @@ use std::sync::Arc;
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
+use departed::Departed;
 pub use entry::{Entry, MAX_USE_COUNT};
 use epochs::Epochs;
-pub use stats::GroupStats;
-use stats::{Departure, StoreStats};
+use stats::StoreStats;
+pub use stats::{Departure, GroupStats};
 
 use crate::{
     fence::Fence,
@@ -66,6 +69,7 @@ pub struct Store {
     cache: Cache<OwnedKey, Arc<Entry>, Bytesize, Hashed, Collect>,
     stats: StoreStats,
     epochs: Epochs,
+    departed: Departed,
     fence: Option<Arc<Fence>>,
 }
 
@@ -87,6 +91,7 @@ impl Store {
             cache,
             stats: StoreStats::new(),
             epochs: Epochs::new(),
+            departed: Departed::new(),
             fence: None,
         }
     }
@@ -102,7 +107,8 @@ impl Store {
         self.fence.as_ref().is_none_or(|fence| fence.is_open(now))
     }
 
-    /// The entry, unless it has expired by `now`.
+    /// The entry, unless it has expired by `now`. One that may still be served as a stale one
+    /// stays.
     pub fn get(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
         let entry = self.cache.get(key)?;
         if !self.is_open(now) {
@@ -113,6 +119,9 @@ impl Store {
             entry.used();
             return Some(entry);
         }
+        if current && entry.record.is_usable(now) {
+            return None;
+        }
         let why = if current {
             Departure::Expired
         } else {
@@ -120,6 +129,28 @@ impl Store {
         };
         self.remove_if(key, &entry, why);
         None
+    }
+
+    /// The entry, even if it is a stale one.
+    pub fn get_usable(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
+        let entry = self.cache.get(key)?;
+        let found = self.may_be_used(key.group(), &entry, now);
+        found.then(|| {
+            entry.used();
+            entry
+        })
+    }
+
+    /// The same; does not count as a use.
+    pub fn peek_usable(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
+        let entry = self.cache.peek(key)?;
+        let found = self.may_be_used(key.group(), &entry, now);
+        found.then_some(entry)
+    }
+
+    fn may_be_used(&self, group: GroupId, entry: &Entry, now: Timestamp) -> bool {
+        let current = self.is_open(now) && self.epochs.is_current(group, entry);
+        current && entry.record.is_usable(now)
     }
 
     /// Removes only this entry: a fresh one may have replaced it in the meantime.
@@ -159,25 +190,33 @@ impl Store {
         self.epochs.gone(place.group, entry);
         let bytes = weight(&place.text, entry);
         self.stats.goes(place.group, bytes, why);
+        self.departed.note(&place.hashed(), why);
+    }
+
+    /// Why the key left the store, if that was lately enough to be known.
+    pub fn why_gone(&self, key: &HashedKey<'_>) -> Option<Departure> {
+        self.departed.why(key)
     }
 
     /// The entry, unless it has expired by `now`. Does not count as a use.
     pub fn peek(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
-        let entry = self.cache.peek(key)?;
-        let found = entry.record.is_fresh(now)
-            && self.is_open(now)
-            && self.epochs.is_current(key.group(), &entry);
-        found.then_some(entry)
+        let entry = self.peek_usable(key, now)?;
+        entry.record.is_fresh(now).then_some(entry)
     }
 
-    /// Keeps an entry that another node offers, unless there already is a fresh one, the store is
-    /// full and the entry is cold, or the entry is larger than a shard.
+    /// Keeps an entry that another node offers, unless there already is one (a fresh one is better
+    /// than a stale one), the store is full and the entry is cold, or the entry is larger than a
+    /// shard.
     ///
     /// In a long handoff, the hottest entries arrive first, and S3-FIFO would evict them in favour
     /// of the coldest, which arrive last. So an entry is inserted with as many uses as quick_cache
     /// counts, and an entry without any use is not inserted into a full store.
     pub fn offer(&self, key: &HashedKey<'_>, entry: Arc<Entry>, now: Timestamp) -> Offered {
         let use_count = entry.use_count();
+        let stale = !entry.record.is_fresh(now);
+        if stale && self.peek_usable(key, now).is_some() {
+            return Offered::Known;
+        }
         let wanted = self.would_keep(key, weight(key.text(), &entry), use_count, now);
         if wanted == Offered::Kept {
             self.insert(key, entry);

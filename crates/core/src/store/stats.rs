@@ -20,12 +20,12 @@ pub struct GroupStats {
 
 /// Why an entry leaves the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Departure {
+pub enum Departure {
     /// Evicted to make room for others.
-    Evicted,
+    Evicted = 1,
     /// Found to have expired.
     Expired,
-    /// Removed, handed over, or replaced by a newer entry for the same key.
+    /// Removed, purged, handed over, or replaced by a newer entry for the same key.
     Dropped,
 }
 

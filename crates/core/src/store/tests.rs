@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::Record;
+use crate::record::{Record, Stale};
 
 const GROUP: GroupId = GroupId(1);
 
@@ -11,6 +11,7 @@ fn record(bytes: usize, expires_at: u64) -> Record {
     Record {
         value: Some(vec![7; bytes].into()),
         expires_at: Timestamp(expires_at),
+        stale: Stale::NEVER,
         entity_tag: 0,
     }
 }

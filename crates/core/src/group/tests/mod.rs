@@ -5,8 +5,13 @@ mod coming_and_going;
 mod pass_through;
 mod reading;
 mod removal;
+mod stale_model;
+mod staleness;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,7 +22,9 @@ use super::*;
 use crate::ports::{Freshness, Loaded, Timestamp};
 use crate::{
     cluster::Cluster,
-    harness_tests::{HOT_AFTER, HandClock, Plan, TTL_MS, TestNet, TestOrigin, ranked, view},
+    harness_tests::{
+        HOT_AFTER, HandClock, Plan, TTL_MS, TestNet, TestOrigin, group_rules, ranked, view,
+    },
     membership::{Member, View},
     standing::Standing,
 };
@@ -32,9 +39,14 @@ struct TestCluster {
 }
 
 fn cluster(size: usize) -> TestCluster {
+    cluster_of(size, group_rules())
+}
+
+fn cluster_of(size: usize, rules: GroupRules) -> TestCluster {
     let origin = Arc::<TestOrigin>::default();
     let (peers, clock) = (Arc::<TestNet>::default(), Arc::<HandClock>::default());
     let plan = Plan {
+        rules,
         replicas: 1,
         capacity: 1 << 20,
         bytes_per_second: 1 << 40,

@@ -219,3 +219,44 @@ async fn what_may_not_be_kept_is_served_and_not_kept() {
     assert_eq!(group.get("k").await.expect("a value").value, "0");
     assert_eq!(group.get("k").await.expect("a value").value, "1");
 }
+
+#[tokio::test]
+async fn a_failure_is_kept_for_its_time_and_not_past_a_removal() {
+    const ERROR_TTL: Duration = Duration::from_secs(1);
+    let rules = GroupRules {
+        error_ttl: ERROR_TTL,
+        ..group_rules()
+    };
+    let test = cluster_of(3, rules);
+    let (key, owner, other) = test.key_and_ranks();
+    *test.origin.answer.lock() = Some(Error::origin_failed("down"));
+    let end = u64::try_from(ERROR_TTL.as_millis()).expect("small");
+    // Asked all the time: that must not prolong it.
+    for now in (0..end).step_by(100) {
+        test.clock.0.store(now, Ordering::SeqCst);
+        for group in [&test.groups[owner], &test.groups[other]] {
+            let error = group.get(&key).await.expect_err("down");
+            assert_eq!(error.kind(), ErrorKind::OriginFailed);
+            let left = Duration::from_millis(end - now);
+            let left = (now > 0).then_some(left);
+            assert!(now == 0 || error.retry_after() == left, "{error:?}");
+        }
+    }
+    assert_eq!(test.loads(), 1);
+    *test.origin.answer.lock() = None;
+    assert!(test.groups[owner].get(&key).await.is_err());
+    test.groups[other].remove(&key).await.expect("removed");
+    assert!(test.groups[owner].get(&key).await.is_ok(), "asked again");
+
+    *test.origin.answer.lock() = Some(Error::origin_failed("down"));
+    for forgets in [true, false] {
+        assert!(test.groups[owner].get("bob").await.is_err());
+        let loads = test.loads();
+        match forgets {
+            true => drop(test.groups[owner].purge().await.expect("purged")),
+            false => test.clock.0.store(3 * end, Ordering::SeqCst),
+        }
+        assert!(test.groups[owner].get("bob").await.is_err());
+        assert_eq!(test.loads(), loads + 1, "{forgets}");
+    }
+}

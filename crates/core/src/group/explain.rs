@@ -1,0 +1,116 @@
+//! What is known of a key, for people: who is to hold it, who does, and why it may have been
+//! missed.
+//!
+//! It must never load, and doesn't count as a use.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+
+use super::{Group, check_key};
+use crate::{
+    cluster::Owner,
+    error::Result,
+    membership::Member,
+    ports::{PeerError, Timestamp},
+    record::Record,
+    store::{Departure, Entry},
+};
+
+/// Other members that are asked: the owner, and who comes next in ring order.
+const ASKED: usize = 2;
+
+/// What another member holds, or why it could not be asked.
+pub type Told = Result<Option<Held>, String>;
+
+/// What is known of a key at one node.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// The first members in ring order: the owner, and who stands in for it or holds its replica.
+    pub ranked: Vec<Member>,
+    /// Whether each key has a replica at the second of them.
+    pub replicated: bool,
+    /// What this node holds as owner or for it.
+    pub owned: Option<Held>,
+    /// Its copy of what another member holds.
+    pub hot: Option<Held>,
+    /// What others hold, or why they could not be asked.
+    pub others: Vec<(Arc<str>, Told)>,
+    /// Why the key left this node's memory, if it was lately.
+    pub left: Option<Departure>,
+    /// Whether it was removed so lately that only its origin is believed.
+    pub removed: bool,
+    /// Whether this node is sure to be a member. If not, it answers nothing from memory.
+    pub sure: bool,
+}
+
+/// An entry that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Size of the value; `None`: it is held that there is no such key.
+    pub bytes: Option<usize>,
+    /// The hash of the value.
+    pub entity_tag: u64,
+    /// How long it is held at most; `None`: there is no limit.
+    pub left: Option<Duration>,
+    /// How often it was used; `None` where the holder doesn't tell.
+    pub use_count: Option<u32>,
+}
+
+impl Held {
+    fn of(record: &Record, use_count: Option<u32>, now: Timestamp) -> Self {
+        let expires = record.expires_at;
+        Self {
+            bytes: record.value.as_ref().map(|value| value.len()),
+            entity_tag: record.entity_tag,
+            left: (expires != Timestamp::NEVER).then(|| expires.since(now)),
+            use_count,
+        }
+    }
+}
+
+impl Group {
+    /// What is known of the key here, and what the members that are to hold it have in memory.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) for an empty or oversized key.
+    pub async fn explain(&self, key: &str) -> Result<Explained> {
+        check_key(key)?;
+        let (hashed, hash, now) = (self.hashed(key), self.hash(key), self.shared.clock.now());
+        let topology = self.shared.cluster.snapshot();
+        let me = topology.me();
+        let ranked = topology.ranked(hash).take(ASKED).filter_map(|it| match it {
+            Owner::Me => me,
+            Owner::Other(member) => Some(member),
+        });
+        let ranked: Vec<Member> = ranked.cloned().collect();
+        let others = ranked
+            .iter()
+            .filter(|it| it.id != *self.shared.cluster.my_id());
+        let others = others.map(async |member| {
+            let peeked = self.shared.peers.peek(member, &self.name, key).await;
+            let now = self.shared.clock.now();
+            let held = match peeked {
+                Ok(peeked) => Ok(peeked.entry.map(|it| Held::of(&it.record, None, now))),
+                Err(PeerError::Answered(error) | PeerError::Unreachable(error)) => {
+                    Err(error.to_string())
+                }
+            };
+            (member.id.clone(), held)
+        });
+        let here = |entry: Option<Arc<Entry>>| {
+            entry.map(|entry| Held::of(&entry.record, Some(entry.use_count()), now))
+        };
+        let (owned, hot) = (&self.shared.owned, &self.shared.hot);
+        Ok(Explained {
+            others: join_all(others).await,
+            replicated: self.shared.replicas > 1,
+            owned: here(owned.peek(&hashed, now)),
+            hot: here(hot.peek(&hashed, now)),
+            left: owned.why_gone(&hashed).or_else(|| hot.why_gone(&hashed)),
+            removed: self.tombstones.refuse(hash, now),
+            sure: self.is_sure(),
+            ranked,
+        })
+    }
+}

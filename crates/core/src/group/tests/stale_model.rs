@@ -1,0 +1,383 @@
+//! Random gets, removals, expiries and failures of the origin, held against a simple model: what
+//! the origin answered, when, and what was removed since.
+//!
+//! Every load brings a value of its own, so an answer tells which load it comes from.
+
+use std::{collections::HashMap, sync::atomic::AtomicU64};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    task::{JoinSet, yield_now},
+};
+
+use super::*;
+use crate::{
+    harness_tests::simulation::{Dice, runtime, seeds},
+    ports::Clock,
+};
+
+const SEEDS: u64 = 300;
+const STEPS: usize = 60;
+const KEYS: [&str; 3] = ["alice", "bob", "carol"];
+
+/// What a load brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Brought {
+    Value,
+    Nothing,
+    Failure,
+}
+
+/// A load, with its place in the order of all events.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    number: u64,
+    began: u64,
+    at: Timestamp,
+    brought: Brought,
+}
+
+#[derive(Default)]
+struct Key {
+    will_bring: Option<Brought>,
+    /// When the loads under way began.
+    under_way: Vec<u64>,
+    loads: Vec<Load>,
+    /// A removal began, and what it met may still be under way.
+    disturbed: bool,
+    /// When the last such time ended.
+    calm_since: u64,
+    /// When the last removal began that was acknowledged.
+    removed: u64,
+}
+
+impl Key {
+    /// Whether no removal can have met a load that began then, its flight, or what it brought.
+    fn is_untouched(&self, began: u64) -> bool {
+        !self.disturbed && began > self.calm_since
+    }
+}
+
+/// The origin, and all that is known of it.
+struct Model {
+    keys: Mutex<HashMap<&'static str, Key>>,
+    events: AtomicU64,
+    clock: Arc<HandClock>,
+    open: watch::Sender<bool>,
+    rules: GroupRules,
+    seen: Mutex<HashMap<&'static str, usize>>,
+}
+
+impl Model {
+    fn event(&self) -> u64 {
+        self.events.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn with<R>(&self, key: &str, work: impl FnOnce(&mut Key) -> R) -> R {
+        let known = KEYS.iter().find(|known| **known == key);
+        let known = known.expect("one of the keys");
+        work(self.keys.lock().entry(known).or_default())
+    }
+
+    fn saw(&self, what: &'static str) {
+        *self.seen.lock().entry(what).or_default() += 1;
+    }
+}
+
+#[async_trait]
+impl Origin for Model {
+    async fn load(&self, key: &str) -> Result<Loaded, crate::error::BoxError> {
+        let began = self.event();
+        self.with(key, |key| {
+            let doubled = key.under_way.iter().any(|began| key.is_untouched(*began));
+            assert!(!doubled, "two loads that nothing was removed between");
+            key.under_way.push(began);
+        });
+        let mut open = self.open.subscribe();
+        open.wait_for(|open| *open).await.expect("kept");
+        let brought = self.with(key, |key| {
+            key.under_way.retain(|it| *it != began);
+            let brought = key.will_bring.unwrap_or(Brought::Value);
+            key.loads.push(Load {
+                number: began,
+                began,
+                at: self.clock.now(),
+                brought,
+            });
+            brought
+        });
+        match brought {
+            Brought::Value => Ok(Bytes::from(began.to_string()).into()),
+            Brought::Nothing => Err(Error::not_found("gone").into()),
+            Brought::Failure => Err(Error::origin_failed("down").into()),
+        }
+    }
+}
+
+/// A get, as it was when it began.
+struct Get {
+    key: &'static str,
+    /// What was acknowledged as removed.
+    floor: u64,
+}
+
+impl Model {
+    fn begin(&self, key: &'static str) -> Get {
+        let floor = self.with(key, |key| key.removed);
+        Get { key, floor }
+    }
+
+    /// Holds an answer against what is known. No time has passed since the get began.
+    fn check(&self, get: &Get, answer: &Result<Answer>) {
+        let now = self.clock.now();
+        self.with(get.key, |key| match answer {
+            Ok(answer) => {
+                let number = std::str::from_utf8(&answer.value).expect("digits");
+                let number: u64 = number.parse().expect("digits");
+                let load = key.loads.iter().find(|load| load.number == number);
+                let load = load.expect("a load that ended");
+                assert!(load.began > get.floor, "removed before: {load:?}");
+                self.check_age(get, key, *load, answer.source);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let known = key.loads.iter().any(|load| {
+                    let recent = load.at == now || now.since(load.at) < self.rules.negative_ttl;
+                    load.brought == Brought::Nothing && load.began > get.floor && recent
+                });
+                assert!(known, "nobody said so");
+                self.saw("not found");
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::OriginFailed, "{error}");
+                assert!(self.failing(get, key, now), "the origin is well");
+                let stood_in = self.must_stand_in(key, now);
+                assert!(!stood_in, "an old value was allowed");
+                self.saw("failed");
+            }
+        });
+    }
+
+    fn check_age(&self, get: &Get, key: &Key, load: Load, source: Source) {
+        let now = self.clock.now();
+        let age = now.since(load.at);
+        let ttl = self.rules.ttl.expect("they expire");
+        match source {
+            Source::Hit | Source::Peer => {
+                assert!(age < ttl, "{source:?} of {age:?}");
+                self.saw("fresh");
+            }
+            Source::Origin => assert_eq!(age, Duration::ZERO),
+            Source::Stale => {
+                // It may share a flight of this moment, but of no earlier one.
+                let newer = key.loads.iter().find(|it| {
+                    it.brought != Brought::Failure && it.at < now && it.began > load.began
+                });
+                assert!(newer.is_none(), "{load:?} though {newer:?}");
+                assert!(age >= ttl, "it is fresh");
+                let past = age - ttl;
+                if past < self.rules.stale_while_revalidate {
+                    return self.saw("stale while revalidating");
+                }
+                assert!(past < self.rules.stale_if_error, "{past:?} past its life");
+                assert!(self.failing(get, key, now), "the origin is well");
+                self.saw("stale if error");
+            }
+        }
+    }
+
+    /// Whether a load failed at this moment, or so lately that it is kept in mind.
+    fn failing(&self, get: &Get, key: &Key, now: Timestamp) -> bool {
+        key.loads.iter().any(|load| {
+            let kept = now.since(load.at) < self.rules.error_ttl && load.began > get.floor;
+            load.brought == Brought::Failure && (load.at == now || kept)
+        })
+    }
+
+    /// Whether an old value was there for certain, and young enough.
+    fn must_stand_in(&self, key: &Key, now: Timestamp) -> bool {
+        let answered = |load: &&Load| load.brought != Brought::Failure;
+        let gone_now = |load: &Load| load.brought == Brought::Nothing && load.at == now;
+        let mut earlier = key.loads.iter().filter(|load| load.at < now);
+        let last = earlier.rfind(answered);
+        last.is_some_and(|load| {
+            let ttl = self.rules.ttl.expect("they expire");
+            load.brought == Brought::Value
+                && !key.loads.iter().any(gone_now)
+                && key.is_untouched(load.began)
+                && now.since(load.at) < ttl + self.rules.stale_if_error
+        })
+    }
+
+    fn removing(&self, keys: &[&'static str]) -> u64 {
+        let began = self.event();
+        for key in keys {
+            self.with(key, |key| key.disturbed = true);
+        }
+        began
+    }
+
+    fn removed(&self, keys: &[&'static str], began: u64) {
+        for key in keys {
+            self.with(key, |key| key.removed = key.removed.max(began));
+        }
+        self.saw("removed");
+    }
+
+    /// Ends what removals met, if there were any: flights that departed before them may load later.
+    async fn calm_down(&self) {
+        if !self.keys.lock().values().any(|key| key.disturbed) {
+            return;
+        }
+        for _ in 0..1_000 {
+            yield_now().await;
+        }
+        let now = self.event();
+        for key in self.keys.lock().values_mut() {
+            assert!(key.under_way.is_empty(), "a load takes long");
+            (key.disturbed, key.calm_since) = (false, now);
+        }
+    }
+}
+
+struct World {
+    model: Arc<Model>,
+    groups: Vec<Arc<Group>>,
+    dice: Dice,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let dice = Dice::new(fastrand::Rng::with_seed(seed));
+        let secs = |most: u64| Duration::from_secs(most * dice.number(..2));
+        let rules = GroupRules {
+            stale_while_revalidate: secs(20),
+            stale_if_error: secs(90),
+            negative_ttl: secs(10),
+            error_ttl: secs(1),
+            ..group_rules()
+        };
+        let clock = Arc::<HandClock>::default();
+        let model = Arc::new(Model {
+            keys: Mutex::default(),
+            events: AtomicU64::new(0),
+            clock: clock.clone(),
+            open: watch::Sender::new(true),
+            rules: rules.clone(),
+            seen: Mutex::default(),
+        });
+        let plan = Plan {
+            rules,
+            replicas: 1,
+            capacity: 1 << 20,
+            bytes_per_second: 1 << 40,
+            lease: None,
+            clock,
+            origin: model.clone(),
+            net: Arc::default(),
+        };
+        let ids = ["n0", "n1", "n2"];
+        let nodes = ids.map(|id| plan.node(id));
+        nodes.iter().for_each(|node| node.install(&view(1, &ids)));
+        Self {
+            model,
+            groups: nodes.iter().map(|node| node.group.clone()).collect(),
+            dice,
+        }
+    }
+
+    async fn run(&self) {
+        for _ in 0..STEPS {
+            match self.dice.below(4) {
+                0 => self.time_passes(),
+                1 => self.origin_changes(),
+                _ => self.calls().await,
+            }
+        }
+    }
+
+    fn time_passes(&self) {
+        let most = [1_000, 20_000, 61_000, 100_000][self.dice.below(4)];
+        let passed = self.dice.number(..most);
+        self.model.clock.0.fetch_add(passed, Ordering::SeqCst);
+    }
+
+    fn origin_changes(&self) {
+        let brings = match self.dice.below(10) {
+            0 => Brought::Nothing,
+            1..=5 => Brought::Failure,
+            _ => Brought::Value,
+        };
+        self.model
+            .with(self.key(), |key| key.will_bring = Some(brings));
+    }
+
+    fn key(&self) -> &'static str {
+        KEYS[self.dice.below(KEYS.len())]
+    }
+
+    /// Some calls at once, perhaps while the origin takes its time.
+    async fn calls(&self) {
+        self.model.open.send_replace(self.dice.below(2) == 0);
+        let mut calls = JoinSet::new();
+        for _ in 0..=self.dice.below(6) {
+            let (model, key) = (self.model.clone(), self.key());
+            let group = self.groups[self.dice.below(self.groups.len())].clone();
+            match self.dice.below(40) {
+                0 => drop(calls.spawn(remove(model, group, None))),
+                1..=4 => drop(calls.spawn(remove(model, group, Some(key)))),
+                _ => drop(calls.spawn(async move {
+                    let get = model.begin(key);
+                    let answer = group.get(key).await;
+                    model.check(&get, &answer);
+                })),
+            }
+            for _ in 0..self.dice.below(20) {
+                yield_now().await;
+            }
+        }
+        self.model.open.send_replace(true);
+        while let Some(call) = calls.join_next().await {
+            call.expect("as the model has it");
+        }
+        self.model.calm_down().await;
+    }
+}
+
+async fn remove(model: Arc<Model>, group: Arc<Group>, key: Option<&'static str>) {
+    let keys = key.as_slice();
+    let keys = if keys.is_empty() { &KEYS[..] } else { keys };
+    let began = model.removing(keys);
+    match key {
+        Some(key) => group.remove(key).await.expect("removed"),
+        None => drop(group.purge().await.expect("purged")),
+    }
+    model.removed(keys, began);
+}
+
+#[test]
+fn no_answer_is_older_than_the_rules_allow_and_none_fails_that_could_be_old() {
+    let mut seen = HashMap::<&str, usize>::new();
+    for seed in seeds(SEEDS) {
+        println!("seed {seed}");
+        let world = runtime(seed).block_on(async {
+            let world = World::new(seed);
+            world.run().await;
+            world
+        });
+        for (what, count) in &*world.model.seen.lock() {
+            *seen.entry(what).or_default() += count;
+        }
+    }
+    println!("{seen:?}");
+    for what in [
+        "fresh",
+        "stale while revalidating",
+        "stale if error",
+        "not found",
+        "failed",
+        "removed",
+    ] {
+        assert!(seen.contains_key(what), "never {what}: {seen:?}");
+    }
+}

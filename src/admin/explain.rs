@@ -1,0 +1,127 @@
+//! `GET /explain?group=G&key=K`: what this node knows of a key, and what the members that are to
+//! hold it have in memory.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::Admin;
+use crate::status::http::failed;
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    group::{Explained, Group, Held},
+    membership::Member,
+    store::Departure,
+};
+
+/// Questions at a time: each asks other members.
+static QUESTIONS: Semaphore = Semaphore::const_new(16);
+
+#[derive(Deserialize)]
+pub(super) struct Question {
+    group: String,
+    key: String,
+}
+
+/// The handler.
+pub(super) async fn explain(
+    State(admin): State<Admin>,
+    question: Result<Query<Question>, QueryRejection>,
+) -> Response {
+    let Ok(Query(question)) = question else {
+        let what = "say which key, as in GET /explain?group=users&key=42";
+        return failed(&Error::new(ErrorKind::InvalidRequest, what));
+    };
+    let Ok(_place) = QUESTIONS.try_acquire() else {
+        let what = "too many keys are being explained";
+        return failed(&Error::new(ErrorKind::Overloaded, what));
+    };
+    match answer(&admin, &question).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn answer(admin: &Admin, Question { group, key }: &Question) -> Result<Value> {
+    let group = admin.groups.get(group)?;
+    let known = group.explain(key).await?;
+    let metrics = admin.metrics.group(group.name());
+    Ok(json!({
+        "node": &*admin.id,
+        "group": group.name().to_string(),
+        "key": key,
+        "owner": known.ranked.first().map(member),
+        "replica": known.ranked.get(1).filter(|_| known.replicated).map(member),
+        "held": held(&admin.id, &group, &known),
+        "not_asked": not_asked(&known),
+        "removed_lately": known.removed,
+        "sure_to_be_a_member": known.sure,
+        "left_memory": known.left.map(why),
+        "last_load": metrics.loads.of(key),
+        "last_miss": metrics.misses.of(key),
+    }))
+}
+
+fn member(member: &Member) -> Value {
+    json!({
+        "id": member.id.to_string(),
+        "zone": member.zone.to_string(),
+        "address": member.address.to_string(),
+        "admin": (member.admin_port != 0).then(|| member.admin_address()),
+        "state": member.state_name(),
+    })
+}
+
+fn held(me: &str, group: &Group, known: &Explained) -> Vec<Value> {
+    let ttl = group.rules().ttl;
+    let show = |node: &str, tier: &str, it: &Held| {
+        json!({
+            "node": node,
+            "tier": tier,
+            "exists": it.bytes.is_some(),
+            "bytes": it.bytes,
+            "tag": format!("{:016x}", it.entity_tag),
+            "left_seconds": it.left.map(|left| left.as_secs_f64()),
+            "age_seconds": age(ttl, it),
+            "uses": it.use_count,
+        })
+    };
+    let here = [("owned", &known.owned), ("hot", &known.hot)];
+    let here = here
+        .into_iter()
+        .filter_map(|(tier, it)| Some(show(me, tier, it.as_ref()?)));
+    let others = known.others.iter();
+    let others = others.filter_map(|(id, it)| Some(show(id, "owned", it.as_ref().ok()?.as_ref()?)));
+    here.chain(others).collect()
+}
+
+/// How old a value is, where its life is that of the group's rules. No entry keeps when it was
+/// loaded.
+fn age(ttl: Option<Duration>, it: &Held) -> Option<f64> {
+    it.bytes?;
+    let age = ttl?.checked_sub(it.left?)?;
+    Some(age.as_secs_f64())
+}
+
+fn not_asked(known: &Explained) -> Vec<Value> {
+    let failed = known.others.iter();
+    let failed = failed.filter_map(|(id, it)| Some((id, it.as_ref().err()?)));
+    failed
+        .map(|(id, problem)| json!({ "node": id.to_string(), "problem": problem }))
+        .collect()
+}
+
+fn why(left: Departure) -> &'static str {
+    match left {
+        Departure::Evicted => "evicted",
+        Departure::Expired => "expired",
+        Departure::Dropped => "removed, purged or handed over",
+    }
+}

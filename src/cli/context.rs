@@ -1,0 +1,101 @@
+//! Which node or cluster a command asks if no flag says: the environment, else a context of the
+//! user's file, else this machine.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::Failure;
+
+/// Where a person's clusters are.
+const FILE: &str = "gaocache/config.toml";
+
+/// The user's file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    /// The context that is meant if none is named.
+    current: Option<String>,
+    contexts: BTreeMap<String, Context>,
+}
+
+/// One cluster. Its fields are those of the flags.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Context {
+    target: Option<String>,
+    admin: Option<String>,
+    pub(super) etcd: Vec<String>,
+    pub(super) service: Option<String>,
+    pub(super) etcd_user: Option<String>,
+    pub(super) etcd_password_file: Option<PathBuf>,
+    pub(super) etcd_ca: Option<PathBuf>,
+    pub(super) etcd_cert: Option<PathBuf>,
+    pub(super) etcd_key: Option<PathBuf>,
+}
+
+impl Context {
+    /// The one that is in force. The environment overrides the file: an address of a node there,
+    /// or an etcd, takes the place of all that the file says of either.
+    pub(super) fn in_force() -> Result<Self, Failure> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
+        let mut context = Self::of_file(variable("GAOCACHE_CONTEXT").as_deref())?;
+        let (target, admin) = (variable("GAOCACHE_TARGET"), variable("GAOCACHE_ADMIN"));
+        let etcd = variable("GAOCACHE_ETCD");
+        if target.is_some() || admin.is_some() || etcd.is_some() {
+            context = Self {
+                target,
+                admin,
+                etcd: etcd.map_or_else(Vec::new, |urls| {
+                    urls.split(',').map(|url| url.trim().to_owned()).collect()
+                }),
+                ..context
+            };
+        }
+        Ok(context)
+    }
+
+    /// The gRPC address of a node.
+    pub(super) fn target(&self) -> Option<&String> {
+        self.target.as_ref()
+    }
+
+    /// The admin address of a node.
+    pub(super) fn admin(&self) -> Option<&String> {
+        self.admin.as_ref()
+    }
+
+    fn of_file(named: Option<&str>) -> Result<Self, Failure> {
+        let folder = std::env::var_os("XDG_CONFIG_HOME").filter(|it| !it.is_empty());
+        let folder = folder.map(PathBuf::from).or_else(|| {
+            let home = std::env::var_os("HOME").filter(|it| !it.is_empty())?;
+            Some(Path::new(&home).join(".config"))
+        });
+        let path = folder.map(|folder| folder.join(FILE)).unwrap_or_default();
+        let wrong = |what: &str| {
+            let path = path.display();
+            Failure::Configuration(format!("{path}: {what}"))
+        };
+        let file = match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let file: Result<File, toml::de::Error> = toml::from_str(&text);
+                file.map_err(|error| wrong(error.message()))?
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::default(),
+            Err(error) => return Err(wrong(&error.to_string())),
+        };
+        let Some(name) = named.or(file.current.as_deref()) else {
+            return Ok(Self::default());
+        };
+        let names: Vec<&str> = file.contexts.keys().map(String::as_str).collect();
+        file.contexts.get(name).cloned().ok_or_else(|| {
+            wrong(&format!(
+                "there is no context '{name}'; there are: {}",
+                names.join(", ")
+            ))
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! `gaocache explain`: what a node knows of a key, and what its owner does.
+
+use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::{
+    Failure,
+    address::{admin_address, here, look_up},
+    context::Context,
+    output::{print_json, print_line},
+    ring::ask_admin,
+};
+use crate::{clock::unix_seconds, settings::ADMIN_PORT};
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// Name of the group
+    group: String,
+    /// The key
+    key: String,
+    /// The admin address of the node to ask first
+    ///
+    /// [default: GAOCACHE_ADMIN, else that of the context, else 127.0.0.1:9090]
+    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address)]
+    admin: Option<String>,
+    /// Print JSON: what the node knows, and what the owner does if it is another one
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
+    let admin = match &args.admin {
+        Some(admin) => admin.clone(),
+        None => Context::in_force()?
+            .admin()
+            .cloned()
+            .unwrap_or_else(|| here(ADMIN_PORT)),
+    };
+    look_up(&admin).await?;
+    let failed = |what| Failure::Failed(format!("{admin}: {what}"));
+    let asked = ask(&admin, args).await.map_err(failed)?;
+    let owner = &asked["owner"];
+    let owner = match owner["admin"].as_str() {
+        Some(other) if owner["id"] != asked["node"] => Some(ask(other, args).await),
+        _ => None,
+    };
+    if args.json {
+        let (told, problem) = match owner {
+            Some(Ok(told)) => (told, Value::Null),
+            Some(Err(problem)) => (Value::Null, problem.into()),
+            None => (Value::Null, Value::Null),
+        };
+        return print_json(&json!({
+            "asked": asked,
+            "owner": told,
+            "owner_problem": problem,
+        }));
+    }
+    for line in lines(&asked, owner.as_ref()) {
+        print_line(&line)?;
+    }
+    Ok(())
+}
+
+async fn ask(admin: &str, ExplainArgs { group, key, .. }: &ExplainArgs) -> Result<Value, String> {
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let (group, key) = (encoded(group), encoded(key));
+    let body = ask_admin(&format!("http://{admin}/explain?group={group}&key={key}")).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| format!("the response is no explanation: {error}"))
+}
+
+/// For a person.
+fn lines(asked: &Value, owner: Option<&Result<Value, String>>) -> Vec<String> {
+    let mut lines = vec![
+        format!("owner      {}", place(&asked["owner"])),
+        format!("replica    {}", place(&asked["replica"])),
+    ];
+    let held = asked["held"].as_array().into_iter().flatten();
+    let mut held: Vec<String> = held.map(holder).collect();
+    if held.is_empty() {
+        held.push("by nobody who was asked".into());
+    }
+    lines.extend(held.into_iter().map(|it| format!("held       {it}")));
+    let not_asked = asked["not_asked"].as_array().into_iter().flatten();
+    lines.extend(
+        not_asked.map(|it| format!("not asked  {}: {}", text(&it["node"]), text(&it["problem"]))),
+    );
+    let told = owner.and_then(|told| told.as_ref().ok());
+    for told in [Some(asked), told].into_iter().flatten() {
+        let node = text(&told["node"]);
+        lines.push(format!(
+            "last load  {} (at {node})",
+            note(&told["last_load"])
+        ));
+        lines.push(format!(
+            "last miss  {} (at {node})",
+            note(&told["last_miss"])
+        ));
+        lines.extend(
+            reasons(told)
+                .into_iter()
+                .map(|why| format!("           {node}: {why}")),
+        );
+    }
+    if let Some(Err(problem)) = owner {
+        lines.push(format!(
+            "           the owner could not be asked: {problem}"
+        ));
+    }
+    lines
+}
+
+fn text(value: &Value) -> String {
+    // Keys and ids come from elsewhere; nothing of them may rule the terminal.
+    value.as_str().unwrap_or("?").escape_debug().to_string()
+}
+
+fn place(member: &Value) -> String {
+    if member.is_null() {
+        return "none".into();
+    }
+    let zone = text(&member["zone"]);
+    let zone = if zone.is_empty() {
+        String::new()
+    } else {
+        format!(" in zone {zone}")
+    };
+    format!(
+        "{}{zone}, at {}",
+        text(&member["id"]),
+        text(&member["address"])
+    )
+}
+
+fn holder(it: &Value) -> String {
+    let mut parts = vec![match it["bytes"].as_u64() {
+        Some(bytes) => format!("{bytes} bytes, tag {}", text(&it["tag"])),
+        None => "that there is no such key".into(),
+    }];
+    if let Some(age) = it["age_seconds"].as_f64() {
+        parts.push(format!("{age:.1} s old"));
+    }
+    parts.push(match it["left_seconds"].as_f64() {
+        Some(left) => format!("{left:.1} s left"),
+        None => "no end".into(),
+    });
+    if let Some(uses) = it["uses"].as_u64() {
+        parts.push(format!("used {uses} times"));
+    }
+    format!(
+        "by {} ({}): {}",
+        text(&it["node"]),
+        text(&it["tier"]),
+        parts.join(", ")
+    )
+}
+
+fn note(it: &Value) -> String {
+    let Some(at) = it["at_seconds"].as_f64() else {
+        return "none known".into();
+    };
+    let ago = (unix_seconds() - at).max(0.0);
+    let took = it["took_seconds"].as_f64().unwrap_or_default();
+    let error = it["error"].as_str();
+    let error = error.map_or_else(String::new, |it| format!(": {}", it.escape_debug()));
+    format!(
+        "{ago:.1} s ago, took {took:.3} s: {}{error}",
+        text(&it["outcome"])
+    )
+}
+
+/// Why a get may have missed.
+fn reasons(told: &Value) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if told["sure_to_be_a_member"] == false {
+        reasons.push("not sure to be a member, so it answers nothing from memory".into());
+    }
+    if told["removed_lately"] == true {
+        reasons.push("removed lately, so only the origin is believed".into());
+    }
+    if let Some(left) = told["left_memory"].as_str() {
+        reasons.push(format!("its memory lost it: {left}"));
+    }
+    reasons
+}
