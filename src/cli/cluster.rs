@@ -152,7 +152,7 @@ impl Cluster {
         if let Some(etcd) = self.etcd(&Context::in_force()?)? {
             return Ok(etcd);
         }
-        let registry = config.load(false)?.settings.registry;
+        let registry = config.load()?.settings.registry;
         if registry.kind != RegistryKind::Etcd {
             return Err(Failure::Usage(format!(
                 "`{what}` finds the nodes in etcd, but registry.kind is another; see --etcd"

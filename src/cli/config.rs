@@ -19,7 +19,7 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) fn show(args: &ShowArgs) -> Result<(), Failure> {
-    let reading = args.sources.read(true);
+    let reading = args.sources.read();
     if args.json {
         let settings = reading.in_force.iter().map(|setting| {
             json!({

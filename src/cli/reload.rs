@@ -86,7 +86,8 @@ impl Reloader {
         let (sources, before, node) = (self.sources.clone(), self.in_force.clone(), live.clone());
         // Files and folders may be on a disk that doesn't answer.
         let read = tokio::task::spawn_blocking(move || {
-            let after = sources.read(true).checked().map_err(refused)?;
+            let after = sources.read().checked().map_err(refused)?;
+            check_groups(&before, &after)?;
             let change = Change::between(&before, &after);
             if change.live.is_empty() && before.settings.groups == after.settings.groups {
                 return Ok((before, change, Default::default()));
@@ -208,7 +209,22 @@ fn merged(before: &Loaded, after: Loaded) -> Loaded {
             ..before.settings.clone()
         },
         in_force,
+        numbered: after.numbered,
     }
+}
+
+/// Refuses new groups that are more likely a mistake than meant.
+fn check_groups(before: &Loaded, after: &Loaded) -> Result<()> {
+    let wrong = |what: String| Err(Error::new(ErrorKind::Configuration, what));
+    if let Some(moved) = before.numbered.moved(&after.numbered) {
+        return wrong(moved);
+    }
+    // A file that was cut off, perhaps.
+    if after.settings.groups.is_empty() && !before.settings.groups.is_empty() {
+        let what = "a reload can't remove all groups: keep at least one [[groups]], or restart";
+        return wrong(what.into());
+    }
+    Ok(())
 }
 
 /// A file whose content is compared.

@@ -10,9 +10,12 @@ use super::{
 use crate::node::{NodeBuilder, configured::start_telemetry};
 
 pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
-    let loaded = args.load(true)?;
+    let loaded = args.load()?;
     let settings = loaded.settings.clone();
     let telemetry = start_telemetry(&settings, &settings.node.id)?;
+    if settings.groups.is_empty() {
+        tracing::warn!("there are no groups: every get is answered with unknown_group");
+    }
     let (hang_up, hangups) = mpsc::channel(1);
     let signals = Signals::listen(Hangup::Tells(hang_up))?;
     let stop = signals.clone().told(1);

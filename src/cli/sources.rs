@@ -19,9 +19,9 @@ pub(super) struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The settings; `for_a_node` if a node is to serve with them, which needs a group.
-    pub(super) fn load(&self, for_a_node: bool) -> Result<config::Loaded, Failure> {
-        Ok(self.read(for_a_node).checked()?)
+    /// The settings, if nothing is wrong with them.
+    pub(super) fn load(&self) -> Result<config::Loaded, Failure> {
+        Ok(self.read().checked()?)
     }
 
     /// The file, if there is one.
@@ -30,7 +30,7 @@ impl ConfigArgs {
     }
 
     /// The settings, right or wrong.
-    pub(super) fn read(&self, for_a_node: bool) -> config::Reading {
+    pub(super) fn read(&self) -> config::Reading {
         config::read_all(&Sources {
             file: self.config.clone(),
             environment: std::env::vars_os()
@@ -40,7 +40,6 @@ impl ConfigArgs {
                 .collect(),
             overrides: self.overrides.clone(),
             platform: platform(),
-            for_a_node,
         })
     }
 }

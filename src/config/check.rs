@@ -26,7 +26,7 @@ use crate::{
 use gaocache_core::{group::is_group_name, hot, store::ENTRY_OVERHEAD_BYTES};
 
 /// Every inconsistency between settings.
-pub(super) fn together(settings: &Config, unsure: &Unsure, for_a_node: bool) -> Vec<Problem> {
+pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
     let mut checks = Checks {
         unsure,
         problems: Vec::new(),
@@ -45,10 +45,6 @@ pub(super) fn together(settings: &Config, unsure: &Unsure, for_a_node: bool) -> 
         checks.wrong("log.level", &[], reason);
     }
     checks.file("trace.ca", &settings.trace.ca, pem::certificates);
-    if for_a_node && settings.groups.is_empty() {
-        let reason = "at least one [[groups]] with an origin is required";
-        checks.wrong("groups", &[], reason);
-    }
     checks.groups(settings);
     checks.in_flight(settings);
     checks.problems

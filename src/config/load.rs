@@ -14,6 +14,7 @@ use serde::Deserialize;
 pub use super::walk::InForce;
 use super::{
     check,
+    numbered::Numbered,
     problem::{ConfigError, Problem},
     schema,
     settings::Config,
@@ -36,8 +37,6 @@ pub struct Sources {
     pub overrides: Vec<String>,
     /// What the platform supplies, such as the host name: setting, value, source.
     pub platform: Vec<(String, String, String)>,
-    /// Whether the settings are for a node to serve, which needs a group.
-    pub for_a_node: bool,
 }
 
 /// The settings, and where each came from.
@@ -47,6 +46,8 @@ pub struct Loaded {
     pub settings: Config,
     /// Each setting with its source, in the order of the schema, group after group.
     pub in_force: Vec<InForce>,
+    /// The list of groups that the numbers in names such as `groups[0].ttl_seconds` are about.
+    pub numbered: Numbered,
 }
 
 /// All sources as they are, right or wrong.
@@ -56,6 +57,7 @@ pub struct Reading {
     settings: Option<Config>,
     /// Each setting that has a valid value of its own, in the order of the reference.
     pub in_force: Vec<InForce>,
+    numbered: Numbered,
     problems: Vec<Problem>,
 }
 
@@ -69,6 +71,7 @@ impl Reading {
             Some(settings) if self.problems.is_empty() => Ok(Loaded {
                 settings,
                 in_force: self.in_force,
+                numbered: self.numbered,
             }),
             _ => Err(ConfigError(self.problems)),
         }
@@ -86,13 +89,16 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 /// Reads and validates all sources. What is wrong with some settings hides none of the others.
 pub fn read_all(sources: &Sources) -> Reading {
     let mut problems = Vec::new();
-    let Some(figment) = gather(sources, &mut problems) else {
+    let Some(stack) = gather(sources, &mut problems) else {
         return Reading {
             settings: None,
             in_force: Vec::new(),
+            numbered: Numbered::default(),
             problems,
         };
     };
+    let numbered = Numbered::of(&stack.0, stack.1.iter().map(|it| (&it.dict, &*it.source)));
+    let figment = stack.merged();
     // Only a provider that fails can fail here, and `Given` doesn't.
     let merged = figment
         .data()
@@ -109,7 +115,7 @@ pub fn read_all(sources: &Sources) -> Reading {
     in_force.sort_by_key(InForce::place);
     let settings = match Config::deserialize(checked) {
         Ok(settings) => {
-            let mut together = check::together(&settings, &unsure, sources.for_a_node);
+            let mut together = check::together(&settings, &unsure);
             together.extend(check::leftovers(&settings, &in_force));
             problems.extend(together.into_iter().map(|mut problem| {
                 let known = in_force.iter().find(|known| known.name == problem.name);
@@ -133,6 +139,7 @@ pub fn read_all(sources: &Sources) -> Reading {
     Reading {
         settings,
         in_force,
+        numbered,
         problems,
     }
 }
@@ -158,7 +165,7 @@ pub fn loopback(id: &str, further: &[&str]) -> Result<Config, ConfigError> {
 
 /// All sources, the later ones above the earlier. `None` if the file can't be read: nothing that
 /// the other sources say can be judged then.
-fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Option<Figment> {
+fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Option<Stack> {
     let mut stack = Stack(defaults(), Vec::new());
     for (name, value, source) in &sources.platform {
         stack.add(source, name, value);
@@ -194,7 +201,7 @@ fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Option<Figment> {
             }),
         }
     }
-    Some(stack.merged())
+    Some(stack)
 }
 
 /// The sources so far, and the settings of single groups, which go on top of the list of groups.

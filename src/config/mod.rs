@@ -7,6 +7,7 @@
 mod check;
 pub mod load;
 mod mask;
+mod numbered;
 pub(crate) mod pem;
 mod problem;
 mod read;

@@ -27,7 +27,7 @@ use crate::{
         routed::LiveRules,
     },
     service::{Measuring, Service},
-    settings::Settings,
+    settings::{MAX_VALUE, Settings},
     telemetry::metrics::Metrics,
     traffic::Budget,
 };
@@ -128,7 +128,8 @@ impl NodeBuilder {
         let (health, health_service) = tonic_health::server::health_reporter();
         drop(health_service);
         let largest = groups.iter().map(|group| group.rules.max_value).max();
-        let largest = largest.unwrap_or(0);
+        // Groups may come later.
+        let largest = largest.unwrap_or(MAX_VALUE);
         let budget = match self.budget.take() {
             Some(budget) => budget,
             None => rules::in_flight(&self.settings, largest)?,

@@ -173,8 +173,14 @@ impl Load {
 }
 
 fn start(mounted: &Mounted) -> (Serve, Arc<Asked>) {
+    start_with(mounted, &[])
+}
+
+fn start_with(mounted: &Mounted, further: &[&str]) -> (Serve, Arc<Asked>) {
     let path = mounted.path();
-    let mut serve = Serve::with_file(&path, &["registry.kind=memory", "node.worker_threads=1"]);
+    let mut settings = vec!["registry.kind=memory", "node.worker_threads=1"];
+    settings.extend(further);
+    let mut serve = Serve::with_file(&path, &settings);
     serve.logs("\"ready\"");
     let asked = Asked {
         asks: common::http(),
@@ -345,4 +351,42 @@ fn every_setting_says_whether_it_is_taken_up_live() {
         live += usize::from(cells[3] == "live");
     }
     assert!(live > 20, "{live}");
+}
+
+/// A secret header must not go to the origin of the group that is in that place now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_set_for_a_group_by_number_never_goes_to_another_group() {
+    let (one, other) = (CountingOrigin::start().await, CountingOrigin::start().await);
+    let users = group("users", 600, &one.url());
+    let mut mounted = Mounted::new(&users);
+    let secret = "groups[0].origin.headers={ \"x-secret\" = \"s\" }";
+    let (_serve, asked) = tokio::task::block_in_place(|| start_with(&mounted, &[secret]));
+    mounted.change(&(group("public", 600, &other.url()) + &users));
+    let (status, answer) = asked.reload().await;
+    assert_eq!(status, 500, "{answer}");
+    let reason = answer["message"].to_string();
+    assert!(
+        reason.contains("which was group 'users' and is group 'public'"),
+        "{reason}"
+    );
+    assert_eq!(asked.get("public", "k").await.0, 404);
+    // Behind it, another group may come.
+    mounted.change(&(users + &group("public", 600, &other.url())));
+    let (status, answer) = asked.reload().await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(asked.get("public", "k").await.0, 200);
+    assert_eq!(other.loads(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_groups_is_ready_and_groups_may_come() {
+    let origin = CountingOrigin::start().await;
+    let mut mounted = Mounted::new("");
+    let (_serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    let (status, _, body) = asked.get("users", "k").await;
+    assert_eq!(status, 404, "{body}");
+    assert!(body.contains("unknown_group"), "{body}");
+    mounted.change(&group("users", 600, &origin.url()));
+    assert_eq!(asked.reload().await.0, 200);
+    assert_eq!(asked.get("users", "k").await.0, 200);
 }

@@ -80,9 +80,6 @@ fn exit_codes_tell_usage_from_configuration() {
         message.contains("node.wieght") && message.contains("cache.capacity"),
         "{message}"
     );
-    let no_groups = run(PROGRAM, &["serve", "--set", "registry.kind=memory"]);
-    assert_eq!(no_groups.status.code(), Some(64));
-    assert!(text(&no_groups.stderr).contains("[[groups]]"));
 }
 
 #[test]
@@ -273,11 +270,6 @@ fn a_port_in_use_is_no_wrong_setting() {
 
 #[test]
 fn config_refuses_what_serve_refuses() {
-    let told = refused("[registry]\nkind = \"memory\"", &[], &[]);
-    assert!(
-        told.contains("at least one [[groups]] with an origin"),
-        "{told}"
-    );
     let (folder, path) = file("no certificate");
     for setting in ["registry.etcd.tls.ca", "trace.ca"] {
         let told = refused(GOOD, &[&format!("{setting}={path}")], &[]);
