@@ -1,5 +1,5 @@
 //! The groups of a node, put together from their definitions: at the start, and whenever new
-//! settings come in force.
+//! settings take effect.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -1,5 +1,5 @@
 //! New settings for a node that runs: its groups with their origins, the limits on clients, and the
-//! log. All of them come in force, or none.
+//! log. All of them take effect, or none.
 //!
 //! What needs a restart is not looked at here; `config::schema` tells which settings those are.
 
