@@ -44,9 +44,12 @@ outside-test: ## builds and runs a program outside the workspace that embeds a n
 
 check: outside-test ## formatting, lints, documentation, public API, dependencies, layers, shell scripts
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path tests/chaos/Cargo.toml --check
+	$(CARGO) fmt --manifest-path tests/outside/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --features interop,observability,warm -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib --example embedded -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --features etcd --lib -- -D warnings
+	$(CARGO) clippy --locked --manifest-path tests/chaos/Cargo.toml --target-dir target/chaos --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	tools/check-layers
 	tools/ensure-check-tools $(TOOLS)

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    origin::{breaker::BreakerRules, guarded::Bounds},
+    origin::{bounds::Bounds, breaker::BreakerRules},
     settings::MAX_VALUE,
 };
 use gaocache_core::{group::GroupRules, ports::Origin};

@@ -7,7 +7,7 @@ use std::{fmt::Write, net::SocketAddr, time::Duration};
 use gaocache_discovery::EtcdConfig;
 
 use crate::{
-    origin::{breaker::BreakerRules, guarded::Bounds},
+    origin::{bounds::Bounds, breaker::BreakerRules},
     settings::{MAX_REPLICAS, MAX_VALUE, SHORTEST_LIMIT, Settings},
 };
 

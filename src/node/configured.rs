@@ -15,9 +15,9 @@ use crate::{
     },
     group::GroupDefinition,
     origin::{
+        bounds::Bounds,
         breaker::BreakerRules,
         file::FileOrigin,
-        guarded::Bounds,
         http::{HttpOrigin, HttpRules},
     },
     registry::Registry,

@@ -11,24 +11,32 @@ use gaocache_core::{
 };
 
 /// Puts exactly these groups in force. Where `kept` has an origin for a group, the group goes on
-/// with it: a new one would not know of the loads that run.
+/// with it: a new one would not know of the loads that run. `prepare` runs when nothing can fail
+/// any more, and before any of it is in force.
+///
+/// # Errors
+/// [`ErrorKind::Configuration`]; nothing has changed then, not even a metric.
 pub(super) fn put_in_force(
     groups: &Groups,
     definitions: Vec<GroupDefinition>,
     kept: impl Fn(&str) -> Option<Arc<dyn Origin>>,
     metrics: &Metrics,
     shared: &Shared,
+    prepare: impl FnOnce(),
 ) -> Result<CameAndWent> {
-    let mut names = HashSet::new();
+    let names = || definitions.iter().map(|it| &it.rules.name);
+    let mut seen = HashSet::new();
+    if let Some(name) = names().find(|name| !seen.insert(*name)) {
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            format!("two groups have the name '{name}'"),
+        ));
+    }
+    groups.has_room(names())?;
+    prepare();
     let mut wanted = Vec::new();
     for definition in definitions {
         let name = definition.rules.name.clone();
-        if !names.insert(name.clone()) {
-            return Err(Error::new(
-                ErrorKind::Configuration,
-                format!("two groups have the name '{name}'"),
-            ));
-        }
         let origin = kept(&name).unwrap_or_else(|| {
             let observer = metrics.group(&name);
             Arc::new(Guarded::new(definition.origin, observer, definition.bounds))
@@ -43,4 +51,36 @@ pub(super) fn put_in_force(
         let Wanted { rules, origin } = wanted;
         Group::new(number, rules, origin, observer, shared.clone())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{NodeBuilder, loader, settings::Settings};
+
+    fn group(name: &str) -> GroupDefinition {
+        let origin = loader(async |key: String| Ok::<_, Error>(key));
+        GroupDefinition::new(name, origin).ttl(Duration::from_secs(1))
+    }
+
+    #[tokio::test]
+    async fn groups_that_are_refused_change_nothing() {
+        let builder = NodeBuilder::new(Settings::standalone("n")).group(group("a"));
+        let node = builder.bind().await.expect("a node");
+        let parts = &node.parts;
+        let mut prepared = false;
+        let twice = vec![group("b"), group("c"), group("c")];
+        let (groups, metrics, shared) = (&parts.groups, &parts.metrics, &parts.shared);
+        let put = put_in_force(groups, twice, |_| None, metrics, shared, || prepared = true);
+        assert_eq!(put.expect_err("refused").kind(), ErrorKind::Configuration);
+        assert!(!prepared);
+        assert!(groups.get("a").is_ok() && groups.get("b").is_err());
+        let shown = String::from_utf8(metrics.render().expect("metrics")).expect("text");
+        assert!(
+            shown.contains("\"a\"") && !shown.contains("\"b\""),
+            "{shown}"
+        );
+    }
 }

@@ -106,7 +106,14 @@ impl Assembly {
         let shared = self.shared(&standing, copies);
         let definitions = groups;
         let groups = Groups::default();
-        put_in_force(&groups, definitions, |_| None, &self.metrics, &shared)?;
+        put_in_force(
+            &groups,
+            definitions,
+            |_| None,
+            &self.metrics,
+            &shared,
+            || (),
+        )?;
         let handoff = Handoff::new(
             HandoffParts {
                 groups: groups.clone(),

@@ -88,8 +88,8 @@ impl Live {
         rules::check(&definitions, self.fixed.capacity)?;
         self.check_sizes(&definitions)?;
         let loads = rules::loads(&definitions);
-        let names = definitions.iter().map(|it| &it.rules.name);
-        self.service.know(names, &self.parts.metrics);
+        let names = definitions.iter().map(|it| it.rules.name.clone());
+        let names: Vec<Arc<str>> = names.collect();
         let unchanged = unchanged(&before.groups, &after.groups);
         let kept = |name: &str| {
             let group = unchanged
@@ -98,9 +98,14 @@ impl Live {
             group.map(|group| group.origin())
         };
         let (groups, metrics) = (&self.parts.groups, &self.parts.metrics);
-        let changed = put_in_force(groups, definitions, kept, metrics, &self.parts.shared)?;
+        let shared = &self.parts.shared;
+        // The first request to a new group is counted, and its first fetch is bounded.
+        let prepare = || {
+            self.service.know(names.iter(), metrics);
+            self.parts.peers.bound_loads(loads);
+        };
+        let changed = put_in_force(groups, definitions, kept, metrics, shared, prepare)?;
         // Nothing from here on can fail.
-        self.parts.peers.bound_loads(loads);
         let limits = client_limits(&after.limits);
         self.rules
             .limit(limits.max_keys_per_request, limits.read_timeout);

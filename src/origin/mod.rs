@@ -4,6 +4,7 @@
 //! An origin only loads. What every origin needs around it (a concurrency limit, metrics) is in
 //! [`guarded`].
 
+pub(crate) mod bounds;
 pub(crate) mod breaker;
 #[cfg(feature = "cli")]
 mod cache_control;

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod exporter;
+#[cfg(feature = "cli")]
+mod filter;
 pub(crate) mod level;
 pub(crate) mod line;
 #[cfg(feature = "cli")]

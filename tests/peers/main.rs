@@ -5,7 +5,9 @@
 mod broken_connection;
 #[path = "../common/mod.rs"]
 mod common;
+mod made_up;
 mod other_release;
+mod slow;
 mod unreachable;
 
 use std::{net::SocketAddr, sync::Arc};

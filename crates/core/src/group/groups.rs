@@ -1,6 +1,9 @@
 //! The groups of a node, by name.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -32,6 +35,18 @@ struct Table {
     in_force: HashMap<Arc<str>, Arc<Group>>,
     /// All that there ever were, by number.
     numbered: Vec<Arc<Group>>,
+}
+
+impl Table {
+    fn has_room<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) -> Result<()> {
+        let known: HashSet<&Arc<str>> = self.numbered.iter().map(|group| group.name()).collect();
+        let new = names.filter(|name| !known.contains(name)).count();
+        if self.numbered.len() + new > usize::from(u16::MAX) {
+            let what = "too many different groups since the start; restart the node";
+            return Err(Error::new(ErrorKind::Configuration, what));
+        }
+        Ok(())
+    }
 }
 
 /// Names of groups that came, and of those that went.
@@ -71,9 +86,10 @@ impl Groups {
         Self::made(std::iter::once(group.clone()))
     }
 
-    /// Puts exactly these groups in force, all at once: those that stay get new rules and origins,
-    /// `make` makes those that are new, and those that are not wanted any more lose all their
-    /// entries. Returns the names of those that came and of those that went.
+    /// Puts exactly these groups in force. Those that stay get new rules and origins, one after the
+    /// other; then those that are new, which `make` makes, come and the others go, all at once.
+    /// Who comes back or goes loses all its entries. Returns the names of those that came and of
+    /// those that went.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for more groups than there are numbers; nothing has changed
@@ -94,11 +110,8 @@ impl Groups {
             all.find(|group| *group.name() == wanted.rules.name)
                 .cloned()
         };
-        let new = wanted.iter().filter(|it| known(it).is_none()).count();
-        if before.numbered.len() + new > usize::from(u16::MAX) {
-            let what = "too many different groups since the start; restart the node";
-            return Err(Error::new(ErrorKind::Configuration, what));
-        }
+        before.has_room(wanted.iter().map(|it| &it.rules.name))?;
+        let mut back = Vec::new();
         for wanted in wanted {
             let name = wanted.rules.name.clone();
             let group = if let Some(group) = known(&wanted) {
@@ -106,6 +119,7 @@ impl Groups {
                 if !before.in_force.contains_key(&name) {
                     // While it was out, nobody told it of removals.
                     group.drop_everything();
+                    back.push(group.clone());
                 }
                 group
             } else {
@@ -128,10 +142,21 @@ impl Groups {
         };
         let (came, went) = (only_in(&after, &before), only_in(&before, &after));
         self.0.table.store(Arc::new(after));
-        for name in &went {
-            before.in_force[name].drop_everything();
+        let gone = went.iter().map(|name| &before.in_force[name]);
+        // Those that are back once more: until they were in force, removals passed them by, and
+        // whoever had found them before may have asked them for a value.
+        for group in back.iter().chain(gone) {
+            group.drop_everything();
         }
         Ok((came, went))
+    }
+
+    /// Whether there are numbers for groups of these names.
+    ///
+    /// # Errors
+    /// As [`Groups::replace`].
+    pub fn has_room<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) -> Result<()> {
+        self.0.table.load().has_room(names)
     }
 
     /// The group of that name.

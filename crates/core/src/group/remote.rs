@@ -62,7 +62,7 @@ impl Group {
         // The owner goes on with a load that runs already.
         let result = tokio::select! {
             result = self.fetch(key, hash) => result,
-            () = leader.abandoned() => Err(abandoned(key.text())),
+            () = leader.abandoned() => Err(given_up()),
         };
         let copy = result
             .as_ref()
@@ -169,4 +169,10 @@ impl Group {
             entry: Arc::new(Entry::new(&within.unwrap_or(record))),
         }))
     }
+}
+
+/// Nobody is left to hear it, but for those who look at how a fetch ended.
+fn given_up() -> Error {
+    let what = "everybody who asked for the key has gone; it is not fetched";
+    Error::new(ErrorKind::Overloaded, what)
 }

@@ -47,8 +47,13 @@ impl Group {
     /// Drops a key everywhere.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerUnreachable`], naming each member that has not confirmed: it may still
-    /// serve the old value. All others have dropped it. Calling again is safe.
+    /// - [`ErrorKind::PeerUnreachable`], naming each member that has not confirmed: it may still
+    ///   serve the old value. All others have dropped it.
+    /// - [`ErrorKind::Registry`] if this node is not sure to know all members, and did not become
+    ///   so within the bound on a removal: the lease, and two seconds. Any member may still serve
+    ///   the old value; another node may be able to tell them.
+    ///
+    /// Calling again is safe after either.
     pub async fn remove(self: &Arc<Self>, key: &str) -> Result<()> {
         check_key(key)?;
         self.remove_everywhere(Some(key)).await.map(|_| ())

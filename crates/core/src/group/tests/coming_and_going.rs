@@ -49,6 +49,44 @@ async fn a_group_that_was_out_knows_nothing_from_before_or_meanwhile() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_just_before_a_group_is_back_is_not_kept() {
+    let test = cluster(1);
+    let group = test.groups[0].clone();
+    let groups = Groups::of(&group);
+    let name = group.name().clone();
+    let mut back = wanted(&group, None);
+    let rules = GroupRules {
+        name: "new".into(),
+        ..group.rules()
+    };
+    let origin = group.origin();
+    back.push(Wanted { rules, origin });
+    groups.replace(Vec::new(), none_is_made).expect("changed");
+
+    // The other group is made when this one has been looked at, and before it is in force.
+    let mut early = Box::pin(group.get("early"));
+    let asked = parking_lot::Mutex::new(&mut early);
+    let shared = group.shared.clone();
+    let make = |number, Wanted { rules, origin }| {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(asked.lock().as_mut().poll(&mut context).is_pending());
+        assert!(groups.get(&name).is_err(), "a removal passes it by");
+        Group::new(
+            number,
+            rules,
+            origin,
+            group.observer.clone(),
+            shared.clone(),
+        )
+    };
+    groups.replace(back, make).expect("changed");
+    early.await.expect("its own load");
+    assert_eq!(test.loads(), 1);
+    group.get("early").await.expect("loads");
+    assert_eq!(test.loads(), 2);
+}
+
+#[tokio::test]
 async fn new_rules_hold_for_what_is_loaded_from_then_on() {
     let test = cluster(1);
     let groups = Groups::of(&test.groups[0]);
@@ -61,4 +99,19 @@ async fn new_rules_hold_for_what_is_loaded_from_then_on() {
     assert_eq!(life("a").await, before, "what is held stays as it is");
     assert_eq!(life("b").await, Timestamp(7));
     assert_eq!(test.loads(), 2);
+}
+
+#[tokio::test]
+async fn there_are_numbers_for_so_many_groups_and_a_known_one_keeps_its_own() {
+    let test = cluster(1);
+    let groups = Groups::of(&test.groups[0]);
+    let known = test.groups[0].name().clone();
+    let names = |number: u16| (1..=number).map(|it| Arc::from(it.to_string()));
+    let has_room = |number| {
+        let names: Vec<Arc<str>> = names(number).chain([known.clone()]).collect();
+        groups.has_room(names.iter())
+    };
+    assert!(has_room(u16::MAX - 1).is_ok());
+    let refused = has_room(u16::MAX).expect_err("no room");
+    assert_eq!(refused.kind(), ErrorKind::Configuration);
 }

@@ -1,0 +1,197 @@
+//! An attacker with network access: what it holds, and the connections that it makes with that.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use gaocache::internal::wire::peer_client::PeerClient;
+use gaocache_core::membership::KeyFingerprint;
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    client::{
+        ResolvesClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
+    sign::CertifiedKey,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// What the attacker holds.
+pub(super) struct Held {
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) key: PrivateKeyDer<'static>,
+}
+
+impl Held {
+    pub(super) fn new() -> Self {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["somebody".to_owned()]).unwrap();
+        Self {
+            certificate: params.self_signed(&pair).unwrap().der().clone(),
+            key: PrivateKeyDer::Pkcs8(pair.serialize_der().into()),
+        }
+    }
+
+    pub(super) fn fingerprint(&self) -> KeyFingerprint {
+        let digest = ::ring::digest::digest(&::ring::digest::SHA256, &self.certificate);
+        KeyFingerprint(digest.as_ref().try_into().unwrap())
+    }
+
+    pub(super) fn server(&self) -> ServerConfig {
+        ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(Arc::new(Anybody))
+            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
+            .unwrap()
+    }
+}
+
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// Believes everybody.
+#[derive(Debug)]
+pub(super) struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = provider().signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+impl rustls::server::danger::ClientCertVerifier for Anybody {
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        &[]
+    }
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<rustls::server::danger::ClientCertVerified, rustls::Error> {
+        Ok(rustls::server::danger::ClientCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ServerCertVerifier::supported_verify_schemes(self)
+    }
+}
+
+/// Shows a certificate whether or not the key fits it.
+#[derive(Debug)]
+pub(super) struct Shows(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shows {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A client that shows this certificate, and signs with this key; `None`: it shows none.
+pub(super) fn showing(certificate: Option<(&CertificateDer<'static>, &Held)>) -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let mut config = match certificate {
+        Some((certificate, held)) => {
+            let signs = provider()
+                .key_provider
+                .load_private_key(held.key.clone_key());
+            let shown = CertifiedKey::new(vec![certificate.clone()], signs.unwrap());
+            let shows = Arc::new(Shows(Arc::new(shown)));
+            let roots = builder.with_root_certificates(RootCertStore::empty());
+            roots.with_client_cert_resolver(shows)
+        }
+        None => {
+            let roots = builder.with_root_certificates(RootCertStore::empty());
+            roots.with_no_client_auth()
+        }
+    };
+    config
+        .dangerous()
+        .set_certificate_verifier(Arc::new(Anybody));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// A connection whose first call makes it.
+pub(super) fn caller(address: SocketAddr, config: ClientConfig) -> PeerClient<Channel> {
+    let connector = TlsConnector::from(Arc::new(config));
+    let connect = move |_: Uri| {
+        let connector = connector.clone();
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from("node").unwrap();
+            connector.connect(name, stream).await.map(TokioIo::new)
+        }
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    PeerClient::new(endpoint.connect_with_connector_lazy(tower::service_fn(connect)))
+}
+
+pub(super) fn with_key(address: SocketAddr, held: &Held) -> PeerClient<Channel> {
+    caller(address, showing(Some((&held.certificate, held))))
+}
+
+/// The certificate that a node shows.
+pub(super) async fn shown_by(address: SocketAddr) -> CertificateDer<'static> {
+    let held = Held::new();
+    let config = showing(Some((&held.certificate, &held)));
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("node").unwrap();
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+}

@@ -1,0 +1,10 @@
+//! Who is believed on the listener for nodes: attackers with network access, and members that
+//! pretend to be others.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod attacker;
+mod calls;
+mod certificates;
+#[path = "../common/mod.rs"]
+mod common;
+mod keys;
