@@ -1,12 +1,12 @@
 //! The groups of a node, put together from their definitions: at the start, and whenever new
-//! settings come in force.
+//! settings take effect.
 
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{group::GroupDefinition, origin::guarded::Guarded, telemetry::metrics::Metrics};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{CameAndWent, Group, Groups, Shared, Wanted},
+    group::{Group, GroupChanges, Groups, Shared, Wanted},
     ports::Origin,
 };
 
@@ -18,7 +18,7 @@ pub(super) fn put_in_force(
     kept: impl Fn(&str) -> Option<Arc<dyn Origin>>,
     metrics: &Metrics,
     shared: &Shared,
-) -> Result<CameAndWent> {
+) -> Result<GroupChanges> {
     let mut names = HashSet::new();
     let mut wanted = Vec::new();
     for definition in definitions {

@@ -43,19 +43,13 @@ const MAX_DIRECTIVES: usize = 32;
 /// Reads a filter. Values of fields are compared as text: a regular expression of a few hundred
 /// bytes may take seconds and gigabytes to compile.
 fn filter(text: &str) -> Result<EnvFilter> {
-    let wrong = |what: &str| {
-        let shown: String = text.chars().take(64).collect();
-        Error::new(
-            ErrorKind::Configuration,
-            format!("log.level = {shown:?}: {what}"),
-        )
-    };
+    let wrong = |what: String| Error::new(ErrorKind::Configuration, what);
     if text.len() > MAX_FILTER_BYTES {
-        return Err(wrong(&format!("at most {MAX_FILTER_BYTES} bytes")));
+        return Err(wrong(format!("at most {MAX_FILTER_BYTES} bytes")));
     }
     let directives = || text.split(',');
     if directives().count() > MAX_DIRECTIVES {
-        return Err(wrong(&format!("at most {MAX_DIRECTIVES} directives")));
+        return Err(wrong(format!("at most {MAX_DIRECTIVES} directives")));
     }
     // To `EnvFilter`, a word that is not a log level is a target of which everything is shown. So a
     // level with a typing error would silence the log.
@@ -63,16 +57,26 @@ fn filter(text: &str) -> Result<EnvFilter> {
         !it.contains(['=', '[']) && (it.is_empty() || it.parse::<LevelFilter>().is_err())
     });
     if let Some(word) = bare {
-        return Err(wrong(&format!(
+        return Err(wrong(format!(
             "'{word}' is not a log level; use off, error, warn, info, debug or trace, and for one \
              module MODULE=LEVEL"
         )));
     }
     if let Some(reason) = directives().find_map(|it| unknown_module(it).err()) {
-        return Err(wrong(&reason));
+        return Err(wrong(reason));
     }
     let parsed = EnvFilter::builder().with_regex(false).parse(text);
-    parsed.map_err(|error| wrong(&error.to_string()).with_source(error))
+    parsed.map_err(|error| wrong(error.to_string()).with_source(error))
+}
+
+/// The error for a level that is set, which names the setting.
+fn refused(level: &str, error: Error) -> Error {
+    let shown: String = level.chars().take(64).collect();
+    Error::new(
+        ErrorKind::Configuration,
+        format!("log.level = {shown:?}: {error}"),
+    )
+    .with_source(error)
 }
 
 /// Crates whose lines the log can have. A filter for another one would match nothing, and if it is
@@ -153,7 +157,7 @@ fn unknown_module(directive: &str) -> Result<(), String> {
 /// Whether a level can be set.
 ///
 /// # Errors
-/// As [`LogLevel::set`].
+/// What is wrong with it.
 pub(crate) fn check(level: &str) -> Result<()> {
     filter(level).map(drop)
 }
@@ -165,7 +169,8 @@ pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 /// # Errors
 /// As [`LogLevel::set`].
 pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
-    let (filter, handle) = reload::Layer::new(filter(&rules.level)?);
+    let read = |level: &str| filter(level).map_err(|error| refused(level, error));
+    let (filter, handle) = reload::Layer::new(read(&rules.level)?);
     // A log line has the ids of its trace. The other span fields are only in the trace.
     let filter = filter.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
     let lines = if rules.json {
@@ -175,7 +180,7 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
     };
     let level = LogLevel::new(&rules.level, move |text| {
         handle
-            .reload(self::filter(text)?)
+            .reload(read(text)?)
             .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))
     });
     Ok((lines, level))

@@ -34,8 +34,14 @@ struct Table {
     numbered: Vec<Arc<Group>>,
 }
 
-/// Names of groups that came, and of those that went.
-pub type CameAndWent = (Vec<Arc<str>>, Vec<Arc<str>>);
+/// Which groups new settings added and removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupChanges {
+    /// Names of the new ones.
+    pub added: Vec<Arc<str>>,
+    /// Names of those that are not wanted any more.
+    pub removed: Vec<Arc<str>>,
+}
 
 /// What a group is to be from now on.
 pub struct Wanted {
@@ -73,7 +79,7 @@ impl Groups {
 
     /// Puts exactly these groups in force, all at once: those that stay get new rules and origins,
     /// `make` makes those that are new, and those that are not wanted any more lose all their
-    /// entries. Returns the names of those that came and of those that went.
+    /// entries.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for more groups than there are numbers; nothing has changed
@@ -82,7 +88,7 @@ impl Groups {
         &self,
         wanted: Vec<Wanted>,
         make: impl Fn(GroupId, Wanted) -> Group,
-    ) -> Result<CameAndWent> {
+    ) -> Result<GroupChanges> {
         let _turn = self.0.turn.lock();
         let before = self.0.table.load_full();
         let mut after = Table {
@@ -126,12 +132,15 @@ impl Groups {
             names.sort_unstable();
             names
         };
-        let (came, went) = (only_in(&after, &before), only_in(&before, &after));
+        let changes = GroupChanges {
+            added: only_in(&after, &before),
+            removed: only_in(&before, &after),
+        };
         self.0.table.store(Arc::new(after));
-        for name in &went {
+        for name in &changes.removed {
             before.in_force[name].drop_everything();
         }
-        Ok((came, went))
+        Ok(changes)
     }
 
     /// The group of that name.
