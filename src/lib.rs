@@ -1,7 +1,7 @@
 //! gaocache: a read-through cache that runs as a cluster.
 //!
 //! Ask any node for `(group, key)`: the key's owner answers from memory, or loads the value once
-//! from the group's origin, whoever asks and however many. The program `gaocache` is a node ready
+//! from the group's origin, however many callers ask. The program `gaocache` is a node ready
 //! to run. This crate is the same for programs that embed a node with loaders of their own:
 //!
 //! ```
@@ -45,9 +45,9 @@
 //! | `etcd` | `Registry::etcd` and `Client` | `protoc` |
 //!
 //! Programs that embed a node want `default-features = false`, and `features = ["etcd"]` where
-//! nodes find each other in etcd. The client of etcd compiles that one's protocol when it is built,
-//! and needs [`protoc`](https://protobuf.dev/installation/) for it: on the `PATH`, or named by the
-//! variable `PROTOC`. Nothing else does.
+//! nodes find each other in etcd. The etcd client compiles etcd's protocol definitions at build
+//! time, and needs [`protoc`](https://protobuf.dev/installation/) for that: on the `PATH`, or named
+//! by the variable `PROTOC`. Nothing else does.
 //!
 //! Origins of your own implement [`Origin`] (with the macro of the crate `async-trait`), or are
 //! closures in a [`loader`].

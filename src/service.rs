@@ -77,7 +77,7 @@ impl Service {
         }
     }
 
-    /// Counts the requests of these groups by name, before they come in force.
+    /// Counts the requests of these groups by name, before they take effect.
     #[cfg(feature = "cli")]
     pub fn know<'a>(&self, groups: impl Iterator<Item = &'a Arc<str>>, metrics: &Metrics) {
         let mut by_name = HashMap::clone(&self.inner.metrics.load());

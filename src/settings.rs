@@ -105,7 +105,7 @@ pub struct Settings {
 #[non_exhaustive]
 pub enum PeerIdentity {
     /// Each node makes a key when it starts and registers it beside its address. Nodes connect by
-    /// mutual TLS, and believe who holds a registered key. Who may write to the registry decides.
+    /// mutual TLS, and accept only registered keys. So write access to the registry is what counts.
     /// Not with [`Registry::fixed`](crate::Registry::fixed), which registers nothing.
     #[default]
     RegisteredKeys,
@@ -262,7 +262,7 @@ impl Settings {
         }
     }
 
-    /// What the types allow and a node can't be.
+    /// Refuses values that the types allow but a node can't work with.
     pub(crate) fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
         if !is_id(&self.id) {

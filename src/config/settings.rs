@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{settings::Replicate, telemetry::requests::Logged};
 
-/// All settings of the program, as they came in force.
+/// All settings of the program, as they took effect.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Config {
     /// `[node]`

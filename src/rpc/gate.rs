@@ -52,7 +52,7 @@ impl Gate {
         }
     }
 
-    /// Somebody could not even prove that he holds a key.
+    /// The other end could not prove that it holds a key.
     pub fn failed(&self, from: SocketAddr, error: &std::io::Error) {
         if let Some(suppressed) = self.refused("handshake") {
             tracing::warn!(

@@ -90,8 +90,8 @@ pub(super) fn any_name() -> ServerName<'static> {
     ServerName::from(std::net::IpAddr::from([0; 4]))
 }
 
-/// Takes whoever proves that it holds a key, whichever. Whose key it is, is looked up with each
-/// call: at the time of the handshake, its member may not be known yet.
+/// Accepts any key whose holder proves that it has it. The member behind the key is looked up with
+/// each call: at the time of the handshake, it may not be known yet.
 #[derive(Debug)]
 struct AnyKey(Arc<CryptoProvider>);
 

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection: what it has proven, and as which member it may speak.
 //!
-//! Whoever is not found here must not be believed anything. A key is all that counts: what a
-//! message says of its sender never makes it one.
+//! Nothing from a caller that is not found here may be trusted. Only the key counts, never what a
+//! message says about its sender.
 
 use std::sync::{Arc, Weak};
 

@@ -26,7 +26,7 @@ use crate::{
     ring::KeyHash,
 };
 
-/// Another ring has come in force.
+/// Another ring took effect.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The ring until now.
@@ -80,7 +80,7 @@ impl Cluster {
         self.topology.load_full()
     }
 
-    /// Each topology as it comes in force.
+    /// Each topology as it takes effect.
     pub fn rings(&self) -> watch::Receiver<Arc<Topology>> {
         self.rings.subscribe()
     }
