@@ -63,7 +63,9 @@ async fn answer(admin: &Admin, Question { group, key }: &Question) -> Result<Val
         "not_asked": not_asked(&known),
         "removed_lately": known.removed,
         "sure_to_be_a_member": known.sure,
-        "left_memory": known.left.map(why),
+        "last_departure": known.last_departure.map(why),
+        "remembered_failure": known.failure.as_ref().map(failure),
+        "breaker": metrics.breaker_name(),
         "last_load": metrics.loads.of(key),
         "last_miss": metrics.misses.of(key),
     }))
@@ -88,7 +90,8 @@ fn held(me: &str, group: &Group, known: &Explained) -> Vec<Value> {
             "exists": it.bytes.is_some(),
             "bytes": it.bytes,
             "tag": format!("{:016x}", it.entity_tag),
-            "left_seconds": it.left.map(|left| left.as_secs_f64()),
+            "stale": it.stale,
+            "ttl_remaining_seconds": it.left.map(|left| left.as_secs_f64()),
             "age_seconds": age(ttl, it),
             "uses": it.use_count,
         })
@@ -105,7 +108,10 @@ fn held(me: &str, group: &Group, known: &Explained) -> Vec<Value> {
 /// How old a value is, where its life is that of the group's rules. No entry keeps when it was
 /// loaded.
 fn age(ttl: Option<Duration>, it: &Held) -> Option<f64> {
-    it.bytes?;
+    // Of a stale one, it is not known for how long its life has been over.
+    if it.bytes.is_none() || it.stale {
+        return None;
+    }
     let age = ttl?.checked_sub(it.left?)?;
     Some(age.as_secs_f64())
 }
@@ -116,6 +122,15 @@ fn not_asked(known: &Explained) -> Vec<Value> {
     failed
         .map(|(id, problem)| json!({ "node": id.to_string(), "problem": problem }))
         .collect()
+}
+
+/// The error that gets of the key end with for so long.
+fn failure(error: &Error) -> Value {
+    json!({
+        "error": error.kind().name(),
+        "message": error.message(),
+        "remaining_seconds": error.retry_after().map(|left| left.as_secs_f64()),
+    })
 }
 
 fn why(left: Departure) -> &'static str {

@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    status::http::{failed, no_such_path, not_allowed},
+    status::http::{failed, no_such_path, not_allowed, not_here},
     telemetry::{level::LogLevel, metrics::Metrics},
     traffic::Budget,
 };
@@ -89,7 +89,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/explain", get(explain::explain))
         .route("/config", get(settings::in_force))
         .route("/reload", post(settings::reload))
-        .fallback(async || no_such_path("no such path; see docs/api.md"))
+        .fallback(async || no_such_path(StatusCode::NOT_FOUND, "no such path; see docs/api.md"))
         .method_not_allowed_fallback(async || not_allowed("this path takes another method"))
         .with_state(admin)
 }
@@ -171,7 +171,7 @@ async fn set_log_level(query: Result<Query<LogQuery>, QueryRejection>) -> Respon
 }
 
 fn no_log() -> Response {
-    no_such_path("the log of this process is not managed by gaocache")
+    not_here("the log of this process is not managed by gaocache")
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Admin;
-use crate::status::http::{failed, no_such_path};
+use crate::status::http::{failed, not_here};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Bound on reading and taking up the settings.
@@ -59,5 +59,5 @@ pub(super) async fn reload(State(admin): State<Admin>) -> Response {
 }
 
 fn unmanaged() -> Response {
-    no_such_path("the settings of this process are not managed by gaocache")
+    not_here("the settings of this process are not managed by gaocache")
 }

@@ -68,7 +68,7 @@ async fn ask(admin: &str, ExplainArgs { group, key, .. }: &ExplainArgs) -> Resul
     let (group, key) = (encoded(group), encoded(key));
     let body = ask_admin(&format!("http://{admin}/explain?group={group}&key={key}")).await?;
     serde_json::from_slice(&body)
-        .map_err(|error| format!("the response is no explanation: {error}"))
+        .map_err(|error| format!("the response is not an explanation: {error}"))
 }
 
 /// For a person.
@@ -77,17 +77,19 @@ fn lines(asked: &Value, owner: Option<&Result<Value, String>>) -> Vec<String> {
         format!("owner      {}", place(&asked["owner"])),
         format!("replica    {}", place(&asked["replica"])),
     ];
-    let held = asked["held"].as_array().into_iter().flatten();
-    let mut held: Vec<String> = held.map(holder).collect();
+    let told = owner.and_then(|told| told.as_ref().ok());
+    let held = holders(asked, told);
     if held.is_empty() {
-        held.push("by nobody who was asked".into());
+        lines.push("held       no node that was asked holds this key".into());
     }
-    lines.extend(held.into_iter().map(|it| format!("held       {it}")));
+    lines.extend(
+        held.into_iter()
+            .map(|it| format!("held       {}", holder(it))),
+    );
     let not_asked = asked["not_asked"].as_array().into_iter().flatten();
     lines.extend(
         not_asked.map(|it| format!("not asked  {}: {}", text(&it["node"]), text(&it["problem"]))),
     );
-    let told = owner.and_then(|told| told.as_ref().ok());
     for told in [Some(asked), told].into_iter().flatten() {
         let node = text(&told["node"]);
         lines.push(format!(
@@ -134,17 +136,28 @@ fn place(member: &Value) -> String {
     )
 }
 
+/// Who holds the key. What the owner tells of itself comes first: it tells other nodes of fresh
+/// entries alone.
+fn holders<'a>(asked: &'a Value, owner: Option<&'a Value>) -> Vec<&'a Value> {
+    let held = |told: &'a Value| told["held"].as_array().into_iter().flatten();
+    let is_owner_s = |it: &&Value| owner.is_some_and(|owner| it["node"] == owner["node"]);
+    let own = owner.into_iter().flat_map(held).filter(is_owner_s);
+    own.chain(held(asked).filter(|it| !is_owner_s(it)))
+        .collect()
+}
+
 fn holder(it: &Value) -> String {
     let mut parts = vec![match it["bytes"].as_u64() {
         Some(bytes) => format!("{bytes} bytes, tag {}", text(&it["tag"])),
-        None => "that there is no such key".into(),
+        None => "remembers that the origin has no such key".into(),
     }];
     if let Some(age) = it["age_seconds"].as_f64() {
         parts.push(format!("{age:.1} s old"));
     }
-    parts.push(match it["left_seconds"].as_f64() {
-        Some(left) => format!("{left:.1} s left"),
-        None => "no end".into(),
+    parts.push(match it["ttl_remaining_seconds"].as_f64() {
+        _ if it["stale"] == true => "expired, but still served as a stale value".into(),
+        Some(left) => format!("expires in {left:.1} s"),
+        None => "never expires".into(),
     });
     if let Some(uses) = it["uses"].as_u64() {
         parts.push(format!("used {uses} times"));
@@ -180,8 +193,23 @@ fn reasons(told: &Value) -> Vec<String> {
     if told["removed_lately"] == true {
         reasons.push("removed lately, so only the origin is believed".into());
     }
-    if let Some(left) = told["left_memory"].as_str() {
-        reasons.push(format!("its memory lost it: {left}"));
+    if let Some(why) = told["last_departure"].as_str() {
+        reasons.push(format!("no longer in memory: {why}"));
+    }
+    let failure = &told["remembered_failure"];
+    if let Some(left) = failure["remaining_seconds"].as_f64() {
+        reasons.push(format!(
+            "the last load failed, and gets fail the same way for another {left:.1} s: {}: {}",
+            text(&failure["error"]),
+            text(&failure["message"])
+        ));
+    }
+    match told["breaker"].as_str() {
+        Some("open") => reasons.push("the circuit breaker of the group is open".into()),
+        Some("half_open") => {
+            reasons.push("the circuit breaker of the group is half-open: one load tests it".into());
+        }
+        _ => {}
     }
     reasons
 }

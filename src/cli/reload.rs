@@ -17,7 +17,7 @@ use tokio::{
 use super::{ConfigArgs, config::value};
 use crate::{
     admin::{Reload, Reloads},
-    config::{Config, ConfigError, InForce, Loaded, TakenUp},
+    config::{Applies, ConfigError, InForce, Loaded},
     node::reload::Live,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -92,14 +92,14 @@ impl Reloader {
             if change.live.is_empty() && before.settings.groups == after.settings.groups {
                 return Ok((before, change, Default::default()));
             }
-            let groups = node.take_up(&before.settings, &after.settings)?;
-            Ok((Arc::new(merged(&before, after)), change, groups))
+            let groups = node.apply(&before.settings, &after.settings)?;
+            Ok((Arc::new(before.reloaded(after)), change, groups))
         });
         let read = read.await.unwrap_or_else(|error| {
             let what = "the settings could not be read; see the log";
             Err(Error::new(ErrorKind::Internal, what).with_source(error))
         });
-        let (in_force, change, (came, went)) = read.inspect_err(|error| {
+        let (in_force, change, groups) = read.inspect_err(|error| {
             tracing::error!(cause, %error, "the new settings are refused; nothing has changed");
             live.count("refused");
             self.problem = error.message().to_owned();
@@ -108,14 +108,15 @@ impl Reloader {
         let changed = !Arc::ptr_eq(&self.in_force, &in_force);
         live.count(if changed { "changed" } else { "unchanged" });
         let text = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
-        let (came, went): (Vec<String>, Vec<String>) = (text(&came), text(&went));
+        let (added, removed): (Vec<String>, Vec<String>) =
+            (text(&groups.added), text(&groups.removed));
         let named: Vec<&str> = change.live.iter().map(String::as_str).take(NAMED).collect();
         tracing::info!(
             cause,
             changed = named.join(" "),
-            groups_came = came.join(" "),
-            groups_went = went.join(" "),
-            need_a_restart = change.waiting.join(" "),
+            groups_added = added.join(" "),
+            groups_removed = removed.join(" "),
+            requires_restart = change.waiting.join(" "),
             "the settings were read again"
         );
         self.in_force = in_force;
@@ -124,9 +125,9 @@ impl Reloader {
         self.show();
         Ok(json!({
             "changed": change.live,
-            "groups_came": came,
-            "groups_went": went,
-            "need_a_restart": change.waiting,
+            "groups_added": added,
+            "groups_removed": removed,
+            "requires_restart": change.waiting,
         }))
     }
 
@@ -137,12 +138,12 @@ impl Reloader {
                 "name": it.name,
                 "value": value(it),
                 "source": it.source,
-                "change": it.taken_up().name(),
+                "change": it.applies().name(),
             })
         });
         self.publish.send_replace(Arc::new(json!({
             "settings": settings.collect::<Vec<_>>(),
-            "need_a_restart": self.waiting,
+            "requires_restart": self.waiting,
             "problem": self.problem,
         })));
     }
@@ -154,7 +155,7 @@ fn refused(error: ConfigError) -> Error {
 
 /// What new settings change.
 struct Change {
-    /// Names of the settings that are taken up at once.
+    /// Names of the settings that apply at once.
     live: Vec<String>,
     /// And of those that need a restart.
     waiting: Vec<String>,
@@ -181,35 +182,12 @@ impl Change {
         }
         let (live, waiting): (Vec<InForce>, Vec<InForce>) = names
             .into_iter()
-            .partition(|it| it.taken_up() == TakenUp::Live);
+            .partition(|it| it.applies() == Applies::Live);
         let named = |settings: Vec<InForce>| settings.into_iter().map(|it| it.name).collect();
         Self {
             live: named(live),
             waiting: named(waiting),
         }
-    }
-}
-
-/// The new settings where they are taken up at once, the others as they are.
-fn merged(before: &Loaded, after: Loaded) -> Loaded {
-    let is_live = |it: &InForce| it.taken_up() == TakenUp::Live;
-    let stay = before.in_force.iter().filter(|it| !is_live(it));
-    let come = after.in_force.iter().filter(|it| is_live(it));
-    let mut in_force: Vec<InForce> = stay.chain(come).cloned().collect();
-    in_force.sort_by_key(InForce::place);
-    let mut limits = after.settings.limits;
-    limits.max_admin_connections = before.settings.limits.max_admin_connections;
-    let mut log = after.settings.log;
-    log.format = before.settings.log.format;
-    Loaded {
-        settings: Config {
-            groups: after.settings.groups,
-            limits,
-            log,
-            ..before.settings.clone()
-        },
-        in_force,
-        numbered: after.numbered,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     http_client,
     registry::etcd::view,
     settings::ADMIN_PORT,
-    status::KIND_HEADER,
+    status::{KIND_HEADER, http::NO_SUCH_PATH},
 };
 use gaocache_core::{
     cluster::Topology,
@@ -203,7 +203,7 @@ pub(super) async fn ask_admin(url: &str) -> Result<Bytes, String> {
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         return Err(match body["message"].as_str().filter(|_| ours) {
             // The HTTP listener of a node names the kinds of its errors, too.
-            Some(message) if message.starts_with("no such path") => format!("{message}; {doubt}"),
+            Some(message) if body["reason"] == NO_SUCH_PATH => format!("{message}; {doubt}"),
             Some(message) => message.to_owned(),
             None => format!("it answered {status}; {doubt}"),
         });

@@ -31,7 +31,7 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
         match drained {
             true => Ok(()),
             false => Err(Failure::Failed(
-                "stopped, but the drain did not come to its end; the log says why".into(),
+                "stopped before the drain was complete; the log says why".into(),
             )),
         }
     };

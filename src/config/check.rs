@@ -37,12 +37,7 @@ pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
     checks.peer(settings);
     checks.listeners(settings);
     if let Err(error) = log::check(&settings.log.level) {
-        // It begins with the setting's name, for those who set the level of a running node.
-        let message = error.message();
-        let reason = message
-            .split_once("\": ")
-            .map_or(message, |(_, reason)| reason);
-        checks.wrong("log.level", &[], reason);
+        checks.wrong("log.level", &[], error.message());
     }
     checks.file("trace.ca", &settings.trace.ca, pem::certificates);
     checks.groups(settings);

@@ -16,8 +16,8 @@ use super::{
     check,
     numbered::Numbered,
     problem::{ConfigError, Problem},
-    schema,
-    settings::Config,
+    schema::{self, Applies},
+    settings::{Config, LimitSettings, LogSettings},
     walk::Walk,
 };
 
@@ -50,14 +50,48 @@ pub struct Loaded {
     pub numbered: Numbered,
 }
 
+impl Loaded {
+    /// What is in force once a node that runs has read the settings `after`: those where they apply
+    /// live, the others as they are.
+    #[must_use]
+    pub fn reloaded(&self, after: Self) -> Self {
+        let is_live = |it: &InForce| it.applies() == Applies::Live;
+        let stay = self.in_force.iter().filter(|it| !is_live(it));
+        let come = after.in_force.iter().filter(|it| is_live(it));
+        let mut in_force: Vec<InForce> = stay.chain(come).cloned().collect();
+        in_force.sort_by_key(InForce::place);
+        let before = self.settings.clone();
+        let after_numbered = after.numbered;
+        let after = after.settings;
+        // A test holds this against the table.
+        let settings = Config {
+            groups: after.groups,
+            limits: LimitSettings {
+                max_admin_connections: before.limits.max_admin_connections,
+                ..after.limits
+            },
+            log: LogSettings {
+                format: before.log.format,
+                ..after.log
+            },
+            ..before
+        };
+        Self {
+            settings,
+            in_force,
+            numbered: after_numbered,
+        }
+    }
+}
+
 /// All sources as they are, right or wrong.
 #[derive(Debug)]
 pub struct Reading {
     /// The settings; `None` if there are none to speak of.
-    settings: Option<Config>,
+    pub(super) settings: Option<Config>,
     /// Each setting that has a valid value of its own, in the order of the reference.
     pub in_force: Vec<InForce>,
-    numbered: Numbered,
+    pub(super) numbered: Numbered,
     problems: Vec<Problem>,
 }
 

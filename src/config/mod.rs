@@ -20,7 +20,7 @@ mod walk;
 
 pub use load::{InForce, Loaded, Reading, Sources, load, loopback, read_all};
 pub use problem::ConfigError;
-pub use schema::TakenUp;
+pub use schema::Applies;
 pub use settings::{
     Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
     OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,

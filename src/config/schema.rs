@@ -215,9 +215,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
 ];
 
-/// When a node that runs takes up a new value of a setting.
+/// When a node that runs applies a new value of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TakenUp {
+pub enum Applies {
     /// At once.
     Live,
     /// At the next connection to where the files are needed. What counts is their content: the node
@@ -227,7 +227,7 @@ pub enum TakenUp {
     Restart,
 }
 
-impl TakenUp {
+impl Applies {
     /// For the reference, and `/config`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -239,20 +239,20 @@ impl TakenUp {
 }
 
 impl Setting {
-    /// When a node that runs takes up a new value.
-    pub fn taken_up(&self) -> TakenUp {
+    /// When a node that runs applies a new value.
+    pub fn applies(&self) -> Applies {
         const LIVE: [&str; 3] = ["groups[].", "limits.", "log."];
         const CONTENT: [&str; 2] = ["registry.etcd.tls.", "registry.etcd.password_file"];
         let is_of = |names: &[&str]| names.iter().any(|it| self.name.starts_with(it));
         // The admin listener's places are made at the start.
         if ["limits.max_admin_connections", "log.format"].contains(&self.name) {
-            TakenUp::Restart
+            Applies::Restart
         } else if is_of(&LIVE) {
-            TakenUp::Live
+            Applies::Live
         } else if is_of(&CONTENT) {
-            TakenUp::Content
+            Applies::Content
         } else {
-            TakenUp::Restart
+            Applies::Restart
         }
     }
 }
@@ -284,7 +284,7 @@ pub fn reference() -> String {
             "| `{}` | {} | {default} | {} | {} |",
             setting.name,
             setting.takes.allowed(),
-            setting.taken_up().name(),
+            setting.applies().name(),
             setting.about
         );
     }

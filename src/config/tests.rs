@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::*;
+use super::{schema::Takes, *};
 
 fn sources(toml: &str) -> (tempfile::TempDir, Sources) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -200,4 +200,62 @@ fn every_default_is_a_value_that_its_setting_takes() {
         .filter(|it| it.name.starts_with("groups[]"));
     assert_eq!(loaded.in_force.len(), schema::SETTINGS.len());
     assert!(groups.count() > 5);
+}
+
+/// A value that the setting takes and that isn't its default.
+fn another(setting: &schema::Setting) -> String {
+    let default = setting.default.map(|it| it().trim_matches('"').to_owned());
+    let candidates: Vec<String> = match setting.takes {
+        Takes::Text => vec!["another".into()],
+        Takes::Integer { min, max } => vec![min.to_string(), max.to_string()],
+        Takes::Seconds { min, max } => vec![min.to_string(), max.to_string()],
+        Takes::Ratio => vec!["0".into(), "1".into()],
+        Takes::Boolean => vec!["true".into(), "false".into()],
+        Takes::Bytes | Takes::BytesOrZero => vec!["65MiB".into(), "66MiB".into()],
+        Takes::Socket => vec!["127.0.0.1:1".into()],
+        Takes::OneOf(words) => words.iter().map(ToString::to_string).collect(),
+        Takes::Url => vec!["http://another".into()],
+        Takes::Urls => vec!["[\"http://another\"]".into()],
+        Takes::Texts => vec!["[\"another\"]".into()],
+        Takes::Table => vec!["{ another = \"another\" }".into()],
+    };
+    let mut candidates = candidates.into_iter();
+    candidates
+        .find(|it| Some(it) != default.as_ref())
+        .expect("another value")
+}
+
+/// Whether settings fit together is of no matter here.
+fn read_with(overrides: &[String]) -> Loaded {
+    let reading = read_all(&Sources {
+        overrides: overrides.to_vec(),
+        ..Sources::default()
+    });
+    Loaded {
+        in_force: reading.in_force,
+        numbered: reading.numbered,
+        settings: reading.settings.expect("settings"),
+    }
+}
+
+#[test]
+fn a_reload_changes_exactly_the_settings_that_the_table_calls_live() {
+    let shown = |it: &Loaded| format!("{:?}", it.settings);
+    let group =
+        |of: &str| format!("groups=[{{ name = \"{of}\", origin = {{ kind = \"file\" }} }}]");
+    let before = read_with(&[group("a")]);
+    for setting in schema::SETTINGS {
+        let is_live = setting.applies() == Applies::Live;
+        let after = if setting.name.starts_with("groups[]") {
+            read_with(&[group("b")])
+        } else {
+            let given = format!("{}={}", setting.name, another(setting));
+            read_with(&[group("a"), given])
+        };
+        assert_ne!(shown(&before), shown(&after), "{}", setting.name);
+        let wanted = if is_live { &after } else { &before };
+        let reloaded = before.reloaded(after.clone());
+        assert!(shown(&reloaded) == shown(wanted), "{}", setting.name);
+        assert_eq!(reloaded.in_force, wanted.in_force, "{}", setting.name);
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     mask,
     problem::Problem,
     read::take,
-    schema::{self, Setting, TakenUp, Takes},
+    schema::{self, Applies, Setting, Takes},
     suggest::suggest,
     unsure::Unsure,
 };
@@ -37,10 +37,10 @@ impl InForce {
         setting.is_some_and(|it| mask::checked(it.takes, &stand_in(it)) == self.value)
     }
 
-    /// When a node that runs takes up a new value of it.
-    pub fn taken_up(&self) -> TakenUp {
+    /// When a node that runs applies a new value of it.
+    pub fn applies(&self) -> Applies {
         let setting = schema::find(&generic(&self.name));
-        setting.map_or(TakenUp::Restart, Setting::taken_up)
+        setting.map_or(Applies::Restart, Setting::applies)
     }
 
     /// Its place in the reference: which group, and which line of the schema.

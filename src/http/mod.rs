@@ -22,9 +22,12 @@ use tower::ServiceExt;
 
 use crate::{
     service::Service,
-    status::http::{failed, not_allowed},
+    status::{
+        self,
+        http::{failed, not_allowed},
+    },
     telemetry::trace::Call,
-    traffic::{Outgoing, Traffic},
+    traffic::{Outgoing, Ticket, Traffic},
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -64,11 +67,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let traffic = self.traffic.clone();
-        // Only gets carry values. Removals are heard however many bytes are in flight.
-        let ticket = match *request.method() {
-            Method::GET => traffic.begin(),
-            _ => Ok(traffic.begin_anyway()),
-        };
+        let ticket = admit(&traffic, request.method());
         let router = self.router.clone();
         Box::pin(async move {
             let answered = async {
@@ -84,6 +83,15 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
             });
             Ok(answer)
         })
+    }
+}
+
+/// Gets carry values, and a HEAD runs a whole get. Removals are heard however many bytes are in
+/// flight.
+fn admit(traffic: &Arc<Traffic>, method: &Method) -> Result<Ticket> {
+    match *method {
+        Method::GET | Method::HEAD => traffic.begin(),
+        _ => Ok(traffic.begin_anyway()),
     }
 }
 
@@ -136,10 +144,11 @@ async fn no_key(State(service): State<Service>, Path(group): Path<String>) -> Re
 }
 
 async fn no_such_path() -> Response {
-    failed(&Error::new(
-        ErrorKind::InvalidRequest,
+    // Not 404, which clients read as a key that doesn't exist.
+    status::http::no_such_path(
+        StatusCode::BAD_REQUEST,
         "no such path; values are at /v1/{group}/{key}",
-    ))
+    )
 }
 
 async fn no_such_method() -> Response {
@@ -201,6 +210,19 @@ fn matches_any(request: &HeaderMap, tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::Budget;
+
+    #[test]
+    fn a_full_budget_refuses_whatever_gets_a_value_and_hears_removals() {
+        let traffic = Traffic::new(Budget::new(0));
+        for (method, is_heard) in [
+            (Method::GET, false),
+            (Method::HEAD, false),
+            (Method::DELETE, true),
+        ] {
+            assert_eq!(admit(&traffic, &method).is_ok(), is_heard, "{method}");
+        }
+    }
 
     #[test]
     fn a_validator_is_compared_as_the_standard_says() {

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 use crate::{group::GroupDefinition, origin::guarded::Guarded, telemetry::metrics::Metrics};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{CameAndWent, Group, Groups, Shared, Wanted},
+    group::{Group, GroupChanges, Groups, Shared, Wanted},
     ports::Origin,
 };
 
@@ -23,7 +23,7 @@ pub(super) fn put_in_force(
     metrics: &Metrics,
     shared: &Shared,
     prepare: impl FnOnce(),
-) -> Result<CameAndWent> {
+) -> Result<GroupChanges> {
     let names = || definitions.iter().map(|it| &it.rules.name);
     let mut seen = HashSet::new();
     if let Some(name) = names().find(|name| !seen.insert(*name)) {

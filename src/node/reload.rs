@@ -25,7 +25,7 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::CameAndWent,
+    group::GroupChanges,
 };
 
 /// What a node was made for, and new settings have to keep to.
@@ -77,9 +77,9 @@ impl Live {
     ///
     /// # Errors
     /// What is wrong with them; nothing has changed then.
-    pub(crate) fn take_up(&self, before: &Config, after: &Config) -> Result<CameAndWent> {
+    pub(crate) fn apply(&self, before: &Config, after: &Config) -> Result<GroupChanges> {
         if self.stops.draining.is_cancelled() {
-            let what = "this node is leaving; it takes up no settings any more";
+            let what = "this node is shutting down and applies no more settings";
             return Err(Error::new(ErrorKind::NotReady, what));
         }
         let budget = &self.fixed.budget;

@@ -56,7 +56,7 @@ impl Joined {
             self.parts.metrics.membership.expelled();
             tracing::warn!(
                 entries,
-                "the others took this node off the list; its entries are dropped, and it joins anew"
+                "the others took this node off the list; its entries are dropped, and it is rejoining"
             );
             me.instance = fastrand::u64(..).to_string().into();
             // An error says that the old registration has ended; it goes on with the new one.

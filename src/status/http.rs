@@ -18,17 +18,36 @@ pub fn not_allowed(what: &str) -> Response {
     response
 }
 
-/// A path that isn't there.
-pub fn no_such_path(what: &str) -> Response {
+/// The reason that an answer of [`no_such_path`] has in its body. It tells who asks a node that it
+/// may have the wrong listener.
+pub const NO_SUCH_PATH: &str = "no_such_path";
+
+/// A path that has nothing to show in this process.
+pub fn not_here(what: &str) -> Response {
     let mut response = failed(&Error::new(ErrorKind::InvalidRequest, what));
     *response.status_mut() = StatusCode::NOT_FOUND;
     response
 }
 
+/// A path that isn't there.
+pub fn no_such_path(status: StatusCode, what: &str) -> Response {
+    let error = Error::new(ErrorKind::InvalidRequest, what);
+    let mut response = respond(&error, Some(NO_SUCH_PATH));
+    *response.status_mut() = status;
+    response
+}
+
 /// An error as JSON, with its kind in a header as well.
 pub fn failed(error: &Error) -> Response {
+    respond(error, None)
+}
+
+fn respond(error: &Error, reason: Option<&str>) -> Response {
     let kind = error.kind();
-    let body = serde_json::json!({ "error": kind.name(), "message": error.message() });
+    let mut body = serde_json::json!({ "error": kind.name(), "message": error.message() });
+    if let Some(reason) = reason {
+        body["reason"] = reason.into();
+    }
     let mut response = (codes(kind).1, format!("{body}\n")).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -13,19 +13,13 @@ const MAX_DIRECTIVES: usize = 32;
 /// Reads a filter. Values of fields are compared as text: a regular expression of a few hundred
 /// bytes may take seconds and gigabytes to compile.
 pub(super) fn filter(text: &str) -> Result<EnvFilter> {
-    let wrong = |what: &str| {
-        let shown: String = text.chars().take(64).collect();
-        Error::new(
-            ErrorKind::Configuration,
-            format!("log.level = {shown:?}: {what}"),
-        )
-    };
+    let wrong = |what: String| Error::new(ErrorKind::Configuration, what);
     if text.len() > MAX_FILTER_BYTES {
-        return Err(wrong(&format!("at most {MAX_FILTER_BYTES} bytes")));
+        return Err(wrong(format!("at most {MAX_FILTER_BYTES} bytes")));
     }
     let directives = || text.split(',');
     if directives().count() > MAX_DIRECTIVES {
-        return Err(wrong(&format!("at most {MAX_DIRECTIVES} directives")));
+        return Err(wrong(format!("at most {MAX_DIRECTIVES} directives")));
     }
     // To `EnvFilter`, a word that is not a log level is a target of which everything is shown. So a
     // level with a typing error would silence the log.
@@ -33,16 +27,16 @@ pub(super) fn filter(text: &str) -> Result<EnvFilter> {
         !it.contains(['=', '[']) && (it.is_empty() || it.parse::<LevelFilter>().is_err())
     });
     if let Some(word) = bare {
-        return Err(wrong(&format!(
+        return Err(wrong(format!(
             "'{word}' is not a log level; use off, error, warn, info, debug or trace, and for one \
              module MODULE=LEVEL"
         )));
     }
     if let Some(reason) = directives().find_map(|it| unknown_module(it).err()) {
-        return Err(wrong(&reason));
+        return Err(wrong(reason));
     }
     let parsed = EnvFilter::builder().with_regex(false).parse(text);
-    parsed.map_err(|error| wrong(&error.to_string()).with_source(error))
+    parsed.map_err(|error| wrong(error.to_string()).with_source(error))
 }
 
 /// Crates whose lines the log can have. A filter for another one would match nothing, and if it is

@@ -36,10 +36,20 @@ pub struct LogRules {
     pub requests: RequestLog,
 }
 
+/// The error for a level that is set, which names the setting.
+fn refused(level: &str, error: Error) -> Error {
+    let shown: String = level.chars().take(64).collect();
+    Error::new(
+        ErrorKind::Configuration,
+        format!("log.level = {shown:?}: {error}"),
+    )
+    .with_source(error)
+}
+
 /// Whether a level can be set.
 ///
 /// # Errors
-/// As [`LogLevel::set`].
+/// What is wrong with it.
 pub(crate) fn check(level: &str) -> Result<()> {
     filter(level).map(drop)
 }
@@ -51,7 +61,8 @@ pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 /// # Errors
 /// As [`LogLevel::set`].
 pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
-    let (shown, handle) = reload::Layer::new(filter(&rules.level)?);
+    let read = |level: &str| filter(level).map_err(|error| refused(level, error));
+    let (shown, handle) = reload::Layer::new(read(&rules.level)?);
     // A log line has the ids of its trace. The other span fields are only in the trace.
     let shown = shown.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
     let lines = if rules.json {
@@ -61,7 +72,7 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
     };
     let level = LogLevel::new(&rules.level, move |text| {
         handle
-            .reload(filter(text)?)
+            .reload(read(text)?)
             .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))
     });
     Ok((lines, level))

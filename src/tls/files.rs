@@ -97,19 +97,22 @@ impl Certificates {
             tokio::time::sleep(PAUSE).await;
             let Some(this) = this.upgrade() else { return };
             let looked = tokio::task::spawn_blocking(move || this.look()).await;
+            let looked = looked.unwrap_or_else(|error| {
+                let what = format!("reading them failed, a bug in gaocache: {error}");
+                Err(Error::new(ErrorKind::Internal, what).with_source(error))
+            });
             match looked {
-                Ok(Ok(false)) | Err(_) => told = None,
-                Ok(Ok(true)) => {
+                Ok(false) => told = None,
+                Ok(true) => {
                     told = None;
-                    tracing::info!("took up new certificates for connections between nodes");
+                    tracing::info!("loaded new certificates for connections between nodes");
                 }
-                Ok(Err(error)) => {
+                Err(error) => {
                     let what = error.to_string();
                     if told.as_ref() != Some(&what) {
                         tracing::warn!(
                             error = what,
-                            "the files of peer.tls have changed and can't be used; what they had \
-                             before stays in use"
+                            "the files of peer.tls can't be used; what they had before stays in use"
                         );
                         told = Some(what);
                     }
@@ -118,7 +121,7 @@ impl Certificates {
         }
     }
 
-    /// Takes up what has changed. Returns whether something has.
+    /// Applies what has changed. Returns whether something has.
     fn look(&self) -> Result<bool> {
         let contents = self.files.read()?;
         if contents == self.current.load().contents {
@@ -180,7 +183,8 @@ impl PeerFiles {
 
 impl Loaded {
     fn new(contents: Contents, provider: Arc<CryptoProvider>) -> Result<Self> {
-        // The errors of the parser may quote a line of the file, so they are not passed on.
+        // The errors of the PEM parser may quote a line of the file, which may be one of a key. So
+        // they are not passed on, not even as a source.
         let wrong = |name: &str, what: &str| {
             let what = format!("peer.tls.{name}: {what}");
             Error::new(ErrorKind::Configuration, what)
@@ -193,7 +197,10 @@ impl Loaded {
         let mut roots = RootCertStore::empty();
         for root in certificates(&contents.ca, "ca")? {
             let added = roots.add(root);
-            added.map_err(|_| wrong("ca", "a certificate can't be used as an authority"))?;
+            added.map_err(|error| {
+                let what = format!("a certificate can't be used as an authority: {error}");
+                wrong("ca", &what).with_source(error)
+            })?;
         }
         let roots = Arc::new(roots);
         let chain = certificates(&contents.cert, "cert")?;
@@ -206,7 +213,7 @@ impl Loaded {
             .map_err(failed)?
             .with_client_cert_verifier(verifier.build().map_err(failed)?)
             .with_single_cert(chain.clone(), key.clone_key())
-            .map_err(|error| wrong("key", &error.to_string()))?;
+            .map_err(|error| wrong("key", &error.to_string()).with_source(error))?;
         server.alpn_protocols = vec![PROTOCOL.to_vec()];
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;

@@ -1,9 +1,11 @@
 //! Which names of a certificate make its holder a peer, and of which member.
 
-use std::sync::Arc;
+use std::{error::Error as StdError, sync::Arc};
 
-use rustls::Error as TlsError;
+use rustls::{Error as TlsError, OtherError};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use gaocache_core::error::{Error, ErrorKind};
 
 /// Stands for the id of a member.
 const ID: &str = "{id}";
@@ -62,21 +64,26 @@ impl AllowedPeers {
 
     /// The same for a certificate as a handshake shows it.
     pub(super) fn of(&self, certificate: &[u8]) -> Result<Members, TlsError> {
-        let refused = |what: &str| TlsError::General(what.to_owned());
         let (_, parsed) = X509Certificate::from_der(certificate)
-            .map_err(|_| refused("the certificate can't be read"))?;
+            .map_err(|error| unreadable("the certificate can't be read", error))?;
         let names = parsed
             .subject_alternative_name()
-            .map_err(|_| refused("the names of the certificate can't be read"))?;
+            .map_err(|error| unreadable("the names of the certificate can't be read", error))?;
         let names = names.map(|it| it.value.general_names.as_slice());
         let names = names.unwrap_or_default().iter();
         let texts = names.filter_map(|name| match name {
             GeneralName::DNSName(name) | GeneralName::URI(name) => Some(*name),
             _ => None,
         });
-        self.members(texts)
-            .ok_or_else(|| refused("the certificate has no name of peer.allowed_peers"))
+        self.members(texts).ok_or_else(|| {
+            TlsError::General("the certificate has no name of peer.allowed_peers".into())
+        })
     }
+}
+
+fn unreadable(what: &str, error: impl StdError + Send + Sync + 'static) -> TlsError {
+    let error = Error::new(ErrorKind::Configuration, format!("{what}: {error}")).with_source(error);
+    TlsError::Other(OtherError(Arc::new(error)))
 }
 
 impl Pattern {
@@ -157,6 +164,15 @@ mod tests {
         assert_eq!(allowed(&uri, &["spiffe://c/pod/a/b"]), None);
         assert_eq!(allowed(&["*.svc"], &["a.svc"]), Some(None));
         assert_eq!(allowed(&["*.svc"], &["a.b.svc"]), None);
+    }
+
+    #[test]
+    fn a_certificate_that_can_t_be_read_is_refused_with_the_cause() {
+        let allowed = AllowedPeers::parse(&["*".into()]).expect("a pattern");
+        let Err(TlsError::Other(OtherError(error))) = allowed.of(b"no certificate") else {
+            panic!("taken, or without its cause");
+        };
+        assert!(error.source().is_some(), "{error}");
     }
 
     #[test]

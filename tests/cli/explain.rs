@@ -86,7 +86,7 @@ async fn a_key_is_explained_at_the_node_that_is_asked_and_at_its_owner() {
         "{held}"
     );
     assert!(
-        held["left_seconds"].as_f64().expect("known") > 500.0,
+        held["ttl_remaining_seconds"].as_f64().expect("known") > 500.0,
         "{held}"
     );
     assert!(held["uses"].is_u64(), "{held}");
@@ -110,10 +110,10 @@ async fn a_person_reads_why_a_key_is_not_in_memory() {
     for part in [
         "owner      n1 in zone b, at 127.0.0.1:",
         "replica    n0 in zone a",
-        "held       by nobody who was asked",
+        "held       no node that was asked holds this key",
         "(at n1)",
         "n1: removed lately, so only the origin is believed",
-        "n1: its memory lost it: removed, purged or handed over",
+        "n1: no longer in memory: removed, purged or handed over",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
@@ -138,7 +138,9 @@ async fn a_load_that_failed_is_explained() {
     let url = format!("http://{}/{{key}}", nobody.local_addr().expect("bound"));
     drop(nobody);
     let groups = format!(
-        "groups=[{{ name = \"users\", origin = {{ kind = \"http\", retries = 0, url = \"{url}\" }} }}]"
+        "groups=[{{ name = \"users\", error_ttl_seconds = 60, \
+         origin = {{ kind = \"http\", retries = 0, url = \"{url}\", breaker_failure_ratio = 1, \
+         breaker_min_loads = 1, breaker_open_seconds = 600 }} }}]"
     );
     let serve = tokio::task::block_in_place(|| {
         let mut serve = Serve::start(&["registry.kind=memory", &groups], &[]);
@@ -155,7 +157,16 @@ async fn a_load_that_failed_is_explained() {
             .status(),
         502
     );
+    let known = &json(&["k", "--admin", &serve.admin])["asked"];
+    assert_eq!(known["remembered_failure"]["error"], "origin_failed");
+    assert_eq!(known["breaker"], "open");
     let (_, shown, _) = explained(&["k", "--admin", &serve.admin]);
+    for part in [
+        "the last load failed, and gets fail the same way for another",
+        "the circuit breaker of the group is open",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
     let load = shown
         .lines()
         .find(|line| line.starts_with("last load"))

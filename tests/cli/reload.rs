@@ -236,7 +236,7 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
     assert_eq!(one.loads_of("m"), 1);
     mounted.change(&group("users", 60, &other.url()));
     let (_, answer) = asked.reload().await;
-    assert_eq!(answer["groups_went"].to_string(), "[\"more\"]");
+    assert_eq!(answer["groups_removed"].to_string(), "[\"more\"]");
     let (status, _, body) = asked.get("more", "m").await;
     assert!(
         status == 404 && body.contains("unknown_group"),
@@ -300,12 +300,15 @@ async fn settings_that_are_wrong_change_nothing_and_what_is_wrong_is_told() {
         load.goes_on().await;
     }
     serve.logs("the new settings are refused; nothing has changed");
-    // What needs a restart is named, and the rest is taken up.
+    // What needs a restart is named, and the rest applies.
     let change = good.replace("ttl_seconds = 600", "ttl_seconds = 300");
     mounted.change(&format!("[cache]\ncapacity = \"33MiB\"\n{change}"));
     let (status, answer) = asked.reload().await;
     assert_eq!(status, 200, "{answer}");
-    assert_eq!(answer["need_a_restart"].to_string(), "[\"cache.capacity\"]");
+    assert_eq!(
+        answer["requires_restart"].to_string(),
+        "[\"cache.capacity\"]"
+    );
     assert_eq!(asked.setting("groups[0].ttl_seconds").await, 300.0);
     assert_ne!(asked.setting("cache.capacity").await, "33MiB");
     assert_eq!(asked.metric("gaocache_reload_refused", "").await, 0.0);
@@ -340,7 +343,7 @@ async fn an_origin_that_stays_keeps_its_limit_over_a_reload() {
 }
 
 #[test]
-fn every_setting_says_whether_it_is_taken_up_live() {
+fn every_setting_says_whether_it_applies_live() {
     let reference = include_str!("../../docs/configuration.md");
     let rows = reference.lines().filter(|line| line.starts_with("| `"));
     let mut live = 0;

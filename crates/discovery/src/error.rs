@@ -21,6 +21,8 @@ pub enum ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: Arc<str>,
+    /// Whether the message names the endpoint.
+    is_located: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -32,6 +34,7 @@ impl Error {
         Self {
             kind,
             message: format!("etcd: {}", message.into()).into(),
+            is_located: false,
             source: None,
         }
     }
@@ -47,11 +50,12 @@ impl Error {
 
     /// Adds the endpoint to the message, unless it names it.
     pub(crate) fn at(mut self, endpoint: &str) -> Self {
-        if endpoint.is_empty() || self.message.contains(endpoint) {
+        if endpoint.is_empty() || self.is_located {
             return self;
         }
         let message = self.message.trim_start_matches("etcd: ");
         self.message = format!("etcd: {endpoint}: {message}").into();
+        self.is_located = true;
         self
     }
 
@@ -137,5 +141,22 @@ impl StdError for Error {
         self.source
             .as_deref()
             .map(|it| it as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_named_once_by_whoever_knows_it_first() {
+        // This member tells of another one, whose address begins like its own.
+        let error = Error::unavailable("http://etcd-11 is gone").at("http://etcd-1");
+        assert_eq!(
+            error.message(),
+            "etcd: http://etcd-1: http://etcd-11 is gone"
+        );
+        let again = error.clone().at("http://etcd-2");
+        assert_eq!(again.message(), error.message());
     }
 }

@@ -239,7 +239,7 @@ impl GrpcPeers {
         if let Some(suppressed) = self.inner.throttle.due(&member.id) {
             tracing::warn!(
                 peer = %member.id, address = %member.contact.address, code = %status.code(),
-                cause = status.message(), suppressed, "a peer {what}"
+                cause = status.message(), what, suppressed, "a call to a peer failed"
             );
         }
     }

@@ -18,6 +18,11 @@ use gaocache_core::{
     ports::{BreakerState, GroupObserver, LoadObserver},
 };
 
+/// Values of the gauge of the circuit breaker.
+const CLOSED: i64 = 0;
+const HALF_OPEN: i64 = 1;
+const OPEN: i64 = 2;
+
 /// Where answers come from, then the kinds of errors.
 pub(super) const OUTCOMES: [&str; SOURCES.len() + ErrorKind::ALL.len()] = {
     let mut names = [""; SOURCES.len() + ErrorKind::ALL.len()];
@@ -264,14 +269,23 @@ impl LoadObserver for GroupMetrics {
     fn breaker(&self, state: BreakerState) {
         self.log_breaker(state);
         self.breaker_state.set(match state {
-            BreakerState::Closed => 0,
-            BreakerState::HalfOpen => 1,
-            BreakerState::Open => 2,
+            BreakerState::Closed => CLOSED,
+            BreakerState::HalfOpen => HALF_OPEN,
+            BreakerState::Open => OPEN,
         });
     }
 }
 
 impl GroupMetrics {
+    /// The state of the circuit breaker, for people.
+    pub fn breaker_name(&self) -> &'static str {
+        match self.breaker_state.get() {
+            HALF_OPEN => "half_open",
+            OPEN => "open",
+            _ => "closed",
+        }
+    }
+
     fn log_breaker(&self, state: BreakerState) {
         let group = &self.name;
         match state {
@@ -281,7 +295,7 @@ impl GroupMetrics {
                 }
             }
             BreakerState::HalfOpen => {}
-            BreakerState::Closed if self.breaker_state.get() == 0 => {}
+            BreakerState::Closed if self.breaker_state.get() == CLOSED => {}
             BreakerState::Closed => tracing::info!(%group, "the circuit breaker has closed"),
         }
     }

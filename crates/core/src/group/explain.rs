@@ -10,7 +10,7 @@ use futures::future::join_all;
 use super::{Group, check_key};
 use crate::{
     cluster::Owner,
-    error::Result,
+    error::{Error, Result},
     membership::Member,
     ports::{PeerError, Timestamp},
     record::Record,
@@ -36,8 +36,10 @@ pub struct Explained {
     pub hot: Option<Held>,
     /// What others hold, or why they could not be asked.
     pub others: Vec<(Arc<str>, Told)>,
-    /// Why the key left this node's memory, if it was lately.
-    pub left: Option<Departure>,
+    /// Why the key left this node's memory, if it did so lately and has not come back.
+    pub last_departure: Option<Departure>,
+    /// The error that gets end with until it is forgotten, because the last load failed.
+    pub failure: Option<Error>,
     /// Whether it was removed so lately that only its origin is believed.
     pub removed: bool,
     /// Whether this node is sure to be a member. If not, it answers nothing from memory.
@@ -53,6 +55,8 @@ pub struct Held {
     pub entity_tag: u64,
     /// How long it is held at most; `None`: there is no limit.
     pub left: Option<Duration>,
+    /// Whether its life is over, and it may still be served as a stale one.
+    pub stale: bool,
     /// How often it was used; `None` where the holder doesn't tell.
     pub use_count: Option<u32>,
 }
@@ -64,6 +68,7 @@ impl Held {
             bytes: record.value.as_ref().map(|value| value.len()),
             entity_tag: record.entity_tag,
             left: (expires != Timestamp::NEVER).then(|| expires.since(now)),
+            stale: !record.is_fresh(now),
             use_count,
         }
     }
@@ -101,13 +106,19 @@ impl Group {
         let here = |entry: Option<Arc<Entry>>| {
             entry.map(|entry| Held::of(&entry.record, Some(entry.use_count()), now))
         };
+        let others = join_all(others).await;
         let (owned, hot) = (&self.shared.owned, &self.shared.hot);
+        let held_owned = here(self.peek_servable(&hashed, now));
+        let held_hot = here(hot.peek(&hashed, now));
+        let why_gone = || owned.why_gone(&hashed).or_else(|| hot.why_gone(&hashed));
+        let is_held = held_owned.is_some() || held_hot.is_some();
         Ok(Explained {
-            others: join_all(others).await,
+            others,
             replicated: self.shared.replicas > 1,
-            owned: here(owned.peek(&hashed, now)),
-            hot: here(hot.peek(&hashed, now)),
-            left: owned.why_gone(&hashed).or_else(|| hot.why_gone(&hashed)),
+            owned: held_owned,
+            hot: held_hot,
+            last_departure: if is_held { None } else { why_gone() },
+            failure: self.failures.of(hash, now),
             removed: self.tombstones.refuse(hash, now),
             sure: self.is_sure(),
             ranked,

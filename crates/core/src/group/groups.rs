@@ -49,8 +49,14 @@ impl Table {
     }
 }
 
-/// Names of groups that came, and of those that went.
-pub type CameAndWent = (Vec<Arc<str>>, Vec<Arc<str>>);
+/// Which groups new settings added and removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupChanges {
+    /// Names of the new ones.
+    pub added: Vec<Arc<str>>,
+    /// Names of those that are not wanted any more.
+    pub removed: Vec<Arc<str>>,
+}
 
 /// What a group is to be from now on.
 pub struct Wanted {
@@ -88,8 +94,7 @@ impl Groups {
 
     /// Puts exactly these groups in force. Those that stay get new rules and origins, one after the
     /// other; then those that are new, which `make` makes, come and the others go, all at once.
-    /// Who comes back or goes loses all its entries. Returns the names of those that came and of
-    /// those that went.
+    /// Who comes back or goes loses all its entries.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for more groups than there are numbers; nothing has changed
@@ -98,7 +103,7 @@ impl Groups {
         &self,
         wanted: Vec<Wanted>,
         make: impl Fn(GroupId, Wanted) -> Group,
-    ) -> Result<CameAndWent> {
+    ) -> Result<GroupChanges> {
         let _turn = self.0.turn.lock();
         let before = self.0.table.load_full();
         let mut after = Table {
@@ -140,15 +145,18 @@ impl Groups {
             names.sort_unstable();
             names
         };
-        let (came, went) = (only_in(&after, &before), only_in(&before, &after));
+        let changes = GroupChanges {
+            added: only_in(&after, &before),
+            removed: only_in(&before, &after),
+        };
         self.0.table.store(Arc::new(after));
-        let gone = went.iter().map(|name| &before.in_force[name]);
+        let gone = changes.removed.iter().map(|name| &before.in_force[name]);
         // Those that are back once more: until they were in force, removals passed them by, and
         // whoever had found them before may have asked them for a value.
         for group in back.iter().chain(gone) {
             group.drop_everything();
         }
-        Ok((came, went))
+        Ok(changes)
     }
 
     /// Whether there are numbers for groups of these names.

@@ -25,7 +25,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use arc_swap::ArcSwap;
 pub use explain::{Explained, Held, Told};
 use failures::Failures;
-pub use groups::{CameAndWent, Groups, Wanted};
+pub use groups::{GroupChanges, Groups, Wanted};
 pub use parts::{Answer, GroupRules, Shared, Source, is_group_name};
 use tombstones::Tombstones;
 

@@ -306,7 +306,7 @@ async fn tell(group: Arc<Group>, member: Member, key: Option<&str>, problems: Pr
                     ..removed
                 };
             }
-            Ok(_) => "it was started anew; waiting to see it so".to_owned(),
+            Ok(_) => "it was restarted; waiting until this node sees the new one".to_owned(),
             // A member without the group (another configuration, mid-rollout) holds nothing of it.
             Err(PeerError::Answered(error)) if error.kind() == ErrorKind::UnknownGroup => {
                 return Removed {
@@ -348,6 +348,7 @@ fn unsure() -> Error {
     Error::new(
         // Not `NotReady`: the node serves, and its probe says so.
         ErrorKind::Registry,
-        "this node is not sure to know all members at the moment; ask another, or try again later",
+        "this node can't be certain that it knows all members right now; ask another, or try again \
+         later",
     )
 }

@@ -111,6 +111,16 @@ impl Group {
         stale.map_or(result, Ok)
     }
 
+    /// What the store has of the key, if a get may return it: perhaps as a stale one. Does not
+    /// count as a use.
+    pub(super) fn peek_servable(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
+        if self.now.load().rules.allow_stale() {
+            self.shared.owned.peek_usable(key, now)
+        } else {
+            self.shared.owned.peek(key, now)
+        }
+    }
+
     /// What the store has of the key, if it may be served until a moment that has not come yet.
     fn find_stale(
         &self,

@@ -175,22 +175,25 @@ impl Store {
         self.cache
             .insert_with_lifecycle(key.kept(), entry, &mut left);
         for (place, entry) in left {
-            // This includes an older entry for the same key.
-            let why = if place.group == key.group() && *place.text == *key.text() {
-                Departure::Dropped
+            if place.group == key.group() && *place.text == *key.text() {
+                // An older entry for the same key: the key stays.
+                self.uncount(&place, &entry, Departure::Dropped);
             } else {
-                Departure::Evicted
-            };
-            self.gone(&place, &entry, why);
+                self.gone(&place, &entry, Departure::Evicted);
+            }
         }
         true
     }
 
     fn gone(&self, place: &OwnedKey, entry: &Entry, why: Departure) {
+        self.uncount(place, entry, why);
+        self.departed.note(&place.hashed(), why);
+    }
+
+    fn uncount(&self, place: &OwnedKey, entry: &Entry, why: Departure) {
         self.epochs.gone(place.group, entry);
         let bytes = weight(&place.text, entry);
         self.stats.goes(place.group, bytes, why);
-        self.departed.note(&place.hashed(), why);
     }
 
     /// Why the key left the store, if that was lately enough to be known.

@@ -225,6 +225,9 @@ fn the_reason_why_a_key_left_lately_is_known() {
     assert_eq!(store.why_gone(&key("removed")), Some(Departure::Dropped));
     assert_eq!(store.why_gone(&key("expired")), Some(Departure::Expired));
     assert_eq!(store.why_gone(&key("stays")), None);
+    // A key whose entry is replaced has not left.
+    store.insert(&key("stays"), entry(20, u64::MAX));
+    assert_eq!(store.why_gone(&key("stays")), None);
     for n in 0..20_000 {
         store.insert(&key(&n.to_string()), entry(500, u64::MAX));
     }

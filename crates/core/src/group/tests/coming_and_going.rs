@@ -24,7 +24,7 @@ async fn a_group_that_was_out_knows_nothing_from_before_or_meanwhile() {
     group.get("before").await.expect("loads");
 
     let gone = groups.replace(Vec::new(), none_is_made).expect("changed");
-    assert_eq!(gone, (vec![], vec![name.clone()]));
+    assert_eq!((gone.added, gone.removed), (vec![], vec![name.clone()]));
     let unknown = groups.get(&name).err().expect("not in force");
     assert_eq!(unknown.kind(), ErrorKind::UnknownGroup);
     assert!(groups.numbered(group.id()).is_none());
@@ -38,7 +38,8 @@ async fn a_group_that_was_out_knows_nothing_from_before_or_meanwhile() {
     test.until_loads(3).await;
 
     let back = groups.replace(wanted(&group, None), none_is_made);
-    assert_eq!(back.expect("changed"), (vec![name.clone()], vec![]));
+    let back = back.expect("changed");
+    assert_eq!((back.added, back.removed), (vec![name.clone()], vec![]));
     test.origin.permits.add_permits(100);
     late.await.expect("no panic").expect("its own load");
     let group = groups.get(&name).expect("in force again");

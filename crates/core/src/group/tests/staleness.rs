@@ -128,6 +128,42 @@ async fn an_old_value_stands_in_for_an_error_of_the_origin_within_its_window() {
 }
 
 #[tokio::test]
+async fn what_gets_return_past_a_life_is_explained_and_so_is_what_they_fail_with() {
+    for (rules, is_served) in [(if_error(), true), (rules(), false)] {
+        let rules = GroupRules {
+            error_ttl: Duration::from_millis(100),
+            ..rules
+        };
+        let test = cluster_of(3, rules);
+        let (key, owner, _) = test.key_and_ranks();
+        let explained = async || test.groups[owner].explain(&key).await.expect("a key");
+        test.gets(owner, &key).await.expect("loads");
+        let fresh = explained().await;
+        assert!(!fresh.owned.expect("held").stale);
+        assert!(fresh.failure.is_none());
+        test.fails(down());
+        test.at(TTL_MS);
+        assert_eq!(test.gets(owner, &key).await.is_ok(), is_served);
+        let known = explained().await;
+        assert_eq!(known.owned.map(|it| it.stale), is_served.then_some(true));
+        let failure = known.failure.expect("remembered");
+        assert_eq!(failure.kind(), ErrorKind::OriginFailed);
+        // Where it is held, nothing is told of how it left.
+        test.fails(None);
+        test.at(TTL_MS + 100);
+        let gone = explained().await.last_departure;
+        let wanted = (!is_served).then_some(crate::store::Departure::Expired);
+        assert_eq!(gone, wanted);
+        test.groups[owner].remove(&key).await.expect("removed");
+        test.at(5 * TTL_MS);
+        test.gets(owner, &key).await.expect("loads");
+        let held = explained().await;
+        assert!(held.owned.is_some());
+        assert_eq!(held.last_departure, None);
+    }
+}
+
+#[tokio::test]
 async fn without_a_window_nothing_is_served_past_its_life() {
     let test = cluster_of(3, rules());
     let (key, owner, _) = test.key_and_ranks();
