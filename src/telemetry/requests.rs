@@ -32,6 +32,7 @@ pub enum Logged {
 }
 
 /// What the log shows of requests.
+#[cfg(feature = "cli")]
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLog {
     /// Which.

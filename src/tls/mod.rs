@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use files::PeerFiles;
+#[cfg(feature = "cli")]
 pub(crate) use names::AllowedPeers;
 pub use peer::{PeerTls, Way};
 pub use stream::Stream;

@@ -29,13 +29,20 @@ impl RuntimeMetrics {
             .gauges(names::BUILD_INFO)?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        #[cfg(feature = "cli")]
+        let reloads = registrar.counters(names::RELOADS)?;
+        // From zero on, or the first one would be no increase.
+        #[cfg(feature = "cli")]
+        for outcome in ["changed", "unchanged", "refused"] {
+            reloads.with_label_values(&[outcome]).reset();
+        }
         Ok(Self {
             busy: registrar.float_counters(names::RUNTIME_BUSY)?,
             tasks: registrar.gauges(names::RUNTIME_TASKS)?,
             queue: registrar.gauges(names::RUNTIME_QUEUE)?,
             spans: registrar.counters(names::TRACE_SPANS)?,
             #[cfg(feature = "cli")]
-            reloads: registrar.counters(names::RELOADS)?,
+            reloads,
             #[cfg(feature = "cli")]
             reload_refused: registrar.gauge(names::RELOAD_REFUSED)?,
             runtimes: Mutex::default(),
