@@ -16,6 +16,15 @@
 {{- if and .Values.prometheusRule.enabled (not .Values.serviceMonitor.enabled) (not .Values.prometheusRule.selector) }}
 {{- fail "prometheusRule.enabled requires serviceMonitor.enabled, which gives the series the label that the alerts select by, or else prometheusRule.selector: without series, GaocacheOutage would fire" }}
 {{- end }}
+{{- if and .Values.peer.tlsSecret (not .Values.peer.allowedPeers) }}
+{{- fail "peer.tlsSecret requires peer.allowedPeers: a certificate from the CA alone does not make its holder a node" }}
+{{- end }}
+{{- if and .Values.peer.allowedPeers (not .Values.peer.tlsSecret) }}
+{{- fail "peer.allowedPeers has no effect without peer.tlsSecret: nodes then know each other by registered keys" }}
+{{- end }}
+{{- if and .Values.peer.tlsSecret (.Values.settings.peer).insecure }}
+{{- fail "settings.peer.insecure=true contradicts peer.tlsSecret" }}
+{{- end }}
 {{- $names := list }}
 {{- range .Values.groups }}
 {{- if has .name $names }}
