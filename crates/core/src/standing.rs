@@ -40,6 +40,9 @@ const BEYOND_LEASE: Duration = Duration::from_secs(2);
 const RATES: f64 = 0.02;
 /// Renewals have failed if no more than this part of the lease's time to live is left.
 const FAILING: f64 = 0.6;
+/// After this node stood still, how long the registry has the first word: it may have expelled this
+/// node, or have lost its data and let others join. Longer than a call to it may take.
+const REGISTRY_FIRST: Duration = Duration::from_secs(2);
 /// Bound on a removal where members have no leases.
 const WITHOUT_LEASE: Duration = Duration::from_secs(10);
 
@@ -57,6 +60,10 @@ pub struct Standing {
     /// The last voucher that this node gave is valid until then.
     vouching_until: AtomicU64,
     leaving: AtomicBool,
+    /// When [`Standing::rely_on_lease`] was called last.
+    looked_at: AtomicU64,
+    /// Until then, this node asks for no vouchers.
+    registry_first_until: AtomicU64,
     /// Removals at this node that wait for members.
     removals_waiting: watch::Sender<usize>,
 }
@@ -87,6 +94,8 @@ impl Standing {
             promised_against: Mutex::default(),
             vouching_until: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
+            looked_at: AtomicU64::new(0),
+            registry_first_until: AtomicU64::new(0),
             removals_waiting: watch::Sender::default(),
         }
     }
@@ -221,7 +230,10 @@ impl Standing {
 
     /// Keeps the fence open for as long as this node's lease is certain to live, which ends at
     /// `lease_end` if it has one. Returns whether renewals have failed, so that others have to be
-    /// asked to vouch.
+    /// asked to vouch. To be called several times a second.
+    ///
+    /// A node that stood still hasn't tried to renew. Others that stood still with it would vouch
+    /// for it, although the registry may know none of them any more. So it doesn't ask them yet.
     pub fn rely_on_lease(&self, lease_end: Option<Timestamp>, now: Timestamp) -> bool {
         let lease = self.lease.unwrap_or_default();
         let left = lease_end.map_or(Duration::ZERO, |end| end.since(now));
@@ -229,7 +241,13 @@ impl Standing {
         if !left.is_zero() {
             self.fence.extend(now, now.after(left));
         }
-        left < lease.mul_f64(FAILING)
+        let looked_at = Timestamp(self.looked_at.swap(now.0, Ordering::Relaxed));
+        if looked_at != Timestamp(0) && now.since(looked_at) > lease / 2 {
+            let until = now.after(REGISTRY_FIRST);
+            self.registry_first_until.store(until.0, Ordering::Relaxed);
+        }
+        let registry_first = now.0 < self.registry_first_until.load(Ordering::Relaxed);
+        left < lease.mul_f64(FAILING) && !registry_first
     }
 
     /// Asks all others to vouch for this node. With enough vouchers, the fence stays open while

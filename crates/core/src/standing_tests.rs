@@ -173,3 +173,25 @@ fn a_lease_holds_the_fence_open_for_less_than_it_lives_and_says_when_renewals_fa
     assert!(a.rely_on_lease(Some(end), NOW.after(LEASE / 2)));
     assert!(a.rely_on_lease(None, NOW), "there is none");
 }
+
+/// Members that stood still together would vouch for each other, although the registry may have
+/// lost its data meanwhile and let others join.
+#[test]
+fn who_stood_still_hears_the_registry_before_it_asks_others() {
+    let a = standing("a", &[member("a")]);
+    let looks = |at: Timestamp| a.rely_on_lease(Some(NOW), at);
+    assert!(
+        looks(NOW),
+        "the lease has ended, and it looked all the time"
+    );
+    let thawed = NOW.after(LEASE);
+    assert!(!looks(thawed));
+    let step = Duration::from_millis(500);
+    for steps in 1..4 {
+        assert!(!looks(thawed.after(step * steps)), "after {steps} steps");
+    }
+    assert!(
+        looks(thawed.after(step * 4)),
+        "the registry can't be reached"
+    );
+}
