@@ -320,8 +320,7 @@ async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
     let mut client = etcd.client().await;
     let target = etcd.url.trim_start_matches("http://");
     let proxy = Proxy::to(target.parse().unwrap()).await;
-    let renewals = Arc::new(AtomicUsize::new(0));
-    let told = renewals.clone();
+    let (told, mut renewals) = tokio::sync::watch::channel(0);
     let endpoint = Endpoint::new("h:1").with_metadata("instance", "1");
     let registration = expulsion::register(
         config(&[&proxy.url()]),
@@ -331,7 +330,7 @@ async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
         std::future::ready(()),
         move |event| {
             if matches!(event, RegistrationEvent::Renewed { .. }) {
-                told.fetch_add(1, Ordering::SeqCst);
+                told.send_modify(|count| *count += 1);
             }
         },
     );
@@ -339,17 +338,19 @@ async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
     registered(&mut status).await;
     let discovery = Discovery::start(config(&[&etcd.url]), ["svc/"]);
     until(&discovery, "the key", |it| it.endpoints.len() == 1).await;
+    within("a renewal", renewals.wait_for(|count| *count > 0))
+        .await
+        .unwrap();
     proxy.cut();
     until(&discovery, "its end", |it| it.endpoints.is_empty()).await;
-    let before = renewals.load(Ordering::SeqCst);
-    assert!(before > 0);
+    let before = *renewals.borrow();
     // The others take it off the list; when it is back, it gets a lease and finds out.
     client.delete("svc.roster/a", None).await.unwrap();
     proxy.mend();
     within("expelled", status.wait_for(|it| it.expelled))
         .await
         .unwrap();
-    assert_eq!(renewals.load(Ordering::SeqCst), before);
+    assert_eq!(*renewals.borrow(), before);
 }
 
 #[tokio::test]
