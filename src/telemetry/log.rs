@@ -78,7 +78,7 @@ pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
     Ok((lines, level))
 }
 
-/// Colours are for terminals whose users don't mind them (https://no-color.org).
+/// Colours are for terminals whose users don't mind them (<https://no-color.org>).
 fn is_coloured() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
     stdout().is_terminal() && !unwanted
