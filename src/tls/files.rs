@@ -11,23 +11,22 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, Error as TlsError, RootCertStore, ServerConfig,
     client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        danger::{ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
     },
-    crypto::{CryptoProvider, verify_tls13_signature},
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
+    server::{ParsedCertificate, WebPkiClientVerifier},
     version::TLS13,
 };
 
 use super::{
-    PROTOCOL, failed,
+    failed,
     names::{AllowedPeers, Members},
-    provider, tls12,
+    provider, set_up_client, set_up_server,
+    signatures::signatures_of_tls13,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -158,9 +157,7 @@ impl Certificates {
             .with_custom_certificate_verifier(verifier)
             .with_client_auth_cert(current.chain.clone(), current.key.clone_key())
             .map_err(failed)?;
-        client.alpn_protocols = vec![PROTOCOL.to_vec()];
-        client.resumption = Resumption::disabled();
-        client.enable_sni = false;
+        set_up_client(&mut client);
         Ok(client)
     }
 }
@@ -214,9 +211,7 @@ impl Loaded {
             .with_client_cert_verifier(verifier.build().map_err(failed)?)
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(|error| wrong("key", &error.to_string()).with_source(error))?;
-        server.alpn_protocols = vec![PROTOCOL.to_vec()];
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        server.send_tls13_tickets = 0;
+        set_up_server(&mut server);
         Ok(Self {
             contents,
             roots,
@@ -261,27 +256,5 @@ impl ServerCertVerifier for Trusted {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
+    signatures_of_tls13!();
 }

@@ -8,22 +8,17 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError, ServerConfig,
-    SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, verify_tls13_signature},
+    ClientConfig, DistinguishedName, Error as TlsError, ServerConfig,
+    client::danger::{ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
-    server::{
-        NoServerSessionStorage,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    server::danger::{ClientCertVerified, ClientCertVerifier},
     version::TLS13,
 };
 
-use super::{PROTOCOL, failed, fingerprint, provider, tls12};
+use super::{
+    failed, fingerprint, provider, set_up_client, set_up_server, signatures::signatures_of_tls13,
+};
 use gaocache_core::{error::Result, membership::KeyFingerprint};
 
 /// Certificates need a name; nobody looks at it.
@@ -46,16 +41,16 @@ impl OwnKey {
         let certificate = params.self_signed(&pair).map_err(failed)?.der().clone();
         let key = PrivateKeyDer::Pkcs8(pair.serialize_der().into());
         let provider = provider();
-        let verifier = Arc::new(AnyKey(provider.clone()));
+        let verifier = Arc::new(AnyKey {
+            provider: provider.clone(),
+        });
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(failed)?
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate.clone()], key.clone_key())
             .map_err(failed)?;
-        server.alpn_protocols = vec![PROTOCOL.to_vec()];
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        server.send_tls13_tickets = 0;
+        set_up_server(&mut server);
         Ok(Self {
             fingerprint: fingerprint(&certificate),
             certificate,
@@ -78,9 +73,7 @@ impl OwnKey {
             .with_custom_certificate_verifier(verifier)
             .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())
             .map_err(failed)?;
-        client.alpn_protocols = vec![PROTOCOL.to_vec()];
-        client.resumption = Resumption::disabled();
-        client.enable_sni = false;
+        set_up_client(&mut client);
         Ok(client)
     }
 }
@@ -93,7 +86,9 @@ pub(super) fn any_name() -> ServerName<'static> {
 /// Accepts any key whose holder proves that it has it. The member behind the key is looked up with
 /// each call: at the time of the handshake, it may not be known yet.
 #[derive(Debug)]
-struct AnyKey(Arc<CryptoProvider>);
+struct AnyKey {
+    provider: Arc<CryptoProvider>,
+}
 
 impl ClientCertVerifier for AnyKey {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -109,29 +104,7 @@ impl ClientCertVerifier for AnyKey {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
+    signatures_of_tls13!();
 }
 
 /// Takes who holds one key, and nobody else.
@@ -161,27 +134,5 @@ impl ServerCertVerifier for ExactKey {
         Err(TlsError::General(what))
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
+    signatures_of_tls13!();
 }

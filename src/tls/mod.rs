@@ -7,11 +7,15 @@ mod files;
 mod keys;
 mod names;
 mod peer;
+mod signatures;
 mod stream;
 
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
+use rustls::{
+    ClientConfig, ServerConfig, client::Resumption, crypto::CryptoProvider,
+    server::NoServerSessionStorage,
+};
 
 pub use files::PeerFiles;
 #[cfg(feature = "cli")]
@@ -39,9 +43,18 @@ fn fingerprint(certificate: &[u8]) -> KeyFingerprint {
     KeyFingerprint(bytes)
 }
 
-/// What a verifier says of signatures of TLS 1.2.
-fn tls12<T>() -> Result<T, rustls::Error> {
-    Err(rustls::Error::General("TLS 1.3 is required".into()))
+/// What the accepting end has of all connections between nodes: HTTP/2, and no session to resume.
+fn set_up_server(server: &mut ServerConfig) {
+    server.alpn_protocols = vec![PROTOCOL.to_vec()];
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
+}
+
+/// The same for the connecting end, which sends no name either.
+fn set_up_client(client: &mut ClientConfig) {
+    client.alpn_protocols = vec![PROTOCOL.to_vec()];
+    client.resumption = Resumption::disabled();
+    client.enable_sni = false;
 }
 
 /// TLS can't be set up.
