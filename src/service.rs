@@ -1,4 +1,4 @@
-//! What the gRPC and HTTP listeners share: finding the group, metrics, traces, and logging
+//! What the listeners for clients share: finding the group, metrics, traces, and logging
 //! failures.
 //!
 //! It must not depend on the protocol of a request.
@@ -118,16 +118,38 @@ impl Service {
     /// # Errors
     /// As [`Group::get`], or [`ErrorKind::UnknownGroup`].
     pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
-        let started = self.inner.measuring.requests.then(Instant::now);
-        let answer = match self.inner.groups.held(group, key) {
+        match self.get_held(group, key) {
             Some(held) => held,
-            None => match self.inner.groups.get(group) {
-                Ok(group) => group.get(key).await,
-                Err(error) => Err(error),
-            },
+            None => self.get_elsewhere(group, key).await,
+        }
+    }
+
+    /// A client's get, if this node's memory has the answer.
+    pub fn get_held(&self, group: &str, key: &str) -> Option<Result<Answer>> {
+        let started = self.inner.measuring.requests.then(Instant::now);
+        let answer = self.inner.groups.held(group, key)?;
+        self.ended(group, key, started, &answer);
+        Some(answer)
+    }
+
+    /// A client's get, after [`Service::get_held`] has found nothing.
+    ///
+    /// # Errors
+    /// As [`Service::get`].
+    pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
+        let started = self.inner.measuring.requests.then(Instant::now);
+        let answer = match self.inner.groups.get(group) {
+            Ok(group) => group.get(key).await,
+            Err(error) => Err(error),
         };
+        self.ended(group, key, started, &answer);
+        answer
+    }
+
+    /// Counts, traces and logs a client's get.
+    fn ended(&self, group: &str, key: &str, started: Option<Instant>, answer: &Result<Answer>) {
         if let Some(started) = started {
-            self.measure(group, key, started.elapsed(), &answer);
+            self.measure(group, key, started.elapsed(), answer);
         }
         trace::ended(
             answer.as_ref().map(|it| it.source.name()),
@@ -138,10 +160,9 @@ impl Service {
                 bytes: answer.as_ref().ok().map(|it| it.value.len()),
             },
         );
-        if let Err(error) = &answer {
+        if let Err(error) = answer {
             self.log(group, error);
         }
-        answer
     }
 
     /// Another node's fetch.

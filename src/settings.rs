@@ -58,7 +58,7 @@ pub struct Settings {
     pub zone: String,
     /// Share of the keys relative to the other nodes' weights.
     pub weight: u32,
-    /// Threads that serve gRPC and HTTP; 0: one per core.
+    /// Threads that serve clients and other nodes; 0: one per core.
     pub worker_threads: usize,
     /// At the end: bound on leaving the ring and handing entries over.
     pub drain_timeout: Duration,
@@ -68,6 +68,8 @@ pub struct Settings {
     pub grpc: Option<SocketAddr>,
     /// Listener for clients over HTTP; `None`: there is none.
     pub http: Option<SocketAddr>,
+    /// Listener for Redis clients; `None`: there is none.
+    pub redis: Option<SocketAddr>,
     /// Listener for probes, metrics and the ring; `None`: there is none.
     pub admin: Option<SocketAddr>,
     /// Listener for other nodes. `None`: the node is alone.
@@ -139,7 +141,7 @@ pub enum PeerIdentity {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ClientLimits {
-    /// Connections of the gRPC and HTTP listeners together. It is less if the process may open
+    /// Connections of the gRPC, HTTP and Redis listeners together. It is less if the process may open
     /// fewer files.
     pub max_connections: usize,
     /// Connections from one address (IPv6: one /64 network).
@@ -159,7 +161,7 @@ pub struct ClientLimits {
     /// HTTP/2 control frames without data (`PING`, `SETTINGS` and so on), beyond those that go with
     /// requests and answers.
     pub max_control_frames_per_second: u32,
-    /// Keys of one `GetMany`.
+    /// Keys of one `GetMany`, or of one command of Redis.
     pub max_keys_per_request: usize,
 }
 
@@ -207,6 +209,7 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(10),
             grpc: anywhere(GRPC_PORT),
             http: anywhere(HTTP_PORT),
+            redis: None,
             admin: anywhere(ADMIN_PORT),
             peer: anywhere(PEER_PORT),
             peer_identity: PeerIdentity::RegisteredKeys,
@@ -256,6 +259,7 @@ impl Settings {
         Self {
             grpc: None,
             http: None,
+            redis: None,
             admin: None,
             peer: None,
             ..Self::new(id)

@@ -66,6 +66,13 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
             at(addresses.admin)
         ))?;
     }
+    for Started { id, addresses, .. } in &shown {
+        if let Some(redis) = addresses.redis {
+            let (host, port) = (redis.ip(), redis.port());
+            let key = quoted(&format!("{}:{}", known.name, known.example));
+            print_line(&format!("{id}  redis-cli -h {host} -p {port} get {key}"))?;
+        }
+    }
     if let Some(Started { addresses, .. }) = shown.first() {
         print_line(&format!(
             "\nTry:  curl -i http://{http}/v1/{group}/{path}\n      curl -s http://{admin}/ring\n      \

@@ -32,6 +32,8 @@ pub enum Takes {
     BytesOrZero,
     /// `address:port`.
     Socket,
+    /// The same, or nothing.
+    SocketOrNone,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// A URL that starts with `http://` or `https://`, or nothing. It may contain a password.
@@ -57,6 +59,7 @@ impl Takes {
                 "size such as \"64MiB\" or \"2GB\", or a number of bytes".into()
             }
             Self::Socket => "address:port such as \"0.0.0.0:7070\"".into(),
+            Self::SocketOrNone => "address:port such as \"0.0.0.0:7070\", or \"\" for none".into(),
             Self::OneOf(words) => format!("one of \"{}\"", words.join("\", \"")),
             Self::Url => "URL that starts with http:// or https://".into(),
             Self::Urls => "list of URLs that start with http:// or https://".into(),
@@ -139,6 +142,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().shutdown_timeout)), "After the drain: time limit for requests that are still open."),
     setting("grpc.listen", Takes::Socket, Some(|| socket(node().grpc)), "Listener for clients over gRPC. Port 0: any free port."),
     setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
+    setting("redis.listen", Takes::SocketOrNone, Some(|| socket(node().redis)), "Listener for Redis clients, such as `0.0.0.0:6379`; `docs/redis.md` tells what they can do. Empty: none."),
     setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page."),
     setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some(|| text("etcd")), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
     setting("registry.service", Takes::Text, Some(|| text(DEFAULT_SERVICE)), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
@@ -163,16 +167,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
     setting("cache.replicas", Takes::Integer { min: 1, max: MAX_REPLICAS as i64 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some(|| text(format!("{:?}", node().replicate).to_lowercase())), "With two replicas: whether to copy all entries, or only those requested at least four times."),
-    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC and HTTP listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
+    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC, HTTP and Redis listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
     setting("limits.max_connections_per_address", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections_per_address.to_string()), "Maximum number of such connections from one address (IPv6: one /64 network)."),
     setting("limits.max_admin_connections", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections.to_string()), "Maximum number of connections of the admin listener; further ones wait."),
     setting("limits.reserved_descriptors", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().limits.reserved_descriptors.to_string()), "Number of file descriptors that connections of clients never take: they are for other nodes, etcd, origins and probes. At most half of those that the process may open."),
-    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, and for the head of an HTTP/1 request."),
+    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, or to the first byte of a Redis client, and for the head of an HTTP/1 request."),
     setting("limits.idle_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
-    setting("limits.read_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last."),
+    setting("limits.read_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last. A Redis client that exceeds it is disconnected."),
     setting("limits.write_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.write_timeout)), "A connection is closed if an answer on it makes no progress for this time (up to a quarter more), because the client does not read."),
     setting("limits.max_control_frames_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_control_frames_per_second.to_string()), "A connection is closed if it sends more HTTP/2 control frames without data per second (`PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE` and so on), beyond those that go with its requests and answers."),
-    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`."),
+    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`, and of arguments of one Redis command after its name."),
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
     setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),

@@ -22,6 +22,7 @@ use gaocache_core::cluster::Cluster;
 pub(super) enum Listener {
     Grpc,
     Http,
+    Redis,
     Peer,
 }
 
@@ -31,6 +32,7 @@ impl Listener {
         match self {
             Self::Grpc => "grpc",
             Self::Http => "http",
+            Self::Redis => "redis",
             Self::Peer => "peer",
         }
     }

@@ -65,6 +65,7 @@ fn settings(config: &Config) -> Settings {
         shutdown_timeout: seconds(node.shutdown_timeout_seconds),
         grpc: Some(config.grpc.listen),
         http: Some(config.http.listen),
+        redis: config.redis.listen,
         admin: Some(config.admin.listen),
         peer: Some(config.peer.listen),
         peer_identity: peer_identity(&config.peer),

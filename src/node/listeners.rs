@@ -30,6 +30,7 @@ pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Listeners {
     grpc: Option<TcpListener>,
     http: Option<TcpListener>,
+    redis: Option<TcpListener>,
     peer: Option<TcpListener>,
     pub(super) admin: Option<TcpListener>,
     addresses: Addresses,
@@ -45,17 +46,20 @@ impl Listeners {
     pub(super) fn bind(wanted: Addresses) -> Result<Self> {
         let grpc = bind("grpc.listen", wanted.grpc)?;
         let http = bind("http.listen", wanted.http)?;
+        let redis = bind("redis.listen", wanted.redis)?;
         let peer = bind("peer.listen", wanted.peer)?;
         let admin = bind("admin.listen", wanted.admin)?;
         let addresses = Addresses {
             grpc: address(grpc.as_ref())?,
             http: address(http.as_ref())?,
+            redis: address(redis.as_ref())?,
             peer: address(peer.as_ref())?,
             admin: address(admin.as_ref())?,
         };
         Ok(Self {
             grpc,
             http,
+            redis,
             peer,
             admin,
             addresses,
@@ -78,6 +82,7 @@ impl Listeners {
         for (bound, listener) in [
             (self.grpc, Listener::Grpc),
             (self.http, Listener::Http),
+            (self.redis, Listener::Redis),
             (self.peer, Listener::Peer),
         ] {
             let Some(bound) = bound else { continue };

@@ -36,6 +36,7 @@ pub use status::NodeStatus;
 use crate::{
     admin::{Admin, Readiness},
     cache::Cache,
+    redis,
     rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
@@ -54,6 +55,8 @@ pub struct Addresses {
     pub grpc: Option<SocketAddr>,
     /// HTTP, for clients.
     pub http: Option<SocketAddr>,
+    /// For Redis clients.
+    pub redis: Option<SocketAddr>,
     /// For other nodes.
     pub peer: Option<SocketAddr>,
     /// Probes, metrics, the ring.
@@ -85,6 +88,7 @@ pub struct Node {
     service: Service,
     front: Front,
     peer_front: PeerFront,
+    redis: redis::Front,
     #[cfg(feature = "cli")]
     rules: crate::rpc::routed::LiveRules,
     admission: Arc<admission::Admission>,

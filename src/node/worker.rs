@@ -18,7 +18,7 @@ use std::{
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     http::ConnectedRouter,
+    redis,
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
     telemetry::{line, metrics::Metrics},
     tls::{PeerTls, Stream},
@@ -96,6 +97,7 @@ pub(super) struct Served {
     /// How this node and others know each other.
     pub(super) peer_tls: PeerTls,
     pub(super) router: axum::Router,
+    pub(super) redis: redis::Front,
     pub(super) carrier: Carrier,
     pub(super) close_timeout: Duration,
 }
@@ -253,6 +255,7 @@ impl Worker {
                     let (socket, traffic) = self.socket(Stream::Plain(stream));
                     self.serve_http(socket, &traffic).await;
                 }
+                Listener::Redis => self.serve_redis(stream, from).await,
                 Listener::Peer => self.serve_peer(stream, from).await,
             },
             Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
@@ -301,7 +304,10 @@ impl Worker {
     {
         let connection = grpc_server(listener).serve_connection(socket, service);
         let (carrier, name) = (&self.served.carrier, listener.name());
-        carrier.carry(name, connection, traffic, &self.stop).await;
+        let shut_down = GracefulConnection::graceful_shutdown;
+        carrier
+            .carry(name, connection, shut_down, traffic, &self.stop)
+            .await;
     }
 
     async fn serve_http(&self, socket: Io, traffic: &Arc<Traffic>) {
@@ -319,8 +325,21 @@ impl Worker {
             .max_send_buf_size(SEND_BUFFER);
         let service = ConnectedRouter::new(self.served.router.clone(), traffic.clone());
         let connection = builder.serve_connection(socket, service);
-        let name = Listener::Http.name();
-        carrier.carry(name, connection, traffic, &self.stop).await;
+        let (name, shut_down) = (Listener::Http.name(), GracefulConnection::graceful_shutdown);
+        carrier
+            .carry(name, connection, shut_down, traffic, &self.stop)
+            .await;
+    }
+
+    async fn serve_redis(&self, stream: tokio::net::TcpStream, from: SocketAddr) {
+        let carrier = &self.served.carrier;
+        let traffic = carrier.traffic();
+        let socket = carrier.socket(Stream::Plain(stream), traffic.clone());
+        let connection = self.served.redis.over(socket, traffic.clone(), from);
+        let (name, shut_down) = (Listener::Redis.name(), redis::Connection::graceful_shutdown);
+        carrier
+            .carry(name, connection, shut_down, &traffic, &self.stop)
+            .await;
     }
 }
 

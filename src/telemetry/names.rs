@@ -73,10 +73,12 @@ metrics! {
     RUNTIME_QUEUE = "gaocache_runtime_queued_tasks", "gauge", ["runtime"], "Tasks that were woken by other threads and wait for a runtime's thread.";
     TRACE_SPANS = "gaocache_trace_spans_total", "counter", ["outcome"], "Spans of this process: exported, failed (the receiver was unreachable or slow) or dropped (the queue was full).";
     READY = "gaocache_ready", "gauge", [], "1 while this node is ready.";
-    CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections, by listener: grpc, http, peer or admin.";
-    CONNECTIONS_LIMIT = "gaocache_connections_limit", "gauge", [], "Connections that the gRPC, HTTP and peer listeners accept together: limits.max_connections, or less if the process may open fewer files.";
+    CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections, by listener: grpc, http, redis, peer or admin.";
+    CONNECTIONS_LIMIT = "gaocache_connections_limit", "gauge", [], "Connections that the gRPC, HTTP, Redis and peer listeners accept together: limits.max_connections, or less if the process may open fewer files.";
     CONNECTION_REFUSALS = "gaocache_connection_refusals_total", "counter", ["listener", "reason"], "Connections that were closed at once: total (limits.max_connections), address (limits.max_connections_per_address) or failed (they could not be accepted; usually no file descriptor was left).";
     CONNECTION_CUTS = "gaocache_connection_cuts_total", "counter", ["listener", "reason"], "Connections that the node closed: handshake (nothing sensible arrived in time), idle (no request for long), stalled (the client did not read an answer) or flood (too many control frames without data).";
+    REDIS_COMMANDS = "gaocache_redis_commands_total", "counter", ["class"], "Commands of Redis clients: read, remove, session (about the connection or the node) or refused (there is no such command here). Keys that they read are counted in gaocache_requests_total.";
+    REDIS_PROTOCOL_ERRORS = "gaocache_redis_protocol_errors_total", "counter", [], "Connections of Redis clients that were closed because the client broke the protocol, or did not send the rest of a command in time.";
     IN_FLIGHT_BYTES = "gaocache_in_flight_bytes", "gauge", [], "Bytes in flight: requests, loads, and answers that clients have not read yet.";
     IN_FLIGHT_LIMIT = "gaocache_in_flight_limit_bytes", "gauge", [], "Limit on the bytes in flight (cache.in_flight).";
     IN_FLIGHT_REFUSALS = "gaocache_in_flight_refusals_total", "counter", [], "Requests, loads and answers that were refused as overloaded, because too many bytes were in flight.";
