@@ -87,6 +87,11 @@ impl Client {
         self.waiting.is_empty() && self.output.is_empty()
     }
 
+    /// Whether an answer can leave that there was no room for.
+    pub(super) fn has_answers(&self) -> bool {
+        self.waiting.is_ready()
+    }
+
     /// Takes what loads have brought, as far as it is its turn.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         if self.waiting.is_empty() {

@@ -100,11 +100,13 @@ where
     fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut reads = 0;
         loop {
-            self.client.poll(cx);
             self.take_commands();
+            // After the commands: a load that nobody polled would wake nobody.
+            self.client.poll(cx);
             ready!(self.client.output.poll_write(&mut self.socket, cx))?;
             self.client.rests();
-            if self.client.has_room() && !self.incoming.starved {
+            let has_commands = self.client.has_room() && !self.incoming.starved;
+            if has_commands || self.client.has_answers() {
                 continue;
             }
             if self.client.is_done() {

@@ -45,6 +45,12 @@ impl Waiting {
         !self.alone && self.slots.len() < MANY_AT_ONCE
     }
 
+    /// Whether it is an answer's turn.
+    pub(super) fn is_ready(&self) -> bool {
+        let first = self.slots.front();
+        first.is_some_and(|slot| slot.reply.is_some())
+    }
+
     /// An answer that is known already.
     pub(super) fn known(&mut self, reply: Reply, protocol: Protocol) {
         let reply = Some(reply);

@@ -98,10 +98,18 @@ async fn a_removal_is_one_everywhere_before_it_is_answered() {
         }
     }
     assert_eq!(origin.loads_of("alice"), 1);
-    let removed: i64 = redis_client(&nodes[0], 2).await.del("users:alice").await.unwrap();
+    let removed: i64 = redis_client(&nodes[0], 2)
+        .await
+        .del("users:alice")
+        .await
+        .unwrap();
     assert_eq!(removed, 1);
     for node in &nodes {
-        let _: String = redis_client(node, 2).await.get("users:alice").await.unwrap();
+        let _: String = redis_client(node, 2)
+            .await
+            .get("users:alice")
+            .await
+            .unwrap();
     }
     assert_eq!(origin.loads_of("alice"), 2);
 }

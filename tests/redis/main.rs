@@ -27,7 +27,9 @@ async fn redis_client(node: &TestNode, version: u8) -> redis::aio::MultiplexedCo
     let address = node.addresses.redis.expect("it listens");
     let url = format!("redis://{address}/?protocol=resp{version}");
     let client = redis::Client::open(url).expect("a good address");
-    let connected = client.get_multiplexed_async_connection();
+    // Its own limit is half a second, which a busy machine may need.
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LONG));
+    let connected = client.get_multiplexed_async_connection_with_config(&patient);
     within("a connection", connected).await.expect("connects")
 }
 
