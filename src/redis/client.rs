@@ -16,7 +16,7 @@ use super::{
     waiting::{Meanwhile, Waiting},
 };
 use crate::{
-    service::{MANY_AT_ONCE, Service},
+    service::{MANY_AT_ONCE, Moment, Service},
     telemetry::metrics::{CommandClass, CommandCounts},
     traffic::{Ticket, Traffic},
 };
@@ -44,6 +44,8 @@ pub(super) struct Client {
     batch: Option<Ticket>,
     /// Bytes of answers that it still covers.
     room: usize,
+    /// When the commands began that are carried out now.
+    moment: Option<Moment>,
     /// Why reads of this batch are refused.
     overloaded: Option<Error>,
     counts: CommandCounts,
@@ -71,6 +73,7 @@ impl Client {
             waiting: Waiting::default(),
             batch: None,
             room: 0,
+            moment: None,
             overloaded: None,
             counts: CommandCounts::default(),
             ends: false,
@@ -133,6 +136,11 @@ impl Client {
         self.begin();
         self.answer(Reply::failed(error));
         self.ends = true;
+    }
+
+    /// Commands that have come by now begin now.
+    pub(super) fn begins(&mut self) {
+        self.moment = None;
     }
 
     /// Carries out a command.
@@ -225,9 +233,10 @@ impl Client {
         };
         let service = &self.front.0.service;
         let scope = service.begin(command.call, &self.front.0.no_headers);
-        if let Some(held) = scope.within(|| service.get_held(group, key)) {
-            let reply = wanted.reply(held, || service.now());
-            let reply = self.held(reply, COPIED_BYTES);
+        let moment = self.moment.get_or_insert_with(|| service.moment());
+        if let Some(answer) = scope.within(|| service.get_held(group, key, moment)) {
+            let reply = wanted.reply(answer, || moment.now);
+            let reply = held(&self.traffic, reply, COPIED_BYTES);
             return self.answer(reply);
         }
         let (service, group, key) = (service.clone(), group.to_owned(), key.to_owned());
@@ -263,13 +272,13 @@ impl Client {
             }
         }
         let mut replies = Vec::with_capacity(places.len());
-        let mut rest = places.iter();
-        for (group, key) in rest.by_ref() {
-            let Some(held) = scope.within(|| service.get_held(group, key)) else {
+        let moment = self.moment.get_or_insert_with(|| service.moment());
+        for (group, key) in &places {
+            let Some(answer) = scope.within(|| service.get_held(group, key, moment)) else {
                 break;
             };
-            let reply = wanted.reply(held, || service.now());
-            replies.push(self.held(reply, COPIED_BYTES));
+            let reply = wanted.reply(answer, || moment.now);
+            replies.push(held(&self.traffic, reply, COPIED_BYTES));
         }
         let Some(missed) = places.len().checked_sub(replies.len()).filter(|it| *it > 0) else {
             return self.answer(all(replies, gather));
@@ -329,10 +338,6 @@ impl Client {
 
     fn later(&mut self, load: impl Future<Output = Reply> + Send + 'static, meanwhile: Meanwhile) {
         self.waiting.later(load, self.session.protocol, meanwhile);
-    }
-
-    fn held(&self, reply: Reply, most: usize) -> Reply {
-        held(&self.traffic, reply, most)
     }
 
     fn talk(&mut self, verb: Verb, arguments: Arguments<'_>) -> Reply {

@@ -135,6 +135,7 @@ where
             incoming, client, ..
         } = self;
         let mut taken = 0;
+        client.begins();
         while client.has_room() {
             let rest = &incoming.bytes[taken..];
             match incoming.decoder.next(rest, incoming.most_arguments) {

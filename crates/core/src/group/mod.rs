@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT},
+    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
 
 /// The longest key that is taken, in bytes of UTF-8.
@@ -153,7 +153,7 @@ impl Group {
     /// origin has no such key, and what the load ended with otherwise.
     pub async fn get(self: &Arc<Self>, key: &str) -> Result<Answer> {
         check_key(key)?;
-        if let Some(held) = self.held(key) {
+        if let Some(held) = self.held(key, self.shared.clock.now()) {
             return held;
         }
         let key = self.hashed(key);
@@ -168,9 +168,9 @@ impl Group {
     }
 
     /// The answer to a get where this node's memory has it.
-    fn held(&self, key: &str) -> Option<Result<Answer>> {
+    fn held(&self, key: &str, now: Timestamp) -> Option<Result<Answer>> {
         let key = self.hashed(key);
-        let entry = self.find(&key)?;
+        let entry = self.find(&key, now)?;
         Some(self.answer(&entry, Source::Hit, || self.hash(key.text())))
     }
 
@@ -230,8 +230,7 @@ impl Group {
         }
     }
 
-    fn find(&self, key: &HashedKey<'_>) -> Option<Arc<Entry>> {
-        let now = self.shared.clock.now();
+    fn find(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
         let owned = self.shared.owned.get(key, now);
         owned.or_else(|| self.shared.hot.get(key, now))
     }
