@@ -1,8 +1,9 @@
 //! The task behind a discovery.
 //!
-//! A session lists all prefixes at one revision, then watches what comes after it. If anything breaks the session (a closed or silent stream, a compaction, a member without a
-//! leader), a new session follows, and its listing *replaces* what was known. Bursts of changes are
-//! published together.
+//! A session lists all prefixes at one revision, then watches what comes after it. If anything
+//! breaks the session (a closed or silent stream, a compaction, a member without a leader), a new
+//! session follows, and its listing *replaces* what was known. Bursts of changes are published
+//! together.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
