@@ -18,6 +18,7 @@ use super::{
     problem::{ConfigError, Problem},
     schema::{self, Applies},
     settings::{Config, LimitSettings, LogSettings},
+    suggest,
     walk::Walk,
 };
 
@@ -222,6 +223,14 @@ fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Option<Stack> {
         if let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) {
             let name = name.to_lowercase().replace("__", ".");
             stack.add(&format!("environment variable {variable}"), &name, value);
+        } else if let Some(meant) = suggest::variable(variable) {
+            problems.push(Problem {
+                source: Some(format!("environment variable {variable}")),
+                ..Problem::of(
+                    variable.clone(),
+                    format!("not a setting; did you mean '{meant}'?"),
+                )
+            });
         }
     }
     for given in &sources.overrides {
