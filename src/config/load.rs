@@ -16,16 +16,11 @@ use super::{
     check,
     numbered::Numbered,
     problem::{ConfigError, Problem},
-    schema::{self, Applies},
+    schema::{self, Applies, VARIABLE_PREFIX},
     settings::{Config, LimitSettings, LogSettings},
     suggest,
     walk::Walk,
 };
-
-/// Prefix of the environment variables that are settings. It ends with two underscores, so that the
-/// variables that Kubernetes adds for a service named gaocache (`GAOCACHE_PORT=tcp://…`) are
-/// ignored.
-pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
 
 /// The sources of the settings.
 #[derive(Clone, Debug, Default)]

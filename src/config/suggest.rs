@@ -1,6 +1,6 @@
 //! What an unknown setting may have meant.
 
-use super::{load::VARIABLE_PREFIX, schema::SETTINGS};
+use super::schema::{SETTINGS, VARIABLE_PREFIX};
 
 /// How alike two names are at least, from 0 to 1, for one to be suggested for the other.
 const ALIKE: f64 = 0.6;
