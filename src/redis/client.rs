@@ -7,12 +7,12 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 
 use super::{
-    Front,
     commands::{self, Command, Verb},
     output::Output,
     reply::{COPIED_BYTES, Reply, write},
     request::{Arguments, Violation},
     session::{self, Session},
+    shared::Shared,
     waiting::{Meanwhile, Waiting},
 };
 use crate::{
@@ -35,7 +35,7 @@ const FIRST_ROOM: usize = 1 << 10;
 
 /// The commands of one connection.
 pub(super) struct Client {
-    front: Front,
+    shared: Arc<Shared>,
     traffic: Arc<Traffic>,
     session: Session,
     pub(super) output: Output,
@@ -64,10 +64,10 @@ enum Wanted {
 }
 
 impl Client {
-    pub(super) fn new(front: &Front, traffic: Arc<Traffic>, from: SocketAddr) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, traffic: Arc<Traffic>, from: SocketAddr) -> Self {
         Self {
-            session: Session::new(front, from),
-            front: front.clone(),
+            session: Session::new(shared, from),
+            shared: shared.clone(),
             traffic,
             output: Output::default(),
             waiting: Waiting::default(),
@@ -120,12 +120,12 @@ impl Client {
 
     /// Counts what was done since the last time.
     pub(super) fn count(&mut self) {
-        self.front.0.metrics.count(&mut self.counts);
+        self.shared.metrics.count(&mut self.counts);
     }
 
     /// The client is told what was wrong; nothing more is taken from it.
     pub(super) fn violates(&mut self, Violation(what): Violation) {
-        self.front.violated(&what);
+        self.shared.violated(&what);
         self.begin();
         self.answer(Reply::error(format!("Protocol error: {what}")));
         self.ends = true;
@@ -231,8 +231,8 @@ impl Client {
             Ok(both) => both,
             Err(wrong) => return self.answer(wrong),
         };
-        let service = &self.front.0.service;
-        let scope = service.begin(command.call, &self.front.0.no_headers);
+        let service = &self.shared.service;
+        let scope = service.begin(command.call, &self.shared.no_headers);
         let moment = self.moment.get_or_insert_with(|| service.moment());
         if let Some(answer) = scope.within(|| service.get_held(group, key, moment)) {
             let reply = wanted.reply(answer, || moment.now);
@@ -262,8 +262,8 @@ impl Client {
         wanted: Wanted,
         gather: fn(Vec<Reply>) -> Reply,
     ) {
-        let service = &self.front.0.service;
-        let scope = service.begin(command.call, &self.front.0.no_headers);
+        let service = &self.shared.service;
+        let scope = service.begin(command.call, &self.shared.no_headers);
         let mut places = Vec::with_capacity(arguments.len() - 1);
         for place in arguments.after(1) {
             match group_and_key(place) {
@@ -316,8 +316,8 @@ impl Client {
                 Err(wrong) => return self.answer(wrong),
             }
         }
-        let service = self.front.0.service.clone();
-        let scope = service.begin(command.call, &self.front.0.no_headers);
+        let service = self.shared.service.clone();
+        let scope = service.begin(command.call, &self.shared.no_headers);
         let ticket = self.traffic.begin_anyway();
         let load = async move {
             let _counted = ticket;
@@ -355,7 +355,7 @@ impl Client {
             Verb::Select => Reply::error("DB index is out of range: there is only 0"),
             Verb::Client => self.session.client(arguments),
             Verb::Command => commands::answer(arguments),
-            Verb::Info => session::info(&self.front, arguments),
+            Verb::Info => session::info(&self.shared, arguments),
             Verb::Reset => self.session.reset(),
             Verb::Quit => {
                 self.ends = true;

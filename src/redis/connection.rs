@@ -16,9 +16,9 @@ use tokio::{
 };
 
 use super::{
-    Front,
     client::Client,
     request::{Decoder, Violation},
+    shared::Shared,
 };
 use crate::traffic::{Ticket, Traffic};
 use gaocache_core::error::Result;
@@ -70,11 +70,16 @@ impl<S> Connection<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    pub(super) fn new(front: &Front, socket: S, traffic: Arc<Traffic>, from: SocketAddr) -> Self {
-        let rules = front.rules();
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        socket: S,
+        traffic: Arc<Traffic>,
+        from: SocketAddr,
+    ) -> Self {
+        let rules = **shared.rules.load();
         Self {
             socket,
-            client: Client::new(front, traffic.clone(), from),
+            client: Client::new(shared, traffic.clone(), from),
             traffic,
             incoming: Incoming {
                 bytes: BytesMut::new(),

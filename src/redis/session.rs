@@ -5,9 +5,9 @@ use std::{net::SocketAddr, sync::atomic::Ordering};
 use tokio::time::Instant;
 
 use super::{
-    Front,
     reply::{Protocol, Reply},
     request::Arguments,
+    shared::Shared,
 };
 
 /// The longest name of a connection or library, in bytes.
@@ -28,9 +28,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(front: &Front, from: SocketAddr) -> Self {
+    pub(super) fn new(shared: &Shared, from: SocketAddr) -> Self {
         Self {
-            id: front.0.next_id.fetch_add(1, Ordering::Relaxed),
+            id: shared.next_id.fetch_add(1, Ordering::Relaxed),
             from,
             since: Instant::now(),
             protocol: Protocol::default(),
@@ -187,8 +187,8 @@ fn set(place: &mut String, name: &[u8], what: &str) -> Reply {
 }
 
 /// `INFO`, of these sections; of all if none is named.
-pub(super) fn info(front: &Front, arguments: Arguments<'_>) -> Reply {
-    let uptime = front.0.started.elapsed().as_secs();
+pub(super) fn info(shared: &Shared, arguments: Arguments<'_>) -> Reply {
+    let uptime = shared.started.elapsed().as_secs();
     let sections = [
         (
             "Server",
@@ -201,7 +201,7 @@ pub(super) fn info(front: &Front, arguments: Arguments<'_>) -> Reply {
         ),
         (
             "Clients",
-            format!("connected_clients:{}\r\n", front.0.metrics.connections()),
+            format!("connected_clients:{}\r\n", shared.metrics.connections()),
         ),
         ("Persistence", "loading:0\r\n".to_owned()),
         (
