@@ -81,12 +81,12 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
         ))?;
     }
     // The nodes end with the process, all at once. None of them is left to hand entries over to.
-    tokio::select! {
-        () = signals.told(1) => {}
-        Some(ended) = ended.recv() => return ended,
-    }
+    let ended = tokio::select! {
+        () = signals.told(1) => Ok(()),
+        Some(ended) = ended.recv() => ended,
+    };
     telemetry.flush();
-    Ok(())
+    ended
 }
 
 /// What a path may not contain as it is, and what a shell would read as more than a letter.
