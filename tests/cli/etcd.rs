@@ -181,7 +181,7 @@ async fn an_operator_forgets_members_that_are_gone_for_good() {
     // Its key stands until its lease ends.
     let (code, _, errors) = on(&etcd, &["forget", "n1"]);
     assert_eq!(code, Some(1), "{errors}");
-    assert!(errors.contains("its lease lives"), "{errors}");
+    assert!(errors.contains("its lease is still alive"), "{errors}");
     nodes[2].kill();
     common::within("both vanish", async {
         let gone = |state: &str| state == "vanished";

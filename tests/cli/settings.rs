@@ -220,7 +220,7 @@ fn what_a_node_would_refuse_at_its_start_is_told_by_config() {
             "a value of the largest max_value needs",
         ),
         (&["node.advertise_host=a:1"], "without a port"),
-        (&["node.advertise_host=0.0.0.0"], "nobody can reach"),
+        (&["node.advertise_host=0.0.0.0"], "no client can reach"),
         (&["node.advertise_host=a b"], "a host name or an address"),
         (&["log.level=gaocahe=debug"], "nothing logs as 'gaocahe'"),
         (

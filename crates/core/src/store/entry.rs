@@ -19,7 +19,7 @@ pub struct Entry {
     pub(super) epoch: AtomicU32,
     /// The incarnation of the other member that is known to hold it; 0 if there is none.
     replica_at: AtomicU64,
-    /// Who owns its key; see [`Entry::owner_in`].
+    /// The owner of its key; see [`Entry::owner_in`].
     owner: AtomicU64,
 }
 
