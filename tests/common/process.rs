@@ -137,7 +137,7 @@ impl NodeProcess {
         self.process.kill();
     }
 
-    /// Stops it where it stands, until [`NodeProcess::thaw`].
+    /// Freezes it (SIGSTOP), until [`NodeProcess::thaw`].
     pub fn freeze(&self) {
         self.process.freeze();
     }
@@ -158,7 +158,7 @@ impl NodeProcess {
         within("the node's end", ended).await.unwrap().unwrap()
     }
 
-    /// Who owns a key, as it sees it.
+    /// The owner of a key, as it sees it.
     pub async fn owner(&self, key: &str) -> String {
         let url = format!("http://127.0.0.1:{}/ring?key={key}", self.admin);
         let answer = self.asks.get(url).send().await.expect("answers");
