@@ -24,8 +24,8 @@ pub struct Entry {
 }
 
 /// The bit of [`Entry::uses`] for an entry that came or was used since the holder of its replica
-/// was told so. In the same word as the count, so that a hit writes to one place, and to none once
-/// both are set.
+/// last learned of it. In the same word as the count, so that a hit writes to one place, and to
+/// none once both are set.
 const UNTOLD: u32 = 1 << 31;
 
 /// Bits of [`Entry::owner`] that hold the index of the member.
