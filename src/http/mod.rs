@@ -27,6 +27,7 @@ use crate::{
         http::{failed, not_allowed},
     },
     telemetry::trace::Call,
+    tls::ClientNames,
     traffic::{Outgoing, Ticket, Traffic},
 };
 use gaocache_core::{
@@ -49,13 +50,18 @@ pub fn router(service: Service) -> Router {
 /// sent.
 pub struct ConnectedRouter {
     router: Router,
+    names: Option<ClientNames>,
     traffic: Arc<Traffic>,
 }
 
 impl ConnectedRouter {
-    /// These routes, over this connection.
-    pub fn new(router: Router, traffic: Arc<Traffic>) -> Self {
-        Self { router, traffic }
+    /// These routes, over this connection of a client that has proven these names.
+    pub fn new(router: Router, names: Option<ClientNames>, traffic: Arc<Traffic>) -> Self {
+        Self {
+            router,
+            names,
+            traffic,
+        }
     }
 }
 
@@ -65,7 +71,10 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
     type Future =
         Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(names) = &self.names {
+            request.extensions_mut().insert(names.clone());
+        }
         let traffic = self.traffic.clone();
         let ticket = admit(&traffic, request.method());
         let router = self.router.clone();

@@ -12,6 +12,7 @@ mod confirmations;
 mod connection;
 mod descriptors;
 mod groups;
+mod handshake;
 mod listeners;
 mod membership;
 mod parts;
@@ -90,6 +91,7 @@ pub struct Node {
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     peer_tls: PeerTls,
+    tls: rules::Tls,
     admin: Admin,
     stops: Stops,
     limits: Limits,

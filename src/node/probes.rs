@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::Carrier,
+    handshake::Begun,
     listeners::{ACCEPT_PAUSE, registered},
     worker::{not_started, single_thread},
 };
@@ -18,7 +19,7 @@ use crate::{
     http::ConnectedRouter,
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
-    tls::Stream,
+    tls::ListenerTls,
     traffic::Budget,
 };
 use gaocache_core::error::Result;
@@ -29,7 +30,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const IN_FLIGHT: u64 = 16 << 20;
 /// For the head of a request, and between two of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-const NAME: &str = "admin";
+/// For labels and logs.
+pub(super) const NAME: &str = "admin";
 
 /// The thread of the admin listener.
 pub(super) struct Probes(Option<JoinHandle<()>>);
@@ -38,6 +40,7 @@ impl Probes {
     /// Serves until `stop`; nothing, if there is no such listener.
     pub(super) fn start(
         listener: Option<TcpListener>,
+        tls: Option<ListenerTls>,
         admin: Admin,
         limits: &ClientLimits,
         metrics: &Arc<Metrics>,
@@ -52,6 +55,7 @@ impl Probes {
             ..*limits
         };
         let server = Server {
+            tls,
             router: admin::router(admin),
             carrier: Carrier::new(Budget::new(IN_FLIGHT), &limits, metrics.clone()),
             places: Arc::new(Semaphore::new(limits.max_admin_connections)),
@@ -83,6 +87,7 @@ impl Probes {
 }
 
 struct Server {
+    tls: Option<ListenerTls>,
     router: axum::Router,
     carrier: Carrier,
     places: Arc<Semaphore>,
@@ -133,15 +138,22 @@ impl Server {
         let open = self.metrics.connections.open(NAME);
         open.inc();
         let _ = stream.set_nodelay(true);
+        let begun = self.carrier.begin(NAME, self.tls.as_ref(), stream, &self.stop);
+        if let Some(begun) = begun.await {
+            self.serve_begun(begun).await;
+        }
+        open.dec();
+    }
+
+    async fn serve_begun(&self, (stream, names): Begun) {
         let traffic = self.carrier.traffic();
-        let socket = TokioIo::new(self.carrier.socket(Stream::Plain(stream), traffic.clone()));
-        let service = ConnectedRouter::new(self.router.clone(), traffic.clone());
+        let socket = TokioIo::new(self.carrier.socket(stream, traffic.clone()));
+        let service = ConnectedRouter::new(self.router.clone(), names, traffic.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(socket, service);
         let carrier = &self.carrier;
         carrier.carry(NAME, connection, &traffic, &self.stop).await;
-        open.dec();
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Addresses, Limits};
+use super::{Addresses, Limits, admission::Listener, probes};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
@@ -18,9 +18,9 @@ use crate::{
         peers::{LoadBounds, PeerRules},
         routed::FrontRules,
     },
-    settings::{PeerIdentity, Replicate, Settings},
+    settings::{self, ClientCertificates, PeerIdentity, Replicate, Settings},
     telemetry::metrics::Metrics,
-    tls::{PeerFiles, PeerTls},
+    tls::{Asked, ListenerFiles, ListenerTls, Observed, Observer, PeerFiles, PeerTls},
     traffic::Budget,
 };
 use gaocache_core::{
@@ -28,7 +28,7 @@ use gaocache_core::{
     group::is_group_name,
     handoff::HandoffRules,
     hot,
-    membership::{Contact, KeyFingerprint, Member},
+    membership::{Contact, KeyFingerprint, Member, SpeaksTls},
     ports::{self, Clock},
     store::ENTRY_OVERHEAD_BYTES,
 };
@@ -128,7 +128,11 @@ pub(super) fn loads(groups: &[GroupDefinition]) -> HashMap<Arc<str>, LoadBounds>
 }
 
 /// How this node and others know each other.
-pub(super) fn peer_tls(settings: &Settings, registry: Option<&Registry>) -> Result<PeerTls> {
+pub(super) fn peer_tls(
+    settings: &Settings,
+    registry: Option<&Registry>,
+    metrics: &Arc<Metrics>,
+) -> Result<PeerTls> {
     match &settings.peer_identity {
         PeerIdentity::Plaintext => Ok(PeerTls::plaintext()),
         PeerIdentity::RegisteredKeys => {
@@ -142,13 +146,64 @@ pub(super) fn peer_tls(settings: &Settings, registry: Option<&Registry>) -> Resu
             cert,
             key,
             allowed,
-        } => PeerTls::files(PeerFiles {
-            ca: ca.clone(),
-            cert: cert.clone(),
-            key: key.clone(),
-            allowed: allowed.clone(),
-        }),
+        } => {
+            let files = PeerFiles {
+                ca: ca.clone(),
+                cert: cert.clone(),
+                key: key.clone(),
+                allowed: allowed.clone(),
+            };
+            PeerTls::files(files, observer(Listener::Peer.name(), metrics))
+        }
     }
+}
+
+/// TLS of the listeners for clients and operators; `None`: plaintext.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) grpc: Option<ListenerTls>,
+    pub(super) http: Option<ListenerTls>,
+    pub(super) admin: Option<ListenerTls>,
+}
+
+/// What the listeners for clients and operators show.
+pub(super) fn tls(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Tls> {
+    const HTTP2: &[u8] = b"h2";
+    const HTTP1: &[u8] = b"http/1.1";
+    let start = |tls: &Option<settings::ListenerTls>, section, listener, protocols| {
+        let tls = tls.as_ref().map(|tls| {
+            let files = ListenerFiles {
+                section,
+                cert: tls.cert.clone(),
+                key: tls.key.clone(),
+                clients: match &tls.clients {
+                    ClientCertificates::NotAsked => None,
+                    ClientCertificates::Optional { ca } => Some((ca.clone(), Asked::Optional)),
+                    ClientCertificates::Required { ca } => Some((ca.clone(), Asked::Required)),
+                },
+            };
+            ListenerTls::start(files, protocols, observer(listener, metrics))
+        });
+        tls.transpose()
+    };
+    let (grpc, http) = (Listener::Grpc.name(), Listener::Http.name());
+    Ok(Tls {
+        grpc: start(&settings.grpc_tls, "grpc.tls", grpc, &[HTTP2])?,
+        http: start(&settings.http_tls, "http.tls", http, &[HTTP2, HTTP1])?,
+        admin: start(&settings.admin_tls, "admin.tls", probes::NAME, &[HTTP1])?,
+    })
+}
+
+/// Shows in the metrics what has become of a listener's files.
+fn observer(listener: &'static str, metrics: &Arc<Metrics>) -> Observer {
+    let metrics = metrics.clone();
+    Arc::new(move |observed| {
+        let metrics = &metrics.connections;
+        match observed {
+            Observed::InUse(life) => metrics.certificate_in_use(listener, life.begins, life.ends),
+            Observed::Unusable => metrics.certificate_unusable(listener),
+        }
+    })
 }
 
 /// What the types allow and no group can be.
@@ -229,6 +284,10 @@ pub(super) fn member(settings: &Settings, bound: Addresses, key: Option<KeyFinge
         zone: settings.zone.as_str().into(),
         weight: settings.weight,
         version: env!("CARGO_PKG_VERSION").into(),
+        tls: SpeaksTls {
+            clients: settings.grpc_tls.is_some(),
+            admin: settings.admin_tls.is_some(),
+        },
         admin_port: port(bound.admin),
         instance: format!("{:016x}", fastrand::u64(..)).into(),
         contact: Contact {
