@@ -100,3 +100,5 @@ pub use settings::{
     ClientCertificates, ClientLimits, ListenerTls, PeerIdentity, Replicate, Settings,
 };
 pub use telemetry::trace::Sampling;
+#[cfg(feature = "etcd")]
+pub use tls::ClientTls;

@@ -223,7 +223,8 @@ impl Checks<'_> {
     /// Whether other nodes with the same settings accept this one.
     fn accepted(&mut self, settings: &Config, allowed: &AllowedPeers) {
         let tls = &settings.peer.tls;
-        let Ok((ca, cert)) = pem::read(&tls.ca).and_then(|ca| Ok((ca, pem::read(&tls.cert)?))) else {
+        let Ok((ca, cert)) = pem::read(&tls.ca).and_then(|ca| Ok((ca, pem::read(&tls.cert)?)))
+        else {
             return;
         };
         if let Err(reason) = is_signed(&ca, &cert) {

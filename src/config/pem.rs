@@ -28,7 +28,10 @@ pub(crate) fn private_key(path: &Path) -> Result<(), String> {
 
 /// Files with a certificate and its key.
 pub(crate) fn together(cert: &Path, key: &Path) -> Result<(), String> {
-    let (chain, key) = (pem::certificates(&read(cert)?)?, pem::private_key(&read(key)?)?);
+    let (chain, key) = (
+        pem::certificates(&read(cert)?)?,
+        pem::private_key(&read(key)?)?,
+    );
     pem::together(chain, key, &crate::tls::provider()).map(drop)
 }
 

@@ -376,7 +376,10 @@ mod tests {
         assert!(before.iter().all(|it| !it.displaced().is_cancelled()));
         let gone = |it: &&Permit| it.displaced().is_cancelled();
         assert_eq!(flood.iter().filter(gone).count(), STRANGERS + 2);
-        assert!(gone(&&flood[0]) && !gone(&&flood[2 * STRANGERS - 1]), "by age");
+        assert!(
+            gone(&&flood[0]) && !gone(&&flood[2 * STRANGERS - 1]),
+            "by age"
+        );
         assert!(admission.admit(from("10.0.0.9"), Listener::Grpc).is_some());
         drop(flood);
         assert_eq!(admission.open.lock().strangers.len(), 2);
@@ -385,7 +388,11 @@ mod tests {
     #[test]
     fn a_member_is_displaced_by_nobody_and_a_displaced_one_becomes_no_member() {
         let admission = admission(&limits(9, 9), None);
-        let peer = || admission.admit(from("10.0.0.9"), Listener::Peer).expect("room");
+        let peer = || {
+            admission
+                .admit(from("10.0.0.9"), Listener::Peer)
+                .expect("room")
+        };
         let (member, late) = (peer(), peer());
         member.is_of_member();
         let _flood: Vec<_> = (0..2 * STRANGERS).map(|_| peer()).collect();

@@ -11,7 +11,8 @@ use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
         ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenerTlsSettings,
-        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
+        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind, Sampler,
+        TraceSettings, seconds,
     },
     group::GroupDefinition,
     origin::{

@@ -138,7 +138,9 @@ impl Server {
         let open = self.metrics.connections.open(NAME);
         open.inc();
         let _ = stream.set_nodelay(true);
-        let begun = self.carrier.begin(NAME, self.tls.as_ref(), stream, &self.stop);
+        let begun = self
+            .carrier
+            .begin(NAME, self.tls.as_ref(), stream, &self.stop);
         if let Some(begun) = begun.await {
             self.serve_begun(begun).await;
         }

@@ -268,7 +268,10 @@ impl Worker {
 
     async fn serve_client(&self, stream: tokio::net::TcpStream, listener: Listener) {
         let Served {
-            carrier, front, tls, ..
+            carrier,
+            front,
+            tls,
+            ..
         } = &self.served;
         let tls = match listener {
             Listener::Http => tls.http.as_ref(),

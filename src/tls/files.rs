@@ -109,7 +109,10 @@ impl Loaded {
     fn new(contents: &[Vec<u8>], provider: &Arc<CryptoProvider>) -> Result<(Self, Life)> {
         let wrong = |name: &'static str| {
             move |what: String| {
-                Error::new(ErrorKind::Configuration, format!("{SECTION}.{name}: {what}"))
+                Error::new(
+                    ErrorKind::Configuration,
+                    format!("{SECTION}.{name}: {what}"),
+                )
             }
         };
         let [ca, cert, key] = contents else {

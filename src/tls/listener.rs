@@ -135,11 +135,17 @@ fn server(
 ) -> Result<(ServerConfig, Life)> {
     let wrong = |name: &'static str| {
         move |what: String| {
-            Error::new(ErrorKind::Configuration, format!("{section}.{name}: {what}"))
+            Error::new(
+                ErrorKind::Configuration,
+                format!("{section}.{name}: {what}"),
+            )
         }
     };
     let [cert, key, rest @ ..] = contents else {
-        return Err(Error::new(ErrorKind::Internal, "a certificate has two files"));
+        return Err(Error::new(
+            ErrorKind::Internal,
+            "a certificate has two files",
+        ));
     };
     let chain = pem::certificates(cert).map_err(wrong("cert"))?;
     let life = pem::not_expired(&chain[0]).map_err(wrong("cert"))?;

@@ -5,6 +5,8 @@
 //! resumed one would be one whose certificate nobody looked at.
 
 mod bounded;
+#[cfg(feature = "etcd")]
+pub(crate) mod client;
 mod client_names;
 mod files;
 mod followed;
@@ -24,15 +26,19 @@ use rustls::{
     server::NoServerSessionStorage,
 };
 
+#[cfg(feature = "etcd")]
+pub use client::ClientTls;
 pub use client_names::ClientNames;
 pub use files::PeerFiles;
+#[cfg(feature = "cli")]
+pub(crate) use files::is_signed;
 pub use followed::{Observed, Observer};
 pub use listener::{Asked, ListenerFiles, ListenerTls, Refused};
 #[cfg(feature = "cli")]
-pub(crate) use files::is_signed;
-#[cfg(feature = "cli")]
 pub(crate) use names::AllowedPeers;
 pub use peer::{PeerTls, Way};
+#[cfg(feature = "cli")]
+pub(crate) use plaintext::TOLD;
 pub use stream::Stream;
 
 use gaocache_core::{

@@ -65,9 +65,10 @@ impl AllowedPeers {
     /// The same for a certificate as a handshake shows it.
     pub(super) fn of(&self, certificate: &[u8]) -> Result<Members, TlsError> {
         let names = alternative_names(certificate)?;
-        self.members(names.iter().map(String::as_str)).ok_or_else(|| {
-            TlsError::General("the certificate has no name of peer.allowed_peers".into())
-        })
+        self.members(names.iter().map(String::as_str))
+            .ok_or_else(|| {
+                TlsError::General("the certificate has no name of peer.allowed_peers".into())
+            })
     }
 
     /// Whether the holder of the first certificate of a file can be the member with that id.
@@ -97,10 +98,13 @@ pub(super) fn alternative_names(certificate: &[u8]) -> Result<Vec<String>, TlsEr
         .subject_alternative_name()
         .map_err(|error| unreadable("the names of the certificate can't be read", error))?;
     let names = names.map(|it| it.value.general_names.as_slice());
-    let texts = names.unwrap_or_default().iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
-        _ => None,
-    });
+    let texts = names
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+            _ => None,
+        });
     Ok(texts.collect())
 }
 

@@ -13,7 +13,8 @@ use super::bounded::HANDSHAKE_BYTES;
 const HANDSHAKE: u8 = 22;
 /// What an HTTP/2 client begins with. No method of HTTP/1 does.
 const PREFACE: &[u8; 3] = b"PRI";
-const TOLD: &str = "this listener speaks TLS; use https://";
+/// What such a client is told.
+pub(crate) const TOLD: &str = "this listener speaks TLS; use https://";
 /// An empty `SETTINGS` frame, which is how a server begins.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// `GOAWAY` with the error `INADEQUATE_SECURITY`: type, flags, stream, last stream, error.
