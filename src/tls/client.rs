@@ -2,8 +2,10 @@
 
 use std::{error::Error as StdError, io, path::PathBuf, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName, version::TLS13};
-use tokio::net::TcpStream;
+use rustls::{
+    AlertDescription, ClientConfig, RootCertStore, pki_types::ServerName, version::TLS13,
+};
+use tokio::{io::AsyncBufReadExt, net::TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::{PROTOCOL, bounded::Bounded, failed, pem, provider, stream::Stream};
@@ -108,12 +110,20 @@ impl ClientTls {
         let stream = TcpStream::connect(&*address).await?;
         stream.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::new(config));
-        let connected = connector.connect(name, Bounded::handshake(stream)).await;
-        let mut stream = connected.map_err(|error| match meaning(&error) {
-            Some(meaning) => io::Error::new(error.kind(), meaning),
-            None => error,
-        })?;
-        stream.get_mut().0.open();
+        let connected = async {
+            let mut stream = connector.connect(name, Bounded::handshake(stream)).await?;
+            stream.get_mut().0.open();
+            // In TLS 1.3, a server looks at the client's certificate when the handshake is over
+            // for the client. A server of HTTP/2 speaks first; hyper would lose an alert.
+            stream.fill_buf().await?;
+            Ok(stream)
+        };
+        let stream = connected
+            .await
+            .map_err(|error: io::Error| match meaning(&error) {
+                Some(meaning) => io::Error::new(error.kind(), meaning),
+                None => error,
+            })?;
         Ok(Stream::Tls(Box::new(stream.into())))
     }
 }
@@ -130,8 +140,14 @@ pub(crate) fn system_roots() -> RootCertStore {
 pub(crate) fn meaning(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidMessage(_)) = error.downcast_ref() {
-            return Some("the server doesn't speak TLS; use http://");
+        match error.downcast_ref() {
+            Some(rustls::Error::InvalidMessage(_)) => {
+                return Some("the server doesn't speak TLS; use http://");
+            }
+            Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+                return Some("the server requires a client certificate");
+            }
+            _ => {}
         }
         // The cause of an IO error that wraps another is that one's, not that one.
         let inner = error

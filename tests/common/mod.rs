@@ -11,6 +11,7 @@
 
 pub mod etcd;
 pub mod process;
+pub mod tls;
 
 use std::{
     collections::HashMap,
