@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::settings::{ADMIN_PORT, GRPC_PORT};
 use gaocache_core::membership::Member;
 

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tonic::{Status, transport::Channel};
 
 use super::{
-    Failure,
     address::{CONNECT_TIMEOUT, Listener, Place, grpc_address, here, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
+    failure::Failure,
     output::{counted, print_json, print_line, print_value, write_file},
     tls::{Tls, TlsArgs},
 };

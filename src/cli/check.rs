@@ -8,12 +8,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    ConfigArgs, Failure,
     address::{admin_of, grpc_of},
     calls::connect,
     cluster::Cluster,
+    failure::Failure,
     output::{counted, print_json, print_line},
     ring::fetch_report,
+    sources::ConfigArgs,
     tls::{Tls, TlsArgs},
 };
 use crate::{

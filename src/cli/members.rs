@@ -9,11 +9,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    ConfigArgs, Failure,
     address::admin_of,
     cluster::Cluster,
+    failure::Failure,
     output::{print_json, print_line, table},
     ring::fetch_report,
+    sources::ConfigArgs,
     tls::{Tls, TlsArgs},
 };
 use crate::registry::etcd::{Forgotten, forget as forget_in, view};

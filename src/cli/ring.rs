@@ -7,10 +7,10 @@ use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    Failure,
     address::{CONNECT_TIMEOUT, Listener, Place, admin_address, admin_of, here, look_up},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
+    failure::Failure,
     output::{counted, print_line},
     tls::{Tls, TlsArgs},
 };
@@ -20,7 +20,7 @@ use crate::{
     registry::etcd::view,
     settings::ADMIN_PORT,
     status::{KIND_HEADER, http::NO_SUCH_PATH},
-    tls::{ClientTls, TOLD, client::meaning},
+    tls::{ClientTls, TOLD, to_nodes::meaning},
 };
 use gaocache_core::{
     cluster::Topology,

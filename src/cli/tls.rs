@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    Failure,
     address::{Place, Scheme},
     cluster::usable,
     context::Context,
+    failure::Failure,
 };
 use crate::{config::pem, tls::ClientTls};
 

@@ -40,6 +40,6 @@ fn tls() -> Result<rustls::ClientConfig> {
         .map_err(|error| {
             Error::new(ErrorKind::Internal, format!("TLS: {error}")).with_source(error)
         })?;
-    let roots = tls::client::system_roots();
+    let roots = tls::to_nodes::system_roots();
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

@@ -24,6 +24,9 @@ use crate::{
 /// Connections to the listener for peers that have not shown a member's key, at most.
 const STRANGERS: usize = 256;
 
+/// For labels and logs: the listener that has a thread of its own.
+pub(super) const ADMIN: &str = "admin";
+
 /// A listener whose connections the workers serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listener {

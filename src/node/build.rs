@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tonic_health::server::{HealthReporter, HealthService};
 
 #[cfg(feature = "cli")]
-use super::reload::Fixed;
+use super::parts::Fixed;
 use super::{
     Node,
     admission::Admission,
@@ -14,6 +14,7 @@ use super::{
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
+    tls::Tls,
 };
 use crate::{
     clock::MonotonicClock,
@@ -46,9 +47,10 @@ use gaocache_core::{
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
 /// let shout = loader(async |key: String| Ok::<_, Error>(key.to_uppercase()));
-/// let node = NodeBuilder::new(Settings::loopback("node-0"))
+/// let mut settings = Settings::loopback("node-0");
+/// settings.http = None;
+/// let node = NodeBuilder::new(settings)
 ///     .group(GroupDefinition::new("shout", shout).ttl(Duration::from_secs(60)))
-///     .without_http()
 ///     .bind()
 ///     .await?;
 /// assert!(node.addresses().grpc.is_some());
@@ -91,12 +93,6 @@ impl NodeBuilder {
         self
     }
 
-    /// Serves no clients over HTTP; gRPC and admin stay as the settings have them.
-    pub fn without_http(mut self) -> Self {
-        self.settings.http = None;
-        self
-    }
-
     /// The budget that the groups' origins count against already.
     #[cfg(feature = "cli")]
     pub(super) fn budget(mut self, budget: Arc<Budget>) -> Self {
@@ -120,7 +116,7 @@ impl NodeBuilder {
         let groups = std::mem::take(&mut self.groups);
         let metrics = Metrics::new()?;
         let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref(), &metrics)?;
-        let tls = rules::tls(&self.settings, &metrics)?;
+        let tls = Tls::start(&self.settings, &metrics)?;
         let listeners = Listeners::bind(rules::listen(&self.settings))?;
         let key = peer_tls.fingerprint();
         let me = rules::member(&self.settings, listeners.addresses(), key);

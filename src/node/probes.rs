@@ -9,6 +9,7 @@ use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    admission::ADMIN,
     connection::Carrier,
     handshake::Begun,
     listeners::{ACCEPT_PAUSE, registered},
@@ -30,8 +31,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const IN_FLIGHT: u64 = 16 << 20;
 /// For the head of a request, and between two of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// For labels and logs.
-pub(super) const NAME: &str = "admin";
 
 /// The thread of the admin listener.
 pub(super) struct Probes(Option<JoinHandle<()>>);
@@ -49,7 +48,7 @@ impl Probes {
         let Some(listener) = listener else {
             return Ok(Self(None));
         };
-        let runtime = single_thread(NAME, metrics)?;
+        let runtime = single_thread(ADMIN, metrics)?;
         let limits = ClientLimits {
             handshake_timeout: HEAD_TIMEOUT,
             ..*limits
@@ -70,7 +69,7 @@ impl Probes {
                     tracing::error!(%error, "the admin listener failed");
                 }
             })
-            .map_err(|error| not_started(NAME, error))?;
+            .map_err(|error| not_started(ADMIN, error))?;
         Ok(Self(Some(thread)))
     }
 
@@ -125,7 +124,7 @@ impl Server {
             Err(error) => {
                 if let Some(suppressed) = self.throttle.due("failed") {
                     tracing::warn!(
-                        %error, listener = NAME, suppressed, "could not accept a connection"
+                        %error, listener = ADMIN, suppressed, "could not accept a connection"
                     );
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -135,12 +134,12 @@ impl Server {
     }
 
     async fn serve(&self, stream: TcpStream) {
-        let open = self.metrics.connections.open(NAME);
+        let open = self.metrics.connections.open(ADMIN);
         open.inc();
         let _ = stream.set_nodelay(true);
         let begun = self
             .carrier
-            .begin(NAME, self.tls.as_ref(), stream, &self.stop);
+            .begin(ADMIN, self.tls.as_ref(), stream, &self.stop);
         if let Some(begun) = begun.await {
             self.serve_begun(begun).await;
         }
@@ -156,6 +155,6 @@ impl Server {
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(socket, service);
         let carrier = &self.carrier;
-        carrier.carry(NAME, connection, &traffic, &self.stop).await;
+        carrier.carry(ADMIN, connection, &traffic, &self.stop).await;
     }
 }

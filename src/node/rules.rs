@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Addresses, Limits, admission::Listener, probes};
+use super::{Limits, admission::Listener, listeners::Addresses, tls::observer};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
@@ -18,9 +18,9 @@ use crate::{
         peers::{LoadBounds, PeerRules},
         routed::FrontRules,
     },
-    settings::{self, ClientCertificates, PeerIdentity, Replicate, Settings},
+    settings::{PeerIdentity, Replicate, Settings},
     telemetry::metrics::Metrics,
-    tls::{Asked, ListenerFiles, ListenerTls, Observed, Observer, PeerFiles, PeerTls},
+    tls::{PeerFiles, PeerTls},
     traffic::Budget,
 };
 use gaocache_core::{
@@ -156,54 +156,6 @@ pub(super) fn peer_tls(
             PeerTls::files(files, observer(Listener::Peer.name(), metrics))
         }
     }
-}
-
-/// TLS of the listeners for clients and operators; `None`: plaintext.
-#[derive(Clone)]
-pub(super) struct Tls {
-    pub(super) grpc: Option<ListenerTls>,
-    pub(super) http: Option<ListenerTls>,
-    pub(super) admin: Option<ListenerTls>,
-}
-
-/// What the listeners for clients and operators show.
-pub(super) fn tls(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Tls> {
-    const HTTP2: &[u8] = b"h2";
-    const HTTP1: &[u8] = b"http/1.1";
-    let start = |tls: &Option<settings::ListenerTls>, section, listener, protocols| {
-        let tls = tls.as_ref().map(|tls| {
-            let files = ListenerFiles {
-                section,
-                cert: tls.cert.clone(),
-                key: tls.key.clone(),
-                clients: match &tls.clients {
-                    ClientCertificates::NotAsked => None,
-                    ClientCertificates::Optional { ca } => Some((ca.clone(), Asked::Optional)),
-                    ClientCertificates::Required { ca } => Some((ca.clone(), Asked::Required)),
-                },
-            };
-            ListenerTls::start(files, protocols, observer(listener, metrics))
-        });
-        tls.transpose()
-    };
-    let (grpc, http) = (Listener::Grpc.name(), Listener::Http.name());
-    Ok(Tls {
-        grpc: start(&settings.grpc_tls, "grpc.tls", grpc, &[HTTP2])?,
-        http: start(&settings.http_tls, "http.tls", http, &[HTTP2, HTTP1])?,
-        admin: start(&settings.admin_tls, "admin.tls", probes::NAME, &[HTTP1])?,
-    })
-}
-
-/// Shows in the metrics what has become of a listener's files.
-fn observer(listener: &'static str, metrics: &Arc<Metrics>) -> Observer {
-    let metrics = metrics.clone();
-    Arc::new(move |observed| {
-        let metrics = &metrics.connections;
-        match observed {
-            Observed::InUse(life) => metrics.certificate_in_use(listener, life.begins, life.ends),
-            Observed::Unusable => metrics.certificate_unusable(listener),
-        }
-    })
 }
 
 /// What the types allow and no group can be.

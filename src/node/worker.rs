@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     admission::{Listener, Permit},
     connection::Carrier,
-    rules::Tls,
+    tls::Tls,
 };
 use crate::{
     http::ConnectedRouter,

@@ -5,8 +5,6 @@
 //! resumed one would be one whose certificate nobody looked at.
 
 mod bounded;
-#[cfg(feature = "etcd")]
-pub(crate) mod client;
 mod client_names;
 mod files;
 mod followed;
@@ -18,6 +16,8 @@ pub(crate) mod pem;
 mod plaintext;
 mod signatures;
 mod stream;
+#[cfg(feature = "etcd")]
+pub(crate) mod to_nodes;
 
 use std::sync::Arc;
 
@@ -26,8 +26,6 @@ use rustls::{
     server::NoServerSessionStorage,
 };
 
-#[cfg(feature = "etcd")]
-pub use client::ClientTls;
 pub use client_names::ClientNames;
 pub use files::PeerFiles;
 #[cfg(feature = "cli")]
@@ -40,6 +38,8 @@ pub use peer::{PeerTls, Way};
 #[cfg(feature = "cli")]
 pub(crate) use plaintext::TOLD;
 pub use stream::Stream;
+#[cfg(feature = "etcd")]
+pub use to_nodes::ClientTls;
 
 use gaocache_core::{
     error::{Error, ErrorKind},

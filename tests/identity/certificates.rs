@@ -8,7 +8,7 @@ use tonic::Code;
 use super::{
     attacker::{Held, shown_by, with_key},
     calls::*,
-    common::*,
+    common::{peer::batch, *},
 };
 
 /// What the holder of a certificate with this name holds.
