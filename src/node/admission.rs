@@ -5,8 +5,8 @@
 //! members, or take places from clients, without a member's key.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    collections::{HashMap, hash_map::Entry},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,6 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::lobby::{Lobby, Ticket, group};
 use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
@@ -23,6 +24,8 @@ use crate::{
 
 /// Connections to the listener for peers that have not shown a member's key, at most.
 const STRANGERS: usize = 256;
+/// TLS handshakes of clients that are under way, at most. Each takes up to 32 KiB.
+const HANDSHAKES: usize = 1024;
 
 /// For labels and logs: the listener that has a thread of its own.
 pub(super) const ADMIN: &str = "admin";
@@ -66,15 +69,10 @@ struct Open {
     total: usize,
     /// Of clients.
     by_address: HashMap<IpAddr, usize>,
-    /// By age.
-    strangers: BTreeMap<u64, Stranger>,
-    next: u64,
-}
-
-/// A connection to the listener for peers that has not shown a member's key.
-struct Stranger {
-    address: IpAddr,
-    displaced: CancellationToken,
+    /// To the listener for peers, without a member's key so far.
+    strangers: Lobby,
+    /// Of clients, with a TLS handshake that is under way.
+    handshakes: Lobby,
 }
 
 /// One connection, while it lives.
@@ -87,12 +85,17 @@ pub(super) struct Permit {
 /// What a connection counts as.
 enum Place {
     Client(IpAddr),
-    /// A stranger with that number, until it is known as a member.
+    /// A stranger, until it is known as a member.
     Peer {
-        number: u64,
-        displaced: CancellationToken,
+        ticket: Ticket,
         is_member: AtomicBool,
     },
+}
+
+/// A TLS handshake of a client, while it is under way.
+pub(super) struct Handshake<'a> {
+    permit: &'a Permit,
+    ticket: Ticket,
 }
 
 impl Admission {
@@ -152,7 +155,10 @@ impl Admission {
     pub(super) fn admit(self: &Arc<Self>, from: SocketAddr, listener: Listener) -> Option<Permit> {
         let address = group(from.ip());
         let place = match listener {
-            Listener::Peer => self.open.lock().greet(address, self.strangers),
+            Listener::Peer => Place::Peer {
+                ticket: self.open.lock().strangers.enter(address, self.strangers),
+                is_member: AtomicBool::new(false),
+            },
             Listener::Grpc | Listener::Http => match self.place(address) {
                 Ok(place) => place,
                 Err((reason, setting)) => {
@@ -214,56 +220,46 @@ impl Admission {
     }
 }
 
-impl Open {
-    /// A place for who may be a member. If all are taken, the oldest stranger of the address that
-    /// has most of them goes.
-    fn greet(&mut self, address: IpAddr, most: usize) -> Place {
-        if self.strangers.len() >= most {
-            let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
-            for stranger in self.strangers.values() {
-                *by_address.entry(stranger.address).or_default() += 1;
-            }
-            let busiest = by_address.values().max().copied();
-            let oldest = self
-                .strangers
-                .iter()
-                .find(|(_, it)| by_address.get(&it.address).copied() == busiest)
-                .map(|(number, _)| *number);
-            if let Some(gone) = oldest.and_then(|number| self.strangers.remove(&number)) {
-                gone.displaced.cancel();
-            }
-        }
-        let (number, displaced) = (self.next, CancellationToken::new());
-        self.next += 1;
-        let stranger = Stranger {
-            address,
-            displaced: displaced.clone(),
-        };
-        self.strangers.insert(number, stranger);
-        Place::Peer {
-            number,
-            displaced,
-            is_member: AtomicBool::new(false),
-        }
+impl Handshake<'_> {
+    /// Is cancelled when it has to make room.
+    pub(super) fn displaced(&self) -> &CancellationToken {
+        &self.ticket.displaced
+    }
+}
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        let mut open = self.permit.admission.open.lock();
+        open.handshakes.leave(&self.ticket);
     }
 }
 
 impl Permit {
-    /// Is cancelled when the connection has to make room.
+    /// A TLS handshake of a client begins.
+    pub(super) fn handshake(&self) -> Option<Handshake<'_>> {
+        let Place::Client(address) = &self.place else {
+            return None;
+        };
+        let mut open = self.admission.open.lock();
+        let ticket = open.handshakes.enter(*address, HANDSHAKES);
+        Some(Handshake {
+            permit: self,
+            ticket,
+        })
+    }
+
+    /// Is cancelled when the connection, of a stranger, has to make room.
     pub(super) fn displaced(&self) -> CancellationToken {
         match &self.place {
             Place::Client(_) => CancellationToken::new(),
-            Place::Peer { displaced, .. } => displaced.clone(),
+            Place::Peer { ticket, .. } => ticket.displaced.clone(),
         }
     }
 
     /// The other end has shown a member's key: it gives its place as a stranger to others, if there
     /// is one for members.
     pub(super) fn is_of_member(&self) {
-        let Place::Peer {
-            number, is_member, ..
-        } = &self.place
-        else {
+        let Place::Peer { ticket, is_member } = &self.place else {
             return;
         };
         if is_member.load(Ordering::Relaxed) {
@@ -272,7 +268,7 @@ impl Permit {
         let admission = &self.admission;
         let mut open = admission.open.lock();
         let most = admission.most() + admission.for_members.load(Ordering::Relaxed);
-        if open.total < most && open.strangers.remove(number).is_some() {
+        if open.total < most && open.strangers.leave(ticket) {
             open.total += 1;
             is_member.store(true, Ordering::Relaxed);
         }
@@ -297,25 +293,14 @@ impl Drop for Permit {
                     }
                 }
             }
-            Place::Peer {
-                number, is_member, ..
-            } => {
+            Place::Peer { ticket, is_member } => {
                 if is_member.load(Ordering::Relaxed) {
                     open.total -= 1;
                 } else {
-                    open.strangers.remove(number);
+                    open.strangers.leave(ticket);
                 }
             }
         }
-    }
-}
-
-/// The address as one client: of IPv6 a whole network, since a client has all of it.
-fn group(address: IpAddr) -> IpAddr {
-    const NETWORK: u128 = !0 << 64;
-    match address.to_canonical() {
-        IpAddr::V6(it) => Ipv6Addr::from_bits(it.to_bits() & NETWORK).into(),
-        v4 => v4,
     }
 }
 
@@ -405,22 +390,6 @@ mod tests {
         assert_eq!(admission.open.lock().total, 1);
         drop((late, member));
         assert_eq!(admission.open.lock().total, 0);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_client() {
-        let admission = admission(&limits(9, 1), None);
-        let _one = admission.admit(from("2001:db8::1"), Listener::Http);
-        assert!(
-            admission
-                .admit(from("2001:db8::2"), Listener::Http)
-                .is_none()
-        );
-        assert!(
-            admission
-                .admit(from("2001:db8:0:1::1"), Listener::Http)
-                .is_some()
-        );
     }
 
     #[test]

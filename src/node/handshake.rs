@@ -3,7 +3,7 @@
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Carrier;
+use super::{admission::Handshake, connection::Carrier};
 use crate::{
     tls::{ClientNames, ListenerTls, Refused, Stream},
     traffic::Cut,
@@ -14,20 +14,31 @@ pub(super) type Begun = (Stream, Option<ClientNames>);
 
 impl Carrier {
     /// The connection after its handshake, within the time for that; as it is where the listener
-    /// speaks plaintext. `None`: there is none; that was counted.
+    /// speaks plaintext. `None`: there is none; that was counted. `place` is given back then.
     pub(super) async fn begin(
         &self,
         listener: &'static str,
         tls: Option<&ListenerTls>,
         stream: TcpStream,
+        place: Option<Handshake<'_>>,
         stop: &CancellationToken,
     ) -> Option<Begun> {
         let Some(tls) = tls else {
             return Some((Stream::Plain(stream), None));
         };
         let from = stream.peer_addr().ok()?;
-        let handshake = timeout(self.patience().handshake, tls.accept(stream));
-        match stop.run_until_cancelled(handshake).await? {
+        let accepted = timeout(self.patience().handshake, tls.accept(stream));
+        let accepted = async {
+            let Some(place) = &place else {
+                return Some(accepted.await);
+            };
+            let accepted = place.displaced().run_until_cancelled(accepted).await;
+            if accepted.is_none() {
+                self.cut(listener, Cut::Displaced);
+            }
+            accepted
+        };
+        match stop.run_until_cancelled(accepted).await?? {
             Ok(Ok(begun)) => return Some(begun),
             // As probes of load balancers do.
             Ok(Err(Refused::Gone)) => {}

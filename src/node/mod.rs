@@ -14,6 +14,7 @@ mod descriptors;
 mod groups;
 mod handshake;
 mod listeners;
+mod lobby;
 mod membership;
 mod parts;
 mod probes;

@@ -139,7 +139,7 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let begun = self
             .carrier
-            .begin(ADMIN, self.tls.as_ref(), stream, &self.stop);
+            .begin(ADMIN, self.tls.as_ref(), stream, None, &self.stop);
         if let Some(begun) = begun.await {
             self.serve_begun(begun).await;
         }

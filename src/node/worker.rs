@@ -254,7 +254,7 @@ impl Worker {
         };
         let permit = Arc::new(permit);
         match listener {
-            Listener::Grpc | Listener::Http => self.serve_client(stream, listener).await,
+            Listener::Grpc | Listener::Http => self.serve_client(stream, listener, &permit).await,
             Listener::Peer => {
                 let displaced = permit.displaced();
                 let served = self.serve_peer(stream, from, permit.clone());
@@ -266,7 +266,12 @@ impl Worker {
         drop(permit);
     }
 
-    async fn serve_client(&self, stream: tokio::net::TcpStream, listener: Listener) {
+    async fn serve_client(
+        &self,
+        stream: tokio::net::TcpStream,
+        listener: Listener,
+        permit: &Permit,
+    ) {
         let Served {
             carrier,
             front,
@@ -277,7 +282,8 @@ impl Worker {
             Listener::Http => tls.http.as_ref(),
             Listener::Grpc | Listener::Peer => tls.grpc.as_ref(),
         };
-        let begun = carrier.begin(listener.name(), tls, stream, &self.stop);
+        let handshake = tls.and_then(|_| permit.handshake());
+        let begun = carrier.begin(listener.name(), tls, stream, handshake, &self.stop);
         let Some((stream, names)) = begun.await else {
             return;
         };

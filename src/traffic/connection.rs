@@ -42,7 +42,7 @@ pub enum Cut {
     Stalled,
     /// The client sends too many control frames without data.
     Flood,
-    /// It had not proven to be a member, and newer connections needed its place.
+    /// It had not proven who it is, and newer connections needed its place.
     Displaced,
 }
 

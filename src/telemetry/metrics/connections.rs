@@ -58,7 +58,9 @@ impl ConnectionMetrics {
                 refusals.with_label_values(&[listener, reason]);
             }
         }
-        self.cuts.with_label_values(&["peer", "displaced"]);
+        for listener in ["grpc", "http", "peer"] {
+            self.cuts.with_label_values(&[listener, "displaced"]);
+        }
     }
 
     /// Open connections of a listener.
