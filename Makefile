@@ -36,7 +36,7 @@ run: ## runs three nodes with this project's docs/ as the origin, and prints the
 test: ## the tests that need nothing but the toolchain and etcd; installs etcd if it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace
 
-interop-test: ## tests service discovery between Go programs and gaocache; needs Go
+interop-test: ## tests service discovery between Go programs and gaocache, and TLS with foreign clients; needs Go, openssl, curl, grpcurl
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace --features interop --test interop -- --nocapture
 
 redis-test: ## runs Redis clients of several languages against a node; skips those whose language is missing
@@ -106,7 +106,7 @@ kind-load: cluster-tools image ## loads the images into the kind cluster
 kind-test: cluster-tools image ## runs the end-to-end test: install, scale, roll, kill, lose etcd, drain, upgrade, misconfigure, uninstall
 	CLUSTER=$(CLUSTER)-test REPLICAS=$(REPLICAS) KEEP_ON_FAILURE=$(KEEP_ON_FAILURE) KIND_NODE_IMAGE=$(KIND_NODE_IMAGE) tests/kind/run
 
-# Before anything is built: a tool that is missing is told at once.
+# Before anything is built, so that a missing tool is reported at once.
 cluster-tools:
 	tools/check-cluster-tools
 

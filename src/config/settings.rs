@@ -62,6 +62,40 @@ pub struct NodeSettings {
 pub struct ListenSettings {
     /// Address and port; port 0 means any free port.
     pub listen: SocketAddr,
+    /// `[grpc.tls]` and so on
+    pub tls: ListenerTlsSettings,
+}
+
+/// `[grpc.tls]`, `[http.tls]`, `[redis.tls]` and `[admin.tls]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct ListenerTlsSettings {
+    /// File with the listener's certificate; empty: plaintext.
+    pub cert: PathBuf,
+    /// File with its key.
+    pub key: PathBuf,
+    /// File with the CA certificates for clients' certificates.
+    pub client_ca: PathBuf,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
+}
+
+impl ListenerTlsSettings {
+    /// Whether the listener speaks TLS.
+    pub fn is_on(&self) -> bool {
+        !self.cert.as_os_str().is_empty()
+    }
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// They are not asked for any.
+    None,
+    /// They may.
+    Optional,
+    /// They have to.
+    Required,
 }
 
 /// `[redis]`
@@ -70,6 +104,8 @@ pub struct RedisSettings {
     /// Address and port; `None`: there is no such listener.
     #[serde(deserialize_with = "socket")]
     pub listen: Option<SocketAddr>,
+    /// `[redis.tls]`
+    pub tls: ListenerTlsSettings,
 }
 
 /// Which registry.
@@ -140,7 +176,7 @@ pub struct PeerSettings {
     pub insecure: bool,
     /// `[peer.tls]`
     pub tls: TlsSettings,
-    /// Names of certificates that make their holder a node.
+    /// Names that the certificates of nodes may have.
     pub allowed_peers: Vec<String>,
     /// Bound on connecting.
     pub connect_timeout_seconds: f64,
@@ -287,13 +323,13 @@ pub struct GroupSettings {
     pub ttl_seconds: f64,
     /// How long to remember that a key does not exist.
     pub negative_ttl_seconds: f64,
-    /// How long a value lives at most; 0: no limit.
+    /// Maximum lifetime of a value; 0: no limit.
     pub max_ttl_seconds: f64,
-    /// The largest part of a life that it is shortened by.
+    /// The largest ratio by which a lifetime is shortened.
     pub ttl_jitter: f64,
-    /// How long past its life a value is served while it is loaded anew.
+    /// How long past its lifetime a value is served while it is loaded anew.
     pub stale_while_revalidate_seconds: f64,
-    /// How long past its life a value is served if its load fails.
+    /// How long past its lifetime a value is served if its load fails.
     pub stale_if_error_seconds: f64,
     /// How long to remember that a load failed.
     pub error_ttl_seconds: f64,

@@ -10,8 +10,9 @@ use std::{
 use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
-        Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-        OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
+        ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenerTlsSettings,
+        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind, Sampler,
+        TraceSettings, seconds,
     },
     group::GroupDefinition,
     origin::{
@@ -21,7 +22,7 @@ use crate::{
         http::{HttpOrigin, HttpRules},
     },
     registry::Registry,
-    settings::{ClientLimits, PeerIdentity, Settings},
+    settings::{ClientCertificates, ClientLimits, ListenerTls, PeerIdentity, Settings},
     telemetry::{
         exporter::ExporterRules,
         log::LogRules,
@@ -67,6 +68,10 @@ fn settings(config: &Config) -> Settings {
         http: Some(config.http.listen),
         redis: config.redis.listen,
         admin: Some(config.admin.listen),
+        grpc_tls: listener_tls(&config.grpc.tls),
+        http_tls: listener_tls(&config.http.tls),
+        redis_tls: listener_tls(&config.redis.tls),
+        admin_tls: listener_tls(&config.admin.tls),
         peer: Some(config.peer.listen),
         peer_identity: peer_identity(&config.peer),
         peer_connect_timeout: seconds(config.peer.connect_timeout_seconds),
@@ -80,6 +85,20 @@ fn settings(config: &Config) -> Settings {
         limits: client_limits(&config.limits),
         sampling: sampling(&config.trace),
     }
+}
+
+/// TLS of a listener, if it has any.
+fn listener_tls(settings: &ListenerTlsSettings) -> Option<ListenerTls> {
+    let ca = settings.client_ca.clone();
+    settings.is_on().then(|| {
+        let mut tls = ListenerTls::new(&settings.cert, &settings.key);
+        tls.clients = match settings.client_auth {
+            ClientAuth::None => ClientCertificates::NotAsked,
+            ClientAuth::Optional => ClientCertificates::Optional { ca },
+            ClientAuth::Required => ClientCertificates::Required { ca },
+        };
+        tls
+    })
 }
 
 /// How nodes know each other.
@@ -257,7 +276,7 @@ fn exporter(settings: &TraceSettings, instance: &str) -> Option<ExporterRules> {
 }
 
 /// Starts the log, and the exporter of spans where the settings have one, for the whole process.
-/// `instance` tells this process from others.
+/// `instance` distinguishes this process from others.
 ///
 /// # Errors
 /// As `process::start`.

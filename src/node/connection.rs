@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -130,8 +131,23 @@ impl Carrier {
                 }
             }
         };
-        // Before the socket closes: who sees it closed finds it counted.
+        // Before the socket closes, so that it is counted once the client sees it closed.
         self.ended(listener, &ended);
+    }
+
+    /// The connection was refused before it could be driven.
+    pub(super) fn refused(
+        &self,
+        listener: &'static str,
+        from: SocketAddr,
+        reason: &'static str,
+        error: &dyn fmt::Display,
+    ) {
+        let refusals = &self.metrics.connections.refusals;
+        refusals.with_label_values(&[listener, reason]).inc();
+        if let Some(suppressed) = self.throttle.due(reason) {
+            tracing::warn!(listener, %from, reason, %error, suppressed, "refused a connection");
+        }
     }
 
     /// The connection was cut before it could be driven.
@@ -142,7 +158,7 @@ impl Carrier {
     fn ended(&self, listener: &'static str, ended: &Ended) {
         match ended {
             Ended::Closed => {}
-            // Clients hang up all the time; who looks for a reason can have it.
+            // Clients hang up all the time; the reason is there at debug level.
             Ended::Failed(error) => {
                 tracing::debug!(listener, error, "a connection ended with an error");
             }

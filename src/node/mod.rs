@@ -12,7 +12,9 @@ mod confirmations;
 mod connection;
 mod descriptors;
 mod groups;
+mod handshake;
 mod listeners;
+mod lobby;
 mod membership;
 mod parts;
 mod probes;
@@ -24,6 +26,7 @@ mod shutdown;
 mod socket;
 mod standing;
 mod status;
+mod tls;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
@@ -61,7 +64,8 @@ struct Limits {
     clients: ClientLimits,
 }
 
-/// A node whose listeners are open and that nobody knows of yet; [`NodeBuilder::bind`] returns it.
+/// A node whose listeners are open but which has not registered yet; [`NodeBuilder::bind`] returns
+/// it.
 pub struct Node {
     me: Member,
     listeners: listeners::Listeners,
@@ -79,10 +83,11 @@ pub struct Node {
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     peer_tls: PeerTls,
+    tls: tls::Tls,
     admin: Admin,
     stops: Stops,
     limits: Limits,
-    /// What new settings are held against while it runs.
+    /// What new settings are checked against while it runs.
     #[cfg(feature = "cli")]
     fixed: parts::Fixed,
 }
@@ -98,7 +103,7 @@ impl Node {
         Cache::new(self.service.clone())
     }
 
-    /// Whether it is ready, and who else is there; goes on to tell while the node runs.
+    /// Whether it is ready, and which members it sees; kept up to date while the node runs.
     pub fn status(&self) -> NodeStatus {
         NodeStatus::new(self.readiness(), self.rings())
     }

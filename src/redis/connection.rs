@@ -117,9 +117,11 @@ where
             if self.client.is_done() {
                 match self.stage {
                     Stage::Broken | Stage::Lingering(..) => return self.poll_linger(cx),
-                    Stage::Finishing => return Poll::Ready(Ok(())),
-                    Stage::Open if self.client.ends => return Poll::Ready(Ok(())),
-                    Stage::Open => {}
+                    Stage::Open if !self.client.ends => {}
+                    // Over TLS, an end without a goodbye looks like an attack.
+                    Stage::Open | Stage::Finishing => {
+                        return Pin::new(&mut self.socket).poll_shutdown(cx);
+                    }
                 }
             }
             if !self.client.has_room() || !matches!(self.stage, Stage::Open) {

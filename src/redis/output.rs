@@ -27,6 +27,8 @@ pub(super) struct Output {
     sent: usize,
     /// Bytes in the chunks.
     in_chunks: usize,
+    /// TLS may still hold what was written.
+    unflushed: bool,
 }
 
 impl Written for Output {
@@ -61,7 +63,7 @@ impl Output {
         self.len() == 0
     }
 
-    /// Writes all that there is.
+    /// Writes all that there is; ready when the socket has it.
     pub(super) fn poll_write<S>(
         &mut self,
         socket: &mut S,
@@ -89,6 +91,11 @@ impl Output {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.advance(written);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(socket).poll_flush(cx))?;
+            self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }

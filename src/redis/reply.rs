@@ -98,7 +98,7 @@ pub(super) trait Written {
 /// Writes an answer.
 pub(super) fn write(out: &mut impl Written, reply: Reply, protocol: Protocol) {
     match reply {
-        Reply::Value(value) => return put_value(out, value),
+        Reply::Value(value) => put_value(out, value),
         Reply::Integer(number) => put_number(out.tail(), b':', number),
         Reply::Status(text) => {
             let tail = out.tail();
