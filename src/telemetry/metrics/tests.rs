@@ -29,7 +29,6 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     for refusals in [&metrics.connections.refusals, &metrics.connections.cuts] {
         refusals.with_label_values(&["grpc", "any"]).inc();
     }
-    metrics.connections.certificate_in_use("grpc", 0, 1);
     metrics.etcd.lease_renewed("ok");
     metrics.etcd.registered("start");
     metrics.handoff().received(&Receipt::default());
