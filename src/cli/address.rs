@@ -1,4 +1,4 @@
-//! Addresses of nodes as people type them, and what is told when nobody answers there.
+//! Addresses of nodes as people type them, and the error when no node answers there.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -120,8 +120,8 @@ fn place(text: &str, usual: u16) -> Result<Place, String> {
     }
 }
 
-/// Finds out early whether the name exists: later, that can't be told from other failures. Returns
-/// the addresses that it has.
+/// Finds out early whether the name exists: later, that can't be distinguished from other failures.
+/// Returns the addresses that it has.
 pub(super) async fn look_up(place: &Place) -> Result<Vec<SocketAddr>, Failure> {
     let address = &place.address;
     let host = address

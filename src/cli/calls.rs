@@ -169,7 +169,7 @@ async fn cluster(etcd: &Etcd, tls: &Tls, timeout: Duration) -> Result<Callee, Fa
     Ok(Callee::Cluster(Client::over(discovery, keys, options)))
 }
 
-/// An answer, whoever gave it.
+/// An answer, from a node or from the client.
 struct Got {
     value: Bytes,
     source: &'static str,

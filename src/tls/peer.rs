@@ -48,7 +48,7 @@ impl fmt::Debug for PeerTls {
 }
 
 impl PeerTls {
-    /// Nobody proves anything.
+    /// No proof is required.
     pub fn plaintext() -> Self {
         Self(Kind::Plaintext)
     }
