@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{answer::Answer, rpc::wire};
-use gaocache_core::group::Source;
+use gaocache_core::{group::Source, metadata::Metadata};
 
 pub(super) fn answer(response: wire::GetResponse) -> Answer {
     Answer {
@@ -16,6 +16,13 @@ pub(super) fn answer(response: wire::GetResponse) -> Answer {
             wire::Source::Stale => Source::Stale,
         },
         owner: response.owner.into(),
+        metadata: metadata(&response.headers),
         value: response.value,
     }
+}
+
+/// What this release knows to be good: a newer node may keep headers that it doesn't.
+pub(crate) fn metadata(headers: &[wire::Header]) -> Metadata {
+    let headers = headers.iter().map(|it| (&*it.name, &*it.value));
+    Metadata::new(headers).unwrap_or_default()
 }

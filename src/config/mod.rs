@@ -23,7 +23,7 @@ pub use problem::ConfigError;
 pub use schema::Applies;
 pub use settings::{
     Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-    OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
+    OriginSettings, PeerSettings, QueryRule, RegistryKind, Sampler, TraceSettings, seconds,
 };
 
 #[cfg(test)]

@@ -27,8 +27,7 @@ pub(super) fn batch(sender: IdHash, key: &str) -> wire::HandoffBatch {
                 value: "planted".into(),
                 entity_tag: 7,
                 ttl_remaining_ms: None,
-                stale_while_revalidate_ms: 0,
-                stale_if_error_ms: 0,
+                ..wire::Entry::default()
             })),
             ..wire::HandoffEntry::default()
         }],

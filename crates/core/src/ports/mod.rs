@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-pub use origin::{Freshness, Loaded, Origin, loader};
+pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
     Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt, Removed,
     Sender, TRANSFER_TIMEOUT, Voucher,

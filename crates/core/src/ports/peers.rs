@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::Timestamp;
 use crate::{
     error::Error,
-    group::Source,
+    group::{Course, Source},
     membership::{IdHash, Member},
     record::Record,
 };
@@ -22,6 +22,8 @@ pub struct PeerAnswer {
     pub record: Record,
     /// Where the peer had it from: its memory ([`Source::Hit`], [`Source::Stale`]) or the origin.
     pub source: Source,
+    /// How it came about.
+    pub course: Course,
     /// The receiver must not keep the value.
     pub uncacheable: bool,
 }
@@ -80,7 +82,7 @@ impl Parcel {
         /// Field tags, lengths, numbers.
         const FRAME: usize = 48;
         let value = match &self.what {
-            Handed::Over(record) => record.value_bytes(),
+            Handed::Over(record) => record.bytes(),
             Handed::Announced { .. } => 0,
         };
         self.group.len() + self.key.len() + value + FRAME

@@ -1,5 +1,8 @@
 use super::*;
-use crate::record::{Record, Stale};
+use crate::{
+    metadata::Metadata,
+    record::{Record, Stale},
+};
 
 const GROUP: GroupId = GroupId(1);
 
@@ -13,6 +16,7 @@ fn record(bytes: usize, expires_at: u64) -> Record {
         expires_at: Timestamp(expires_at),
         stale: Stale::NEVER,
         entity_tag: 0,
+        metadata: Metadata::NONE,
     }
 }
 
