@@ -10,7 +10,7 @@ use triomphe::ThinArc;
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::Timestamp,
+    time::Timestamp,
 };
 
 /// What all headers of a value may take: names, values, and [`FRAME_BYTES`] each.

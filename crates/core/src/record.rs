@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{metadata::Metadata, ports::Timestamp};
+use crate::{metadata::Metadata, time::Timestamp};
 
 /// The value of a key, how long it may be served, its validator, and what its origin said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
