@@ -41,16 +41,16 @@ pub(super) fn tell(headers: &mut HeaderMap, answer: &Answer, now: Timestamp) {
         Source::Peer => status.push_str("; detail=peer"),
         _ => {}
     }
-    insert(headers, &status);
+    insert(headers, status);
 }
 
 /// Why there is no value.
 pub(super) fn tell_error(headers: &mut HeaderMap, kind: ErrorKind) {
-    insert(headers, &format!("{NAME}; detail={}", kind.name()));
+    insert(headers, format!("{NAME}; detail={}", kind.name()));
 }
 
-fn insert(headers: &mut HeaderMap, status: &str) {
-    if let Ok(status) = HeaderValue::from_str(status) {
+fn insert(headers: &mut HeaderMap, status: String) {
+    if let Ok(status) = HeaderValue::try_from(status) {
         headers.insert(CACHE_STATUS, status);
     }
 }
