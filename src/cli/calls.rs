@@ -310,3 +310,24 @@ pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
     }
     print_line(&format!("removed {}", counted(entries, "entry", "entries")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_what_the_origin_said_by_name() {
+        let said = [("content-type", "a/b"), ("link", "c"), ("link", "d")];
+        let header = |(name, value): (&str, &str)| wire::Header {
+            name: name.into(),
+            value: value.into(),
+        };
+        let got = Got::from_node(wire::GetResponse {
+            value: "v".into(),
+            headers: said.into_iter().map(header).collect(),
+            ..wire::GetResponse::default()
+        });
+        let wanted = json!({ "content-type": "a/b", "link": "c, d" });
+        assert_eq!(got.json("g", "k")["headers"], wanted);
+    }
+}

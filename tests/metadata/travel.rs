@@ -1,7 +1,7 @@
 //! What the origin said goes with a value wherever it goes.
 
 use gaocache::{
-    Registry,
+    Error, GroupDefinition, Loaded, Metadata, NodeBuilder, Registry, Settings,
     internal::wire::{GetManyRequest, get_many_response::Outcome},
 };
 
@@ -183,4 +183,28 @@ async fn each_odd_response_has_its_answer() {
         }
         assert_eq!(get(node, "plain", &[]).await.status(), 200, "after {key}");
     }
+}
+
+#[tokio::test]
+async fn a_loader_of_a_program_says_what_its_values_are() {
+    let loader = gaocache::loader(async |key: String| {
+        let metadata = Metadata::new([("content-type", "image/png"), ("x-key", key.as_str())])?;
+        Ok::<_, Error>(Loaded::from("v").with_metadata(metadata))
+    });
+    let mut settings = Settings::standalone("only");
+    let anywhere = "127.0.0.1:0".parse().unwrap();
+    (settings.grpc, settings.peer) = (Some(anywhere), Some(anywhere));
+    (settings.http, settings.admin) = (Some(anywhere), Some(anywhere));
+    let builder = NodeBuilder::new(settings).group(GroupDefinition::new("users", loader));
+    let node = builder.bind().await.unwrap();
+    let cache = node.cache();
+    let mut node = TestNode::start(node);
+    node.ready().await;
+    let answer = cache.get("users", "k").await.unwrap();
+    assert_eq!(answer.metadata.get("x-key"), Some("k"));
+    let got = get(&node, "k", &[]).await;
+    assert_eq!(lines(&got, "content-type"), ["image/png"]);
+    // What would break the response is an error of the loader.
+    let failed = cache.get("users", "a\r\nset-cookie: b").await.unwrap_err();
+    assert_eq!(failed.kind(), gaocache::ErrorKind::OriginFailed);
 }

@@ -25,7 +25,9 @@ fn tagged(rules: GroupRules) -> TestCluster {
 
 impl TestCluster {
     async fn answer(&self, node: usize, key: &str) -> Answer {
-        self.groups[node].get(key).await.expect("an answer")
+        // Where time is not the test's own, this is never reached.
+        let answer = tokio::time::timeout(Duration::from_secs(3600), self.groups[node].get(key));
+        answer.await.expect("in time").expect("an answer")
     }
 
     fn unchanged(&self) -> usize {
@@ -204,6 +206,60 @@ async fn a_slow_load_goes_on_while_the_old_value_is_served() {
     assert!(late.await.is_err(), "waits");
     test.origin.permits.add_permits(1);
     assert_eq!(test.answer(owner, &key).await.source, Source::Origin);
+}
+
+/// Loads wait for their turn, and are given up there if nobody wants them any more.
+struct Queued(Arc<TestOrigin>, AtomicUsize);
+
+#[async_trait]
+impl Origin for Queued {
+    async fn load(&self, key: &str) -> Result<Loaded, crate::error::BoxError> {
+        self.0.load(key).await
+    }
+
+    async fn load_in_turn(
+        &self,
+        key: &str,
+        _: Option<&Metadata>,
+        abandoned: futures::future::BoxFuture<'_, ()>,
+    ) -> Result<Reloaded, crate::error::BoxError> {
+        tokio::select! {
+            loaded = self.0.load(key) => loaded.map(Reloaded::Changed),
+            () = abandoned => {
+                self.1.fetch_add(1, Ordering::SeqCst);
+                Err(Error::origin_failed("given up").into())
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_in_place_of_an_old_value_keeps_its_turn_though_nobody_waits() {
+    for revalidate in [0, WINDOW] {
+        let rules = GroupRules {
+            stale_while_revalidate: Duration::from_millis(revalidate),
+            soft_timeout: Duration::from_millis(50),
+            ..rules()
+        };
+        let test = cluster_of(1, rules.clone());
+        let queued = Arc::new(Queued(test.origin.clone(), AtomicUsize::new(0)));
+        test.groups[0].adjust(Wanted {
+            rules,
+            origin: queued.clone(),
+        });
+        test.answer(0, "k").await;
+        test.at(TTL_MS);
+        test.origin.version.store(2, Ordering::SeqCst);
+        test.hold_origin();
+        assert_eq!(test.answer(0, "k").await.source, Source::Stale);
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(queued.1.load(Ordering::SeqCst), 0, "given up");
+        test.origin.permits.add_permits(1);
+        test.until_gets(0, "k", "k v2").await;
+        assert_eq!(test.loads(), 2);
+    }
 }
 
 #[tokio::test]
