@@ -162,7 +162,7 @@ async fn cluster(etcd: &Etcd, timeout: Duration) -> Result<Callee, Failure> {
     Ok(Callee::Cluster(Client::over(discovery, keys, options)))
 }
 
-/// An answer, whoever gave it.
+/// An answer, from a node or from the client.
 struct Got {
     value: Bytes,
     source: &'static str,

@@ -1,5 +1,5 @@
-//! `gaocache members` and `gaocache forget`: the list of members in etcd, for whoever has to find
-//! out why a removal waits, and for whom.
+//! `gaocache members` and `gaocache forget`: the list of members in etcd, to find out why a removal
+//! waits, and for which member.
 //!
 //! `forget` must never take away a member that may be alive: it could go on answering from memory
 //! what others remove.
@@ -121,7 +121,7 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
             "{} at {} is off the list",
             member.id, member.address
         )),
-        Forgotten::LeaseLives => Err(alive(member, "its lease lives")),
+        Forgotten::LeaseLives => Err(alive(member, "its lease is still alive")),
         Forgotten::Changed => Err(Failure::Failed(format!(
             "{} was changed in etcd meanwhile; see `gaocache members`",
             member.id

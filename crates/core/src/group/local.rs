@@ -46,7 +46,7 @@ impl Group {
         hash: KeyHash,
         purpose: Purpose,
     ) -> Waiting {
-        // Under a tombstone these flights ask nobody but the origin, so they may be shared.
+        // Under a tombstone these flights ask only the origin, so they may be shared.
         let sharing = if self.is_sure() {
             Sharing::UnderWay
         } else {

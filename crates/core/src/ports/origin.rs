@@ -143,10 +143,9 @@ pub trait Origin: Send + Sync + 'static {
         self.load(key).await.map(Reloaded::Changed)
     }
 
-    /// Loads as [`Origin::load`] does, or as [`Origin::reload`] if something is kept, unless nobody
-    /// wants the value any more before the load has begun: `abandoned` resolves then, and the
-    /// outcome goes to nobody. Only an origin whose loads wait for their turn needs a method of its
-    /// own here.
+    /// Loads as [`Origin::load`] does, or as [`Origin::reload`] if a value is kept, unless all
+    /// callers have given up before the load has begun: `abandoned` resolves then, and the outcome
+    /// is discarded. Only an origin whose loads wait for their turn needs a method of its own here.
     ///
     /// # Errors
     /// As [`Origin::load`].

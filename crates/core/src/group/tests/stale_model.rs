@@ -2,7 +2,7 @@
 //! the origin answered, when, and what was removed since.
 //!
 //! Every load brings a value of its own, or renews the one that was named to the origin, so an
-//! answer tells which loads it comes from.
+//! answer shows which loads it comes from.
 
 use std::{collections::HashMap, sync::atomic::AtomicU64};
 
