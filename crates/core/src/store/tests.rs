@@ -241,3 +241,21 @@ fn the_reason_why_a_key_left_lately_is_known() {
     });
     assert!(evicted.count() > 100);
 }
+
+#[test]
+fn what_an_origin_said_about_a_value_counts_like_its_bytes() {
+    let weight = |metadata: &Metadata| {
+        let store = Store::new(1 << 20, 1 << 10);
+        let record = Record {
+            metadata: metadata.clone(),
+            ..record(100, 1_000)
+        };
+        let key = HashedKey::new(GroupId(0), "k");
+        assert!(store.insert(&key, Arc::new(Entry::new(&record))));
+        store.bytes()
+    };
+    let said = Metadata::new([("content-type", "text/plain")]).expect("good");
+    let more = weight(&said) - weight(&Metadata::NONE);
+    assert_eq!(more, said.bytes() as u64);
+    assert!(more > 25, "{more}");
+}
