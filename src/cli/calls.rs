@@ -6,21 +6,19 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Channel};
 
 use super::{
-    address::{CONNECT_TIMEOUT, Listener, grpc_address, here, look_up, seconds},
+    address::{CONNECT_TIMEOUT, Listener, Place, grpc_address, here, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
     output::{counted, print_json, print_line, print_value, write_file},
+    tls::{Tls, TlsArgs},
 };
 use crate::{
     answer::Answer,
-    client::{Client, ClientOptions, metadata},
+    client::{Client, ClientOptions, connection, metadata},
     rpc::wire::{self, cache_client::CacheClient},
     settings::GRPC_PORT,
     status::{codes, grpc::from_status},
@@ -30,7 +28,7 @@ use gaocache_core::{error::with_causes, group::Source, metadata::Metadata};
 /// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// The gRPC address of any node
+    /// The gRPC address of any node: HOST:PORT, or with https:// if it speaks TLS
     ///
     /// [default: GAOCACHE_TARGET, else that of the context, else 127.0.0.1:7070]
     #[arg(
@@ -39,12 +37,14 @@ pub(super) struct Target {
         value_parser = grpc_address,
         conflicts_with = "etcd"
     )]
-    target: Option<String>,
+    target: Option<Place>,
     /// Timeout of a call, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: f64,
     #[command(flatten)]
     cluster: Cluster,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -108,24 +108,15 @@ impl Target {
         let whom = self
             .cluster
             .whom(named, Context::target, grpc_address, usual)?;
-        let address = match whom {
-            Whom::Node(address) => address,
-            Whom::Cluster(etcd) => return cluster(&etcd, timeout).await,
+        let tls = self.tls.files()?;
+        let place = match whom {
+            Whom::Node(place) => place,
+            Whom::Cluster(etcd) => return cluster(&etcd, &tls, timeout).await,
         };
-        look_up(&address).await?;
-        let failed = |error: tonic::transport::Error| {
-            let causes = with_causes("can't connect".into(), &error);
-            Failure::Failed(format!("{address}: {causes}"))
-        };
-        let channel = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(failed)?
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .timeout(timeout)
-            .connect()
-            .await
-            .map_err(failed)?;
-        // The node limits the size of values; the client accepts any size.
-        let client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
+        look_up(&place).await?;
+        let address = place.to_string();
+        let client = connect(&place, &tls, timeout).await;
+        let client = client.map_err(|what| Failure::Failed(format!("{address}: {what}")))?;
         Ok(Callee::Node(client, address))
     }
 
@@ -152,13 +143,32 @@ impl Target {
     }
 }
 
+/// A client of the node there.
+pub(super) async fn connect(
+    place: &Place,
+    tls: &Tls,
+    timeout: Duration,
+) -> Result<CacheClient<Channel>, String> {
+    let (address, tls) = (place.address.as_str().into(), tls.at(place));
+    let endpoint = connection::endpoint(&place.address, tls.is_some());
+    let endpoint = endpoint
+        .map_err(|error| error.message().to_owned())?
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .timeout(timeout);
+    let connected = connection::now(&endpoint, &address, tls).await;
+    let channel = connected.map_err(|error| with_causes("can't connect".into(), &error))?;
+    // The node limits the size of values; the client accepts any size.
+    Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
+}
+
 /// A client of the nodes that are registered in etcd.
-async fn cluster(etcd: &Etcd, timeout: Duration) -> Result<Callee, Failure> {
+async fn cluster(etcd: &Etcd, tls: &Tls, timeout: Duration) -> Result<Callee, Failure> {
     let (keys, discovery) = etcd.discover().await?;
     if discovery.list().endpoints.is_empty() {
         return Err(etcd.nobody());
     }
-    let options = ClientOptions::default().with_deadline(timeout);
+    let mut options = ClientOptions::default().with_deadline(timeout);
+    options.tls = tls.for_all();
     Ok(Callee::Cluster(Client::over(discovery, keys, options)))
 }
 

@@ -21,6 +21,7 @@ mod ring;
 mod serve;
 mod signals;
 mod sources;
+mod tls;
 
 use std::process::ExitCode;
 

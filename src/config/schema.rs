@@ -143,8 +143,20 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().drain_timeout)), "After SIGTERM: time limit for leaving the ring, waiting until the other nodes have seen that, and handing the entries over to them."),
     setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().shutdown_timeout)), "After the drain: time limit for requests that are still open."),
     setting("grpc.listen", Takes::Socket, Some(|| socket(node().grpc)), "Listener for clients over gRPC. Port 0: any free port."),
+    setting("grpc.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the gRPC listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `grpc.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("grpc.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `grpc.tls.cert`."),
+    setting("grpc.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("grpc.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `grpc.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
     setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
+    setting("http.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the HTTP listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `http.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("http.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `http.tls.cert`."),
+    setting("http.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("http.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `http.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
     setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page."),
+    setting("admin.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the admin listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `admin.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("admin.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `admin.tls.cert`."),
+    setting("admin.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("admin.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `admin.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused. Kubernetes shows none when it probes, so `required` needs other probes."),
     setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some(|| text("etcd")), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
     setting("registry.service", Takes::Text, Some(|| text(DEFAULT_SERVICE)), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
     setting("registry.static.peers", Takes::Texts, Some(|| "[]".into()), "For `static`: all nodes, including this one, each as `id=host:port`."),
@@ -251,7 +263,20 @@ impl Setting {
     /// When a node that runs applies a new value.
     pub fn applies(&self) -> Applies {
         const LIVE: [&str; 3] = ["groups[].", "limits.", "log."];
-        const CONTENT: [&str; 2] = ["registry.etcd.tls.", "registry.etcd.password_file"];
+        const CONTENT: [&str; 12] = [
+            "registry.etcd.tls.",
+            "registry.etcd.password_file",
+            "peer.tls.",
+            "grpc.tls.cert",
+            "grpc.tls.key",
+            "grpc.tls.client_ca",
+            "http.tls.cert",
+            "http.tls.key",
+            "http.tls.client_ca",
+            "admin.tls.cert",
+            "admin.tls.key",
+            "admin.tls.client_ca",
+        ];
         let is_of = |names: &[&str]| names.iter().any(|it| self.name.starts_with(it));
         // The admin listener's places are made at the start.
         if ["limits.max_admin_connections", "log.format"].contains(&self.name) {

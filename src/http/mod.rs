@@ -29,6 +29,7 @@ use crate::{
         http::{failed, not_allowed},
     },
     telemetry::trace::Call,
+    tls::ClientNames,
     traffic::{Outgoing, Ticket, Traffic},
 };
 use gaocache_core::{
@@ -50,13 +51,18 @@ pub fn router(service: Service) -> Router {
 /// sent.
 pub struct ConnectedRouter {
     router: Router,
+    names: Option<ClientNames>,
     traffic: Arc<Traffic>,
 }
 
 impl ConnectedRouter {
-    /// These routes, over this connection.
-    pub fn new(router: Router, traffic: Arc<Traffic>) -> Self {
-        Self { router, traffic }
+    /// These routes, over this connection of a client that has proven these names.
+    pub fn new(router: Router, names: Option<ClientNames>, traffic: Arc<Traffic>) -> Self {
+        Self {
+            router,
+            names,
+            traffic,
+        }
     }
 }
 
@@ -66,7 +72,10 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
     type Future =
         Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(names) = &self.names {
+            request.extensions_mut().insert(names.clone());
+        }
         let traffic = self.traffic.clone();
         let ticket = admit(&traffic, request.method());
         let router = self.router.clone();
@@ -179,8 +188,36 @@ fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(Str
 
 #[cfg(test)]
 mod tests {
+    use axum::Extension;
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::rt::TokioIo;
+
     use super::*;
     use crate::traffic::Budget;
+
+    #[tokio::test]
+    async fn a_request_has_the_names_that_its_connection_has_proven() {
+        let told = get(async |names: Option<Extension<ClientNames>>| {
+            names.map_or("none".to_owned(), |Extension(names)| names.0.join(" "))
+        });
+        for (names, wanted) in [
+            (None, "none"),
+            (Some(ClientNames(["a".into(), "b".into()].into())), "a b"),
+        ] {
+            let (near, far) = tokio::io::duplex(4096);
+            let router = Router::new().route("/", told.clone());
+            let service = ConnectedRouter::new(router, names, Traffic::new(Budget::new(1 << 20)));
+            let server = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(server.serve_connection(TokioIo::new(far), service));
+            let connected = hyper::client::conn::http1::handshake(TokioIo::new(near));
+            let (mut client, connection) = connected.await.expect("a connection");
+            tokio::spawn(connection);
+            let request = Request::get("/").body(Empty::<bytes::Bytes>::new());
+            let answer = client.send_request(request.expect("a request")).await;
+            let body = answer.expect("an answer").into_body().collect().await;
+            assert_eq!(body.expect("a body").to_bytes(), wanted);
+        }
+    }
 
     #[test]
     fn a_full_budget_refuses_whatever_gets_a_value_and_hears_removals() {

@@ -10,8 +10,9 @@ use std::{
 use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
-        Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-        OriginSettings, PeerSettings, QueryRule, RegistryKind, Sampler, TraceSettings, seconds,
+        ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenerTlsSettings,
+        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, QueryRule, RegistryKind,
+        Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
     http_client::template::kept_headers,
@@ -22,7 +23,7 @@ use crate::{
         http::{HttpOrigin, HttpRules},
     },
     registry::Registry,
-    settings::{ClientLimits, PeerIdentity, Settings},
+    settings::{ClientCertificates, ClientLimits, ListenerTls, PeerIdentity, Settings},
     telemetry::{
         exporter::ExporterRules,
         log::LogRules,
@@ -71,6 +72,9 @@ fn settings(config: &Config) -> Settings {
         grpc: Some(config.grpc.listen),
         http: Some(config.http.listen),
         admin: Some(config.admin.listen),
+        grpc_tls: listener_tls(&config.grpc.tls),
+        http_tls: listener_tls(&config.http.tls),
+        admin_tls: listener_tls(&config.admin.tls),
         peer: Some(config.peer.listen),
         peer_identity: peer_identity(&config.peer),
         peer_connect_timeout: seconds(config.peer.connect_timeout_seconds),
@@ -84,6 +88,20 @@ fn settings(config: &Config) -> Settings {
         limits: client_limits(&config.limits),
         sampling: sampling(&config.trace),
     }
+}
+
+/// TLS of a listener, if it has any.
+fn listener_tls(settings: &ListenerTlsSettings) -> Option<ListenerTls> {
+    let ca = settings.client_ca.clone();
+    settings.is_on().then(|| {
+        let mut tls = ListenerTls::new(&settings.cert, &settings.key);
+        tls.clients = match settings.client_auth {
+            ClientAuth::None => ClientCertificates::NotAsked,
+            ClientAuth::Optional => ClientCertificates::Optional { ca },
+            ClientAuth::Required => ClientCertificates::Required { ca },
+        };
+        tls
+    })
 }
 
 /// How nodes know each other.

@@ -12,7 +12,9 @@ mod confirmations;
 mod connection;
 mod descriptors;
 mod groups;
+mod handshake;
 mod listeners;
+mod lobby;
 mod membership;
 mod parts;
 mod probes;
@@ -24,6 +26,7 @@ mod shutdown;
 mod socket;
 mod standing;
 mod status;
+mod tls;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
@@ -78,6 +81,7 @@ pub struct Node {
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     peer_tls: PeerTls,
+    tls: tls::Tls,
     admin: Admin,
     stops: Stops,
     limits: Limits,

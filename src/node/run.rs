@@ -47,7 +47,7 @@ impl Node {
         let mut listeners = self.listeners;
         let (admin, stop) = (listeners.admin.take(), stops.admin.clone());
         let metrics = &joined.parts.metrics;
-        let probes = Probes::start(admin, self.admin, limits, metrics, stop)?;
+        let probes = Probes::start(admin, self.tls.admin, self.admin, limits, metrics, stop)?;
         let open = listeners.open(workers.dispatcher(), &admission, &stops.reads)?;
         let tasks = Tasks::start(&joined, self.lease, self.queued_copies, &stops);
 
@@ -74,6 +74,7 @@ impl Node {
                 front: self.front.clone(),
                 peer_front: self.peer_front.clone(),
                 peer_tls: self.peer_tls.clone(),
+                tls: self.tls.clone(),
                 router: http::router(self.service.clone()),
                 carrier: self.carrier.clone(),
                 close_timeout: self.limits.shutdown,

@@ -176,8 +176,8 @@ impl Model {
                 assert!(number > get.floor, "removed before: {number}");
                 // A stale answer is from before this moment, in which it may have been renewed.
                 let counts = |load: &&Load| answer.source != Source::Stale || load.at < now;
-                let of_value = key.loads.iter().filter(|load| load.number == number);
-                let load = of_value.filter(counts).next_back();
+                let mut of_value = key.loads.iter().filter(|load| load.number == number);
+                let load = of_value.rfind(counts);
                 let load = load.expect("a load that ended");
                 if load.brought == Brought::Same {
                     self.saw("renewed");
