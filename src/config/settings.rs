@@ -333,11 +333,29 @@ pub struct GroupSettings {
     pub stale_if_error_seconds: f64,
     /// How long to remember that a load failed.
     pub error_ttl_seconds: f64,
+    /// How long a get waits for a load before it is answered with the value before; 0: to its end.
+    pub soft_timeout_seconds: f64,
+    /// Whether values in use are loaded anew before their lives end.
+    pub refresh_ahead: bool,
+    /// What a query string means over HTTP.
+    pub query: QueryRule,
     /// Maximum size of a value, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
     /// `[groups.origin]`
     pub origin: OriginSettings,
+}
+
+/// What a query string means that comes with a key over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryRule {
+    /// The request is refused.
+    Refuse,
+    /// It belongs to the key.
+    Append,
+    /// Nothing.
+    Ignore,
 }
 
 /// Which origin.
@@ -381,6 +399,8 @@ pub struct OriginSettings {
     pub breaker_open_seconds: f64,
     /// Whether the origin's `Cache-Control` overrides the group's time to live.
     pub honour_cache_control: bool,
+    /// Further headers that are kept with a value.
+    pub keep_headers: Vec<String>,
     /// Sent with every request.
     pub headers: BTreeMap<String, String>,
 }

@@ -11,10 +11,11 @@ use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
         ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenerTlsSettings,
-        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind, Sampler,
-        TraceSettings, seconds,
+        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, QueryRule, RegistryKind,
+        Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
+    http_client::template::kept_headers,
     origin::{
         bounds::Bounds,
         breaker::BreakerRules,
@@ -32,7 +33,11 @@ use crate::{
     },
     traffic::Budget,
 };
-use gaocache_core::{error::Result, group::GroupRules, ports::Origin};
+use gaocache_core::{
+    error::Result,
+    group::{GroupRules, Query},
+    ports::Origin,
+};
 use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 
 impl NodeBuilder {
@@ -189,6 +194,7 @@ pub(super) fn definition(
                 retries: origin.retries,
                 max_value: settings.max_value,
                 honour_cache_control: origin.honour_cache_control,
+                keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
                 budget: budget.clone(),
             };
@@ -219,6 +225,13 @@ pub(super) fn definition(
             error_ttl: seconds(settings.error_ttl_seconds),
             max_value: settings.max_value,
             origin_decides: origin.honour_cache_control,
+            soft_timeout: seconds(settings.soft_timeout_seconds),
+            refresh_ahead: settings.refresh_ahead,
+            query: match settings.query {
+                QueryRule::Refuse => Query::Refuse,
+                QueryRule::Append => Query::Append,
+                QueryRule::Ignore => Query::Ignore,
+            },
         },
         origin: built,
         bounds: Bounds {
