@@ -201,8 +201,8 @@ pub enum ClientCertificates {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ClientLimits {
-    /// Connections of the gRPC, HTTP and Redis listeners together. It is less if the process may open
-    /// fewer files.
+    /// Connections of the gRPC, HTTP and Redis listeners together. It is less if the process may
+    /// open fewer files.
     pub max_connections: usize,
     /// Connections from one address (IPv6: one /64 network).
     pub max_connections_per_address: usize,
