@@ -24,7 +24,7 @@ pub use schema::Applies;
 pub use settings::{
     ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenSettings,
     ListenerTlsSettings, LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings,
-    RegistryKind, Sampler, TraceSettings, seconds,
+    QueryRule, RegistryKind, Sampler, TraceSettings, seconds,
 };
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
         ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenerTlsSettings,
-        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind, Sampler,
-        TraceSettings, seconds,
+        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, QueryRule, RegistryKind,
+        Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
+    http_client::template::kept_headers,
     origin::{
         bounds::Bounds,
         breaker::BreakerRules,
@@ -32,7 +33,11 @@ use crate::{
     },
     traffic::Budget,
 };
-use gaocache_core::{error::Result, group::GroupRules, ports::Origin};
+use gaocache_core::{
+    error::Result,
+    group::{GroupRules, Query},
+    ports::Origin,
+};
 use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 
 impl NodeBuilder {
@@ -66,9 +71,11 @@ fn settings(config: &Config) -> Settings {
         shutdown_timeout: seconds(node.shutdown_timeout_seconds),
         grpc: Some(config.grpc.listen),
         http: Some(config.http.listen),
+        redis: config.redis.listen,
         admin: Some(config.admin.listen),
         grpc_tls: listener_tls(&config.grpc.tls),
         http_tls: listener_tls(&config.http.tls),
+        redis_tls: listener_tls(&config.redis.tls),
         admin_tls: listener_tls(&config.admin.tls),
         peer: Some(config.peer.listen),
         peer_identity: peer_identity(&config.peer),
@@ -187,6 +194,7 @@ pub(super) fn definition(
                 retries: origin.retries,
                 max_value: settings.max_value,
                 honour_cache_control: origin.honour_cache_control,
+                keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
                 budget: budget.clone(),
             };
@@ -217,6 +225,13 @@ pub(super) fn definition(
             error_ttl: seconds(settings.error_ttl_seconds),
             max_value: settings.max_value,
             origin_decides: origin.honour_cache_control,
+            soft_timeout: seconds(settings.soft_timeout_seconds),
+            refresh_ahead: settings.refresh_ahead,
+            query: match settings.query {
+                QueryRule::Refuse => Query::Refuse,
+                QueryRule::Append => Query::Append,
+                QueryRule::Ignore => Query::Ignore,
+            },
         },
         origin: built,
         bounds: Bounds {

@@ -104,3 +104,31 @@ async fn a_handshake_that_never_ends_is_cut_and_one_that_is_too_long_too() {
     let labels = ["listener=\"http\"", "reason=\"tls\""];
     counted(&node, &files, &labels).await;
 }
+
+#[tokio::test]
+async fn a_redis_client_is_answered_over_tls_and_shows_its_certificate_where_that_is_required() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (origin, files) = (CountingOrigin::start().await, Files::new());
+    let mut settings = vec!["redis.listen=127.0.0.1:0".to_owned()];
+    settings.extend(files.of("redis"));
+    settings.extend(files.asking("redis", "required"));
+    let mut node = node(&origin, &settings).await;
+    node.ready().await;
+    let address = node.addresses.redis.expect("it listens");
+    let get = async |shown: Option<&Issued>| -> std::io::Result<String> {
+        let config = std::sync::Arc::new(files.trusting(shown));
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        let connector = tokio_rustls::TlsConnector::from(config);
+        let mut stream = connector.connect(name, stream).await?;
+        stream.write_all(b"GET users:alice\r\nQUIT\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    };
+    let right = files.authority.issue(&["client.example"]);
+    let answer = within("an answer", get(Some(&right))).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer, "$14\r\nvalue of alice\r\n+OK\r\n");
+    assert!(within("a refusal", get(None)).await.is_err());
+}
