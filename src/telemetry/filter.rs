@@ -61,7 +61,7 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 24] = [
+const MODULES: [&str; 25] = [
     "admin",
     "answer",
     "backoff",
@@ -78,6 +78,7 @@ const MODULES: [&str; 24] = [
     "members",
     "node",
     "origin",
+    "redis",
     "registry",
     "rpc",
     "service",
