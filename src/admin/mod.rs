@@ -9,7 +9,7 @@ mod settings;
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Query, State, rejection::QueryRejection},
     http::{
         HeaderValue, StatusCode,
@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::{Call, Caller, Permissions},
     status::http::{failed, no_such_path, not_allowed, not_here},
     telemetry::{level::LogLevel, metrics::Metrics},
     traffic::Budget,
@@ -60,6 +61,8 @@ pub struct Admin {
     pub cluster: Arc<Cluster>,
     /// Its groups.
     pub groups: Groups,
+    /// Who may do what.
+    pub(crate) permissions: Permissions,
     /// Its metrics.
     pub metrics: Arc<Metrics>,
     /// The latest ring changes.
@@ -157,16 +160,26 @@ async fn log_level() -> Response {
     }
 }
 
-async fn set_log_level(query: Result<Query<LogQuery>, QueryRejection>) -> Response {
+async fn set_log_level(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Response {
     let Ok(Query(query)) = query else {
         let what = "say which level, as in PUT /log?level=debug";
         return failed(&Error::new(ErrorKind::InvalidRequest, what));
     };
-    match LogLevel::of_process().map(|level| level.set(&query.level)) {
-        Some(Ok(())) => format!("{}\n", query.level).into_response(),
+    let call = Call::admin("log_level", Some(("level", &query.level)));
+    let set = async {
+        let set = LogLevel::of_process().map(|level| level.set(&query.level));
         // Wrong here is what the caller said, not the node's settings.
-        Some(Err(error)) => failed(&Error::new(ErrorKind::InvalidRequest, error.message())),
-        None => no_log(),
+        let wrong = |error: Error| Error::new(ErrorKind::InvalidRequest, error.message());
+        set.transpose().map_err(wrong)
+    };
+    match admin.permissions.run(&caller, call, set).await {
+        Ok(Some(())) => format!("{}\n", query.level).into_response(),
+        Ok(None) => no_log(),
+        Err(error) => failed(&error),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Admin;
+use crate::auth::{Call, Caller};
 use crate::status::http::{failed, not_here};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -39,21 +40,32 @@ pub(super) async fn in_force(State(admin): State<Admin>) -> Response {
 }
 
 /// `POST /reload`.
-pub(super) async fn reload(State(admin): State<Admin>) -> Response {
+pub(super) async fn reload(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
     let Some(settings) = &admin.settings else {
         return unmanaged();
     };
+    let call = Call::admin("reload", None);
+    let done = admin.permissions.run(&caller, call, wish(settings)).await;
+    match done {
+        Ok(done) => Json(done).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn wish(settings: &Reloads) -> Result<Value> {
     let (tell, told) = oneshot::channel();
     if settings.wishes.try_send(tell).is_err() {
         let what = "the settings are being read already";
-        return failed(&Error::new(ErrorKind::Overloaded, what));
+        return Err(Error::new(ErrorKind::Overloaded, what));
     }
     match tokio::time::timeout(PATIENCE, told).await {
-        Ok(Ok(Ok(done))) => Json(done).into_response(),
-        Ok(Ok(Err(error))) => failed(&error),
+        Ok(Ok(done)) => done,
         Ok(Err(_)) | Err(_) => {
             let what = "the settings could not be read in time; see the log";
-            failed(&Error::new(ErrorKind::Internal, what))
+            Err(Error::new(ErrorKind::Internal, what))
         }
     }
 }

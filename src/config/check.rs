@@ -16,9 +16,11 @@ use super::{
     walk::InForce,
 };
 use crate::{
+    auth::{self, Action, Actions},
+    http::check_name,
     http_client::template::{self, UrlTemplate},
     members::{self, fixed_members},
-    settings::{ID_RULE, is_id},
+    settings::{ID_RULE, is_id, open_administration},
     telemetry::log,
     tls::AllowedPeers,
     traffic::Budget,
@@ -36,6 +38,7 @@ pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
     checks.etcd(settings);
     checks.peer(settings);
     checks.listeners(settings);
+    checks.auth(settings);
     if let Err(error) = log::check(&settings.log.level) {
         checks.wrong("log.level", &[], error.message());
     }
@@ -218,17 +221,74 @@ impl Checks<'_> {
     fn listeners(&mut self, settings: &Config) {
         let listeners = [
             ("grpc.listen", settings.grpc.listen),
-            ("http.listen", settings.http.listen),
             ("peer.listen", settings.peer.listen),
             ("admin.listen", settings.admin.listen),
         ];
+        let http = settings.http.enabled;
+        let http = http.then_some(("http.listen", settings.http.listen));
         let mut ports = BTreeSet::new();
-        for (name, address) in listeners {
+        for (name, address) in listeners.into_iter().chain(http) {
             let known = !self.unsure.has(name);
             if known && address.port() != 0 && !ports.insert(address.port()) {
                 self.wrong(name, &[], "another listener already uses this port");
             }
         }
+    }
+
+    fn auth(&mut self, settings: &Config) {
+        let auth = &settings.auth;
+        let names = auth.anonymous.iter().map(String::as_str);
+        if let Err(reason) = Actions::parse(names.clone()) {
+            self.wrong("auth.anonymous", &[], reason);
+        }
+        let anonymous: Vec<Action> = names.filter_map(Action::of_role).collect();
+        let (admin, insecure) = (settings.admin.listen, settings.admin.insecure);
+        if let Some(reason) = open_administration(&anonymous, Some(admin), insecure) {
+            let rests_on = ["admin.listen", "admin.insecure"];
+            self.wrong("auth.anonymous", &rests_on, reason);
+        }
+        let grants = auth::check_grants(&auth.grants);
+        if let Err(reason) = grants {
+            self.wrong("auth.grants", &[], reason);
+        }
+        self.file("auth.token_file", &auth.token_file, auth::check_tokens);
+        self.jwt(settings);
+        for (name, hosts) in [
+            ("http.allowed_hosts", &settings.http.allowed_hosts),
+            ("admin.allowed_hosts", &settings.admin.allowed_hosts),
+        ] {
+            let checked = hosts.iter().map(|host| check_name(host));
+            if let Err(reason) = checked.collect::<Result<(), _>>() {
+                self.wrong(name, &[], reason);
+            }
+        }
+    }
+
+    fn jwt(&mut self, settings: &Config) {
+        let jwt = &settings.auth.jwt;
+        let file = !jwt.jwks_file.as_os_str().is_empty();
+        if file && !jwt.jwks_url.is_empty() {
+            self.wrong(
+                "auth.jwt.jwks_file",
+                &["auth.jwt.jwks_url"],
+                "keys are in a file or behind a URL, not both",
+            );
+        }
+        if !file && jwt.jwks_url.is_empty() {
+            return;
+        }
+        for (name, value) in [
+            ("auth.jwt.issuer", &jwt.issuer),
+            ("auth.jwt.audience", &jwt.audience),
+        ] {
+            if value.is_empty() {
+                let reason = "must be set where JWTs count, or those for others would count, too";
+                self.wrong(name, &[], reason);
+            }
+        }
+        self.file("auth.jwt.jwks_file", &jwt.jwks_file, auth::check_jwks);
+        self.file("auth.jwt.ca", &jwt.ca, pem::certificates);
+        self.file("auth.jwt.bearer_file", &jwt.bearer_file, pem::text);
     }
 
     fn groups(&mut self, settings: &Config) {

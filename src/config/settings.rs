@@ -12,11 +12,13 @@ pub struct Config {
     /// `[node]`
     pub node: NodeSettings,
     /// `[grpc]`
-    pub grpc: ListenSettings,
+    pub grpc: GrpcSettings,
     /// `[http]`
-    pub http: ListenSettings,
+    pub http: HttpSettings,
     /// `[admin]`
-    pub admin: ListenSettings,
+    pub admin: AdminSettings,
+    /// `[auth]`
+    pub auth: AuthSettings,
     /// `[registry]`
     pub registry: RegistrySettings,
     /// `[peer]`
@@ -55,11 +57,67 @@ pub struct NodeSettings {
     pub shutdown_timeout_seconds: f64,
 }
 
-/// A listener.
+/// `[grpc]`
 #[derive(Clone, Debug, Deserialize)]
-pub struct ListenSettings {
+pub struct GrpcSettings {
     /// Address and port; port 0 means any free port.
     pub listen: SocketAddr,
+    /// Whether it tells what services it has.
+    pub reflection: bool,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct HttpSettings {
+    /// Whether there is this listener.
+    pub enabled: bool,
+    /// Address and port; port 0 means any free port.
+    pub listen: SocketAddr,
+    /// Host names that it answers for, beside its own.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct AdminSettings {
+    /// Address and port; port 0 means any free port.
+    pub listen: SocketAddr,
+    /// Host names that it answers for, beside its own.
+    pub allowed_hosts: Vec<String>,
+    /// Whether everybody may administrate over the network.
+    pub insecure: bool,
+    /// Unix socket; empty: none.
+    pub socket: PathBuf,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct AuthSettings {
+    /// Roles that everybody has.
+    pub anonymous: Vec<String>,
+    /// Roles of names in certificates and subjects of JWTs.
+    pub grants: Vec<String>,
+    /// File with bearer tokens.
+    pub token_file: PathBuf,
+    /// `[auth.jwt]`
+    pub jwt: JwtSettings,
+}
+
+/// `[auth.jwt]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct JwtSettings {
+    /// File with the issuer's keys.
+    pub jwks_file: PathBuf,
+    /// URL of the issuer's keys.
+    pub jwks_url: String,
+    /// The issuer.
+    pub issuer: String,
+    /// For whom tokens must be made out.
+    pub audience: String,
+    /// File with the authorities for the URL.
+    pub ca: PathBuf,
+    /// File with a token for the URL.
+    pub bearer_file: PathBuf,
 }
 
 /// Which registry.
@@ -164,6 +222,8 @@ pub struct LimitSettings {
     pub max_connections_per_address: usize,
     /// Connections of the admin listener.
     pub max_admin_connections: usize,
+    /// Those from one address.
+    pub max_admin_connections_per_address: usize,
     /// Files that the process may open, of which clients take none.
     pub reserved_descriptors: usize,
     /// Bound on the HTTP/2 preface, and on the head of an HTTP/1 request.
@@ -203,6 +263,8 @@ pub struct LogSettings {
     pub slow_seconds: f64,
     /// Lines about requests, at most.
     pub max_requests_per_second: u64,
+    /// `off`, `stdout`, `stderr`, or a file.
+    pub audit: String,
 }
 
 /// How log lines look.
@@ -255,6 +317,8 @@ pub struct TraceSettings {
     pub service_name: String,
     /// Whether spans tell keys.
     pub keys: bool,
+    /// Whether a client's `traceparent` is believed.
+    pub trust_clients: bool,
     /// Maximum number of spans that wait to be sent.
     pub max_queue: usize,
     /// Bound on sending a batch.

@@ -1,5 +1,7 @@
 //! The HTTP listener for clients: `GET` and `DELETE /v1/{group}/{key}`.
 
+mod hosts;
+
 use std::{
     convert::Infallible,
     pin::{Pin, pin},
@@ -7,7 +9,7 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
     http::{
@@ -20,11 +22,16 @@ use axum::{
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
+pub use self::hosts::Hosts;
+use self::hosts::Misdirected;
+#[cfg(feature = "cli")]
+pub(crate) use self::hosts::check_name;
 use crate::{
+    auth::{Action, Call as Changes, Caller, Entry, Permissions},
     service::Service,
     status::{
         self,
-        http::{failed, not_allowed},
+        http::{another_site, failed, not_allowed, other_host},
     },
     telemetry::trace::Call,
     traffic::{Outgoing, Ticket, Traffic},
@@ -35,27 +42,61 @@ use gaocache_core::{
     ports::Timestamp,
 };
 
+/// What the handlers need.
+#[derive(Clone)]
+struct Served {
+    service: Service,
+    permissions: Permissions,
+}
+
 /// The routes to a node's groups.
-pub fn router(service: Service) -> Router {
+pub fn router(service: Service, permissions: Permissions) -> Router {
+    let served = Served {
+        service,
+        permissions,
+    };
     Router::new()
         .route("/v1/{group}/{*key}", get(read).delete(remove))
         .route("/v1/{group}/", get(no_key).delete(no_key))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .with_state(service)
+        .with_state(served)
 }
 
-/// A router as a hyper service for one connection: what it answers is counted until it has been
-/// sent.
+/// A router as a hyper service for one connection: what a browser may have been tricked into is
+/// refused, handlers find the [`Caller`] among the extensions, and what is answered is counted until
+/// it has been sent.
 pub struct ConnectedRouter {
     router: Router,
     traffic: Arc<Traffic>,
+    entry: Entry,
+    hosts: Arc<Hosts>,
 }
 
 impl ConnectedRouter {
     /// These routes, over this connection.
-    pub fn new(router: Router, traffic: Arc<Traffic>) -> Self {
-        Self { router, traffic }
+    pub(crate) fn new(
+        router: Router,
+        traffic: Arc<Traffic>,
+        entry: Entry,
+        hosts: Arc<Hosts>,
+    ) -> Self {
+        Self {
+            router,
+            traffic,
+            entry,
+            hosts,
+        }
+    }
+
+    /// Why a request is answered by no handler.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Response> {
+        let (method, headers) = (request.method(), request.headers());
+        match self.hosts.check(method, request.uri(), headers) {
+            Ok(()) => None,
+            Err(Misdirected::Host) => Some(other_host()),
+            Err(Misdirected::Site) => Some(another_site()),
+        }
     }
 }
 
@@ -65,10 +106,17 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
     type Future =
         Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let traffic = self.traffic.clone();
+        if let Some(refusal) = self.refusal(&request) {
+            let ticket = traffic.begin_anyway();
+            let refusal = refusal.map(|body| Outgoing::new(body, ticket));
+            return Box::pin(std::future::ready(Ok(refusal)));
+        }
         let ticket = admit(&traffic, request.method());
         let router = self.router.clone();
+        let caller = Caller::of_request(self.entry, request.extensions(), request.headers());
+        request.extensions_mut().insert(caller);
         Box::pin(async move {
             let answered = async {
                 let ticket = ticket?;
@@ -101,33 +149,48 @@ const GET: Call = Call::http("GET /v1/{group}/{key}");
 const DELETE: Call = Call::http("DELETE /v1/{group}/{key}");
 
 async fn read(
-    State(service): State<Service>,
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
     path: GroupAndKey,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    let service = &served.service;
     let scope = service.begin(GET, &headers);
-    match scope.run(pin!(find(&service, path, &uri))).await {
+    match scope.run(pin!(find(&served, &caller, path, &uri))).await {
         Ok(answer) => found(answer, &headers, service.now()),
         Err(error) => failed(&error),
     }
 }
 
-async fn find(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
+async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
     let (group, key) = group_and_key(path, uri)?;
+    let Served {
+        service,
+        permissions,
+    } = served;
+    permissions.check(caller, Action::Read, &group)?;
     service.get(&group, &key).await
 }
 
 async fn remove(
-    State(service): State<Service>,
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
     path: GroupAndKey,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    let Served {
+        service,
+        permissions,
+    } = &served;
     let scope = service.begin(DELETE, &headers);
     let removed = pin!(async {
         let (group, key) = group_and_key(path, &uri)?;
-        service.remove(&group, &key).await
+        let call = Changes::remove(&group, &key);
+        permissions
+            .run(&caller, call, service.remove(&group, &key))
+            .await
     });
     match scope.run(removed).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
@@ -136,8 +199,8 @@ async fn remove(
 }
 
 /// An empty key, which the other route does not match. The service rejects and counts it.
-async fn no_key(State(service): State<Service>, Path(group): Path<String>) -> Response {
-    match service.get(&group, "").await {
+async fn no_key(State(served): State<Served>, Path(group): Path<String>) -> Response {
+    match served.service.get(&group, "").await {
         Ok(_) => no_such_path().await,
         Err(error) => failed(&error),
     }

@@ -1,8 +1,7 @@
 //! How many connections of clients and peers a node takes, in all and from one address.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,6 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::per_address::{PerAddress, group};
 use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
@@ -53,7 +53,7 @@ pub(super) struct Admission {
 #[derive(Default)]
 struct Open {
     total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: PerAddress,
 }
 
 /// One connection, while it lives.
@@ -118,11 +118,10 @@ impl Admission {
 
     /// Takes a connection, or refuses it; the refusal is counted and logged.
     pub(super) fn admit(self: &Arc<Self>, from: SocketAddr, listener: Listener) -> Option<Permit> {
-        let address = group(from.ip());
+        let address = from.ip();
         let mut open = self.open.lock();
-        let refused = if open.by_address.get(&address)
-            >= Some(&self.most_per_address.load(Ordering::Relaxed))
-        {
+        let most_per_address = self.most_per_address.load(Ordering::Relaxed);
+        let refused = if open.by_address.has(address, most_per_address) {
             Some(("address", "limits.max_connections_per_address"))
         } else if open.total >= self.most()
             && !(listener == Listener::Peer && self.is_member_within(&open, address))
@@ -137,7 +136,7 @@ impl Admission {
             return None;
         }
         open.total += 1;
-        *open.by_address.entry(address).or_default() += 1;
+        open.by_address.add(address);
         drop(open);
         self.metrics.connections.open(listener.name()).inc();
         Some(Permit {
@@ -153,7 +152,7 @@ impl Admission {
             let ip = |address: &str| address.parse::<SocketAddr>().ok().map(|it| it.ip());
             topology
                 .others()
-                .any(|member| ip(&member.contact.address).map(group) == Some(address))
+                .any(|member| ip(&member.contact.address).map(group) == Some(group(address)))
         }
     }
 
@@ -196,21 +195,7 @@ impl Drop for Permit {
             .dec();
         let mut open = self.admission.open.lock();
         open.total -= 1;
-        if let Entry::Occupied(mut from_there) = open.by_address.entry(self.address) {
-            *from_there.get_mut() -= 1;
-            if *from_there.get() == 0 {
-                from_there.remove();
-            }
-        }
-    }
-}
-
-/// The address as one client: of IPv6 a whole network, since a client has all of it.
-fn group(address: IpAddr) -> IpAddr {
-    const NETWORK: u128 = !0 << 64;
-    match address.to_canonical() {
-        IpAddr::V6(it) => Ipv6Addr::from_bits(it.to_bits() & NETWORK).into(),
-        v4 => v4,
+        open.by_address.remove(self.address);
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     rules,
 };
 use crate::{
+    auth::Permissions,
     clock::MonotonicClock,
     group::GroupDefinition,
     registry::Registry,
@@ -119,7 +120,8 @@ impl NodeBuilder {
         self.check()?;
         let groups = std::mem::take(&mut self.groups);
         let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref())?;
-        let listeners = Listeners::bind(rules::listen(&self.settings))?;
+        let socket = self.settings.admin_socket.as_deref();
+        let listeners = Listeners::bind(rules::listen(&self.settings), socket)?;
         let key = peer_tls.fingerprint();
         let me = rules::member(&self.settings, listeners.addresses(), key);
         let metrics = Metrics::new()?;
@@ -141,7 +143,10 @@ impl NodeBuilder {
         let parts = Arc::new(parts);
         let service = self.service(&parts);
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
-        let (front, peer_front) = fronts(&service, &parts, &rules, &health)?;
+        let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
+        let reflected = self.settings.grpc_reflection;
+        let (front, peer_front) =
+            fronts(&service, &permissions, &parts, &rules, (&health, reflected))?;
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
         let (cluster, metrics) = (parts.cluster.clone(), parts.metrics.clone());
@@ -159,7 +164,9 @@ impl NodeBuilder {
             listeners,
             registry,
             lease,
-            admin: parts.admin(budget, stops.admin.clone()),
+            admin: parts.admin(permissions.clone(), budget, stops.admin.clone()),
+            hosts: rules::hosts(&self.settings),
+            permissions,
             parts,
             queued_copies,
             service,
@@ -222,12 +229,19 @@ impl NodeBuilder {
 /// What serves clients, and what serves other nodes.
 fn fronts(
     service: &Service,
+    permissions: &Permissions,
     parts: &Parts,
     rules: &LiveRules,
-    health: &HealthReporter,
+    (health, reflected): (&HealthReporter, bool),
 ) -> Result<(Front, PeerFront)> {
     let health = || HealthService::from_health_reporter(health.clone());
-    let front = Front::new(service, rules.clone(), health())?;
+    let front = Front::new(
+        service,
+        permissions.clone(),
+        rules.clone(),
+        health(),
+        reflected,
+    )?;
     let peer_front = PeerFront::new(
         service,
         parts.standing.clone(),

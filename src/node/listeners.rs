@@ -6,6 +6,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Addresses,
     admission::{Admission, Listener},
+    local::LocalListener,
     worker::{Accepted, Dispatcher},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -32,6 +34,7 @@ pub(super) struct Listeners {
     http: Option<TcpListener>,
     peer: Option<TcpListener>,
     pub(super) admin: Option<TcpListener>,
+    pub(super) socket: Option<LocalListener>,
     addresses: Addresses,
 }
 
@@ -42,7 +45,7 @@ pub(super) struct Open {
 
 impl Listeners {
     /// Binds those that are wanted.
-    pub(super) fn bind(wanted: Addresses) -> Result<Self> {
+    pub(super) fn bind(wanted: Addresses, socket: Option<&Path>) -> Result<Self> {
         let grpc = bind("grpc.listen", wanted.grpc)?;
         let http = bind("http.listen", wanted.http)?;
         let peer = bind("peer.listen", wanted.peer)?;
@@ -58,6 +61,7 @@ impl Listeners {
             http,
             peer,
             admin,
+            socket: socket.map(LocalListener::bind).transpose()?,
             addresses,
         })
     }

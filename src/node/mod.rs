@@ -13,8 +13,10 @@ mod connection;
 mod descriptors;
 mod groups;
 mod listeners;
+mod local;
 mod membership;
 mod parts;
+mod per_address;
 mod probes;
 #[cfg(feature = "cli")]
 pub(crate) mod reload;
@@ -35,7 +37,9 @@ pub use status::NodeStatus;
 
 use crate::{
     admin::{Admin, Readiness},
+    auth::Permissions,
     cache::Cache,
+    http,
     rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
@@ -73,6 +77,13 @@ struct Limits {
     clients: ClientLimits,
 }
 
+/// The hosts that listeners answer for.
+#[derive(Clone)]
+struct Hosts {
+    http: Arc<http::Hosts>,
+    admin: Arc<http::Hosts>,
+}
+
 /// A node whose listeners are open and that nobody knows of yet; [`NodeBuilder::bind`] returns it.
 pub struct Node {
     me: Member,
@@ -87,6 +98,8 @@ pub struct Node {
     peer_front: PeerFront,
     #[cfg(feature = "cli")]
     rules: crate::rpc::routed::LiveRules,
+    permissions: Permissions,
+    hosts: Hosts,
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     peer_tls: PeerTls,

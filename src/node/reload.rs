@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Node,
     admission::Admission,
-    configured::{client_limits, definition, request_log},
+    configured::{auth_rules, client_limits, definition, request_log},
     connection::Carrier,
     groups::put_in_force,
     parts::{Parts, Stops},
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     admin::Reloads,
+    auth::Permissions,
     config::{Config, GroupSettings, LogSettings},
     group::GroupDefinition,
     rpc::routed::LiveRules,
@@ -46,6 +47,7 @@ pub(crate) struct Live {
     rules: LiveRules,
     admission: Arc<Admission>,
     carrier: Carrier,
+    permissions: Permissions,
     stops: Stops,
     fixed: Fixed,
 }
@@ -59,6 +61,7 @@ impl Node {
             rules: self.rules.clone(),
             admission: self.admission.clone(),
             carrier: self.carrier.clone(),
+            permissions: self.permissions.clone(),
             stops: self.stops.clone(),
             fixed: self.fixed.clone(),
         }
@@ -87,6 +90,7 @@ impl Live {
         let definitions = definitions.collect::<Result<Vec<_>>>()?;
         rules::check(&definitions, self.fixed.capacity)?;
         self.check_sizes(&definitions)?;
+        let permissions = self.permissions.prepare(&auth_rules(after))?;
         let loads = rules::loads(&definitions);
         let names = definitions.iter().map(|it| it.rules.name.clone());
         let names: Vec<Arc<str>> = names.collect();
@@ -110,6 +114,7 @@ impl Live {
         self.rules
             .limit(limits.max_keys_per_request, limits.read_timeout);
         self.admission.limit(&limits);
+        self.permissions.put_in_force(permissions);
         self.carrier.limit(&limits);
         log(&before.log, &after.log);
         Ok(changed)

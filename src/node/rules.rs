@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Addresses, Limits};
+use super::{Addresses, Hosts, Limits};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
     group::GroupDefinition,
+    http,
     members::{FIXED_NEEDS_IDENTITY, fixed_members},
     registry::{Choice, Registry, fixed::FixedRegistry},
     rpc::{
@@ -43,6 +44,17 @@ pub(super) fn listen(settings: &Settings) -> Addresses {
         http: settings.http,
         peer: settings.peer,
         admin: settings.admin,
+    }
+}
+
+/// The hosts that the listeners answer for: the node's own names, and what the settings allow.
+pub(super) fn hosts(settings: &Settings) -> Hosts {
+    let own = [settings.id.as_str(), settings.advertise_host.as_str()];
+    let own = own.into_iter().filter(|name| !name.is_empty());
+    let of = |allowed| Arc::new(http::Hosts::new(own.clone(), allowed));
+    Hosts {
+        http: of(&settings.http_allowed_hosts),
+        admin: of(&settings.admin_allowed_hosts),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use super::{
     Node, descriptors,
     parts::{Joined, Stops},
-    probes::Probes,
+    probes::{Local, Probes},
     worker::{Served, Workers},
 };
 use crate::http;
@@ -46,10 +46,16 @@ impl Node {
         self.tell_addresses();
         let mut listeners = self.listeners;
         let (admin, stop) = (listeners.admin.take(), stops.admin.clone());
+        let local = Local {
+            socket: listeners.socket.take(),
+            front: self.front.clone(),
+        };
         let metrics = &joined.parts.metrics;
-        let probes = Probes::start(admin, self.admin, limits, metrics, stop)?;
+        let hosts = self.hosts.admin.clone();
+        let probes = Probes::start(admin, local, self.admin, hosts, limits, metrics, stop)?;
         let open = listeners.open(workers.dispatcher(), &admission, &stops.reads)?;
         let tasks = Tasks::start(&joined, self.lease, self.queued_copies, &stops);
+        let following = tokio::spawn(self.permissions.clone().follow(stops.admin.clone()));
 
         shutdown.await;
 
@@ -61,6 +67,8 @@ impl Node {
         tasks.ended().await;
         open.closed().await;
         probes.ended().await;
+        let _ = following.await;
+        self.permissions.flush().await;
         tracing::info!(id = %self.me.id, drained, "stopped");
         Ok(drained)
     }
@@ -74,7 +82,8 @@ impl Node {
                 front: self.front.clone(),
                 peer_front: self.peer_front.clone(),
                 peer_tls: self.peer_tls.clone(),
-                router: http::router(self.service.clone()),
+                router: http::router(self.service.clone(), self.permissions.clone()),
+                hosts: self.hosts.http.clone(),
                 carrier: self.carrier.clone(),
                 close_timeout: self.limits.shutdown,
             },

@@ -31,7 +31,8 @@ use super::{
     connection::Carrier,
 };
 use crate::{
-    http::ConnectedRouter,
+    auth::Entry,
+    http::{ConnectedRouter, Hosts},
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
     telemetry::{line, metrics::Metrics},
     tls::{PeerTls, Stream},
@@ -91,6 +92,8 @@ pub(super) struct Workers {
 /// What a worker serves, and for how long after the stop.
 #[derive(Clone)]
 pub(super) struct Served {
+    /// The hosts that the HTTP listener answers for.
+    pub(super) hosts: Arc<Hosts>,
     pub(super) front: Front,
     pub(super) peer_front: PeerFront,
     /// How this node and others know each other.
@@ -246,12 +249,13 @@ impl Worker {
             Ok(stream) => match listener {
                 Listener::Grpc => {
                     let (socket, traffic) = self.socket(Stream::Plain(stream));
-                    let service = self.served.front.over(traffic.clone());
+                    let entry = Entry::Network(from);
+                    let service = self.served.front.over(traffic.clone(), entry);
                     self.serve_grpc(listener, socket, service, &traffic).await;
                 }
                 Listener::Http => {
                     let (socket, traffic) = self.socket(Stream::Plain(stream));
-                    self.serve_http(socket, &traffic).await;
+                    self.serve_http(socket, from, &traffic).await;
                 }
                 Listener::Peer => self.serve_peer(stream, from).await,
             },
@@ -304,7 +308,7 @@ impl Worker {
         carrier.carry(name, connection, traffic, &self.stop).await;
     }
 
-    async fn serve_http(&self, socket: Io, traffic: &Arc<Traffic>) {
+    async fn serve_http(&self, socket: Io, from: SocketAddr, traffic: &Arc<Traffic>) {
         let carrier = &self.served.carrier;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -317,7 +321,12 @@ impl Worker {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .max_send_buf_size(SEND_BUFFER);
-        let service = ConnectedRouter::new(self.served.router.clone(), traffic.clone());
+        let service = ConnectedRouter::new(
+            self.served.router.clone(),
+            traffic.clone(),
+            Entry::Network(from),
+            self.served.hosts.clone(),
+        );
         let connection = builder.serve_connection(socket, service);
         let name = Listener::Http.name();
         carrier.carry(name, connection, traffic, &self.stop).await;

@@ -3,6 +3,7 @@
 //! Everything here is TLS 1.3 with certificates on both sides. Sessions are never resumed: a
 //! connection is meant to last, and a resumed one would be one whose certificate nobody looked at.
 
+mod client_names;
 mod files;
 mod keys;
 mod names;
@@ -17,6 +18,7 @@ use rustls::{
     server::NoServerSessionStorage,
 };
 
+pub use client_names::ClientNames;
 pub use files::PeerFiles;
 #[cfg(feature = "cli")]
 pub(crate) use names::AllowedPeers;

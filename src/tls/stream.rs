@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsStream;
 
@@ -16,6 +16,8 @@ use tokio_rustls::TlsStream;
 pub enum Stream {
     /// Without.
     Plain(TcpStream),
+    /// Within this machine.
+    Local(UnixStream),
     /// With TLS, after the handshake.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -24,6 +26,10 @@ macro_rules! either {
     ($this:expr, $stream:ident => $call:expr) => {
         match $this.get_mut() {
             Stream::Plain($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
+            Stream::Local($stream) => {
                 let $stream = Pin::new($stream);
                 $call
             }
@@ -65,6 +71,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Local(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
         }
     }

@@ -1,6 +1,7 @@
 //! The metrics of one node, by subject. They have their own Prometheus registry, so that several
 //! nodes can run in one process.
 
+mod auth;
 mod connections;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use prometheus::{Encoder, Registry, TextEncoder};
 
+pub use auth::AuthMetrics;
 pub use connections::ConnectionMetrics;
 #[cfg(feature = "etcd")]
 pub use etcd::EtcdMetrics;
@@ -43,6 +45,8 @@ pub struct Metrics {
     /// The registry in etcd.
     #[cfg(feature = "etcd")]
     pub etcd: EtcdMetrics,
+    /// Permissions and the audit.
+    pub auth: AuthMetrics,
     /// Connections and bytes in flight.
     pub connections: ConnectionMetrics,
     /// Runtimes and spans.
@@ -77,6 +81,7 @@ impl Metrics {
             membership: MembershipMetrics::register(&registrar)?,
             #[cfg(feature = "etcd")]
             etcd: EtcdMetrics::register(&registrar)?,
+            auth: AuthMetrics::register(&registrar)?,
             connections: ConnectionMetrics::register(&registrar)?,
             runtimes: RuntimeMetrics::register(&registrar)?,
             registry,

@@ -1,0 +1,38 @@
+//! Who may do what: the one place that decides whether a call is allowed, for every listener.
+//!
+//! A listener describes who calls as a [`Caller`], and asks [`Permissions::check`], or wraps a call
+//! that changes something into [`Permissions::run`], which also writes the audit. Everything else
+//! is in here: what nobody has to prove (`auth.anonymous`), bearer tokens of a file, client
+//! certificates, and JWTs.
+//!
+//! Calls of other nodes never come here: they were allowed at the node that the client asked.
+//!
+//! This module must not depend on the protocol of a request, must never log a token, and must never
+//! wait for anything while it decides. A file or URL that can't be used must not end what works:
+//! what was read before stays in force.
+
+mod action;
+mod audit;
+mod caller;
+mod grants;
+#[cfg(feature = "cli")]
+mod jwt;
+mod permissions;
+mod proof;
+mod refusal;
+mod rules;
+mod sources;
+mod tokens;
+
+pub use action::Action;
+pub(crate) use action::Actions;
+pub use audit::AuditTo;
+pub(crate) use caller::{Caller, Entry};
+#[cfg(feature = "cli")]
+pub(crate) use jwt::{JwtRules, KeysFrom};
+pub(crate) use permissions::{Call, Permissions};
+pub use rules::AuthRules;
+#[cfg(feature = "cli")]
+pub(crate) use {
+    grants::check as check_grants, jwt::check as check_jwks, tokens::check as check_tokens,
+};
