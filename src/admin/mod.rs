@@ -37,9 +37,9 @@ use gaocache_core::{
     store::Store,
 };
 pub use scrapes::Scrapes;
-#[cfg(feature = "cli")]
-pub use settings::Reload;
 pub use settings::Reloads;
+#[cfg(feature = "cli")]
+pub use settings::Wish;
 
 /// Longest wait of `/ring?unlike=`. After that, clients ask again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -92,6 +92,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/explain", get(explain::explain))
         .route("/config", get(settings::in_force))
         .route("/reload", post(settings::reload))
+        .route("/forget", post(settings::forget))
         .fallback(async || no_such_path(StatusCode::NOT_FOUND, "no such path; see docs/api.md"))
         .method_not_allowed_fallback(async || not_allowed("this path takes another method"))
         .with_state(admin)
@@ -170,21 +171,25 @@ async fn set_log_level(
         return failed(&Error::new(ErrorKind::InvalidRequest, what));
     };
     let call = Call::admin("log_level", Some(("level", &query.level)));
+    let level = LogLevel::of_process();
+    // Wrong here is what the caller said, not the node's settings.
+    let wrong = |why: &str| Error::new(ErrorKind::InvalidRequest, why);
     let set = async {
-        let set = LogLevel::of_process().map(|level| level.set(&query.level));
-        // Wrong here is what the caller said, not the node's settings.
-        let wrong = |error: Error| Error::new(ErrorKind::InvalidRequest, error.message());
-        set.transpose().map_err(wrong)
+        let set = level.map(|level| level.set(&query.level));
+        let set = set.unwrap_or_else(|| Err(wrong(NO_LOG)));
+        set.map_err(|error| wrong(error.message()))
     };
     match admin.permissions.run(&caller, call, set).await {
-        Ok(Some(())) => format!("{}\n", query.level).into_response(),
-        Ok(None) => no_log(),
+        Ok(()) => format!("{}\n", query.level).into_response(),
+        Err(error) if error.message() == NO_LOG => no_log(),
         Err(error) => failed(&error),
     }
 }
 
+const NO_LOG: &str = "the log of this process is not managed by gaocache";
+
 fn no_log() -> Response {
-    not_here("the log of this process is not managed by gaocache")
+    not_here(NO_LOG)
 }
 
 #[derive(Deserialize)]

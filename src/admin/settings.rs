@@ -1,13 +1,14 @@
-//! The settings in force, and the wish to have them read again. Who reads them is above this
-//! module.
+//! The settings in force, and what whoever runs the node is asked to do: to read them again, or to
+//! forget a member. Who does it is above this module.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -19,8 +20,16 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// Bound on reading and taking up the settings.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A wish to have the settings read again, which is told how it went.
-pub type Reload = oneshot::Sender<Result<Value>>;
+/// What whoever runs the node is asked to do; it tells how it went.
+pub enum Wish {
+    /// Read the settings again.
+    Reload(Tell),
+    /// Take this member off the list.
+    Forget(String, Tell),
+}
+
+/// Takes how it went.
+pub type Tell = oneshot::Sender<Result<Value>>;
 
 /// The settings in force, and where to ask for new ones.
 #[derive(Clone)]
@@ -28,7 +37,7 @@ pub struct Reloads {
     /// As they are shown.
     pub in_force: watch::Receiver<Arc<Value>>,
     /// Takes wishes; a bounded queue.
-    pub wishes: mpsc::Sender<Reload>,
+    pub wishes: mpsc::Sender<Wish>,
 }
 
 /// `GET /config`.
@@ -48,23 +57,49 @@ pub(super) async fn reload(
         return unmanaged();
     };
     let call = Call::admin("reload", None);
-    let done = admin.permissions.run(&caller, call, wish(settings)).await;
-    match done {
+    let done = wish(settings, Wish::Reload);
+    match admin.permissions.run(&caller, call, done).await {
         Ok(done) => Json(done).into_response(),
         Err(error) => failed(&error),
     }
 }
 
-async fn wish(settings: &Reloads) -> Result<Value> {
+#[derive(Deserialize)]
+pub(super) struct Forget {
+    id: String,
+}
+
+/// `POST /forget?id=ID`.
+pub(super) async fn forget(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    member: std::result::Result<Query<Forget>, QueryRejection>,
+) -> Response {
+    let Some(settings) = &admin.settings else {
+        return unmanaged();
+    };
+    let Ok(Query(Forget { id })) = member else {
+        let what = "say which member, as in POST /forget?id=gaocache-7";
+        return failed(&Error::new(ErrorKind::InvalidRequest, what));
+    };
+    let call = Call::admin("forget", Some(("member", &id)));
+    let done = wish(settings, |tell| Wish::Forget(id.clone(), tell));
+    match admin.permissions.run(&caller, call, done).await {
+        Ok(done) => Json(done).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn wish(settings: &Reloads, wish: impl FnOnce(Tell) -> Wish) -> Result<Value> {
     let (tell, told) = oneshot::channel();
-    if settings.wishes.try_send(tell).is_err() {
-        let what = "the settings are being read already";
+    if settings.wishes.try_send(wish(tell)).is_err() {
+        let what = "this is being done for others already";
         return Err(Error::new(ErrorKind::Overloaded, what));
     }
     match tokio::time::timeout(PATIENCE, told).await {
         Ok(Ok(done)) => done,
         Ok(Err(_)) | Err(_) => {
-            let what = "the settings could not be read in time; see the log";
+            let what = "this could not be done in time; see the log";
             Err(Error::new(ErrorKind::Internal, what))
         }
     }

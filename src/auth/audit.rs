@@ -12,14 +12,14 @@ use std::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Call, caller::Entry, proof::Who};
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -300,16 +300,15 @@ mod tests {
         assert_eq!(dropped.get(), 8);
     }
 
-    #[test]
-    fn a_flood_of_refused_calls_has_only_so_many_lines() {
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_refused_calls_has_only_so_many_lines() {
         let (lines, written) = sync_channel(MAX_WAITING);
         let dropped = IntCounter::new("dropped", "lines").expect("a counter");
         let audit = Audit {
             sink: Some(Sink {
                 node: "n".into(),
                 lines,
-                // The second that has just begun doesn't end while this test runs.
-                refusals: Mutex::new((Instant::now() + Duration::from_secs(3600), 0)),
+                refusals: Mutex::new((Instant::now(), 0)),
             }),
             dropped: dropped.clone(),
         };
@@ -322,5 +321,9 @@ mod tests {
         let lines = written.try_iter().count();
         assert_eq!(lines, MAX_REFUSALS_PER_SECOND as usize + 1);
         assert_eq!(dropped.get(), 50);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let refused = Outcome::Refused("denied");
+        audit.tell(entry, &Who::Nobody, &call("k"), &refused);
+        assert_eq!(written.try_iter().count(), 1, "the next second has its own");
     }
 }

@@ -7,14 +7,17 @@
 //!
 //! Calls of other nodes never come here: they were allowed at the node that the client asked.
 //!
-//! This module must not depend on the protocol of a request, must never log a token, and must never
-//! wait for anything while it decides. A file or URL that can't be used must not end what works:
-//! what was read before stays in force.
+//! Before that, what a browser may have been tricked into is refused by [`Hosts`].
+//!
+//! A decision must not depend on the protocol of a request. This module must never log a token, and
+//! must never wait for anything while it decides. A file or URL that can't be used must not end what
+//! works: what was read before stays in force.
 
 mod action;
 mod audit;
 mod caller;
 mod grants;
+mod hosts;
 #[cfg(feature = "cli")]
 mod jwt;
 mod permissions;
@@ -28,11 +31,13 @@ pub use action::Action;
 pub(crate) use action::Actions;
 pub use audit::AuditTo;
 pub(crate) use caller::{Caller, Entry};
+pub(crate) use hosts::{Hosts, Misdirected};
 #[cfg(feature = "cli")]
 pub(crate) use jwt::{JwtRules, KeysFrom};
 pub(crate) use permissions::{Call, Permissions};
 pub use rules::AuthRules;
 #[cfg(feature = "cli")]
 pub(crate) use {
-    grants::check as check_grants, jwt::check as check_jwks, tokens::check as check_tokens,
+    grants::check as check_grants, hosts::check as check_host, jwt::check as check_jwks,
+    tokens::check as check_tokens,
 };

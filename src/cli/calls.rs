@@ -1,18 +1,20 @@
 //! `gaocache get`, `remove` and `purge`: one call to a node, or to the cluster.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use clap::Args;
+use http::Uri;
 use serde_json::{Value, json};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Endpoint};
 
 use super::{
     Failure,
+    access::{Access, with_hint},
     address::{CONNECT_TIMEOUT, Listener, grpc_address, here, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
@@ -21,28 +23,37 @@ use super::{
 use crate::{
     answer::Answer,
     client::{Client, ClientOptions},
-    rpc::wire::{self, cache_client::CacheClient},
+    rpc::{
+        bearer::{Bearer, BearingClient},
+        wire,
+    },
     settings::GRPC_PORT,
     status::{codes, grpc::from_status},
 };
-use gaocache_core::{error::with_causes, group::Source};
+use gaocache_core::{
+    error::{ErrorKind, with_causes},
+    group::Source,
+};
 
 /// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The gRPC address of any node
     ///
-    /// [default: GAOCACHE_TARGET, else that of the context, else 127.0.0.1:7070]
+    /// [default: GAOCACHE_TARGET, else that of the context, else the admin socket of a node on this
+    /// machine, else 127.0.0.1:7070]
     #[arg(
         long,
         value_name = "HOST:PORT",
         value_parser = grpc_address,
-        conflicts_with = "etcd"
+        conflicts_with_all = ["etcd", "socket"]
     )]
     target: Option<String>,
     /// Timeout of a call, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: f64,
+    #[command(flatten)]
+    access: Access,
     #[command(flatten)]
     cluster: Cluster,
 }
@@ -91,10 +102,13 @@ pub(super) struct GroupArgs {
     target: Target,
 }
 
+/// What calls over a socket are told to be for.
+const LOCAL: &str = "http://localhost";
+
 /// A node, or the cluster.
 enum Callee {
     /// With its address.
-    Node(CacheClient<Channel>, String),
+    Node(Box<BearingClient>, String),
     Cluster(Client),
 }
 
@@ -102,12 +116,18 @@ impl Target {
     async fn connect(&self) -> Result<Callee, Failure> {
         let timeout = crate::config::seconds(self.timeout);
         let (named, usual) = (self.target.as_ref(), here(GRPC_PORT));
+        if let Some(socket) = self.access.named_socket() {
+            return self.over(socket).await;
+        }
         let whom = self
             .cluster
             .whom(named, Context::target, grpc_address, usual)?;
-        let address = match whom {
-            Whom::Node(address) => address,
-            Whom::Cluster(etcd) => return cluster(&etcd, timeout).await,
+        let named = named.is_some() || self.cluster.is_named();
+        let bearer = self.access.bearer(&Context::in_force()?, named)?;
+        let address = match (whom, self.access.socket()) {
+            (Whom::Cluster(etcd), _) => return cluster(&etcd, timeout, bearer).await,
+            (Whom::Usual(_), Some(socket)) => return self.over(&socket).await,
+            (Whom::Node(address) | Whom::Usual(address), _) => address,
         };
         look_up(&address).await?;
         let failed = |error: tonic::transport::Error| {
@@ -121,16 +141,37 @@ impl Target {
             .connect()
             .await
             .map_err(failed)?;
-        // The node limits the size of values; the client accepts any size.
-        let client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
-        Ok(Callee::Node(client, address))
+        Ok(Callee::Node(Box::new(bearer.client(channel)), address))
+    }
+
+    /// A node of this machine.
+    async fn over(&self, socket: &Path) -> Result<Callee, Failure> {
+        let timeout = crate::config::seconds(self.timeout);
+        let name = socket.display().to_string();
+        let failed = |error: tonic::transport::Error| {
+            let causes = with_causes("can't connect".into(), &error);
+            Failure::Failed(format!("{name}: {causes}"))
+        };
+        let endpoint = Endpoint::from_shared(format!("unix://{name}")).map_err(failed)?;
+        let endpoint = endpoint.timeout(timeout).origin(Uri::from_static(LOCAL));
+        let channel = endpoint.connect().await.map_err(failed)?;
+        Ok(Callee::Node(
+            Box::new(Bearer::default().client(channel)),
+            name,
+        ))
     }
 
     /// What to tell about a status: the node's own words, or whether there is a node at all.
     fn failed(&self, address: &str, status: &Status) -> Failure {
         // The HTTP listener names the kinds of its errors too, but sends no gRPC code.
         if let Some(error) = from_status(status).filter(|it| codes(it.kind()).0 == status.code()) {
-            return error.into();
+            let kind = Some(error.kind().name());
+            return match error.kind() {
+                ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {
+                    Failure::Failed(with_hint(error.message(), kind))
+                }
+                _ => error.into(),
+            };
         }
         let cause = std::error::Error::source(status);
         let mut causes = std::iter::successors(cause, |cause| cause.source());
@@ -150,12 +191,13 @@ impl Target {
 }
 
 /// A client of the nodes that are registered in etcd.
-async fn cluster(etcd: &Etcd, timeout: Duration) -> Result<Callee, Failure> {
+async fn cluster(etcd: &Etcd, timeout: Duration, bearer: Bearer) -> Result<Callee, Failure> {
     let (keys, discovery) = etcd.discover().await?;
     if discovery.list().endpoints.is_empty() {
         return Err(etcd.nobody());
     }
-    let options = ClientOptions::default().with_deadline(timeout);
+    let mut options = ClientOptions::default().with_deadline(timeout);
+    options.bearer = bearer;
     Ok(Callee::Cluster(Client::over(discovery, keys, options)))
 }
 

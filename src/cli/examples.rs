@@ -18,11 +18,13 @@ Examples:
 
 pub(super) const REMOVE: &str = "\
 Examples:
-  gaocache remove users 42 --etcd http://127.0.0.1:2379";
+  gaocache remove users 42 --etcd http://127.0.0.1:2379 --token-file token
+  kubectl exec gaocache-0 -- gaocache remove users 42";
 
 pub(super) const PURGE: &str = "\
 Examples:
-  gaocache purge users --target 10.0.0.7:7070";
+  gaocache purge users --target 10.0.0.7:7070 --token-file token
+  kubectl exec gaocache-0 -- gaocache purge users";
 
 pub(super) const RING: &str = "\
 Examples:
@@ -34,6 +36,16 @@ pub(super) const EXPLAIN: &str = "\
 Examples:
   gaocache explain users 42
   gaocache explain users 42 --admin 10.0.0.7:9090 --json";
+
+pub(super) const RELOAD: &str = "\
+Examples:
+  kubectl exec gaocache-0 -- gaocache reload
+  gaocache reload --admin 10.0.0.7:9090 --token-file token --json";
+
+pub(super) const LOG: &str = "\
+Examples:
+  kubectl exec gaocache-0 -- gaocache log debug
+  gaocache log info,gaocache::rpc=debug --admin 10.0.0.7:9090 --token-file token";
 
 pub(super) const MEMBERS: &str = "\
 Examples:

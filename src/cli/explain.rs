@@ -6,12 +6,11 @@ use serde_json::{Value, json};
 
 use super::{
     Failure,
-    address::{admin_address, here, look_up},
-    context::Context,
+    access::{Access, Admin},
+    address::admin_address,
     output::{print_json, print_line},
-    ring::ask_admin,
 };
-use crate::{clock::unix_seconds, settings::ADMIN_PORT};
+use crate::clock::unix_seconds;
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
@@ -21,28 +20,24 @@ pub(super) struct ExplainArgs {
     key: String,
     /// The admin address of the node to ask first
     ///
-    /// [default: GAOCACHE_ADMIN, else that of the context, else 127.0.0.1:9090]
-    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address)]
+    /// [default: GAOCACHE_ADMIN, else that of the context, else the admin socket of a node on this
+    /// machine, else 127.0.0.1:9090]
+    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address, conflicts_with = "socket")]
     admin: Option<String>,
     /// Print JSON: what the node knows, and what the owner does if it is another one
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    access: Access,
 }
 
 pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
-    let admin = match &args.admin {
-        Some(admin) => admin.clone(),
-        None => Context::in_force()?
-            .admin()
-            .cloned()
-            .unwrap_or_else(|| here(ADMIN_PORT)),
-    };
-    look_up(&admin).await?;
-    let failed = |what| Failure::Failed(format!("{admin}: {what}"));
+    let admin = args.access.admin(args.admin.as_ref()).await?;
+    let failed = |what| Failure::Failed(format!("{}: {what}", admin.name()));
     let asked = ask(&admin, args).await.map_err(failed)?;
     let owner = &asked["owner"];
     let owner = match owner["admin"].as_str() {
-        Some(other) if owner["id"] != asked["node"] => Some(ask(other, args).await),
+        Some(other) if owner["id"] != asked["node"] => Some(ask(&admin.other(other), args).await),
         _ => None,
     };
     if args.json {
@@ -63,10 +58,11 @@ pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn ask(admin: &str, ExplainArgs { group, key, .. }: &ExplainArgs) -> Result<Value, String> {
+async fn ask(admin: &Admin, ExplainArgs { group, key, .. }: &ExplainArgs) -> Result<Value, String> {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let (group, key) = (encoded(group), encoded(key));
-    let body = ask_admin(&format!("http://{admin}/explain?group={group}&key={key}")).await?;
+    let path = format!("/explain?group={group}&key={key}");
+    let body = admin.get(&path).await?;
     serde_json::from_slice(&body)
         .map_err(|error| format!("the response is not an explanation: {error}"))
 }

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use bytes::Bytes;
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     Failure,
+    access::Admin,
     address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
@@ -15,14 +15,11 @@ use super::{
 };
 use crate::{
     admin::{GroupReport, OwnerReport, RingReport, report},
-    http_client,
     registry::etcd::view,
     settings::ADMIN_PORT,
-    status::{KIND_HEADER, http::NO_SUCH_PATH},
 };
 use gaocache_core::{
     cluster::Topology,
-    error::with_causes,
     ring::{group_seed, hash_key},
 };
 
@@ -60,7 +57,7 @@ pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
         .cluster
         .whom(named, Context::admin, admin_address, usual)?;
     let admin = match whom {
-        Whom::Node(admin) => admin,
+        Whom::Node(admin) | Whom::Usual(admin) => admin,
         Whom::Cluster(etcd) => return ring_from_etcd(args, &etcd).await,
     };
     look_up(&admin).await?;
@@ -179,46 +176,13 @@ async fn fetch(args: &RingArgs, admin: &str, known: Option<&str>) -> Result<Ring
     Ok(report)
 }
 
-/// What an admin listener answers, if it is a success.
-pub(super) async fn ask_admin(url: &str) -> Result<Bytes, String> {
-    let client = http_client::builder()
-        .map(|builder| builder.connect_timeout(CONNECT_TIMEOUT))
-        .and_then(http_client::build)
-        .map_err(|error| error.to_string())?;
-    let doubt = Listener::Admin.doubt();
-    let response = client.get(url).send().await.map_err(|error| {
-        let refused = error.is_connect();
-        let causes = with_causes("no answer".into(), &error);
-        if refused {
-            causes
-        } else {
-            format!("{causes}; {doubt}")
-        }
-    })?;
-    let status = response.status();
-    if !status.is_success() {
-        // The node's own words, if it is one.
-        let ours = response.headers().contains_key(KIND_HEADER);
-        let body = response.bytes().await.unwrap_or_default();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        return Err(match body["message"].as_str().filter(|_| ours) {
-            // The HTTP listener of a node names the kinds of its errors, too.
-            Some(message) if body["reason"] == NO_SUCH_PATH => format!("{message}; {doubt}"),
-            Some(message) => message.to_owned(),
-            None => format!("it answered {status}; {doubt}"),
-        });
-    }
-    let body = response.bytes().await;
-    body.map_err(|error| with_causes("the answer broke off".into(), &error))
-}
-
 /// The ring of the node whose admin listener is at `target`.
 pub(super) async fn fetch_report(
     target: &str,
     key: Option<&str>,
     known: Option<&str>,
 ) -> Result<RingReport, String> {
-    let mut url = format!("http://{target}/ring?");
+    let mut url = String::from("/ring?");
     if let Some(key) = key {
         let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
         let _ = write!(url, "key={key}&");
@@ -226,7 +190,7 @@ pub(super) async fn fetch_report(
     if let Some(known) = known {
         let _ = write!(url, "unlike={known}");
     }
-    let body = ask_admin(&url).await?;
+    let body = Admin::at(target).get(&url).await?;
     let doubt = Listener::Admin.doubt();
     serde_json::from_slice(&body).map_err(|_| format!("the response is not a ring; {doubt}"))
 }

@@ -21,7 +21,7 @@ use super::options::ClientOptions;
 use crate::{
     backoff::pauses,
     registry::etcd::{Keys, view},
-    rpc::wire::cache_client::CacheClient,
+    rpc::bearer::BearingClient,
     status::grpc::from_status,
 };
 use gaocache_core::{
@@ -116,7 +116,7 @@ impl Members {
         group: &str,
         key: &str,
         deadline: Instant,
-        call: impl Fn(CacheClient<Channel>) -> F,
+        call: impl Fn(BearingClient) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T, Status>>,
@@ -180,7 +180,7 @@ impl Members {
         &self,
         member: &Member,
         deadline: Instant,
-        call: &impl Fn(CacheClient<Channel>) -> F,
+        call: &impl Fn(BearingClient) -> F,
     ) -> Result<T, Try>
     where
         F: Future<Output = Result<T, Status>>,
@@ -212,7 +212,7 @@ impl Members {
         })
     }
 
-    fn client(&self, address: &Arc<str>) -> Result<CacheClient<Channel>> {
+    fn client(&self, address: &Arc<str>) -> Result<BearingClient> {
         let mut channels = self.channels.lock();
         let channel = match channels.get(address) {
             Some(channel) => channel.clone(),
@@ -234,8 +234,7 @@ impl Members {
                 channel
             }
         };
-        // The node limits the size of values; the client accepts any size.
-        Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
+        Ok(self.options.bearer.client(channel))
     }
 }
 

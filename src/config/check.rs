@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     auth::{self, Action, Actions},
-    http::check_name,
     http_client::template::{self, UrlTemplate},
     members::{self, fixed_members},
     settings::{ID_RULE, is_id, open_administration},
@@ -257,7 +256,7 @@ impl Checks<'_> {
             ("http.allowed_hosts", &settings.http.allowed_hosts),
             ("admin.allowed_hosts", &settings.admin.allowed_hosts),
         ] {
-            let checked = hosts.iter().map(|host| check_name(host));
+            let checked = hosts.iter().map(|host| auth::check_host(host));
             if let Err(reason) = checked.collect::<Result<(), _>>() {
                 self.wrong(name, &[], reason);
             }

@@ -4,6 +4,7 @@
 //! name), TOML file, environment variables `GAOCACHE__SECTION__NAME`, flags
 //! `--set section.name=value`. The core must not use any settings struct.
 
+mod access;
 mod check;
 pub mod load;
 mod mask;
@@ -18,12 +19,13 @@ mod suggest;
 mod unsure;
 mod walk;
 
+pub use access::JwtSettings;
 pub use load::{InForce, Loaded, Reading, Sources, load, loopback, read_all};
 pub use problem::ConfigError;
 pub use schema::Applies;
 pub use settings::{
-    Config, EtcdSettings, GroupSettings, JwtSettings, LimitSettings, LogFormat, LogSettings,
-    OriginKind, OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
+    Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
+    OriginSettings, PeerSettings, RegistryKind, RegistrySettings, Sampler, TraceSettings, seconds,
 };
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("grpc.reflection", Takes::Boolean, Some(|| node().grpc_reflection.to_string()), "Whether the gRPC listener tells what services it has (server reflection)."),
     setting("http.enabled", Takes::Boolean, Some(|| "true".into()), "Whether there is a listener for HTTP clients."),
     setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
-    setting("http.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "Host names that the HTTP listener answers for, beside `localhost`, addresses, `node.id` and `node.advertise_host`. `*.` before a name means all below, and `*` alone any. Requests for other hosts are refused, since a page of another site may have its own name lead to the node (DNS rebinding)."),
+    setting("http.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "Host names that the HTTP listener answers for, beside addresses, names without a dot, those that end with `.localhost`, `.svc` or `.cluster.local`, `node.id` and `node.advertise_host`. `*.` before a name means all below, and `*` alone any. Requests for other hosts are refused, since a page of another site may have its own name lead to the node (DNS rebinding)."),
     setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page. What changes something needs the role `admin`."),
     setting("admin.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "The same as `http.allowed_hosts`, for the admin listener."),
     setting("admin.insecure", Takes::Boolean, Some(|| node().admin_insecure.to_string()), "Whether `auth.anonymous` may contain `admin` although `admin.listen` can be reached from other machines."),

@@ -1,7 +1,5 @@
 //! The HTTP listener for clients: `GET` and `DELETE /v1/{group}/{key}`.
 
-mod hosts;
-
 use std::{
     convert::Infallible,
     pin::{Pin, pin},
@@ -22,12 +20,8 @@ use axum::{
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-pub use self::hosts::Hosts;
-use self::hosts::Misdirected;
-#[cfg(feature = "cli")]
-pub(crate) use self::hosts::check_name;
 use crate::{
-    auth::{Action, Call as Changes, Caller, Entry, Permissions},
+    auth::{Action, Call as Changes, Caller, Entry, Hosts, Misdirected, Permissions},
     service::Service,
     status::{
         self,
@@ -66,7 +60,7 @@ pub fn router(service: Service, permissions: Permissions) -> Router {
 /// A router as a hyper service for one connection: what a browser may have been tricked into is
 /// refused, handlers find the [`Caller`] among the extensions, and what is answered is counted until
 /// it has been sent.
-pub struct ConnectedRouter {
+pub(crate) struct ConnectedRouter {
     router: Router,
     traffic: Arc<Traffic>,
     entry: Entry,

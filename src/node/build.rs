@@ -129,9 +129,7 @@ impl NodeBuilder {
         let lease = registry.lease();
         let (health, health_service) = tonic_health::server::health_reporter();
         drop(health_service);
-        let largest = groups.iter().map(|group| group.rules.max_value).max();
-        // Groups may come later.
-        let largest = largest.unwrap_or(MAX_VALUE);
+        let largest = largest(&groups);
         let budget = match self.budget.take() {
             Some(budget) => budget,
             None => rules::in_flight(&self.settings, largest)?,
@@ -144,13 +142,12 @@ impl NodeBuilder {
         let service = self.service(&parts);
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
         let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
-        let reflected = self.settings.grpc_reflection;
-        let (front, peer_front) =
-            fronts(&service, &permissions, &parts, &rules, (&health, reflected))?;
+        let shown = (&health, self.settings.grpc_reflection);
+        let (front, peer_front) = fronts(&service, &permissions, &parts, &rules, shown)?;
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
-        let (cluster, metrics) = (parts.cluster.clone(), parts.metrics.clone());
-        let files = descriptors::limit();
+        let (cluster, files) = (parts.cluster.clone(), descriptors::limit());
+        let metrics = parts.metrics.clone();
         Ok(Node {
             admission: Admission::new(&limits.clients, files, cluster, metrics.clone()),
             carrier: Carrier::new(budget.clone(), &limits.clients, metrics),
@@ -224,6 +221,12 @@ impl NodeBuilder {
         let groups = parts.groups.clone();
         Service::new(groups, &parts.metrics, self.clock.clone(), measuring)
     }
+}
+
+/// The largest value of any group, in bytes. Groups may come later.
+fn largest(groups: &[GroupDefinition]) -> u64 {
+    let largest = groups.iter().map(|group| group.rules.max_value).max();
+    largest.unwrap_or(MAX_VALUE)
 }
 
 /// What serves clients, and what serves other nodes.

@@ -37,9 +37,8 @@ pub use status::NodeStatus;
 
 use crate::{
     admin::{Admin, Readiness},
-    auth::Permissions,
+    auth::{self, Permissions},
     cache::Cache,
-    http,
     rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
@@ -80,8 +79,8 @@ struct Limits {
 /// The hosts that listeners answer for.
 #[derive(Clone)]
 struct Hosts {
-    http: Arc<http::Hosts>,
-    admin: Arc<http::Hosts>,
+    http: Arc<auth::Hosts>,
+    admin: Arc<auth::Hosts>,
 }
 
 /// A node whose listeners are open and that nobody knows of yet; [`NodeBuilder::bind`] returns it.

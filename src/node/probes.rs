@@ -33,8 +33,8 @@ use super::{
 };
 use crate::{
     admin::{self, Admin},
-    auth::Entry,
-    http::{ConnectedRouter, Hosts},
+    auth::{Entry, Hosts},
+    http::ConnectedRouter,
     rpc::{
         front::{ConnectedFront, Front},
         routed::FrontBody,

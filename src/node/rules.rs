@@ -11,8 +11,8 @@ use super::{Addresses, Hosts, Limits};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
+    auth,
     group::GroupDefinition,
-    http,
     members::{FIXED_NEEDS_IDENTITY, fixed_members},
     registry::{Choice, Registry, fixed::FixedRegistry},
     rpc::{
@@ -51,7 +51,7 @@ pub(super) fn listen(settings: &Settings) -> Addresses {
 pub(super) fn hosts(settings: &Settings) -> Hosts {
     let own = [settings.id.as_str(), settings.advertise_host.as_str()];
     let own = own.into_iter().filter(|name| !name.is_empty());
-    let of = |allowed| Arc::new(http::Hosts::new(own.clone(), allowed));
+    let of = |allowed| Arc::new(auth::Hosts::new(own.clone(), allowed));
     Hosts {
         http: of(&settings.http_allowed_hosts),
         admin: of(&settings.admin_allowed_hosts),

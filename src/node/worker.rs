@@ -31,8 +31,8 @@ use super::{
     connection::Carrier,
 };
 use crate::{
-    auth::Entry,
-    http::{ConnectedRouter, Hosts},
+    auth::{Entry, Hosts},
+    http::ConnectedRouter,
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
     telemetry::{line, metrics::Metrics},
     tls::{PeerTls, Stream},

@@ -4,6 +4,8 @@
 //! whom that one hears, [`cache`] and [`peer`] are the services behind them, and [`peers`] calls
 //! other nodes.
 
+#[cfg(feature = "etcd")]
+pub mod bearer;
 mod bounded;
 pub mod cache;
 mod convert;

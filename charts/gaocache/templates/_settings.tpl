@@ -79,6 +79,24 @@
   "registry" (dict "kind" "etcd" "service" (include "gaocache.service" .) "etcd" $etcd)
   "cache" (dict "capacity" (include "gaocache.capacity" .))
   "log" (dict "level" .Values.log.level "format" .Values.log.format) }}
+{{- $_ := set $config "admin" (dict "socket" "/run/gaocache/admin.sock") }}
+{{- $auth := dict "anonymous" .Values.auth.anonymous }}
+{{- with .Values.auth.grants }}
+{{- $_ := set $auth "grants" . }}
+{{- end }}
+{{- if .Values.auth.tokensSecret }}
+{{- $_ := set $auth "token_file" "/etc/gaocache/tokens/tokens" }}
+{{- end }}
+{{- $_ := set $config "auth" $auth }}
+{{- /* The names that routes and the service lead here by; names of services end with .svc otherwise. */}}
+{{- $hosts := list (printf "%s.%s" (include "gaocache.fullname" .) .Release.Namespace) }}
+{{- if .Values.ingress.enabled }}
+{{- $hosts = concat $hosts .Values.ingress.hosts }}
+{{- end }}
+{{- if .Values.httpRoute.enabled }}
+{{- $hosts = concat $hosts .Values.httpRoute.hostnames }}
+{{- end }}
+{{- $_ := set $config "http" (dict "allowed_hosts" (uniq $hosts)) }}
 {{- with .Values.groups }}
 {{- $_ := set $config "groups" . }}
 {{- end }}
@@ -137,6 +155,10 @@
 - name: peer-tls
   secret: {secretName: {{ . }}}
 {{- end }}
+{{- with .Values.auth.tokensSecret }}
+- name: tokens
+  secret: {secretName: {{ . }}}
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -154,6 +176,9 @@
 {{- end }}
 {{- if .Values.peer.tlsSecret }}
 - {name: peer-tls, mountPath: /etc/gaocache/peer-tls, readOnly: true}
+{{- end }}
+{{- if .Values.auth.tokensSecret }}
+- {name: tokens, mountPath: /etc/gaocache/tokens, readOnly: true}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}

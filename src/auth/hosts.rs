@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use axum::http::{
+use http::{
     HeaderMap, Method, Uri,
     header::{HOST, ORIGIN},
     uri::Authority,
@@ -16,9 +16,12 @@ use axum::http::{
 /// The browser's word on who sends a request (Fetch Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
+/// Below these, no public name exists.
+const NOBODY_ELSE_S: [&str; 3] = ["*.localhost", "*.svc", "*.cluster.local"];
+
 /// Host names that a listener answers for.
 #[derive(Clone, Debug, Default)]
-pub struct Hosts {
+pub(crate) struct Hosts {
     any: bool,
     names: Vec<Box<str>>,
     /// Ends of names, with a dot at their begin.
@@ -27,7 +30,7 @@ pub struct Hosts {
 
 /// Why a request is not heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misdirected {
+pub(crate) enum Misdirected {
     /// It is for another host.
     Host,
     /// Another site's page sends it.
@@ -35,16 +38,13 @@ pub enum Misdirected {
 }
 
 impl Hosts {
-    /// `localhost`, all addresses, these names of the node's, and what else is allowed: names, with
-    /// `*.` before them all names below, and `*` alone for any.
-    pub fn new<'a>(own: impl IntoIterator<Item = &'a str>, allowed: &'a [String]) -> Self {
+    /// Addresses, names that no stranger can have (those without a dot, and those of Kubernetes'
+    /// services), these names of the node's, and what else is allowed: names, with `*.` before them
+    /// all names below, and `*` alone for any.
+    pub(crate) fn new<'a>(own: impl IntoIterator<Item = &'a str>, allowed: &'a [String]) -> Self {
         let mut hosts = Self::default();
         let given = allowed.iter().map(String::as_str);
-        for name in ["localhost", "*.localhost"]
-            .into_iter()
-            .chain(own)
-            .chain(given)
-        {
+        for name in NOBODY_ELSE_S.into_iter().chain(own).chain(given) {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             match name.strip_prefix('*') {
                 Some("") => hosts.any = true,
@@ -59,7 +59,7 @@ impl Hosts {
     ///
     /// # Errors
     /// Why not.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         method: &Method,
         uri: &Uri,
@@ -89,6 +89,7 @@ impl Hosts {
         let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         bare.parse::<IpAddr>().is_ok()
+            || (!host.is_empty() && !host.contains('.'))
             || self.names.iter().any(|it| **it == *host)
             || self.ends.iter().any(|end| host.ends_with(&**end))
     }
@@ -116,7 +117,7 @@ fn is_of_another_site(uri: &Uri, headers: &HeaderMap) -> bool {
 /// # Errors
 /// Why not.
 #[cfg(feature = "cli")]
-pub fn check_name(name: &str) -> Result<(), &'static str> {
+pub(crate) fn check(name: &str) -> Result<(), &'static str> {
     let rest = name.strip_prefix("*.").unwrap_or(name);
     let is_part = |it: char| it.is_ascii_alphanumeric() || "-_.".contains(it);
     if name == "*" || (!rest.is_empty() && !rest.starts_with('.') && rest.chars().all(is_part)) {
@@ -127,7 +128,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use http::HeaderValue;
 
     use super::*;
 
@@ -146,31 +147,39 @@ mod tests {
 
     #[test]
     fn only_names_of_the_node_s_and_addresses_are_answered_for() {
-        let hosts = Hosts::new(["n0"], &["*.shop.svc".into(), "cache.example.com".into()]);
+        let hosts = Hosts::new(
+            ["n0.test"],
+            &["*.shop.test".into(), "cache.example.com".into()],
+        );
         let of = |host: &str| checked(&hosts, Method::GET, &[("host", host)]);
         for good in [
             "localhost:8080",
             "127.0.0.1",
             "10.0.0.7:8080",
             "[::1]:8080",
-            "n0:1",
-            "N0.",
+            "cache:8080",
+            "n0.test:1",
+            "N0.Test.",
             "cache.example.com",
-            "a.shop.svc",
+            "a.shop.test",
             "x.localhost",
+            "cache.shop.svc",
+            "cache.shop.svc.cluster.local:8080",
         ] {
             assert_eq!(of(good), None, "{good}");
         }
         for wrong in [
             "evil.com",
-            "n0.evil.com",
+            "n0.test.evil.com",
             "example.com",
-            "shop.svc",
+            "shop.test",
             "10.0.0.7.evil.com",
             "",
+            ":8080",
             "localhost.evil.com:8080",
+            "cache.shop.svc.evil.com",
             "a@b:c:d",
-            "evilshop.svc",
+            "evilshop.test",
         ] {
             assert_eq!(of(wrong), Some(Misdirected::Host), "{wrong}");
         }
@@ -205,10 +214,10 @@ mod tests {
     #[test]
     fn a_list_of_hosts_has_names_without_ports() {
         for good in ["*", "a", "*.a.b", "a-b.c"] {
-            assert!(check_name(good).is_ok(), "{good}");
+            assert!(check(good).is_ok(), "{good}");
         }
         for wrong in ["", "*.", "a:1", "http://a", "a*", "*a", "*..a"] {
-            assert!(check_name(wrong).is_err(), "{wrong}");
+            assert!(check(wrong).is_err(), "{wrong}");
         }
     }
 }
