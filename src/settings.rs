@@ -119,8 +119,9 @@ pub struct Settings {
     /// Whether everybody may have the role `admin` although the admin listener can be reached from
     /// other machines.
     pub admin_insecure: bool,
-    /// Host names that the HTTP listener answers for, beside addresses, names without a dot, those of
-    /// Kubernetes' services, and the node's id and advertised host. `*.` before a name means all below, and `*` alone any.
+    /// Host names that the HTTP listener answers for, beside addresses, names without a dot, those
+    /// of Kubernetes' services, and the node's id and advertised host. `*.` before a name means all
+    /// below, and `*` alone any.
     pub http_allowed_hosts: Vec<String>,
     /// The same for the admin listener.
     pub admin_allowed_hosts: Vec<String>,

@@ -10,8 +10,8 @@
 //! Before that, what a browser may have been tricked into is refused by [`Hosts`].
 //!
 //! A decision must not depend on the protocol of a request. This module must never log a token, and
-//! must never wait for anything while it decides. A file or URL that can't be used must not end what
-//! works: what was read before stays in force.
+//! must never wait for anything while it decides. A file or URL that can't be used must not end
+//! what works: what was read before stays in force.
 
 mod action;
 mod audit;

@@ -219,3 +219,91 @@ impl Permissions {
 /// Rules that can be put in force.
 #[cfg(feature = "cli")]
 pub(crate) struct Prepared(InForce);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{auth::Entry, tls::ClientNames};
+    use gaocache_core::error::{Error, ErrorKind};
+
+    fn permissions(anonymous: &[Action], grants: &[&str]) -> Permissions {
+        let rules = AuthRules {
+            anonymous: anonymous.to_vec(),
+            grants: grants.iter().map(ToString::to_string).collect(),
+            ..AuthRules::default()
+        };
+        Permissions::new(&rules, "n", Metrics::new().expect("metrics")).expect("good rules")
+    }
+
+    fn stranger() -> Caller {
+        Caller::new(Entry::Network("10.0.0.7:1".parse().expect("an address")))
+    }
+
+    fn named(names: &[&str]) -> Caller {
+        let names = names.iter().map(ToString::to_string).collect();
+        stranger().with_names(Some(ClientNames(names)))
+    }
+
+    fn kind(refused: Result<(), Refusal>) -> Option<ErrorKind> {
+        refused.err().map(|refusal| Error::from(refusal).kind())
+    }
+
+    #[test]
+    fn a_certificate_s_name_has_what_was_granted_to_it_and_no_more() {
+        let grants = ["certificate:web.test remove users", "certificate:b read"];
+        let permissions = permissions(&[], &grants);
+        let of = |caller: &Caller, action, group| kind(permissions.check(caller, action, group));
+        let web = named(&["other.test", "web.test"]);
+        assert_eq!(of(&web, Action::Remove, "users"), None);
+        let denied = Some(ErrorKind::PermissionDenied);
+        assert_eq!(of(&web, Action::Remove, "orders"), denied);
+        assert_eq!(of(&web, Action::Read, "users"), denied);
+        assert_eq!(
+            of(&named(&["web.test.evil"]), Action::Remove, "users"),
+            denied
+        );
+        let unknown = Some(ErrorKind::Unauthenticated);
+        assert_eq!(of(&stranger(), Action::Remove, "users"), unknown);
+        // The roles of all names add up.
+        assert_eq!(
+            of(&named(&["b", "web.test"]), Action::Remove, "users"),
+            None
+        );
+        assert_eq!(of(&named(&["b", "web.test"]), Action::Read, "users"), None);
+    }
+
+    #[test]
+    fn what_everybody_may_needs_no_proof_and_the_socket_needs_none_at_all() {
+        let permissions = permissions(&[Action::Read], &[]);
+        assert_eq!(
+            kind(permissions.check(&stranger(), Action::Read, "any")),
+            None
+        );
+        let token = stranger().with_token(Some("wrong".into()));
+        assert_eq!(kind(permissions.check(&token, Action::Read, "any")), None);
+        let socket = Caller::new(Entry::Socket { uid: Some(1) });
+        for action in Action::ALL {
+            assert_eq!(
+                kind(permissions.check(&socket, action, "")),
+                None,
+                "{action}"
+            );
+            let open = permissions.is_open(action);
+            assert_eq!(open, action == Action::Read, "{action}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_neither_the_token_nor_what_rules_a_terminal() {
+        let permissions = permissions(&[], &[]);
+        let caller = stranger().with_token(Some("geheim".into()));
+        let refused = permissions.check(&caller, Action::Purge, "a\n\u{1b}[2J");
+        let error = Error::from(refused.expect_err("nobody may"));
+        let told = error.message();
+        assert!(
+            told.contains("'purge'") && !told.contains("geheim"),
+            "{told}"
+        );
+        assert!(!told.contains(char::is_control), "{told:?}");
+    }
+}

@@ -58,8 +58,8 @@ pub fn router(service: Service, permissions: Permissions) -> Router {
 }
 
 /// A router as a hyper service for one connection: what a browser may have been tricked into is
-/// refused, handlers find the [`Caller`] among the extensions, and what is answered is counted until
-/// it has been sent.
+/// refused, handlers find the [`Caller`] among the extensions, and what is answered is counted
+/// until it has been sent.
 pub(crate) struct ConnectedRouter {
     router: Router,
     traffic: Arc<Traffic>,

@@ -1,5 +1,6 @@
-//! The admin listener and the admin socket: a thread, a runtime and limits of its own, so that probes and metrics answer
-//! however busy the rest is, and nobody who asks for them can hold up the lease.
+//! The admin listener and the admin socket: a thread, a runtime and limits of its own, so that
+//! probes and metrics answer however busy the rest is, and nobody who asks for them can hold up the
+//! lease.
 
 use std::{
     convert::Infallible,
