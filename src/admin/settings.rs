@@ -1,7 +1,7 @@
 //! The settings in force, and what whoever runs the node is asked to do: to read them again, or to
 //! forget a member. Who does it is above this module.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Extension, Json,
@@ -10,35 +10,15 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::Admin;
+use super::state::{Admin, Reloads, Tell, Wish};
 use crate::auth::{Call, Caller};
 use crate::status::http::{failed, not_here};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Bound on reading and taking up the settings.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What whoever runs the node is asked to do; it tells how it went.
-pub enum Wish {
-    /// Read the settings again.
-    Reload(Tell),
-    /// Take this member off the list.
-    Forget(String, Tell),
-}
-
-/// Takes how it went.
-pub type Tell = oneshot::Sender<Result<Value>>;
-
-/// The settings in force, and where to ask for new ones.
-#[derive(Clone)]
-pub struct Reloads {
-    /// As they are shown.
-    pub in_force: watch::Receiver<Arc<Value>>,
-    /// Takes wishes; a bounded queue.
-    pub wishes: mpsc::Sender<Wish>,
-}
 
 /// `GET /config`.
 pub(super) async fn in_force(State(admin): State<Admin>) -> Response {

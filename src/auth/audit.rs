@@ -7,7 +7,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Call, caller::Entry, proof::Who};
+use super::{call::Call, caller::Entry, rules::AuditTo, who::Who};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Lines that wait to be written.
@@ -32,21 +32,6 @@ const MAX_REFUSALS_PER_SECOND: u32 = 100;
 const MAX_WORD: usize = 1_024;
 /// Bound on writing what waits when the node ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// Where it is told who changed what.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AuditTo {
-    /// Nowhere.
-    #[default]
-    Off,
-    /// On standard output, between the lines of the log.
-    Stdout,
-    /// On standard error.
-    Stderr,
-    /// At the end of this file.
-    File(PathBuf),
-}
 
 /// Takes lines, and never waits.
 pub(super) struct Audit {

@@ -15,6 +15,7 @@
 
 mod action;
 mod audit;
+mod call;
 mod caller;
 mod grants;
 mod hosts;
@@ -26,16 +27,18 @@ mod refusal;
 mod rules;
 mod sources;
 mod tokens;
+mod who;
 
 pub use action::Action;
+#[cfg(feature = "cli")]
 pub(crate) use action::Actions;
-pub use audit::AuditTo;
+pub(crate) use call::Call;
 pub(crate) use caller::{Caller, Entry};
 pub(crate) use hosts::{Hosts, Misdirected};
 #[cfg(feature = "cli")]
 pub(crate) use jwt::{JwtRules, KeysFrom};
-pub(crate) use permissions::{Call, Permissions};
-pub use rules::AuthRules;
+pub(crate) use permissions::Permissions;
+pub use rules::{AuditTo, AuthRules};
 #[cfg(feature = "cli")]
 pub(crate) use {
     grants::check as check_grants, hosts::check as check_host, jwt::check as check_jwks,

@@ -11,38 +11,9 @@ use super::{
     refusal::Refusal,
     rules::AuthRules,
     tokens::{self, Tokens},
+    who::Who,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
-
-/// Who a caller has proven to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Who {
-    /// Nobody in particular.
-    Nobody,
-    /// Who can open the admin socket.
-    Socket,
-    /// The holder of the token of that name.
-    Token(Arc<str>),
-    /// The holder of a certificate of that name.
-    Certificate(String),
-    /// The subject of a JWT.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-    Subject(String),
-}
-
-impl Who {
-    /// For a refusal.
-    fn told(&self) -> String {
-        let name = match self {
-            Self::Nobody => return "the caller".into(),
-            Self::Socket => return "the admin socket".into(),
-            Self::Token(name) => name,
-            Self::Certificate(name) | Self::Subject(name) => name.as_str(),
-        };
-        let shown: String = name.escape_debug().take(128).collect();
-        format!("'{shown}'")
-    }
-}
 
 /// What a caller has proven.
 pub(super) struct Proof<'a> {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::action::Action;
 #[cfg(feature = "cli")]
 use super::jwt::JwtRules;
-use super::{action::Action, audit::AuditTo};
 
 /// Who may do what on a node's listeners. Calls from within the process need no permission.
 ///
@@ -46,4 +46,19 @@ impl Default for AuthRules {
             jwt: None,
         }
     }
+}
+
+/// Where it is told who changed what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuditTo {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// On standard output, between the lines of the log.
+    Stdout,
+    /// On standard error.
+    Stderr,
+    /// At the end of this file.
+    File(PathBuf),
 }

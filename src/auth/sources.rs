@@ -1,22 +1,25 @@
 //! Follows what the rules name: the file of tokens, and the keys of the issuer of JWTs. What can't
 //! be used changes nothing, and is told once.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+#[cfg(feature = "cli")]
+use std::sync::Arc;
+use std::{collections::HashMap, time::Duration};
 
+#[cfg(feature = "cli")]
+use reqwest::redirect::Policy;
+#[cfg(feature = "cli")]
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "cli")]
 use super::{
     jwt::{Jwt, KeysFrom, MAX_JWKS_BYTES},
+    proof::InForce,
     tokens::bounded,
 };
-use super::{permissions::Permissions, proof::InForce, tokens};
+use super::{permissions::Permissions, tokens};
 #[cfg(feature = "cli")]
 use crate::http_client;
-#[cfg(feature = "cli")]
-use reqwest::redirect::Policy;
-#[cfg(feature = "cli")]
-use tokio::time::Instant;
 
 /// How often files are read.
 const PAUSE: Duration = Duration::from_secs(1);

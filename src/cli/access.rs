@@ -11,9 +11,9 @@ use clap::Args;
 use reqwest::Method;
 
 use super::{
-    Failure,
     address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
     context::Context,
+    failure::Failure,
 };
 use crate::{
     http_client,

@@ -6,9 +6,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Failure,
     access::Access,
     address::admin_address,
+    failure::Failure,
     output::{print_json, print_line},
 };
 

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use tonic::{Status, transport::Endpoint};
 
 use super::{
-    Failure,
     access::{Access, with_hint},
     address::{CONNECT_TIMEOUT, Listener, grpc_address, here, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
+    failure::Failure,
     output::{counted, print_json, print_line, print_value, write_file},
 };
 use crate::{

@@ -5,9 +5,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    Failure,
     access::{Access, Admin},
     address::admin_address,
+    failure::Failure,
     output::{print_json, print_line},
 };
 use crate::clock::unix_seconds;

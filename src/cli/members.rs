@@ -13,11 +13,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    ConfigArgs, Failure,
     access::{Admin, Socket},
     cluster::{Cluster, Etcd},
+    failure::Failure,
     output::{print_json, print_line, table},
     ring::fetch_report,
+    sources::ConfigArgs,
 };
 use crate::registry::etcd::{Forgotten, forget as forget_in, view};
 use gaocache_core::{

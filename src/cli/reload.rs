@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{ConfigArgs, cluster::Etcd, config::value, members::forget_member};
+use super::{cluster::Etcd, config::value, members::forget_member, sources::ConfigArgs};
 use crate::{
     admin::{Reloads, Wish},
     config::{Applies, ConfigError, InForce, Loaded, RegistryKind, RegistrySettings},

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Addresses, Hosts, Limits};
+use super::{Hosts, Limits, listeners::Addresses};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
