@@ -19,7 +19,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Remove, Self::Purge, Self::Admin];
+    pub(crate) const ALL: [Self; 4] = [Self::Read, Self::Remove, Self::Purge, Self::Admin];
 
     /// The name of the role that allows it.
     pub const fn name(self) -> &'static str {
@@ -32,7 +32,7 @@ impl Action {
     }
 
     /// The action that the role of that name allows.
-    pub fn of_role(name: &str) -> Option<Self> {
+    pub(crate) fn of_role(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.name() == name)
     }
 

@@ -19,12 +19,12 @@ Examples:
 pub(super) const REMOVE: &str = "\
 Examples:
   gaocache remove users 42 --etcd http://127.0.0.1:2379 --token-file token
-  kubectl exec gaocache-0 -- gaocache remove users 42";
+  gaocache remove users 42 --socket /run/gaocache/admin.sock";
 
 pub(super) const PURGE: &str = "\
 Examples:
   gaocache purge users --target 10.0.0.7:7070 --token-file token
-  kubectl exec gaocache-0 -- gaocache purge users";
+  gaocache purge users --socket /run/gaocache/admin.sock";
 
 pub(super) const RING: &str = "\
 Examples:
@@ -39,12 +39,12 @@ Examples:
 
 pub(super) const RELOAD: &str = "\
 Examples:
-  kubectl exec gaocache-0 -- gaocache reload
+  gaocache reload
   gaocache reload --admin 10.0.0.7:9090 --token-file token --json";
 
 pub(super) const LOG: &str = "\
 Examples:
-  kubectl exec gaocache-0 -- gaocache log debug
+  gaocache log debug
   gaocache log info,gaocache::rpc=debug --admin 10.0.0.7:9090 --token-file token";
 
 pub(super) const MEMBERS: &str = "\

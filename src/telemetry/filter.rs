@@ -61,9 +61,10 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 24] = [
+const MODULES: [&str; 25] = [
     "admin",
     "answer",
+    "auth",
     "backoff",
     "cache",
     "cli",
