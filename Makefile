@@ -98,7 +98,7 @@ kind-load: cluster-tools image ## loads the images into the kind cluster
 kind-test: cluster-tools image ## runs the end-to-end test: install, scale, roll, kill, lose etcd, drain, upgrade, misconfigure, uninstall
 	CLUSTER=$(CLUSTER)-test REPLICAS=$(REPLICAS) KEEP_ON_FAILURE=$(KEEP_ON_FAILURE) KIND_NODE_IMAGE=$(KIND_NODE_IMAGE) tests/kind/run
 
-# Before anything is built: a tool that is missing is told at once.
+# Before anything is built, so that a missing tool is reported at once.
 cluster-tools:
 	tools/check-cluster-tools
 

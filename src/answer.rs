@@ -15,7 +15,7 @@ use gaocache_core::{
 pub struct Answer {
     /// The value; a counted reference, never a copy.
     pub value: Bytes,
-    /// What is left of its life; `None`: it does not expire.
+    /// Its remaining lifetime; `None`: it does not expire.
     pub ttl_remaining: Option<Duration>,
     /// A strong validator, the same on every node.
     pub entity_tag: u64,

@@ -48,7 +48,7 @@ impl GroupDefinition {
                 stale_if_error: Duration::ZERO,
                 error_ttl: Duration::ZERO,
                 max_value: MAX_VALUE,
-                // A loader may say how long its value lives.
+                // A loader may say how long its value may be kept.
                 origin_decides: true,
             },
             origin,
@@ -69,21 +69,21 @@ impl GroupDefinition {
         self
     }
 
-    /// How long a value lives at most, whatever the loader says.
+    /// The maximum lifetime of a value, whatever the loader says.
     pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
         self.rules.max_ttl = Some(max_ttl);
         self
     }
 
-    /// Shortens each life by a random part of it, up to this share (0 to 1), so that values that
-    /// were loaded together don't expire together.
+    /// Shortens each lifetime by a random part of it, up to this share (0 to 1), so that values
+    /// that were loaded together don't expire together.
     pub fn ttl_jitter(mut self, share: f64) -> Self {
         self.rules.ttl_jitter = share;
         self
     }
 
-    /// How long past its life a value is served at once, as [`Source::Stale`], while it is loaded
-    /// anew. A removed value is never served.
+    /// How long past its lifetime a value is served at once, as [`Source::Stale`], while it is
+    /// loaded anew. A removed value is never served.
     ///
     /// [`Source::Stale`]: gaocache_core::group::Source::Stale
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
@@ -91,8 +91,8 @@ impl GroupDefinition {
         self
     }
 
-    /// How long past its life a value is served, as [`Source::Stale`], if the origin can't answer.
-    /// A removed value is never served.
+    /// How long past its lifetime a value is served, as [`Source::Stale`], if the origin can't
+    /// answer. A removed value is never served.
     ///
     /// [`Source::Stale`]: gaocache_core::group::Source::Stale
     pub fn stale_if_error(mut self, window: Duration) -> Self {

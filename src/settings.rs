@@ -146,15 +146,15 @@ pub enum PeerIdentity {
     Certificates {
         /// File with the authorities, in PEM format. Two at once while one replaces the other.
         ca: PathBuf,
-        /// File with this node's certificate, good for servers and clients.
+        /// File with this node's certificate, valid for server and client authentication.
         cert: PathBuf,
         /// File with its key.
         key: PathBuf,
         /// Names of certificates that make their holder a peer, as `peer.allowed_peers` has them.
         allowed: Vec<String>,
     },
-    /// Not at all: connections are plaintext, and whoever can reach a node's listener for peers is
-    /// believed.
+    /// Not at all: connections are plaintext, and anyone who can reach a node's listener for peers
+    /// is believed.
     Plaintext,
 }
 

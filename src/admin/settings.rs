@@ -1,5 +1,5 @@
-//! The settings in force, and what whoever runs the node is asked to do: to read them again, or to
-//! forget a member. Who does it is above this module.
+//! Shows the current settings, and passes on requests to read them again, or to forget a member.
+//! Both happen above this module.
 
 use std::time::Duration;
 

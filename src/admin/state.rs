@@ -21,7 +21,7 @@ pub struct Admin {
     pub id: Arc<str>,
     /// Why it is not ready.
     pub readiness: Readiness,
-    /// Its cluster, with the ring in force.
+    /// Its cluster, with the current ring.
     pub cluster: Arc<Cluster>,
     /// Its groups.
     pub groups: Groups,
@@ -37,14 +37,14 @@ pub struct Admin {
     pub budget: Arc<Budget>,
     /// The rendering of the metrics that scrapes of one moment share.
     pub scrapes: Scrapes,
-    /// The settings in force; `None` where the program around the node has its own.
+    /// The current settings; `None` if the embedding program has settings of its own.
     pub settings: Option<Reloads>,
-    /// Cancelled when the listener is to close: nobody is kept waiting then.
+    /// Cancelled when the listener is about to close, so that no client is kept waiting.
     pub stop: CancellationToken,
 }
 
-/// What whoever runs the node is asked to do; it tells how it went. A program around a node has its
-/// own settings, so nobody reads it there.
+/// A request to the program around the node; receives the outcome. A program that embeds a node
+/// has its own settings and makes no use of it.
 #[cfg_attr(not(feature = "cli"), allow(dead_code))]
 pub enum Wish {
     /// Read the settings again.
@@ -53,15 +53,15 @@ pub enum Wish {
     Forget(String, Tell),
 }
 
-/// Takes how it went.
+/// Receives the outcome.
 pub type Tell = oneshot::Sender<Result<Value>>;
 
-/// The settings in force, and where to ask for new ones.
+/// The current settings, and where to request a reload.
 #[derive(Clone)]
 pub struct Reloads {
     /// As they are shown.
     pub in_force: watch::Receiver<Arc<Value>>,
-    /// Takes wishes; a bounded queue.
+    /// Takes requests; a bounded queue.
     pub wishes: mpsc::Sender<Wish>,
 }
 

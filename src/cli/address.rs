@@ -1,4 +1,4 @@
-//! Addresses of nodes as people type them, and what is told when nobody answers there.
+//! Addresses of nodes as people type them, and the error when no node answers there.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn host_and_port(text: &str, usual: u16) -> Result<String, String> {
     }
 }
 
-/// Finds out early whether the name exists: later, that can't be told from other failures.
+/// Finds out early whether the name exists: later, that can't be distinguished from other failures.
 pub(super) async fn look_up(address: &str) -> Result<(), Failure> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let found = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host(address)).await;

@@ -201,7 +201,7 @@ async fn cluster(etcd: &Etcd, timeout: Duration, bearer: Bearer) -> Result<Calle
     Ok(Callee::Cluster(Client::over(discovery, keys, options)))
 }
 
-/// An answer, whoever gave it.
+/// An answer, from a node or from the client.
 struct Got {
     value: Bytes,
     source: &'static str,

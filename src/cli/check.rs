@@ -73,7 +73,7 @@ struct Survey {
     fingerprint: String,
     wanted: usize,
     nodes: Vec<NodeReport>,
-    /// The first node that told its groups.
+    /// The first node that reported its groups.
     groups: Option<(Arc<str>, Vec<GroupReport>)>,
     problems: Vec<String>,
 }

@@ -221,7 +221,7 @@ impl Etcd {
         }))
     }
 
-    /// That nobody is registered.
+    /// No node is registered.
     pub(super) fn nobody(&self) -> Failure {
         Failure::Failed(format!(
             "no node is registered as '{}' in etcd; check --service (registry.service of the nodes) \

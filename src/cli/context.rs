@@ -41,7 +41,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// The one that is in force. The environment overrides the file: an address of a node there,
+    /// The selected one. The environment overrides the file: an address of a node there,
     /// or an etcd, takes the place of all that the file says of either.
     pub(super) fn in_force() -> Result<Self, Failure> {
         let variable = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());

@@ -81,12 +81,12 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
         ))?;
     }
     // The nodes end with the process, all at once. None of them is left to hand entries over to.
-    tokio::select! {
-        () = signals.told(1) => {}
-        Some(ended) = ended.recv() => return ended,
-    }
+    let ended = tokio::select! {
+        () = signals.told(1) => Ok(()),
+        Some(ended) = ended.recv() => ended,
+    };
     telemetry.flush();
-    Ok(())
+    ended
 }
 
 /// What a path may not contain as it is, and what a shell would read as more than a letter.
@@ -142,7 +142,7 @@ struct Started {
 }
 
 /// Starts a node in a thread of its own, so that its log lines can say which node they are about.
-/// `ends` is told how it ended.
+/// `ends` receives how it ended.
 async fn start(
     usual: Config,
     free: Config,
@@ -251,7 +251,7 @@ fn settings(
         "auth.anonymous=read,remove,purge,admin".into(),
         format!("grpc.listen=127.0.0.1:{}", port(GRPC_PORT)),
         format!("http.listen=127.0.0.1:{}", port(HTTP_PORT)),
-        // Nobody types it.
+        // No user ever types it.
         "peer.listen=127.0.0.1:0".into(),
         format!("admin.listen=127.0.0.1:{}", port(ADMIN_PORT)),
         format!("groups={}", group.toml),
@@ -282,7 +282,7 @@ async fn bind(usual: &Config, free: &Config, registry: &Registry) -> Result<Node
     match build(usual).await {
         Err(error) if is_in_use(&error) => {
             let node = build(free).await?;
-            // Whoever types a README's commands would ask a stranger.
+            // The commands of the README would reach another program.
             let why = error.message().split(';').next().unwrap_or_default();
             let id = &usual.node.id;
             eprintln!("gaocache: {id} takes free ports instead of the usual ones: {why}");

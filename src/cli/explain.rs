@@ -132,8 +132,8 @@ fn place(member: &Value) -> String {
     )
 }
 
-/// Who holds the key. What the owner tells of itself comes first: it tells other nodes of fresh
-/// entries alone.
+/// The nodes that hold the key. What the owner says about itself comes first: it tells other nodes
+/// of fresh entries alone.
 fn holders<'a>(asked: &'a Value, owner: Option<&'a Value>) -> Vec<&'a Value> {
     let held = |told: &'a Value| told["held"].as_array().into_iter().flatten();
     let is_owner_s = |it: &&Value| owner.is_some_and(|owner| it["node"] == owner["node"]);

@@ -1,5 +1,5 @@
-//! `gaocache members` and `gaocache forget`: the list of members in etcd, for whoever has to find
-//! out why a removal waits, and for whom.
+//! `gaocache members` and `gaocache forget`: the list of members in etcd, to find out why a removal
+//! waits, and for which member.
 //!
 //! `forget` must never take away a member that may be alive: it could go on answering from memory
 //! what others remove.
@@ -169,7 +169,7 @@ pub(super) async fn forget_member(etcd: &Etcd, id: &str) -> Result<Value, Error>
     }
     match forget_in(&etcd.config, &keys, member).await? {
         Forgotten::Yes => Ok(json!({ "forgotten": Shown::of(member) })),
-        Forgotten::LeaseLives => Err(alive("its lease lives")),
+        Forgotten::LeaseLives => Err(alive("its lease is still alive")),
         Forgotten::Changed => Err(refused(format!(
             "{} was changed in etcd meanwhile; see `gaocache members`",
             member.id

@@ -69,10 +69,10 @@ enum Command {
     /// Print the log level of a node, or change it
     #[command(after_long_help = examples::LOG)]
     Log(administration::LogArgs),
-    /// List the members as etcd has them: also those that vanished
+    /// List the members as etcd has them, including those that vanished
     #[command(after_long_help = examples::MEMBERS)]
     Members(members::MembersArgs),
-    /// Take a member that is gone for good off the list, so that removals no longer wait for it
+    /// Take a member that will never come back off the list, so that removals no longer wait for it
     #[command(after_long_help = examples::FORGET)]
     Forget(members::ForgetArgs),
     /// Check that every node registered in etcd has the same ring and answers a get

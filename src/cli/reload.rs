@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// Names of changed settings in a log line.
 const NAMED: usize = 20;
 
-/// The settings in force, and what may come.
+/// The current settings, and where new ones come from.
 pub(super) struct Reloader {
     sources: ConfigArgs,
     in_force: Arc<Loaded>,
@@ -72,7 +72,7 @@ impl Reloader {
         let mut file = Watched::new(self.sources.file());
         loop {
             tokio::select! {
-                // Whoever asked may have gone.
+                // The requester may have gone.
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Reload(tell) => {
                         let _ = tell.send(self.reload(&live, "POST /reload").await);
@@ -138,7 +138,7 @@ impl Reloader {
         }))
     }
 
-    /// Shows what is in force.
+    /// Publishes the current settings.
     fn show(&self) {
         let settings = self.in_force.in_force.iter().map(|it| {
             json!({

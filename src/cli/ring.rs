@@ -79,7 +79,7 @@ pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
     }
 }
 
-/// An empty ring is a failure for who asks once, and the beginning for who watches.
+/// An empty ring is a failure for a single query, and only the beginning for `--watch`.
 fn show(
     args: &RingArgs,
     report: &RingReport,

@@ -126,7 +126,7 @@ impl Members {
         loop {
             let topology = self.rings.borrow().clone();
             let ejected = self.ejected();
-            // Nearly always the owner answers, and nobody after it is looked for.
+            // Nearly always the owner answers, and no other member is needed.
             for attempt in 0.. {
                 let Some(member) = nth_usable(&topology, hash, &ejected, attempt) else {
                     break;

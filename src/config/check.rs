@@ -77,9 +77,9 @@ fn advertised(host: &str) -> Result<(), &'static str> {
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
     match bare.unwrap_or(host).parse::<IpAddr>() {
-        Ok(address) if address.is_unspecified() => {
-            Err("nobody can reach a node at this address; write one of the machine's own")
-        }
+        Ok(address) if address.is_unspecified() => Err(
+            "no client can reach a node at this address; use one of the machine's own addresses",
+        ),
         Ok(_) => Ok(()),
         Err(_) if host.contains(':') => {
             Err("must be a host name or an address, without a port: that of grpc.listen is added")

@@ -74,7 +74,7 @@ pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Full name; `groups[]` stands for each group.
+    /// Full name; `groups[]` means each group.
     pub name: &'static str,
     /// Its type.
     pub takes: Takes,
@@ -171,11 +171,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("registry.etcd.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's client certificate for etcd."),
     setting("registry.etcd.tls.key", Takes::Text, Some(|| text("")), "PEM file with the private key of that certificate."),
     setting("peer.listen", Takes::Socket, Some(|| socket(node().peer)), "Listener for other nodes. Clients need no access to it."),
-    setting("peer.insecure", Takes::Boolean, Some(|| "false".into()), "Whether nodes talk to each other in plaintext and believe whoever reaches `peer.listen`. All nodes need the same. By default, each node makes a key at start and registers its fingerprint beside its address: nodes connect by mutual TLS 1.3, and hear only who holds a registered key."),
+    setting("peer.insecure", Takes::Boolean, Some(|| "false".into()), "Whether nodes talk to each other in plaintext and trust every caller that can reach `peer.listen`. All nodes need the same. By default, each node makes a key at start and registers its fingerprint beside its address: nodes connect over mutual TLS 1.3, and accept only holders of a registered key."),
     setting("peer.tls.ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that other nodes' certificates are verified against: several while one replaces another. With it, nodes know each other by certificates instead of registered keys. The files of `peer.tls` are read again every second, and what changed counts from the next connection on."),
-    setting("peer.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's certificate, and those between it and the CA. It must be good for servers and clients."),
+    setting("peer.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's certificate, and those between it and the CA. It must be valid for server and client authentication."),
     setting("peer.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `peer.tls.cert`."),
-    setting("peer.allowed_peers", Takes::Texts, Some(|| "[]".into()), "With `peer.tls`: DNS names or URIs of certificates that make their holder a node, such as `spiffe://cluster.local/ns/cache/sa/gaocache`. `{id}` stands for the id of the node that the holder then is, `*` for any text in one label or segment, and `*` alone for any certificate of the CA."),
+    setting("peer.allowed_peers", Takes::Texts, Some(|| "[]".into()), "With `peer.tls`: DNS names or URIs that the certificates of nodes may have, such as `spiffe://cluster.local/ns/cache/sa/gaocache`. `{id}` stands for the id of the node that the certificate belongs to, `*` for any text in one label or segment, and `*` alone for any certificate of the CA."),
     setting("peer.connect_timeout_seconds", Takes::Seconds { min: 0.01, max: 60.0 }, Some(|| seconds(node().peer_connect_timeout)), "Time limit for connecting to another node."),
     setting("peer.timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().peer_timeout)), "Time limit for another node's answer. The time that its load from the origin may take is added, as far as the group's `timeout_seconds`, `retries`, `max_queue`, `max_concurrency` and `ramp_seconds` allow. A call that exceeds it fails as `origin_timeout`; the key is not loaded elsewhere."),
     setting("cache.capacity", Takes::Bytes, Some(|| bytes(node().capacity)), "Memory for the entries of all groups, including overhead. One eighth is reserved for hot copies."),
@@ -215,10 +215,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].name", Takes::Text, None, "Name of the group: at most 64 letters, digits, `.`, `_` or `-`."),
     setting("groups[].ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "How long to keep a value. 0: until it is evicted or removed."),
     setting("groups[].negative_ttl_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long to remember that a key does not exist. 0: not at all."),
-    setting("groups[].max_ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "How long a value lives at most, whatever its origin says and also if `ttl_seconds` is 0. 0: no limit."),
-    setting("groups[].ttl_jitter", Takes::Ratio, Some(|| "0".into()), "Each value's life is shortened by a random part of it, up to this ratio, so that values that were loaded together do not expire together."),
-    setting("groups[].stale_while_revalidate_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long past its life a value is served at once, as a stale one, while its owner loads it anew. A removed value is never served. 0: not at all."),
-    setting("groups[].stale_if_error_seconds", Takes::Seconds { min: 0.0, max: 30.0 * DAY }, Some(|| "0".into()), "How long past its life a value is served, as a stale one, if its load fails as `origin_failed`, `origin_timeout`, `breaker_open` or `overloaded`. A removed value is never served. 0: not at all."),
+    setting("groups[].max_ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "Maximum lifetime of a value, whatever its origin says, even if `ttl_seconds` is 0. 0: no limit."),
+    setting("groups[].ttl_jitter", Takes::Ratio, Some(|| "0".into()), "Each value's lifetime is shortened by a random part of it, up to this ratio, so that values that were loaded together do not expire together."),
+    setting("groups[].stale_while_revalidate_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long past its lifetime a value is served at once, as stale, while its owner loads it anew. A removed value is never served. 0: not at all."),
+    setting("groups[].stale_if_error_seconds", Takes::Seconds { min: 0.0, max: 30.0 * DAY }, Some(|| "0".into()), "How long past its lifetime a value is served, as stale, if its load fails as `origin_failed`, `origin_timeout`, `breaker_open` or `overloaded`. A removed value is never served. 0: not at all."),
     setting("groups[].error_ttl_seconds", Takes::Seconds { min: 0.0, max: 60.0 }, Some(|| "0".into()), "How long the node that loads a key remembers that the load failed (`origin_failed`, `origin_timeout`, `value_too_large`): gets fail at once with the same error, and the origin is not asked. The origin's `Retry-After` prolongs it to up to 60 s. A removal ends it. 0: not at all."),
     setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),

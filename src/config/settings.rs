@@ -126,7 +126,7 @@ pub struct PeerSettings {
     pub insecure: bool,
     /// `[peer.tls]`
     pub tls: TlsSettings,
-    /// Names of certificates that make their holder a node.
+    /// Names that the certificates of nodes may have.
     pub allowed_peers: Vec<String>,
     /// Bound on connecting.
     pub connect_timeout_seconds: f64,
@@ -279,13 +279,13 @@ pub struct GroupSettings {
     pub ttl_seconds: f64,
     /// How long to remember that a key does not exist.
     pub negative_ttl_seconds: f64,
-    /// How long a value lives at most; 0: no limit.
+    /// Maximum lifetime of a value; 0: no limit.
     pub max_ttl_seconds: f64,
-    /// The largest part of a life that it is shortened by.
+    /// The largest ratio by which a lifetime is shortened.
     pub ttl_jitter: f64,
-    /// How long past its life a value is served while it is loaded anew.
+    /// How long past its lifetime a value is served while it is loaded anew.
     pub stale_while_revalidate_seconds: f64,
-    /// How long past its life a value is served if its load fails.
+    /// How long past its lifetime a value is served if its load fails.
     pub stale_if_error_seconds: f64,
     /// How long to remember that a load failed.
     pub error_ttl_seconds: f64,

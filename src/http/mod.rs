@@ -128,7 +128,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
     }
 }
 
-/// Gets carry values, and a HEAD runs a whole get. Removals are heard however many bytes are in
+/// Gets carry values, and a HEAD runs a whole get. Removals are accepted however many bytes are in
 /// flight.
 fn admit(traffic: &Arc<Traffic>, method: &Method) -> Result<Ticket> {
     match *method {

@@ -36,7 +36,7 @@ impl Listener {
     }
 }
 
-/// Who takes the connections of clients.
+/// Admits connections, within limits.
 pub(super) struct Admission {
     most: AtomicUsize,
     most_per_address: AtomicUsize,

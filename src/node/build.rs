@@ -100,7 +100,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Neither counts nor times requests: for the benchmark that tells what that costs.
+    /// Neither counts nor times requests: for the benchmark that measures what that costs.
     pub(crate) fn unmeasured(mut self) -> Self {
         self.measured = false;
         self

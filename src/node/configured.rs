@@ -302,7 +302,7 @@ fn exporter(settings: &TraceSettings, instance: &str) -> Option<ExporterRules> {
 }
 
 /// Starts the log, and the exporter of spans where the settings have one, for the whole process.
-/// `instance` tells this process from others.
+/// `instance` distinguishes this process from others.
 ///
 /// # Errors
 /// As `process::start`.

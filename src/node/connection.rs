@@ -125,7 +125,7 @@ impl Carrier {
                 }
             }
         };
-        // Before the socket closes: who sees it closed finds it counted.
+        // Before the socket closes, so that it is counted once the client sees it closed.
         self.ended(listener, &ended);
     }
 
@@ -137,7 +137,7 @@ impl Carrier {
     fn ended(&self, listener: &'static str, ended: &Ended) {
         match ended {
             Ended::Closed => {}
-            // Clients hang up all the time; who looks for a reason can have it.
+            // Clients hang up all the time; the reason is there at debug level.
             Ended::Failed(error) => {
                 tracing::debug!(listener, error, "a connection ended with an error");
             }

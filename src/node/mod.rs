@@ -70,7 +70,8 @@ struct Hosts {
     admin: Arc<auth::Hosts>,
 }
 
-/// A node whose listeners are open and that nobody knows of yet; [`NodeBuilder::bind`] returns it.
+/// A node whose listeners are open but which has not registered yet; [`NodeBuilder::bind`] returns
+/// it.
 pub struct Node {
     me: Member,
     listeners: listeners::Listeners,
@@ -92,7 +93,7 @@ pub struct Node {
     admin: Admin,
     stops: Stops,
     limits: Limits,
-    /// What new settings are held against while it runs.
+    /// What new settings are checked against while it runs.
     #[cfg(feature = "cli")]
     fixed: parts::Fixed,
 }
@@ -108,7 +109,7 @@ impl Node {
         Cache::new(self.service.clone())
     }
 
-    /// Whether it is ready, and who else is there; goes on to tell while the node runs.
+    /// Whether it is ready, and which members it sees; kept up to date while the node runs.
     pub fn status(&self) -> NodeStatus {
         NodeStatus::new(self.readiness(), self.rings())
     }

@@ -1,5 +1,5 @@
 //! The admin listener and the admin socket: a thread, a runtime and limits of its own, so that
-//! probes and metrics answer however busy the rest is, and nobody who asks for them can hold up the
+//! probes and metrics answer however busy the rest is, and no client of theirs can hold up the
 //! lease.
 
 use std::{

@@ -229,7 +229,7 @@ pub(super) fn member(settings: &Settings, bound: Addresses, key: Option<KeyFinge
         _ if !settings.advertise_host.is_empty() => settings.advertise_host.clone(),
         Some(ip) if !ip.is_unspecified() => ip.to_string(),
         Some(_) => found_host(),
-        // Nobody asks a node that is alone.
+        // A node that is alone is not asked by others.
         None => Ipv4Addr::LOCALHOST.to_string(),
     };
     let host = match host.parse::<IpAddr>() {
@@ -247,7 +247,7 @@ pub(super) fn member(settings: &Settings, bound: Addresses, key: Option<KeyFinge
             address: at(bound.peer),
             key,
         },
-        // Without a listener for clients, nobody but peers asks it.
+        // Without a listener for clients, only peers ask it.
         ..Member::new(settings.id.as_str(), at(bound.grpc.or(bound.peer)))
     }
 }

@@ -130,7 +130,7 @@ impl Tasks {
         Self(tasks)
     }
 
-    /// Returns when all have ended. They do so by themselves when they are told to stop.
+    /// Returns when all have ended. They do so by themselves when asked to stop.
     async fn ended(self) {
         for task in self.0 {
             let _ = task.await;

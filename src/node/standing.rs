@@ -64,13 +64,13 @@ impl Joined {
         }
     }
 
-    /// Joins: returns when all others have seen this life of the node and it is serving.
+    /// Joins: returns when all others have seen this incarnation and it is serving.
     async fn join_others(&self, life: &str) {
         let Some(revision) = self.listed(life).await else {
             return;
         };
         self.seen_by_others(revision).await;
-        // This node was not told of removals until now, so nothing that is under way may be shared
+        // This node heard of no removals until now, so nothing that is under way may be shared
         // or kept.
         self.parts.groups.drop_everything();
         while let Err(error) = self.session.announce(MemberState::Serving).await {
@@ -82,8 +82,8 @@ impl Joined {
         }
     }
 
-    /// The revision of a view that has this life of the node; `None` if the others have taken it
-    /// off the list before this node saw one.
+    /// The revision of a view that has this incarnation of the node; `None` if the others have
+    /// taken it off the list before this node saw one.
     async fn listed(&self, life: &str) -> Option<u64> {
         let mut rings = self.parts.cluster.rings();
         let mut health = self.session.health();
@@ -93,7 +93,7 @@ impl Joined {
             if Standing::is_listed(&ring, life, &known) {
                 return Some(ring.view.revision);
             }
-            // What is told may still be of the life before.
+            // What was reported may still be about the previous incarnation.
             if known.expelled && known.written.is_some_and(|(it, _)| *it == *life) {
                 return None;
             }

@@ -367,7 +367,7 @@ mod tests {
         let (mut client, connection) = connected.await.expect("no answer is needed");
         let driven = tokio::spawn(connection);
         let call = || Request::new(Empty::<Bytes>::new());
-        // This end stands still: nobody reads.
+        // This end never reads.
         for _ in 0..2_000 {
             let mut dropped = std::pin::pin!(client.send_request(call()));
             assert!(futures::poll!(&mut dropped).is_pending());

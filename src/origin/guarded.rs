@@ -1,7 +1,7 @@
 //! Wraps every origin: limits how many loads run, how many wait, and how long one may take, refuses
 //! them while the circuit breaker is open, and counts them.
 //!
-//! A load that nobody waits for any more is given up while it waits for its turn. One that runs
+//! A load without callers is given up while it waits for its turn. One that runs
 //! goes on, since the origin has the work already.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub struct Guarded {
 
 /// How a load went.
 enum Outcome {
-    /// Nobody waited for it any more, and it did not begin.
+    /// All callers had given up before it began.
     GivenUp,
     /// The breaker is open, and it did not begin.
     Refused(Error),
@@ -61,7 +61,7 @@ impl Guarded {
 
     async fn queue_and_load(&self, key: &str, abandoned: BoxFuture<'_, ()>) -> Outcome {
         let breaker = self.breaker.as_ref();
-        // Loads that hang may hold all places: nobody is to wait behind them.
+        // Loads that hang may hold all places: no load should wait behind them.
         if let Some(Err(refused)) = breaker.map(|it| it.check(Instant::now())) {
             return Outcome::Refused(refused);
         }
@@ -157,7 +157,7 @@ impl Origin for Guarded {
                     return Err(error.into());
                 }
                 Outcome::GivenUp => {
-                    let what = "nobody waits for this load any more";
+                    let what = "no caller waits for this load any more";
                     return Err(Error::new(ErrorKind::Overloaded, what).into());
                 }
             };

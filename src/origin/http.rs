@@ -26,8 +26,8 @@ use gaocache_core::{
 
 /// The first delay before a retry. Delays double, with jitter, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// A `Retry-After` up to this long is waited for, too. With a longer one there is no retry: nobody
-/// wants to wait that long for a get.
+/// A `Retry-After` up to this long is waited for, too. With a longer one there is no retry: that
+/// would be too long a wait for a get.
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The parameters of an HTTP origin.
@@ -79,7 +79,7 @@ enum Again {
     After(Duration),
 }
 
-/// An attempt that brought no value.
+/// An attempt that returned no value.
 struct Failed {
     error: Error,
     again: Again,

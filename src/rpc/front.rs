@@ -40,7 +40,7 @@ const ROUTED: [&str; 3] = [
 
 /// The service whose requests are streams of messages.
 const REFLECTION: &str = "/grpc.reflection.";
-/// What reflection tells of.
+/// The services that reflection lists.
 const REFLECTED: [&str; 2] = ["gaocache.v1.Cache", "grpc.health.v1.Health"];
 
 /// The service that tells what the others are.

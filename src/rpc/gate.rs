@@ -1,5 +1,5 @@
-//! Who is heard on the listener for other nodes: members, as the core finds them by what their
-//! connection has proven. Everybody else is refused before anything of a request is read.
+//! Which callers the listener for other nodes accepts: members, as the core finds them by what
+//! their connection has proven. All others are refused before any part of a request is read.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -82,7 +82,7 @@ impl Visitor {
         found.map_err(|stranger| self.refused(stranger))
     }
 
-    /// Whether it may ask for what changes nothing here: also who was a member and may still run.
+    /// Whether it may make calls that change nothing here: former members that may still run, too.
     ///
     /// # Errors
     /// As [`Visitor::is_member`].
@@ -91,7 +91,7 @@ impl Visitor {
         found.map_err(|stranger| self.refused(stranger))
     }
 
-    /// Whether it may speak as the member with that incarnation. One that nobody has is left to
+    /// Whether it may speak as the member with that incarnation. An unknown incarnation is left to
     /// what is said of senders that are no members.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ pub fn not_allowed(what: &str) -> Response {
     response
 }
 
-/// The reason that an answer of [`no_such_path`] has in its body. It tells who asks a node that it
+/// The reason that an answer of [`no_such_path`] has in its body. It tells a client that it
 /// may have the wrong listener.
 pub const NO_SUCH_PATH: &str = "no_such_path";
 

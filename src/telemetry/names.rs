@@ -72,6 +72,7 @@ metrics! {
     RUNTIME_TASKS = "gaocache_runtime_tasks", "gauge", ["runtime"], "Live tasks on a runtime.";
     RUNTIME_QUEUE = "gaocache_runtime_queued_tasks", "gauge", ["runtime"], "Tasks that were woken by other threads and wait for a runtime's thread.";
     TRACE_SPANS = "gaocache_trace_spans_total", "counter", ["outcome"], "Spans of this process: exported, failed (the receiver was unreachable or slow) or dropped (the queue was full).";
+    LOG_LINES_DROPPED = "gaocache_log_lines_dropped_total", "counter", [], "Lines of this process' log that were never written, because standard output was not read or is closed.";
     READY = "gaocache_ready", "gauge", [], "1 while this node is ready.";
     CONNECTIONS = "gaocache_connections", "gauge", ["listener"], "Open connections, by listener: grpc, http, peer or admin.";
     CONNECTIONS_LIMIT = "gaocache_connections_limit", "gauge", [], "Connections that the gRPC, HTTP and peer listeners accept together: limits.max_connections, or less if the process may open fewer files.";

@@ -1,4 +1,4 @@
-//! Which names of a certificate make its holder a peer, and of which member.
+//! Which names of a certificate make its holder a peer, and which member it is then.
 
 use std::{error::Error as StdError, sync::Arc};
 
@@ -29,7 +29,7 @@ enum Between {
     Anything,
 }
 
-/// For which members a certificate is good.
+/// The members that a certificate is valid for.
 pub(super) type Members = Option<Vec<Arc<str>>>;
 
 impl AllowedPeers {
@@ -47,7 +47,7 @@ impl AllowedPeers {
         patterns.collect::<Result<_, _>>().map(Self)
     }
 
-    /// For which members a certificate with these names is good; `None` for none at all.
+    /// The members that a certificate with these names is valid for; `None` for none at all.
     fn members<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Option<Members> {
         let mut ids = Vec::new();
         for pattern in &self.0 {
@@ -112,7 +112,7 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// What stands between, if the name fits: one label of a DNS name or one segment of a URI.
+    /// What comes between, if the name matches: one label of a DNS name or one segment of a URI.
     fn between<'a>(&self, name: &'a str) -> Option<&'a str> {
         let Some((between, after)) = &self.rest else {
             return (self.before == name).then_some("");

@@ -46,7 +46,7 @@ impl fmt::Debug for PeerTls {
 }
 
 impl PeerTls {
-    /// Nobody proves anything.
+    /// No proof is required.
     pub fn plaintext() -> Self {
         Self(Kind::Plaintext)
     }

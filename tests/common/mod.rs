@@ -299,7 +299,7 @@ pub async fn metric(node: &TestNode, name: &str, labels: &[&str]) -> f64 {
     metric_at(&http(), &node.admin("/metrics"), name, labels).await
 }
 
-/// The same, of whoever answers there.
+/// The same, of whatever node answers there.
 pub async fn metric_at(client: &reqwest::Client, url: &str, name: &str, labels: &[&str]) -> f64 {
     let text = text_at(client, url).await;
     text.lines()

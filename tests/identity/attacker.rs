@@ -54,7 +54,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Believes everybody.
+/// Accepts any certificate.
 #[derive(Debug)]
 pub(super) struct Anybody;
 

@@ -1,4 +1,4 @@
-//! Nodes with certificates from files: who is believed, and how the files are replaced.
+//! Nodes with certificates from files: which callers they accept, and how the files are replaced.
 
 use gaocache::internal::wire;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -145,7 +145,7 @@ async fn read_new_keys(nodes: &[TestNode], round: usize) {
     }
 }
 
-/// Returns when the node hears who holds this, or doesn't any more.
+/// Returns when the node accepts the holder of this, or doesn't any more.
 async fn hears(node: &TestNode, held: &Held, wanted: bool) {
     let revision = wire::AwaitRevisionRequest { revision: 0 };
     within("another answer", async {

@@ -274,6 +274,6 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
     and {{ $gets }} > {{ $t.hitRatioGetsPerSecond }}
   annotations:
     summary: {{ `"The hit ratio of group {{ $labels.group }} has dropped"` }}
-    description: {{ `"It is {{ $value | humanizePercentage }}, at least` }} {{ mulf $t.hitRatioDrop 100 | printf "%.6g" }} % lower than in the six hours before. Look for evictions, a purge, or requests for keys that nobody requested before."
+    description: {{ `"It is {{ $value | humanizePercentage }}, at least` }} {{ mulf $t.hitRatioDrop 100 | printf "%.6g" }} % lower than in the six hours before. Look for evictions, a purge, or requests for keys that were not requested before."
     {{- include "gaocache.runbook" (list . "GaocacheHitRatioFell") }}
 {{- end }}

@@ -57,12 +57,12 @@ pub struct Member {
     /// Its registration is gone though it did not leave: it crashed, or is cut off and may still
     /// run. Known until the others have agreed that it is out (`expulsion`).
     pub vanished: bool,
-    /// It replaced an earlier life of itself that had been admitted. That one has ended: no two
-    /// processes have one id at the same time.
+    /// It replaced an earlier incarnation of itself that had been admitted. That one has ended: no
+    /// two processes have one id at the same time.
     pub restarted: bool,
     /// The registry's revision of the record by which it is known after it vanished.
     pub recorded_at: i64,
-    /// The registry's revision at which this life of it came into the ring; 0 if it is not known.
+    /// The registry's revision at which this incarnation came into the ring; 0 if it is not known.
     /// Until it serves, that of its last change.
     pub since: u64,
 }
@@ -233,8 +233,8 @@ impl View {
         Ring::new(&slots)
     }
 
-    /// Members that were ever admitted, those that vanished included, in this life or the one
-    /// before: what the promises of an expulsion are counted against.
+    /// Members that were ever admitted, including those that vanished, in this incarnation or the
+    /// one before: what the promises of an expulsion are counted against.
     pub fn admitted(&self) -> usize {
         let admitted = |member: &&Member| member.state != MemberState::Joining || member.restarted;
         self.members.iter().filter(admitted).count()

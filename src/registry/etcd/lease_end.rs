@@ -1,4 +1,4 @@
-//! Until when this node's lease surely lives, by its own clock.
+//! Until when this node's lease is certainly alive, by its own clock.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -7,14 +7,14 @@ use std::{
 
 use gaocache_core::ports::Timestamp;
 
-/// Until when the lease surely lives. The registration tells it, and the session asks it.
+/// Until when the lease is certainly alive. The registration updates it, and the session reads it.
 #[derive(Default)]
 pub(super) struct LeaseEnd {
     /// When the last renewal was about to be sent.
     asked_at: AtomicU64,
     /// 0: not known.
     end: AtomicU64,
-    /// Whether this node stands in etcd under it.
+    /// Whether this node is registered in etcd under it.
     registered: AtomicBool,
 }
 

@@ -12,7 +12,7 @@ use gaocache_discovery::{
     expulsion::{PREDECESSOR, RecordKeys},
 };
 
-/// The name of the metadata that tells from which revision on a member has been in the ring, where
+/// The name of the metadata with the revision from which on a member has been in the ring, where
 /// that is not the key's last change.
 pub(super) const SINCE: &str = "since";
 
@@ -72,7 +72,7 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
         vanished: true,
         ..it
     });
-    // Of two with one id the later stays: who is registered has not vanished.
+    // Of two with one id the later stays: a registered member has not vanished.
     View {
         young: snapshot.endpoints.contains_key(&*keys.young),
         ..View::new(snapshot.revision, recorded.chain(registered))

@@ -16,7 +16,7 @@ use crate::{
     standing::Standing,
 };
 
-/// The groups of a node, by name. Clones are the same groups: those in force at the moment.
+/// The groups of a node, by name. Clones are the same groups: the current ones.
 ///
 /// A group that is taken out stays known by its number, since what is under way may still hold it;
 /// it comes back as the same one, with the tombstones and flights that it had.
@@ -26,7 +26,7 @@ pub struct Groups(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     table: ArcSwap<Table>,
-    /// Held by whoever changes the table.
+    /// Held while the table is changed.
     turn: Mutex<()>,
 }
 
@@ -84,9 +84,9 @@ impl Groups {
         Self::made(std::iter::once(group.clone()))
     }
 
-    /// Puts exactly these groups in force. Those that stay get new rules and origins, one after the
-    /// other; then those that are new, which `make` makes, come and the others go, all at once.
-    /// Who comes back or goes loses all its entries.
+    /// Makes exactly these groups the current ones. Those that stay get new rules and origins, one
+    /// after the other; then those that are new, which `make` makes, come and the others go, all at
+    /// once. A group that comes back or goes loses all its entries.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for more groups than there are numbers; nothing has changed
@@ -114,7 +114,7 @@ impl Groups {
             let group = if let Some(group) = known(&wanted) {
                 group.adjust(wanted);
                 if !before.in_force.contains_key(&name) {
-                    // While it was out, nobody told it of removals.
+                    // While it was out, it heard of no removals.
                     group.drop_everything();
                     back.push(group.clone());
                 }
@@ -143,8 +143,8 @@ impl Groups {
         };
         self.0.table.store(Arc::new(after));
         let gone = changes.removed.iter().map(|name| &before.in_force[name]);
-        // Those that are back once more: until they were in force, removals passed them by, and
-        // whoever had found them before may have asked them for a value.
+        // Those that are back once more: until now, removals passed them by, and callers that had
+        // found them before may have asked them for a value.
         for group in back.iter().chain(gone) {
             group.drop_everything();
         }
@@ -224,7 +224,7 @@ impl Groups {
         self.iter().for_each(|group| group.leave());
     }
 
-    /// The group of that number, if it is in force.
+    /// The group of that number, if it is current.
     pub fn numbered(&self, number: GroupId) -> Option<Arc<Group>> {
         let table = self.0.table.load();
         let group = table.numbered.get(usize::from(number.0))?;
@@ -236,7 +236,7 @@ impl Groups {
         self.0.table.load().numbered.clone().into_iter()
     }
 
-    /// All that are in force now.
+    /// All current groups.
     pub fn iter(&self) -> impl Iterator<Item = Arc<Group>> + use<> {
         let groups: Vec<Arc<Group>> = self.0.table.load().in_force.values().cloned().collect();
         groups.into_iter()

@@ -20,7 +20,7 @@ use crate::{
 
 /// The duty to load one key.
 type Duty = Leader<Result<FlightOutcome>>;
-/// Who waits for a load.
+/// The callers that wait for a load.
 type Waiter = oneshot::Receiver<Result<FlightOutcome>>;
 
 impl Group {
@@ -30,7 +30,7 @@ impl Group {
         key: &HashedKey<'_>,
         hash: KeyHash,
     ) -> Result<FlightOutcome> {
-        // Under a tombstone these flights ask nobody but the origin, so they may be shared.
+        // Under a tombstone these flights ask only the origin, so they may be shared.
         let sharing = if self.is_sure() {
             Sharing::UnderWay
         } else {

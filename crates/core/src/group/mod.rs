@@ -184,7 +184,7 @@ impl Group {
     pub async fn answer_peer(self: &Arc<Self>, key: &str) -> Result<PeerAnswer> {
         check_key(key)?;
         if !self.is_sure() {
-            // Another member's memory may have it, and this node would load it for nobody to keep.
+            // Another member's memory may have it, and this node would load it without keeping it.
             let why = "this node is not sure to be a member at the moment";
             return Err(Error::new(ErrorKind::NotReady, why));
         }
@@ -222,8 +222,8 @@ impl Group {
     fn sharing(&self, hash: KeyHash) -> Sharing {
         let removed = self.tombstones.refuse(hash, self.shared.clock.now());
         if removed || !self.is_sure() {
-            // A member that is told later than this one may still hand out the old value; and off
-            // the list, nobody grounds this node's flights.
+            // A member that is notified later than this one may still hand out the old value; and
+            // once off the list, this node hears of no removals that would ground its flights.
             Sharing::Next
         } else {
             // A flight that departed under a tombstone that has since expired may return the

@@ -1,5 +1,5 @@
-//! How long a value lives, and what becomes of it past its life: on purpose, and within bounds, it
-//! may be served as a stale one, while it is loaded anew or if the origin can't answer.
+//! How long a value lives, and what becomes of it past its lifetime: on purpose, and within bounds,
+//! it may be served as a stale one, while it is loaded anew or if the origin can't answer.
 //!
 //! Stale values come from the store of the node that loads the key, and from nowhere else: what a
 //! removal took from there is gone. Hot copies are never stale.
@@ -46,7 +46,7 @@ impl Life {
 }
 
 impl Group {
-    /// The life of a value that was loaded now, of which the origin said that.
+    /// The lifetime of a value that was loaded now, given what the origin said about it.
     pub(super) fn life(&self, said: Freshness, hash: KeyHash, now: Timestamp) -> Life {
         let current = self.now.load();
         let rules = &current.rules;
@@ -168,7 +168,8 @@ fn is_away(kind: ErrorKind) -> bool {
     )
 }
 
-/// Shortens a life by up to that share of it. The core has no dice: the key and the moment decide.
+/// Shortens a lifetime by up to that share of it. The core has no random numbers: the key and the
+/// moment decide.
 fn jittered(ttl: Duration, share: f64, hash: KeyHash, now: Timestamp) -> Duration {
     if share <= 0.0 {
         return ttl;

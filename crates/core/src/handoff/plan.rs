@@ -12,7 +12,7 @@ use super::parts::HandoffRules;
 /// What is to be done with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan<'a> {
-    /// It belongs here, and whoever else is to hold it has it.
+    /// It belongs here, and the other holder, if any, has it.
     Stay,
     /// It is to go to that member.
     Send {

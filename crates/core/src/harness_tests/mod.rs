@@ -38,7 +38,7 @@ use crate::{
 pub(super) const TTL_MS: u64 = 60_000;
 pub(super) const HOT_AFTER: u32 = 3;
 
-/// Time that stands still until it is set.
+/// Time that doesn't move until it is set.
 #[derive(Default)]
 pub(super) struct HandClock(pub(super) AtomicU64);
 
@@ -109,7 +109,7 @@ pub(super) struct TestNode {
 }
 
 impl TestNode {
-    /// Puts a view in force here.
+    /// Installs a view here.
     pub(super) fn install(&self, view: &View) {
         self.cluster.install(view.clone());
     }

@@ -34,7 +34,7 @@ pub trait GroupObserver: Send + Sync + 'static {
     fn asked_previous_owners(&self, found: bool);
 }
 
-/// Told of every load from an origin. Calls must be cheap and must not block.
+/// Is notified of every load from an origin. Calls must be cheap and must not block.
 pub trait LoadObserver: Send + Sync + 'static {
     /// The load of a key ended: the bytes it brought, or what went wrong.
     fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>);

@@ -86,9 +86,9 @@ pub trait Origin: Send + Sync + 'static {
     /// else for a failure.
     async fn load(&self, key: &str) -> Result<Loaded, BoxError>;
 
-    /// Loads as [`Origin::load`] does, unless nobody wants the value any more before the load has
-    /// begun: `abandoned` resolves then, and the outcome goes to nobody. Only an origin whose loads
-    /// wait for their turn needs a method of its own here.
+    /// Loads as [`Origin::load`] does, unless all callers have given up before the load has begun:
+    /// `abandoned` resolves then, and the outcome is discarded. Only an origin whose loads wait for
+    /// their turn needs a method of its own here.
     ///
     /// # Errors
     /// As [`Origin::load`].

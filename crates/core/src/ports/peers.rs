@@ -24,7 +24,7 @@ pub enum Source {
     Peer,
     /// The origin, asked for this request by this node or by the owner.
     Origin,
-    /// The owner's memory, though the value's life is over: it is being loaded anew, or the origin
+    /// The owner's memory, though the value has expired: it is being loaded anew, or the origin
     /// can't answer.
     Stale,
 }
@@ -113,7 +113,7 @@ impl Parcel {
     }
 }
 
-/// Who hands entries over.
+/// The member that hands entries over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
     /// Its incarnation.
@@ -239,7 +239,7 @@ pub trait Peers: Send + Sync + 'static {
         group: &str,
         key: Option<&str>,
     ) -> Result<Removed, PeerError>;
-    /// Asks that member whether it would vouch for `asker`, who counts on the members `counted`.
+    /// Asks that member whether it would vouch for `asker`, which counts on the members `counted`.
     async fn vouch(
         &self,
         member: &Member,

@@ -1,7 +1,7 @@
 //! Random gets, removals, expiries and failures of the origin, held against a simple model: what
 //! the origin answered, when, and what was removed since.
 //!
-//! Every load brings a value of its own, so an answer tells which load it comes from.
+//! Every load brings a value of its own, so an answer shows which load it comes from.
 
 use std::{collections::HashMap, sync::atomic::AtomicU64};
 

@@ -148,7 +148,7 @@ async fn what_gets_return_past_a_life_is_explained_and_so_is_what_they_fail_with
         assert_eq!(known.owned.map(|it| it.stale), is_served.then_some(true));
         let failure = known.failure.expect("remembered");
         assert_eq!(failure.kind(), ErrorKind::OriginFailed);
-        // Where it is held, nothing is told of how it left.
+        // As long as it is held, there is no reason for its leaving.
         test.fails(None);
         test.at(TTL_MS + 100);
         let gone = explained().await.last_departure;
