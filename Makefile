@@ -36,7 +36,7 @@ run: ## runs three nodes with this project's docs/ as the origin, and prints the
 test: ## the tests that need nothing but the toolchain and etcd; installs etcd if it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace
 
-interop-test: ## tests service discovery between Go programs and gaocache; needs Go
+interop-test: ## tests service discovery between Go programs and gaocache, and TLS with foreign clients; needs Go, openssl, curl, grpcurl
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace --features interop --test interop -- --nocapture
 
 outside-test: ## builds and runs a program outside the workspace that embeds a node, without protoc

@@ -98,5 +98,9 @@ pub use group::GroupDefinition;
 pub use node::{Addresses, Node, NodeBuilder, NodeStatus};
 pub use origin::breaker::BreakerRules;
 pub use registry::Registry;
-pub use settings::{ClientLimits, PeerIdentity, Replicate, Settings};
+pub use settings::{
+    ClientCertificates, ClientLimits, ListenerTls, PeerIdentity, Replicate, Settings,
+};
 pub use telemetry::trace::Sampling;
+#[cfg(feature = "etcd")]
+pub use tls::ClientTls;

@@ -86,6 +86,12 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// Listener for probes, metrics and the ring; `None`: there is none.
     pub admin: Option<SocketAddr>,
+    /// TLS of the gRPC listener; `None`: plaintext.
+    pub grpc_tls: Option<ListenerTls>,
+    /// TLS of the HTTP listener; `None`: plaintext.
+    pub http_tls: Option<ListenerTls>,
+    /// TLS of the admin listener; `None`: plaintext.
+    pub admin_tls: Option<ListenerTls>,
     /// Listener for other nodes. `None`: the node is alone.
     pub peer: Option<SocketAddr>,
     /// How nodes know each other. All nodes need the same.
@@ -156,6 +162,58 @@ pub enum PeerIdentity {
     /// Not at all: connections are plaintext, and anyone who can reach a node's listener for peers
     /// is believed.
     Plaintext,
+}
+
+/// TLS 1.3 of a listener for clients. The files are followed: what changes in them counts from the
+/// next connection on.
+///
+/// ```
+/// use gaocache::{ClientCertificates, ListenerTls, Settings};
+///
+/// let mut settings = Settings::loopback("node-0");
+/// let mut tls = ListenerTls::new("/tls/tls.crt", "/tls/tls.key");
+/// tls.clients = ClientCertificates::Required { ca: "/tls/ca.crt".into() };
+/// settings.grpc_tls = Some(tls);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ListenerTls {
+    /// File with the listener's certificate and those between it and its CA, in PEM format.
+    pub cert: PathBuf,
+    /// File with its key.
+    pub key: PathBuf,
+    /// Whether clients show certificates.
+    pub clients: ClientCertificates,
+}
+
+impl ListenerTls {
+    /// With this certificate and its key; clients are asked for none.
+    pub fn new(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            cert: cert.into(),
+            key: key.into(),
+            clients: ClientCertificates::NotAsked,
+        }
+    }
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum ClientCertificates {
+    /// They are not asked for any.
+    #[default]
+    NotAsked,
+    /// A client may show one. A wrong one is refused.
+    Optional {
+        /// File with the authorities, in PEM format. Two at once while one replaces the other.
+        ca: PathBuf,
+    },
+    /// Who shows none is refused, too.
+    Required {
+        /// File with the authorities, in PEM format. Two at once while one replaces the other.
+        ca: PathBuf,
+    },
 }
 
 /// What clients may take of a node's listeners, in number and time.
@@ -243,6 +301,9 @@ impl Default for Settings {
             grpc: anywhere(GRPC_PORT),
             http: anywhere(HTTP_PORT),
             admin: anywhere(ADMIN_PORT),
+            grpc_tls: None,
+            http_tls: None,
+            admin_tls: None,
             peer: anywhere(PEER_PORT),
             peer_identity: PeerIdentity::RegisteredKeys,
             peer_connect_timeout: Duration::from_secs(1),

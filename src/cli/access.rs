@@ -1,25 +1,24 @@
 //! How a command reaches a node, and what it proves there: an address and a token, or the socket
 //! of a node on this machine, which needs no proof.
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
-use reqwest::Method;
+use reqwest::{ClientBuilder, Method};
 
 use super::{
-    address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
+    address::{CONNECT_TIMEOUT, Listener, Place, Scheme, admin_address, here, look_up},
     context::Context,
     failure::Failure,
+    tls::{Tls, TlsArgs},
 };
 use crate::{
     http_client,
     rpc::bearer::Bearer,
     settings::ADMIN_PORT,
     status::{KIND_HEADER, http::NO_SUCH_PATH},
+    tls::{ClientTls, TOLD, to_nodes::meaning},
 };
 use gaocache_core::error::with_causes;
 
@@ -101,24 +100,29 @@ impl Access {
 
     /// Where the paths of the admin listener are: at `named`, else at a socket, else where the
     /// context says, else on this machine.
-    pub(super) async fn admin(&self, named: Option<&String>) -> Result<Admin, Failure> {
+    pub(super) async fn admin(
+        &self,
+        named: Option<&Place>,
+        tls: &TlsArgs,
+    ) -> Result<Admin, Failure> {
         if let Some(socket) = self.named_socket() {
             return Ok(Admin::at_socket(socket.clone()));
         }
         let context = Context::in_force()?;
         let bearer = self.bearer(&context, named.is_some())?;
-        let at = match (named, context.admin()) {
-            (Some(address), _) => address.clone(),
-            (None, Some(address)) => admin_address(address)
-                .map_err(|reason| Failure::Usage(format!("the context's '{address}': {reason}")))?,
+        let place = match (named, context.admin()) {
+            (Some(place), _) => place.clone(),
+            (None, Some(address)) => admin_address(address).map_err(|reason| {
+                Failure::Usage(format!("the context's '{address}': {reason}"))
+            })?,
             (None, None) => match self.socket() {
                 Some(socket) => return Ok(Admin::at_socket(socket)),
                 None => here(ADMIN_PORT),
             },
         };
-        look_up(&at).await?;
+        look_up(&place).await?;
         Ok(Admin {
-            place: Place::Address(at),
+            way: Way::Network(place, tls.files()?),
             bearer,
         })
     }
@@ -126,45 +130,52 @@ impl Access {
 
 /// The paths of an admin listener.
 pub(super) struct Admin {
-    place: Place,
+    way: Way,
     bearer: Bearer,
 }
 
-enum Place {
-    Address(String),
+enum Way {
+    Network(Place, Tls),
     Socket(PathBuf),
 }
 
 impl Admin {
-    /// At an address, without a proof.
-    pub(super) fn at(address: &str) -> Self {
+    /// There, without a proof.
+    pub(super) fn at(place: &Place, tls: &Tls) -> Self {
         Self {
-            place: Place::Address(address.to_owned()),
+            way: Way::Network(place.clone(), tls.clone()),
             bearer: Bearer::default(),
         }
     }
 
-    /// Another node's, with the same proof.
-    pub(super) fn other(&self, address: &str) -> Self {
-        Self {
-            place: Place::Address(address.to_owned()),
+    /// At the address that another node names, with the same proof. The address says whether it is
+    /// one of TLS.
+    pub(super) fn other(&self, address: &str) -> Result<Self, String> {
+        let mut place = admin_address(address)?;
+        place.scheme.get_or_insert(Scheme::Http);
+        let tls = match &self.way {
+            Way::Network(_, tls) => tls.clone(),
+            Way::Socket(_) => Tls::default(),
+        };
+        Ok(Self {
+            way: Way::Network(place, tls),
             bearer: self.bearer.clone(),
-        }
+        })
     }
 
     /// At the socket of a node on this machine.
     pub(super) fn at_socket(socket: PathBuf) -> Self {
         Self {
-            place: Place::Socket(socket),
+            way: Way::Socket(socket),
             bearer: Bearer::default(),
         }
     }
 
     /// For errors.
     pub(super) fn name(&self) -> String {
-        match &self.place {
-            Place::Address(address) => address.clone(),
-            Place::Socket(path) => path.display().to_string(),
+        match &self.way {
+            Way::Network(place, _) => place.to_string(),
+            Way::Socket(path) => path.display().to_string(),
         }
     }
 
@@ -176,26 +187,15 @@ impl Admin {
     /// The same, for what changes something.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Bytes, String> {
         let doubt = Listener::Admin.doubt();
-        let mut url = String::from("http://");
-        let _ = match &self.place {
-            Place::Address(address) => write!(url, "{address}{path}"),
-            Place::Socket(_) => write!(url, "localhost{path}"),
-        };
-        let client = http_client::builder()
-            .map(|builder| {
-                let builder = builder.connect_timeout(CONNECT_TIMEOUT);
-                match &self.place {
-                    Place::Address(_) => builder,
-                    Place::Socket(path) => builder.unix_socket(path.as_path()),
-                }
-            })
-            .and_then(http_client::build)
-            .map_err(|error| error.to_string())?;
+        let (client, url) = self.client(path).await?;
         let mut request = client.request(method, url);
         if let Some(token) = self.bearer.header() {
             request = request.header(reqwest::header::AUTHORIZATION, token);
         }
         let response = request.send().await.map_err(|error| {
+            if let Some(meaning) = meaning(&error) {
+                return meaning.to_owned();
+            }
             let refused = error.is_connect();
             let causes = with_causes("no answer".into(), &error);
             if refused {
@@ -212,6 +212,9 @@ impl Admin {
         // The node's own words, if it is one.
         let ours = response.headers().contains_key(KIND_HEADER);
         let body = response.bytes().await.unwrap_or_default();
+        if body.trim_ascii() == TOLD.as_bytes() {
+            return Err(TOLD.into());
+        }
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         Err(match body["message"].as_str().filter(|_| ours) {
             // The HTTP listener of a node names the kinds of its errors, too.
@@ -220,6 +223,42 @@ impl Admin {
             None => format!("it answered {status}; {doubt}"),
         })
     }
+
+    /// A client for it, and the URL of `path`.
+    async fn client(&self, path: &str) -> Result<(reqwest::Client, String), String> {
+        let builder = http_client::builder().map_err(|error| error.to_string())?;
+        let (builder, host) = match &self.way {
+            Way::Network(place, tls) => match tls.at(place) {
+                Some(tls) => over_tls(builder, place, &tls).await?,
+                None => (builder, format!("http://{}", place.address)),
+            },
+            Way::Socket(path) => {
+                let builder = builder.unix_socket(path.as_path());
+                (builder, "http://localhost".into())
+            }
+        };
+        let client = http_client::build(builder.connect_timeout(CONNECT_TIMEOUT));
+        let client = client.map_err(|error| error.to_string())?;
+        Ok((client, format!("{host}{path}")))
+    }
+}
+
+/// A client that speaks TLS with the listener there, and the beginning of its URLs.
+async fn over_tls(
+    builder: ClientBuilder,
+    place: &Place,
+    tls: &ClientTls,
+) -> Result<(ClientBuilder, String), String> {
+    let config = tls.config().map_err(|error| error.to_string())?;
+    let builder = builder.tls_backend_preconfigured(config);
+    let Some(name) = tls.server_name() else {
+        return Ok((builder, format!("https://{}", place.address)));
+    };
+    let found = look_up(place).await;
+    let found = found.map_err(|_| "the host can't be found".to_owned())?;
+    let port = found.first().map_or(0, std::net::SocketAddr::port);
+    let builder = builder.resolve_to_addrs(name, &found);
+    Ok((builder, format!("https://{name}:{port}")))
 }
 
 /// What a refusal says, and how a command proves more.

@@ -14,15 +14,16 @@ use tonic::{Status, transport::Endpoint};
 
 use super::{
     access::{Access, with_hint},
-    address::{CONNECT_TIMEOUT, Listener, grpc_address, here, look_up, seconds},
+    address::{CONNECT_TIMEOUT, Listener, Place, grpc_address, here, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
     output::{counted, print_json, print_line, print_value, write_file},
+    tls::{Tls, TlsArgs},
 };
 use crate::{
     answer::Answer,
-    client::{Client, ClientOptions},
+    client::{Client, ClientOptions, connection},
     rpc::{
         bearer::{Bearer, BearingClient},
         wire,
@@ -38,7 +39,7 @@ use gaocache_core::{
 /// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// The gRPC address of any node
+    /// The gRPC address of any node: HOST:PORT, or with https:// if it speaks TLS
     ///
     /// [default: GAOCACHE_TARGET, else that of the context, else the admin socket of a node on this
     /// machine, else 127.0.0.1:7070]
@@ -48,7 +49,7 @@ pub(super) struct Target {
         value_parser = grpc_address,
         conflicts_with_all = ["etcd", "socket"]
     )]
-    target: Option<String>,
+    target: Option<Place>,
     /// Timeout of a call, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: f64,
@@ -56,6 +57,8 @@ pub(super) struct Target {
     access: Access,
     #[command(flatten)]
     cluster: Cluster,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -124,24 +127,17 @@ impl Target {
             .whom(named, Context::target, grpc_address, usual)?;
         let named = named.is_some() || self.cluster.is_named();
         let bearer = self.access.bearer(&Context::in_force()?, named)?;
-        let address = match (whom, self.access.socket()) {
-            (Whom::Cluster(etcd), _) => return cluster(&etcd, timeout, bearer).await,
+        let tls = self.tls.files()?;
+        let place = match (whom, self.access.socket()) {
+            (Whom::Cluster(etcd), _) => return cluster(&etcd, &tls, timeout, bearer).await,
             (Whom::Usual(_), Some(socket)) => return self.over(&socket).await,
-            (Whom::Node(address) | Whom::Usual(address), _) => address,
+            (Whom::Node(place) | Whom::Usual(place), _) => place,
         };
-        look_up(&address).await?;
-        let failed = |error: tonic::transport::Error| {
-            let causes = with_causes("can't connect".into(), &error);
-            Failure::Failed(format!("{address}: {causes}"))
-        };
-        let channel = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(failed)?
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .timeout(timeout)
-            .connect()
-            .await
-            .map_err(failed)?;
-        Ok(Callee::Node(Box::new(bearer.client(channel)), address))
+        look_up(&place).await?;
+        let address = place.to_string();
+        let client = connect(&place, &tls, &bearer, timeout).await;
+        let client = client.map_err(|what| Failure::Failed(format!("{address}: {what}")))?;
+        Ok(Callee::Node(Box::new(client), address))
     }
 
     /// A node of this machine.
@@ -190,14 +186,38 @@ impl Target {
     }
 }
 
+/// A client of the node there.
+pub(super) async fn connect(
+    place: &Place,
+    tls: &Tls,
+    bearer: &Bearer,
+    timeout: Duration,
+) -> Result<BearingClient, String> {
+    let (address, tls) = (place.address.as_str().into(), tls.at(place));
+    let endpoint = connection::endpoint(&place.address, tls.is_some());
+    let endpoint = endpoint
+        .map_err(|error| error.message().to_owned())?
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .timeout(timeout);
+    let connected = connection::now(&endpoint, &address, tls).await;
+    let channel = connected.map_err(|error| with_causes("can't connect".into(), &error))?;
+    Ok(bearer.client(channel))
+}
+
 /// A client of the nodes that are registered in etcd.
-async fn cluster(etcd: &Etcd, timeout: Duration, bearer: Bearer) -> Result<Callee, Failure> {
+async fn cluster(
+    etcd: &Etcd,
+    tls: &Tls,
+    timeout: Duration,
+    bearer: Bearer,
+) -> Result<Callee, Failure> {
     let (keys, discovery) = etcd.discover().await?;
     if discovery.list().endpoints.is_empty() {
         return Err(etcd.nobody());
     }
     let mut options = ClientOptions::default().with_deadline(timeout);
     options.bearer = bearer;
+    options.tls = tls.for_all();
     Ok(Callee::Cluster(Client::over(discovery, keys, options)))
 }
 

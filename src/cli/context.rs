@@ -38,6 +38,10 @@ pub(super) struct Context {
     pub(super) etcd_ca: Option<PathBuf>,
     pub(super) etcd_cert: Option<PathBuf>,
     pub(super) etcd_key: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) server_name: Option<String>,
 }
 
 impl Context {
@@ -60,6 +64,15 @@ impl Context {
                 ..context
             };
         }
+        for (name, file) in [
+            ("GAOCACHE_CA", &mut context.ca),
+            ("GAOCACHE_CERT", &mut context.cert),
+            ("GAOCACHE_KEY", &mut context.key),
+        ] {
+            *file = variable(name).map(PathBuf::from).or_else(|| file.take());
+        }
+        let named = variable("GAOCACHE_SERVER_NAME");
+        context.server_name = named.or(context.server_name);
         Ok(context)
     }
 

@@ -17,7 +17,7 @@ use super::{
     signals::{Hangup, Signals},
 };
 use crate::{
-    config::{self, Config, OriginKind, Sources},
+    config::{self, Config, ListenSettings, OriginKind, Sources},
     node::{Addresses, Node, NodeBuilder, configured::start_telemetry},
     registry::Registry,
     settings::{ADMIN_PORT, GRPC_PORT, HTTP_PORT},
@@ -57,23 +57,17 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
             Some(ended) = ended.recv() => return ended,
         }
     }
-    let at = |address: Option<SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();
     for Started { id, addresses, .. } in &shown {
-        print_line(&format!(
-            "{id}  grpc {}  http http://{}  admin http://{}",
-            at(addresses.grpc),
-            at(addresses.http),
-            at(addresses.admin)
-        ))?;
+        let Urls { grpc, http, admin } = Urls::of(addresses, &first);
+        print_line(&format!("{id}  grpc {grpc}  http {http}  admin {admin}"))?;
     }
     if let Some(Started { addresses, .. }) = shown.first() {
+        let Urls { grpc, http, admin } = Urls::of(addresses, &first);
         print_line(&format!(
-            "\nTry:  curl -i http://{http}/v1/{group}/{path}\n      curl -s http://{admin}/ring\n      \
-             {program} get --target {grpc} {group} {key}\n      {program} ring --admin {admin}\n\
+            "\nTry:  curl -i {http}/v1/{group}/{path}\n      curl -s {admin}/ring\n      \
+             {program} get --target {grpc} {group} {key}\n      {program} ring --admin {place}\n\
              Stop: Ctrl-C",
-            http = at(addresses.http),
-            grpc = at(addresses.grpc),
-            admin = at(addresses.admin),
+            place = admin.trim_start_matches("http://"),
             program = quoted(&program()),
             group = known.name,
             path = utf8_percent_encode(&known.example, PATH),
@@ -87,6 +81,32 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     };
     telemetry.flush();
     ended
+}
+
+/// Where a node's listeners are, as people type them.
+struct Urls {
+    grpc: String,
+    http: String,
+    admin: String,
+}
+
+impl Urls {
+    fn of(addresses: &Addresses, settings: &Config) -> Self {
+        let url = |address: Option<SocketAddr>, listener: &ListenSettings, plain: &str| {
+            let scheme = if listener.tls.is_on() {
+                "https://"
+            } else {
+                plain
+            };
+            let address = address.map(|it| it.to_string());
+            format!("{scheme}{}", address.unwrap_or_default())
+        };
+        Self {
+            grpc: url(addresses.grpc, &settings.grpc, ""),
+            http: url(addresses.http, &settings.http, "http://"),
+            admin: url(addresses.admin, &settings.admin, "http://"),
+        }
+    }
 }
 
 /// What a path may not contain as it is, and what a shell would read as more than a letter.

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Access, Admin},
-    address::admin_address,
+    address::{Place, admin_address},
     failure::Failure,
     output::{print_json, print_line},
+    tls::TlsArgs,
 };
 use crate::clock::unix_seconds;
 
@@ -18,26 +19,31 @@ pub(super) struct ExplainArgs {
     group: String,
     /// The key
     key: String,
-    /// The admin address of the node to ask first
+    /// The admin address of the node to ask first: HOST:PORT, or with https:// if it speaks TLS
     ///
     /// [default: GAOCACHE_ADMIN, else that of the context, else the admin socket of a node on this
     /// machine, else 127.0.0.1:9090]
     #[arg(long, value_name = "HOST:PORT", value_parser = admin_address, conflicts_with = "socket")]
-    admin: Option<String>,
+    admin: Option<Place>,
     /// Print JSON: what the node knows, and what the owner does if it is another one
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     access: Access,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
-    let admin = args.access.admin(args.admin.as_ref()).await?;
+    let admin = args.access.admin(args.admin.as_ref(), &args.tls).await?;
     let failed = |what| Failure::Failed(format!("{}: {what}", admin.name()));
     let asked = ask(&admin, args).await.map_err(failed)?;
     let owner = &asked["owner"];
     let owner = match owner["admin"].as_str() {
-        Some(other) if owner["id"] != asked["node"] => Some(ask(&admin.other(other), args).await),
+        Some(other) if owner["id"] != asked["node"] => Some(match admin.other(other) {
+            Ok(admin) => ask(&admin, args).await,
+            Err(problem) => Err(problem),
+        }),
         _ => None,
     };
     if args.json {

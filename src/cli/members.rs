@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Admin, Socket},
+    address::admin_of,
     cluster::{Cluster, Etcd},
     failure::Failure,
     output::{print_json, print_line, table},
     ring::fetch_report,
     sources::ConfigArgs,
+    tls::{Tls, TlsArgs},
 };
 use crate::registry::etcd::{Forgotten, forget as forget_in, view};
 use gaocache_core::{
@@ -53,6 +55,8 @@ pub(super) struct ForgetArgs {
     access: Socket,
     #[command(flatten)]
     cluster: Cluster,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// A member as it is shown.
@@ -113,7 +117,7 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
         Some(socket) => over(socket, &args.id).await?,
         None => {
             let etcd = args.cluster.or_configured(&args.config, "forget")?;
-            forget_member(&etcd, &args.id).await?
+            forget_member(&etcd, &args.tls.files()?, &args.id).await?
         }
     };
     if args.json {
@@ -143,7 +147,7 @@ async fn over(socket: PathBuf, id: &str) -> Result<Value, Failure> {
 ///
 /// # Errors
 /// That there is none, that it may be alive, or what etcd says.
-pub(super) async fn forget_member(etcd: &Etcd, id: &str) -> Result<Value, Error> {
+pub(super) async fn forget_member(etcd: &Etcd, tls: &Tls, id: &str) -> Result<Value, Error> {
     let refused = |what: String| Error::new(ErrorKind::InvalidRequest, what);
     let (keys, discovery) = etcd
         .discover()
@@ -161,7 +165,7 @@ pub(super) async fn forget_member(etcd: &Etcd, id: &str) -> Result<Value, Error>
         ))
     };
     // Off the network of etcd, it may still answer clients.
-    let asked = tokio::time::timeout(ALIVE, fetch_report_of(member)).await;
+    let asked = tokio::time::timeout(ALIVE, fetch_report_of(member, tls)).await;
     if let Ok(Ok(report)) = asked
         && report.node == *member.id
     {
@@ -177,6 +181,6 @@ pub(super) async fn forget_member(etcd: &Etcd, id: &str) -> Result<Value, Error>
     }
 }
 
-async fn fetch_report_of(member: &Member) -> Result<crate::admin::RingReport, String> {
-    fetch_report(&member.admin_address(), None, None).await
+async fn fetch_report_of(member: &Member, tls: &Tls) -> Result<crate::admin::RingReport, String> {
+    fetch_report(&admin_of(member)?, tls, None, None).await
 }

@@ -23,6 +23,7 @@ mod ring;
 mod serve;
 mod signals;
 mod sources;
+mod tls;
 
 use std::process::ExitCode;
 

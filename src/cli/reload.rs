@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{cluster::Etcd, config::value, members::forget_member, sources::ConfigArgs};
+use super::{cluster::Etcd, config::value, members::forget_member, sources::ConfigArgs, tls::Tls};
 use crate::{
     admin::{Reloads, Wish},
     config::{Applies, ConfigError, InForce, Loaded, RegistryKind, RegistrySettings},
@@ -166,7 +166,7 @@ async fn forget(registry: RegistrySettings, id: &str) -> Result<Value> {
         config: etcd_config(&registry.etcd),
         service: registry.service,
     };
-    forget_member(&etcd, id).await
+    forget_member(&etcd, &Tls::default(), id).await
 }
 
 fn refused(error: ConfigError) -> Error {

@@ -7,11 +7,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     access::Admin,
-    address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
+    address::{CONNECT_TIMEOUT, Listener, Place, admin_address, admin_of, here, look_up},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
     output::{counted, print_line},
+    tls::{Tls, TlsArgs},
 };
 use crate::{
     admin::{GroupReport, OwnerReport, RingReport, report},
@@ -25,7 +26,7 @@ use gaocache_core::{
 
 #[derive(Debug, Args)]
 pub(super) struct RingArgs {
-    /// The admin address of a node
+    /// The admin address of a node: HOST:PORT, or with https:// if it speaks TLS
     ///
     /// [default: GAOCACHE_ADMIN, else that of the context, else 127.0.0.1:9090]
     #[arg(
@@ -34,7 +35,7 @@ pub(super) struct RingArgs {
         value_parser = admin_address,
         conflicts_with = "etcd"
     )]
-    admin: Option<String>,
+    admin: Option<Place>,
     /// Print the ring again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -49,6 +50,8 @@ pub(super) struct RingArgs {
     group: Option<String>,
     #[command(flatten)]
     cluster: Cluster,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
@@ -56,14 +59,15 @@ pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
     let whom = args
         .cluster
         .whom(named, Context::admin, admin_address, usual)?;
+    let tls = args.tls.files()?;
     let admin = match whom {
         Whom::Node(admin) | Whom::Usual(admin) => admin,
-        Whom::Cluster(etcd) => return ring_from_etcd(args, &etcd).await,
+        Whom::Cluster(etcd) => return ring_from_etcd(args, &etcd, &tls).await,
     };
     look_up(&admin).await?;
     let mut known: Option<String> = None;
     loop {
-        let report = fetch(args, &admin, known.as_deref()).await?;
+        let report = fetch(args, &admin, &tls, known.as_deref()).await?;
         if known.as_deref() != Some(&report.fingerprint) {
             show(args, &report, || {
                 Failure::Failed(format!(
@@ -98,7 +102,7 @@ fn show(
 }
 
 /// The ring computed from the registrations in etcd, without asking any node.
-async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
+async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd, tls: &Tls) -> Result<(), Failure> {
     if args.key.is_some() && args.group.is_none() {
         return Err(Failure::Usage(
             "--key needs --group here: etcd does not know the groups".into(),
@@ -110,7 +114,7 @@ async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
         let snapshot = changes.borrow_and_update().clone();
         let topology = Topology::new("", view(&keys, &snapshot));
         if let Some(group) = args.group.as_ref().filter(|_| !args.watch) {
-            has_group(&topology, group).await?;
+            has_group(&topology, group, tls).await?;
         }
         let asked = args.key.as_ref().zip(args.group.as_ref());
         let owner = asked.map(|(key, group)| {
@@ -130,10 +134,10 @@ async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
 
 /// Asks the nodes whether there is such a group, since the ring would assign keys of any: the first
 /// that answers decides.
-async fn has_group(topology: &Topology, group: &str) -> Result<(), Failure> {
+async fn has_group(topology: &Topology, group: &str, tls: &Tls) -> Result<(), Failure> {
     for member in topology.view.members.iter().filter(|it| !it.vanished) {
         let asked = tokio::time::timeout(CONNECT_TIMEOUT, async {
-            fetch_report(&member.admin_address(), None, None).await
+            fetch_report(&admin_of(member)?, tls, None, None).await
         });
         let Ok(Ok(RingReport {
             groups: Some(groups),
@@ -163,8 +167,13 @@ fn no_group(node: &str, group: &str, groups: &[GroupReport]) -> Failure {
     ))
 }
 
-async fn fetch(args: &RingArgs, admin: &str, known: Option<&str>) -> Result<RingReport, Failure> {
-    let mut report = fetch_report(admin, args.key.as_deref(), known)
+async fn fetch(
+    args: &RingArgs,
+    admin: &Place,
+    tls: &Tls,
+    known: Option<&str>,
+) -> Result<RingReport, Failure> {
+    let mut report = fetch_report(admin, tls, args.key.as_deref(), known)
         .await
         .map_err(|what| Failure::Failed(format!("{admin}: {what}")))?;
     if let Some(group) = &args.group {
@@ -176,9 +185,10 @@ async fn fetch(args: &RingArgs, admin: &str, known: Option<&str>) -> Result<Ring
     Ok(report)
 }
 
-/// The ring of the node whose admin listener is at `target`.
+/// The ring of the node whose admin listener is there.
 pub(super) async fn fetch_report(
-    target: &str,
+    admin: &Place,
+    tls: &Tls,
     key: Option<&str>,
     known: Option<&str>,
 ) -> Result<RingReport, String> {
@@ -190,7 +200,7 @@ pub(super) async fn fetch_report(
     if let Some(known) = known {
         let _ = write!(url, "unlike={known}");
     }
-    let body = Admin::at(target).get(&url).await?;
+    let body = Admin::at(admin, tls).get(&url).await?;
     let doubt = Listener::Admin.doubt();
     serde_json::from_slice(&body).map_err(|_| format!("the response is not a ring; {doubt}"))
 }

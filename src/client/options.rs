@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::rpc::bearer::Bearer;
+use crate::{rpc::bearer::Bearer, tls::ClientTls};
 use gaocache_core::error::Result;
 
 /// The options of a client.
@@ -26,6 +26,9 @@ pub struct ClientOptions {
     pub try_timeout: Duration,
     /// The token that each call carries.
     pub(crate) bearer: Bearer,
+    /// TLS. `None`: with nodes that registered that they speak it, trusting the authorities of the
+    /// system. Otherwise with all nodes, so that none of them can be asked in plaintext.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for ClientOptions {
@@ -35,6 +38,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(1),
             try_timeout: Duration::from_secs(15),
             bearer: Bearer::default(),
+            tls: None,
         }
     }
 }
@@ -61,6 +65,13 @@ impl ClientOptions {
     pub fn with_token(mut self, token: &str) -> Result<Self> {
         self.bearer = Bearer::new(token)?;
         Ok(self)
+    }
+
+    /// With TLS to all nodes.
+    #[must_use]
+    pub fn with_tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// With this bound on one try.

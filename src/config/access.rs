@@ -4,11 +4,15 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
+use super::listener_tls::ListenerTlsSettings;
+
 /// `[grpc]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct GrpcSettings {
     /// Address and port; port 0 means any free port.
     pub listen: SocketAddr,
+    /// Its TLS.
+    pub tls: ListenerTlsSettings,
     /// Whether it tells what services it has.
     pub reflection: bool,
 }
@@ -20,6 +24,8 @@ pub struct HttpSettings {
     pub enabled: bool,
     /// Address and port; port 0 means any free port.
     pub listen: SocketAddr,
+    /// Its TLS.
+    pub tls: ListenerTlsSettings,
     /// Host names that it answers for, beside its own.
     pub allowed_hosts: Vec<String>,
 }
@@ -29,6 +35,8 @@ pub struct HttpSettings {
 pub struct AdminSettings {
     /// Address and port; port 0 means any free port.
     pub listen: SocketAddr,
+    /// Its TLS.
+    pub tls: ListenerTlsSettings,
     /// Host names that it answers for, beside its own.
     pub allowed_hosts: Vec<String>,
     /// Whether everybody may administrate over the network.

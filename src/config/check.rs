@@ -11,7 +11,7 @@ use std::{
 use super::{
     pem,
     problem::Problem,
-    settings::{Config, GroupSettings, OriginKind, RegistryKind},
+    settings::{ClientAuth, Config, GroupSettings, ListenerTlsSettings, OriginKind, RegistryKind},
     unsure::Unsure,
     walk::InForce,
 };
@@ -21,7 +21,7 @@ use crate::{
     members::{self, fixed_members},
     settings::{ID_RULE, is_id, open_administration},
     telemetry::log,
-    tls::AllowedPeers,
+    tls::{AllowedPeers, is_signed},
     traffic::Budget,
 };
 use gaocache_core::{group::is_group_name, hot, store::ENTRY_OVERHEAD_BYTES};
@@ -109,14 +109,17 @@ impl Checks<'_> {
         self.problems.push(Problem::of(name, reason));
     }
 
-    /// Checks what a file contains, if the setting names one.
-    fn file(&mut self, name: &str, path: &Path, check: fn(&Path) -> Result<(), String>) {
+    /// Checks what a file contains, if the setting names one. Returns whether there is one that can
+    /// be used.
+    fn file(&mut self, name: &str, path: &Path, check: fn(&Path) -> Result<(), String>) -> bool {
         if path.as_os_str().is_empty() {
-            return;
+            return false;
         }
-        if let Err(reason) = check(path) {
+        let checked = check(path);
+        if let Err(reason) = &checked {
             self.wrong(name, &[], reason);
         }
+        checked.is_ok()
     }
 
     fn node(&mut self, settings: &Config) {
@@ -187,8 +190,7 @@ impl Checks<'_> {
             pem::text,
         );
         self.file("registry.etcd.tls.ca", &etcd.tls.ca, pem::certificates);
-        self.file("registry.etcd.tls.cert", &etcd.tls.cert, pem::certificates);
-        self.file("registry.etcd.tls.key", &etcd.tls.key, pem::private_key);
+        self.identity("registry.etcd.tls", &etcd.tls.cert, &etcd.tls.key);
     }
 
     fn peer(&mut self, settings: &Config) {
@@ -209,12 +211,69 @@ impl Checks<'_> {
             let reason = "can't be true if peer.tls has certificates";
             self.wrong("peer.insecure", &[], reason);
         }
-        if let Err(reason) = AllowedPeers::parse(&peer.allowed_peers) {
+        let allowed = AllowedPeers::parse(&peer.allowed_peers);
+        if let Err(reason) = &allowed {
             self.wrong("peer.allowed_peers", &[], reason);
         }
-        self.file("peer.tls.ca", &peer.tls.ca, pem::certificates);
-        self.file("peer.tls.cert", &peer.tls.cert, pem::certificates);
-        self.file("peer.tls.key", &peer.tls.key, pem::private_key);
+        let trusted = self.file("peer.tls.ca", &peer.tls.ca, pem::authorities);
+        let usable = self.identity("peer.tls", &peer.tls.cert, &peer.tls.key);
+        if let (true, true, Ok(allowed)) = (trusted, usable, allowed) {
+            self.accepted(settings, &allowed);
+        }
+    }
+
+    /// Whether other nodes with the same settings accept this one.
+    fn accepted(&mut self, settings: &Config, allowed: &AllowedPeers) {
+        let tls = &settings.peer.tls;
+        let Ok((ca, cert)) = pem::read(&tls.ca).and_then(|ca| Ok((ca, pem::read(&tls.cert)?)))
+        else {
+            return;
+        };
+        if let Err(reason) = is_signed(&ca, &cert) {
+            self.wrong("peer.tls.cert", &["peer.tls.ca"], reason);
+        } else if let Err(reason) = allowed.accept(&cert, &settings.node.id) {
+            self.wrong("peer.tls.cert", &["peer.allowed_peers", "node.id"], reason);
+        }
+    }
+
+    /// Checks a certificate, its key, and that they belong together. Returns whether they can be
+    /// used.
+    fn identity(&mut self, section: &str, cert: &Path, key: &Path) -> bool {
+        let (cert_name, key_name) = (format!("{section}.cert"), format!("{section}.key"));
+        let has_cert = self.file(&cert_name, cert, pem::valid_certificate);
+        let has_key = self.file(&key_name, key, pem::private_key);
+        if !has_cert || !has_key {
+            return false;
+        }
+        let together = pem::together(cert, key);
+        if let Err(reason) = &together {
+            self.wrong(&key_name, &[&cert_name], reason);
+        }
+        together.is_ok()
+    }
+
+    fn listener_tls(&mut self, section: &str, tls: &ListenerTlsSettings) {
+        let name = |rest: &str| format!("{section}.{rest}");
+        let has = |path: &Path| !path.as_os_str().is_empty();
+        if has(&tls.cert) != has(&tls.key) {
+            let reason = "cert and key must be set together";
+            self.wrong(&name("cert"), &[&name("key")], reason);
+        }
+        let asks = tls.client_auth != ClientAuth::None;
+        if has(&tls.client_ca) != asks {
+            let reason = if asks {
+                "\"optional\" and \"required\" need client_ca"
+            } else {
+                "\"none\" asks for no certificate, so client_ca has no use; write \"optional\" or \
+                 \"required\""
+            };
+            self.wrong(&name("client_auth"), &[&name("client_ca")], reason);
+        } else if asks && !has(&tls.cert) {
+            let reason = "a listener without TLS sees no certificates; set cert and key";
+            self.wrong(&name("client_auth"), &[&name("cert")], reason);
+        }
+        self.file(&name("client_ca"), &tls.client_ca, pem::authorities);
+        self.identity(section, &tls.cert, &tls.key);
     }
 
     fn listeners(&mut self, settings: &Config) {
@@ -232,6 +291,9 @@ impl Checks<'_> {
                 self.wrong(name, &[], "another listener already uses this port");
             }
         }
+        self.listener_tls("grpc.tls", &settings.grpc.tls);
+        self.listener_tls("http.tls", &settings.http.tls);
+        self.listener_tls("admin.tls", &settings.admin.tls);
     }
 
     fn auth(&mut self, settings: &Config) {

@@ -6,6 +6,7 @@
 
 mod access;
 mod check;
+mod listener_tls;
 pub mod load;
 mod mask;
 mod numbered;
@@ -20,12 +21,14 @@ mod unsure;
 mod walk;
 
 pub use access::JwtSettings;
+pub use listener_tls::{ClientAuth, ListenerTlsSettings};
 pub use load::{InForce, Loaded, Reading, Sources, load, loopback, read_all};
 pub use problem::ConfigError;
 pub use schema::Applies;
 pub use settings::{
-    Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-    OriginSettings, PeerSettings, RegistryKind, RegistrySettings, Sampler, TraceSettings, seconds,
+    Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat,
+    LogSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind, RegistrySettings, Sampler,
+    TraceSettings, seconds,
 };
 
 #[cfg(test)]

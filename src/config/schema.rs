@@ -144,13 +144,25 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().shutdown_timeout)), "After the drain: time limit for requests that are still open."),
     setting("grpc.listen", Takes::Socket, Some(|| socket(node().grpc)), "Listener for clients over gRPC. Port 0: any free port."),
     setting("grpc.reflection", Takes::Boolean, Some(|| node().grpc_reflection.to_string()), "Whether the gRPC listener tells what services it has (server reflection)."),
+    setting("grpc.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the gRPC listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `grpc.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("grpc.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `grpc.tls.cert`."),
+    setting("grpc.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("grpc.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `grpc.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
     setting("http.enabled", Takes::Boolean, Some(|| "true".into()), "Whether there is a listener for HTTP clients."),
     setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
     setting("http.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "Host names that the HTTP listener answers for, beside addresses, names without a dot, those that end with `.localhost`, `.svc` or `.cluster.local`, `node.id` and `node.advertise_host`. `*.` before a name means all below, and `*` alone any. Requests for other hosts are refused, since a page of another site may have its own name lead to the node (DNS rebinding)."),
+    setting("http.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the HTTP listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `http.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("http.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `http.tls.cert`."),
+    setting("http.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("http.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `http.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
     setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page. What changes something needs the role `admin`."),
     setting("admin.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "The same as `http.allowed_hosts`, for the admin listener."),
     setting("admin.insecure", Takes::Boolean, Some(|| node().admin_insecure.to_string()), "Whether `auth.anonymous` may contain `admin` although `admin.listen` can be reached from other machines."),
     setting("admin.socket", Takes::Text, Some(|| text("")), "Unix socket for local administration, such as `/run/gaocache/admin.sock`: the admin paths and the gRPC calls of clients, without any further proof. Its directory must exist; only the user that runs the node can open the socket. Empty: there is none."),
+    setting("admin.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the admin listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `admin.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("admin.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `admin.tls.cert`."),
+    setting("admin.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("admin.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `admin.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused. Kubernetes shows none when it probes, so `required` needs other probes."),
     setting("auth.anonymous", Takes::Texts, Some(|| "[\"read\"]".into()), "Roles that everybody has who reaches a listener, in all groups: `read` (get values), `remove` (remove a key), `purge` (remove all keys of a group), `admin` (change the log level, read the settings again). No role includes another."),
     setting("auth.grants", Takes::Texts, Some(|| "[]".into()), "Roles of those who prove who they are, each as `certificate:NAME ROLES [GROUPS]` (a DNS name or URI of a client certificate) or `jwt:SUBJECT ROLES [GROUPS]`, such as `jwt:system:serviceaccount:shop:web remove,purge users`. Without groups: in all."),
     setting("auth.token_file", Takes::Text, Some(|| text("")), "File with bearer tokens, one a line: `NAME SHA256 ROLES [GROUPS]`, with the hash of the token in hexadecimal digits. It is read again every second, and what changed in it counts from then on."),
@@ -265,7 +277,20 @@ impl Setting {
     /// When a node that runs applies a new value.
     pub fn applies(&self) -> Applies {
         const LIVE: [&str; 4] = ["groups[].", "limits.", "log.", "auth."];
-        const CONTENT: [&str; 2] = ["registry.etcd.tls.", "registry.etcd.password_file"];
+        const CONTENT: [&str; 12] = [
+            "registry.etcd.tls.",
+            "registry.etcd.password_file",
+            "peer.tls.",
+            "grpc.tls.cert",
+            "grpc.tls.key",
+            "grpc.tls.client_ca",
+            "http.tls.cert",
+            "http.tls.key",
+            "http.tls.client_ca",
+            "admin.tls.cert",
+            "admin.tls.key",
+            "admin.tls.client_ca",
+        ];
         let is_of = |names: &[&str]| names.iter().any(|it| self.name.starts_with(it));
         // The admin listener's places are made at the start.
         const AT_START: [&str; 4] = [

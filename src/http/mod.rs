@@ -28,6 +28,7 @@ use crate::{
         http::{another_site, failed, not_allowed, other_host},
     },
     telemetry::trace::Call,
+    tls::ClientNames,
     traffic::{Outgoing, Ticket, Traffic},
 };
 use gaocache_core::{
@@ -62,21 +63,24 @@ pub fn router(service: Service, permissions: Permissions) -> Router {
 /// until it has been sent.
 pub(crate) struct ConnectedRouter {
     router: Router,
+    names: Option<ClientNames>,
     traffic: Arc<Traffic>,
     entry: Entry,
     hosts: Arc<Hosts>,
 }
 
 impl ConnectedRouter {
-    /// These routes, over this connection.
+    /// These routes, over this connection of a client that has proven these names.
     pub(crate) fn new(
         router: Router,
+        names: Option<ClientNames>,
         traffic: Arc<Traffic>,
         entry: Entry,
         hosts: Arc<Hosts>,
     ) -> Self {
         Self {
             router,
+            names,
             traffic,
             entry,
             hosts,
@@ -101,6 +105,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
         Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(names) = &self.names {
+            request.extensions_mut().insert(names.clone());
+        }
         let traffic = self.traffic.clone();
         if let Some(refusal) = self.refusal(&request) {
             let ticket = traffic.begin_anyway();
@@ -266,8 +273,36 @@ fn matches_any(request: &HeaderMap, tag: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::Extension;
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::rt::TokioIo;
+
     use super::*;
     use crate::traffic::Budget;
+
+    #[tokio::test]
+    async fn a_request_has_the_names_that_its_connection_has_proven() {
+        let told = get(async |names: Option<Extension<ClientNames>>| {
+            names.map_or("none".to_owned(), |Extension(names)| names.0.join(" "))
+        });
+        for (names, wanted) in [
+            (None, "none"),
+            (Some(ClientNames(["a".into(), "b".into()].into())), "a b"),
+        ] {
+            let (near, far) = tokio::io::duplex(4096);
+            let router = Router::new().route("/", told.clone());
+            let service = ConnectedRouter::new(router, names, Traffic::new(Budget::new(1 << 20)));
+            let server = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(server.serve_connection(TokioIo::new(far), service));
+            let connected = hyper::client::conn::http1::handshake(TokioIo::new(near));
+            let (mut client, connection) = connected.await.expect("a connection");
+            tokio::spawn(connection);
+            let request = Request::get("/").body(Empty::<bytes::Bytes>::new());
+            let answer = client.send_request(request.expect("a request")).await;
+            let body = answer.expect("an answer").into_body().collect().await;
+            assert_eq!(body.expect("a body").to_bytes(), wanted);
+        }
+    }
 
     #[test]
     fn a_full_budget_refuses_whatever_gets_a_value_and_hears_removals() {

@@ -14,6 +14,7 @@ use super::{
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
+    tls::Tls,
 };
 use crate::{
     auth::Permissions,
@@ -114,12 +115,13 @@ impl NodeBuilder {
     pub async fn bind(mut self) -> Result<Node> {
         self.check()?;
         let groups = std::mem::take(&mut self.groups);
-        let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref())?;
+        let metrics = Metrics::new()?;
+        let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref(), &metrics)?;
+        let tls = Tls::start(&self.settings, &metrics)?;
         let socket = self.settings.admin_socket.as_deref();
         let listeners = Listeners::bind(rules::listen(&self.settings), socket)?;
         let key = peer_tls.fingerprint();
         let me = rules::member(&self.settings, listeners.addresses(), key);
-        let metrics = Metrics::new()?;
         let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -141,10 +143,9 @@ impl NodeBuilder {
         let (front, peer_front) = fronts(&service, &permissions, &parts, &rules, shown)?;
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
-        let (cluster, files) = (parts.cluster.clone(), descriptors::limit());
-        let metrics = parts.metrics.clone();
+        let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
         Ok(Node {
-            admission: Admission::new(&limits.clients, files, cluster, metrics.clone()),
+            admission: Admission::new(&limits.clients, files, metrics.clone()),
             carrier: Carrier::new(budget.clone(), &limits.clients, metrics),
             #[cfg(feature = "cli")]
             fixed: Fixed {
@@ -167,6 +168,7 @@ impl NodeBuilder {
             #[cfg(feature = "cli")]
             rules,
             peer_tls,
+            tls,
             stops,
             limits,
         })

@@ -11,8 +11,9 @@ use super::{NodeBuilder, descriptors, rules};
 use crate::{
     auth::{Action, AuditTo, AuthRules, JwtRules, KeysFrom},
     config::{
-        Config, EtcdSettings, GroupSettings, JwtSettings, LimitSettings, LogFormat, LogSettings,
-        OriginKind, OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
+        ClientAuth, Config, EtcdSettings, GroupSettings, JwtSettings, LimitSettings,
+        ListenerTlsSettings, LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings,
+        RegistryKind, Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
     origin::{
@@ -22,7 +23,7 @@ use crate::{
         http::{HttpOrigin, HttpRules},
     },
     registry::Registry,
-    settings::{ClientLimits, PeerIdentity, Settings},
+    settings::{ClientCertificates, ClientLimits, ListenerTls, PeerIdentity, Settings},
     telemetry::{
         exporter::ExporterRules,
         log::LogRules,
@@ -67,6 +68,9 @@ fn settings(config: &Config) -> Settings {
         grpc: Some(config.grpc.listen),
         http: config.http.enabled.then_some(config.http.listen),
         admin: Some(config.admin.listen),
+        grpc_tls: listener_tls(&config.grpc.tls),
+        http_tls: listener_tls(&config.http.tls),
+        admin_tls: listener_tls(&config.admin.tls),
         peer: Some(config.peer.listen),
         peer_identity: peer_identity(&config.peer),
         peer_connect_timeout: seconds(config.peer.connect_timeout_seconds),
@@ -122,6 +126,20 @@ fn jwt_rules(jwt: &JwtSettings) -> Option<JwtRules> {
         keys,
         issuer: jwt.issuer.clone(),
         audience: jwt.audience.clone(),
+    })
+}
+
+/// TLS of a listener, if it has any.
+fn listener_tls(settings: &ListenerTlsSettings) -> Option<ListenerTls> {
+    let ca = settings.client_ca.clone();
+    settings.is_on().then(|| {
+        let mut tls = ListenerTls::new(&settings.cert, &settings.key);
+        tls.clients = match settings.client_auth {
+            ClientAuth::None => ClientCertificates::NotAsked,
+            ClientAuth::Optional => ClientCertificates::Optional { ca },
+            ClientAuth::Required => ClientCertificates::Required { ca },
+        };
+        tls
     })
 }
 

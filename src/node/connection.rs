@@ -1,6 +1,6 @@
 //! One connection from its first byte to its last, within the limits on its client.
 
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use hyper_util::server::graceful::GracefulConnection;
@@ -127,6 +127,21 @@ impl Carrier {
         };
         // Before the socket closes, so that it is counted once the client sees it closed.
         self.ended(listener, &ended);
+    }
+
+    /// The connection was refused before it could be driven.
+    pub(super) fn refused(
+        &self,
+        listener: &'static str,
+        from: SocketAddr,
+        reason: &'static str,
+        error: &dyn fmt::Display,
+    ) {
+        let refusals = &self.metrics.connections.refusals;
+        refusals.with_label_values(&[listener, reason]).inc();
+        if let Some(suppressed) = self.throttle.due(reason) {
+            tracing::warn!(listener, %from, reason, %error, suppressed, "refused a connection");
+        }
     }
 
     /// The connection was cut before it could be driven.

@@ -12,7 +12,9 @@ mod confirmations;
 mod connection;
 mod descriptors;
 mod groups;
+mod handshake;
 mod listeners;
+mod lobby;
 mod local;
 mod membership;
 mod parts;
@@ -26,6 +28,7 @@ mod shutdown;
 mod socket;
 mod standing;
 mod status;
+mod tls;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
@@ -90,6 +93,7 @@ pub struct Node {
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     peer_tls: PeerTls,
+    tls: tls::Tls,
     admin: Admin,
     stops: Stops,
     limits: Limits,

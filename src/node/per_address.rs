@@ -2,8 +2,10 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
 };
+
+use super::lobby::group;
 
 /// Open connections by address. Only addresses that have some are kept.
 #[derive(Default)]
@@ -33,14 +35,5 @@ impl PerAddress {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
-    }
-}
-
-/// The address as one client: of IPv6 a whole network, since a client has all of it.
-pub(super) fn group(address: IpAddr) -> IpAddr {
-    const NETWORK: u128 = !0 << 64;
-    match address.to_canonical() {
-        IpAddr::V6(it) => Ipv6Addr::from_bits(it.to_bits() & NETWORK).into(),
-        v4 => v4,
     }
 }

@@ -26,7 +26,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    admission::ADMIN,
     connection::Carrier,
+    handshake::Begun,
     listeners::{ACCEPT_PAUSE, registered},
     local::LocalListener,
     per_address::PerAddress,
@@ -42,7 +44,7 @@ use crate::{
     },
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
-    tls::Stream,
+    tls::{ClientNames, ListenerTls, Stream},
     traffic::{Budget, Outgoing, Traffic},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -53,7 +55,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const IN_FLIGHT: u64 = 16 << 20;
 /// For the head of a request, and between two of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-const NAME: &str = "admin";
 
 /// The thread of the admin listener and the admin socket.
 pub(super) struct Probes(Option<JoinHandle<()>>);
@@ -70,6 +71,7 @@ impl Probes {
     pub(super) fn start(
         listener: Option<TcpListener>,
         local: Local,
+        tls: Option<ListenerTls>,
         admin: Admin,
         hosts: Arc<Hosts>,
         limits: &ClientLimits,
@@ -79,12 +81,13 @@ impl Probes {
         if listener.is_none() && local.socket.is_none() {
             return Ok(Self(None));
         }
-        let runtime = single_thread(NAME, metrics)?;
+        let runtime = single_thread(ADMIN, metrics)?;
         let limits = ClientLimits {
             handshake_timeout: HEAD_TIMEOUT,
             ..*limits
         };
         let server = Server {
+            tls,
             router: admin::router(admin),
             front: local.front,
             hosts,
@@ -105,7 +108,7 @@ impl Probes {
                     tracing::error!(%error, "the admin listener failed");
                 }
             })
-            .map_err(|error| not_started(NAME, error))?;
+            .map_err(|error| not_started(ADMIN, error))?;
         Ok(Self(Some(thread)))
     }
 
@@ -122,6 +125,7 @@ impl Probes {
 }
 
 struct Server {
+    tls: Option<ListenerTls>,
     router: axum::Router,
     front: Front,
     hosts: Arc<Hosts>,
@@ -230,7 +234,7 @@ impl Server {
 
     async fn failed(&self, error: &std::io::Error) {
         if let Some(suppressed) = self.throttle.due("failed") {
-            tracing::warn!(%error, listener = NAME, suppressed, "could not accept a connection");
+            tracing::warn!(%error, listener = ADMIN, suppressed, "could not accept a connection");
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
@@ -248,28 +252,37 @@ impl Server {
         }
         drop(by_address);
         let refusals = &self.metrics.connections.refusals;
-        refusals.with_label_values(&[NAME, "address"]).inc();
+        refusals.with_label_values(&[ADMIN, "address"]).inc();
         if let Some(suppressed) = self.throttle.due("address") {
             let setting = "limits.max_admin_connections_per_address";
-            tracing::warn!(%from, listener = NAME, setting, suppressed, "refused a connection");
+            tracing::warn!(%from, listener = ADMIN, setting, suppressed, "refused a connection");
         }
         None
     }
 
     async fn serve(&self, stream: TcpStream, from: SocketAddr) {
-        let open = self.metrics.connections.open(NAME);
+        let open = self.metrics.connections.open(ADMIN);
         open.inc();
         let _ = stream.set_nodelay(true);
+        let begun = self
+            .carrier
+            .begin(ADMIN, self.tls.as_ref(), stream, None, &self.stop);
+        if let Some(begun) = begun.await {
+            self.serve_begun(from, begun).await;
+        }
+        open.dec();
+    }
+
+    async fn serve_begun(&self, from: SocketAddr, (stream, names): Begun) {
         let traffic = self.carrier.traffic();
-        let socket = TokioIo::new(self.carrier.socket(Stream::Plain(stream), traffic.clone()));
-        let service = self.router(Entry::Network(from), &traffic);
+        let socket = TokioIo::new(self.carrier.socket(stream, traffic.clone()));
+        let service = self.router(Entry::Network(from), names, &traffic);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(socket, service);
         let carrier = &self.carrier;
-        carrier.carry(NAME, connection, &traffic, &self.stop).await;
-        open.dec();
+        carrier.carry(ADMIN, connection, &traffic, &self.stop).await;
     }
 
     async fn serve_local(&self, stream: UnixStream) {
@@ -278,8 +291,8 @@ impl Server {
         let traffic = self.carrier.traffic();
         let socket = TokioIo::new(self.carrier.socket(Stream::Local(stream), traffic.clone()));
         let service = Both {
-            calls: self.front.over(traffic.clone(), entry),
-            paths: self.router(entry, &traffic),
+            calls: self.front.over(None, traffic.clone(), entry),
+            paths: self.router(entry, None, &traffic),
         };
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -288,12 +301,17 @@ impl Server {
             .header_read_timeout(HEAD_TIMEOUT);
         let connection = builder.serve_connection(socket, service);
         let carrier = &self.carrier;
-        carrier.carry(NAME, connection, &traffic, &self.stop).await;
+        carrier.carry(ADMIN, connection, &traffic, &self.stop).await;
     }
 
-    fn router(&self, entry: Entry, traffic: &Arc<Traffic>) -> ConnectedRouter {
+    fn router(
+        &self,
+        entry: Entry,
+        names: Option<ClientNames>,
+        traffic: &Arc<Traffic>,
+    ) -> ConnectedRouter {
         let (router, hosts) = (self.router.clone(), self.hosts.clone());
-        ConnectedRouter::new(router, traffic.clone(), entry, hosts)
+        ConnectedRouter::new(router, names, traffic.clone(), entry, hosts)
     }
 }
 

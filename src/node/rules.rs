@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Hosts, Limits, listeners::Addresses};
+use super::{Hosts, Limits, admission::Listener, listeners::Addresses, tls::observer};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
@@ -29,7 +29,7 @@ use gaocache_core::{
     group::is_group_name,
     handoff::HandoffRules,
     hot,
-    membership::{Contact, KeyFingerprint, Member},
+    membership::{Contact, KeyFingerprint, Member, SpeaksTls},
     ports::{self, Clock},
     store::ENTRY_OVERHEAD_BYTES,
 };
@@ -140,7 +140,11 @@ pub(super) fn loads(groups: &[GroupDefinition]) -> HashMap<Arc<str>, LoadBounds>
 }
 
 /// How this node and others know each other.
-pub(super) fn peer_tls(settings: &Settings, registry: Option<&Registry>) -> Result<PeerTls> {
+pub(super) fn peer_tls(
+    settings: &Settings,
+    registry: Option<&Registry>,
+    metrics: &Arc<Metrics>,
+) -> Result<PeerTls> {
     match &settings.peer_identity {
         PeerIdentity::Plaintext => Ok(PeerTls::plaintext()),
         PeerIdentity::RegisteredKeys => {
@@ -154,12 +158,15 @@ pub(super) fn peer_tls(settings: &Settings, registry: Option<&Registry>) -> Resu
             cert,
             key,
             allowed,
-        } => PeerTls::files(PeerFiles {
-            ca: ca.clone(),
-            cert: cert.clone(),
-            key: key.clone(),
-            allowed: allowed.clone(),
-        }),
+        } => {
+            let files = PeerFiles {
+                ca: ca.clone(),
+                cert: cert.clone(),
+                key: key.clone(),
+                allowed: allowed.clone(),
+            };
+            PeerTls::files(files, observer(Listener::Peer.name(), metrics))
+        }
     }
 }
 
@@ -241,6 +248,10 @@ pub(super) fn member(settings: &Settings, bound: Addresses, key: Option<KeyFinge
         zone: settings.zone.as_str().into(),
         weight: settings.weight,
         version: env!("CARGO_PKG_VERSION").into(),
+        tls: SpeaksTls {
+            clients: settings.grpc_tls.is_some(),
+            admin: settings.admin_tls.is_some(),
+        },
         admin_port: port(bound.admin),
         instance: format!("{:016x}", fastrand::u64(..)).into(),
         contact: Contact {

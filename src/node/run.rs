@@ -52,7 +52,8 @@ impl Node {
         };
         let metrics = &joined.parts.metrics;
         let hosts = self.hosts.admin.clone();
-        let probes = Probes::start(admin, local, self.admin, hosts, limits, metrics, stop)?;
+        let tls = self.tls.admin;
+        let probes = Probes::start(admin, local, tls, self.admin, hosts, limits, metrics, stop)?;
         let open = listeners.open(workers.dispatcher(), &admission, &stops.reads)?;
         let tasks = Tasks::start(&joined, self.lease, self.queued_copies, &stops);
         let following = tokio::spawn(self.permissions.clone().follow(stops.admin.clone()));
@@ -82,6 +83,7 @@ impl Node {
                 front: self.front.clone(),
                 peer_front: self.peer_front.clone(),
                 peer_tls: self.peer_tls.clone(),
+                tls: self.tls.clone(),
                 router: http::router(self.service.clone(), self.permissions.clone()),
                 hosts: self.hosts.http.clone(),
                 carrier: self.carrier.clone(),

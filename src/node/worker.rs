@@ -29,13 +29,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     admission::{Listener, Permit},
     connection::Carrier,
+    tls::Tls,
 };
 use crate::{
     auth::{Entry, Hosts},
     http::ConnectedRouter,
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
     telemetry::{line, metrics::Metrics},
-    tls::{PeerTls, Stream},
+    tls::{ClientNames, PeerTls, Stream},
     traffic::{Cut, Traffic},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -98,6 +99,8 @@ pub(super) struct Served {
     pub(super) peer_front: PeerFront,
     /// How this node and others know each other.
     pub(super) peer_tls: PeerTls,
+    /// TLS of the listeners for clients.
+    pub(super) tls: Tls,
     pub(super) router: axum::Router,
     pub(super) carrier: Carrier,
     pub(super) close_timeout: Duration,
@@ -245,23 +248,55 @@ impl Worker {
             listener,
             permit,
         } = accepted;
-        match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => match listener {
-                Listener::Grpc => {
-                    let (socket, traffic) = self.socket(Stream::Plain(stream));
-                    let entry = Entry::Network(from);
-                    let service = self.served.front.over(traffic.clone(), entry);
-                    self.serve_grpc(listener, socket, service, &traffic).await;
+        let stream = match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was lost before it was served");
+                return;
+            }
+        };
+        let permit = Arc::new(permit);
+        match listener {
+            Listener::Grpc | Listener::Http => self.serve_client(stream, from, listener, &permit).await,
+            Listener::Peer => {
+                let displaced = permit.displaced();
+                let served = self.serve_peer(stream, from, permit.clone());
+                if displaced.run_until_cancelled(served).await.is_none() {
+                    self.served.carrier.cut(listener.name(), Cut::Displaced);
                 }
-                Listener::Http => {
-                    let (socket, traffic) = self.socket(Stream::Plain(stream));
-                    self.serve_http(socket, from, &traffic).await;
-                }
-                Listener::Peer => self.serve_peer(stream, from).await,
-            },
-            Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
+            }
         }
         drop(permit);
+    }
+
+    async fn serve_client(
+        &self,
+        stream: tokio::net::TcpStream,
+        from: SocketAddr,
+        listener: Listener,
+        permit: &Permit,
+    ) {
+        let Served {
+            carrier,
+            front,
+            tls,
+            ..
+        } = &self.served;
+        let tls = match listener {
+            Listener::Http => tls.http.as_ref(),
+            Listener::Grpc | Listener::Peer => tls.grpc.as_ref(),
+        };
+        let handshake = tls.and_then(|_| permit.handshake());
+        let begun = carrier.begin(listener.name(), tls, stream, handshake, &self.stop);
+        let Some((stream, names)) = begun.await else {
+            return;
+        };
+        let (socket, traffic) = self.socket(stream);
+        if listener == Listener::Http {
+            return self.serve_http(socket, from, names, &traffic).await;
+        }
+        let service = front.over(names, traffic.clone(), Entry::Network(from));
+        self.serve_grpc(listener, socket, service, &traffic).await;
     }
 
     fn socket(&self, stream: Stream) -> (Io, Arc<Traffic>) {
@@ -271,7 +306,12 @@ impl Worker {
         (TokioIo::new(socket), traffic)
     }
 
-    async fn serve_peer(&self, stream: tokio::net::TcpStream, from: SocketAddr) {
+    async fn serve_peer(
+        &self,
+        stream: tokio::net::TcpStream,
+        from: SocketAddr,
+        permit: Arc<Permit>,
+    ) {
         let Served {
             carrier,
             peer_front: front,
@@ -288,7 +328,8 @@ impl Worker {
             Err(_) => return carrier.cut(Listener::Peer.name(), Cut::Handshake),
         };
         let (socket, traffic) = self.socket(stream);
-        let visitor = front.gate().visitor(identity, from);
+        let known = Arc::new(move || permit.is_of_member());
+        let visitor = front.gate().visitor(identity, from, known);
         let service = front.over(visitor, traffic.clone());
         self.serve_grpc(Listener::Peer, socket, service, &traffic)
             .await;
@@ -308,7 +349,13 @@ impl Worker {
         carrier.carry(name, connection, traffic, &self.stop).await;
     }
 
-    async fn serve_http(&self, socket: Io, from: SocketAddr, traffic: &Arc<Traffic>) {
+    async fn serve_http(
+        &self,
+        socket: Io,
+        from: SocketAddr,
+        names: Option<ClientNames>,
+        traffic: &Arc<Traffic>,
+    ) {
         let carrier = &self.served.carrier;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -323,6 +370,7 @@ impl Worker {
             .max_send_buf_size(SEND_BUFFER);
         let service = ConnectedRouter::new(
             self.served.router.clone(),
+            names,
             traffic.clone(),
             Entry::Network(from),
             self.served.hosts.clone(),

@@ -24,6 +24,7 @@ use crate::{
     auth::{Action, Caller, Entry, Permissions},
     service::Service,
     telemetry::trace::Scope,
+    tls::ClientNames,
     traffic::Traffic,
 };
 use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
@@ -68,6 +69,7 @@ pub struct Front {
 /// The listener as a hyper service for one connection.
 pub struct ConnectedFront {
     front: Front,
+    names: Option<ClientNames>,
     traffic: Arc<Traffic>,
     entry: Entry,
 }
@@ -100,10 +102,16 @@ impl Front {
         })
     }
 
-    /// The listener for one connection.
-    pub(crate) fn over(&self, traffic: Arc<Traffic>, entry: Entry) -> ConnectedFront {
+    /// The listener for one connection, of a client that has proven these names.
+    pub(crate) fn over(
+        &self,
+        names: Option<ClientNames>,
+        traffic: Arc<Traffic>,
+        entry: Entry,
+    ) -> ConnectedFront {
         ConnectedFront {
             front: self.clone(),
+            names,
             traffic,
             entry,
         }
@@ -120,6 +128,9 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
+        if let Some(names) = &self.names {
+            request.extensions_mut().insert(names.clone());
+        }
         let path = request.uri().path();
         // What carries no value is small, and is heard however many bytes are in flight: removals
         // depend on it.

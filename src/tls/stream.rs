@@ -12,6 +12,8 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+use super::bounded::Bounded;
+
 /// A connection, with TLS or without.
 pub enum Stream {
     /// Without.
@@ -19,7 +21,7 @@ pub enum Stream {
     /// Within this machine.
     Local(UnixStream),
     /// With TLS, after the handshake.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Bounded>>),
 }
 
 macro_rules! either {

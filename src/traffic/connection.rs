@@ -42,6 +42,8 @@ pub enum Cut {
     Stalled,
     /// The client sends too many control frames without data.
     Flood,
+    /// It had not proven who it is, and newer connections needed its place.
+    Displaced,
 }
 
 impl Cut {
@@ -52,6 +54,7 @@ impl Cut {
             Self::Idle => "idle",
             Self::Stalled => "stalled",
             Self::Flood => "flood",
+            Self::Displaced => "displaced",
         }
     }
 }

@@ -12,6 +12,7 @@
 pub mod etcd;
 pub mod peer;
 pub mod process;
+pub mod tls;
 
 use std::{
     collections::HashMap,

@@ -8,3 +8,4 @@ mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod keys;
+mod strangers;
