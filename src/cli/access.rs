@@ -112,9 +112,8 @@ impl Access {
         let bearer = self.bearer(&context, named.is_some())?;
         let place = match (named, context.admin()) {
             (Some(place), _) => place.clone(),
-            (None, Some(address)) => admin_address(address).map_err(|reason| {
-                Failure::Usage(format!("the context's '{address}': {reason}"))
-            })?,
+            (None, Some(address)) => admin_address(address)
+                .map_err(|reason| Failure::Usage(format!("the context's '{address}': {reason}")))?,
             (None, None) => match self.socket() {
                 Some(socket) => return Ok(Admin::at_socket(socket)),
                 None => here(ADMIN_PORT),

@@ -17,7 +17,7 @@ use super::{
     signals::{Hangup, Signals},
 };
 use crate::{
-    config::{self, Config, ListenSettings, OriginKind, Sources},
+    config::{self, Config, ListenerTlsSettings, OriginKind, Sources},
     node::{Addresses, Node, NodeBuilder, configured::start_telemetry},
     registry::Registry,
     settings::{ADMIN_PORT, GRPC_PORT, HTTP_PORT},
@@ -92,19 +92,15 @@ struct Urls {
 
 impl Urls {
     fn of(addresses: &Addresses, settings: &Config) -> Self {
-        let url = |address: Option<SocketAddr>, listener: &ListenSettings, plain: &str| {
-            let scheme = if listener.tls.is_on() {
-                "https://"
-            } else {
-                plain
-            };
+        let url = |address: Option<SocketAddr>, tls: &ListenerTlsSettings, plain: &str| {
+            let scheme = if tls.is_on() { "https://" } else { plain };
             let address = address.map(|it| it.to_string());
             format!("{scheme}{}", address.unwrap_or_default())
         };
         Self {
-            grpc: url(addresses.grpc, &settings.grpc, ""),
-            http: url(addresses.http, &settings.http, "http://"),
-            admin: url(addresses.admin, &settings.admin, "http://"),
+            grpc: url(addresses.grpc, &settings.grpc.tls, ""),
+            http: url(addresses.http, &settings.http.tls, "http://"),
+            admin: url(addresses.admin, &settings.admin.tls, "http://"),
         }
     }
 }

@@ -9,9 +9,10 @@ use std::{
 };
 
 use super::{
+    listener_tls::{ClientAuth, ListenerTlsSettings},
     pem,
     problem::Problem,
-    settings::{ClientAuth, Config, GroupSettings, ListenerTlsSettings, OriginKind, RegistryKind},
+    settings::{Config, GroupSettings, OriginKind, RegistryKind},
     unsure::Unsure,
     walk::InForce,
 };

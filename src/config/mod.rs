@@ -26,9 +26,8 @@ pub use load::{InForce, Loaded, Reading, Sources, load, loopback, read_all};
 pub use problem::ConfigError;
 pub use schema::Applies;
 pub use settings::{
-    Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat,
-    LogSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind, RegistrySettings, Sampler,
-    TraceSettings, seconds,
+    Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
+    OriginSettings, PeerSettings, RegistryKind, RegistrySettings, Sampler, TraceSettings, seconds,
 };
 
 #[cfg(test)]

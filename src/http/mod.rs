@@ -291,7 +291,10 @@ mod tests {
         ] {
             let (near, far) = tokio::io::duplex(4096);
             let router = Router::new().route("/", told.clone());
-            let service = ConnectedRouter::new(router, names, Traffic::new(Budget::new(1 << 20)));
+            let traffic = Traffic::new(Budget::new(1 << 20));
+            let entry = Entry::Socket { uid: None };
+            let hosts = Arc::new(Hosts::default());
+            let service = ConnectedRouter::new(router, names, traffic, entry, hosts);
             let server = hyper::server::conn::http1::Builder::new();
             tokio::spawn(server.serve_connection(TokioIo::new(far), service));
             let connected = hyper::client::conn::http1::handshake(TokioIo::new(near));

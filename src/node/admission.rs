@@ -188,7 +188,7 @@ impl Admission {
             return Err(("total", "limits.max_connections"));
         }
         open.total += 1;
-        *open.by_address.entry(address).or_default() += 1;
+        open.by_address.add(address);
         Ok(Place::Client(address))
     }
 

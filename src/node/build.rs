@@ -127,10 +127,8 @@ impl NodeBuilder {
         let (health, health_service) = tonic_health::server::health_reporter();
         drop(health_service);
         let largest = largest(&groups);
-        let budget = match self.budget.take() {
-            Some(budget) => budget,
-            None => rules::in_flight(&self.settings, largest)?,
-        };
+        let chosen = self.budget.take().map(Ok);
+        let budget = chosen.unwrap_or_else(|| rules::in_flight(&self.settings, largest))?;
         let peers = rules::peers(&self.settings, &groups, largest, peer_tls.clone());
         let assembly = self.assembly(peers, lease, metrics, health.clone());
         let max_value = assembly.memory.max_value;

@@ -59,26 +59,34 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The thread of the admin listener and the admin socket.
 pub(super) struct Probes(Option<JoinHandle<()>>);
 
-/// What the admin socket has beside the paths of the admin listener.
-pub(super) struct Local {
+/// Where operators come in, and what they find there beside the paths of the admin listener.
+pub(super) struct Doors {
+    pub(super) listener: Option<TcpListener>,
+    /// Of the listener.
+    pub(super) tls: Option<ListenerTls>,
     pub(super) socket: Option<LocalListener>,
-    /// The clients' calls.
+    /// The clients' calls, at the socket.
     pub(super) front: Front,
+    pub(super) hosts: Arc<Hosts>,
 }
 
 impl Probes {
     /// Serves until `stop`; nothing, if there is neither listener nor socket.
     pub(super) fn start(
-        listener: Option<TcpListener>,
-        local: Local,
-        tls: Option<ListenerTls>,
+        doors: Doors,
         admin: Admin,
-        hosts: Arc<Hosts>,
         limits: &ClientLimits,
         metrics: &Arc<Metrics>,
         stop: CancellationToken,
     ) -> Result<Self> {
-        if listener.is_none() && local.socket.is_none() {
+        let Doors {
+            listener,
+            tls,
+            socket,
+            front,
+            hosts,
+        } = doors;
+        if listener.is_none() && socket.is_none() {
             return Ok(Self(None));
         }
         let runtime = single_thread(ADMIN, metrics)?;
@@ -89,7 +97,7 @@ impl Probes {
         let server = Server {
             tls,
             router: admin::router(admin),
-            front: local.front,
+            front,
             hosts,
             carrier: Carrier::new(Budget::new(IN_FLIGHT), &limits, metrics.clone()),
             places: Arc::new(Semaphore::new(limits.max_admin_connections)),
@@ -99,7 +107,6 @@ impl Probes {
             throttle: Throttle::default(),
             stop,
         };
-        let socket = local.socket;
         let thread = std::thread::Builder::new()
             .name("gaocache-admin".into())
             .spawn(move || {

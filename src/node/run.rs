@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use super::{
     Node, descriptors,
     parts::{Joined, Stops},
-    probes::{Local, Probes},
+    probes::{Doors, Probes},
     worker::{Served, Workers},
 };
 use crate::http;
@@ -46,14 +46,15 @@ impl Node {
         self.tell_addresses();
         let mut listeners = self.listeners;
         let (admin, stop) = (listeners.admin.take(), stops.admin.clone());
-        let local = Local {
+        let doors = Doors {
+            listener: admin,
+            tls: self.tls.admin,
             socket: listeners.socket.take(),
             front: self.front.clone(),
+            hosts: self.hosts.admin.clone(),
         };
         let metrics = &joined.parts.metrics;
-        let hosts = self.hosts.admin.clone();
-        let tls = self.tls.admin;
-        let probes = Probes::start(admin, local, tls, self.admin, hosts, limits, metrics, stop)?;
+        let probes = Probes::start(doors, self.admin, limits, metrics, stop)?;
         let open = listeners.open(workers.dispatcher(), &admission, &stops.reads)?;
         let tasks = Tasks::start(&joined, self.lease, self.queued_copies, &stops);
         let following = tokio::spawn(self.permissions.clone().follow(stops.admin.clone()));

@@ -257,7 +257,9 @@ impl Worker {
         };
         let permit = Arc::new(permit);
         match listener {
-            Listener::Grpc | Listener::Http => self.serve_client(stream, from, listener, &permit).await,
+            Listener::Grpc | Listener::Http => {
+                self.serve_client(stream, from, listener, &permit).await
+            }
             Listener::Peer => {
                 let displaced = permit.displaced();
                 let served = self.serve_peer(stream, from, permit.clone());

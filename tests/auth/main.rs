@@ -5,6 +5,7 @@
 mod audit;
 mod browsers;
 mod calls;
+mod certificates;
 mod command;
 #[path = "../common/mod.rs"]
 mod common;
