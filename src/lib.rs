@@ -73,6 +73,7 @@ pub mod internal;
 mod members;
 mod node;
 mod origin;
+mod redis;
 mod registry;
 mod rpc;
 mod service;
@@ -89,8 +90,9 @@ pub use cache::Cache;
 pub use client::{Client, ClientOptions};
 pub use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Fault, Result},
-    group::Source,
-    ports::{Freshness, Loaded, Origin, loader},
+    group::{Query, Source},
+    metadata::Metadata,
+    ports::{Freshness, Loaded, Origin, Reloaded, loader},
 };
 #[cfg(feature = "etcd")]
 pub use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};

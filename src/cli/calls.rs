@@ -1,6 +1,7 @@
 //! `gaocache get`, `remove` and `purge`: one call to a node, or to the cluster.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     answer::Answer,
-    client::{Client, ClientOptions, connection},
+    client::{Client, ClientOptions, connection, metadata},
     rpc::{
         bearer::{Bearer, BearingClient},
         wire,
@@ -34,6 +35,7 @@ use crate::{
 use gaocache_core::{
     error::{ErrorKind, with_causes},
     group::Source,
+    metadata::Metadata,
 };
 
 /// The target of a call: a node, or the cluster through etcd.
@@ -73,8 +75,11 @@ pub(super) struct GetArgs {
     /// Write the value to a file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Print JSON: the value, where it came from, its owner and its remaining TTL; non-UTF-8 values
-    /// appear as value_base64
+    /// Print what the origin said of the value before it, as lines of headers
+    #[arg(long, short, conflicts_with = "json")]
+    include: bool,
+    /// Print JSON: the value, what the origin said of it, where it came from, its owner and its
+    /// remaining TTL; non-UTF-8 values appear as value_base64
     #[arg(long, conflicts_with = "output")]
     json: bool,
     #[command(flatten)]
@@ -227,11 +232,14 @@ struct Got {
     source: &'static str,
     owner: String,
     ttl_remaining_ms: Option<u64>,
+    /// What the origin said of the value.
+    metadata: Metadata,
 }
 
 impl Got {
     fn from_node(answer: wire::GetResponse) -> Self {
         Self {
+            metadata: metadata(&answer.headers),
             source: match answer.source() {
                 wire::Source::Hit | wire::Source::Unspecified => Source::Hit.name(),
                 wire::Source::Peer => Source::Peer.name(),
@@ -251,6 +259,7 @@ impl Got {
             source: answer.source.name(),
             owner: answer.owner.to_string(),
             ttl_remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
+            metadata: answer.metadata,
         }
     }
 
@@ -265,6 +274,19 @@ impl Got {
         )
     }
 
+    /// By name; several lines of one name are one list, as in HTTP.
+    fn headers(&self) -> BTreeMap<&str, String> {
+        let mut headers = BTreeMap::<_, String>::new();
+        for (name, value) in self.metadata.iter() {
+            let list = headers.entry(name).or_default();
+            if !list.is_empty() {
+                list.push_str(", ");
+            }
+            list.push_str(value);
+        }
+        headers
+    }
+
     fn json(&self, group: &str, key: &str) -> Value {
         let mut json = json!({
             "group": group,
@@ -273,6 +295,7 @@ impl Got {
             "owner": self.owner,
             "ttl_remaining_ms": self.ttl_remaining_ms,
             "bytes": self.value.len(),
+            "headers": self.headers(),
         });
         match std::str::from_utf8(&self.value) {
             Ok(text) => json["value"] = text.into(),
@@ -298,6 +321,12 @@ pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
     };
     if args.verbose {
         eprintln!("{}", got.told());
+    }
+    if args.include {
+        for (name, value) in got.metadata.iter() {
+            print_line(&format!("{name}: {value}"))?;
+        }
+        print_line("")?;
     }
     match &args.output {
         Some(file) => write_file(file, &got.value),
@@ -344,4 +373,25 @@ pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
         return print_json(&json!({ "group": group, "entries": entries }));
     }
     print_line(&format!("removed {}", counted(entries, "entry", "entries")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_what_the_origin_said_by_name() {
+        let said = [("content-type", "a/b"), ("link", "c"), ("link", "d")];
+        let header = |(name, value): (&str, &str)| wire::Header {
+            name: name.into(),
+            value: value.into(),
+        };
+        let got = Got::from_node(wire::GetResponse {
+            value: "v".into(),
+            headers: said.into_iter().map(header).collect(),
+            ..wire::GetResponse::default()
+        });
+        let wanted = json!({ "content-type": "a/b", "link": "c, d" });
+        assert_eq!(got.json("g", "k")["headers"], wanted);
+    }
 }

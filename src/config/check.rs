@@ -52,7 +52,13 @@ pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
 /// wrote them expects something of them.
 pub(super) fn leftovers(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     /// The others are for every kind.
-    const HTTP: [&str; 4] = ["url", "retries", "honour_cache_control", "headers"];
+    const HTTP: [&str; 5] = [
+        "url",
+        "retries",
+        "honour_cache_control",
+        "keep_headers",
+        "headers",
+    ];
     const FILE: [&str; 1] = ["path"];
     let mut problems = Vec::new();
     for (number, group) in settings.groups.iter().enumerate() {
@@ -278,15 +284,17 @@ impl Checks<'_> {
     }
 
     fn listeners(&mut self, settings: &Config) {
-        let listeners = [
-            ("grpc.listen", settings.grpc.listen),
-            ("peer.listen", settings.peer.listen),
-            ("admin.listen", settings.admin.listen),
-        ];
         let http = settings.http.enabled;
-        let http = http.then_some(("http.listen", settings.http.listen));
+        let listeners = [
+            ("grpc.listen", Some(settings.grpc.listen)),
+            ("http.listen", http.then_some(settings.http.listen)),
+            ("redis.listen", settings.redis.listen),
+            ("peer.listen", Some(settings.peer.listen)),
+            ("admin.listen", Some(settings.admin.listen)),
+        ];
         let mut ports = BTreeSet::new();
-        for (name, address) in listeners.into_iter().chain(http) {
+        for (name, address) in listeners {
+            let Some(address) = address else { continue };
             let known = !self.unsure.has(name);
             if known && address.port() != 0 && !ports.insert(address.port()) {
                 self.wrong(name, &[], "another listener already uses this port");
@@ -294,6 +302,7 @@ impl Checks<'_> {
         }
         self.listener_tls("grpc.tls", &settings.grpc.tls);
         self.listener_tls("http.tls", &settings.http.tls);
+        self.listener_tls("redis.tls", &settings.redis.tls);
         self.listener_tls("admin.tls", &settings.admin.tls);
     }
 
@@ -375,6 +384,11 @@ impl Checks<'_> {
                     format!("must fit into seven eighths of cache.capacity ({capacity} bytes)");
                 self.wrong(&name("max_value"), &["cache.capacity"], reason);
             }
+            if group.soft_timeout_seconds > 0.0 && group.stale_if_error_seconds == 0.0 {
+                let reason = "needs stale_if_error_seconds: past its life, no value is kept else";
+                let rests_on = name("stale_if_error_seconds");
+                self.wrong(&name("soft_timeout_seconds"), &[&rests_on], reason);
+            }
             self.origin(group, &name);
         }
     }
@@ -385,6 +399,9 @@ impl Checks<'_> {
             OriginKind::Http => {
                 if let Err(error) = UrlTemplate::new(origin.url.as_str()) {
                     self.wrong(&name("origin.url"), &[&kind], error.message());
+                }
+                if let Err(error) = template::kept_headers(&origin.keep_headers) {
+                    self.wrong(&name("origin.keep_headers"), &[&kind], error.message());
                 }
                 if let Err(error) = template::headers(&origin.headers) {
                     self.wrong(&name("origin.headers"), &[&kind], error.message());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// `[grpc.tls]`, `[http.tls]` and `[admin.tls]`
+/// `[grpc.tls]`, `[http.tls]`, `[redis.tls]` and `[admin.tls]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct ListenerTlsSettings {
     /// File with the listener's certificate; empty: plaintext.

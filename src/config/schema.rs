@@ -32,6 +32,8 @@ pub enum Takes {
     BytesOrZero,
     /// `address:port`.
     Socket,
+    /// The same, or nothing.
+    SocketOrNone,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// A URL that starts with `http://` or `https://`, or nothing. It may contain a password.
@@ -57,6 +59,7 @@ impl Takes {
                 "size such as \"64MiB\" or \"2GB\", or a number of bytes".into()
             }
             Self::Socket => "address:port such as \"0.0.0.0:7070\"".into(),
+            Self::SocketOrNone => "address:port such as \"0.0.0.0:7070\", or \"\" for none".into(),
             Self::OneOf(words) => format!("one of \"{}\"", words.join("\", \"")),
             Self::Url => "URL that starts with http:// or https://".into(),
             Self::Urls => "list of URLs that start with http:// or https://".into(),
@@ -155,6 +158,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("http.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `http.tls.cert`."),
     setting("http.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
     setting("http.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `http.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
+    setting("redis.listen", Takes::SocketOrNone, Some(|| socket(node().redis)), "Listener for Redis clients, such as `0.0.0.0:6379`; `docs/redis.md` tells what they can do. Empty: none."),
+    setting("redis.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the listener for Redis clients, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `redis.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("redis.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `redis.tls.cert`."),
+    setting("redis.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("redis.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `redis.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
     setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page. What changes something needs the role `admin`."),
     setting("admin.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "The same as `http.allowed_hosts`, for the admin listener."),
     setting("admin.insecure", Takes::Boolean, Some(|| node().admin_insecure.to_string()), "Whether `auth.anonymous` may contain `admin` although `admin.listen` can be reached from other machines."),
@@ -195,17 +203,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
     setting("cache.replicas", Takes::Integer { min: 1, max: MAX_REPLICAS as i64 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some(|| text(format!("{:?}", node().replicate).to_lowercase())), "With two replicas: whether to copy all entries, or only those requested at least four times."),
-    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC and HTTP listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
+    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC, HTTP and Redis listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
     setting("limits.max_connections_per_address", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections_per_address.to_string()), "Maximum number of such connections from one address (IPv6: one /64 network)."),
     setting("limits.max_admin_connections", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections.to_string()), "Maximum number of connections of the admin listener; further ones wait."),
     setting("limits.max_admin_connections_per_address", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections_per_address.to_string()), "Maximum number of connections of the admin listener from one address (IPv6: one /64 network); further ones are closed at once."),
     setting("limits.reserved_descriptors", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().limits.reserved_descriptors.to_string()), "Number of file descriptors that connections of clients never take: they are for other nodes, etcd, origins and probes. At most half of those that the process may open."),
-    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, and for the head of an HTTP/1 request."),
+    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, or to the first byte of a Redis client, and for the head of an HTTP/1 request."),
     setting("limits.idle_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
-    setting("limits.read_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last."),
+    setting("limits.read_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last. A Redis client that exceeds it is disconnected."),
     setting("limits.write_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.write_timeout)), "A connection is closed if an answer on it makes no progress for this time (up to a quarter more), because the client does not read."),
     setting("limits.max_control_frames_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_control_frames_per_second.to_string()), "A connection is closed if it sends more HTTP/2 control frames without data per second (`PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE` and so on), beyond those that go with its requests and answers."),
-    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`."),
+    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`, and of arguments of one Redis command after its name."),
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
     setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),
@@ -232,9 +240,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].stale_while_revalidate_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long past its lifetime a value is served at once, as stale, while its owner loads it anew. A removed value is never served. 0: not at all."),
     setting("groups[].stale_if_error_seconds", Takes::Seconds { min: 0.0, max: 30.0 * DAY }, Some(|| "0".into()), "How long past its lifetime a value is served, as stale, if its load fails as `origin_failed`, `origin_timeout`, `breaker_open` or `overloaded`. A removed value is never served. 0: not at all."),
     setting("groups[].error_ttl_seconds", Takes::Seconds { min: 0.0, max: 60.0 }, Some(|| "0".into()), "How long the node that loads a key remembers that the load failed (`origin_failed`, `origin_timeout`, `value_too_large`): gets fail at once with the same error, and the origin is not asked. The origin's `Retry-After` prolongs it to up to 60 s. A removal ends it. 0: not at all."),
+    setting("groups[].soft_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| "0".into()), "A get whose load takes longer is answered with the value before, as a stale one, if `stale_if_error_seconds` still allows that; the load goes on. 0: gets wait for the load."),
+    setting("groups[].refresh_ahead", Takes::Boolean, Some(|| "false".into()), "Whether the owner of a key loads its value anew shortly before it expires, if it is asked for then: the earlier, the longer loads take (XFetch). Keys that nobody asks for are not loaded."),
+    setting("groups[].query", Takes::OneOf(&["refuse", "append", "ignore"]), Some(|| text("refuse")), "What a query string means that comes with a key over HTTP. `refuse`: the request is refused; `append`: the `?` and all behind it belong to the key, byte for byte; `ignore`: nothing."),
     setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
-    setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query."),
+    setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query. `{+key}` leaves the characters of URLs in a key as they are, so that its `/` divides the path and its `?` begins a query."),
     setting("groups[].origin.path", Takes::Text, Some(|| text("")), "For `file`: the directory. A key is a path below it."),
     setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| "5".into()), "Time limit for one attempt to load. A load ends at the latest after all attempts and the pauses between them."),
     setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a connection that could not be opened or broke, an invalid response, or a status from 500 to 599. A 429 or 503 with `Retry-After` is retried after that time if it is at most 2 s, and otherwise not at all. Any other status, and an attempt that took longer than `timeout_seconds`, is never retried."),
@@ -247,6 +258,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].origin.breaker_min_loads", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| BreakerRules::default().min_loads.to_string()), "Circuit breaker: it stays closed while there were fewer loads."),
     setting("groups[].origin.breaker_open_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(BreakerRules::default().open)), "Circuit breaker: how long it stays open before one load finds out whether the origin is back."),
     setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "For `http`: whether the origin's `Cache-Control`, `Age` and `Vary` override `ttl_seconds`; `docs/http.md` lists the cases."),
+    setting("groups[].origin.keep_headers", Takes::Texts, Some(|| "[]".into()), "For `http`: headers of a response that are kept and passed on with its value, beside `Content-Type`, `Content-Encoding`, `Content-Language`, `ETag` and `Last-Modified`; all of them together have at most 2 KiB. With `Cache-Control`, clients get the origin's own, with `Age`, instead of the remaining TTL here."),
     setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
 ];
 
@@ -277,7 +289,7 @@ impl Setting {
     /// When a node that runs applies a new value.
     pub fn applies(&self) -> Applies {
         const LIVE: [&str; 4] = ["groups[].", "limits.", "log.", "auth."];
-        const CONTENT: [&str; 12] = [
+        const CONTENT: [&str; 15] = [
             "registry.etcd.tls.",
             "registry.etcd.password_file",
             "peer.tls.",
@@ -287,6 +299,9 @@ impl Setting {
             "http.tls.cert",
             "http.tls.key",
             "http.tls.client_ca",
+            "redis.tls.cert",
+            "redis.tls.key",
+            "redis.tls.client_ca",
             "admin.tls.cert",
             "admin.tls.key",
             "admin.tls.client_ca",

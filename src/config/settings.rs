@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::Deserialize;
 
-use super::access::{AdminSettings, AuthSettings, GrpcSettings, HttpSettings};
+use super::{
+    access::{AdminSettings, AuthSettings, GrpcSettings, HttpSettings},
+    listener_tls::ListenerTlsSettings,
+};
 use crate::{settings::Replicate, telemetry::requests::Logged};
 
 /// All settings of the program, as they took effect.
@@ -16,6 +19,8 @@ pub struct Config {
     pub grpc: GrpcSettings,
     /// `[http]`
     pub http: HttpSettings,
+    /// `[redis]`
+    pub redis: RedisSettings,
     /// `[admin]`
     pub admin: AdminSettings,
     /// `[auth]`
@@ -56,6 +61,16 @@ pub struct NodeSettings {
     pub drain_timeout_seconds: f64,
     /// Time limit for requests that are still open after the drain.
     pub shutdown_timeout_seconds: f64,
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct RedisSettings {
+    /// Address and port; `None`: there is no such listener.
+    #[serde(deserialize_with = "socket")]
+    pub listen: Option<SocketAddr>,
+    /// `[redis.tls]`
+    pub tls: ListenerTlsSettings,
 }
 
 /// Which registry.
@@ -289,11 +304,29 @@ pub struct GroupSettings {
     pub stale_if_error_seconds: f64,
     /// How long to remember that a load failed.
     pub error_ttl_seconds: f64,
+    /// How long a get waits for a load before it is answered with the value before; 0: to its end.
+    pub soft_timeout_seconds: f64,
+    /// Whether values in use are loaded anew before their lives end.
+    pub refresh_ahead: bool,
+    /// What a query string means over HTTP.
+    pub query: QueryRule,
     /// Maximum size of a value, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
     /// `[groups.origin]`
     pub origin: OriginSettings,
+}
+
+/// What a query string means that comes with a key over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryRule {
+    /// The request is refused.
+    Refuse,
+    /// It belongs to the key.
+    Append,
+    /// Nothing.
+    Ignore,
 }
 
 /// Which origin.
@@ -337,6 +370,8 @@ pub struct OriginSettings {
     pub breaker_open_seconds: f64,
     /// Whether the origin's `Cache-Control` overrides the group's time to live.
     pub honour_cache_control: bool,
+    /// Further headers that are kept with a value.
+    pub keep_headers: Vec<String>,
     /// Sent with every request.
     pub headers: BTreeMap<String, String>,
 }
@@ -344,6 +379,14 @@ pub struct OriginSettings {
 /// Converts a setting in seconds to a duration. Validation has already checked its range.
 pub fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
+fn socket<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let given = (!text.is_empty()).then(|| text.parse());
+    given.transpose().map_err(serde::de::Error::custom)
 }
 
 fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

@@ -1,5 +1,10 @@
 //! The HTTP listener for clients: `GET` and `DELETE /v1/{group}/{key}`.
 
+mod answer;
+mod cache_status;
+mod conditional;
+mod range;
+
 use std::{
     convert::Infallible,
     pin::{Pin, pin},
@@ -10,10 +15,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
-    http::{
-        HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
-        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
-    },
+    http::{HeaderMap, Method, Request, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -33,8 +35,7 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::Answer,
-    ports::Timestamp,
+    group::{Answer, Query},
 };
 
 /// What the handlers need.
@@ -153,23 +154,28 @@ async fn read(
     State(served): State<Served>,
     Extension(caller): Extension<Caller>,
     path: GroupAndKey,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let service = &served.service;
     let scope = service.begin(GET, &headers);
     match scope.run(pin!(find(&served, &caller, path, &uri))).await {
-        Ok(answer) => found(answer, &headers, service.now()),
-        Err(error) => failed(&error),
+        Ok(answer) => answer::found(answer, &method, &headers, service.now()),
+        Err(error) => {
+            let mut response = failed(&error);
+            cache_status::tell_error(response.headers_mut(), error.kind());
+            response
+        }
     }
 }
 
 async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
-    let (group, key) = group_and_key(path, uri)?;
     let Served {
         service,
         permissions,
     } = served;
+    let (group, key) = group_and_key(service, path, uri)?;
     permissions.check(caller, Action::Read, &group)?;
     service.get(&group, &key).await
 }
@@ -187,7 +193,7 @@ async fn remove(
     } = &served;
     let scope = service.begin(DELETE, &headers);
     let removed = pin!(async {
-        let (group, key) = group_and_key(path, &uri)?;
+        let (group, key) = group_and_key(service, path, &uri)?;
         let call = Changes::remove(&group, &key);
         permissions
             .run(&caller, call, service.remove(&group, &key))
@@ -208,67 +214,31 @@ async fn no_key(State(served): State<Served>, Path(group): Path<String>) -> Resp
 }
 
 async fn no_such_path() -> Response {
-    // Not 404, which clients read as a key that doesn't exist.
-    status::http::no_such_path(
-        StatusCode::BAD_REQUEST,
-        "no such path; values are at /v1/{group}/{key}",
-    )
+    status::http::no_such_path("no such path; values are at /v1/{group}/{key}")
 }
 
 async fn no_such_method() -> Response {
     not_allowed("values take GET, HEAD and DELETE")
 }
 
-fn group_and_key(path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {
-    if uri.query().is_some() {
-        // Dropped silently, it would answer, or remove, another key than the client meant.
-        let what = "a query string is no part of a key; write '?' in a key as %3F";
-        return Err(Error::new(ErrorKind::InvalidRequest, what));
-    }
-    path.map(|Path(both)| both).map_err(|rejection| {
+fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {
+    let (group, key) = path.map(|Path(both)| both).map_err(|rejection| {
         let what = format!("group and key must be percent-encoded UTF-8: {rejection}");
         Error::new(ErrorKind::InvalidRequest, what).with_source(rejection)
-    })
-}
-
-fn found(answer: Answer, request: &HeaderMap, now: Timestamp) -> Response {
-    let tag = format!("\"{:016x}\"", answer.entity_tag);
-    let mut headers = HeaderMap::with_capacity(6);
-    let mut set = |name, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
+    })?;
+    let Some(query) = uri.query() else {
+        return Ok((group, key));
     };
-    set(ETAG, &tag);
-    if answer.expires_at != Timestamp::NEVER {
-        // Rounded down, so that it never exceeds the remaining time.
-        let left = answer.expires_at.since(now).as_secs();
-        set(CACHE_CONTROL, &format!("max-age={left}"));
+    match service.query(&group)? {
+        Query::Append => Ok((group, format!("{key}?{query}"))),
+        Query::Ignore => Ok((group, key)),
+        Query::Refuse => {
+            // Dropped silently, it would answer, or remove, another key than the client meant.
+            let what = "a query string is no part of a key of this group (groups[].query); write \
+                 '?' in a key as %3F";
+            Err(Error::new(ErrorKind::InvalidRequest, what))
+        }
     }
-    set(X_CACHE, answer.source.name());
-    set(X_CACHE_OWNER, &answer.owner);
-    if matches_any(request, &tag) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
-    }
-    set(CONTENT_TYPE, "application/octet-stream");
-    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
-    (headers, Body::from(answer.value)).into_response()
-}
-
-const X_CACHE: axum::http::HeaderName = axum::http::HeaderName::from_static("x-cache");
-const X_CACHE_OWNER: axum::http::HeaderName = axum::http::HeaderName::from_static("x-cache-owner");
-const X_CONTENT_TYPE_OPTIONS: axum::http::HeaderName =
-    axum::http::HeaderName::from_static("x-content-type-options");
-
-/// Compares `If-None-Match` with the tag, by weak comparison (RFC 9110, 13.1.2).
-fn matches_any(request: &HeaderMap, tag: &str) -> bool {
-    request
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|candidate| candidate == "*" || candidate.trim_start_matches("W/") == tag)
 }
 
 #[cfg(test)]
@@ -317,21 +287,5 @@ mod tests {
         ] {
             assert_eq!(admit(&traffic, &method).is_ok(), is_heard, "{method}");
         }
-    }
-
-    #[test]
-    fn a_validator_is_compared_as_the_standard_says() {
-        let matches = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(IF_NONE_MATCH, HeaderValue::from_static(value));
-            matches_any(&headers, "\"1\"")
-        };
-        for yes in ["\"1\"", "W/\"1\"", "\"0\", \"1\"", "*"] {
-            assert!(matches(yes), "{yes}");
-        }
-        for no in ["\"2\"", "1", ""] {
-            assert!(!matches(no), "{no}");
-        }
-        assert!(!matches_any(&HeaderMap::new(), "\"1\""));
     }
 }

@@ -37,6 +37,7 @@ pub(super) const ADMIN: &str = "admin";
 pub(super) enum Listener {
     Grpc,
     Http,
+    Redis,
     Peer,
 }
 
@@ -46,6 +47,7 @@ impl Listener {
         match self {
             Self::Grpc => "grpc",
             Self::Http => "http",
+            Self::Redis => "redis",
             Self::Peer => "peer",
         }
     }
@@ -161,7 +163,7 @@ impl Admission {
                 ticket: self.open.lock().strangers.enter(address, self.strangers),
                 is_member: AtomicBool::new(false),
             },
-            Listener::Grpc | Listener::Http => match self.place(address) {
+            Listener::Grpc | Listener::Http | Listener::Redis => match self.place(address) {
                 Ok(place) => place,
                 Err((reason, setting)) => {
                     self.refused(from, listener, reason, setting);

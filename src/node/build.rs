@@ -20,6 +20,7 @@ use crate::{
     auth::Permissions,
     clock::MonotonicClock,
     group::GroupDefinition,
+    redis,
     registry::Registry,
     rpc::{
         front::Front,
@@ -139,6 +140,8 @@ impl NodeBuilder {
         let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
         let shown = (&health, self.settings.grpc_reflection);
         let (front, peer_front) = fronts(&service, &permissions, &parts, &rules, shown)?;
+        let taken = rules::redis(&self.settings.limits);
+        let redis = redis::Front::new(service.clone(), permissions.clone(), taken, &parts.metrics);
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
         let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
@@ -163,6 +166,7 @@ impl NodeBuilder {
             service,
             front,
             peer_front,
+            redis,
             #[cfg(feature = "cli")]
             rules,
             peer_tls,

@@ -13,9 +13,10 @@ use crate::{
     config::{
         ClientAuth, Config, EtcdSettings, GroupSettings, JwtSettings, LimitSettings,
         ListenerTlsSettings, LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings,
-        RegistryKind, Sampler, TraceSettings, seconds,
+        QueryRule, RegistryKind, Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
+    http_client::template::kept_headers,
     origin::{
         bounds::Bounds,
         breaker::BreakerRules,
@@ -33,7 +34,11 @@ use crate::{
     },
     traffic::Budget,
 };
-use gaocache_core::{error::Result, group::GroupRules, ports::Origin};
+use gaocache_core::{
+    error::Result,
+    group::{GroupRules, Query},
+    ports::Origin,
+};
 use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 
 impl NodeBuilder {
@@ -67,9 +72,11 @@ fn settings(config: &Config) -> Settings {
         shutdown_timeout: seconds(node.shutdown_timeout_seconds),
         grpc: Some(config.grpc.listen),
         http: config.http.enabled.then_some(config.http.listen),
+        redis: config.redis.listen,
         admin: Some(config.admin.listen),
         grpc_tls: listener_tls(&config.grpc.tls),
         http_tls: listener_tls(&config.http.tls),
+        redis_tls: listener_tls(&config.redis.tls),
         admin_tls: listener_tls(&config.admin.tls),
         peer: Some(config.peer.listen),
         peer_identity: peer_identity(&config.peer),
@@ -233,6 +240,7 @@ pub(super) fn definition(
                 retries: origin.retries,
                 max_value: settings.max_value,
                 honour_cache_control: origin.honour_cache_control,
+                keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
                 budget: budget.clone(),
             };
@@ -263,6 +271,13 @@ pub(super) fn definition(
             error_ttl: seconds(settings.error_ttl_seconds),
             max_value: settings.max_value,
             origin_decides: origin.honour_cache_control,
+            soft_timeout: seconds(settings.soft_timeout_seconds),
+            refresh_ahead: settings.refresh_ahead,
+            query: match settings.query {
+                QueryRule::Refuse => Query::Refuse,
+                QueryRule::Append => Query::Append,
+                QueryRule::Ignore => Query::Ignore,
+            },
         },
         origin: built,
         bounds: Bounds {

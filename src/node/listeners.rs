@@ -35,6 +35,8 @@ pub struct Addresses {
     pub grpc: Option<SocketAddr>,
     /// HTTP, for clients.
     pub http: Option<SocketAddr>,
+    /// For Redis clients.
+    pub redis: Option<SocketAddr>,
     /// For other nodes.
     pub peer: Option<SocketAddr>,
     /// Probes, metrics, the ring.
@@ -45,6 +47,7 @@ pub struct Addresses {
 pub(super) struct Listeners {
     grpc: Option<TcpListener>,
     http: Option<TcpListener>,
+    redis: Option<TcpListener>,
     peer: Option<TcpListener>,
     pub(super) admin: Option<TcpListener>,
     pub(super) socket: Option<LocalListener>,
@@ -61,17 +64,20 @@ impl Listeners {
     pub(super) fn bind(wanted: Addresses, socket: Option<&Path>) -> Result<Self> {
         let grpc = bind("grpc.listen", wanted.grpc)?;
         let http = bind("http.listen", wanted.http)?;
+        let redis = bind("redis.listen", wanted.redis)?;
         let peer = bind("peer.listen", wanted.peer)?;
         let admin = bind("admin.listen", wanted.admin)?;
         let addresses = Addresses {
             grpc: address(grpc.as_ref())?,
             http: address(http.as_ref())?,
+            redis: address(redis.as_ref())?,
             peer: address(peer.as_ref())?,
             admin: address(admin.as_ref())?,
         };
         Ok(Self {
             grpc,
             http,
+            redis,
             peer,
             admin,
             socket: socket.map(LocalListener::bind).transpose()?,
@@ -95,6 +101,7 @@ impl Listeners {
         for (bound, listener) in [
             (self.grpc, Listener::Grpc),
             (self.http, Listener::Http),
+            (self.redis, Listener::Redis),
             (self.peer, Listener::Peer),
         ] {
             let Some(bound) = bound else { continue };

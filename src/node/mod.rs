@@ -43,6 +43,7 @@ use crate::{
     admin::{Admin, Readiness},
     auth::{self, Permissions},
     cache::Cache,
+    redis,
     rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
@@ -86,6 +87,7 @@ pub struct Node {
     service: Service,
     front: Front,
     peer_front: PeerFront,
+    redis: redis::Front,
     #[cfg(feature = "cli")]
     rules: crate::rpc::routed::LiveRules,
     permissions: Permissions,

@@ -16,7 +16,7 @@ use http_body_util::Either;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    server::{conn::auto, graceful::GracefulConnection},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -289,7 +289,10 @@ impl Server {
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(socket, service);
         let carrier = &self.carrier;
-        carrier.carry(ADMIN, connection, &traffic, &self.stop).await;
+        let shut_down = GracefulConnection::graceful_shutdown;
+        carrier
+            .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
+            .await;
     }
 
     async fn serve_local(&self, stream: UnixStream) {

@@ -19,6 +19,7 @@ use crate::{
     auth::Permissions,
     config::{Config, GroupSettings, LogSettings},
     group::GroupDefinition,
+    redis,
     rpc::routed::LiveRules,
     service::Service,
     telemetry::{level::LogLevel, line, requests},
@@ -34,6 +35,7 @@ pub(crate) struct Live {
     parts: Arc<Parts>,
     service: Service,
     rules: LiveRules,
+    redis: redis::Front,
     admission: Arc<Admission>,
     carrier: Carrier,
     permissions: Permissions,
@@ -48,6 +50,7 @@ impl Node {
             parts: self.parts.clone(),
             service: self.service.clone(),
             rules: self.rules.clone(),
+            redis: self.redis.clone(),
             admission: self.admission.clone(),
             carrier: self.carrier.clone(),
             permissions: self.permissions.clone(),
@@ -102,6 +105,7 @@ impl Live {
         let limits = client_limits(&after.limits);
         self.rules
             .limit(limits.max_keys_per_request, limits.read_timeout);
+        self.redis.limit(rules::redis(&limits));
         self.admission.limit(&limits);
         self.permissions.put_in_force(permissions);
         self.carrier.limit(&limits);

@@ -44,7 +44,7 @@ impl ConnectionMetrics {
     /// a series that was absent before.
     fn begin_with_zero(&self) {
         self.refusals.with_label_values(&["admin", "address"]);
-        for listener in ["grpc", "http", "peer"] {
+        for listener in ["grpc", "http", "redis", "peer"] {
             for reason in ["total", "address", "failed"] {
                 let refusals = &self.refusals;
                 refusals.with_label_values(&[listener, reason]);
@@ -53,7 +53,7 @@ impl ConnectionMetrics {
                 self.cuts.with_label_values(&[listener, reason]);
             }
         }
-        for listener in ["grpc", "http", "admin"] {
+        for listener in ["grpc", "http", "redis", "admin"] {
             for reason in ["plaintext", "tls"] {
                 let refusals = &self.refusals;
                 refusals.with_label_values(&[listener, reason]);

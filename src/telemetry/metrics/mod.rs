@@ -9,6 +9,7 @@ mod group;
 mod handoff;
 mod membership;
 mod peers;
+mod redis;
 mod registrar;
 mod runtime;
 mod store;
@@ -25,6 +26,7 @@ pub use group::{GroupMetrics, GroupSummary};
 pub use handoff::HandoffMetrics;
 pub use membership::MembershipMetrics;
 pub use peers::PeerMetrics;
+pub use redis::{CommandClass, CommandCounts, RedisMetrics};
 pub use runtime::RuntimeMetrics;
 pub use store::StoreMetrics;
 
@@ -49,6 +51,8 @@ pub struct Metrics {
     pub auth: AuthMetrics,
     /// Connections and bytes in flight.
     pub connections: ConnectionMetrics,
+    /// The listener for Redis clients.
+    pub redis: RedisMetrics,
     /// Runtimes and spans.
     pub runtimes: RuntimeMetrics,
 }
@@ -73,6 +77,7 @@ impl Metrics {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         let registrar = Registrar(&registry);
+        let connections = ConnectionMetrics::register(&registrar)?;
         Ok(Self {
             groups: GroupFamilies::register(&registrar)?,
             handoff: HandoffFamilies::register(&registrar)?,
@@ -82,7 +87,8 @@ impl Metrics {
             #[cfg(feature = "etcd")]
             etcd: EtcdMetrics::register(&registrar)?,
             auth: AuthMetrics::register(&registrar)?,
-            connections: ConnectionMetrics::register(&registrar)?,
+            redis: RedisMetrics::register(&registrar, &connections)?,
+            connections,
             runtimes: RuntimeMetrics::register(&registrar)?,
             registry,
         })
