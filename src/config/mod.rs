@@ -27,8 +27,8 @@ pub use problem::ConfigError;
 pub use schema::Applies;
 pub use settings::{
     Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-    OriginSettings, PeerSettings, QueryRule, RegistryKind, RegistrySettings, Sampler, TraceSettings,
-    seconds,
+    OriginSettings, PeerSettings, QueryRule, RegistryKind, RegistrySettings, Sampler,
+    TraceSettings, seconds,
 };
 
 #[cfg(test)]

@@ -311,7 +311,10 @@ impl Server {
             .header_read_timeout(HEAD_TIMEOUT);
         let connection = builder.serve_connection(socket, service);
         let carrier = &self.carrier;
-        carrier.carry(ADMIN, connection, &traffic, &self.stop).await;
+        let shut_down = GracefulConnection::graceful_shutdown;
+        carrier
+            .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
+            .await;
     }
 
     fn router(
