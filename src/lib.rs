@@ -54,6 +54,7 @@
 
 mod admin;
 mod answer;
+mod auth;
 mod backoff;
 mod cache;
 #[cfg(feature = "cli")]
@@ -83,6 +84,7 @@ mod tls;
 mod traffic;
 
 pub use answer::Answer;
+pub use auth::{Action, AuditTo, AuthRules};
 pub use cache::Cache;
 #[cfg(feature = "etcd")]
 pub use client::{Client, ClientOptions};

@@ -146,11 +146,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().drain_timeout)), "After SIGTERM: time limit for leaving the ring, waiting until the other nodes have seen that, and handing the entries over to them."),
     setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().shutdown_timeout)), "After the drain: time limit for requests that are still open."),
     setting("grpc.listen", Takes::Socket, Some(|| socket(node().grpc)), "Listener for clients over gRPC. Port 0: any free port."),
+    setting("grpc.reflection", Takes::Boolean, Some(|| node().grpc_reflection.to_string()), "Whether the gRPC listener tells what services it has (server reflection)."),
     setting("grpc.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the gRPC listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `grpc.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
     setting("grpc.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `grpc.tls.cert`."),
     setting("grpc.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
     setting("grpc.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `grpc.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
+    setting("http.enabled", Takes::Boolean, Some(|| "true".into()), "Whether there is a listener for HTTP clients."),
     setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
+    setting("http.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "Host names that the HTTP listener answers for, beside addresses, names without a dot, those that end with `.localhost`, `.svc` or `.cluster.local`, `node.id` and `node.advertise_host`. `*.` before a name means all below, and `*` alone any. Requests for other hosts are refused, since a page of another site may have its own name lead to the node (DNS rebinding)."),
     setting("http.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the HTTP listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `http.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
     setting("http.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `http.tls.cert`."),
     setting("http.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
@@ -160,11 +163,23 @@ pub const SETTINGS: &[Setting] = &[
     setting("redis.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `redis.tls.cert`."),
     setting("redis.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
     setting("redis.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `redis.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
-    setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page."),
+    setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page. What changes something needs the role `admin`."),
+    setting("admin.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "The same as `http.allowed_hosts`, for the admin listener."),
+    setting("admin.insecure", Takes::Boolean, Some(|| node().admin_insecure.to_string()), "Whether `auth.anonymous` may contain `admin` although `admin.listen` can be reached from other machines."),
+    setting("admin.socket", Takes::Text, Some(|| text("")), "Unix socket for local administration, such as `/run/gaocache/admin.sock`: the admin paths and the gRPC calls of clients, without any further proof. Its directory must exist; only the user that runs the node can open the socket. Empty: there is none."),
     setting("admin.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the admin listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `admin.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
     setting("admin.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `admin.tls.cert`."),
     setting("admin.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
     setting("admin.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `admin.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused. Kubernetes shows none when it probes, so `required` needs other probes."),
+    setting("auth.anonymous", Takes::Texts, Some(|| "[\"read\"]".into()), "Roles that everybody has who reaches a listener, in all groups: `read` (get values), `remove` (remove a key), `purge` (remove all keys of a group), `admin` (change the log level, read the settings again). No role includes another."),
+    setting("auth.grants", Takes::Texts, Some(|| "[]".into()), "Roles of those who prove who they are, each as `certificate:NAME ROLES [GROUPS]` (a DNS name or URI of a client certificate) or `jwt:SUBJECT ROLES [GROUPS]`, such as `jwt:system:serviceaccount:shop:web remove,purge users`. Without groups: in all."),
+    setting("auth.token_file", Takes::Text, Some(|| text("")), "File with bearer tokens, one a line: `NAME SHA256 ROLES [GROUPS]`, with the hash of the token in hexadecimal digits. It is read again every second, and what changed in it counts from then on."),
+    setting("auth.jwt.jwks_file", Takes::Text, Some(|| text("")), "File with the public keys (JWKS) of an issuer of JWTs. With it or `jwks_url`, a JWT as the bearer token proves its subject. It must be signed with RS256, ES256 or EdDSA. It is read again every second."),
+    setting("auth.jwt.jwks_url", Takes::Url, Some(|| text("")), "URL of such keys, such as `https://kubernetes.default.svc/openid/v1/jwks`. They are fetched every five minutes, and when a JWT names a key that is not among them."),
+    setting("auth.jwt.issuer", Takes::Text, Some(|| text("")), "The issuer (`iss`) that a JWT must have."),
+    setting("auth.jwt.audience", Takes::Text, Some(|| text("")), "The audience (`aud`) that a JWT must be made out for, such as `gaocache`."),
+    setting("auth.jwt.ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that the certificate of `jwks_url` is verified against. Empty: those of the system."),
+    setting("auth.jwt.bearer_file", Takes::Text, Some(|| text("")), "File with a bearer token to send to `jwks_url`."),
     setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some(|| text("etcd")), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
     setting("registry.service", Takes::Text, Some(|| text(DEFAULT_SERVICE)), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
     setting("registry.static.peers", Takes::Texts, Some(|| "[]".into()), "For `static`: all nodes, including this one, each as `id=host:port`."),
@@ -191,6 +206,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC, HTTP and Redis listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
     setting("limits.max_connections_per_address", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections_per_address.to_string()), "Maximum number of such connections from one address (IPv6: one /64 network)."),
     setting("limits.max_admin_connections", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections.to_string()), "Maximum number of connections of the admin listener; further ones wait."),
+    setting("limits.max_admin_connections_per_address", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections_per_address.to_string()), "Maximum number of connections of the admin listener from one address (IPv6: one /64 network); further ones are closed at once."),
     setting("limits.reserved_descriptors", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().limits.reserved_descriptors.to_string()), "Number of file descriptors that connections of clients never take: they are for other nodes, etcd, origins and probes. At most half of those that the process may open."),
     setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, or to the first byte of a Redis client, and for the head of an HTTP/1 request."),
     setting("limits.idle_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
@@ -205,6 +221,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.requests", Takes::OneOf(&["off", "errors", "slow", "all"]), Some(|| text("off")), "Which gets of clients have a log line each, at level `info`: none; those that failed (a missing key is no failure); those and the slow ones; or all."),
     setting("log.slow_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| "1".into()), "From this duration on, a get is slow."),
     setting("log.max_requests_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| "100".into()), "Maximum number of lines about requests per second. Further ones are counted, and the next line says how many."),
+    setting("log.audit", Takes::Text, Some(|| text("off")), "Where it is told, as JSON lines, who removed, purged or changed something, and who was refused: `off`, `stdout`, `stderr`, or a file. The lines name keys."),
+    setting("trace.trust_clients", Takes::Boolean, Some(|| node().sampling.trusts_clients.to_string()), "Whether the `traceparent` of a client is believed: its decision whether to sample, and the trace that it belongs to. Without, each request of a client begins a trace of its own."),
     setting("trace.enabled", Takes::Boolean, Some(|| "true".into()), "Whether to record spans if an endpoint is set. Default: false if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none."),
     setting("trace.endpoint", Takes::Url, Some(|| text("")), "URL of an OTLP receiver over gRPC, such as `http://otel-collector:4317`. Empty: no spans. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`."),
     setting("trace.ca", Takes::Text, Some(|| text("")), "For `https`: PEM file with the CA certificates that the receiver's certificate is verified against. Empty: the system's CA certificates. Default: `OTEL_EXPORTER_OTLP_CERTIFICATE`."),
@@ -270,7 +288,7 @@ impl Applies {
 impl Setting {
     /// When a node that runs applies a new value.
     pub fn applies(&self) -> Applies {
-        const LIVE: [&str; 3] = ["groups[].", "limits.", "log."];
+        const LIVE: [&str; 4] = ["groups[].", "limits.", "log.", "auth."];
         const CONTENT: [&str; 15] = [
             "registry.etcd.tls.",
             "registry.etcd.password_file",
@@ -290,7 +308,13 @@ impl Setting {
         ];
         let is_of = |names: &[&str]| names.iter().any(|it| self.name.starts_with(it));
         // The admin listener's places are made at the start.
-        if ["limits.max_admin_connections", "log.format"].contains(&self.name) {
+        const AT_START: [&str; 4] = [
+            "limits.max_admin_connections",
+            "limits.max_admin_connections_per_address",
+            "log.format",
+            "log.audit",
+        ];
+        if AT_START.contains(&self.name) {
             Applies::Restart
         } else if is_of(&LIVE) {
             Applies::Live

@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, Method, Request, StatusCode, Uri},
@@ -23,10 +23,11 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use crate::{
+    auth::{Action, Call as Changes, Caller, Entry, Hosts, Misdirected, Permissions},
     service::Service,
     status::{
         self,
-        http::{failed, not_allowed},
+        http::{another_site, failed, not_allowed, other_host},
     },
     telemetry::trace::Call,
     tls::ClientNames,
@@ -37,31 +38,63 @@ use gaocache_core::{
     group::{Answer, Query},
 };
 
+/// What the handlers need.
+#[derive(Clone)]
+struct Served {
+    service: Service,
+    permissions: Permissions,
+}
+
 /// The routes to a node's groups.
-pub fn router(service: Service) -> Router {
+pub fn router(service: Service, permissions: Permissions) -> Router {
+    let served = Served {
+        service,
+        permissions,
+    };
     Router::new()
         .route("/v1/{group}/{*key}", get(read).delete(remove))
         .route("/v1/{group}/", get(no_key).delete(no_key))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .with_state(service)
+        .with_state(served)
 }
 
-/// A router as a hyper service for one connection: what it answers is counted until it has been
-/// sent.
-pub struct ConnectedRouter {
+/// A router as a hyper service for one connection: what a browser may have been tricked into is
+/// refused, handlers find the [`Caller`] among the extensions, and what is answered is counted
+/// until it has been sent.
+pub(crate) struct ConnectedRouter {
     router: Router,
     names: Option<ClientNames>,
     traffic: Arc<Traffic>,
+    entry: Entry,
+    hosts: Arc<Hosts>,
 }
 
 impl ConnectedRouter {
     /// These routes, over this connection of a client that has proven these names.
-    pub fn new(router: Router, names: Option<ClientNames>, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        names: Option<ClientNames>,
+        traffic: Arc<Traffic>,
+        entry: Entry,
+        hosts: Arc<Hosts>,
+    ) -> Self {
         Self {
             router,
             names,
             traffic,
+            entry,
+            hosts,
+        }
+    }
+
+    /// Why a request is answered by no handler.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Response> {
+        let (method, headers) = (request.method(), request.headers());
+        match self.hosts.check(method, request.uri(), headers) {
+            Ok(()) => None,
+            Err(Misdirected::Host) => Some(other_host()),
+            Err(Misdirected::Site) => Some(another_site()),
         }
     }
 }
@@ -77,8 +110,15 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
             request.extensions_mut().insert(names.clone());
         }
         let traffic = self.traffic.clone();
+        if let Some(refusal) = self.refusal(&request) {
+            let ticket = traffic.begin_anyway();
+            let refusal = refusal.map(|body| Outgoing::new(body, ticket));
+            return Box::pin(std::future::ready(Ok(refusal)));
+        }
         let ticket = admit(&traffic, request.method());
         let router = self.router.clone();
+        let caller = Caller::of_request(self.entry, request.extensions(), request.headers());
+        request.extensions_mut().insert(caller);
         Box::pin(async move {
             let answered = async {
                 let ticket = ticket?;
@@ -111,14 +151,16 @@ const GET: Call = Call::http("GET /v1/{group}/{key}");
 const DELETE: Call = Call::http("DELETE /v1/{group}/{key}");
 
 async fn read(
-    State(service): State<Service>,
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
     path: GroupAndKey,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    let service = &served.service;
     let scope = service.begin(GET, &headers);
-    match scope.run(pin!(find(&service, path, &uri))).await {
+    match scope.run(pin!(find(&served, &caller, path, &uri))).await {
         Ok(answer) => answer::found(answer, &method, &headers, service.now()),
         Err(error) => {
             let mut response = failed(&error);
@@ -128,21 +170,34 @@ async fn read(
     }
 }
 
-async fn find(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
+async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
+    let Served {
+        service,
+        permissions,
+    } = served;
     let (group, key) = group_and_key(service, path, uri)?;
+    permissions.check(caller, Action::Read, &group)?;
     service.get(&group, &key).await
 }
 
 async fn remove(
-    State(service): State<Service>,
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
     path: GroupAndKey,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    let Served {
+        service,
+        permissions,
+    } = &served;
     let scope = service.begin(DELETE, &headers);
     let removed = pin!(async {
-        let (group, key) = group_and_key(&service, path, &uri)?;
-        service.remove(&group, &key).await
+        let (group, key) = group_and_key(service, path, &uri)?;
+        let call = Changes::remove(&group, &key);
+        permissions
+            .run(&caller, call, service.remove(&group, &key))
+            .await
     });
     match scope.run(removed).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
@@ -151,8 +206,8 @@ async fn remove(
 }
 
 /// An empty key, which the other route does not match. The service rejects and counts it.
-async fn no_key(State(service): State<Service>, Path(group): Path<String>) -> Response {
-    match service.get(&group, "").await {
+async fn no_key(State(served): State<Served>, Path(group): Path<String>) -> Response {
+    match served.service.get(&group, "").await {
         Ok(_) => no_such_path().await,
         Err(error) => failed(&error),
     }
@@ -206,7 +261,10 @@ mod tests {
         ] {
             let (near, far) = tokio::io::duplex(4096);
             let router = Router::new().route("/", told.clone());
-            let service = ConnectedRouter::new(router, names, Traffic::new(Budget::new(1 << 20)));
+            let traffic = Traffic::new(Budget::new(1 << 20));
+            let entry = Entry::Socket { uid: None };
+            let hosts = Arc::new(Hosts::default());
+            let service = ConnectedRouter::new(router, names, traffic, entry, hosts);
             let server = hyper::server::conn::http1::Builder::new();
             tokio::spawn(server.serve_connection(TokioIo::new(far), service));
             let connected = hyper::client::conn::http1::handshake(TokioIo::new(near));
