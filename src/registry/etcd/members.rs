@@ -65,7 +65,12 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
     let of = |prefix: &str| {
         let endpoints = snapshot.endpoints.iter();
         let named = endpoints.filter_map(|(key, it)| Some((key.strip_prefix(prefix)?, it)));
-        named.map(|(id, it)| member(id, it)).collect::<Vec<_>>()
+        let held = |id: &str| snapshot.held.contains(&*format!("{prefix}{id}"));
+        let member = |(id, it)| Member {
+            held: held(id),
+            ..member(id, it)
+        };
+        named.map(member).collect::<Vec<_>>()
     };
     let registered = of(&keys.members);
     let recorded = of(&keys.roster).into_iter().map(|it| Member {

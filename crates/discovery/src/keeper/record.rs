@@ -12,6 +12,7 @@ use super::{End, Keeper};
 use crate::{
     endpoint::{Endpoint, IDENTITY, PREDECESSOR},
     events::RegistrationEvent,
+    lease::doubt,
     records::RecordKeys,
 };
 
@@ -75,7 +76,7 @@ impl Keeper {
     /// written: who sees its own key on the list then sees the mark as well, for as long as it
     /// stands.
     pub(super) async fn mark_history(&mut self, client: &mut Client) -> Result<(), End> {
-        let lease = self.grant(client).await?;
+        let lease = self.grant(client, doubt(self.ttl())).await?;
         let Some(Record { keys, .. }) = &self.record else {
             return Ok(());
         };
