@@ -30,10 +30,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 Ok::<_, gaocache::Error>(format!("{n}² = {} (load {number})", n * n))
             }
         });
-        let node = NodeBuilder::new(Settings::loopback(format!("node-{number}")))
+        let mut settings = Settings::loopback(format!("node-{number}"));
+        settings.http = None;
+        let node = NodeBuilder::new(settings)
             .registry(registry.clone())
             .group(GroupDefinition::new("squares", square).ttl(Duration::from_secs(60)))
-            .without_http()
             .bind()
             .await?;
         let (cache, status) = (node.cache(), node.status());

@@ -6,6 +6,7 @@ mod common;
 
 use common::{
     etcd::Etcd,
+    peer::{batch, handoff},
     process::{NodeProcess, agree},
     *,
 };
@@ -15,7 +16,7 @@ use gaocache::{
     internal::wire::{self, handoff_entry::What, peer_client::PeerClient},
 };
 use gaocache_core::membership::IdHash;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, transport::Channel};
 
 const KEYS: usize = 300;
 
@@ -23,39 +24,6 @@ const KEYS: usize = 300;
 async fn peer(node: &TestNode) -> PeerClient<Channel> {
     let url = format!("http://{}", node.addresses.peer);
     PeerClient::connect(url).await.expect("connects")
-}
-
-/// Hands one batch over and returns its receipt.
-async fn handoff(
-    peer: &mut PeerClient<Channel>,
-    batch: wire::HandoffBatch,
-) -> Result<wire::HandoffReceipt, Status> {
-    let answer = peer.handoff(tokio_stream::once(batch)).await?;
-    let mut receipts = answer.into_inner();
-    let first = receipts.message().await?.expect("an empty one first");
-    assert!(first.fates.is_empty() && first.max_value_bytes.is_some());
-    Ok(receipts.message().await?.expect("one for each batch"))
-}
-
-fn batch(sender: IdHash, key: &str) -> wire::HandoffBatch {
-    wire::HandoffBatch {
-        format: 1,
-        sender: sender.0,
-        receipts: 1,
-        elapsed_ms: 0,
-        // Newer than any: it may know what the receiver doesn't see yet.
-        revision: u64::MAX,
-        entries: vec![wire::HandoffEntry {
-            group: "users".into(),
-            key: key.into(),
-            what: Some(What::Entry(wire::Entry {
-                found: true,
-                value: "handed over".into(),
-                ..wire::Entry::default()
-            })),
-            ..wire::HandoffEntry::default()
-        }],
-    }
 }
 
 fn fates(receipt: &wire::HandoffReceipt) -> Vec<wire::HandoffFate> {

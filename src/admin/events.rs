@@ -2,7 +2,7 @@
 //! per second for the numbers. The members are sent only when they changed, or an open page would
 //! cost a large cluster's nodes more than all else while nothing happens.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -13,87 +13,22 @@ use axum::{
     },
 };
 use futures::{Stream, StreamExt};
-use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::{IntervalStream, WatchStream};
 
-use super::{Admin, RingReport, report};
-use crate::{clock, telemetry::metrics::GroupSummary};
-use gaocache_core::{
-    cluster::Topology,
-    group::Group,
-    membership::{Member, MemberState, View},
+use super::{
+    changes::{Changes, RingChange},
+    report::{RingReport, report},
+    state::Admin,
 };
+use crate::{clock, telemetry::metrics::GroupSummary};
+use gaocache_core::{cluster::Topology, group::Group};
 
 /// Maximum number of open pages. Each costs one report per second.
 static VIEWERS: Semaphore = Semaphore::const_new(64);
 /// Interval between events.
 const BEAT: Duration = Duration::from_secs(1);
-/// Maximum number of changes kept.
-const REMEMBERED: usize = 30;
-
-/// A change of the ring.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RingChange {
-    /// Time of the change, in seconds since the Unix epoch.
-    pub at_seconds: f64,
-    /// The registry's revision.
-    pub revision: u64,
-    /// Ids of new members.
-    pub joined: Vec<String>,
-    /// Ids of members that are gone.
-    pub left: Vec<String>,
-    /// Ids of members that started to leave.
-    pub leaving: Vec<String>,
-}
-
-impl RingChange {
-    /// The change from one view to the next.
-    pub fn between(before: &View, after: &View) -> Self {
-        let missing = |from: &View, all: &View| {
-            // Who joins is told of when it is serving, who vanished when it did.
-            let was_there = |id| from.member(id).is_some_and(Member::is_admitted);
-            let there = all.members.iter().filter(|it| it.is_admitted());
-            let missing = there.filter(|it| !was_there(&it.id));
-            missing.map(|it| it.id.to_string()).collect()
-        };
-        let began = after.members.iter().filter(|member| {
-            let was = before.member(&member.id).map(|it| it.state);
-            member.state == MemberState::Draining && was != Some(MemberState::Draining)
-        });
-        Self {
-            at_seconds: clock::unix_seconds(),
-            revision: after.revision,
-            joined: missing(before, after),
-            left: missing(after, before),
-            leaving: began.map(|member| member.id.to_string()).collect(),
-        }
-    }
-}
-
-/// The latest ring changes. Cheap to clone; clones share the same list.
-#[derive(Clone, Default)]
-pub struct Changes(Arc<Mutex<Log>>);
-
-#[derive(Default)]
-struct Log {
-    /// Newest first.
-    latest: VecDeque<RingChange>,
-    /// How many there were altogether.
-    count: u64,
-}
-
-impl Changes {
-    /// Adds a change.
-    pub fn add(&self, change: RingChange) {
-        let mut log = self.0.lock();
-        log.latest.truncate(REMEMBERED - 1);
-        log.latest.push_front(change);
-        log.count += 1;
-    }
-}
-
 /// What one page was told already.
 #[derive(Default)]
 struct Told {
@@ -111,9 +46,7 @@ impl Told {
 
     /// The latest changes, if there are any of which the page was not told.
     fn changes(&mut self, changes: &Changes) -> Option<Vec<RingChange>> {
-        let log = changes.0.lock();
-        let is_known = self.changes.replace(log.count) == Some(log.count);
-        (!is_known).then(|| log.latest.iter().cloned().collect())
+        changes.unlike(&mut self.changes)
     }
 }
 
@@ -216,40 +149,7 @@ fn states(admin: Admin) -> impl Stream<Item = Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gaocache_core::membership::Member;
-
-    fn view(revision: u64, members: &[(&str, MemberState)]) -> View {
-        let members = members.iter().map(|(id, state)| Member {
-            state: *state,
-            ..Member::new(*id, "h:1")
-        });
-        View::new(revision, members)
-    }
-
-    #[test]
-    fn a_change_tells_who_came_and_went_and_is_going() {
-        use MemberState::{Draining, Serving};
-        let before = view(1, &[("a", Serving), ("b", Serving), ("c", Draining)]);
-        let after = view(2, &[("a", Draining), ("b", Serving), ("d", Serving)]);
-        let change = RingChange::between(&before, &after);
-        assert_eq!(change.joined, ["d"]);
-        assert_eq!(change.left, ["c"]);
-        assert_eq!(change.leaving, ["a"]);
-        assert_eq!(change.revision, 2);
-        assert!(change.at_seconds > 1e9, "seconds since the Unix epoch");
-    }
-
-    #[test]
-    fn the_newest_changes_are_remembered() {
-        let changes = Changes::default();
-        for revision in 0..100 {
-            let empty = View::default();
-            changes.add(RingChange::between(&empty, &view(revision, &[])));
-        }
-        let listed = Told::default().changes(&changes).expect("news");
-        assert_eq!(listed.len(), REMEMBERED);
-        assert_eq!(listed[0].revision, 99);
-    }
+    use gaocache_core::membership::{Member, View};
 
     #[test]
     fn a_page_is_told_of_a_thousand_members_once_for_each_ring() {

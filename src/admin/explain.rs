@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::Admin;
+use super::state::Admin;
 use crate::status::http::failed;
 use gaocache_core::{
     error::{Error, ErrorKind, Result},

@@ -1,12 +1,15 @@
 //! The admin listener: probes, metrics, the ring as JSON, and the admin page. Neither may the load
 //! of clients starve it, nor may it hold up anything: it runs on a thread of its own.
 
+mod changes;
 mod events;
 mod explain;
+mod report;
 mod scrapes;
 mod settings;
+mod state;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json, Router,
@@ -18,63 +21,29 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::{get, post},
 };
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use crate::{
     status::http::{failed, no_such_path, not_allowed, not_here},
-    telemetry::{level::LogLevel, metrics::Metrics},
-    traffic::Budget,
+    telemetry::level::LogLevel,
 };
-pub use events::{Changes, RingChange};
-use gaocache_core::{
-    cluster::{Cluster, Topology},
-    error::{Error, ErrorKind, Result},
-    group::Groups,
-    store::Store,
-};
-pub use scrapes::Scrapes;
+pub use changes::{Changes, RingChange};
+use gaocache_core::error::{Error, ErrorKind};
 #[cfg(feature = "cli")]
-pub use settings::Reload;
-pub use settings::Reloads;
+pub use report::{GroupReport, MemberReport, OwnerReport};
+pub use report::{RingReport, report};
+use report::{group_reports, owners};
+pub use scrapes::Scrapes;
+pub use state::{Admin, Readiness};
+#[cfg(feature = "cli")]
+pub use state::{Reload, Reloads};
 
 /// Longest wait of `/ring?unlike=`. After that, clients ask again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Most requests that wait so at a time.
 static WAITERS: Semaphore = Semaphore::const_new(64);
-
-/// Why a node is not ready; empty if it is ready.
-pub type Readiness = watch::Receiver<Arc<str>>;
-
-/// The data that the admin listener shows.
-#[derive(Clone)]
-pub struct Admin {
-    /// This node's id.
-    pub id: Arc<str>,
-    /// Why it is not ready.
-    pub readiness: Readiness,
-    /// Its cluster, with the ring in force.
-    pub cluster: Arc<Cluster>,
-    /// Its groups.
-    pub groups: Groups,
-    /// Its metrics.
-    pub metrics: Arc<Metrics>,
-    /// The latest ring changes.
-    pub changes: Changes,
-    /// Its stores, by tier.
-    pub stores: Arc<[(&'static str, Arc<Store>)]>,
-    /// The bytes in flight.
-    pub budget: Arc<Budget>,
-    /// The rendering of the metrics that scrapes of one moment share.
-    pub scrapes: Scrapes,
-    /// The settings in force; `None` where the program around the node has its own.
-    pub settings: Option<Reloads>,
-    /// Cancelled when the listener is to close: nobody is kept waiting then.
-    pub stop: CancellationToken,
-}
 
 /// The routes.
 pub fn router(admin: Admin) -> Router {
@@ -127,23 +96,6 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-impl Admin {
-    fn render(&self) -> Result<Bytes> {
-        let budget = &self.budget;
-        self.metrics
-            .connections
-            .in_flight(budget.used(), budget.limit(), budget.refused());
-        for (tier, store) in self.stores.iter() {
-            self.metrics.stores.holds(tier, store.capacity());
-            for group in self.groups.ever() {
-                let stats = store.stats(group.id());
-                self.metrics.stores.of_group(group.name(), tier, stats);
-            }
-        }
-        self.metrics.render().map(Bytes::from)
-    }
-}
-
 #[derive(Deserialize)]
 struct LogQuery {
     /// In the syntax of the setting `log.level`.
@@ -182,73 +134,6 @@ struct RingQuery {
     unlike: Option<String>,
 }
 
-/// The ring, as served by `/ring` and read by `gaocache ring`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RingReport {
-    /// The id of the reporting node.
-    pub node: String,
-    /// The registry's revision.
-    pub revision: u64,
-    /// Equal on nodes that know the same members.
-    pub fingerprint: String,
-    /// All members, including draining ones, ordered by id.
-    pub members: Vec<MemberReport>,
-    /// The owner of the requested key in each group.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub owners: Vec<OwnerReport>,
-    /// The reporting node's groups, by name. All nodes must have the same.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub groups: Option<Vec<GroupReport>>,
-}
-
-/// A group in a report.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GroupReport {
-    /// Its name.
-    pub name: String,
-    /// How long values are kept; 0: no limit.
-    pub ttl_seconds: f64,
-    /// How long a node remembers that a key does not exist.
-    pub negative_ttl_seconds: f64,
-    /// Maximum size of a value, in bytes.
-    pub max_value: u64,
-}
-
-/// A member in a report.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MemberReport {
-    /// Stays the same across restarts.
-    pub id: String,
-    /// The address of its gRPC listener.
-    pub address: String,
-    /// Where the member runs.
-    pub zone: String,
-    /// Its weight relative to the other members.
-    pub weight: u32,
-    /// `serving`, `draining`, `joining`, or `vanished`: its registration has ended although it did
-    /// not leave, and the others have not taken it off the list yet.
-    pub state: String,
-    /// The release it runs.
-    pub version: String,
-    /// The lease of its registration, as etcd writes it; absent if there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<String>,
-    /// Its share of all keys, 0 to 1.
-    pub share: f64,
-    /// The registry's revision at which it came into the ring; 0: not known.
-    #[serde(default)]
-    pub since: u64,
-}
-
-/// An owner in a report.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OwnerReport {
-    /// The group.
-    pub group: String,
-    /// The owner's id; empty if there is no ring yet.
-    pub owner: String,
-}
-
 async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Response {
     if let Some(known) = query.unlike {
         let Ok(_waiter) = WAITERS.try_acquire() else {
@@ -267,57 +152,4 @@ async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Res
     let mut report = report(&admin.id, &topology, owners.unwrap_or_default());
     report.groups = Some(group_reports(&admin.groups));
     Json(report).into_response()
-}
-
-fn group_reports(groups: &Groups) -> Vec<GroupReport> {
-    let reports = groups.iter().map(|group| {
-        let rules = group.rules();
-        GroupReport {
-            name: rules.name.to_string(),
-            ttl_seconds: rules.ttl.unwrap_or_default().as_secs_f64(),
-            negative_ttl_seconds: rules.negative_ttl.as_secs_f64(),
-            max_value: rules.max_value,
-        }
-    });
-    let mut reports: Vec<GroupReport> = reports.collect();
-    reports.sort_by(|a, b| a.name.cmp(&b.name));
-    reports
-}
-
-fn owners(groups: &Groups, topology: &Topology, key: &str) -> Vec<OwnerReport> {
-    let owner = |hash| topology.owner_id(hash).map(ToString::to_string);
-    let mut owners: Vec<OwnerReport> = groups
-        .iter()
-        .map(|group| OwnerReport {
-            group: group.name().to_string(),
-            owner: owner(group.hash(key)).unwrap_or_default(),
-        })
-        .collect();
-    owners.sort_by(|a, b| a.group.cmp(&b.group));
-    owners
-}
-
-/// Converts a topology to a report.
-pub fn report(node: &str, topology: &Topology, owners: Vec<OwnerReport>) -> RingReport {
-    let members = topology.view.members.iter().enumerate();
-    RingReport {
-        node: node.to_owned(),
-        revision: topology.view.revision,
-        fingerprint: topology.view.fingerprint().to_string(),
-        members: members
-            .map(|(at, member)| MemberReport {
-                id: member.id.to_string(),
-                address: member.address.to_string(),
-                zone: member.zone.to_string(),
-                weight: member.weight,
-                state: member.state_name().to_owned(),
-                version: member.version.to_string(),
-                lease: (member.lease != 0).then(|| format!("{:x}", member.lease)),
-                share: topology.share(at),
-                since: member.since,
-            })
-            .collect(),
-        owners,
-        groups: None,
-    }
 }

@@ -1,7 +1,7 @@
 //! The settings in force, and the wish to have them read again. Who reads them is above this
 //! module.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -9,26 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::Admin;
+use super::state::Admin;
 use crate::status::http::{failed, not_here};
-use gaocache_core::error::{Error, ErrorKind, Result};
+use gaocache_core::error::{Error, ErrorKind};
 
 /// Bound on reading and taking up the settings.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A wish to have the settings read again, which is told how it went.
-pub type Reload = oneshot::Sender<Result<Value>>;
-
-/// The settings in force, and where to ask for new ones.
-#[derive(Clone)]
-pub struct Reloads {
-    /// As they are shown.
-    pub in_force: watch::Receiver<Arc<Value>>,
-    /// Takes wishes; a bounded queue.
-    pub wishes: mpsc::Sender<Reload>,
-}
 
 /// `GET /config`.
 pub(super) async fn in_force(State(admin): State<Admin>) -> Response {

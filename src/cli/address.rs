@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::settings::{ADMIN_PORT, GRPC_PORT};
 
 /// Time limit for looking up a name and for connecting.

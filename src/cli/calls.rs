@@ -12,10 +12,10 @@ use tonic::{
 };
 
 use super::{
-    Failure,
     address::{CONNECT_TIMEOUT, Listener, grpc_address, here, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
+    failure::Failure,
     output::{counted, print_json, print_line, print_value, write_file},
 };
 use crate::{

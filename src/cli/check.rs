@@ -9,10 +9,11 @@ use serde_json::json;
 use tonic::transport::Endpoint;
 
 use super::{
-    ConfigArgs, Failure,
     cluster::Cluster,
+    failure::Failure,
     output::{counted, print_json, print_line},
     ring::fetch_report,
+    sources::ConfigArgs,
 };
 use crate::{
     admin::{GroupReport, RingReport},

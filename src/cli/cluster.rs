@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use tokio::sync::Notify;
 
-use super::{ConfigArgs, Failure, context::Context};
+use super::{context::Context, failure::Failure, sources::ConfigArgs};
 use crate::{
     config::{RegistryKind, pem, schema::DEFAULT_SERVICE},
     node::configured::etcd_config,

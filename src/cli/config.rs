@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{
-    ConfigArgs, Failure,
+    failure::Failure,
     output::{print_json, print_line},
+    sources::ConfigArgs,
 };
 use crate::config::InForce;
 

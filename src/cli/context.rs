@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::Failure;
+use super::failure::Failure;
 
 /// Where a person's clusters are.
 const FILE: &str = "gaocache/config.toml";

@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Failure, is_in_use,
+    failure::{Failure, is_in_use},
     output::print_line,
     signals::{Hangup, Signals},
 };

@@ -5,9 +5,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    Failure,
     address::{admin_address, here, look_up},
     context::Context,
+    failure::Failure,
     output::{print_json, print_line},
     ring::ask_admin,
 };

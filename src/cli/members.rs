@@ -9,10 +9,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    ConfigArgs, Failure,
     cluster::Cluster,
+    failure::Failure,
     output::{print_json, print_line, table},
     ring::fetch_report,
+    sources::ConfigArgs,
 };
 use crate::registry::etcd::{Forgotten, forget as forget_in, view};
 use gaocache_core::membership::Member;

@@ -12,6 +12,7 @@ mod context;
 mod dev;
 mod examples;
 mod explain;
+mod failure;
 mod members;
 mod output;
 mod pages;
@@ -23,11 +24,10 @@ mod sources;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
-use crate::config::ConfigError;
-use gaocache_core::error::{Error, ErrorKind};
+use failure::Failure;
 use sources::ConfigArgs;
 
 /// A distributed read-through cache.
@@ -81,46 +81,6 @@ enum Command {
     Man(pages::ManArgs),
 }
 
-/// Why a command failed, with its exit code.
-#[derive(Debug)]
-pub enum Failure {
-    /// Exit code 64.
-    Configuration(String),
-    /// Exit code 2.
-    Usage(String),
-    /// Exit code 3.
-    NotFound(String),
-    /// Exit code 1.
-    Failed(String),
-    /// The reader of our output has closed the pipe: it has read enough. Exit code 0.
-    NobodyReads,
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::Configuration(error.to_string())
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        match error.kind() {
-            // The settings may be right, and another process in the way.
-            _ if is_in_use(&error) => Self::Failed(error.to_string()),
-            ErrorKind::NotFound => Self::NotFound(error.to_string()),
-            ErrorKind::Configuration => Self::Configuration(error.to_string()),
-            _ => Self::Failed(error.to_string()),
-        }
-    }
-}
-
-/// Whether a port is in use.
-fn is_in_use(error: &Error) -> bool {
-    let cause = std::error::Error::source(error);
-    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse)
-}
-
 /// Runs the command given by the arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -167,8 +127,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Forget(args) => members::forget(&args).await,
             Command::Check(args) => check::check(&args).await,
             Command::Config(args) => config::show(&args),
-            Command::Completions(args) => pages::completions(&args),
-            Command::Man(args) => pages::man(&args),
+            Command::Completions(args) => pages::completions(&args, Cli::command()),
+            Command::Man(args) => pages::man(&args, Cli::command()),
         }
     });
     runtime.shutdown_background();

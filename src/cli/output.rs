@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use super::Failure;
+use super::failure::Failure;
 
 /// Prints a line.
 pub(super) fn print_line(line: &str) -> Result<(), Failure> {

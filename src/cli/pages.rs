@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Cli, Failure, output::print_bytes};
+use super::{failure::Failure, output::print_bytes};
 
 #[derive(Debug, Args)]
 pub(super) struct CompletionsArgs {
@@ -22,14 +22,14 @@ pub(super) struct ManArgs {
     directory: PathBuf,
 }
 
-pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
+pub(super) fn completions(args: &CompletionsArgs, mut program: Command) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "gaocache", &mut script);
+    clap_complete::generate(args.shell, &mut program, "gaocache", &mut script);
     print_bytes(&script)
 }
 
 /// The files of a command and of those below it.
-fn pages(command: &clap::Command, name: &str) -> Vec<String> {
+fn pages(command: &Command, name: &str) -> Vec<String> {
     let below = command.get_subcommands();
     let below = below.flat_map(|it| pages(it, &format!("{name}-{}", it.get_name())));
     std::iter::once(format!("{name}.1")).chain(below).collect()
@@ -52,11 +52,12 @@ fn name_examples(page: &Path) -> std::io::Result<()> {
     )
 }
 
-pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
-    let written = clap_mangen::generate_to(Cli::command(), &args.directory);
+pub(super) fn man(args: &ManArgs, program: Command) -> Result<(), Failure> {
+    let names = pages(&program, "gaocache");
+    let written = clap_mangen::generate_to(program, &args.directory);
     let failed = |error| Failure::Failed(format!("{}: {error}", args.directory.display()));
     written.map_err(failed)?;
-    for page in pages(&Cli::command(), "gaocache") {
+    for page in names {
         name_examples(&args.directory.join(page)).map_err(failed)?;
     }
     let mut errors = std::io::stderr();

@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{ConfigArgs, config::value};
+use super::{config::value, sources::ConfigArgs};
 use crate::{
     admin::{Reload, Reloads},
     config::{Applies, ConfigError, InForce, Loaded},

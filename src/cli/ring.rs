@@ -7,10 +7,10 @@ use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    Failure,
     address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
+    failure::Failure,
     output::{counted, print_line},
 };
 use crate::{

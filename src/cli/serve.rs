@@ -3,9 +3,10 @@
 use tokio::sync::mpsc;
 
 use super::{
-    ConfigArgs, Failure,
+    failure::Failure,
     reload::Reloader,
     signals::{Hangup, Signals},
+    sources::ConfigArgs,
 };
 use crate::node::{NodeBuilder, configured::start_telemetry};
 

@@ -8,7 +8,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::Failure;
+use super::failure::Failure;
 
 /// What SIGHUP does.
 pub(super) enum Hangup {

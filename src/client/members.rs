@@ -21,7 +21,7 @@ use super::options::ClientOptions;
 use crate::{
     backoff::pauses,
     registry::etcd::{Keys, view},
-    rpc::wire::cache_client::CacheClient,
+    rpc::{peers::KEEP_ALIVE, wire::cache_client::CacheClient},
     status::grpc::from_status,
 };
 use gaocache_core::{
@@ -36,7 +36,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a node that failed is asked only as a last resort.
 const EJECTED_FOR: Duration = Duration::from_secs(2);
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// The nodes, as the client knows them.
 pub(super) struct Members {

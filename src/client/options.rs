@@ -1,4 +1,5 @@
-//! The options of a client.
+//! The options of a client. A call is limited as a whole; `gaocache_discovery::ChannelOptions`
+//! limits the wait for an endpoint, and leaves the call to its caller.
 
 use std::time::Duration;
 

@@ -16,15 +16,11 @@ use super::{
     check,
     numbered::Numbered,
     problem::{ConfigError, Problem},
-    schema::{self, Applies},
+    schema::{self, Applies, VARIABLE_PREFIX},
     settings::{Config, LimitSettings, LogSettings},
+    suggest,
     walk::Walk,
 };
-
-/// Prefix of the environment variables that are settings. It ends with two underscores, so that the
-/// variables that Kubernetes adds for a service named gaocache (`GAOCACHE_PORT=tcp://…`) are
-/// ignored.
-pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
 
 /// The sources of the settings.
 #[derive(Clone, Debug, Default)]
@@ -222,6 +218,14 @@ fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Option<Stack> {
         if let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) {
             let name = name.to_lowercase().replace("__", ".");
             stack.add(&format!("environment variable {variable}"), &name, value);
+        } else if let Some(meant) = suggest::variable(variable) {
+            problems.push(Problem {
+                source: Some(format!("environment variable {variable}")),
+                ..Problem::of(
+                    variable.clone(),
+                    format!("not a setting; did you mean '{meant}'?"),
+                )
+            });
         }
     }
     for given in &sources.overrides {

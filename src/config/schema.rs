@@ -66,6 +66,11 @@ impl Takes {
     }
 }
 
+/// Prefix of the environment variables that are settings. It ends with two underscores, so that the
+/// variables that Kubernetes adds for a service named gaocache (`GAOCACHE_PORT=tcp://…`) are
+/// ignored.
+pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {

@@ -1,6 +1,6 @@
 //! What an unknown setting may have meant.
 
-use super::schema::SETTINGS;
+use super::schema::{SETTINGS, VARIABLE_PREFIX};
 
 /// How alike two names are at least, from 0 to 1, for one to be suggested for the other.
 const ALIKE: f64 = 0.6;
@@ -22,6 +22,27 @@ pub(super) fn suggest(name: &str) -> Option<String> {
     sibling
         .or_else(|| best(last, elsewhere).filter(|(alike, _)| *alike > 0.85))
         .map(|(_, name)| name)
+}
+
+/// The variable that was meant by one with too few underscores, such as `GAOCACHE_CACHE_CAPACITY`.
+/// Only for the exact name of a setting: Kubernetes adds variables of its own, and so may others.
+pub(super) fn variable(given: &str) -> Option<String> {
+    let prefix = VARIABLE_PREFIX.trim_end_matches('_');
+    let rest = given.strip_prefix(prefix)?.to_lowercase();
+    let words = || rest.split('_').filter(|word| !word.is_empty());
+    let is_number = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let number = words().find(is_number);
+    let named = words().filter(|word| !is_number(word));
+    let named = named.collect::<Vec<_>>().join("_");
+    let plain = |name: &str| name.replace("[]", "").replace('.', "_");
+    let setting = SETTINGS.iter().find(|it| plain(it.name) == named)?;
+    let levels = setting
+        .name
+        .replace("[]", &format!(".{}", number.unwrap_or("0")));
+    Some(format!(
+        "{VARIABLE_PREFIX}{}",
+        levels.replace('.', "__").to_uppercase()
+    ))
 }
 
 fn split(name: &str) -> (&str, &str) {
@@ -79,7 +100,7 @@ fn alike(name: &str, candidate: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::suggest;
+    use super::{suggest, variable};
 
     #[test]
     fn what_was_meant_is_found() {
@@ -101,6 +122,30 @@ mod tests {
             ("zzz", None),
         ] {
             assert_eq!(suggest(name).as_deref(), meant, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_with_too_few_underscores_is_not_ignored_unless_it_is_no_setting() {
+        for (given, meant) in [
+            ("GAOCACHE_CACHE_CAPACITY", Some("GAOCACHE__CACHE__CAPACITY")),
+            (
+                "GAOCACHE_REGISTRY__ETCD__LEASE_TTL_SECONDS",
+                Some("GAOCACHE__REGISTRY__ETCD__LEASE_TTL_SECONDS"),
+            ),
+            (
+                "GAOCACHE_GROUPS__3__TTL_SECONDS",
+                Some("GAOCACHE__GROUPS__3__TTL_SECONDS"),
+            ),
+            // What Kubernetes adds for services, and the program's own.
+            ("GAOCACHE_PORT", None),
+            ("GAOCACHE_SERVICE_PORT_GRPC", None),
+            ("GAOCACHE_PORT_7070_TCP_ADDR", None),
+            ("GAOCACHE_CONFIG_FILE", None),
+            ("GAOCACHE_ETCD", None),
+            ("PATH", None),
+        ] {
+            assert_eq!(variable(given).as_deref(), meant, "{given}");
         }
     }
 }

@@ -69,11 +69,12 @@ fn every_wrong_setting_is_told_at_once_with_its_source_and_what_is_allowed() {
     sources.environment = vec![
         ("GAOCACHE__CACHE__CAPACITY".into(), "lots".into()),
         ("GAOCACHE__REGISTRY__KIND".into(), "zookeeper".into()),
+        ("GAOCACHE_NODE_ZONE".into(), "a".into()),
     ];
     sources.overrides = vec!["node.weight=0".into(), "grpc.listen=here".into()];
     let text = load(&sources).expect_err("wrong").to_string();
     let found = problems(&sources);
-    assert_eq!(found.len(), 5, "{text}");
+    assert_eq!(found.len(), 6, "{text}");
     for (name, value, source, allowed) in [
         (
             "groups[0].tll_seconds",
@@ -92,6 +93,12 @@ fn every_wrong_setting_is_told_at_once_with_its_source_and_what_is_allowed() {
             "\"zookeeper\"",
             "GAOCACHE__REGISTRY__KIND",
             "\"etcd\", \"static\", \"memory\"",
+        ),
+        (
+            "GAOCACHE_NODE_ZONE",
+            "",
+            "environment variable",
+            "did you mean 'GAOCACHE__NODE__ZONE'?",
         ),
         ("node.weight", "\"0\"", "flag --set", "from 1 to 1000000"),
         ("grpc.listen", "\"here\"", "flag --set", "\"0.0.0.0:7070\""),

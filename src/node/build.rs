@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tonic_health::server::{HealthReporter, HealthService};
 
 #[cfg(feature = "cli")]
-use super::reload::Fixed;
+use super::parts::Fixed;
 use super::{
     Node,
     admission::Admission,
@@ -46,9 +46,10 @@ use gaocache_core::{
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
 /// let shout = loader(async |key: String| Ok::<_, Error>(key.to_uppercase()));
-/// let node = NodeBuilder::new(Settings::loopback("node-0"))
+/// let mut settings = Settings::loopback("node-0");
+/// settings.http = None;
+/// let node = NodeBuilder::new(settings)
 ///     .group(GroupDefinition::new("shout", shout).ttl(Duration::from_secs(60)))
-///     .without_http()
 ///     .bind()
 ///     .await?;
 /// assert!(node.addresses().grpc.is_some());
@@ -88,12 +89,6 @@ impl NodeBuilder {
     /// Finds other nodes there.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
-        self
-    }
-
-    /// Serves no clients over HTTP; gRPC and admin stay as the settings have them.
-    pub fn without_http(mut self) -> Self {
-        self.settings.http = None;
         self
     }
 

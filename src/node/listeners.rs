@@ -15,7 +15,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Addresses,
     admission::{Admission, Listener},
     worker::{Accepted, Dispatcher},
 };
@@ -25,6 +24,20 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 const BACKLOG: i32 = 1024;
 /// After a failed accept (no file descriptors left, say) the acceptor rests, or it would spin.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where a node listens; `None`: it doesn't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Addresses {
+    /// gRPC, for clients.
+    pub grpc: Option<SocketAddr>,
+    /// HTTP, for clients.
+    pub http: Option<SocketAddr>,
+    /// For other nodes.
+    pub peer: Option<SocketAddr>,
+    /// Probes, metrics, the ring.
+    pub admin: Option<SocketAddr>,
+}
 
 /// Bound sockets.
 pub(super) struct Listeners {

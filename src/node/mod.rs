@@ -26,11 +26,12 @@ mod standing;
 mod status;
 mod worker;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 pub use build::NodeBuilder;
+pub use listeners::Addresses;
 pub use status::NodeStatus;
 
 use crate::{
@@ -45,20 +46,6 @@ use gaocache_core::{
     cluster::Topology, copy_queue::QueuedKeys, membership::Member, ports::Registry,
 };
 use parts::{Parts, Stops};
-
-/// Where a node listens; `None`: it doesn't.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Addresses {
-    /// gRPC, for clients.
-    pub grpc: Option<SocketAddr>,
-    /// HTTP, for clients.
-    pub http: Option<SocketAddr>,
-    /// For other nodes.
-    pub peer: Option<SocketAddr>,
-    /// Probes, metrics, the ring.
-    pub admin: Option<SocketAddr>,
-}
 
 /// What a node may take.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +82,7 @@ pub struct Node {
     limits: Limits,
     /// What new settings are held against while it runs.
     #[cfg(feature = "cli")]
-    fixed: reload::Fixed,
+    fixed: parts::Fixed,
 }
 
 impl Node {

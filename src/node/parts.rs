@@ -51,6 +51,17 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
 }
 
+/// What a node was made for, and new settings have to keep to.
+#[cfg(feature = "cli")]
+#[derive(Clone)]
+pub(super) struct Fixed {
+    pub(super) budget: Arc<Budget>,
+    /// Bytes.
+    pub(super) capacity: u64,
+    /// The largest value of any group at the start, in bytes: stores and messages are made for it.
+    pub(super) largest: u64,
+}
+
 /// A node that is registered: its parts, and its session at the registry.
 #[derive(Clone)]
 pub(super) struct Joined {

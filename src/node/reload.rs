@@ -11,7 +11,7 @@ use super::{
     configured::{client_limits, definition, request_log},
     connection::Carrier,
     groups::put_in_force,
-    parts::{Parts, Stops},
+    parts::{Fixed, Parts, Stops},
     rules,
 };
 use crate::{
@@ -21,22 +21,11 @@ use crate::{
     rpc::routed::LiveRules,
     service::Service,
     telemetry::{level::LogLevel, line, requests},
-    traffic::Budget,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::GroupChanges,
 };
-
-/// What a node was made for, and new settings have to keep to.
-#[derive(Clone)]
-pub(super) struct Fixed {
-    pub(super) budget: Arc<Budget>,
-    /// Bytes.
-    pub(super) capacity: u64,
-    /// The largest value of any group at the start, in bytes: stores and messages are made for it.
-    pub(super) largest: u64,
-}
 
 /// A node that runs, for whoever brings it new settings. Cheap to clone.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Addresses, Limits};
+use super::{Limits, listeners::Addresses};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{

@@ -9,7 +9,6 @@ pub mod cache;
 mod convert;
 pub mod front;
 pub mod gate;
-mod handoff;
 mod lean;
 mod many;
 pub mod peer;

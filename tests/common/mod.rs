@@ -10,6 +10,7 @@
 )]
 
 pub mod etcd;
+pub mod peer;
 pub mod process;
 
 use std::{

@@ -4,47 +4,27 @@ use std::sync::Arc;
 
 use gaocache::internal::{
     self,
-    wire::{self, handoff_entry::What, peer_client::PeerClient},
+    wire::{self, peer_client::PeerClient},
 };
 use gaocache_core::membership::{Contact, IdHash, KeyFingerprint, Member};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Status, transport::Channel};
 
-use super::{attacker::Held, common::*};
-
-pub(super) fn batch(sender: IdHash, key: &str) -> wire::HandoffBatch {
-    wire::HandoffBatch {
-        format: 1,
-        sender: sender.0,
-        receipts: 1,
-        revision: u64::MAX,
-        entries: vec![wire::HandoffEntry {
-            group: "users".into(),
-            key: key.into(),
-            what: Some(What::Entry(wire::Entry {
-                found: true,
-                value: "planted".into(),
-                entity_tag: 7,
-                ttl_remaining_ms: None,
-                stale_while_revalidate_ms: 0,
-                stale_if_error_ms: 0,
-            })),
-            ..wire::HandoffEntry::default()
-        }],
-        ..wire::HandoffBatch::default()
-    }
-}
+use super::{
+    attacker::Held,
+    common::{
+        peer::{batch, handoff},
+        *,
+    },
+};
 
 /// Hands one batch over and returns what became of its entry.
 pub(super) async fn plant(
     peer: &mut PeerClient<Channel>,
     batch: wire::HandoffBatch,
 ) -> Result<wire::HandoffFate, Status> {
-    let answer = peer.handoff(tokio_stream::once(batch)).await?;
-    let mut receipts = answer.into_inner();
-    receipts.message().await?.expect("an empty one first");
-    let receipt = receipts.message().await?.expect("one for each batch");
+    let receipt = handoff(peer, batch).await?;
     Ok(receipt.fates().next().expect("one for each entry"))
 }
 

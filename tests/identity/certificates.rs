@@ -7,7 +7,7 @@ use tonic::Code;
 use super::{
     attacker::{Held, shown_by, with_key},
     calls::*,
-    common::*,
+    common::{peer::batch, *},
 };
 
 /// A certificate authority.

@@ -22,6 +22,7 @@ pub mod ports;
 pub mod record;
 pub mod standing;
 pub mod store;
+pub mod time;
 
 #[cfg(test)]
 mod cuts_tests;

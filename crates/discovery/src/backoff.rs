@@ -41,6 +41,7 @@ impl Pauses {
         self.running = Self::begin(self.first, self.last);
     }
 
+    // As in `gaocache::backoff`, which this crate must not know, and which is built without it.
     fn begin(first: Duration, last: Duration) -> ExponentialBackoff {
         ExponentialBuilder::default()
             .with_min_delay(first)

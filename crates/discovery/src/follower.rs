@@ -1,9 +1,9 @@
 //! The task behind a discovery.
 //!
-//! A session lists all prefixes at one revision, then watches each of them from the next revision
-//! on. If anything breaks the session (a closed or silent stream, a compaction, a member without a
-//! leader), a new session follows, and its listing *replaces* what was known. Bursts of changes are
-//! published together.
+//! A session lists all prefixes at one revision, then watches what comes after it. If anything
+//! breaks the session (a closed or silent stream, a compaction, a member without a leader), a new
+//! session follows, and its listing *replaces* what was known. Bursts of changes are published
+//! together.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -56,6 +56,8 @@ pub(super) struct Follower {
     reconciler: Reconciler<Endpoint>,
     epoch: Instant,
     seen: Option<Seen>,
+    /// The revision of the session's listing.
+    listed: i64,
     /// The earliest time of the next publication.
     publish_from: Option<Instant>,
     /// Changes since the last publication.
@@ -79,6 +81,7 @@ impl Follower {
             reconciler: Reconciler::new(hold),
             epoch: Instant::now(),
             seen: None,
+            listed: 0,
             publish_from: None,
             changes: 0,
         }
@@ -142,7 +145,11 @@ impl Follower {
 
     async fn open(&mut self) -> Result<WatchStream, Error> {
         let mut client = self.connector.connect().await?;
-        let from = self.list(&mut client).await? + 1;
+        self.listed = self.list(&mut client).await?;
+        // Not from the next revision: etcd answers no request for progress while one of the
+        // stream's watches begins after its current revision. With nothing new in etcd, the stream
+        // would be taken for a dead one.
+        let from = self.listed;
         let options = |range: &KeyRange| {
             let options = WatchOptions::new().with_range(range.end.clone());
             options.with_start_revision(from).with_progress_notify()
@@ -232,6 +239,9 @@ impl Follower {
         }
         for event in answer.events() {
             let Some(key) = event.kv() else { continue };
+            if key.mod_revision() <= self.listed {
+                continue;
+            }
             let revision = u64::try_from(key.mod_revision()).unwrap_or(0);
             let change = match event.event_type() {
                 EventType::Put => match self.read(key) {

@@ -4,7 +4,7 @@
 //! about owners. Only integers, and floating-point operations whose results IEEE 754 fixes to the
 //! last bit, are used; so every platform gets the same.
 
-use crate::KeyHash;
+use crate::key::KeyHash;
 
 /// The parts of a key's hash that its coarse draws are made with; the factor is odd.
 #[derive(Clone, Copy)]

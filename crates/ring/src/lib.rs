@@ -15,11 +15,13 @@
 //! `benches/ring.rs`, figures in ARCHITECTURE.md).
 
 mod draw;
+mod key;
 mod search;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use draw::{KeyWords, arrival, draw, member_words};
+pub use key::{KeyHash, group_seed, hash_key};
 use search::{BLOCK, Block, Equal, Search, Unequal};
 
 /// Up to so many members of equal weight, comparing whole draws is faster than a search.
@@ -30,23 +32,6 @@ const FIRST_PART: f64 = 10.0;
 /// Times, in double precision, grow by this before they are compared with scores in single
 /// precision: by more than these are rounded.
 const ROUNDING: f64 = 1.0 + 1e-6;
-
-/// A key's place in hash space, from [`hash_key`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyHash(pub u64);
-
-/// The place of `key` in a group whose name hashed to `group_seed` (see [`group_seed`]).
-pub fn hash_key(group_seed: u64, key: &str) -> KeyHash {
-    KeyHash(xxhash_rust::xxh3::xxh3_64_with_seed(
-        key.as_bytes(),
-        group_seed,
-    ))
-}
-
-/// Separates the keys of one group from the same keys of another.
-pub fn group_seed(group: &str) -> u64 {
-    xxh3_64(group.as_bytes())
-}
 
 /// The weight of a member that does not specify one.
 pub const DEFAULT_WEIGHT: u32 = 100;

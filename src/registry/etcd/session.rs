@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
+    error::registry_error,
     lease_end::LeaseEnd,
     members::{Keys, SINCE, view},
-    registry_error,
 };
 use crate::registry::notices::NoticeBoard;
 use gaocache_core::{

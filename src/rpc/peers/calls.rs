@@ -5,10 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tonic::transport::Channel;
 
-use super::{links::Lane, pool::GrpcPeers};
+use super::{handoff::GrpcHandoffStream, links::Lane, pool::GrpcPeers};
 use crate::rpc::{
     convert,
-    handoff::GrpcHandoffStream,
     wire::{self, peer_client::PeerClient},
 };
 use gaocache_core::{

@@ -35,7 +35,7 @@ use gaocache_core::{
 /// How long a connection may be silent while a call is under way, and how long an answer to the
 /// ping then may take. Together they bound how long a node that froze (not one that died: its
 /// kernel answers) holds up requests.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Room for a megabyte in flight in a call, and eight on a connection: a large value doesn't wait
 /// for window updates.
 const STREAM_WINDOW: u32 = 1 << 20;

@@ -11,12 +11,14 @@ mod ejected;
 mod failed;
 mod failure;
 mod fetch;
+mod handoff;
 mod links;
 mod places;
 mod pool;
 mod rules;
 
-pub(super) use links::Link;
+#[cfg(feature = "etcd")]
+pub(crate) use links::KEEP_ALIVE;
 pub use links::this_thread_is_worker;
 pub use places::LoadBounds;
 pub use pool::GrpcPeers;

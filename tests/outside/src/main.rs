@@ -98,9 +98,8 @@ async fn two_nodes() {
     for id in ["a", "b"] {
         let mut settings = Settings::loopback(id);
         settings.admin = None;
-        let builder = NodeBuilder::new(settings)
-            .registry(registry.clone())
-            .without_http();
+        settings.http = None;
+        let builder = NodeBuilder::new(settings).registry(registry.clone());
         let node = builder.group(squares(&loads)).bind().await.expect("binds");
         nodes.push((node.cache(), node.status()));
         running.push(run(node, &stop));

@@ -8,11 +8,11 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{Answer, Group, GroupRules};
+use super::{Answer, Group, parts::Wanted};
 use crate::{
     error::{Error, ErrorKind, Result},
     key::GroupId,
-    ports::{Fate, Origin, Parcel, Receipt, Sender, TRANSFER_TIMEOUT, Timestamp},
+    ports::{Fate, Parcel, Receipt, Sender, TRANSFER_TIMEOUT, Timestamp},
     standing::Standing,
 };
 
@@ -56,14 +56,6 @@ pub struct GroupChanges {
     pub added: Vec<Arc<str>>,
     /// Names of those that are not wanted any more.
     pub removed: Vec<Arc<str>>,
-}
-
-/// What a group is to be from now on.
-pub struct Wanted {
-    /// Its rules; the name tells which group.
-    pub rules: GroupRules,
-    /// Where its values come from.
-    pub origin: Arc<dyn Origin>,
 }
 
 impl Groups {

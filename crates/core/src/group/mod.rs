@@ -25,8 +25,8 @@ use std::sync::{Arc, atomic::AtomicBool};
 use arc_swap::ArcSwap;
 pub use explain::{Explained, Held, Told};
 use failures::Failures;
-pub use groups::{GroupChanges, Groups, Wanted};
-pub use parts::{Answer, GroupRules, Shared, Source, is_group_name};
+pub use groups::{GroupChanges, Groups};
+pub use parts::{Answer, GroupRules, Shared, Wanted, is_group_name};
 use tombstones::Tombstones;
 
 use super::{
@@ -41,6 +41,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT},
 };
+
+pub use crate::ports::Source;
 
 /// The longest key that is taken, in bytes of UTF-8.
 pub const MAX_KEY_BYTES: usize = 4096;

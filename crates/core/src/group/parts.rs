@@ -8,7 +8,7 @@ use crate::{
     cluster::Cluster,
     copy_queue::CopyQueue,
     hot::HotKeys,
-    ports::{Clock, Peers, TaskWrapper, Timestamp},
+    ports::{Clock, Origin, Peers, Source, TaskWrapper, Timestamp},
     record::{Record, Stale},
     standing::Standing,
     store::Store,
@@ -122,31 +122,12 @@ impl Shared {
     }
 }
 
-/// Where an answer came from, as the asked node sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Source {
-    /// This node's memory.
-    Hit,
-    /// The owner's memory, or that of a member that held it before.
-    Peer,
-    /// The origin, asked for this request by this node or by the owner.
-    Origin,
-    /// The owner's memory, though the value's life is over: it is being loaded anew, or the origin
-    /// can't answer.
-    Stale,
-}
-
-impl Source {
-    /// As in the header `X-Cache` and in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Peer => "peer",
-            Self::Origin => "origin",
-            Self::Stale => "stale",
-        }
-    }
+/// What a group is to be from now on.
+pub struct Wanted {
+    /// Its rules; the name tells which group.
+    pub rules: GroupRules,
+    /// Where its values come from.
+    pub origin: Arc<dyn Origin>,
 }
 
 /// An answer to a get.

@@ -8,15 +8,19 @@
 
 use std::time::Duration;
 
-use super::{BREATH, Handoff, STRIDE, plan::other_holder, receipts::How, streams::Streams};
+use super::{
+    Handoff,
+    parts::{BREATH, STRIDE},
+    plan::other_holder,
+    receipts::How,
+    streams::Streams,
+};
 use crate::{
     copy_queue::QueuedKeys, key::GroupId, key::HashedKey, membership::IdHash, store::Found,
 };
 
 /// New entries wait this long for company before they are copied.
 const GATHER: Duration = Duration::from_millis(20);
-/// How often a node tells which of the entries that others have copies of are in use.
-pub(super) const SWEEP: Duration = Duration::from_secs(5);
 
 impl Handoff {
     /// Copies new entries to the member next in ring order: those of `keys`, and those that come in

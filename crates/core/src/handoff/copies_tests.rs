@@ -17,6 +17,7 @@ use crate::{
     },
     membership::{IdHash, Member, View},
     ports::Timestamp,
+    store::Store,
 };
 
 #[tokio::test]

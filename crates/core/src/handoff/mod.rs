@@ -10,6 +10,7 @@
 //! two nodes whose rings disagree don't send an entry to and fro.
 
 mod copies;
+mod parts;
 mod plan;
 mod receipts;
 mod settling;
@@ -20,7 +21,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use copies::SWEEP;
+use parts::{BREATH, Pace, STRIDE};
+pub use parts::{HandoffParts, HandoffRules, Moved};
 pub use plan::{Plan, plan};
 use receipts::How;
 use settling::Settling;
@@ -28,50 +30,18 @@ pub use streams::MAX_BATCH_ENTRIES;
 use streams::Streams;
 
 use super::{
-    cluster::{Cluster, Topology},
+    cluster::Topology,
     copy_queue::{QueuedKeys, WAITING_COPIES},
-    group::Groups,
-    store::{Found, Store},
+    store::Found,
 };
-use crate::ports::{Clock, HandoffObserver, Peers};
 
 /// Least uses of the entries that go in each walk over the store: the hottest first, without a list
 /// of all.
 const USE_COUNT_STEPS: [u32; 4] = [64, 8, 1, 0];
-/// Entries looked at before others on this thread get their turn.
-const STRIDE: usize = 1024;
-/// The background's rest after so many: a few times as long as they take.
-const BREATH: Duration = Duration::from_millis(1);
+/// How often a node tells which of the entries that others have copies of are in use.
+const SWEEP: Duration = Duration::from_secs(5);
 /// While leaving there is less time.
 const LEAVING_RETRY: Duration = Duration::from_millis(20);
-
-/// How entries are moved.
-#[derive(Clone, Copy, Debug)]
-pub struct HandoffRules {
-    /// Members that hold each key: 1 or 2.
-    pub replicas: usize,
-    /// Uses from which on an entry is copied.
-    pub copy_from_use_count: u32,
-    /// Bound on what goes out in the background. A node that leaves may be faster.
-    pub bytes_per_second: u64,
-}
-
-/// What a handoff works with.
-#[derive(Clone)]
-pub struct HandoffParts {
-    /// The groups.
-    pub groups: Groups,
-    /// The ring in force.
-    pub cluster: Arc<Cluster>,
-    /// Calls to other members.
-    pub peers: Arc<dyn Peers>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What is handed over.
-    pub store: Arc<Store>,
-    /// Told of the progress.
-    pub observer: Arc<dyn HandoffObserver>,
-}
 
 /// Moves a node's entries.
 pub struct Handoff {
@@ -81,38 +51,11 @@ pub struct Handoff {
     turn: Mutex<()>,
 }
 
-/// How fast entries go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pace {
-    bytes_per_second: u64,
-    /// Whether there is time to rest when a receiver is busy.
-    patient: bool,
-}
-
-/// What a walk over the store did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// Entries that were answered for.
-    pub sent: usize,
-    /// Entries that could not be sent.
-    pub failed: usize,
-    /// The ring changed on the way.
-    interrupted: bool,
-}
-
 /// Entries that a walk left to a later one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Colder {
     count: usize,
     hottest: u32,
-}
-
-impl Moved {
-    fn add(&mut self, other: Self) {
-        self.sent += other.sent;
-        self.failed = other.failed;
-        self.interrupted = other.interrupted;
-    }
 }
 
 impl Handoff {

@@ -9,7 +9,7 @@ use crate::{
     key::GroupId,
     key::HashedKey,
     membership::{Member, MemberState, View},
-    ports::Timestamp,
+    ports::{Clock, Timestamp},
 };
 
 /// What a background walk of ten thousand entries of a kilobyte from a to b takes, in virtual

@@ -7,7 +7,7 @@ use crate::{
     store::Entry,
 };
 
-use super::HandoffRules;
+use super::parts::HandoffRules;
 
 /// What is to be done with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

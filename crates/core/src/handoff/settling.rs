@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Moved;
+use super::parts::Moved;
 use crate::cluster::Topology;
 
 /// Pause before entries that could not be sent are tried again.

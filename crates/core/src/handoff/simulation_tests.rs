@@ -24,7 +24,7 @@ use crate::{
         simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds},
     },
     membership::{Member, MemberState, View},
-    ports::{Loaded, Origin, Timestamp},
+    ports::{Clock, Loaded, Origin, Timestamp},
 };
 
 const KEYS: usize = 12;

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    HandoffParts, Moved, Pace,
+    parts::{HandoffParts, Moved, Pace},
     receipts::{Done, Going, How, conclude},
 };
 use crate::{

@@ -3,19 +3,18 @@
 mod origin;
 mod peers;
 mod registry;
-mod time;
 
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+pub use crate::time::{Clock, Timestamp};
 pub use origin::{Freshness, Loaded, Origin, loader};
 pub use peers::{
     Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt, Removed,
-    Sender, TRANSFER_TIMEOUT, Voucher,
+    Sender, Source, TRANSFER_TIMEOUT, Voucher,
 };
 pub use registry::{HeldLease, Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
-pub use time::{Clock, Timestamp};
 
 use crate::error::{Error, Result};
 

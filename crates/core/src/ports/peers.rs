@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use super::Timestamp;
 use crate::{
     error::Error,
-    group::Source,
     membership::{IdHash, Member},
     record::Record,
 };
@@ -14,6 +13,33 @@ use async_trait::async_trait;
 /// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
 /// Receivers hold to it: a sender that gives up can't call back what lies in a socket's buffer.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where an answer came from, as the asked node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// This node's memory.
+    Hit,
+    /// The owner's memory, or that of a member that held it before.
+    Peer,
+    /// The origin, asked for this request by this node or by the owner.
+    Origin,
+    /// The owner's memory, though the value's life is over: it is being loaded anew, or the origin
+    /// can't answer.
+    Stale,
+}
+
+impl Source {
+    /// As in the header `X-Cache` and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Peer => "peer",
+            Self::Origin => "origin",
+            Self::Stale => "stale",
+        }
+    }
+}
 
 /// A peer's answer for a key.
 #[derive(Clone, Debug)]

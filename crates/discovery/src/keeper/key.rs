@@ -7,7 +7,7 @@ use etcd_client::{
     WatchResponse,
 };
 
-use super::{End, Keeper, Record, Session};
+use super::{Keeper, Session, end::End, stored::Record};
 use crate::{
     endpoint::{Endpoint, PREDECESSOR},
     error::{Error, Result},

@@ -6,8 +6,10 @@
 //! same lease if it is still alive, and repairs what is not as it should be: the key (`key`) and
 //! its record (`record`).
 
+mod end;
 mod key;
 mod record;
+mod stored;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +22,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use record::Record;
+use end::End;
+pub(super) use stored::Record;
 
 use super::{
     connector::Connector,
@@ -37,20 +40,6 @@ use crate::{
 const RENEWALS_PER_CHECK: u32 = 30;
 
 pub(super) type Listener = Arc<dyn Fn(&RegistrationEvent) + Send + Sync>;
-
-/// Why a session ended.
-enum End {
-    Stop,
-    /// Something must be repaired immediately, in a new session.
-    Again,
-    Failed(Error),
-}
-
-impl From<Error> for End {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
 
 /// The task behind a registration.
 pub(super) struct Keeper {

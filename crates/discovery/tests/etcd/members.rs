@@ -15,6 +15,7 @@ use gaocache_testing::{Etcd, Proxy, TTL, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
     time::Instant,
 };
 
@@ -208,6 +209,25 @@ async fn what_was_missed_and_compacted_is_in_the_list_after_the_watch_is_back() 
     // And it goes on following.
     client.put("svc/d", "h:4", None).await.unwrap();
     until(&discovery, "the next change", |it| it.endpoints.len() == 3).await;
+}
+
+#[tokio::test]
+async fn a_watch_on_which_nothing_happens_is_not_taken_for_a_dead_one() {
+    let etcd = Etcd::start().await;
+    etcd.client().await.put("svc/a", "h:1", None).await.unwrap();
+    // The revision that is listed is also the oldest one that etcd still has.
+    etcd.compact().await;
+    let (tell, mut events) = mpsc::channel(4);
+    let discovery = Discovery::start_with(config(&[&etcd.url]), ["svc/"], move |event| {
+        // Only the first few are looked at.
+        drop(tell.try_send(format!("{event:?}")));
+    });
+    // The list, the watch, and two answers on how far it is.
+    for what in ["list", "watch", "progress", "progress"] {
+        let event = within("an event", events.recv()).await.unwrap();
+        assert_eq!(event, "Heard", "in place of the {what}");
+    }
+    assert_eq!(discovery.list().problem.as_ref(), "");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! How a node registers, joins, vouches, is expelled, crashes and comes back.
 
-use super::{drop_everything, fence_broke, is_running, only};
+use super::effects::{drop_everything, fence_broke, is_running, only};
 use crate::{
     decisions,
     protocol::{Nodes, Protocol, Rule},

@@ -1,19 +1,18 @@
 //! What each step does, as the nodes do it. A step that can't be taken is `None`.
 
+mod effects;
 mod membership;
 mod removal;
 mod transfer;
 
-use self::membership::{crash, delete_key};
+use self::{
+    effects::{fence_broke, is_running, only},
+    membership::{crash, delete_key},
+};
 use crate::{
     protocol::{Nodes, Protocol, Rule, Step},
     state::{Entry, NODES, Phase, Removal, State},
 };
-
-/// Goes on only if this holds.
-fn only(holds: bool) -> Option<()> {
-    holds.then_some(())
-}
 
 impl Protocol {
     pub(crate) fn step(&self, state: &mut State, step: Step) -> Option<()> {
@@ -160,24 +159,4 @@ impl Protocol {
         };
         state.etcd[node] = state.etcd[node].map(vanished).filter(|_| record);
     }
-}
-
-fn is_running(state: &State, node: usize) -> bool {
-    state.nodes[node].phase != Phase::Down
-}
-
-/// The node's fence is closed: what is on its way to it notices.
-fn fence_broke(state: &mut State, node: usize) {
-    let to_it = state.ways.iter_mut().flatten().filter(|way| way.to == node);
-    to_it.for_each(|way| way.fenced = false);
-}
-
-fn drop_everything(state: &mut State, node: usize) {
-    state.nodes[node].holds_old = false;
-    ground(state, node);
-}
-
-fn ground(state: &mut State, node: usize) {
-    let to_it = state.ways.iter_mut().flatten().filter(|way| way.to == node);
-    to_it.for_each(|way| way.grounded = true);
 }

@@ -1,6 +1,6 @@
 //! How a removal is told to the members and acknowledged.
 
-use super::{ground, is_running, only};
+use super::effects::{ground, is_running, only};
 use crate::{
     protocol::{Protocol, Rule},
     state::{Lives, NODES, Phase, Removal, State},

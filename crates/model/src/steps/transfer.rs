@@ -1,6 +1,6 @@
 //! How the old value gets from node to node, and from the origin to a node.
 
-use super::{is_running, only};
+use super::effects::{is_running, only};
 use crate::{
     decisions,
     protocol::{Protocol, Rule},

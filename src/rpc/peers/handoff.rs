@@ -8,11 +8,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{
-    convert,
-    peers::{GrpcPeers, Link},
-    wire,
-};
+use super::{links::Link, pool::GrpcPeers};
+use crate::rpc::{convert, wire};
 use gaocache_core::{
     error::{Error, ErrorKind},
     membership::Member,

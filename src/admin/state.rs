@@ -1,0 +1,72 @@
+//! What the admin listener shows, and where it comes from.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{changes::Changes, scrapes::Scrapes};
+use crate::{telemetry::metrics::Metrics, traffic::Budget};
+use gaocache_core::{cluster::Cluster, error::Result, group::Groups, store::Store};
+
+/// Why a node is not ready; empty if it is ready.
+pub type Readiness = watch::Receiver<Arc<str>>;
+
+/// The data that the admin listener shows.
+#[derive(Clone)]
+pub struct Admin {
+    /// This node's id.
+    pub id: Arc<str>,
+    /// Why it is not ready.
+    pub readiness: Readiness,
+    /// Its cluster, with the ring in force.
+    pub cluster: Arc<Cluster>,
+    /// Its groups.
+    pub groups: Groups,
+    /// Its metrics.
+    pub metrics: Arc<Metrics>,
+    /// The latest ring changes.
+    pub changes: Changes,
+    /// Its stores, by tier.
+    pub stores: Arc<[(&'static str, Arc<Store>)]>,
+    /// The bytes in flight.
+    pub budget: Arc<Budget>,
+    /// The rendering of the metrics that scrapes of one moment share.
+    pub scrapes: Scrapes,
+    /// The settings in force; `None` where the program around the node has its own.
+    pub settings: Option<Reloads>,
+    /// Cancelled when the listener is to close: nobody is kept waiting then.
+    pub stop: CancellationToken,
+}
+
+/// A wish to have the settings read again, which is told how it went.
+pub type Reload = oneshot::Sender<Result<Value>>;
+
+/// The settings in force, and where to ask for new ones.
+#[derive(Clone)]
+pub struct Reloads {
+    /// As they are shown.
+    pub in_force: watch::Receiver<Arc<Value>>,
+    /// Takes wishes; a bounded queue.
+    pub wishes: mpsc::Sender<Reload>,
+}
+
+impl Admin {
+    /// The metrics, with what is read only when they are.
+    pub(super) fn render(&self) -> Result<Bytes> {
+        let budget = &self.budget;
+        self.metrics
+            .connections
+            .in_flight(budget.used(), budget.limit(), budget.refused());
+        for (tier, store) in self.stores.iter() {
+            self.metrics.stores.holds(tier, store.capacity());
+            for group in self.groups.ever() {
+                let stats = store.stats(group.id());
+                self.metrics.stores.of_group(group.name(), tier, stats);
+            }
+        }
+        self.metrics.render().map(Bytes::from)
+    }
+}
