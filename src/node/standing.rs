@@ -274,8 +274,8 @@ impl Joined {
     fn heed(&self, notice: &Notice, ring: &Topology) -> bool {
         match notice {
             Notice::Remove { group, key } => {
-                // A group that is not configured here holds nothing.
-                if let Ok(group) = self.parts.groups.get(group) {
+                // A group that was never configured here holds nothing.
+                if let Ok(group) = self.parts.groups.told(group) {
                     group.remove_here(key.as_deref());
                 }
                 true

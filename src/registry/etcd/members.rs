@@ -183,4 +183,16 @@ mod tests {
             .with_metadata("zone", 5);
         assert_eq!(member("odd", &odd).weight, DEFAULT_WEIGHT);
     }
+
+    #[test]
+    fn a_member_that_etcd_lost_is_told_from_those_that_it_knows() {
+        let mut snapshot = Snapshot::default();
+        let keys = ["svc/a", "svc/b", "svc.roster/b"].map(Arc::from);
+        snapshot.held = Arc::new(keys[1..].iter().cloned().collect());
+        let listed = keys.map(|key| (key, Endpoint::new("h:1")));
+        snapshot.endpoints = Arc::new(listed.into());
+        let view = view(&Keys::of("svc"), &snapshot);
+        let held = |id| view.member(id).expect("listed").held;
+        assert!(!held("a") && held("b"));
+    }
 }
