@@ -3,10 +3,13 @@
 //!
 //! Both servers speak the same protocol to the same client: 4 connections with 16 calls in flight
 //! on each. Each server runs in its own process with one worker thread. Rounds alternate, so that a
-//! noisy machine affects both; the result is the median of the ratios.
+//! noisy machine affects both; the result is the median of the ratios. Then the same for a node
+//! with TLS 1.3 and one without, and for a get that another node answers, whose hop is plaintext or
+//! mutual TLS; connections are kept.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rounds;
+mod secured;
 
 use std::time::Duration;
 
@@ -90,9 +93,9 @@ async fn serve_echo() {
         .unwrap();
 }
 
-async fn serve_gaocache() {
-    let settings =
-        internal::loopback("bench", &["node.worker_threads=1", "log.level=warn"]).unwrap();
+async fn serve_gaocache(further: &[&str]) {
+    let settings = [&["node.worker_threads=1", "log.level=warn"], further].concat();
+    let settings = internal::loopback("bench", &settings).unwrap();
     // As in production, where every trace point meets a subscriber.
     let _telemetry = internal::start_telemetry(&settings, "bench").unwrap();
     let values = loader(async |key: String| Ok::<_, gaocache::Error>(value(&key)));
@@ -143,7 +146,15 @@ fn main() {
         .unwrap();
     match std::env::args().nth(1).as_deref() {
         Some("echo") => runtime.block_on(serve_echo()),
-        Some("gaocache") => runtime.block_on(serve_gaocache()),
-        _ => runtime.block_on(compare()),
+        Some("gaocache") => {
+            let further: Vec<String> = std::env::args().skip(2).collect();
+            let further: Vec<&str> = further.iter().map(String::as_str).collect();
+            runtime.block_on(serve_gaocache(&further));
+        }
+        Some("pair") => runtime.block_on(secured::serve_pair()),
+        _ => runtime.block_on(async {
+            compare().await;
+            secured::compare().await;
+        }),
     }
 }

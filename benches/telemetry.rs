@@ -104,7 +104,7 @@ async fn generation(receiver: &str, hole: &str, rounds: &mut [Vec<Round>; 4]) {
         server.round(SIZE, GETS / 10).await;
     }
     for number in 0..ROUNDS {
-        // Each comes first as often as last: a machine that grows slower wrongs nobody.
+        // Each comes first as often as last, so a machine that slows down favours none.
         for step in 0..servers.len() {
             let at = (number + step) % servers.len();
             rounds[at].push(servers[at].round(SIZE, GETS).await);

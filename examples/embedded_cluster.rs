@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let client = Client::new(etcd, "embedded", ClientOptions::default());
     println!("waiting for three nodes to register in etcd at {url}");
-    // In an etcd that holds nothing yet, nobody joins for the time to live of a lease: ten seconds.
+    // In an etcd that holds nothing yet, no node joins for one lease TTL: ten seconds.
     let registered = tokio::time::timeout(Duration::from_secs(30), client.wait_for_members(3));
     if registered.await.is_err() {
         return Err(format!("no three nodes after 30 seconds; is etcd running at {url}?").into());

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use gaocache_core::{
     group::{self, Source},
+    metadata::Metadata,
     ports::Timestamp,
 };
 
@@ -15,7 +16,7 @@ use gaocache_core::{
 pub struct Answer {
     /// The value; a counted reference, never a copy.
     pub value: Bytes,
-    /// What is left of its life; `None`: it does not expire.
+    /// Its remaining lifetime; `None`: it does not expire.
     pub ttl_remaining: Option<Duration>,
     /// A strong validator, the same on every node.
     pub entity_tag: u64,
@@ -23,6 +24,8 @@ pub struct Answer {
     pub source: Source,
     /// The id of the key's owner; empty while there is no ring.
     pub owner: Arc<str>,
+    /// What the origin said of the value, as headers of HTTP.
+    pub metadata: Metadata,
 }
 
 impl Answer {
@@ -34,6 +37,7 @@ impl Answer {
             entity_tag: answer.entity_tag,
             source: answer.source,
             owner: answer.owner,
+            metadata: answer.metadata,
         }
     }
 }

@@ -102,10 +102,10 @@ impl Cache {
     /// Drops a key on every node. When this returns `Ok`, no node serves what it held before.
     ///
     /// # Errors
-    /// [`PeerUnreachable`](crate::ErrorKind::PeerUnreachable) names a node that could not be told.
-    /// [`Registry`](crate::ErrorKind::Registry) comes, after up to the lease and two seconds, from
-    /// a node that is not sure to know all others, as when it is cut off from etcd. After either,
-    /// some nodes may still serve the old value; calling again is safe.
+    /// [`PeerUnreachable`](crate::ErrorKind::PeerUnreachable) names a node that could not be
+    /// reached. [`Registry`](crate::ErrorKind::Registry) comes, after up to the lease and two
+    /// seconds, from a node that is not sure to know all others, as when it is cut off from etcd.
+    /// After either, some nodes may still serve the old value; calling again is safe.
     ///
     /// ```
     /// # use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, Source, loader};

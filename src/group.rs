@@ -6,7 +6,10 @@ use crate::{
     origin::{bounds::Bounds, breaker::BreakerRules},
     settings::MAX_VALUE,
 };
-use gaocache_core::{group::GroupRules, ports::Origin};
+use gaocache_core::{
+    group::{GroupRules, Query},
+    ports::Origin,
+};
 
 /// A group of keys with one origin: how long its values live, how large they may be, and how much
 /// of the origin is asked at once.
@@ -48,8 +51,11 @@ impl GroupDefinition {
                 stale_if_error: Duration::ZERO,
                 error_ttl: Duration::ZERO,
                 max_value: MAX_VALUE,
-                // A loader may say how long its value lives.
+                // A loader may say how long its value may be kept.
                 origin_decides: true,
+                soft_timeout: Duration::ZERO,
+                refresh_ahead: false,
+                query: Query::Refuse,
             },
             origin,
             bounds: Bounds::default(),
@@ -69,21 +75,21 @@ impl GroupDefinition {
         self
     }
 
-    /// How long a value lives at most, whatever the loader says.
+    /// The maximum lifetime of a value, whatever the loader says.
     pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
         self.rules.max_ttl = Some(max_ttl);
         self
     }
 
-    /// Shortens each life by a random part of it, up to this share (0 to 1), so that values that
-    /// were loaded together don't expire together.
+    /// Shortens each lifetime by a random part of it, up to this share (0 to 1), so that values
+    /// that were loaded together don't expire together.
     pub fn ttl_jitter(mut self, share: f64) -> Self {
         self.rules.ttl_jitter = share;
         self
     }
 
-    /// How long past its life a value is served at once, as [`Source::Stale`], while it is loaded
-    /// anew. A removed value is never served.
+    /// How long past its lifetime a value is served at once, as [`Source::Stale`], while it is
+    /// loaded anew. A removed value is never served.
     ///
     /// [`Source::Stale`]: gaocache_core::group::Source::Stale
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
@@ -91,12 +97,36 @@ impl GroupDefinition {
         self
     }
 
-    /// How long past its life a value is served, as [`Source::Stale`], if the origin can't answer.
-    /// A removed value is never served.
+    /// How long past its lifetime a value is served, as [`Source::Stale`], if the origin can't
+    /// answer. A removed value is never served.
     ///
     /// [`Source::Stale`]: gaocache_core::group::Source::Stale
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.rules.stale_if_error = window;
+        self
+    }
+
+    /// After how long a get whose load isn't done is answered with the old value, as
+    /// [`Source::Stale`], if there is one ([`GroupDefinition::stale_if_error`]); the load goes on.
+    /// Without it: gets wait for the load.
+    ///
+    /// [`Source::Stale`]: gaocache_core::group::Source::Stale
+    pub fn soft_timeout(mut self, soft_timeout: Duration) -> Self {
+        self.rules.soft_timeout = soft_timeout;
+        self
+    }
+
+    /// Loads values that are asked for anew shortly before they expire, so that no get waits
+    /// for it: the earlier, the longer loads take (XFetch, Vattani et al., VLDB 2015).
+    pub fn refresh_ahead(mut self, ahead: bool) -> Self {
+        self.rules.refresh_ahead = ahead;
+        self
+    }
+
+    /// What a query string means that comes with a key over HTTP. Without it, the request is
+    /// refused.
+    pub fn query(mut self, query: Query) -> Self {
+        self.rules.query = query;
         self
     }
 

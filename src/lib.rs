@@ -72,6 +72,7 @@ pub mod internal;
 mod members;
 mod node;
 mod origin;
+mod redis;
 mod registry;
 mod rpc;
 mod service;
@@ -87,8 +88,9 @@ pub use cache::Cache;
 pub use client::{Client, ClientOptions};
 pub use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Fault, Result},
-    group::Source,
-    ports::{Freshness, Loaded, Origin, loader},
+    group::{Query, Source},
+    metadata::Metadata,
+    ports::{Freshness, Loaded, Origin, Reloaded, loader},
 };
 #[cfg(feature = "etcd")]
 pub use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
@@ -96,5 +98,9 @@ pub use group::GroupDefinition;
 pub use node::{Addresses, Node, NodeBuilder, NodeStatus};
 pub use origin::breaker::BreakerRules;
 pub use registry::Registry;
-pub use settings::{ClientLimits, PeerIdentity, Replicate, Settings};
+pub use settings::{
+    ClientCertificates, ClientLimits, ListenerTls, PeerIdentity, Replicate, Settings,
+};
 pub use telemetry::trace::Sampling;
+#[cfg(feature = "etcd")]
+pub use tls::ClientTls;

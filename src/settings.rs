@@ -58,7 +58,7 @@ pub struct Settings {
     pub zone: String,
     /// Share of the keys relative to the other nodes' weights.
     pub weight: u32,
-    /// Threads that serve gRPC and HTTP; 0: one per core.
+    /// Threads that serve clients and other nodes; 0: one per core.
     pub worker_threads: usize,
     /// At the end: bound on leaving the ring and handing entries over.
     pub drain_timeout: Duration,
@@ -68,8 +68,18 @@ pub struct Settings {
     pub grpc: Option<SocketAddr>,
     /// Listener for clients over HTTP; `None`: there is none.
     pub http: Option<SocketAddr>,
+    /// Listener for Redis clients; `None`: there is none.
+    pub redis: Option<SocketAddr>,
     /// Listener for probes, metrics and the ring; `None`: there is none.
     pub admin: Option<SocketAddr>,
+    /// TLS of the gRPC listener; `None`: plaintext.
+    pub grpc_tls: Option<ListenerTls>,
+    /// TLS of the HTTP listener; `None`: plaintext.
+    pub http_tls: Option<ListenerTls>,
+    /// TLS of the listener for Redis clients; `None`: plaintext.
+    pub redis_tls: Option<ListenerTls>,
+    /// TLS of the admin listener; `None`: plaintext.
+    pub admin_tls: Option<ListenerTls>,
     /// Listener for other nodes. `None`: the node is alone.
     pub peer: Option<SocketAddr>,
     /// How nodes know each other. All nodes need the same.
@@ -114,16 +124,68 @@ pub enum PeerIdentity {
     Certificates {
         /// File with the authorities, in PEM format. Two at once while one replaces the other.
         ca: PathBuf,
-        /// File with this node's certificate, good for servers and clients.
+        /// File with this node's certificate, valid for server and client authentication.
         cert: PathBuf,
         /// File with its key.
         key: PathBuf,
         /// Names of certificates that make their holder a peer, as `peer.allowed_peers` has them.
         allowed: Vec<String>,
     },
-    /// Not at all: connections are plaintext, and whoever can reach a node's listener for peers is
-    /// believed.
+    /// Not at all: connections are plaintext, and anyone who can reach a node's listener for peers
+    /// is believed.
     Plaintext,
+}
+
+/// TLS 1.3 of a listener for clients. The files are followed: what changes in them counts from the
+/// next connection on.
+///
+/// ```
+/// use gaocache::{ClientCertificates, ListenerTls, Settings};
+///
+/// let mut settings = Settings::loopback("node-0");
+/// let mut tls = ListenerTls::new("/tls/tls.crt", "/tls/tls.key");
+/// tls.clients = ClientCertificates::Required { ca: "/tls/ca.crt".into() };
+/// settings.grpc_tls = Some(tls);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ListenerTls {
+    /// File with the listener's certificate and those between it and its CA, in PEM format.
+    pub cert: PathBuf,
+    /// File with its key.
+    pub key: PathBuf,
+    /// Whether clients show certificates.
+    pub clients: ClientCertificates,
+}
+
+impl ListenerTls {
+    /// With this certificate and its key; clients are asked for none.
+    pub fn new(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            cert: cert.into(),
+            key: key.into(),
+            clients: ClientCertificates::NotAsked,
+        }
+    }
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum ClientCertificates {
+    /// They are not asked for any.
+    #[default]
+    NotAsked,
+    /// A client may show one. A wrong one is refused.
+    Optional {
+        /// File with the authorities, in PEM format. Two at once while one replaces the other.
+        ca: PathBuf,
+    },
+    /// Who shows none is refused, too.
+    Required {
+        /// File with the authorities, in PEM format. Two at once while one replaces the other.
+        ca: PathBuf,
+    },
 }
 
 /// What clients may take of a node's listeners, in number and time.
@@ -139,8 +201,8 @@ pub enum PeerIdentity {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ClientLimits {
-    /// Connections of the gRPC and HTTP listeners together. It is less if the process may open
-    /// fewer files.
+    /// Connections of the gRPC, HTTP and Redis listeners together. It is less if the process may
+    /// open fewer files.
     pub max_connections: usize,
     /// Connections from one address (IPv6: one /64 network).
     pub max_connections_per_address: usize,
@@ -159,7 +221,7 @@ pub struct ClientLimits {
     /// HTTP/2 control frames without data (`PING`, `SETTINGS` and so on), beyond those that go with
     /// requests and answers.
     pub max_control_frames_per_second: u32,
-    /// Keys of one `GetMany`.
+    /// Keys of one `GetMany`, or of one command of Redis.
     pub max_keys_per_request: usize,
 }
 
@@ -207,7 +269,12 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(10),
             grpc: anywhere(GRPC_PORT),
             http: anywhere(HTTP_PORT),
+            redis: None,
             admin: anywhere(ADMIN_PORT),
+            grpc_tls: None,
+            http_tls: None,
+            redis_tls: None,
+            admin_tls: None,
             peer: anywhere(PEER_PORT),
             peer_identity: PeerIdentity::RegisteredKeys,
             peer_connect_timeout: Duration::from_secs(1),
@@ -256,6 +323,7 @@ impl Settings {
         Self {
             grpc: None,
             http: None,
+            redis: None,
             admin: None,
             peer: None,
             ..Self::new(id)

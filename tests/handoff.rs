@@ -20,7 +20,7 @@ use tonic::{Code, transport::Channel};
 
 const KEYS: usize = 300;
 
-/// A peer of nodes that believe everybody.
+/// A peer of nodes that accept every caller.
 async fn peer(node: &TestNode) -> PeerClient<Channel> {
     let url = format!("http://{}", node.addresses.peer);
     PeerClient::connect(url).await.expect("connects")
@@ -105,7 +105,7 @@ async fn entries_are_taken_from_members_and_not_if_they_were_removed_a_moment_ag
     let value = found.entry.expect("with its record").value;
     assert_eq!((&*value, found.uncacheable), (&b"handed over"[..], false));
 
-    // What was removed a moment ago is taken from nobody.
+    // What was removed a moment ago is accepted from no member.
     let mut client = nodes[1].client().await;
     let remove = wire::RemoveRequest {
         group: "users".into(),
@@ -222,7 +222,7 @@ async fn a_node_that_leaves_while_etcd_is_away_hands_its_entries_to_those_who_st
         Some(1),
         "it could not take itself off the list"
     );
-    // Nobody could tell them: they find it gone, and ask the next in ring order.
+    // They could not be notified: they find it gone, and ask the next in ring order.
     for node in &nodes {
         read_all(node).await;
     }

@@ -1,5 +1,5 @@
 //! What a node costs while nothing happens, alone with ten members and among a thousand. The
-//! members are keys in etcd; nobody answers for them, and nobody has to.
+//! members are keys in etcd; none of them answers, and none has to.
 //!
 //! Counted: what the node asks of etcd between its renewals, which must not depend on the members.
 //! Printed: its CPU. `make idle-test` measures that for a minute with an optimized node.
@@ -64,7 +64,7 @@ async fn asked(etcd: &Etcd, node: &NodeProcess) -> f64 {
     received(etcd).await - before
 }
 
-/// Percent of a core while nobody asks the node anything.
+/// Percent of a core while the node gets no requests.
 async fn cpu(node: &NodeProcess) -> f64 {
     let seconds = std::env::var("GAOCACHE_IDLE_SECONDS");
     let seconds: f64 = seconds.map_or(2.0, |it| it.parse().expect("seconds"));

@@ -1,5 +1,6 @@
-//! Go programs that know nothing of gaocache find its nodes, and what they register is found here.
-//! `make interop-test`; needs Go.
+//! Go programs that know nothing of gaocache find its nodes, and what they register is found here;
+//! and foreign clients speak TLS with nodes. `make interop-test`; needs Go, openssl, curl and
+//! grpcurl.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -11,8 +12,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use common::{CountingOrigin, TestNode, builder, etcd::Etcd, settings, within};
+use common::{CountingOrigin, TestNode, builder, etcd::Etcd, joining, settings, within};
 use gaocache_discovery::{Discovery, EtcdConfig};
+use gaocache_testing::{Authority, PemFolder};
 
 /// Builds the Go program of `tests/interop/go`.
 fn program() -> PathBuf {
@@ -27,17 +29,14 @@ fn program() -> PathBuf {
     out
 }
 
-#[tokio::test]
-async fn go_s_resolver_round_robins_over_our_nodes_and_gets_values() {
-    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+/// Go gets over all of these nodes, which have registered in etcd; `trust` says whom to trust, if
+/// they speak TLS.
+async fn round_robin(etcd: &Etcd, origin: &CountingOrigin, further: &[&str], trust: &[&str]) {
     let endpoints = format!("registry.etcd.endpoints={}", etcd.url);
+    let further = [&["registry.kind=etcd", &endpoints], further].concat();
     let mut nodes = Vec::new();
     for n in 0..3 {
-        let settings = settings(
-            &format!("n{n}"),
-            &origin.url(),
-            &["registry.kind=etcd", &endpoints],
-        );
+        let settings = settings(&format!("n{n}"), &origin.url(), &further);
         nodes.push(TestNode::start(
             builder(&settings).bind().await.expect("binds"),
         ));
@@ -45,19 +44,15 @@ async fn go_s_resolver_round_robins_over_our_nodes_and_gets_values() {
     for node in &mut nodes {
         node.ring_of(3).await;
     }
-    let url = etcd.url.clone();
+    let arguments = [&["get", &etcd.url, "gaocache", "300"], trust].concat();
+    let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
     let got = tokio::task::spawn_blocking(move || {
-        Command::new(program())
-            .args(["get", &url, "gaocache", "300"])
-            .output()
-            .expect("runs")
+        let mut program = Command::new(program());
+        program.args(arguments).output().expect("runs")
     });
     let got = got.await.unwrap();
-    assert!(
-        got.status.success(),
-        "{}",
-        String::from_utf8_lossy(&got.stderr)
-    );
+    let errors = String::from_utf8_lossy(&got.stderr);
+    assert!(got.status.success(), "{errors}");
     let text = String::from_utf8_lossy(&got.stdout).into_owned();
     let counts: HashMap<&str, u32> = text
         .lines()
@@ -66,17 +61,127 @@ async fn go_s_resolver_round_robins_over_our_nodes_and_gets_values() {
         .collect();
     println!("Go's round robin: {counts:?}");
     for node in &nodes {
-        let count = counts
-            .get(&*node.addresses.grpc.to_string())
-            .copied()
-            .unwrap_or(0);
+        let address = node.addresses.grpc.to_string();
+        let count = counts.get(&*address).copied().unwrap_or(0);
         assert!(count >= 50, "each node has its turn: {counts:?}");
     }
-    assert_eq!(
-        origin.loads(),
-        300,
-        "each key was loaded once, whoever was asked"
-    );
+    let loads = origin.loads();
+    assert_eq!(loads, 300, "each key was loaded once, whoever was asked");
+}
+
+#[tokio::test]
+async fn go_s_resolver_round_robins_over_our_nodes_and_gets_values() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    round_robin(&etcd, &origin, &[], &[]).await;
+}
+
+/// A folder with an authority, and a certificate of it for `localhost` as `node` and as `client`.
+fn files() -> PemFolder {
+    let (authority, folder) = (Authority::new(), PemFolder::new());
+    folder.write("ca.pem", &authority.pem);
+    for name in ["node", "client"] {
+        folder.write_identity(name, &authority.issue(&["localhost"]));
+    }
+    folder
+}
+
+/// The settings by which a listener speaks TLS, and requires a certificate.
+fn secured(folder: &PemFolder, listener: &str) -> [String; 4] {
+    [
+        format!("{listener}.tls.cert={}", folder.text("node.pem")),
+        format!("{listener}.tls.key={}", folder.text("node.key")),
+        format!("{listener}.tls.client_ca={}", folder.text("ca.pem")),
+        format!("{listener}.tls.client_auth=required"),
+    ]
+}
+
+#[tokio::test]
+async fn go_s_resolver_finds_nodes_that_speak_tls() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let folder = files();
+    let [cert, key, ..] = secured(&folder, "grpc");
+    let trust = [&*folder.text("ca.pem"), "localhost"];
+    round_robin(&etcd, &origin, &[&cert, &key], &trust).await;
+}
+
+/// What a foreign program printed, which is to succeed.
+async fn printed(program: &'static str, arguments: &[&str]) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = output.await.unwrap().expect(program);
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{program}: {text}");
+    text
+}
+
+#[tokio::test]
+async fn openssl_curl_and_grpcurl_speak_tls_with_a_node() {
+    let (origin, folder) = (CountingOrigin::start().await, files());
+    let further = [secured(&folder, "grpc"), secured(&folder, "http")].concat();
+    let further: Vec<&str> = further.iter().map(String::as_str).collect();
+    let node = joining(&gaocache::Registry::memory(), "n0", &origin.url(), &further).await;
+    let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|file| folder.text(file));
+    let (grpc, http) = (node.addresses.grpc.to_string(), node.addresses.http);
+    let shown = printed(
+        "openssl",
+        &[
+            "s_client",
+            "-connect",
+            &grpc,
+            "-CAfile",
+            &ca,
+            "-cert",
+            &cert,
+            "-key",
+            &key,
+            "-verify_return_error",
+            "-verify_hostname",
+            "localhost",
+            "-alpn",
+            "h2",
+        ],
+    )
+    .await;
+    for wanted in ["TLSv1.3", "ALPN protocol: h2", "Verification: OK"] {
+        assert!(shown.contains(wanted), "{wanted}: {shown}");
+    }
+    let url = format!("https://localhost:{}/v1/users/a", http.port());
+    let resolve = format!("localhost:{}:127.0.0.1", http.port());
+    for version in ["--http1.1", "--http2"] {
+        let arguments = [
+            "-sSf",
+            version,
+            "--resolve",
+            &resolve,
+            "--cacert",
+            &ca,
+            "--cert",
+            &cert,
+            "--key",
+            &key,
+            &url,
+        ];
+        assert_eq!(printed("curl", &arguments).await, "value of a", "{version}");
+    }
+    let request = "{\"group\":\"users\",\"key\":\"a\"}";
+    let arguments = [
+        "-cacert",
+        &ca,
+        "-cert",
+        &cert,
+        "-key",
+        &key,
+        "-authority",
+        "localhost",
+        "-d",
+        request,
+        &grpc,
+        "gaocache.v1.Cache/Get",
+    ];
+    let got = printed("grpcurl", &arguments).await;
+    // "value of a" in base64.
+    assert!(got.contains("dmFsdWUgb2YgYQ=="), "{got}");
 }
 
 #[tokio::test]

@@ -329,7 +329,7 @@ async fn an_origin_that_comes_back_is_asked_again() {
     assert_eq!(outcome(&node, "another").await.0, 200);
 }
 
-/// A named pipe that nobody writes to.
+/// A named pipe without a writer.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_named_pipe_in_a_directory_holds_nothing_up() {

@@ -133,7 +133,7 @@ async fn who_starts_over_an_emptied_etcd_acknowledges_no_removal_that_old_member
     let key = old.own_keys(1).await.remove(0);
     get(&old, &key).await;
     assert_eq!(get(&old, &key).await, "hit");
-    // It relies on its lease, and nobody can tell it anything through etcd.
+    // It relies on its lease, and nothing can reach it through etcd.
     link.cut();
     fresh.kill();
     etcd.wipe().await;
@@ -161,7 +161,7 @@ async fn a_registration_whose_answer_was_lost_lets_nobody_serve_when_it_is_writt
     agree(&members).await;
     let mut client = etcd.client().await;
     let mut watch = client.watch("gaocache/n2", None).await.unwrap();
-    // It is registered, and sees that, but it is not told. The others have seen it, too.
+    // It is registered, and sees that, but gets no confirmation. The others have seen it, too.
     link.lose_answer_to("joining");
     let late = start("n2", &linked);
     let recorded = async |stands: bool| {
@@ -174,7 +174,7 @@ async fn a_registration_whose_answer_was_lost_lets_nobody_serve_when_it_is_writt
         .await;
     };
     recorded(true).await;
-    // They take it off the list when its lease is over. From then on nobody tells it of removals.
+    // They take it off the list when its lease is over. From then on it hears of no removals.
     recorded(false).await;
     link.mend();
     let mut written = Vec::new();

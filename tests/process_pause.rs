@@ -1,4 +1,4 @@
-//! A node that stands still (stopped, paused) and comes back as the same process.
+//! A node that is paused (stopped, suspended) and comes back as the same process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -36,7 +36,7 @@ async fn what_was_removed_while_a_node_stood_still_is_not_served_when_it_goes_on
         assert_eq!(origin.loads_of(key), 1);
     }
     nodes[1].freeze();
-    // Its lease ends, so that who removes something needs not tell it.
+    // Its lease ends, so that removals need not reach it.
     nodes[0].until_ring(&["n0"]).await;
     for key in &keys {
         remove(&nodes[0], key).await;
@@ -51,7 +51,7 @@ async fn what_was_removed_while_a_node_stood_still_is_not_served_when_it_goes_on
     assert_eq!(nodes[1].metric("gaocache_expulsions_total", "").await, 1.0);
 }
 
-/// All leases are over then, but nobody is taken off anybody's list.
+/// All leases are over then, but no node takes another off its list.
 #[tokio::test]
 async fn an_etcd_that_is_away_for_longer_than_the_lease_costs_no_entry() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);

@@ -71,7 +71,7 @@ impl Registry {
     }
 }
 
-/// A watch that stands: events on their way, with the time at which each arrives.
+/// An open watch: events on their way, with the time at which each arrives.
 struct Watch {
     cluster: u64,
     sent: usize,
@@ -287,7 +287,7 @@ fn run(seed: u64) {
     }
 }
 
-/// Nobody crashes or is cut off; but the registry is wiped again and again, and watches break.
+/// No node crashes or is cut off; but the registry is wiped again and again, and watches break.
 fn run_wipes(seed: u64) {
     let mut world = world(seed);
     for _ in 0..50 {

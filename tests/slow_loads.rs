@@ -1,5 +1,5 @@
-//! Loads that take long, at nodes whose settings differ: one load per key, nobody else waits, and
-//! no healthy peer is ejected.
+//! Loads that take long, at nodes whose settings differ: one load per key, no other request waits,
+//! and no healthy peer is ejected.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

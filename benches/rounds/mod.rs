@@ -33,6 +33,18 @@ pub struct Round {
 impl Server {
     /// Starts this program with `arguments`; it prints the address that it listens on.
     pub async fn start(arguments: &[&str]) -> Self {
+        let connect = async |address: &str| {
+            let client = CacheClient::connect(format!("http://{address}")).await;
+            client.unwrap()
+        };
+        Self::connected_by(arguments, connect).await
+    }
+
+    /// The same, with these connections.
+    pub async fn connected_by(
+        arguments: &[&str],
+        connect: impl AsyncFn(&str) -> CacheClient<tonic::transport::Channel>,
+    ) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(arguments)
             .stdout(Stdio::piped())
@@ -44,11 +56,7 @@ impl Server {
             .unwrap();
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
-            clients.push(
-                CacheClient::connect(format!("http://{}", address.trim()))
-                    .await
-                    .unwrap(),
-            );
+            clients.push(connect(address.trim()).await);
         }
         Self { child, clients }
     }

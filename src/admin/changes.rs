@@ -30,7 +30,8 @@ impl RingChange {
     /// The change from one view to the next.
     pub fn between(before: &View, after: &View) -> Self {
         let missing = |from: &View, all: &View| {
-            // Who joins is told of when it is serving, who vanished when it did.
+            // A joining member counts from when it is serving, a vanished one from when it
+            // vanished.
             let was_there = |id| from.member(id).is_some_and(Member::is_admitted);
             let there = all.members.iter().filter(|it| it.is_admitted());
             let missing = there.filter(|it| !was_there(&it.id));

@@ -29,7 +29,7 @@ use gaocache_core::{cluster::Topology, group::Group};
 static VIEWERS: Semaphore = Semaphore::const_new(64);
 /// Interval between events.
 const BEAT: Duration = Duration::from_secs(1);
-/// What one page was told already.
+/// What one page has received already.
 #[derive(Default)]
 struct Told {
     ring: Option<Arc<Topology>>,
@@ -37,14 +37,14 @@ struct Told {
 }
 
 impl Told {
-    /// The ring, if it is not the one that the page was told of last.
+    /// The ring, if it is not the one that the page received last.
     fn ring(&mut self, node: &str, topology: &Arc<Topology>) -> Option<RingReport> {
         let known = self.ring.replace(topology.clone());
         let is_known = known.is_some_and(|known| Arc::ptr_eq(&known, topology));
         (!is_known).then(|| report(node, topology, Vec::new()))
     }
 
-    /// The latest changes, if there are any of which the page was not told.
+    /// The latest changes, if there are any that the page has not received.
     fn changes(&mut self, changes: &Changes) -> Option<Vec<RingChange>> {
         changes.unlike(&mut self.changes)
     }
@@ -171,7 +171,7 @@ mod tests {
         };
         let first = ring(1);
         assert_eq!(beats(&first, &mut told), (1000, 1));
-        // The change is noted a moment after the ring is in force.
+        // The change is noted a moment after the ring has become current.
         let second = ring(2);
         assert_eq!(beats(&second, &mut told), (2000, 1));
         let change = RingChange::between(&first.view, &second.view);

@@ -105,10 +105,9 @@ fn held(me: &str, group: &Group, known: &Explained) -> Vec<Value> {
     here.chain(others).collect()
 }
 
-/// How old a value is, where its life is that of the group's rules. No entry keeps when it was
-/// loaded.
+/// How old a value is, if its TTL is the group's. Entries don't keep the time of their load.
 fn age(ttl: Option<Duration>, it: &Held) -> Option<f64> {
-    // Of a stale one, it is not known for how long its life has been over.
+    // For a stale one, it is not known how long ago it expired.
     if it.bytes.is_none() || it.stale {
         return None;
     }

@@ -58,7 +58,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/explain", get(explain::explain))
         .route("/config", get(settings::in_force))
         .route("/reload", post(settings::reload))
-        .fallback(async || no_such_path(StatusCode::NOT_FOUND, "no such path; see docs/api.md"))
+        .fallback(async || no_such_path("no such path; see docs/api.md"))
         .method_not_allowed_fallback(async || not_allowed("this path takes another method"))
         .with_state(admin)
 }

@@ -30,7 +30,7 @@ impl Scrapes {
         }
         let waiting = self.0.clone();
         let rendering = async move {
-            // Whoever has come by now gets the same.
+            // Scrapes that have arrived by now share this rendering.
             tokio::task::yield_now().await;
             waiting.lock().take();
             render()

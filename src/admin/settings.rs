@@ -1,5 +1,5 @@
-//! The settings in force, and the wish to have them read again. Who reads them is above this
-//! module.
+//! Shows the current settings, and passes on requests to read them again. The reading itself
+//! happens above this module.
 
 use std::time::Duration;
 

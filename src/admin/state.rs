@@ -21,7 +21,7 @@ pub struct Admin {
     pub id: Arc<str>,
     /// Why it is not ready.
     pub readiness: Readiness,
-    /// Its cluster, with the ring in force.
+    /// Its cluster, with the current ring.
     pub cluster: Arc<Cluster>,
     /// Its groups.
     pub groups: Groups,
@@ -35,21 +35,21 @@ pub struct Admin {
     pub budget: Arc<Budget>,
     /// The rendering of the metrics that scrapes of one moment share.
     pub scrapes: Scrapes,
-    /// The settings in force; `None` where the program around the node has its own.
+    /// The current settings; `None` if the embedding program has settings of its own.
     pub settings: Option<Reloads>,
-    /// Cancelled when the listener is to close: nobody is kept waiting then.
+    /// Cancelled when the listener is about to close, so that no client is kept waiting.
     pub stop: CancellationToken,
 }
 
-/// A wish to have the settings read again, which is told how it went.
+/// A request to read the settings again; receives the outcome.
 pub type Reload = oneshot::Sender<Result<Value>>;
 
-/// The settings in force, and where to ask for new ones.
+/// The current settings, and where to request a reload.
 #[derive(Clone)]
 pub struct Reloads {
     /// As they are shown.
     pub in_force: watch::Receiver<Arc<Value>>,
-    /// Takes wishes; a bounded queue.
+    /// Takes requests; a bounded queue.
     pub wishes: mpsc::Sender<Reload>,
 }
 

@@ -1,9 +1,10 @@
-//! Addresses of nodes as people type them, and what is told when nobody answers there.
+//! Addresses of nodes as people type them, and the error when no node answers there.
 
-use std::time::Duration;
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use super::failure::Failure;
 use crate::settings::{ADMIN_PORT, GRPC_PORT};
+use gaocache_core::membership::Member;
 
 /// Time limit for looking up a name and for connecting.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,27 +32,77 @@ impl Listener {
     }
 }
 
-/// A listener of this machine.
-pub(super) fn here(port: u16) -> String {
-    format!("127.0.0.1:{port}")
+/// How a listener is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
 }
 
-/// `HOST:PORT` of a gRPC listener.
-pub(super) fn grpc_address(text: &str) -> Result<String, String> {
-    host_and_port(text, GRPC_PORT)
+/// A listener, as it was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// `host:port`.
+    pub(super) address: String,
+    /// `None`: it was not said.
+    pub(super) scheme: Option<Scheme>,
 }
 
-/// `HOST:PORT` of an admin listener.
-pub(super) fn admin_address(text: &str) -> Result<String, String> {
-    host_and_port(text, ADMIN_PORT)
-}
-
-/// `HOST:PORT`, also where it was copied from a URL.
-fn host_and_port(text: &str, usual: u16) -> Result<String, String> {
-    if text.starts_with("https://") {
-        return Err("the nodes' listeners speak no TLS; write HOST:PORT".into());
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Some(Scheme::Https) => "https://",
+            Some(Scheme::Http) | None => "",
+        };
+        write!(f, "{scheme}{}", self.address)
     }
-    let address = text.strip_prefix("http://").unwrap_or(text);
+}
+
+/// A listener of this machine.
+pub(super) fn here(port: u16) -> Place {
+    Place {
+        address: format!("127.0.0.1:{port}"),
+        scheme: None,
+    }
+}
+
+/// A gRPC listener.
+pub(super) fn grpc_address(text: &str) -> Result<Place, String> {
+    place(text, GRPC_PORT)
+}
+
+/// An admin listener.
+pub(super) fn admin_address(text: &str) -> Result<Place, String> {
+    place(text, ADMIN_PORT)
+}
+
+/// The admin listener of a member, as it registered it.
+pub(super) fn admin_of(member: &Member) -> Result<Place, String> {
+    let mut place = admin_address(&member.admin_address())?;
+    place.scheme.get_or_insert(Scheme::Http);
+    Ok(place)
+}
+
+/// The gRPC listener of a member, as it registered it.
+pub(super) fn grpc_of(member: &Member) -> Place {
+    let scheme = if member.tls.clients {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    };
+    Place {
+        address: member.address.to_string(),
+        scheme: Some(scheme),
+    }
+}
+
+/// `HOST:PORT`, perhaps with a scheme.
+fn place(text: &str, usual: u16) -> Result<Place, String> {
+    let (scheme, address) = match text.split_once("://") {
+        Some(("https", address)) => (Some(Scheme::Https), address),
+        Some(("http", address)) => (Some(Scheme::Http), address),
+        _ => (None, text),
+    };
     let address = address.trim_end_matches('/');
     let parts = address.rsplit_once(':').filter(|(host, port)| {
         let bracketed = host.starts_with('[') && host.ends_with(']');
@@ -59,18 +110,27 @@ fn host_and_port(text: &str, usual: u16) -> Result<String, String> {
         (bracketed || plain) && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
     match parts {
-        Some(_) => Ok(address.to_owned()),
-        None => Err(format!("write HOST:PORT, such as 127.0.0.1:{usual}")),
+        Some(_) => Ok(Place {
+            address: address.to_owned(),
+            scheme,
+        }),
+        None => Err(format!(
+            "write HOST:PORT, such as 127.0.0.1:{usual}, or https://HOST:PORT"
+        )),
     }
 }
 
-/// Finds out early whether the name exists: later, that can't be told from other failures.
-pub(super) async fn look_up(address: &str) -> Result<(), Failure> {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+/// Finds out early whether the name exists: later, that can't be distinguished from other failures.
+/// Returns the addresses that it has.
+pub(super) async fn look_up(place: &Place) -> Result<Vec<SocketAddr>, Failure> {
+    let address = &place.address;
+    let host = address
+        .rsplit_once(':')
+        .map_or(&**address, |(host, _)| host);
     let found = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host(address)).await;
     let cause = match found {
         // The name service has no empty answers.
-        Ok(Ok(_)) => return Ok(()),
+        Ok(Ok(found)) => return Ok(found.collect()),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the name service did not answer".to_owned(),
     };
@@ -99,6 +159,7 @@ mod tests {
             "[::1]:7070",
             "http://h:1/",
             "http://h:1",
+            "https://h:1/",
         ] {
             assert!(admin_address(good).is_ok(), "{good}");
         }
@@ -109,7 +170,7 @@ mod tests {
             "h:0",
             "h:99999",
             "::1:7070",
-            "https://h:1",
+            "ftp://h:1",
             "u@h:1",
             "h/x:1",
         ] {

@@ -1,36 +1,34 @@
 //! `gaocache get`, `remove` and `purge`: one call to a node, or to the cluster.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Channel};
 
 use super::{
-    address::{CONNECT_TIMEOUT, Listener, grpc_address, here, look_up, seconds},
+    address::{CONNECT_TIMEOUT, Listener, Place, grpc_address, here, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
     output::{counted, print_json, print_line, print_value, write_file},
+    tls::{Tls, TlsArgs},
 };
 use crate::{
     answer::Answer,
-    client::{Client, ClientOptions},
+    client::{Client, ClientOptions, connection, metadata},
     rpc::wire::{self, cache_client::CacheClient},
     settings::GRPC_PORT,
     status::{codes, grpc::from_status},
 };
-use gaocache_core::{error::with_causes, group::Source};
+use gaocache_core::{error::with_causes, group::Source, metadata::Metadata};
 
 /// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// The gRPC address of any node
+    /// The gRPC address of any node: HOST:PORT, or with https:// if it speaks TLS
     ///
     /// [default: GAOCACHE_TARGET, else that of the context, else 127.0.0.1:7070]
     #[arg(
@@ -39,12 +37,14 @@ pub(super) struct Target {
         value_parser = grpc_address,
         conflicts_with = "etcd"
     )]
-    target: Option<String>,
+    target: Option<Place>,
     /// Timeout of a call, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: f64,
     #[command(flatten)]
     cluster: Cluster,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -59,8 +59,11 @@ pub(super) struct GetArgs {
     /// Write the value to a file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Print JSON: the value, where it came from, its owner and its remaining TTL; non-UTF-8 values
-    /// appear as value_base64
+    /// Print what the origin said of the value before it, as lines of headers
+    #[arg(long, short, conflicts_with = "json")]
+    include: bool,
+    /// Print JSON: the value, what the origin said of it, where it came from, its owner and its
+    /// remaining TTL; non-UTF-8 values appear as value_base64
     #[arg(long, conflicts_with = "output")]
     json: bool,
     #[command(flatten)]
@@ -105,24 +108,15 @@ impl Target {
         let whom = self
             .cluster
             .whom(named, Context::target, grpc_address, usual)?;
-        let address = match whom {
-            Whom::Node(address) => address,
-            Whom::Cluster(etcd) => return cluster(&etcd, timeout).await,
+        let tls = self.tls.files()?;
+        let place = match whom {
+            Whom::Node(place) => place,
+            Whom::Cluster(etcd) => return cluster(&etcd, &tls, timeout).await,
         };
-        look_up(&address).await?;
-        let failed = |error: tonic::transport::Error| {
-            let causes = with_causes("can't connect".into(), &error);
-            Failure::Failed(format!("{address}: {causes}"))
-        };
-        let channel = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(failed)?
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .timeout(timeout)
-            .connect()
-            .await
-            .map_err(failed)?;
-        // The node limits the size of values; the client accepts any size.
-        let client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
+        look_up(&place).await?;
+        let address = place.to_string();
+        let client = connect(&place, &tls, timeout).await;
+        let client = client.map_err(|what| Failure::Failed(format!("{address}: {what}")))?;
         Ok(Callee::Node(client, address))
     }
 
@@ -149,27 +143,49 @@ impl Target {
     }
 }
 
+/// A client of the node there.
+pub(super) async fn connect(
+    place: &Place,
+    tls: &Tls,
+    timeout: Duration,
+) -> Result<CacheClient<Channel>, String> {
+    let (address, tls) = (place.address.as_str().into(), tls.at(place));
+    let endpoint = connection::endpoint(&place.address, tls.is_some());
+    let endpoint = endpoint
+        .map_err(|error| error.message().to_owned())?
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .timeout(timeout);
+    let connected = connection::now(&endpoint, &address, tls).await;
+    let channel = connected.map_err(|error| with_causes("can't connect".into(), &error))?;
+    // The node limits the size of values; the client accepts any size.
+    Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
+}
+
 /// A client of the nodes that are registered in etcd.
-async fn cluster(etcd: &Etcd, timeout: Duration) -> Result<Callee, Failure> {
+async fn cluster(etcd: &Etcd, tls: &Tls, timeout: Duration) -> Result<Callee, Failure> {
     let (keys, discovery) = etcd.discover().await?;
     if discovery.list().endpoints.is_empty() {
         return Err(etcd.nobody());
     }
-    let options = ClientOptions::default().with_deadline(timeout);
+    let mut options = ClientOptions::default().with_deadline(timeout);
+    options.tls = tls.for_all();
     Ok(Callee::Cluster(Client::over(discovery, keys, options)))
 }
 
-/// An answer, whoever gave it.
+/// An answer, from a node or from the client.
 struct Got {
     value: Bytes,
     source: &'static str,
     owner: String,
     ttl_remaining_ms: Option<u64>,
+    /// What the origin said of the value.
+    metadata: Metadata,
 }
 
 impl Got {
     fn from_node(answer: wire::GetResponse) -> Self {
         Self {
+            metadata: metadata(&answer.headers),
             source: match answer.source() {
                 wire::Source::Hit | wire::Source::Unspecified => Source::Hit.name(),
                 wire::Source::Peer => Source::Peer.name(),
@@ -189,6 +205,7 @@ impl Got {
             source: answer.source.name(),
             owner: answer.owner.to_string(),
             ttl_remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
+            metadata: answer.metadata,
         }
     }
 
@@ -203,6 +220,19 @@ impl Got {
         )
     }
 
+    /// By name; several lines of one name are one list, as in HTTP.
+    fn headers(&self) -> BTreeMap<&str, String> {
+        let mut headers = BTreeMap::<_, String>::new();
+        for (name, value) in self.metadata.iter() {
+            let list = headers.entry(name).or_default();
+            if !list.is_empty() {
+                list.push_str(", ");
+            }
+            list.push_str(value);
+        }
+        headers
+    }
+
     fn json(&self, group: &str, key: &str) -> Value {
         let mut json = json!({
             "group": group,
@@ -211,6 +241,7 @@ impl Got {
             "owner": self.owner,
             "ttl_remaining_ms": self.ttl_remaining_ms,
             "bytes": self.value.len(),
+            "headers": self.headers(),
         });
         match std::str::from_utf8(&self.value) {
             Ok(text) => json["value"] = text.into(),
@@ -236,6 +267,12 @@ pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
     };
     if args.verbose {
         eprintln!("{}", got.told());
+    }
+    if args.include {
+        for (name, value) in got.metadata.iter() {
+            print_line(&format!("{name}: {value}"))?;
+        }
+        print_line("")?;
     }
     match &args.output {
         Some(file) => write_file(file, &got.value),
@@ -282,4 +319,25 @@ pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
         return print_json(&json!({ "group": group, "entries": entries }));
     }
     print_line(&format!("removed {}", counted(entries, "entry", "entries")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_what_the_origin_said_by_name() {
+        let said = [("content-type", "a/b"), ("link", "c"), ("link", "d")];
+        let header = |(name, value): (&str, &str)| wire::Header {
+            name: name.into(),
+            value: value.into(),
+        };
+        let got = Got::from_node(wire::GetResponse {
+            value: "v".into(),
+            headers: said.into_iter().map(header).collect(),
+            ..wire::GetResponse::default()
+        });
+        let wanted = json!({ "content-type": "a/b", "link": "c, d" });
+        assert_eq!(got.json("g", "k")["headers"], wanted);
+    }
 }

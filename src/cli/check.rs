@@ -6,19 +6,21 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use tonic::transport::Endpoint;
 
 use super::{
+    address::{admin_of, grpc_of},
+    calls::connect,
     cluster::Cluster,
     failure::Failure,
     output::{counted, print_json, print_line},
     ring::fetch_report,
     sources::ConfigArgs,
+    tls::{Tls, TlsArgs},
 };
 use crate::{
     admin::{GroupReport, RingReport},
     registry::etcd::view,
-    rpc::wire::{GetRequest, cache_client::CacheClient},
+    rpc::wire::GetRequest,
     status::grpc::from_status,
 };
 use gaocache_core::{
@@ -47,16 +49,19 @@ pub(super) struct CheckArgs {
     key: Option<String>,
     #[command(flatten)]
     cluster: Cluster,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     let etcd = args.cluster.or_configured(&args.config, "check")?;
+    let tls = args.tls.files()?;
     let (keys, discovery) = etcd.discover().await?;
     let view = view(&keys, &discovery.list());
     let wanted = args.members.unwrap_or(view.members.len().max(1));
     let mut survey = Survey::of(&view, wanted);
     for member in view.members.iter() {
-        match ask(member, args).await {
+        match ask(member, args, &tls).await {
             Ok((report, got)) => survey.add(member, report, got),
             Err(problem) => {
                 let problem = format!("{} at {}: {problem}", member.id, member.address);
@@ -73,7 +78,7 @@ struct Survey {
     fingerprint: String,
     wanted: usize,
     nodes: Vec<NodeReport>,
-    /// The first node that told its groups.
+    /// The first node that reported its groups.
     groups: Option<(Arc<str>, Vec<GroupReport>)>,
     problems: Vec<String>,
 }
@@ -204,31 +209,27 @@ fn differences(first: &[GroupReport], second: &[GroupReport]) -> Vec<String> {
 }
 
 /// The node's view of the ring and its groups, after it has also answered a get.
-async fn ask(member: &Member, args: &CheckArgs) -> Result<(RingReport, Option<String>), String> {
-    let admin = member.admin_address();
-    let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, None, None)).await;
+async fn ask(
+    member: &Member,
+    args: &CheckArgs,
+    tls: &Tls,
+) -> Result<(RingReport, Option<String>), String> {
+    let admin = admin_of(member)?;
+    let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, tls, None, None)).await;
     let report = report.map_err(|_| "the admin listener did not answer in time".to_owned())??;
     let got = match args.group.as_ref().zip(args.key.as_ref()) {
-        Some((group, key)) => Some(get(member, group, key).await?),
+        Some((group, key)) => Some(get(member, tls, group, key).await?),
         None => None,
     };
     Ok((report, got))
 }
 
-async fn get(member: &Member, group: &str, key: &str) -> Result<String, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", member.address));
-    let endpoint = endpoint.map_err(|error| error.to_string())?;
-    let channel = endpoint
-        .connect_timeout(TIMEOUT)
-        .timeout(TIMEOUT)
-        .connect()
-        .await;
-    let channel = channel.map_err(|error| error.to_string())?;
+async fn get(member: &Member, tls: &Tls, group: &str, key: &str) -> Result<String, String> {
+    let mut client = connect(&grpc_of(member), tls, TIMEOUT).await?;
     let request = GetRequest {
         group: group.to_owned(),
         key: key.to_owned(),
     };
-    let mut client = CacheClient::new(channel).max_decoding_message_size(usize::MAX);
     match client.get(request).await {
         Ok(got) => Ok(counted(
             got.into_inner().value.len() as u64,

@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use tokio::sync::Notify;
 
-use super::{context::Context, failure::Failure, sources::ConfigArgs};
+use super::{address::Place, context::Context, failure::Failure, sources::ConfigArgs};
 use crate::{
     config::{RegistryKind, pem, schema::DEFAULT_SERVICE},
     node::configured::etcd_config,
@@ -68,7 +68,7 @@ fn url(text: &str) -> Result<String, String> {
 /// Whom a command asks.
 pub(super) enum Whom {
     /// The node at this address.
-    Node(String),
+    Node(Place),
     /// Those that are registered there.
     Cluster(Etcd),
 }
@@ -78,10 +78,10 @@ impl Cluster {
     /// says, where `of_context` picks the node's address; else the node at `usual`.
     pub(super) fn whom(
         &self,
-        node: Option<&String>,
+        node: Option<&Place>,
         of_context: fn(&Context) -> Option<&String>,
-        parse: fn(&str) -> Result<String, String>,
-        usual: String,
+        parse: fn(&str) -> Result<Place, String>,
+        usual: Place,
     ) -> Result<Whom, Failure> {
         if let Some(node) = node {
             return Ok(Whom::Node(node.clone()));
@@ -142,7 +142,12 @@ impl Cluster {
     }
 }
 
-fn usable(flag: &str, file: &Path, check: fn(&Path) -> Result<(), String>) -> Result<(), Failure> {
+/// Whether a file that a flag names can be used.
+pub(super) fn usable(
+    flag: &str,
+    file: &Path,
+    check: impl Fn(&Path) -> Result<(), String>,
+) -> Result<(), Failure> {
     check(file).map_err(|reason| Failure::Usage(format!("{flag} {}: {reason}", file.display())))
 }
 
@@ -212,7 +217,7 @@ impl Etcd {
         }))
     }
 
-    /// That nobody is registered.
+    /// No node is registered.
     pub(super) fn nobody(&self) -> Failure {
         Failure::Failed(format!(
             "no node is registered as '{}' in etcd; check --service (registry.service of the nodes) \

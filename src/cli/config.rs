@@ -1,4 +1,4 @@
-//! `gaocache config`: the settings in force, in a form that can be loaded again.
+//! `gaocache config`: the effective settings, in a form that can be loaded again.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ pub(super) fn show(args: &ShowArgs) -> Result<(), Failure> {
     } else {
         print_toml(&reading.in_force)?;
     }
-    // What is right is of use to whoever looks for what is wrong.
+    // The valid settings help to find what is wrong with the others.
     reading.checked().map(drop).map_err(Failure::from)
 }
 

@@ -35,10 +35,14 @@ pub(super) struct Context {
     pub(super) etcd_ca: Option<PathBuf>,
     pub(super) etcd_cert: Option<PathBuf>,
     pub(super) etcd_key: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) server_name: Option<String>,
 }
 
 impl Context {
-    /// The one that is in force. The environment overrides the file: an address of a node there,
+    /// The selected one. The environment overrides the file: an address of a node there,
     /// or an etcd, takes the place of all that the file says of either.
     pub(super) fn in_force() -> Result<Self, Failure> {
         let variable = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
@@ -55,6 +59,15 @@ impl Context {
                 ..context
             };
         }
+        for (name, file) in [
+            ("GAOCACHE_CA", &mut context.ca),
+            ("GAOCACHE_CERT", &mut context.cert),
+            ("GAOCACHE_KEY", &mut context.key),
+        ] {
+            *file = variable(name).map(PathBuf::from).or_else(|| file.take());
+        }
+        let named = variable("GAOCACHE_SERVER_NAME");
+        context.server_name = named.or(context.server_name);
         Ok(context)
     }
 

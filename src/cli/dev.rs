@@ -17,7 +17,7 @@ use super::{
     signals::{Hangup, Signals},
 };
 use crate::{
-    config::{self, Config, OriginKind, Sources},
+    config::{self, Config, ListenSettings, OriginKind, Sources},
     node::{Addresses, Node, NodeBuilder, configured::start_telemetry},
     registry::Registry,
     settings::{ADMIN_PORT, GRPC_PORT, HTTP_PORT},
@@ -57,23 +57,24 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
             Some(ended) = ended.recv() => return ended,
         }
     }
-    let at = |address: Option<SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();
     for Started { id, addresses, .. } in &shown {
-        print_line(&format!(
-            "{id}  grpc {}  http http://{}  admin http://{}",
-            at(addresses.grpc),
-            at(addresses.http),
-            at(addresses.admin)
-        ))?;
+        let Urls { grpc, http, admin } = Urls::of(addresses, &first);
+        print_line(&format!("{id}  grpc {grpc}  http {http}  admin {admin}"))?;
+    }
+    for Started { id, addresses, .. } in &shown {
+        if let Some(redis) = addresses.redis {
+            let (host, port) = (redis.ip(), redis.port());
+            let key = quoted(&format!("{}:{}", known.name, known.example));
+            print_line(&format!("{id}  redis-cli -h {host} -p {port} get {key}"))?;
+        }
     }
     if let Some(Started { addresses, .. }) = shown.first() {
+        let Urls { grpc, http, admin } = Urls::of(addresses, &first);
         print_line(&format!(
-            "\nTry:  curl -i http://{http}/v1/{group}/{path}\n      curl -s http://{admin}/ring\n      \
-             {program} get --target {grpc} {group} {key}\n      {program} ring --admin {admin}\n\
+            "\nTry:  curl -i {http}/v1/{group}/{path}\n      curl -s {admin}/ring\n      \
+             {program} get --target {grpc} {group} {key}\n      {program} ring --admin {place}\n\
              Stop: Ctrl-C",
-            http = at(addresses.http),
-            grpc = at(addresses.grpc),
-            admin = at(addresses.admin),
+            place = admin.trim_start_matches("http://"),
             program = quoted(&program()),
             group = known.name,
             path = utf8_percent_encode(&known.example, PATH),
@@ -81,12 +82,38 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
         ))?;
     }
     // The nodes end with the process, all at once. None of them is left to hand entries over to.
-    tokio::select! {
-        () = signals.told(1) => {}
-        Some(ended) = ended.recv() => return ended,
-    }
+    let ended = tokio::select! {
+        () = signals.told(1) => Ok(()),
+        Some(ended) = ended.recv() => ended,
+    };
     telemetry.flush();
-    Ok(())
+    ended
+}
+
+/// Where a node's listeners are, as people type them.
+struct Urls {
+    grpc: String,
+    http: String,
+    admin: String,
+}
+
+impl Urls {
+    fn of(addresses: &Addresses, settings: &Config) -> Self {
+        let url = |address: Option<SocketAddr>, listener: &ListenSettings, plain: &str| {
+            let scheme = if listener.tls.is_on() {
+                "https://"
+            } else {
+                plain
+            };
+            let address = address.map(|it| it.to_string());
+            format!("{scheme}{}", address.unwrap_or_default())
+        };
+        Self {
+            grpc: url(addresses.grpc, &settings.grpc, ""),
+            http: url(addresses.http, &settings.http, "http://"),
+            admin: url(addresses.admin, &settings.admin, "http://"),
+        }
+    }
 }
 
 /// What a path may not contain as it is, and what a shell would read as more than a letter.
@@ -142,7 +169,7 @@ struct Started {
 }
 
 /// Starts a node in a thread of its own, so that its log lines can say which node they are about.
-/// `ends` is told how it ended.
+/// `ends` receives how it ended.
 async fn start(
     usual: Config,
     free: Config,
@@ -249,7 +276,7 @@ fn settings(
         "log.keys=true".into(),
         format!("grpc.listen=127.0.0.1:{}", port(GRPC_PORT)),
         format!("http.listen=127.0.0.1:{}", port(HTTP_PORT)),
-        // Nobody types it.
+        // No user ever types it.
         "peer.listen=127.0.0.1:0".into(),
         format!("admin.listen=127.0.0.1:{}", port(ADMIN_PORT)),
         format!("groups={}", group.toml),
@@ -280,7 +307,7 @@ async fn bind(usual: &Config, free: &Config, registry: &Registry) -> Result<Node
     match build(usual).await {
         Err(error) if is_in_use(&error) => {
             let node = build(free).await?;
-            // Whoever types a README's commands would ask a stranger.
+            // The commands of the README would reach another program.
             let why = error.message().split(';').next().unwrap_or_default();
             let id = &usual.node.id;
             eprintln!("gaocache: {id} takes free ports instead of the usual ones: {why}");

@@ -14,6 +14,7 @@ pub(super) const GET: &str = "\
 Examples:
   gaocache get users 42
   gaocache get users 42 --target 10.0.0.7:7070 -o user.json
+  gaocache get users 42 --target https://cache.example:7070 --ca ca.crt
   gaocache get users 42 --etcd http://127.0.0.1:2379 --json";
 
 pub(super) const REMOVE: &str = "\

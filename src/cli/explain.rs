@@ -5,11 +5,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    address::{admin_address, here, look_up},
+    address::{Place, Scheme, admin_address, here, look_up},
     context::Context,
     failure::Failure,
     output::{print_json, print_line},
     ring::ask_admin,
+    tls::{Tls, TlsArgs},
 };
 use crate::{clock::unix_seconds, settings::ADMIN_PORT};
 
@@ -19,30 +20,34 @@ pub(super) struct ExplainArgs {
     group: String,
     /// The key
     key: String,
-    /// The admin address of the node to ask first
+    /// The admin address of the node to ask first: HOST:PORT, or with https:// if it speaks TLS
     ///
     /// [default: GAOCACHE_ADMIN, else that of the context, else 127.0.0.1:9090]
     #[arg(long, value_name = "HOST:PORT", value_parser = admin_address)]
-    admin: Option<String>,
+    admin: Option<Place>,
     /// Print JSON: what the node knows, and what the owner does if it is another one
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     let admin = match &args.admin {
         Some(admin) => admin.clone(),
-        None => Context::in_force()?
-            .admin()
-            .cloned()
-            .unwrap_or_else(|| here(ADMIN_PORT)),
+        None => match Context::in_force()?.admin() {
+            Some(admin) => admin_address(admin)
+                .map_err(|reason| Failure::Usage(format!("the context's '{admin}': {reason}")))?,
+            None => here(ADMIN_PORT),
+        },
     };
+    let tls = args.tls.files()?;
     look_up(&admin).await?;
     let failed = |what| Failure::Failed(format!("{admin}: {what}"));
-    let asked = ask(&admin, args).await.map_err(failed)?;
+    let asked = ask(&admin, &tls, args).await.map_err(failed)?;
     let owner = &asked["owner"];
     let owner = match owner["admin"].as_str() {
-        Some(other) if owner["id"] != asked["node"] => Some(ask(other, args).await),
+        Some(other) if owner["id"] != asked["node"] => Some(ask_at(other, &tls, args).await),
         _ => None,
     };
     if args.json {
@@ -63,10 +68,18 @@ pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn ask(admin: &str, ExplainArgs { group, key, .. }: &ExplainArgs) -> Result<Value, String> {
+/// The same, at the admin listener that another node names.
+async fn ask_at(admin: &str, tls: &Tls, args: &ExplainArgs) -> Result<Value, String> {
+    let mut admin = admin_address(admin)?;
+    admin.scheme.get_or_insert(Scheme::Http);
+    ask(&admin, tls, args).await
+}
+
+async fn ask(admin: &Place, tls: &Tls, args: &ExplainArgs) -> Result<Value, String> {
+    let ExplainArgs { group, key, .. } = args;
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let (group, key) = (encoded(group), encoded(key));
-    let body = ask_admin(&format!("http://{admin}/explain?group={group}&key={key}")).await?;
+    let body = ask_admin(admin, tls, &format!("/explain?group={group}&key={key}")).await?;
     serde_json::from_slice(&body)
         .map_err(|error| format!("the response is not an explanation: {error}"))
 }
@@ -136,8 +149,8 @@ fn place(member: &Value) -> String {
     )
 }
 
-/// Who holds the key. What the owner tells of itself comes first: it tells other nodes of fresh
-/// entries alone.
+/// The nodes that hold the key. What the owner says about itself comes first: it tells other nodes
+/// of fresh entries alone.
 fn holders<'a>(asked: &'a Value, owner: Option<&'a Value>) -> Vec<&'a Value> {
     let held = |told: &'a Value| told["held"].as_array().into_iter().flatten();
     let is_owner_s = |it: &&Value| owner.is_some_and(|owner| it["node"] == owner["node"]);

@@ -1,5 +1,5 @@
-//! `gaocache members` and `gaocache forget`: the list of members in etcd, for whoever has to find
-//! out why a removal waits, and for whom.
+//! `gaocache members` and `gaocache forget`: the list of members in etcd, to find out why a removal
+//! waits, and for which member.
 //!
 //! `forget` must never take away a member that may be alive: it could go on answering from memory
 //! what others remove.
@@ -9,11 +9,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    address::admin_of,
     cluster::Cluster,
     failure::Failure,
     output::{print_json, print_line, table},
     ring::fetch_report,
     sources::ConfigArgs,
+    tls::{Tls, TlsArgs},
 };
 use crate::registry::etcd::{Forgotten, forget as forget_in, view};
 use gaocache_core::membership::Member;
@@ -43,6 +45,8 @@ pub(super) struct ForgetArgs {
     config: ConfigArgs,
     #[command(flatten)]
     cluster: Cluster,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// A member as it is shown.
@@ -99,6 +103,7 @@ pub(super) async fn members(args: &MembersArgs) -> Result<(), Failure> {
 
 pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
     let etcd = args.cluster.or_configured(&args.config, "forget")?;
+    let tls = args.tls.files()?;
     let (keys, discovery) = etcd.discover().await?;
     let view = view(&keys, &discovery.list());
     let Some(member) = view.member(&args.id) else {
@@ -108,7 +113,7 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
         )));
     };
     // Off the network of etcd, it may still answer clients.
-    let asked = tokio::time::timeout(ALIVE, fetch_report_of(member)).await;
+    let asked = tokio::time::timeout(ALIVE, fetch_report_of(member, &tls)).await;
     if let Ok(Ok(report)) = asked
         && report.node == *member.id
     {
@@ -121,7 +126,7 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
             "{} at {} is off the list",
             member.id, member.address
         )),
-        Forgotten::LeaseLives => Err(alive(member, "its lease lives")),
+        Forgotten::LeaseLives => Err(alive(member, "its lease is still alive")),
         Forgotten::Changed => Err(Failure::Failed(format!(
             "{} was changed in etcd meanwhile; see `gaocache members`",
             member.id
@@ -129,8 +134,8 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
     }
 }
 
-async fn fetch_report_of(member: &Member) -> Result<crate::admin::RingReport, String> {
-    fetch_report(&member.admin_address(), None, None).await
+async fn fetch_report_of(member: &Member, tls: &Tls) -> Result<crate::admin::RingReport, String> {
+    fetch_report(&admin_of(member)?, tls, None, None).await
 }
 
 fn alive(member: &Member, why: &str) -> Failure {

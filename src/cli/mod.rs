@@ -21,6 +21,7 @@ mod ring;
 mod serve;
 mod signals;
 mod sources;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -61,10 +62,10 @@ enum Command {
     /// Explain where a key is, where it belongs, and why it was missed
     #[command(after_long_help = examples::EXPLAIN)]
     Explain(explain::ExplainArgs),
-    /// List the members as etcd has them: also those that vanished
+    /// List the members as etcd has them, including those that vanished
     #[command(after_long_help = examples::MEMBERS)]
     Members(members::MembersArgs),
-    /// Take a member that is gone for good off the list, so that removals no longer wait for it
+    /// Take a member that will never come back off the list, so that removals no longer wait for it
     #[command(after_long_help = examples::FORGET)]
     Forget(members::ForgetArgs),
     /// Check that every node registered in etcd has the same ring and answers a get

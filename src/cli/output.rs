@@ -53,7 +53,8 @@ pub(super) fn print_value(value: &[u8]) -> Result<(), Failure> {
     written.map_err(|error| unwritten(&error))
 }
 
-/// Whoever closes the pipe (`gaocache config | head`) has read enough, which is no failure.
+/// A reader that closes the pipe (`gaocache config | head`) has read enough, which is not a
+/// failure.
 fn unwritten(error: &std::io::Error) -> Failure {
     match error.kind() {
         ErrorKind::BrokenPipe => Failure::NobodyReads,

@@ -61,7 +61,7 @@ pub(super) fn man(args: &ManArgs, program: Command) -> Result<(), Failure> {
         name_examples(&args.directory.join(page)).map_err(failed)?;
     }
     let mut errors = std::io::stderr();
-    // Nothing is lost if nobody reads it.
+    // Nothing is lost if it can't be written.
     let _ = writeln!(errors, "man pages are in {}", args.directory.display());
     Ok(())
 }

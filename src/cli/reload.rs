@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// Names of changed settings in a log line.
 const NAMED: usize = 20;
 
-/// The settings in force, and what may come.
+/// The current settings, and where new ones come from.
 pub(super) struct Reloader {
     sources: ConfigArgs,
     in_force: Arc<Loaded>,
@@ -73,7 +73,7 @@ impl Reloader {
         loop {
             tokio::select! {
                 Some(tell) = self.wishes.recv() => {
-                    // Whoever asked may have gone.
+                    // The requester may have gone.
                     let _ = tell.send(self.reload(&live, "POST /reload").await);
                 }
                 Some(()) = self.hangups.recv() => drop(self.reload(&live, "SIGHUP").await),
@@ -131,7 +131,7 @@ impl Reloader {
         }))
     }
 
-    /// Shows what is in force.
+    /// Publishes the current settings.
     fn show(&self) {
         let settings = self.in_force.in_force.iter().map(|it| {
             json!({

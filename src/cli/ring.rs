@@ -7,11 +7,12 @@ use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    address::{CONNECT_TIMEOUT, Listener, admin_address, here, look_up},
+    address::{CONNECT_TIMEOUT, Listener, Place, admin_address, admin_of, here, look_up},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
     output::{counted, print_line},
+    tls::{Tls, TlsArgs},
 };
 use crate::{
     admin::{GroupReport, OwnerReport, RingReport, report},
@@ -19,6 +20,7 @@ use crate::{
     registry::etcd::view,
     settings::ADMIN_PORT,
     status::{KIND_HEADER, http::NO_SUCH_PATH},
+    tls::{ClientTls, TOLD, to_nodes::meaning},
 };
 use gaocache_core::{
     cluster::Topology,
@@ -28,7 +30,7 @@ use gaocache_core::{
 
 #[derive(Debug, Args)]
 pub(super) struct RingArgs {
-    /// The admin address of a node
+    /// The admin address of a node: HOST:PORT, or with https:// if it speaks TLS
     ///
     /// [default: GAOCACHE_ADMIN, else that of the context, else 127.0.0.1:9090]
     #[arg(
@@ -37,7 +39,7 @@ pub(super) struct RingArgs {
         value_parser = admin_address,
         conflicts_with = "etcd"
     )]
-    admin: Option<String>,
+    admin: Option<Place>,
     /// Print the ring again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -52,6 +54,8 @@ pub(super) struct RingArgs {
     group: Option<String>,
     #[command(flatten)]
     cluster: Cluster,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
@@ -59,14 +63,15 @@ pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
     let whom = args
         .cluster
         .whom(named, Context::admin, admin_address, usual)?;
+    let tls = args.tls.files()?;
     let admin = match whom {
         Whom::Node(admin) => admin,
-        Whom::Cluster(etcd) => return ring_from_etcd(args, &etcd).await,
+        Whom::Cluster(etcd) => return ring_from_etcd(args, &etcd, &tls).await,
     };
     look_up(&admin).await?;
     let mut known: Option<String> = None;
     loop {
-        let report = fetch(args, &admin, known.as_deref()).await?;
+        let report = fetch(args, &admin, &tls, known.as_deref()).await?;
         if known.as_deref() != Some(&report.fingerprint) {
             show(args, &report, || {
                 Failure::Failed(format!(
@@ -82,7 +87,7 @@ pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
     }
 }
 
-/// An empty ring is a failure for who asks once, and the beginning for who watches.
+/// An empty ring is a failure for a single query, and only the beginning for `--watch`.
 fn show(
     args: &RingArgs,
     report: &RingReport,
@@ -101,7 +106,7 @@ fn show(
 }
 
 /// The ring computed from the registrations in etcd, without asking any node.
-async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
+async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd, tls: &Tls) -> Result<(), Failure> {
     if args.key.is_some() && args.group.is_none() {
         return Err(Failure::Usage(
             "--key needs --group here: etcd does not know the groups".into(),
@@ -113,7 +118,7 @@ async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
         let snapshot = changes.borrow_and_update().clone();
         let topology = Topology::new("", view(&keys, &snapshot));
         if let Some(group) = args.group.as_ref().filter(|_| !args.watch) {
-            has_group(&topology, group).await?;
+            has_group(&topology, group, tls).await?;
         }
         let asked = args.key.as_ref().zip(args.group.as_ref());
         let owner = asked.map(|(key, group)| {
@@ -133,10 +138,10 @@ async fn ring_from_etcd(args: &RingArgs, etcd: &Etcd) -> Result<(), Failure> {
 
 /// Asks the nodes whether there is such a group, since the ring would assign keys of any: the first
 /// that answers decides.
-async fn has_group(topology: &Topology, group: &str) -> Result<(), Failure> {
+async fn has_group(topology: &Topology, group: &str, tls: &Tls) -> Result<(), Failure> {
     for member in topology.view.members.iter().filter(|it| !it.vanished) {
         let asked = tokio::time::timeout(CONNECT_TIMEOUT, async {
-            fetch_report(&member.admin_address(), None, None).await
+            fetch_report(&admin_of(member)?, tls, None, None).await
         });
         let Ok(Ok(RingReport {
             groups: Some(groups),
@@ -166,8 +171,13 @@ fn no_group(node: &str, group: &str, groups: &[GroupReport]) -> Failure {
     ))
 }
 
-async fn fetch(args: &RingArgs, admin: &str, known: Option<&str>) -> Result<RingReport, Failure> {
-    let mut report = fetch_report(admin, args.key.as_deref(), known)
+async fn fetch(
+    args: &RingArgs,
+    admin: &Place,
+    tls: &Tls,
+    known: Option<&str>,
+) -> Result<RingReport, Failure> {
+    let mut report = fetch_report(admin, tls, args.key.as_deref(), known)
         .await
         .map_err(|what| Failure::Failed(format!("{admin}: {what}")))?;
     if let Some(group) = &args.group {
@@ -179,14 +189,15 @@ async fn fetch(args: &RingArgs, admin: &str, known: Option<&str>) -> Result<Ring
     Ok(report)
 }
 
-/// What an admin listener answers, if it is a success.
-pub(super) async fn ask_admin(url: &str) -> Result<Bytes, String> {
-    let client = http_client::builder()
-        .map(|builder| builder.connect_timeout(CONNECT_TIMEOUT))
-        .and_then(http_client::build)
-        .map_err(|error| error.to_string())?;
+/// What an admin listener answers at this path, if it is a success.
+pub(super) async fn ask_admin(admin: &Place, tls: &Tls, path: &str) -> Result<Bytes, String> {
+    let tls = tls.at(admin);
+    let (client, url) = client(admin, tls.as_ref(), path).await?;
     let doubt = Listener::Admin.doubt();
     let response = client.get(url).send().await.map_err(|error| {
+        if let Some(meaning) = meaning(&error) {
+            return meaning.to_owned();
+        }
         let refused = error.is_connect();
         let causes = with_causes("no answer".into(), &error);
         if refused {
@@ -200,6 +211,9 @@ pub(super) async fn ask_admin(url: &str) -> Result<Bytes, String> {
         // The node's own words, if it is one.
         let ours = response.headers().contains_key(KIND_HEADER);
         let body = response.bytes().await.unwrap_or_default();
+        if body.trim_ascii() == TOLD.as_bytes() {
+            return Err(TOLD.into());
+        }
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         return Err(match body["message"].as_str().filter(|_| ours) {
             // The HTTP listener of a node names the kinds of its errors, too.
@@ -212,13 +226,39 @@ pub(super) async fn ask_admin(url: &str) -> Result<Bytes, String> {
     body.map_err(|error| with_causes("the answer broke off".into(), &error))
 }
 
-/// The ring of the node whose admin listener is at `target`.
+/// A client for the admin listener there, and the URL of `path`.
+async fn client(
+    admin: &Place,
+    tls: Option<&ClientTls>,
+    path: &str,
+) -> Result<(reqwest::Client, String), String> {
+    let mut builder = http_client::builder().map_err(|error| error.to_string())?;
+    let (mut host, mut scheme) = (admin.address.clone(), "http");
+    if let Some(tls) = tls {
+        scheme = "https";
+        let config = tls.config().map_err(|error| error.to_string())?;
+        builder = builder.tls_backend_preconfigured(config);
+        if let Some(name) = tls.server_name() {
+            let found = look_up(admin).await;
+            let found = found.map_err(|_| "the host can't be found".to_owned())?;
+            let port = found.first().map_or(0, std::net::SocketAddr::port);
+            builder = builder.resolve_to_addrs(name, &found);
+            host = format!("{name}:{port}");
+        }
+    }
+    let client = http_client::build(builder.connect_timeout(CONNECT_TIMEOUT));
+    let client = client.map_err(|error| error.to_string())?;
+    Ok((client, format!("{scheme}://{host}{path}")))
+}
+
+/// The ring of the node whose admin listener is there.
 pub(super) async fn fetch_report(
-    target: &str,
+    admin: &Place,
+    tls: &Tls,
     key: Option<&str>,
     known: Option<&str>,
 ) -> Result<RingReport, String> {
-    let mut url = format!("http://{target}/ring?");
+    let mut url = String::from("/ring?");
     if let Some(key) = key {
         let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
         let _ = write!(url, "key={key}&");
@@ -226,7 +266,7 @@ pub(super) async fn fetch_report(
     if let Some(known) = known {
         let _ = write!(url, "unlike={known}");
     }
-    let body = ask_admin(&url).await?;
+    let body = ask_admin(admin, tls, &url).await?;
     let doubt = Listener::Admin.doubt();
     serde_json::from_slice(&body).map_err(|_| format!("the response is not a ring; {doubt}"))
 }

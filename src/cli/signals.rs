@@ -22,7 +22,7 @@ pub(super) enum Hangup {
 /// to its group, say), and only a further one means that the drain is not to be waited for.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// How many times the command was told to stop.
+/// How many times the command was asked to stop.
 #[derive(Clone)]
 pub(super) struct Signals(watch::Receiver<usize>);
 
@@ -55,10 +55,10 @@ impl Signals {
         Ok(Self(counted))
     }
 
-    /// Resolves when the command was told to stop this many times.
+    /// Resolves when the command was asked to stop this many times.
     pub(super) async fn told(mut self, times: usize) {
         if self.0.wait_for(|count| *count >= times).await.is_err() {
-            // Nobody can tell any more.
+            // No signal can arrive any more.
             std::future::pending::<()>().await;
         }
     }

@@ -51,12 +51,12 @@ pub(super) async fn get_many(
         answered
             .get(*key)
             .cloned()
-            .unwrap_or_else(|| Err(left_out()))
+            .unwrap_or_else(|| Err(unanswered()))
     };
     keys.iter().map(answer).collect()
 }
 
-fn left_out() -> Error {
+fn unanswered() -> Error {
     let what = "the node sent no answer for this key";
     Error::new(ErrorKind::PeerUnreachable, what)
 }
@@ -132,7 +132,7 @@ impl Progress {
         };
         match outcome {
             Err(error) if error.kind() == ErrorKind::NotReady => self.not_ready = Some(error),
-            // A key that was not asked for is nobody's.
+            // A key that was not asked for is ignored.
             outcome => {
                 if self.left.remove(&answer.key) {
                     self.answers.insert(answer.key, outcome);
@@ -148,7 +148,7 @@ impl Progress {
         }
         let error = self.not_ready.take();
         Err(error.map_or_else(
-            || Status::data_loss(left_out().message()),
+            || Status::data_loss(unanswered().message()),
             |it| to_status(&it),
         ))
     }

@@ -12,17 +12,15 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Channel};
 
-use super::options::ClientOptions;
+use super::{connection, options::ClientOptions};
 use crate::{
     backoff::pauses,
     registry::etcd::{Keys, view},
     rpc::{peers::KEEP_ALIVE, wire::cache_client::CacheClient},
     status::grpc::from_status,
+    tls::ClientTls,
 };
 use gaocache_core::{
     cluster::{Owner, Topology},
@@ -42,7 +40,8 @@ pub(super) struct Members {
     options: ClientOptions,
     discovery: Discovery,
     rings: watch::Receiver<Arc<Topology>>,
-    channels: Mutex<HashMap<Arc<str>, Channel>>,
+    /// By address, and whether they speak TLS.
+    channels: Mutex<HashMap<(Arc<str>, bool), Channel>>,
     ejected: Mutex<HashMap<Arc<str>, Instant>>,
 }
 
@@ -126,7 +125,7 @@ impl Members {
         loop {
             let topology = self.rings.borrow().clone();
             let ejected = self.ejected();
-            // Nearly always the owner answers, and nobody after it is looked for.
+            // Nearly always the owner answers, and no other member is needed.
             for attempt in 0.. {
                 let Some(member) = nth_usable(&topology, hash, &ejected, attempt) else {
                     break;
@@ -184,7 +183,7 @@ impl Members {
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let client = self.client(&member.address).map_err(Try::Next)?;
+        let client = self.client(member).map_err(Try::Next)?;
         let until = deadline.min(Instant::now() + self.options.try_timeout);
         let answer = match timeout_at(until, call(client)).await {
             Ok(answer) => answer,
@@ -211,25 +210,32 @@ impl Members {
         })
     }
 
-    fn client(&self, address: &Arc<str>) -> Result<CacheClient<Channel>> {
+    fn client(&self, member: &Member) -> Result<CacheClient<Channel>> {
+        let tls = match (&self.options.tls, member.tls.clients) {
+            (Some(tls), true) => Some(tls.clone()),
+            (None, true) => Some(ClientTls::new()),
+            (None, false) => None,
+            (Some(_), false) => {
+                let what = format!(
+                    "{} at {} has not registered that it speaks TLS, which this client wants",
+                    member.id, member.address
+                );
+                return Err(Error::new(ErrorKind::PeerUnreachable, what));
+            }
+        };
+        let place = (member.address.clone(), tls.is_some());
         let mut channels = self.channels.lock();
-        let channel = match channels.get(address) {
+        let channel = match channels.get(&place) {
             Some(channel) => channel.clone(),
             None => {
                 let known = self.rings.borrow().clone();
-                channels.retain(|address, _| known.others().any(|it| it.address == *address));
-                let endpoint =
-                    Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-                        let what = format!("'{address}': {error}");
-                        Error::new(ErrorKind::PeerUnreachable, what).with_source(error)
-                    })?;
-                let channel = endpoint
+                channels.retain(|(address, _), _| known.others().any(|it| it.address == *address));
+                let channel = connection::endpoint(&member.address, tls.is_some())?
                     .connect_timeout(self.options.connect_timeout)
-                    .tcp_nodelay(true)
                     .http2_keep_alive_interval(KEEP_ALIVE)
-                    .keep_alive_timeout(KEEP_ALIVE)
-                    .connect_lazy();
-                channels.insert(address.clone(), channel.clone());
+                    .keep_alive_timeout(KEEP_ALIVE);
+                let channel = connection::lazy(&channel, &member.address, tls);
+                channels.insert(place, channel.clone());
                 channel
             }
         };

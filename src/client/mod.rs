@@ -6,6 +6,7 @@
 //! error that a node *answered* is final, unless the node says that it is leaving. The caller's
 //! OpenTelemetry context is propagated.
 
+pub(crate) mod connection;
 mod convert;
 mod many;
 mod members;
@@ -13,6 +14,8 @@ mod options;
 
 use std::sync::Arc;
 
+#[cfg(feature = "cli")]
+pub(crate) use convert::metadata;
 pub use options::ClientOptions;
 
 use self::members::Members;

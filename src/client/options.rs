@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::tls::ClientTls;
+
 /// The options of a client.
 ///
 /// ```
@@ -21,6 +23,9 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Time limit for one attempt. It must be long enough for a load from the origin.
     pub try_timeout: Duration,
+    /// TLS. `None`: with nodes that registered that they speak it, trusting the authorities of the
+    /// system. Otherwise with all nodes, so that none of them can be asked in plaintext.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for ClientOptions {
@@ -29,6 +34,7 @@ impl Default for ClientOptions {
             deadline: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(1),
             try_timeout: Duration::from_secs(15),
+            tls: None,
         }
     }
 }
@@ -45,6 +51,13 @@ impl ClientOptions {
     #[must_use]
     pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// With TLS to all nodes.
+    #[must_use]
+    pub fn with_tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 

@@ -11,7 +11,7 @@ use std::{
 use super::{
     pem,
     problem::Problem,
-    settings::{Config, GroupSettings, OriginKind, RegistryKind},
+    settings::{ClientAuth, Config, GroupSettings, ListenerTlsSettings, OriginKind, RegistryKind},
     unsure::Unsure,
     walk::InForce,
 };
@@ -20,7 +20,7 @@ use crate::{
     members::{self, fixed_members},
     settings::{ID_RULE, is_id},
     telemetry::log,
-    tls::AllowedPeers,
+    tls::{AllowedPeers, is_signed},
     traffic::Budget,
 };
 use gaocache_core::{group::is_group_name, hot, store::ENTRY_OVERHEAD_BYTES};
@@ -49,7 +49,13 @@ pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
 /// wrote them expects something of them.
 pub(super) fn leftovers(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     /// The others are for every kind.
-    const HTTP: [&str; 4] = ["url", "retries", "honour_cache_control", "headers"];
+    const HTTP: [&str; 5] = [
+        "url",
+        "retries",
+        "honour_cache_control",
+        "keep_headers",
+        "headers",
+    ];
     const FILE: [&str; 1] = ["path"];
     let mut problems = Vec::new();
     for (number, group) in settings.groups.iter().enumerate() {
@@ -75,9 +81,9 @@ fn advertised(host: &str) -> Result<(), &'static str> {
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
     match bare.unwrap_or(host).parse::<IpAddr>() {
-        Ok(address) if address.is_unspecified() => {
-            Err("nobody can reach a node at this address; write one of the machine's own")
-        }
+        Ok(address) if address.is_unspecified() => Err(
+            "no client can reach a node at this address; use one of the machine's own addresses",
+        ),
         Ok(_) => Ok(()),
         Err(_) if host.contains(':') => {
             Err("must be a host name or an address, without a port: that of grpc.listen is added")
@@ -107,14 +113,17 @@ impl Checks<'_> {
         self.problems.push(Problem::of(name, reason));
     }
 
-    /// Checks what a file contains, if the setting names one.
-    fn file(&mut self, name: &str, path: &Path, check: fn(&Path) -> Result<(), String>) {
+    /// Checks what a file contains, if the setting names one. Returns whether there is one that can
+    /// be used.
+    fn file(&mut self, name: &str, path: &Path, check: fn(&Path) -> Result<(), String>) -> bool {
         if path.as_os_str().is_empty() {
-            return;
+            return false;
         }
-        if let Err(reason) = check(path) {
+        let checked = check(path);
+        if let Err(reason) = &checked {
             self.wrong(name, &[], reason);
         }
+        checked.is_ok()
     }
 
     fn node(&mut self, settings: &Config) {
@@ -185,8 +194,7 @@ impl Checks<'_> {
             pem::text,
         );
         self.file("registry.etcd.tls.ca", &etcd.tls.ca, pem::certificates);
-        self.file("registry.etcd.tls.cert", &etcd.tls.cert, pem::certificates);
-        self.file("registry.etcd.tls.key", &etcd.tls.key, pem::private_key);
+        self.identity("registry.etcd.tls", &etcd.tls.cert, &etcd.tls.key);
     }
 
     fn peer(&mut self, settings: &Config) {
@@ -207,28 +215,91 @@ impl Checks<'_> {
             let reason = "can't be true if peer.tls has certificates";
             self.wrong("peer.insecure", &[], reason);
         }
-        if let Err(reason) = AllowedPeers::parse(&peer.allowed_peers) {
+        let allowed = AllowedPeers::parse(&peer.allowed_peers);
+        if let Err(reason) = &allowed {
             self.wrong("peer.allowed_peers", &[], reason);
         }
-        self.file("peer.tls.ca", &peer.tls.ca, pem::certificates);
-        self.file("peer.tls.cert", &peer.tls.cert, pem::certificates);
-        self.file("peer.tls.key", &peer.tls.key, pem::private_key);
+        let trusted = self.file("peer.tls.ca", &peer.tls.ca, pem::authorities);
+        let usable = self.identity("peer.tls", &peer.tls.cert, &peer.tls.key);
+        if let (true, true, Ok(allowed)) = (trusted, usable, allowed) {
+            self.accepted(settings, &allowed);
+        }
+    }
+
+    /// Whether other nodes with the same settings accept this one.
+    fn accepted(&mut self, settings: &Config, allowed: &AllowedPeers) {
+        let tls = &settings.peer.tls;
+        let Ok((ca, cert)) = pem::read(&tls.ca).and_then(|ca| Ok((ca, pem::read(&tls.cert)?)))
+        else {
+            return;
+        };
+        if let Err(reason) = is_signed(&ca, &cert) {
+            self.wrong("peer.tls.cert", &["peer.tls.ca"], reason);
+        } else if let Err(reason) = allowed.accept(&cert, &settings.node.id) {
+            self.wrong("peer.tls.cert", &["peer.allowed_peers", "node.id"], reason);
+        }
+    }
+
+    /// Checks a certificate, its key, and that they belong together. Returns whether they can be
+    /// used.
+    fn identity(&mut self, section: &str, cert: &Path, key: &Path) -> bool {
+        let (cert_name, key_name) = (format!("{section}.cert"), format!("{section}.key"));
+        let has_cert = self.file(&cert_name, cert, pem::valid_certificate);
+        let has_key = self.file(&key_name, key, pem::private_key);
+        if !has_cert || !has_key {
+            return false;
+        }
+        let together = pem::together(cert, key);
+        if let Err(reason) = &together {
+            self.wrong(&key_name, &[&cert_name], reason);
+        }
+        together.is_ok()
+    }
+
+    fn listener_tls(&mut self, section: &str, tls: &ListenerTlsSettings) {
+        let name = |rest: &str| format!("{section}.{rest}");
+        let has = |path: &Path| !path.as_os_str().is_empty();
+        if has(&tls.cert) != has(&tls.key) {
+            let reason = "cert and key must be set together";
+            self.wrong(&name("cert"), &[&name("key")], reason);
+        }
+        let asks = tls.client_auth != ClientAuth::None;
+        if has(&tls.client_ca) != asks {
+            let reason = if asks {
+                "\"optional\" and \"required\" need client_ca"
+            } else {
+                "\"none\" asks for no certificate, so client_ca has no use; write \"optional\" or \
+                 \"required\""
+            };
+            self.wrong(&name("client_auth"), &[&name("client_ca")], reason);
+        } else if asks && !has(&tls.cert) {
+            let reason = "a listener without TLS sees no certificates; set cert and key";
+            self.wrong(&name("client_auth"), &[&name("cert")], reason);
+        }
+        self.file(&name("client_ca"), &tls.client_ca, pem::authorities);
+        self.identity(section, &tls.cert, &tls.key);
     }
 
     fn listeners(&mut self, settings: &Config) {
         let listeners = [
-            ("grpc.listen", settings.grpc.listen),
-            ("http.listen", settings.http.listen),
-            ("peer.listen", settings.peer.listen),
-            ("admin.listen", settings.admin.listen),
+            ("grpc.listen", Some(settings.grpc.listen)),
+            ("http.listen", Some(settings.http.listen)),
+            ("redis.listen", settings.redis.listen),
+            ("peer.listen", Some(settings.peer.listen)),
+            ("admin.listen", Some(settings.admin.listen)),
         ];
         let mut ports = BTreeSet::new();
         for (name, address) in listeners {
+            let Some(address) = address else { continue };
             let known = !self.unsure.has(name);
             if known && address.port() != 0 && !ports.insert(address.port()) {
                 self.wrong(name, &[], "another listener already uses this port");
             }
         }
+        self.listener_tls("grpc.tls", &settings.grpc.tls);
+        self.listener_tls("http.tls", &settings.http.tls);
+        self.listener_tls("redis.tls", &settings.redis.tls);
+        self.listener_tls("admin.tls", &settings.admin.tls);
     }
 
     fn groups(&mut self, settings: &Config) {
@@ -253,6 +324,11 @@ impl Checks<'_> {
                     format!("must fit into seven eighths of cache.capacity ({capacity} bytes)");
                 self.wrong(&name("max_value"), &["cache.capacity"], reason);
             }
+            if group.soft_timeout_seconds > 0.0 && group.stale_if_error_seconds == 0.0 {
+                let reason = "needs stale_if_error_seconds: past its life, no value is kept else";
+                let rests_on = name("stale_if_error_seconds");
+                self.wrong(&name("soft_timeout_seconds"), &[&rests_on], reason);
+            }
             self.origin(group, &name);
         }
     }
@@ -263,6 +339,9 @@ impl Checks<'_> {
             OriginKind::Http => {
                 if let Err(error) = UrlTemplate::new(origin.url.as_str()) {
                     self.wrong(&name("origin.url"), &[&kind], error.message());
+                }
+                if let Err(error) = template::kept_headers(&origin.keep_headers) {
+                    self.wrong(&name("origin.keep_headers"), &[&kind], error.message());
                 }
                 if let Err(error) = template::headers(&origin.headers) {
                     self.wrong(&name("origin.headers"), &[&kind], error.message());

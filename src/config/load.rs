@@ -47,7 +47,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// What is in force once a node that runs has read the settings `after`: those where they apply
+    /// What is effective once a running node has read the settings `after`: those where they apply
     /// live, the others as they are.
     #[must_use]
     pub fn reloaded(&self, after: Self) -> Self {

@@ -44,8 +44,8 @@ pub(super) fn given(takes: Takes, value: &Value) -> Option<String> {
     }
 }
 
-/// A URL without its password. Its authority ends at the first slash; but where what stands there
-/// can be no port, it may be the beginning of a password with a slash in it.
+/// A URL without its password. Its authority ends at the first slash; but if its port is not a
+/// number, that may be the beginning of a password with a slash in it.
 pub(super) fn url(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),

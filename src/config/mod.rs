@@ -22,8 +22,9 @@ pub use load::{InForce, Loaded, Reading, Sources, load, loopback, read_all};
 pub use problem::ConfigError;
 pub use schema::Applies;
 pub use settings::{
-    Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-    OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
+    ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenSettings,
+    ListenerTlsSettings, LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings,
+    QueryRule, RegistryKind, Sampler, TraceSettings, seconds,
 };
 
 #[cfg(test)]

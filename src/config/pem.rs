@@ -3,51 +3,47 @@
 
 use std::path::Path;
 
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer,
-    pem::{Error, PemObject},
-};
+use crate::tls::pem;
 
 /// A file with at least one certificate.
 pub(crate) fn certificates(path: &Path) -> Result<(), String> {
-    let describe = |error: &Error| describe(error, "certificate");
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| describe(&error))?;
-    let mut found = 0;
-    for certificate in certificates {
-        certificate.map_err(|error| describe(&error))?;
-        found += 1;
-    }
-    if found == 0 {
-        return Err(describe(&Error::NoItemsFound));
-    }
-    Ok(())
+    pem::certificates(&read(path)?).map(drop)
+}
+
+/// A file with at least one certificate of an authority.
+pub(crate) fn authorities(path: &Path) -> Result<(), String> {
+    pem::authorities(&read(path)?).map(drop)
+}
+
+/// A file with a certificate that has not expired.
+pub(crate) fn valid_certificate(path: &Path) -> Result<(), String> {
+    let chain = pem::certificates(&read(path)?)?;
+    pem::not_expired(&chain[0]).map(drop)
 }
 
 /// A file with a private key.
 pub(crate) fn private_key(path: &Path) -> Result<(), String> {
-    let key = PrivateKeyDer::from_pem_file(path);
-    key.map(drop)
-        .map_err(|error| describe(&error, "private key"))
+    pem::private_key(&read(path)?).map(drop)
+}
+
+/// Files with a certificate and its key.
+pub(crate) fn together(cert: &Path, key: &Path) -> Result<(), String> {
+    let (chain, key) = (
+        pem::certificates(&read(cert)?)?,
+        pem::private_key(&read(key)?)?,
+    );
+    pem::together(chain, key, &crate::tls::provider()).map(drop)
 }
 
 /// A file with any text.
 pub(crate) fn text(path: &Path) -> Result<(), String> {
-    match std::fs::read(path) {
-        Ok(bytes) if bytes.trim_ascii().is_empty() => Err("the file is empty".into()),
-        Ok(_) => Ok(()),
-        Err(error) => Err(unreadable(&error)),
+    match read(path)?.trim_ascii() {
+        [] => Err("the file is empty".into()),
+        _ => Ok(()),
     }
 }
 
-fn describe(error: &Error, what: &str) -> String {
-    match error {
-        Error::Io(error) => unreadable(error),
-        Error::NoItemsFound => format!("the file contains no {what} in PEM format"),
-        // The error itself may quote a line of the file.
-        _ => format!("the file is not valid PEM with a {what}"),
-    }
-}
-
-fn unreadable(error: &std::io::Error) -> String {
-    format!("the file can't be read: {error}")
+/// The file, as it is.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("the file can't be read: {error}"))
 }

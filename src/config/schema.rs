@@ -32,6 +32,8 @@ pub enum Takes {
     BytesOrZero,
     /// `address:port`.
     Socket,
+    /// The same, or nothing.
+    SocketOrNone,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// A URL that starts with `http://` or `https://`, or nothing. It may contain a password.
@@ -57,6 +59,7 @@ impl Takes {
                 "size such as \"64MiB\" or \"2GB\", or a number of bytes".into()
             }
             Self::Socket => "address:port such as \"0.0.0.0:7070\"".into(),
+            Self::SocketOrNone => "address:port such as \"0.0.0.0:7070\", or \"\" for none".into(),
             Self::OneOf(words) => format!("one of \"{}\"", words.join("\", \"")),
             Self::Url => "URL that starts with http:// or https://".into(),
             Self::Urls => "list of URLs that start with http:// or https://".into(),
@@ -74,7 +77,7 @@ pub const VARIABLE_PREFIX: &str = "GAOCACHE__";
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Full name; `groups[]` stands for each group.
+    /// Full name; `groups[]` means each group.
     pub name: &'static str,
     /// Its type.
     pub takes: Takes,
@@ -143,8 +146,25 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().drain_timeout)), "After SIGTERM: time limit for leaving the ring, waiting until the other nodes have seen that, and handing the entries over to them."),
     setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().shutdown_timeout)), "After the drain: time limit for requests that are still open."),
     setting("grpc.listen", Takes::Socket, Some(|| socket(node().grpc)), "Listener for clients over gRPC. Port 0: any free port."),
+    setting("grpc.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the gRPC listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `grpc.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("grpc.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `grpc.tls.cert`."),
+    setting("grpc.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("grpc.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `grpc.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
     setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
+    setting("http.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the HTTP listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `http.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("http.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `http.tls.cert`."),
+    setting("http.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("http.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `http.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
+    setting("redis.listen", Takes::SocketOrNone, Some(|| socket(node().redis)), "Listener for Redis clients, such as `0.0.0.0:6379`; `docs/redis.md` tells what they can do. Empty: none."),
+    setting("redis.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the listener for Redis clients, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `redis.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("redis.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `redis.tls.cert`."),
+    setting("redis.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("redis.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `redis.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
     setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page."),
+    setting("admin.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the admin listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `admin.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("admin.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `admin.tls.cert`."),
+    setting("admin.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("admin.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `admin.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused. Kubernetes shows none when it probes, so `required` needs other probes."),
     setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some(|| text("etcd")), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
     setting("registry.service", Takes::Text, Some(|| text(DEFAULT_SERVICE)), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
     setting("registry.static.peers", Takes::Texts, Some(|| "[]".into()), "For `static`: all nodes, including this one, each as `id=host:port`."),
@@ -156,11 +176,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("registry.etcd.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's client certificate for etcd."),
     setting("registry.etcd.tls.key", Takes::Text, Some(|| text("")), "PEM file with the private key of that certificate."),
     setting("peer.listen", Takes::Socket, Some(|| socket(node().peer)), "Listener for other nodes. Clients need no access to it."),
-    setting("peer.insecure", Takes::Boolean, Some(|| "false".into()), "Whether nodes talk to each other in plaintext and believe whoever reaches `peer.listen`. All nodes need the same. By default, each node makes a key at start and registers its fingerprint beside its address: nodes connect by mutual TLS 1.3, and hear only who holds a registered key."),
+    setting("peer.insecure", Takes::Boolean, Some(|| "false".into()), "Whether nodes talk to each other in plaintext and trust every caller that can reach `peer.listen`. All nodes need the same. By default, each node makes a key at start and registers its fingerprint beside its address: nodes connect over mutual TLS 1.3, and accept only holders of a registered key."),
     setting("peer.tls.ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that other nodes' certificates are verified against: several while one replaces another. With it, nodes know each other by certificates instead of registered keys. The files of `peer.tls` are read again every second, and what changed counts from the next connection on."),
-    setting("peer.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's certificate, and those between it and the CA. It must be good for servers and clients."),
+    setting("peer.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's certificate, and those between it and the CA. It must be valid for server and client authentication."),
     setting("peer.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `peer.tls.cert`."),
-    setting("peer.allowed_peers", Takes::Texts, Some(|| "[]".into()), "With `peer.tls`: DNS names or URIs of certificates that make their holder a node, such as `spiffe://cluster.local/ns/cache/sa/gaocache`. `{id}` stands for the id of the node that the holder then is, `*` for any text in one label or segment, and `*` alone for any certificate of the CA."),
+    setting("peer.allowed_peers", Takes::Texts, Some(|| "[]".into()), "With `peer.tls`: DNS names or URIs that the certificates of nodes may have, such as `spiffe://cluster.local/ns/cache/sa/gaocache`. `{id}` stands for the id of the node that the certificate belongs to, `*` for any text in one label or segment, and `*` alone for any certificate of the CA."),
     setting("peer.connect_timeout_seconds", Takes::Seconds { min: 0.01, max: 60.0 }, Some(|| seconds(node().peer_connect_timeout)), "Time limit for connecting to another node."),
     setting("peer.timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().peer_timeout)), "Time limit for another node's answer. The time that its load from the origin may take is added, as far as the group's `timeout_seconds`, `retries`, `max_queue`, `max_concurrency` and `ramp_seconds` allow. A call that exceeds it fails as `origin_timeout`; the key is not loaded elsewhere."),
     setting("cache.capacity", Takes::Bytes, Some(|| bytes(node().capacity)), "Memory for the entries of all groups, including overhead. One eighth is reserved for hot copies."),
@@ -168,16 +188,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
     setting("cache.replicas", Takes::Integer { min: 1, max: MAX_REPLICAS as i64 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some(|| text(format!("{:?}", node().replicate).to_lowercase())), "With two replicas: whether to copy all entries, or only those requested at least four times."),
-    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC and HTTP listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
+    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC, HTTP and Redis listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
     setting("limits.max_connections_per_address", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections_per_address.to_string()), "Maximum number of such connections from one address (IPv6: one /64 network)."),
     setting("limits.max_admin_connections", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections.to_string()), "Maximum number of connections of the admin listener; further ones wait."),
     setting("limits.reserved_descriptors", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().limits.reserved_descriptors.to_string()), "Number of file descriptors that connections of clients never take: they are for other nodes, etcd, origins and probes. At most half of those that the process may open."),
-    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, and for the head of an HTTP/1 request."),
+    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, or to the first byte of a Redis client, and for the head of an HTTP/1 request."),
     setting("limits.idle_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
-    setting("limits.read_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last."),
+    setting("limits.read_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last. A Redis client that exceeds it is disconnected."),
     setting("limits.write_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.write_timeout)), "A connection is closed if an answer on it makes no progress for this time (up to a quarter more), because the client does not read."),
     setting("limits.max_control_frames_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_control_frames_per_second.to_string()), "A connection is closed if it sends more HTTP/2 control frames without data per second (`PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE` and so on), beyond those that go with its requests and answers."),
-    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`."),
+    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`, and of arguments of one Redis command after its name."),
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
     setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),
@@ -197,14 +217,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].name", Takes::Text, None, "Name of the group: at most 64 letters, digits, `.`, `_` or `-`."),
     setting("groups[].ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "How long to keep a value. 0: until it is evicted or removed."),
     setting("groups[].negative_ttl_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long to remember that a key does not exist. 0: not at all."),
-    setting("groups[].max_ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "How long a value lives at most, whatever its origin says and also if `ttl_seconds` is 0. 0: no limit."),
-    setting("groups[].ttl_jitter", Takes::Ratio, Some(|| "0".into()), "Each value's life is shortened by a random part of it, up to this ratio, so that values that were loaded together do not expire together."),
-    setting("groups[].stale_while_revalidate_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long past its life a value is served at once, as a stale one, while its owner loads it anew. A removed value is never served. 0: not at all."),
-    setting("groups[].stale_if_error_seconds", Takes::Seconds { min: 0.0, max: 30.0 * DAY }, Some(|| "0".into()), "How long past its life a value is served, as a stale one, if its load fails as `origin_failed`, `origin_timeout`, `breaker_open` or `overloaded`. A removed value is never served. 0: not at all."),
+    setting("groups[].max_ttl_seconds", Takes::Seconds { min: 0.0, max: YEAR }, Some(|| "0".into()), "Maximum lifetime of a value, whatever its origin says, even if `ttl_seconds` is 0. 0: no limit."),
+    setting("groups[].ttl_jitter", Takes::Ratio, Some(|| "0".into()), "Each value's lifetime is shortened by a random part of it, up to this ratio, so that values that were loaded together do not expire together."),
+    setting("groups[].stale_while_revalidate_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long past its lifetime a value is served at once, as stale, while its owner loads it anew. A removed value is never served. 0: not at all."),
+    setting("groups[].stale_if_error_seconds", Takes::Seconds { min: 0.0, max: 30.0 * DAY }, Some(|| "0".into()), "How long past its lifetime a value is served, as stale, if its load fails as `origin_failed`, `origin_timeout`, `breaker_open` or `overloaded`. A removed value is never served. 0: not at all."),
     setting("groups[].error_ttl_seconds", Takes::Seconds { min: 0.0, max: 60.0 }, Some(|| "0".into()), "How long the node that loads a key remembers that the load failed (`origin_failed`, `origin_timeout`, `value_too_large`): gets fail at once with the same error, and the origin is not asked. The origin's `Retry-After` prolongs it to up to 60 s. A removal ends it. 0: not at all."),
+    setting("groups[].soft_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| "0".into()), "A get whose load takes longer is answered with the value before, as a stale one, if `stale_if_error_seconds` still allows that; the load goes on. 0: gets wait for the load."),
+    setting("groups[].refresh_ahead", Takes::Boolean, Some(|| "false".into()), "Whether the owner of a key loads its value anew shortly before it expires, if it is asked for then: the earlier, the longer loads take (XFetch). Keys that nobody asks for are not loaded."),
+    setting("groups[].query", Takes::OneOf(&["refuse", "append", "ignore"]), Some(|| text("refuse")), "What a query string means that comes with a key over HTTP. `refuse`: the request is refused; `append`: the `?` and all behind it belong to the key, byte for byte; `ignore`: nothing."),
     setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
-    setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query."),
+    setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query. `{+key}` leaves the characters of URLs in a key as they are, so that its `/` divides the path and its `?` begins a query."),
     setting("groups[].origin.path", Takes::Text, Some(|| text("")), "For `file`: the directory. A key is a path below it."),
     setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| "5".into()), "Time limit for one attempt to load. A load ends at the latest after all attempts and the pauses between them."),
     setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a connection that could not be opened or broke, an invalid response, or a status from 500 to 599. A 429 or 503 with `Retry-After` is retried after that time if it is at most 2 s, and otherwise not at all. Any other status, and an attempt that took longer than `timeout_seconds`, is never retried."),
@@ -217,6 +240,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].origin.breaker_min_loads", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| BreakerRules::default().min_loads.to_string()), "Circuit breaker: it stays closed while there were fewer loads."),
     setting("groups[].origin.breaker_open_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(BreakerRules::default().open)), "Circuit breaker: how long it stays open before one load finds out whether the origin is back."),
     setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "For `http`: whether the origin's `Cache-Control`, `Age` and `Vary` override `ttl_seconds`; `docs/http.md` lists the cases."),
+    setting("groups[].origin.keep_headers", Takes::Texts, Some(|| "[]".into()), "For `http`: headers of a response that are kept and passed on with its value, beside `Content-Type`, `Content-Encoding`, `Content-Language`, `ETag` and `Last-Modified`; all of them together have at most 2 KiB. With `Cache-Control`, clients get the origin's own, with `Age`, instead of the remaining TTL here."),
     setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
 ];
 
@@ -247,7 +271,23 @@ impl Setting {
     /// When a node that runs applies a new value.
     pub fn applies(&self) -> Applies {
         const LIVE: [&str; 3] = ["groups[].", "limits.", "log."];
-        const CONTENT: [&str; 2] = ["registry.etcd.tls.", "registry.etcd.password_file"];
+        const CONTENT: [&str; 15] = [
+            "registry.etcd.tls.",
+            "registry.etcd.password_file",
+            "peer.tls.",
+            "grpc.tls.cert",
+            "grpc.tls.key",
+            "grpc.tls.client_ca",
+            "http.tls.cert",
+            "http.tls.key",
+            "http.tls.client_ca",
+            "redis.tls.cert",
+            "redis.tls.key",
+            "redis.tls.client_ca",
+            "admin.tls.cert",
+            "admin.tls.key",
+            "admin.tls.client_ca",
+        ];
         let is_of = |names: &[&str]| names.iter().any(|it| self.name.starts_with(it));
         // The admin listener's places are made at the start.
         if ["limits.max_admin_connections", "log.format"].contains(&self.name) {

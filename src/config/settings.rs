@@ -15,6 +15,8 @@ pub struct Config {
     pub grpc: ListenSettings,
     /// `[http]`
     pub http: ListenSettings,
+    /// `[redis]`
+    pub redis: RedisSettings,
     /// `[admin]`
     pub admin: ListenSettings,
     /// `[registry]`
@@ -60,6 +62,50 @@ pub struct NodeSettings {
 pub struct ListenSettings {
     /// Address and port; port 0 means any free port.
     pub listen: SocketAddr,
+    /// `[grpc.tls]` and so on
+    pub tls: ListenerTlsSettings,
+}
+
+/// `[grpc.tls]`, `[http.tls]`, `[redis.tls]` and `[admin.tls]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct ListenerTlsSettings {
+    /// File with the listener's certificate; empty: plaintext.
+    pub cert: PathBuf,
+    /// File with its key.
+    pub key: PathBuf,
+    /// File with the CA certificates for clients' certificates.
+    pub client_ca: PathBuf,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
+}
+
+impl ListenerTlsSettings {
+    /// Whether the listener speaks TLS.
+    pub fn is_on(&self) -> bool {
+        !self.cert.as_os_str().is_empty()
+    }
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// They are not asked for any.
+    None,
+    /// They may.
+    Optional,
+    /// They have to.
+    Required,
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct RedisSettings {
+    /// Address and port; `None`: there is no such listener.
+    #[serde(deserialize_with = "socket")]
+    pub listen: Option<SocketAddr>,
+    /// `[redis.tls]`
+    pub tls: ListenerTlsSettings,
 }
 
 /// Which registry.
@@ -130,7 +176,7 @@ pub struct PeerSettings {
     pub insecure: bool,
     /// `[peer.tls]`
     pub tls: TlsSettings,
-    /// Names of certificates that make their holder a node.
+    /// Names that the certificates of nodes may have.
     pub allowed_peers: Vec<String>,
     /// Bound on connecting.
     pub connect_timeout_seconds: f64,
@@ -277,21 +323,39 @@ pub struct GroupSettings {
     pub ttl_seconds: f64,
     /// How long to remember that a key does not exist.
     pub negative_ttl_seconds: f64,
-    /// How long a value lives at most; 0: no limit.
+    /// Maximum lifetime of a value; 0: no limit.
     pub max_ttl_seconds: f64,
-    /// The largest part of a life that it is shortened by.
+    /// The largest ratio by which a lifetime is shortened.
     pub ttl_jitter: f64,
-    /// How long past its life a value is served while it is loaded anew.
+    /// How long past its lifetime a value is served while it is loaded anew.
     pub stale_while_revalidate_seconds: f64,
-    /// How long past its life a value is served if its load fails.
+    /// How long past its lifetime a value is served if its load fails.
     pub stale_if_error_seconds: f64,
     /// How long to remember that a load failed.
     pub error_ttl_seconds: f64,
+    /// How long a get waits for a load before it is answered with the value before; 0: to its end.
+    pub soft_timeout_seconds: f64,
+    /// Whether values in use are loaded anew before their lives end.
+    pub refresh_ahead: bool,
+    /// What a query string means over HTTP.
+    pub query: QueryRule,
     /// Maximum size of a value, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
     /// `[groups.origin]`
     pub origin: OriginSettings,
+}
+
+/// What a query string means that comes with a key over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryRule {
+    /// The request is refused.
+    Refuse,
+    /// It belongs to the key.
+    Append,
+    /// Nothing.
+    Ignore,
 }
 
 /// Which origin.
@@ -335,6 +399,8 @@ pub struct OriginSettings {
     pub breaker_open_seconds: f64,
     /// Whether the origin's `Cache-Control` overrides the group's time to live.
     pub honour_cache_control: bool,
+    /// Further headers that are kept with a value.
+    pub keep_headers: Vec<String>,
     /// Sent with every request.
     pub headers: BTreeMap<String, String>,
 }
@@ -342,6 +408,14 @@ pub struct OriginSettings {
 /// Converts a setting in seconds to a duration. Validation has already checked its range.
 pub fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
+fn socket<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let given = (!text.is_empty()).then(|| text.parse());
+    given.transpose().map_err(serde::de::Error::custom)
 }
 
 fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

@@ -19,7 +19,7 @@ use super::{
     unsure::Unsure,
 };
 
-/// A setting in force.
+/// An effective setting.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InForce {
     /// Full name, including the index of the group for a group's setting.
@@ -31,7 +31,7 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// Whether it has the value that it would have if nobody had given it.
+    /// Whether it has its default value.
     pub(super) fn is_default(&self) -> bool {
         let setting = schema::find(&generic(&self.name));
         setting.is_some_and(|it| mask::checked(it.takes, &stand_in(it)) == self.value)

@@ -1,5 +1,10 @@
 //! The HTTP listener for clients: `GET` and `DELETE /v1/{group}/{key}`.
 
+mod answer;
+mod cache_status;
+mod conditional;
+mod range;
+
 use std::{
     convert::Infallible,
     pin::{Pin, pin},
@@ -10,10 +15,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
-    http::{
-        HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
-        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
-    },
+    http::{HeaderMap, Method, Request, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -27,12 +29,12 @@ use crate::{
         http::{failed, not_allowed},
     },
     telemetry::trace::Call,
+    tls::ClientNames,
     traffic::{Outgoing, Ticket, Traffic},
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::Answer,
-    ports::Timestamp,
+    group::{Answer, Query},
 };
 
 /// The routes to a node's groups.
@@ -49,13 +51,18 @@ pub fn router(service: Service) -> Router {
 /// sent.
 pub struct ConnectedRouter {
     router: Router,
+    names: Option<ClientNames>,
     traffic: Arc<Traffic>,
 }
 
 impl ConnectedRouter {
-    /// These routes, over this connection.
-    pub fn new(router: Router, traffic: Arc<Traffic>) -> Self {
-        Self { router, traffic }
+    /// These routes, over this connection of a client that has proven these names.
+    pub fn new(router: Router, names: Option<ClientNames>, traffic: Arc<Traffic>) -> Self {
+        Self {
+            router,
+            names,
+            traffic,
+        }
     }
 }
 
@@ -65,7 +72,10 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
     type Future =
         Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(names) = &self.names {
+            request.extensions_mut().insert(names.clone());
+        }
         let traffic = self.traffic.clone();
         let ticket = admit(&traffic, request.method());
         let router = self.router.clone();
@@ -86,7 +96,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
     }
 }
 
-/// Gets carry values, and a HEAD runs a whole get. Removals are heard however many bytes are in
+/// Gets carry values, and a HEAD runs a whole get. Removals are accepted however many bytes are in
 /// flight.
 fn admit(traffic: &Arc<Traffic>, method: &Method) -> Result<Ticket> {
     match *method {
@@ -103,18 +113,23 @@ const DELETE: Call = Call::http("DELETE /v1/{group}/{key}");
 async fn read(
     State(service): State<Service>,
     path: GroupAndKey,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let scope = service.begin(GET, &headers);
     match scope.run(pin!(find(&service, path, &uri))).await {
-        Ok(answer) => found(answer, &headers, service.now()),
-        Err(error) => failed(&error),
+        Ok(answer) => answer::found(answer, &method, &headers, service.now()),
+        Err(error) => {
+            let mut response = failed(&error);
+            cache_status::tell_error(response.headers_mut(), error.kind());
+            response
+        }
     }
 }
 
 async fn find(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
-    let (group, key) = group_and_key(path, uri)?;
+    let (group, key) = group_and_key(service, path, uri)?;
     service.get(&group, &key).await
 }
 
@@ -126,7 +141,7 @@ async fn remove(
 ) -> Response {
     let scope = service.begin(DELETE, &headers);
     let removed = pin!(async {
-        let (group, key) = group_and_key(path, &uri)?;
+        let (group, key) = group_and_key(&service, path, &uri)?;
         service.remove(&group, &key).await
     });
     match scope.run(removed).await {
@@ -144,73 +159,65 @@ async fn no_key(State(service): State<Service>, Path(group): Path<String>) -> Re
 }
 
 async fn no_such_path() -> Response {
-    // Not 404, which clients read as a key that doesn't exist.
-    status::http::no_such_path(
-        StatusCode::BAD_REQUEST,
-        "no such path; values are at /v1/{group}/{key}",
-    )
+    status::http::no_such_path("no such path; values are at /v1/{group}/{key}")
 }
 
 async fn no_such_method() -> Response {
     not_allowed("values take GET, HEAD and DELETE")
 }
 
-fn group_and_key(path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {
-    if uri.query().is_some() {
-        // Dropped silently, it would answer, or remove, another key than the client meant.
-        let what = "a query string is no part of a key; write '?' in a key as %3F";
-        return Err(Error::new(ErrorKind::InvalidRequest, what));
-    }
-    path.map(|Path(both)| both).map_err(|rejection| {
+fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {
+    let (group, key) = path.map(|Path(both)| both).map_err(|rejection| {
         let what = format!("group and key must be percent-encoded UTF-8: {rejection}");
         Error::new(ErrorKind::InvalidRequest, what).with_source(rejection)
-    })
-}
-
-fn found(answer: Answer, request: &HeaderMap, now: Timestamp) -> Response {
-    let tag = format!("\"{:016x}\"", answer.entity_tag);
-    let mut headers = HeaderMap::with_capacity(6);
-    let mut set = |name, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
+    })?;
+    let Some(query) = uri.query() else {
+        return Ok((group, key));
     };
-    set(ETAG, &tag);
-    if answer.expires_at != Timestamp::NEVER {
-        // Rounded down, so that it never exceeds the remaining time.
-        let left = answer.expires_at.since(now).as_secs();
-        set(CACHE_CONTROL, &format!("max-age={left}"));
+    match service.query(&group)? {
+        Query::Append => Ok((group, format!("{key}?{query}"))),
+        Query::Ignore => Ok((group, key)),
+        Query::Refuse => {
+            // Dropped silently, it would answer, or remove, another key than the client meant.
+            let what = "a query string is no part of a key of this group (groups[].query); write \
+                 '?' in a key as %3F";
+            Err(Error::new(ErrorKind::InvalidRequest, what))
+        }
     }
-    set(X_CACHE, answer.source.name());
-    set(X_CACHE_OWNER, &answer.owner);
-    if matches_any(request, &tag) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
-    }
-    set(CONTENT_TYPE, "application/octet-stream");
-    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
-    (headers, Body::from(answer.value)).into_response()
-}
-
-const X_CACHE: axum::http::HeaderName = axum::http::HeaderName::from_static("x-cache");
-const X_CACHE_OWNER: axum::http::HeaderName = axum::http::HeaderName::from_static("x-cache-owner");
-const X_CONTENT_TYPE_OPTIONS: axum::http::HeaderName =
-    axum::http::HeaderName::from_static("x-content-type-options");
-
-/// Compares `If-None-Match` with the tag, by weak comparison (RFC 9110, 13.1.2).
-fn matches_any(request: &HeaderMap, tag: &str) -> bool {
-    request
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|candidate| candidate == "*" || candidate.trim_start_matches("W/") == tag)
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::Extension;
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::rt::TokioIo;
+
     use super::*;
     use crate::traffic::Budget;
+
+    #[tokio::test]
+    async fn a_request_has_the_names_that_its_connection_has_proven() {
+        let told = get(async |names: Option<Extension<ClientNames>>| {
+            names.map_or("none".to_owned(), |Extension(names)| names.0.join(" "))
+        });
+        for (names, wanted) in [
+            (None, "none"),
+            (Some(ClientNames(["a".into(), "b".into()].into())), "a b"),
+        ] {
+            let (near, far) = tokio::io::duplex(4096);
+            let router = Router::new().route("/", told.clone());
+            let service = ConnectedRouter::new(router, names, Traffic::new(Budget::new(1 << 20)));
+            let server = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(server.serve_connection(TokioIo::new(far), service));
+            let connected = hyper::client::conn::http1::handshake(TokioIo::new(near));
+            let (mut client, connection) = connected.await.expect("a connection");
+            tokio::spawn(connection);
+            let request = Request::get("/").body(Empty::<bytes::Bytes>::new());
+            let answer = client.send_request(request.expect("a request")).await;
+            let body = answer.expect("an answer").into_body().collect().await;
+            assert_eq!(body.expect("a body").to_bytes(), wanted);
+        }
+    }
 
     #[test]
     fn a_full_budget_refuses_whatever_gets_a_value_and_hears_removals() {
@@ -222,21 +229,5 @@ mod tests {
         ] {
             assert_eq!(admit(&traffic, &method).is_ok(), is_heard, "{method}");
         }
-    }
-
-    #[test]
-    fn a_validator_is_compared_as_the_standard_says() {
-        let matches = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(IF_NONE_MATCH, HeaderValue::from_static(value));
-            matches_any(&headers, "\"1\"")
-        };
-        for yes in ["\"1\"", "W/\"1\"", "\"0\", \"1\"", "*"] {
-            assert!(matches(yes), "{yes}");
-        }
-        for no in ["\"2\"", "1", ""] {
-            assert!(!matches(no), "{no}");
-        }
-        assert!(!matches_any(&HeaderMap::new(), "\"1\""));
     }
 }

@@ -2,10 +2,9 @@
 
 pub mod template;
 
-use std::sync::Arc;
-
 use reqwest::{Client, ClientBuilder};
 
+use crate::tls;
 use gaocache_core::error::{Error, ErrorKind, Result, with_causes};
 
 /// A client to be; it trusts what the system trusts.
@@ -36,15 +35,11 @@ pub fn build(builder: ClientBuilder) -> Result<Client> {
 }
 
 fn tls() -> Result<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = rustls_native_certs::load_native_certs();
-    let mut store = rustls::RootCertStore::empty();
-    // One invalid certificate in the system's store is no reason to reject them all.
-    store.add_parsable_certificates(roots.certs);
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let config = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| {
             Error::new(ErrorKind::Internal, format!("TLS: {error}")).with_source(error)
         })?;
-    Ok(config.with_root_certificates(store).with_no_client_auth())
+    let roots = tls::to_nodes::system_roots();
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

@@ -1,27 +1,41 @@
 //! How many connections of clients and peers a node takes, in all and from one address.
+//!
+//! Connections to the listener for peers begin as those of strangers. They have a few places of
+//! their own, and the oldest from the busiest address goes when all are taken: nobody can shut out
+//! members, or take places from clients, without a member's key.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
+use super::lobby::{Lobby, Ticket, group};
 use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
 };
-use gaocache_core::cluster::Cluster;
+
+/// Connections to the listener for peers that have not shown a member's key, at most.
+const STRANGERS: usize = 256;
+/// TLS handshakes of clients that are under way, at most. Each takes up to 32 KiB.
+const HANDSHAKES: usize = 1024;
+
+/// For labels and logs: the listener that has a thread of its own.
+pub(super) const ADMIN: &str = "admin";
 
 /// A listener whose connections the workers serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listener {
     Grpc,
     Http,
+    Redis,
     Peer,
 }
 
@@ -31,36 +45,59 @@ impl Listener {
         match self {
             Self::Grpc => "grpc",
             Self::Http => "http",
+            Self::Redis => "redis",
             Self::Peer => "peer",
         }
     }
 }
 
-/// Who takes the connections of clients.
+/// Admits connections, within limits.
 pub(super) struct Admission {
     most: AtomicUsize,
     most_per_address: AtomicUsize,
     /// Beyond `most`, for other members: clients must not shut them out.
     for_members: AtomicUsize,
+    strangers: usize,
     /// Files that the process may open.
     files: Option<usize>,
     open: Mutex<Open>,
-    cluster: Arc<Cluster>,
     metrics: Arc<Metrics>,
     throttle: Throttle,
 }
 
 #[derive(Default)]
 struct Open {
+    /// Of clients and members.
     total: usize,
+    /// Of clients.
     by_address: HashMap<IpAddr, usize>,
+    /// To the listener for peers, without a member's key so far.
+    strangers: Lobby,
+    /// Of clients, with a TLS handshake that is under way.
+    handshakes: Lobby,
 }
 
 /// One connection, while it lives.
 pub(super) struct Permit {
     admission: Arc<Admission>,
-    address: IpAddr,
     listener: Listener,
+    place: Place,
+}
+
+/// What a connection counts as.
+enum Place {
+    Client(IpAddr),
+    /// A stranger, until it is known as a member.
+    Peer {
+        ticket: Ticket,
+        is_member: AtomicBool,
+    },
+}
+
+/// A TLS handshake of a client, while it is under way.
+pub(super) struct Handshake<'a> {
+    permit: &'a Permit,
+    ticket: Ticket,
 }
 
 impl Admission {
@@ -68,16 +105,15 @@ impl Admission {
     pub(super) fn new(
         limits: &ClientLimits,
         files: Option<usize>,
-        cluster: Arc<Cluster>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let admission = Self {
             most: AtomicUsize::default(),
             most_per_address: AtomicUsize::default(),
             for_members: AtomicUsize::default(),
+            strangers: files.map_or(STRANGERS, |files| STRANGERS.min(files / 8)),
             files,
             open: Mutex::default(),
-            cluster,
             metrics,
             throttle: Throttle::default(),
         };
@@ -89,7 +125,8 @@ impl Admission {
     pub(super) fn limit(&self, limits: &ClientLimits) {
         let files = self.files;
         let reserved = |files: usize| limits.reserved_descriptors.min(files / 2);
-        let possible = files.map_or(usize::MAX, |files| files - reserved(files));
+        let kept = |files| reserved(files) + self.strangers;
+        let possible = files.map_or(usize::MAX, |files| files - kept(files));
         let most = limits.max_connections.min(possible);
         if most < limits.max_connections {
             tracing::warn!(
@@ -119,42 +156,40 @@ impl Admission {
     /// Takes a connection, or refuses it; the refusal is counted and logged.
     pub(super) fn admit(self: &Arc<Self>, from: SocketAddr, listener: Listener) -> Option<Permit> {
         let address = group(from.ip());
-        let mut open = self.open.lock();
-        let refused = if open.by_address.get(&address)
-            >= Some(&self.most_per_address.load(Ordering::Relaxed))
-        {
-            Some(("address", "limits.max_connections_per_address"))
-        } else if open.total >= self.most()
-            && !(listener == Listener::Peer && self.is_member_within(&open, address))
-        {
-            Some(("total", "limits.max_connections"))
-        } else {
-            None
+        let place = match listener {
+            Listener::Peer => Place::Peer {
+                ticket: self.open.lock().strangers.enter(address, self.strangers),
+                is_member: AtomicBool::new(false),
+            },
+            Listener::Grpc | Listener::Http | Listener::Redis => match self.place(address) {
+                Ok(place) => place,
+                Err((reason, setting)) => {
+                    self.refused(from, listener, reason, setting);
+                    return None;
+                }
+            },
         };
-        if let Some((reason, setting)) = refused {
-            drop(open);
-            self.refused(from, listener, reason, setting);
-            return None;
-        }
-        open.total += 1;
-        *open.by_address.entry(address).or_default() += 1;
-        drop(open);
         self.metrics.connections.open(listener.name()).inc();
         Some(Permit {
             admission: self.clone(),
-            address,
             listener,
+            place,
         })
     }
 
-    fn is_member_within(&self, open: &Open, address: IpAddr) -> bool {
-        open.total < self.most() + self.for_members.load(Ordering::Relaxed) && {
-            let topology = self.cluster.snapshot();
-            let ip = |address: &str| address.parse::<SocketAddr>().ok().map(|it| it.ip());
-            topology
-                .others()
-                .any(|member| ip(&member.contact.address).map(group) == Some(address))
+    /// A client's place, or why there is none and by which setting.
+    fn place(&self, address: IpAddr) -> Result<Place, (&'static str, &'static str)> {
+        let mut open = self.open.lock();
+        let per_address = self.most_per_address.load(Ordering::Relaxed);
+        if open.by_address.get(&address) >= Some(&per_address) {
+            return Err(("address", "limits.max_connections_per_address"));
         }
+        if open.total >= self.most() {
+            return Err(("total", "limits.max_connections"));
+        }
+        open.total += 1;
+        *open.by_address.entry(address).or_default() += 1;
+        Ok(Place::Client(address))
     }
 
     fn refused(&self, from: SocketAddr, listener: Listener, reason: &str, setting: &str) {
@@ -187,6 +222,61 @@ impl Admission {
     }
 }
 
+impl Handshake<'_> {
+    /// Is cancelled when it has to make room.
+    pub(super) fn displaced(&self) -> &CancellationToken {
+        &self.ticket.displaced
+    }
+}
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        let mut open = self.permit.admission.open.lock();
+        open.handshakes.leave(&self.ticket);
+    }
+}
+
+impl Permit {
+    /// A TLS handshake of a client begins.
+    pub(super) fn handshake(&self) -> Option<Handshake<'_>> {
+        let Place::Client(address) = &self.place else {
+            return None;
+        };
+        let mut open = self.admission.open.lock();
+        let ticket = open.handshakes.enter(*address, HANDSHAKES);
+        Some(Handshake {
+            permit: self,
+            ticket,
+        })
+    }
+
+    /// Is cancelled when the connection, of a stranger, has to make room.
+    pub(super) fn displaced(&self) -> CancellationToken {
+        match &self.place {
+            Place::Client(_) => CancellationToken::new(),
+            Place::Peer { ticket, .. } => ticket.displaced.clone(),
+        }
+    }
+
+    /// The other end has shown a member's key: it gives its place as a stranger to others, if there
+    /// is one for members.
+    pub(super) fn is_of_member(&self) {
+        let Place::Peer { ticket, is_member } = &self.place else {
+            return;
+        };
+        if is_member.load(Ordering::Relaxed) {
+            return;
+        }
+        let admission = &self.admission;
+        let mut open = admission.open.lock();
+        let most = admission.most() + admission.for_members.load(Ordering::Relaxed);
+        if open.total < most && open.strangers.leave(ticket) {
+            open.total += 1;
+            is_member.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission
@@ -195,38 +285,33 @@ impl Drop for Permit {
             .open(self.listener.name())
             .dec();
         let mut open = self.admission.open.lock();
-        open.total -= 1;
-        if let Entry::Occupied(mut from_there) = open.by_address.entry(self.address) {
-            *from_there.get_mut() -= 1;
-            if *from_there.get() == 0 {
-                from_there.remove();
+        match &self.place {
+            Place::Client(address) => {
+                open.total -= 1;
+                if let Entry::Occupied(mut from_there) = open.by_address.entry(*address) {
+                    *from_there.get_mut() -= 1;
+                    if *from_there.get() == 0 {
+                        from_there.remove();
+                    }
+                }
+            }
+            Place::Peer { ticket, is_member } => {
+                if is_member.load(Ordering::Relaxed) {
+                    open.total -= 1;
+                } else {
+                    open.strangers.leave(ticket);
+                }
             }
         }
-    }
-}
-
-/// The address as one client: of IPv6 a whole network, since a client has all of it.
-fn group(address: IpAddr) -> IpAddr {
-    const NETWORK: u128 = !0 << 64;
-    match address.to_canonical() {
-        IpAddr::V6(it) => Ipv6Addr::from_bits(it.to_bits() & NETWORK).into(),
-        v4 => v4,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gaocache_core::membership::{Member, View};
 
     fn admission(limits: &ClientLimits, files: Option<usize>) -> Arc<Admission> {
-        let cluster = Arc::new(Cluster::new("me"));
-        let members = [
-            Member::new("me", "10.0.0.1:1"),
-            Member::new("it", "10.0.0.2:1"),
-        ];
-        cluster.install(View::new(1, members));
-        Admission::new(limits, files, cluster, Metrics::new().expect("metrics"))
+        Admission::new(limits, files, Metrics::new().expect("metrics"))
     }
 
     fn limits(most: usize, per_address: usize) -> ClientLimits {
@@ -258,38 +343,62 @@ mod tests {
 
     #[test]
     fn clients_don_t_shut_members_out() {
-        let admission = admission(&limits(1, 2), None);
-        let _client = admission.admit(from("10.0.0.7"), Listener::Grpc);
-        assert!(admission.admit(from("10.0.0.8"), Listener::Grpc).is_none());
-        assert!(admission.admit(from("10.0.0.2"), Listener::Grpc).is_none());
-        assert!(admission.admit(from("10.0.0.8"), Listener::Peer).is_none());
-        let one = admission.admit(from("10.0.0.2"), Listener::Peer);
-        let two = admission.admit(from("10.0.0.2"), Listener::Peer);
-        assert!(one.is_some() && two.is_some());
-        assert!(admission.admit(from("10.0.0.2"), Listener::Peer).is_none());
+        let admission = admission(&limits(1, 1), None);
+        let admit = |listener| admission.admit(from("10.0.0.7"), listener);
+        let _client = admit(Listener::Grpc).expect("room");
+        let member = admit(Listener::Peer).expect("room");
+        member.is_of_member();
+        assert_eq!(admission.open.lock().total, 2);
+        assert!(admit(Listener::Grpc).is_none());
+        drop(member);
+        assert_eq!(admission.open.lock().total, 1);
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_client() {
-        let admission = admission(&limits(9, 1), None);
-        let _one = admission.admit(from("2001:db8::1"), Listener::Http);
+    fn strangers_take_no_places_from_clients_and_none_from_each_other_s_addresses() {
+        let admission = admission(&limits(1, 1), None);
+        let peer = |address| admission.admit(from(address), Listener::Peer);
+        let before = [peer("10.0.0.2"), peer("10.0.0.3")].map(|it| it.expect("room"));
+        let mut flood = Vec::new();
+        for _ in 0..2 * STRANGERS {
+            flood.push(peer("10.0.0.9").expect("room"));
+        }
+        assert!(before.iter().all(|it| !it.displaced().is_cancelled()));
+        let gone = |it: &&Permit| it.displaced().is_cancelled();
+        assert_eq!(flood.iter().filter(gone).count(), STRANGERS + 2);
         assert!(
-            admission
-                .admit(from("2001:db8::2"), Listener::Http)
-                .is_none()
+            gone(&&flood[0]) && !gone(&&flood[2 * STRANGERS - 1]),
+            "by age"
         );
-        assert!(
+        assert!(admission.admit(from("10.0.0.9"), Listener::Grpc).is_some());
+        drop(flood);
+        assert_eq!(admission.open.lock().strangers.len(), 2);
+    }
+
+    #[test]
+    fn a_member_is_displaced_by_nobody_and_a_displaced_one_becomes_no_member() {
+        let admission = admission(&limits(9, 9), None);
+        let peer = || {
             admission
-                .admit(from("2001:db8:0:1::1"), Listener::Http)
-                .is_some()
-        );
+                .admit(from("10.0.0.9"), Listener::Peer)
+                .expect("room")
+        };
+        let (member, late) = (peer(), peer());
+        member.is_of_member();
+        let _flood: Vec<_> = (0..2 * STRANGERS).map(|_| peer()).collect();
+        assert!(!member.displaced().is_cancelled());
+        assert!(late.displaced().is_cancelled());
+        late.is_of_member();
+        assert_eq!(admission.open.lock().total, 1);
+        drop((late, member));
+        assert_eq!(admission.open.lock().total, 0);
     }
 
     #[test]
     fn descriptors_are_kept_for_what_is_not_a_client() {
         let of = |files| admission(&limits(10_000, 1), Some(files)).most();
         assert_eq!(of(1 << 20), 10_000);
-        assert_eq!(of(4_096), 4_096 - 512);
-        assert_eq!(of(256), 128);
+        assert_eq!(of(4_096), 4_096 - 512 - STRANGERS);
+        assert_eq!(of(256), 128 - 32);
     }
 }

@@ -14,10 +14,12 @@ use super::{
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
+    tls::Tls,
 };
 use crate::{
     clock::MonotonicClock,
     group::GroupDefinition,
+    redis,
     registry::Registry,
     rpc::{
         front::Front,
@@ -99,7 +101,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Neither counts nor times requests: for the benchmark that tells what that costs.
+    /// Neither counts nor times requests: for the benchmark that measures what that costs.
     pub(crate) fn unmeasured(mut self) -> Self {
         self.measured = false;
         self
@@ -113,11 +115,12 @@ impl NodeBuilder {
     pub async fn bind(mut self) -> Result<Node> {
         self.check()?;
         let groups = std::mem::take(&mut self.groups);
-        let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref())?;
+        let metrics = Metrics::new()?;
+        let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref(), &metrics)?;
+        let tls = Tls::start(&self.settings, &metrics)?;
         let listeners = Listeners::bind(rules::listen(&self.settings))?;
         let key = peer_tls.fingerprint();
         let me = rules::member(&self.settings, listeners.addresses(), key);
-        let metrics = Metrics::new()?;
         let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -137,12 +140,13 @@ impl NodeBuilder {
         let service = self.service(&parts);
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
         let (front, peer_front) = fronts(&service, &parts, &rules, &health)?;
+        let taken = rules::redis(&self.settings.limits);
+        let redis = redis::Front::new(service.clone(), taken, &parts.metrics);
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
-        let (cluster, metrics) = (parts.cluster.clone(), parts.metrics.clone());
-        let files = descriptors::limit();
+        let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
         Ok(Node {
-            admission: Admission::new(&limits.clients, files, cluster, metrics.clone()),
+            admission: Admission::new(&limits.clients, files, metrics.clone()),
             carrier: Carrier::new(budget.clone(), &limits.clients, metrics),
             #[cfg(feature = "cli")]
             fixed: Fixed {
@@ -160,9 +164,11 @@ impl NodeBuilder {
             service,
             front,
             peer_front,
+            redis,
             #[cfg(feature = "cli")]
             rules,
             peer_tls,
+            tls,
             stops,
             limits,
         })

@@ -10,10 +10,12 @@ use std::{
 use super::{NodeBuilder, descriptors, rules};
 use crate::{
     config::{
-        Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
-        OriginSettings, PeerSettings, RegistryKind, Sampler, TraceSettings, seconds,
+        ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenerTlsSettings,
+        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, QueryRule, RegistryKind,
+        Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
+    http_client::template::kept_headers,
     origin::{
         bounds::Bounds,
         breaker::BreakerRules,
@@ -21,7 +23,7 @@ use crate::{
         http::{HttpOrigin, HttpRules},
     },
     registry::Registry,
-    settings::{ClientLimits, PeerIdentity, Settings},
+    settings::{ClientCertificates, ClientLimits, ListenerTls, PeerIdentity, Settings},
     telemetry::{
         exporter::ExporterRules,
         log::LogRules,
@@ -31,7 +33,11 @@ use crate::{
     },
     traffic::Budget,
 };
-use gaocache_core::{error::Result, group::GroupRules, ports::Origin};
+use gaocache_core::{
+    error::Result,
+    group::{GroupRules, Query},
+    ports::Origin,
+};
 use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 
 impl NodeBuilder {
@@ -65,7 +71,12 @@ fn settings(config: &Config) -> Settings {
         shutdown_timeout: seconds(node.shutdown_timeout_seconds),
         grpc: Some(config.grpc.listen),
         http: Some(config.http.listen),
+        redis: config.redis.listen,
         admin: Some(config.admin.listen),
+        grpc_tls: listener_tls(&config.grpc.tls),
+        http_tls: listener_tls(&config.http.tls),
+        redis_tls: listener_tls(&config.redis.tls),
+        admin_tls: listener_tls(&config.admin.tls),
         peer: Some(config.peer.listen),
         peer_identity: peer_identity(&config.peer),
         peer_connect_timeout: seconds(config.peer.connect_timeout_seconds),
@@ -79,6 +90,20 @@ fn settings(config: &Config) -> Settings {
         limits: client_limits(&config.limits),
         sampling: sampling(&config.trace),
     }
+}
+
+/// TLS of a listener, if it has any.
+fn listener_tls(settings: &ListenerTlsSettings) -> Option<ListenerTls> {
+    let ca = settings.client_ca.clone();
+    settings.is_on().then(|| {
+        let mut tls = ListenerTls::new(&settings.cert, &settings.key);
+        tls.clients = match settings.client_auth {
+            ClientAuth::None => ClientCertificates::NotAsked,
+            ClientAuth::Optional => ClientCertificates::Optional { ca },
+            ClientAuth::Required => ClientCertificates::Required { ca },
+        };
+        tls
+    })
 }
 
 /// How nodes know each other.
@@ -169,6 +194,7 @@ pub(super) fn definition(
                 retries: origin.retries,
                 max_value: settings.max_value,
                 honour_cache_control: origin.honour_cache_control,
+                keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
                 budget: budget.clone(),
             };
@@ -199,6 +225,13 @@ pub(super) fn definition(
             error_ttl: seconds(settings.error_ttl_seconds),
             max_value: settings.max_value,
             origin_decides: origin.honour_cache_control,
+            soft_timeout: seconds(settings.soft_timeout_seconds),
+            refresh_ahead: settings.refresh_ahead,
+            query: match settings.query {
+                QueryRule::Refuse => Query::Refuse,
+                QueryRule::Append => Query::Append,
+                QueryRule::Ignore => Query::Ignore,
+            },
         },
         origin: built,
         bounds: Bounds {
@@ -256,7 +289,7 @@ fn exporter(settings: &TraceSettings, instance: &str) -> Option<ExporterRules> {
 }
 
 /// Starts the log, and the exporter of spans where the settings have one, for the whole process.
-/// `instance` tells this process from others.
+/// `instance` distinguishes this process from others.
 ///
 /// # Errors
 /// As `process::start`.

@@ -7,12 +7,12 @@ use gaocache_core::{
     membership::{IdHash, Member},
 };
 
-/// Who has confirmed so far, by incarnation.
+/// The members that have confirmed so far, by incarnation.
 #[derive(Debug, Default)]
 pub(super) struct Confirmations {
     asked: HashSet<IdHash>,
     seen: HashSet<IdHash>,
-    /// Who has not confirmed, and whether it vanished.
+    /// The members that have not confirmed, and whether they vanished.
     missing: HashMap<IdHash, bool>,
 }
 
@@ -47,7 +47,7 @@ impl Confirmations {
         self.missing.is_empty()
     }
 
-    /// Whether nobody is missing but members that vanished.
+    /// Whether only vanished members are missing.
     pub(super) fn lack_only_vanished(&self) -> bool {
         self.missing.values().all(|vanished| *vanished)
     }

@@ -1,7 +1,7 @@
 //! How many files this process may open.
 
 /// Raises the limit as far as the system allows. Only for a process that is a node and nothing
-/// else: who embeds a node decides for himself.
+/// else: a program that embeds a node decides for itself.
 #[cfg(all(unix, feature = "cli"))]
 pub(super) fn raise() {
     use rustix::process::{Resource, getrlimit, setrlimit};

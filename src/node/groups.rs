@@ -10,9 +10,9 @@ use gaocache_core::{
     ports::Origin,
 };
 
-/// Puts exactly these groups in force. Where `kept` has an origin for a group, the group goes on
-/// with it: a new one would not know of the loads that run. `prepare` runs when nothing can fail
-/// any more, and before any of it is in force.
+/// Makes exactly these groups the current ones. Where `kept` has an origin for a group, the group
+/// keeps it: a new one would not know of the running loads. `prepare` runs when nothing can fail
+/// any more, and before any of the changes takes effect.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`]; nothing has changed then, not even a metric.

@@ -1,4 +1,4 @@
-//! Follows the registry: each view becomes the ring in force, and decides whether this node is
+//! Follows the registry: each view becomes the current ring, and decides whether this node is
 //! ready.
 
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Joined {
         }
     }
 
-    /// Puts a view in force and tells those who need to know.
+    /// Installs a view and notifies those that need to know.
     fn install(&self, view: View) {
         let parts = &*self.parts;
         let Some(change) = parts.cluster.install(view) else {

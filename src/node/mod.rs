@@ -12,7 +12,9 @@ mod confirmations;
 mod connection;
 mod descriptors;
 mod groups;
+mod handshake;
 mod listeners;
+mod lobby;
 mod membership;
 mod parts;
 mod probes;
@@ -24,6 +26,7 @@ mod shutdown;
 mod socket;
 mod standing;
 mod status;
+mod tls;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
@@ -37,6 +40,7 @@ pub use status::NodeStatus;
 use crate::{
     admin::{Admin, Readiness},
     cache::Cache,
+    redis,
     rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
@@ -60,7 +64,8 @@ struct Limits {
     clients: ClientLimits,
 }
 
-/// A node whose listeners are open and that nobody knows of yet; [`NodeBuilder::bind`] returns it.
+/// A node whose listeners are open but which has not registered yet; [`NodeBuilder::bind`] returns
+/// it.
 pub struct Node {
     me: Member,
     listeners: listeners::Listeners,
@@ -72,15 +77,17 @@ pub struct Node {
     service: Service,
     front: Front,
     peer_front: PeerFront,
+    redis: redis::Front,
     #[cfg(feature = "cli")]
     rules: crate::rpc::routed::LiveRules,
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     peer_tls: PeerTls,
+    tls: tls::Tls,
     admin: Admin,
     stops: Stops,
     limits: Limits,
-    /// What new settings are held against while it runs.
+    /// What new settings are checked against while it runs.
     #[cfg(feature = "cli")]
     fixed: parts::Fixed,
 }
@@ -96,7 +103,7 @@ impl Node {
         Cache::new(self.service.clone())
     }
 
-    /// Whether it is ready, and who else is there; goes on to tell while the node runs.
+    /// Whether it is ready, and which members it sees; kept up to date while the node runs.
     pub fn status(&self) -> NodeStatus {
         NodeStatus::new(self.readiness(), self.rings())
     }

@@ -51,7 +51,7 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// What a node was made for, and new settings have to keep to.
+/// Limits that were fixed at the start, and that new settings have to respect.
 #[cfg(feature = "cli")]
 #[derive(Clone)]
 pub(super) struct Fixed {

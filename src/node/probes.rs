@@ -1,15 +1,20 @@
 //! The admin listener: a thread, a runtime and limits of its own, so that probes and metrics answer
-//! however busy the rest is, and nobody who asks for them can hold up the lease.
+//! however busy the rest is, and no client of theirs can hold up the lease.
 
 use std::{net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
 
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    admission::ADMIN,
     connection::Carrier,
+    handshake::Begun,
     listeners::{ACCEPT_PAUSE, registered},
     worker::{not_started, single_thread},
 };
@@ -18,7 +23,7 @@ use crate::{
     http::ConnectedRouter,
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
-    tls::Stream,
+    tls::ListenerTls,
     traffic::Budget,
 };
 use gaocache_core::error::Result;
@@ -29,7 +34,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const IN_FLIGHT: u64 = 16 << 20;
 /// For the head of a request, and between two of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-const NAME: &str = "admin";
 
 /// The thread of the admin listener.
 pub(super) struct Probes(Option<JoinHandle<()>>);
@@ -38,6 +42,7 @@ impl Probes {
     /// Serves until `stop`; nothing, if there is no such listener.
     pub(super) fn start(
         listener: Option<TcpListener>,
+        tls: Option<ListenerTls>,
         admin: Admin,
         limits: &ClientLimits,
         metrics: &Arc<Metrics>,
@@ -46,12 +51,13 @@ impl Probes {
         let Some(listener) = listener else {
             return Ok(Self(None));
         };
-        let runtime = single_thread(NAME, metrics)?;
+        let runtime = single_thread(ADMIN, metrics)?;
         let limits = ClientLimits {
             handshake_timeout: HEAD_TIMEOUT,
             ..*limits
         };
         let server = Server {
+            tls,
             router: admin::router(admin),
             carrier: Carrier::new(Budget::new(IN_FLIGHT), &limits, metrics.clone()),
             places: Arc::new(Semaphore::new(limits.max_admin_connections)),
@@ -66,7 +72,7 @@ impl Probes {
                     tracing::error!(%error, "the admin listener failed");
                 }
             })
-            .map_err(|error| not_started(NAME, error))?;
+            .map_err(|error| not_started(ADMIN, error))?;
         Ok(Self(Some(thread)))
     }
 
@@ -83,6 +89,7 @@ impl Probes {
 }
 
 struct Server {
+    tls: Option<ListenerTls>,
     router: axum::Router,
     carrier: Carrier,
     places: Arc<Semaphore>,
@@ -120,7 +127,7 @@ impl Server {
             Err(error) => {
                 if let Some(suppressed) = self.throttle.due("failed") {
                     tracing::warn!(
-                        %error, listener = NAME, suppressed, "could not accept a connection"
+                        %error, listener = ADMIN, suppressed, "could not accept a connection"
                     );
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -130,18 +137,30 @@ impl Server {
     }
 
     async fn serve(&self, stream: TcpStream) {
-        let open = self.metrics.connections.open(NAME);
+        let open = self.metrics.connections.open(ADMIN);
         open.inc();
         let _ = stream.set_nodelay(true);
+        let begun = self
+            .carrier
+            .begin(ADMIN, self.tls.as_ref(), stream, None, &self.stop);
+        if let Some(begun) = begun.await {
+            self.serve_begun(begun).await;
+        }
+        open.dec();
+    }
+
+    async fn serve_begun(&self, (stream, names): Begun) {
         let traffic = self.carrier.traffic();
-        let socket = TokioIo::new(self.carrier.socket(Stream::Plain(stream), traffic.clone()));
-        let service = ConnectedRouter::new(self.router.clone(), traffic.clone());
+        let socket = TokioIo::new(self.carrier.socket(stream, traffic.clone()));
+        let service = ConnectedRouter::new(self.router.clone(), names, traffic.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(socket, service);
         let carrier = &self.carrier;
-        carrier.carry(NAME, connection, &traffic, &self.stop).await;
-        open.dec();
+        let shut_down = GracefulConnection::graceful_shutdown;
+        carrier
+            .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
+            .await;
     }
 }

@@ -1,7 +1,7 @@
 //! New settings for a node that runs: its groups with their origins, the limits on clients, and the
 //! log. All of them take effect, or none.
 //!
-//! What needs a restart is not looked at here; `config::schema` tells which settings those are.
+//! Settings that need a restart are ignored here; `config::schema` says which ones those are.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,6 +18,7 @@ use crate::{
     admin::Reloads,
     config::{Config, GroupSettings, LogSettings},
     group::GroupDefinition,
+    redis,
     rpc::routed::LiveRules,
     service::Service,
     telemetry::{level::LogLevel, line, requests},
@@ -27,12 +28,13 @@ use gaocache_core::{
     group::GroupChanges,
 };
 
-/// A node that runs, for whoever brings it new settings. Cheap to clone.
+/// A handle on a running node that applies new settings. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Live {
     parts: Arc<Parts>,
     service: Service,
     rules: LiveRules,
+    redis: redis::Front,
     admission: Arc<Admission>,
     carrier: Carrier,
     stops: Stops,
@@ -40,12 +42,13 @@ pub(crate) struct Live {
 }
 
 impl Node {
-    /// For bringing it new settings while it runs.
+    /// A handle that applies new settings while the node runs.
     pub(crate) fn live(&self) -> Live {
         Live {
             parts: self.parts.clone(),
             service: self.service.clone(),
             rules: self.rules.clone(),
+            redis: self.redis.clone(),
             admission: self.admission.clone(),
             carrier: self.carrier.clone(),
             stops: self.stops.clone(),
@@ -53,7 +56,7 @@ impl Node {
         }
     }
 
-    /// Lets the admin listener show the settings in force, and ask for new ones.
+    /// Lets the admin listener show the current settings, and request a reload.
     pub(crate) fn with_reloads(mut self, reloads: Reloads) -> Self {
         self.admin.settings = Some(reloads);
         self
@@ -61,8 +64,8 @@ impl Node {
 }
 
 impl Live {
-    /// Puts the settings `after` in force, where those `before` are. Blocks while it opens the
-    /// folders of file origins.
+    /// Replaces the settings `before` with `after`. Blocks while it opens the directories of file
+    /// origins.
     ///
     /// # Errors
     /// What is wrong with them; nothing has changed then.
@@ -98,6 +101,7 @@ impl Live {
         let limits = client_limits(&after.limits);
         self.rules
             .limit(limits.max_keys_per_request, limits.read_timeout);
+        self.redis.limit(rules::redis(&limits));
         self.admission.limit(&limits);
         self.carrier.limit(&limits);
         log(&before.log, &after.log);

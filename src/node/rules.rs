@@ -7,18 +7,19 @@ use std::{
     time::Duration,
 };
 
-use super::{Limits, listeners::Addresses};
+use super::{Limits, admission::Listener, listeners::Addresses, tls::observer};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
     group::GroupDefinition,
     members::{FIXED_NEEDS_IDENTITY, fixed_members},
+    redis::RedisRules,
     registry::{Choice, Registry, fixed::FixedRegistry},
     rpc::{
         peers::{LoadBounds, PeerRules},
         routed::FrontRules,
     },
-    settings::{PeerIdentity, Replicate, Settings},
+    settings::{ClientLimits, PeerIdentity, Replicate, Settings},
     telemetry::metrics::Metrics,
     tls::{PeerFiles, PeerTls},
     traffic::Budget,
@@ -28,7 +29,7 @@ use gaocache_core::{
     group::is_group_name,
     handoff::HandoffRules,
     hot,
-    membership::{Contact, KeyFingerprint, Member},
+    membership::{Contact, KeyFingerprint, Member, SpeaksTls},
     ports::{self, Clock},
     store::ENTRY_OVERHEAD_BYTES,
 };
@@ -41,6 +42,7 @@ pub(super) fn listen(settings: &Settings) -> Addresses {
     Addresses {
         grpc: settings.grpc,
         http: settings.http,
+        redis: settings.redis,
         peer: settings.peer,
         admin: settings.admin,
     }
@@ -81,9 +83,17 @@ pub(super) fn front(settings: &Settings, max_value: u64) -> FrontRules {
     }
 }
 
+/// What the listener for Redis clients takes.
+pub(super) fn redis(limits: &ClientLimits) -> RedisRules {
+    RedisRules {
+        max_keys: limits.max_keys_per_request,
+        patience: limits.read_timeout,
+    }
+}
+
 /// Threads for the listeners, if there are any that need them.
 fn workers(settings: &Settings) -> usize {
-    let listeners = [settings.grpc, settings.http, settings.peer];
+    let listeners = [settings.grpc, settings.http, settings.redis, settings.peer];
     if listeners.iter().all(Option::is_none) {
         return 0;
     }
@@ -128,7 +138,11 @@ pub(super) fn loads(groups: &[GroupDefinition]) -> HashMap<Arc<str>, LoadBounds>
 }
 
 /// How this node and others know each other.
-pub(super) fn peer_tls(settings: &Settings, registry: Option<&Registry>) -> Result<PeerTls> {
+pub(super) fn peer_tls(
+    settings: &Settings,
+    registry: Option<&Registry>,
+    metrics: &Arc<Metrics>,
+) -> Result<PeerTls> {
     match &settings.peer_identity {
         PeerIdentity::Plaintext => Ok(PeerTls::plaintext()),
         PeerIdentity::RegisteredKeys => {
@@ -142,12 +156,15 @@ pub(super) fn peer_tls(settings: &Settings, registry: Option<&Registry>) -> Resu
             cert,
             key,
             allowed,
-        } => PeerTls::files(PeerFiles {
-            ca: ca.clone(),
-            cert: cert.clone(),
-            key: key.clone(),
-            allowed: allowed.clone(),
-        }),
+        } => {
+            let files = PeerFiles {
+                ca: ca.clone(),
+                cert: cert.clone(),
+                key: key.clone(),
+                allowed: allowed.clone(),
+            };
+            PeerTls::files(files, observer(Listener::Peer.name(), metrics))
+        }
     }
 }
 
@@ -217,7 +234,7 @@ pub(super) fn member(settings: &Settings, bound: Addresses, key: Option<KeyFinge
         _ if !settings.advertise_host.is_empty() => settings.advertise_host.clone(),
         Some(ip) if !ip.is_unspecified() => ip.to_string(),
         Some(_) => found_host(),
-        // Nobody asks a node that is alone.
+        // A node that is alone is not asked by others.
         None => Ipv4Addr::LOCALHOST.to_string(),
     };
     let host = match host.parse::<IpAddr>() {
@@ -229,13 +246,17 @@ pub(super) fn member(settings: &Settings, bound: Addresses, key: Option<KeyFinge
         zone: settings.zone.as_str().into(),
         weight: settings.weight,
         version: env!("CARGO_PKG_VERSION").into(),
+        tls: SpeaksTls {
+            clients: settings.grpc_tls.is_some(),
+            admin: settings.admin_tls.is_some(),
+        },
         admin_port: port(bound.admin),
         instance: format!("{:016x}", fastrand::u64(..)).into(),
         contact: Contact {
             address: at(bound.peer),
             key,
         },
-        // Without a listener for clients, nobody but peers asks it.
+        // Without a listener for clients, only peers ask it.
         ..Member::new(settings.id.as_str(), at(bound.grpc.or(bound.peer)))
     }
 }

@@ -47,7 +47,7 @@ impl Node {
         let mut listeners = self.listeners;
         let (admin, stop) = (listeners.admin.take(), stops.admin.clone());
         let metrics = &joined.parts.metrics;
-        let probes = Probes::start(admin, self.admin, limits, metrics, stop)?;
+        let probes = Probes::start(admin, self.tls.admin, self.admin, limits, metrics, stop)?;
         let open = listeners.open(workers.dispatcher(), &admission, &stops.reads)?;
         let tasks = Tasks::start(&joined, self.lease, self.queued_copies, &stops);
 
@@ -74,7 +74,9 @@ impl Node {
                 front: self.front.clone(),
                 peer_front: self.peer_front.clone(),
                 peer_tls: self.peer_tls.clone(),
+                tls: self.tls.clone(),
                 router: http::router(self.service.clone()),
+                redis: self.redis.clone(),
                 carrier: self.carrier.clone(),
                 close_timeout: self.limits.shutdown,
             },
@@ -85,7 +87,7 @@ impl Node {
         let addresses = self.addresses();
         tracing::info!(
             id = %self.me.id, address = %self.me.address, grpc = addresses.grpc.map(display),
-            http = addresses.http.map(display), peer = addresses.peer.map(display),
+            http = addresses.http.map(display), redis = addresses.redis.map(display), peer = addresses.peer.map(display),
             admin = addresses.admin.map(display), max_connections = self.admission.most(),
             max_open_files = descriptors::limit(),
             "listeners are open"
@@ -121,7 +123,7 @@ impl Tasks {
         Self(tasks)
     }
 
-    /// Returns when all have ended. They do so by themselves when they are told to stop.
+    /// Returns when all have ended. They do so by themselves when asked to stop.
     async fn ended(self) {
         for task in self.0 {
             let _ = task.await;

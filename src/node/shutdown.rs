@@ -36,7 +36,7 @@ impl Joined {
                 "draining timed out; entries that were not handed over will be loaded again (node.drain_timeout_seconds)"
             );
         }
-        // Off the list, nobody tells this node of removals any more, while clients may still ask
+        // Once off the list, this node hears of no removals any more, while clients may still ask
         // it. So it keeps nothing from here on and asks the owners like anybody else.
         parts.standing.fence.end();
         parts.groups.drop_everything();
@@ -60,7 +60,7 @@ impl Joined {
             Some(Ok(revision)) => {
                 tracing::info!(revision, "deregistered");
                 if timeout_at(until, self.seen_by_all(revision)).await.is_err() {
-                    // Usual when all nodes stop at once: who goes last sees no list any more.
+                    // Usual when all nodes stop at once: the last one sees no list any more.
                     tracing::info!("timed out waiting for peers to see the deregistration");
                 }
                 true

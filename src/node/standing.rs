@@ -63,7 +63,7 @@ impl Joined {
         }
     }
 
-    /// Joins: returns when all others have seen this life of the node and it is serving.
+    /// Joins: returns when all others have seen this incarnation and it is serving.
     async fn join_others(&self, life: &str) {
         loop {
             let Some((revision, lease)) = self.listed(life).await else {
@@ -71,12 +71,12 @@ impl Joined {
             };
             tokio::select! {
                 () = self.seen_by_others(revision) => break,
-                // The others may have acted on what stood before, and a registry that lost its data
-                // counts its revisions anew.
+                // The others may have acted on the registration before, and a registry that lost
+                // its data counts its revisions anew.
                 () = self.stands_otherwise(lease) => {}
             }
         }
-        // This node was not told of removals until now, so nothing that is under way may be shared
+        // This node heard of no removals until now, so nothing that is under way may be shared
         // or kept.
         self.parts.groups.drop_everything();
         while let Err(error) = self.session.announce(MemberState::Serving).await {
@@ -88,7 +88,7 @@ impl Joined {
         }
     }
 
-    /// Resolves when this node doesn't stand under that lease any more.
+    /// Resolves when this node is not registered under that lease any more.
     async fn stands_otherwise(&self, lease: i64) {
         let mut rings = self.parts.cluster.rings();
         let otherwise = |ring: &Arc<Topology>| {
@@ -99,8 +99,8 @@ impl Joined {
         let _ = rings.wait_for(otherwise).await;
     }
 
-    /// The revision of a view that has this life of the node, and the lease by which it has it;
-    /// `None` if the others have taken it off the list before this node saw one.
+    /// The revision of a view that has this incarnation of the node, and the lease by which it has
+    /// it; `None` if the others have taken it off the list before this node saw one.
     async fn listed(&self, life: &str) -> Option<(u64, i64)> {
         let mut rings = self.parts.cluster.rings();
         let mut health = self.session.health();
@@ -110,7 +110,7 @@ impl Joined {
             if let Some(lease) = Standing::listed_under(&ring, life, &known) {
                 return Some((ring.view.revision, lease));
             }
-            // What is told may still be of the life before.
+            // What was reported may still be about the previous incarnation.
             if known.expelled && known.written.is_some_and(|(it, _)| *it == *life) {
                 return None;
             }

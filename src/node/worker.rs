@@ -18,7 +18,7 @@ use std::{
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -29,12 +29,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     admission::{Listener, Permit},
     connection::Carrier,
+    tls::Tls,
 };
 use crate::{
     http::ConnectedRouter,
+    redis,
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
     telemetry::{line, metrics::Metrics},
-    tls::{PeerTls, Stream},
+    tls::{ClientNames, PeerTls, Stream},
     traffic::{Cut, Traffic},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -95,7 +97,10 @@ pub(super) struct Served {
     pub(super) peer_front: PeerFront,
     /// How this node and others know each other.
     pub(super) peer_tls: PeerTls,
+    /// TLS of the listeners for clients.
+    pub(super) tls: Tls,
     pub(super) router: axum::Router,
+    pub(super) redis: redis::Front,
     pub(super) carrier: Carrier,
     pub(super) close_timeout: Duration,
 }
@@ -242,22 +247,61 @@ impl Worker {
             listener,
             permit,
         } = accepted;
-        match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => match listener {
-                Listener::Grpc => {
-                    let (socket, traffic) = self.socket(Stream::Plain(stream));
-                    let service = self.served.front.over(traffic.clone());
-                    self.serve_grpc(listener, socket, service, &traffic).await;
+        let stream = match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was lost before it was served");
+                return;
+            }
+        };
+        let permit = Arc::new(permit);
+        match listener {
+            Listener::Grpc | Listener::Http | Listener::Redis => {
+                self.serve_client(stream, from, listener, &permit).await;
+            }
+            Listener::Peer => {
+                let displaced = permit.displaced();
+                let served = self.serve_peer(stream, from, permit.clone());
+                if displaced.run_until_cancelled(served).await.is_none() {
+                    self.served.carrier.cut(listener.name(), Cut::Displaced);
                 }
-                Listener::Http => {
-                    let (socket, traffic) = self.socket(Stream::Plain(stream));
-                    self.serve_http(socket, &traffic).await;
-                }
-                Listener::Peer => self.serve_peer(stream, from).await,
-            },
-            Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
+            }
         }
         drop(permit);
+    }
+
+    async fn serve_client(
+        &self,
+        stream: tokio::net::TcpStream,
+        from: SocketAddr,
+        listener: Listener,
+        permit: &Permit,
+    ) {
+        let Served {
+            carrier,
+            front,
+            tls,
+            ..
+        } = &self.served;
+        let tls = match listener {
+            Listener::Http => tls.http.as_ref(),
+            Listener::Redis => tls.redis.as_ref(),
+            Listener::Grpc | Listener::Peer => tls.grpc.as_ref(),
+        };
+        let handshake = tls.and_then(|_| permit.handshake());
+        let begun = carrier.begin(listener.name(), tls, stream, handshake, &self.stop);
+        let Some((stream, names)) = begun.await else {
+            return;
+        };
+        if listener == Listener::Redis {
+            return self.serve_redis(stream, from).await;
+        }
+        let (socket, traffic) = self.socket(stream);
+        if listener == Listener::Http {
+            return self.serve_http(socket, names, &traffic).await;
+        }
+        let service = front.over(names, traffic.clone());
+        self.serve_grpc(listener, socket, service, &traffic).await;
     }
 
     fn socket(&self, stream: Stream) -> (Io, Arc<Traffic>) {
@@ -267,7 +311,12 @@ impl Worker {
         (TokioIo::new(socket), traffic)
     }
 
-    async fn serve_peer(&self, stream: tokio::net::TcpStream, from: SocketAddr) {
+    async fn serve_peer(
+        &self,
+        stream: tokio::net::TcpStream,
+        from: SocketAddr,
+        permit: Arc<Permit>,
+    ) {
         let Served {
             carrier,
             peer_front: front,
@@ -284,7 +333,8 @@ impl Worker {
             Err(_) => return carrier.cut(Listener::Peer.name(), Cut::Handshake),
         };
         let (socket, traffic) = self.socket(stream);
-        let visitor = front.gate().visitor(identity, from);
+        let known = Arc::new(move || permit.is_of_member());
+        let visitor = front.gate().visitor(identity, from, known);
         let service = front.over(visitor, traffic.clone());
         self.serve_grpc(Listener::Peer, socket, service, &traffic)
             .await;
@@ -301,10 +351,13 @@ impl Worker {
     {
         let connection = grpc_server(listener).serve_connection(socket, service);
         let (carrier, name) = (&self.served.carrier, listener.name());
-        carrier.carry(name, connection, traffic, &self.stop).await;
+        let shut_down = GracefulConnection::graceful_shutdown;
+        carrier
+            .carry(name, connection, shut_down, traffic, &self.stop)
+            .await;
     }
 
-    async fn serve_http(&self, socket: Io, traffic: &Arc<Traffic>) {
+    async fn serve_http(&self, socket: Io, names: Option<ClientNames>, traffic: &Arc<Traffic>) {
         let carrier = &self.served.carrier;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -317,10 +370,23 @@ impl Worker {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .max_send_buf_size(SEND_BUFFER);
-        let service = ConnectedRouter::new(self.served.router.clone(), traffic.clone());
+        let service = ConnectedRouter::new(self.served.router.clone(), names, traffic.clone());
         let connection = builder.serve_connection(socket, service);
-        let name = Listener::Http.name();
-        carrier.carry(name, connection, traffic, &self.stop).await;
+        let (name, shut_down) = (Listener::Http.name(), GracefulConnection::graceful_shutdown);
+        carrier
+            .carry(name, connection, shut_down, traffic, &self.stop)
+            .await;
+    }
+
+    async fn serve_redis(&self, stream: Stream, from: SocketAddr) {
+        let carrier = &self.served.carrier;
+        let traffic = carrier.traffic();
+        let socket = carrier.socket(stream, traffic.clone());
+        let connection = self.served.redis.over(socket, traffic.clone(), from);
+        let (name, shut_down) = (Listener::Redis.name(), redis::Connection::graceful_shutdown);
+        carrier
+            .carry(name, connection, shut_down, &traffic, &self.stop)
+            .await;
     }
 }
 
@@ -358,7 +424,7 @@ mod tests {
         let (mut client, connection) = connected.await.expect("no answer is needed");
         let driven = tokio::spawn(connection);
         let call = || Request::new(Empty::<Bytes>::new());
-        // This end stands still: nobody reads.
+        // This end never reads.
         for _ in 0..2_000 {
             let mut dropped = std::pin::pin!(client.send_request(call()));
             assert!(futures::poll!(&mut dropped).is_pending());

@@ -74,12 +74,12 @@ enum State {
 #[derive(Default)]
 struct Counts {
     began: Option<Instant>,
-    current: Tally,
-    previous: Tally,
+    current: Outcomes,
+    previous: Outcomes,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Tally {
+struct Outcomes {
     loads: u32,
     failed: u32,
     slow: u32,
@@ -94,26 +94,26 @@ pub(super) struct Pass<'a> {
 }
 
 impl Counts {
-    fn add(&mut self, outcome: Tally, now: Instant) {
+    fn add(&mut self, outcome: Outcomes, now: Instant) {
         let began = *self.began.get_or_insert(now);
         let windows = (now - began).as_nanos() / WINDOW.as_nanos();
         if windows > 0 {
             self.previous = match windows {
                 1 => std::mem::take(&mut self.current),
-                _ => Tally::default(),
+                _ => Outcomes::default(),
             };
-            self.current = Tally::default();
+            self.current = Outcomes::default();
             self.began = Some(now);
         }
         self.current = self.current.plus(outcome);
     }
 
-    fn total(&self) -> Tally {
+    fn total(&self) -> Outcomes {
         self.current.plus(self.previous)
     }
 }
 
-impl Tally {
+impl Outcomes {
     fn plus(self, other: Self) -> Self {
         Self {
             loads: self.loads.saturating_add(other.loads),
@@ -138,16 +138,17 @@ impl BreakerRules {
         Ok(())
     }
 
-    fn opens(&self, tally: Tally) -> bool {
+    fn opens(&self, outcomes: Outcomes) -> bool {
         let reaches = |ratio: Option<f64>, count: u32| {
-            ratio.is_some_and(|ratio| f64::from(count) >= ratio * f64::from(tally.loads))
+            ratio.is_some_and(|ratio| f64::from(count) >= ratio * f64::from(outcomes.loads))
         };
-        tally.loads >= self.min_loads.max(1)
-            && (reaches(self.failure_ratio, tally.failed) || reaches(self.slow_ratio, tally.slow))
+        outcomes.loads >= self.min_loads.max(1)
+            && (reaches(self.failure_ratio, outcomes.failed)
+                || reaches(self.slow_ratio, outcomes.slow))
     }
 
-    fn tally(&self, took: Duration, failed: bool) -> Tally {
-        Tally {
+    fn outcome(&self, took: Duration, failed: bool) -> Outcomes {
+        Outcomes {
             loads: 1,
             failed: failed.into(),
             slow: (self.slow_ratio.is_some() && took > self.slow).into(),
@@ -236,7 +237,7 @@ impl Pass<'_> {
         if inner.era != self.era {
             return false;
         }
-        let outcome = rules.tally(took, failed);
+        let outcome = rules.outcome(took, failed);
         let open = State::Open {
             until: now + rules.open,
         };

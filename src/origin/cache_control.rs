@@ -1,15 +1,15 @@
 //! How long a response may be kept, as a shared cache reads it (RFC 9111). `docs/http.md` lists the
 //! cases.
 //!
-//! Where a response contradicts itself, the shorter life counts. What can't be read at all never
-//! makes a life longer.
+//! If a response contradicts itself, the shorter lifetime counts. What can't be parsed never makes
+//! a lifetime longer.
 
 use std::time::Duration;
 
 use gaocache_core::ports::Freshness;
 use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, VARY};
 
-/// Longer lives are cut: ten years.
+/// Longer lifetimes are reduced to this: ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// What `Cache-Control`, `Age` and `Vary` say of a response.
@@ -71,11 +71,11 @@ fn seconds(value: &str) -> Duration {
 
 /// The longest of the ages: the response is at least that old. One that can't be read counts for
 /// nothing (5.1).
-fn age(headers: &HeaderMap) -> Duration {
+pub(super) fn age(headers: &HeaderMap) -> Duration {
     items(headers, AGE).map(seconds).max().unwrap_or_default()
 }
 
-/// Whether the value depends on who asks. All requests of this node are alike, except for
+/// Whether the value depends on the request. All requests of this node are alike, except for
 /// compression, which it doesn't ask for.
 fn varies(headers: &HeaderMap) -> bool {
     items(headers, VARY).any(|name| !name.trim().eq_ignore_ascii_case("accept-encoding"))

@@ -60,8 +60,8 @@ impl FileOrigin {
         })
     }
 
-    /// Does this on a thread that may block. The thread keeps its place even if nobody waits for it
-    /// any more.
+    /// Does this on a thread that may block. The thread keeps its place even if its caller has
+    /// given up any more.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -212,7 +212,7 @@ mod tests {
         }
     }
 
-    /// A named pipe that nobody writes to, and a socket.
+    /// A named pipe without a writer, and a socket.
     #[tokio::test]
     async fn what_is_no_regular_file_is_not_waited_for() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -58,7 +58,7 @@ impl Session for FixedSession {
     }
 
     async fn announce(&self, _state: MemberState) -> Result<Option<u64>> {
-        // There is nobody to notify. Nodes that call a departed member eject it.
+        // There are no observers to notify. Nodes that call a departed member eject it.
         Ok(None)
     }
 

@@ -27,7 +27,7 @@ struct Hub {
 
 impl Hub {
     /// Changes the members and publishes the new view in one step. Also returns the new revision,
-    /// which the change is told, too.
+    /// which `change` gets, too.
     fn change<R>(
         &self,
         change: impl FnOnce(&mut BTreeMap<Arc<str>, Member>, u64) -> R,

@@ -1,9 +1,10 @@
-//! Notices in etcd: what a member tells the others when it can't reach one of them directly.
+//! Notices in etcd: what a member publishes for the others when it can't reach one of them
+//! directly.
 //!
-//! A notice stands at `<service>-notices/posted/<name>`, and which of them a member has confirmed
+//! A notice is at `<service>-notices/posted/<name>`, and which of them a member has confirmed
 //! at `<service>-notices/confirmed/<incarnation>`. Neither hangs on a lease: a notice that went
 //! with its poster's lease could be gone before all have seen it. The poster withdraws it, and
-//! whoever expels a member takes away what that one confirmed.
+//! an expulsion also removes what the expelled member confirmed.
 //!
 //! It must never count by etcd's revisions: an etcd that lost its data counts anew, while what was
 //! confirmed before is still on its way, or still held by a follower.

@@ -19,7 +19,7 @@ use super::{
     routed::{FrontBody, LiveRules, Routed, refused, traced},
     wire::{self, cache_server::CacheServer},
 };
-use crate::{service::Service, telemetry::trace::Scope, traffic::Traffic};
+use crate::{service::Service, telemetry::trace::Scope, tls::ClientNames, traffic::Traffic};
 use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
 const GET: &str = "/gaocache.v1.Cache/Get";
@@ -34,7 +34,7 @@ const ROUTED: [&str; 3] = [
 
 /// The service whose requests are streams of messages.
 const REFLECTION: &str = "/grpc.reflection.";
-/// What reflection tells of.
+/// The services that reflection lists.
 const REFLECTED: [&str; 2] = ["gaocache.v1.Cache", "grpc.health.v1.Health"];
 
 /// The listener.
@@ -48,6 +48,7 @@ pub struct Front {
 /// The listener as a hyper service for one connection.
 pub struct ConnectedFront {
     front: Front,
+    names: Option<ClientNames>,
     traffic: Arc<Traffic>,
 }
 
@@ -81,10 +82,11 @@ impl Front {
         })
     }
 
-    /// The listener for one connection.
-    pub fn over(&self, traffic: Arc<Traffic>) -> ConnectedFront {
+    /// The listener for one connection, of a client that has proven these names.
+    pub fn over(&self, names: Option<ClientNames>, traffic: Arc<Traffic>) -> ConnectedFront {
         ConnectedFront {
             front: self.clone(),
+            names,
             traffic,
         }
     }
@@ -99,7 +101,10 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<B>) -> Self::Future {
+    fn call(&self, mut request: Request<B>) -> Self::Future {
+        if let Some(names) = &self.names {
+            request.extensions_mut().insert(names.clone());
+        }
         let path = request.uri().path();
         // What carries no value is small, and is heard however many bytes are in flight: removals
         // depend on it.

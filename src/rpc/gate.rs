@@ -1,5 +1,5 @@
-//! Who is heard on the listener for other nodes: members, as the core finds them by what their
-//! connection has proven. Everybody else is refused before anything of a request is read.
+//! Which callers the listener for other nodes accepts: members, as the core finds them by what
+//! their connection has proven. All others are refused before any part of a request is read.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -29,7 +29,11 @@ pub struct Visitor {
     gate: Gate,
     caller: Arc<Caller>,
     from: SocketAddr,
+    known: Known,
 }
+
+/// Is called with each call that a member makes.
+type Known = Arc<dyn Fn() + Send + Sync>;
 
 impl Gate {
     /// Lets the members of this cluster in.
@@ -43,12 +47,14 @@ impl Gate {
         }
     }
 
-    /// Who connected from there and has proven this.
-    pub fn visitor(&self, identity: Identity, from: SocketAddr) -> Visitor {
+    /// Who connected from there and has proven this; `known` hears of each call that it makes as a
+    /// member.
+    pub fn visitor(&self, identity: Identity, from: SocketAddr, known: Known) -> Visitor {
         Visitor {
             gate: self.clone(),
             caller: Arc::new(Caller::new(identity)),
             from,
+            known,
         }
     }
 
@@ -78,20 +84,18 @@ impl Visitor {
     /// moment.
     pub(super) fn is_member(&self) -> Result<()> {
         let topology = self.gate.inner.cluster.topology();
-        let found = self.caller.is_member(&topology);
-        found.map_err(|stranger| self.refused(stranger))
+        self.heard(self.caller.is_member(&topology))
     }
 
-    /// Whether it may ask for what changes nothing here: also who was a member and may still run.
+    /// Whether it may make calls that change nothing here: former members that may still run, too.
     ///
     /// # Errors
     /// As [`Visitor::is_member`].
     pub(super) fn may_ask(&self) -> Result<()> {
-        let found = self.caller.may_ask(&self.gate.inner.cluster);
-        found.map_err(|stranger| self.refused(stranger))
+        self.heard(self.caller.may_ask(&self.gate.inner.cluster))
     }
 
-    /// Whether it may speak as the member with that incarnation. One that nobody has is left to
+    /// Whether it may speak as the member with that incarnation. An unknown incarnation is left to
     /// what is said of senders that are no members.
     ///
     /// # Errors
@@ -102,6 +106,12 @@ impl Visitor {
             Err(Stranger::Impostor) => Err(self.refused(Stranger::Impostor)),
             Err(Stranger::Unknown) | Ok(()) => Ok(()),
         }
+    }
+
+    fn heard(&self, found: std::result::Result<(), Stranger>) -> Result<()> {
+        found.map_err(|stranger| self.refused(stranger))?;
+        (self.known)();
+        Ok(())
     }
 
     fn refused(&self, stranger: Stranger) -> Error {

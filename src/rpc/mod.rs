@@ -1,8 +1,8 @@
 //! gRPC: the only module that knows both wire types and domain types.
 //!
-//! [`front`] is a node's listener for clients, [`peer_front`] that for other nodes, [`gate`] says
-//! whom that one hears, [`cache`] and [`peer`] are the services behind them, and [`peers`] calls
-//! other nodes.
+//! [`front`] is a node's listener for clients, [`peer_front`] that for other nodes, [`gate`]
+//! decides which callers that one accepts, [`cache`] and [`peer`] are the services behind them, and
+//! [`peers`] calls other nodes.
 
 mod bounded;
 pub mod cache;

@@ -76,7 +76,7 @@ impl PeerFront {
         }
     }
 
-    /// Who is let in.
+    /// Decides which callers are accepted.
     pub fn gate(&self) -> &Gate {
         &self.gate
     }

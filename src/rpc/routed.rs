@@ -93,7 +93,7 @@ impl Routed {
     }
 
     /// A call of one message. It is read in full and checked before, so that tonic never waits for
-    /// who sends it, nor decodes what has no bound.
+    /// the sender, nor decodes what has no bound.
     pub(super) async fn whole<B>(
         mut self,
         request: Request<B>,

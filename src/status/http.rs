@@ -18,7 +18,7 @@ pub fn not_allowed(what: &str) -> Response {
     response
 }
 
-/// The reason that an answer of [`no_such_path`] has in its body. It tells who asks a node that it
+/// The reason that an answer of [`no_such_path`] has in its body. It tells a client that it
 /// may have the wrong listener.
 pub const NO_SUCH_PATH: &str = "no_such_path";
 
@@ -30,10 +30,10 @@ pub fn not_here(what: &str) -> Response {
 }
 
 /// A path that isn't there.
-pub fn no_such_path(status: StatusCode, what: &str) -> Response {
+pub fn no_such_path(what: &str) -> Response {
     let error = Error::new(ErrorKind::InvalidRequest, what);
     let mut response = respond(&error, Some(NO_SUCH_PATH));
-    *response.status_mut() = status;
+    *response.status_mut() = StatusCode::NOT_FOUND;
     response
 }
 

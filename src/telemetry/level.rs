@@ -9,13 +9,13 @@ use gaocache_core::error::Result;
 /// The level of the process's only log.
 static LEVEL: OnceLock<LogLevel> = OnceLock::new();
 
-/// The level in force.
+/// The current level.
 pub(crate) struct LogLevel {
     text: Mutex<String>,
     change: Box<Change>,
 }
 
-/// Puts a level in force, or says what is wrong with it.
+/// Sets a level, or says what is wrong with it.
 type Change = dyn Fn(&str) -> Result<()> + Send + Sync;
 
 impl LogLevel {

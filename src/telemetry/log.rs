@@ -20,7 +20,7 @@ use tracing_subscriber::{
     reload,
 };
 
-use super::{filter::filter, level::LogLevel, line, requests::RequestLog, trace};
+use super::{filter::filter, level::LogLevel, line, output::Output, requests::RequestLog, trace};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// What the log shows, and how.
@@ -60,15 +60,15 @@ pub(super) type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 ///
 /// # Errors
 /// As [`LogLevel::set`].
-pub(super) fn layer(rules: &LogRules) -> Result<(Lines, LogLevel)> {
+pub(super) fn layer(rules: &LogRules, output: Output) -> Result<(Lines, LogLevel)> {
     let read = |level: &str| filter(level).map_err(|error| refused(level, error));
     let (shown, handle) = reload::Layer::new(read(&rules.level)?);
     // A log line has the ids of its trace. The other span fields are only in the trace.
     let shown = shown.and(filter_fn(|it: &Metadata<'_>| !it.is_span()));
     let lines = if rules.json {
-        json(stdout, shown)
+        json(move || output.clone(), shown)
     } else {
-        text(stdout, is_coloured(), shown)
+        text(move || output.clone(), is_coloured(), shown)
     };
     let level = LogLevel::new(&rules.level, move |text| {
         handle

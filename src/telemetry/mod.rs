@@ -11,6 +11,8 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub mod names;
 #[cfg(feature = "cli")]
+mod output;
+#[cfg(feature = "cli")]
 pub(crate) mod process;
 pub(crate) mod recent;
 pub(crate) mod requests;

@@ -7,23 +7,25 @@ use super::{
     exporter::{Exporter, ExporterRules},
     line,
     log::{self, Lines, LogRules},
+    output::Output,
     requests, trace,
 };
-use gaocache_core::error::Result;
+use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Keeps what [`start`] started, until [`Telemetry::flush`].
 #[must_use]
 pub struct Telemetry {
+    lines: Output,
     exporter: Option<Exporter>,
 }
 
 impl Telemetry {
-    /// Sends the spans that are left, within [`FLUSH_TIMEOUT`](super::exporter::FLUSH_TIMEOUT).
-    /// Blocks.
+    /// Sends the spans and writes the log lines that are left, each within a time limit. Blocks.
     pub fn flush(&self) {
         if let Some(exporter) = &self.exporter {
             exporter.flush();
         }
+        self.lines.flush();
     }
 }
 
@@ -33,7 +35,14 @@ impl Telemetry {
 /// # Errors
 /// An invalid log filter, or an exporter that can't be set up; the message says what is wrong.
 pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry> {
-    let (lines, level) = log::layer(log)?;
+    let output = Output::of_the_process().map_err(|error| {
+        Error::new(
+            ErrorKind::Internal,
+            format!("can't start the log's thread: {error}"),
+        )
+        .with_source(error)
+    })?;
+    let (lines, level) = log::layer(log, output.clone())?;
     let exporter = spans.map(Exporter::start).transpose()?;
     let layers = layers(lines, exporter.as_ref());
     if tracing_subscriber::registry()
@@ -45,7 +54,10 @@ pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry>
         line::allow_keys(log.keys);
         requests::log_so(&log.requests);
     }
-    Ok(Telemetry { exporter })
+    Ok(Telemetry {
+        lines: output,
+        exporter,
+    })
 }
 
 /// Returns a list; `.with(spans)` would not do. A `None` there counts as a layer that is interested
@@ -126,7 +138,8 @@ mod tests {
             timeout: Duration::from_secs(10),
         };
         for spans in [None, Some(&spans)] {
-            let (lines, _) = log::layer(&log).expect("a good level");
+            let output = Output::of_the_process().expect("starts");
+            let (lines, _) = log::layer(&log, output).expect("a good level");
             let exporter = spans.map(|spans| Exporter::start(spans).expect("starts"));
             let layers = layers(lines, exporter.as_ref());
             let subscriber = Dispatch::new(tracing_subscriber::registry().with(layers));

@@ -1,4 +1,4 @@
-//! The latest loads and misses of a group by key, for who asks about one: a bounded list, to which
+//! The latest loads and misses of a group by key, for `explain`: a bounded list, to which
 //! hits add nothing.
 
 use std::{

@@ -1,15 +1,7 @@
-//! Certificates from files, of authorities that the settings name. The files are read again and
-//! again: what has changed in them counts from the next connection on.
-//!
-//! A file that can't be used must not end what works: the certificates from before stay in use.
+//! Certificates from files, of authorities that the settings name, for connections between nodes.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use arc_swap::ArcSwap;
 use rustls::{
     CertificateError, ClientConfig, Error as TlsError, RootCertStore, ServerConfig,
     client::{
@@ -17,21 +9,24 @@ use rustls::{
         verify_server_cert_signed_by_trust_anchor,
     },
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime},
     server::{ParsedCertificate, WebPkiClientVerifier},
+    sign::SingleCertAndKey,
     version::TLS13,
 };
 
 use super::{
     failed,
+    followed::{Followed, Observer},
     names::{AllowedPeers, Members},
+    pem::{self, Life},
     provider, set_up_client, set_up_server,
     signatures::signatures_of_tls13,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
-/// How often the files are read.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The section of the settings that names the files.
+const SECTION: &str = "peer.tls";
 
 /// Where a node's certificate and its authorities are, and who may be a peer.
 #[derive(Clone, Debug)]
@@ -48,92 +43,41 @@ pub struct PeerFiles {
 
 /// What the files say now.
 pub(super) struct Certificates {
-    files: PeerFiles,
     allowed: AllowedPeers,
     provider: Arc<CryptoProvider>,
-    current: ArcSwap<Loaded>,
+    files: Arc<Followed<Loaded>>,
 }
 
 /// What the files said.
 struct Loaded {
-    contents: Contents,
     roots: Arc<RootCertStore>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    shown: Arc<SingleCertAndKey>,
     server: Arc<ServerConfig>,
 }
 
-#[derive(PartialEq, Eq)]
-struct Contents {
-    ca: Vec<u8>,
-    cert: Vec<u8>,
-    key: Vec<u8>,
-}
-
 impl Certificates {
-    /// As the files have them.
+    /// As the files have them. They are followed on the current runtime.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if they can't be used.
-    pub(super) fn load(files: PeerFiles) -> Result<Self> {
+    pub(super) fn start(files: PeerFiles, observer: Observer) -> Result<Self> {
         let wrong = |what: String| Error::new(ErrorKind::Configuration, what);
         let allowed = AllowedPeers::parse(&files.allowed);
         let allowed = allowed.map_err(|what| wrong(format!("peer.allowed_peers: {what}")))?;
         let provider = provider();
-        let loaded = Loaded::new(files.read()?, provider.clone())?;
+        let made_with = provider.clone();
+        let make = move |contents: &[Vec<u8>]| Loaded::new(contents, &made_with);
+        let PeerFiles { ca, cert, key, .. } = files;
         Ok(Self {
-            files,
             allowed,
             provider,
-            current: ArcSwap::from_pointee(loaded),
+            files: Followed::start(SECTION, vec![ca, cert, key], make, observer)?,
         })
-    }
-
-    /// Follows the files for as long as somebody needs them.
-    pub(super) async fn follow(this: Weak<Self>) {
-        let mut told = None;
-        loop {
-            tokio::time::sleep(PAUSE).await;
-            let Some(this) = this.upgrade() else { return };
-            let looked = tokio::task::spawn_blocking(move || this.look()).await;
-            let looked = looked.unwrap_or_else(|error| {
-                let what = format!("reading them failed, a bug in gaocache: {error}");
-                Err(Error::new(ErrorKind::Internal, what).with_source(error))
-            });
-            match looked {
-                Ok(false) => told = None,
-                Ok(true) => {
-                    told = None;
-                    tracing::info!("loaded new certificates for connections between nodes");
-                }
-                Err(error) => {
-                    let what = error.to_string();
-                    if told.as_ref() != Some(&what) {
-                        tracing::warn!(
-                            error = what,
-                            "the files of peer.tls can't be used; what they had before stays in use"
-                        );
-                        told = Some(what);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Applies what has changed. Returns whether something has.
-    fn look(&self) -> Result<bool> {
-        let contents = self.files.read()?;
-        if contents == self.current.load().contents {
-            return Ok(false);
-        }
-        let loaded = Loaded::new(contents, self.provider.clone())?;
-        self.current.store(Arc::new(loaded));
-        Ok(true)
     }
 
     /// For a connection that was accepted now.
     pub(super) fn server(&self) -> Arc<ServerConfig> {
-        self.current.load().server.clone()
+        self.files.now().server.clone()
     }
 
     /// For which members the holder of a certificate may speak.
@@ -143,7 +87,7 @@ impl Certificates {
 
     /// For a connection to that member that is made now.
     pub(super) fn client(&self, member: &str) -> Result<ClientConfig> {
-        let current = self.current.load();
+        let current = self.files.now();
         let verifier = Arc::new(Trusted {
             roots: current.roots.clone(),
             allowed: self.allowed.clone(),
@@ -155,71 +99,67 @@ impl Certificates {
             .map_err(failed)?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
-            .with_client_auth_cert(current.chain.clone(), current.key.clone_key())
-            .map_err(failed)?;
+            .with_client_cert_resolver(current.shown.clone());
         set_up_client(&mut client);
         Ok(client)
     }
 }
 
-impl PeerFiles {
-    fn read(&self) -> Result<Contents> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| {
-                let what = format!("{}: {error}", path.display());
-                Error::new(ErrorKind::Configuration, what).with_source(error)
-            })
-        };
-        Ok(Contents {
-            ca: read(&self.ca)?,
-            cert: read(&self.cert)?,
-            key: read(&self.key)?,
-        })
-    }
-}
-
 impl Loaded {
-    fn new(contents: Contents, provider: Arc<CryptoProvider>) -> Result<Self> {
-        // The errors of the PEM parser may quote a line of the file, which may be one of a key. So
-        // they are not passed on, not even as a source.
-        let wrong = |name: &str, what: &str| {
-            let what = format!("peer.tls.{name}: {what}");
-            Error::new(ErrorKind::Configuration, what)
+    fn new(contents: &[Vec<u8>], provider: &Arc<CryptoProvider>) -> Result<(Self, Life)> {
+        let wrong = |name: &'static str| {
+            move |what: String| {
+                Error::new(
+                    ErrorKind::Configuration,
+                    format!("{SECTION}.{name}: {what}"),
+                )
+            }
         };
-        let certificates = |pem: &[u8], name: &str| {
-            let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-            let found = found.ok().filter(|found| !found.is_empty());
-            found.ok_or_else(|| wrong(name, "the file contains no certificates in PEM format"))
+        let [ca, cert, key] = contents else {
+            return Err(Error::new(ErrorKind::Internal, "a peer has three files"));
         };
-        let mut roots = RootCertStore::empty();
-        for root in certificates(&contents.ca, "ca")? {
-            let added = roots.add(root);
-            added.map_err(|error| {
-                let what = format!("a certificate can't be used as an authority: {error}");
-                wrong("ca", &what).with_source(error)
-            })?;
-        }
-        let roots = Arc::new(roots);
-        let chain = certificates(&contents.cert, "cert")?;
-        let key = PrivateKeyDer::from_pem_slice(&contents.key);
-        let key =
-            key.map_err(|_| wrong("key", "the file contains no private key in PEM format"))?;
+        let roots = Arc::new(pem::authorities(ca).map_err(wrong("ca"))?);
+        let chain = pem::certificates(cert).map_err(wrong("cert"))?;
+        let life = pem::not_expired(&chain[0]).map_err(wrong("cert"))?;
+        let key = pem::private_key(key).map_err(wrong("key"))?;
+        let certified = pem::together(chain, key, provider).map_err(wrong("key"))?;
+        let shown = Arc::new(SingleCertAndKey::from(certified));
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
-        let mut server = ServerConfig::builder_with_provider(provider)
+        let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(failed)?
             .with_client_cert_verifier(verifier.build().map_err(failed)?)
-            .with_single_cert(chain.clone(), key.clone_key())
-            .map_err(|error| wrong("key", &error.to_string()).with_source(error))?;
+            .with_cert_resolver(shown.clone());
         set_up_server(&mut server);
-        Ok(Self {
-            contents,
+        let loaded = Self {
             roots,
-            chain,
-            key,
+            shown,
             server: Arc::new(server),
-        })
+        };
+        Ok((loaded, life))
     }
+}
+
+/// Whether these authorities vouch for this certificate, as one of a server and of a client.
+///
+/// # Errors
+/// Why not.
+#[cfg(feature = "cli")]
+pub(crate) fn is_signed(ca: &[u8], cert: &[u8]) -> std::result::Result<(), String> {
+    let (roots, chain) = (Arc::new(pem::authorities(ca)?), pem::certificates(cert)?);
+    let (provider, now) = (provider(), UnixTime::now());
+    let refused = |error: TlsError| {
+        format!("other nodes refuse the certificate, by the authorities in peer.tls.ca: {error}")
+    };
+    let (own, between) = (&chain[0], &chain[1..]);
+    let parsed = ParsedCertificate::try_from(own).map_err(refused)?;
+    let algorithms = provider.signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&parsed, &roots, between, now, algorithms)
+        .map_err(refused)?;
+    let clients = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build();
+    let clients = clients.map_err(|error| error.to_string())?;
+    let verified = clients.verify_client_cert(own, between, now);
+    verified.map(drop).map_err(refused)
 }
 
 /// Takes who has a certificate of the authorities with a name of the member. The address counts for

@@ -1,8 +1,8 @@
 //! Keys instead of authorities: each node makes one when it starts, and the others know it by the
 //! fingerprint that is registered beside its address.
 //!
-//! The key lives in this process' memory, and ends with it. What vouches for it is who may write to
-//! the registry.
+//! The key exists only in this process' memory. It is as trustworthy as those that can write to the
+//! registry.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use super::{
 };
 use gaocache_core::{error::Result, membership::KeyFingerprint};
 
-/// Certificates need a name; nobody looks at it.
+/// Certificates need a name; it is never checked.
 const NAME: &str = "gaocache";
 
-/// The key of this node, and its certificate of itself.
+/// The key of this node, and its self-signed certificate.
 pub(super) struct OwnKey {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
@@ -60,7 +60,7 @@ impl OwnKey {
         })
     }
 
-    /// For connections to whoever holds the key `wanted`.
+    /// For connections to the holder of the key `wanted`.
     pub(super) fn client(&self, wanted: KeyFingerprint) -> Result<ClientConfig> {
         let verifier = Arc::new(ExactKey {
             wanted,
@@ -107,7 +107,7 @@ impl ClientCertVerifier for AnyKey {
     signatures_of_tls13!();
 }
 
-/// Takes who holds one key, and nobody else.
+/// Accepts the holder of one key only.
 #[derive(Debug)]
 struct ExactKey {
     wanted: KeyFingerprint,

@@ -1,14 +1,23 @@
-//! TLS between nodes: what a node shows of itself, and what it wants to see of others.
+//! TLS: what a node shows of itself, and what it wants to see of others: nodes, with certificates
+//! on both sides (`peer`), and clients (`listener`).
 //!
-//! Everything here is TLS 1.3 with certificates on both sides. Sessions are never resumed: a
-//! connection is meant to last, and a resumed one would be one whose certificate nobody looked at.
+//! Everything here is TLS 1.3. Sessions are never resumed: a connection is meant to last, and a
+//! resumed one would be one whose certificate nobody looked at.
 
+mod bounded;
+mod client_names;
 mod files;
+mod followed;
 mod keys;
+mod listener;
 mod names;
 mod peer;
+pub(crate) mod pem;
+mod plaintext;
 mod signatures;
 mod stream;
+#[cfg(feature = "etcd")]
+pub(crate) mod to_nodes;
 
 use std::sync::Arc;
 
@@ -17,11 +26,20 @@ use rustls::{
     server::NoServerSessionStorage,
 };
 
+pub use client_names::ClientNames;
 pub use files::PeerFiles;
+#[cfg(feature = "cli")]
+pub(crate) use files::is_signed;
+pub use followed::{Observed, Observer};
+pub use listener::{Asked, ListenerFiles, ListenerTls, Refused};
 #[cfg(feature = "cli")]
 pub(crate) use names::AllowedPeers;
 pub use peer::{PeerTls, Way};
+#[cfg(feature = "cli")]
+pub(crate) use plaintext::TOLD;
 pub use stream::Stream;
+#[cfg(feature = "etcd")]
+pub use to_nodes::ClientTls;
 
 use gaocache_core::{
     error::{Error, ErrorKind},
@@ -31,7 +49,7 @@ use gaocache_core::{
 /// HTTP/2, which is all that nodes speak with each other.
 const PROTOCOL: &[u8] = b"h2";
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -43,7 +61,8 @@ fn fingerprint(certificate: &[u8]) -> KeyFingerprint {
     KeyFingerprint(bytes)
 }
 
-/// What the accepting end has of all connections between nodes: HTTP/2, and no session to resume.
+/// What the accepting end has of all connections: HTTP/2 where nothing else is said, and no session
+/// to resume.
 fn set_up_server(server: &mut ServerConfig) {
     server.alpn_protocols = vec![PROTOCOL.to_vec()];
     server.session_storage = Arc::new(NoServerSessionStorage {});

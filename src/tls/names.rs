@@ -1,4 +1,4 @@
-//! Which names of a certificate make its holder a peer, and of which member.
+//! Which names of a certificate make its holder a peer, and which member it is then.
 
 use std::{error::Error as StdError, sync::Arc};
 
@@ -29,7 +29,7 @@ enum Between {
     Anything,
 }
 
-/// For which members a certificate is good.
+/// The members that a certificate is valid for.
 pub(super) type Members = Option<Vec<Arc<str>>>;
 
 impl AllowedPeers {
@@ -47,7 +47,7 @@ impl AllowedPeers {
         patterns.collect::<Result<_, _>>().map(Self)
     }
 
-    /// For which members a certificate with these names is good; `None` for none at all.
+    /// The members that a certificate with these names is valid for; `None` for none at all.
     fn members<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Option<Members> {
         let mut ids = Vec::new();
         for pattern in &self.0 {
@@ -64,21 +64,48 @@ impl AllowedPeers {
 
     /// The same for a certificate as a handshake shows it.
     pub(super) fn of(&self, certificate: &[u8]) -> Result<Members, TlsError> {
-        let (_, parsed) = X509Certificate::from_der(certificate)
-            .map_err(|error| unreadable("the certificate can't be read", error))?;
-        let names = parsed
-            .subject_alternative_name()
-            .map_err(|error| unreadable("the names of the certificate can't be read", error))?;
-        let names = names.map(|it| it.value.general_names.as_slice());
-        let names = names.unwrap_or_default().iter();
-        let texts = names.filter_map(|name| match name {
-            GeneralName::DNSName(name) | GeneralName::URI(name) => Some(*name),
+        let names = alternative_names(certificate)?;
+        self.members(names.iter().map(String::as_str))
+            .ok_or_else(|| {
+                TlsError::General("the certificate has no name of peer.allowed_peers".into())
+            })
+    }
+
+    /// Whether the holder of the first certificate of a file can be the member with that id.
+    ///
+    /// # Errors
+    /// Why not.
+    #[cfg(feature = "cli")]
+    pub(crate) fn accept(&self, file: &[u8], id: &str) -> Result<(), String> {
+        let chain = super::pem::certificates(file)?;
+        let names = alternative_names(&chain[0]).map_err(|error| error.to_string())?;
+        let has = format!("the certificate is for: {}", names.join(", "));
+        match self.members(names.iter().map(String::as_str)) {
+            None => Err(format!("none of its names is in peer.allowed_peers; {has}")),
+            Some(Some(ids)) if !ids.iter().any(|it| **it == *id) => Err(format!(
+                "by peer.allowed_peers, it is not that of the node '{id}'; {has}"
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// The DNS names and URIs of a certificate.
+pub(super) fn alternative_names(certificate: &[u8]) -> Result<Vec<String>, TlsError> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| unreadable("the certificate can't be read", error))?;
+    let names = parsed
+        .subject_alternative_name()
+        .map_err(|error| unreadable("the names of the certificate can't be read", error))?;
+    let names = names.map(|it| it.value.general_names.as_slice());
+    let texts = names
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
             _ => None,
         });
-        self.members(texts).ok_or_else(|| {
-            TlsError::General("the certificate has no name of peer.allowed_peers".into())
-        })
-    }
+    Ok(texts.collect())
 }
 
 fn unreadable(what: &str, error: impl StdError + Send + Sync + 'static) -> TlsError {
@@ -112,7 +139,7 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// What stands between, if the name fits: one label of a DNS name or one segment of a URI.
+    /// What comes between, if the name matches: one label of a DNS name or one segment of a URI.
     fn between<'a>(&self, name: &'a str) -> Option<&'a str> {
         let Some((between, after)) = &self.rest else {
             return (self.before == name).then_some("");

@@ -7,8 +7,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
+    bounded::Bounded,
     files::{Certificates, PeerFiles},
     fingerprint,
+    followed::Observer,
     keys::{OwnKey, any_name},
     stream::Stream,
 };
@@ -46,7 +48,7 @@ impl fmt::Debug for PeerTls {
 }
 
 impl PeerTls {
-    /// Nobody proves anything.
+    /// No proof is required.
     pub fn plaintext() -> Self {
         Self(Kind::Plaintext)
     }
@@ -63,11 +65,9 @@ impl PeerTls {
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if the files can't be used.
-    pub fn files(files: PeerFiles) -> Result<Self> {
-        let certificates = Arc::new(Certificates::load(files)?);
-        let following = Certificates::follow(Arc::downgrade(&certificates));
-        tokio::spawn(following);
-        Ok(Self(Kind::Files(certificates)))
+    pub fn files(files: PeerFiles, observer: Observer) -> Result<Self> {
+        let certificates = Certificates::start(files, observer)?;
+        Ok(Self(Kind::Files(Arc::new(certificates))))
     }
 
     /// The key that this node is to register; `None`: the others don't ask for any.
@@ -93,8 +93,11 @@ impl PeerTls {
                 Ok(Identity::Certificate { ids })
             }),
         };
-        let stream = TlsAcceptor::from(server).accept(stream).await?;
-        let shown = stream.get_ref().1.peer_certificates();
+        let acceptor = TlsAcceptor::from(server);
+        let mut stream = acceptor.accept(Bounded::handshake(stream)).await?;
+        let (socket, tls) = stream.get_mut();
+        socket.open();
+        let shown = tls.peer_certificates();
         let certificate = shown
             .and_then(|chain| chain.first())
             .ok_or_else(|| io::Error::other("no certificate, though one is required"))?;
@@ -159,7 +162,10 @@ impl Way {
             Shown::Key(tls) => tls,
             Shown::Certificate(files, id) => Arc::new(files.client(&id).map_err(io::Error::other)?),
         };
-        let stream = TlsConnector::from(tls).connect(any_name(), stream).await?;
+        let connector = TlsConnector::from(tls);
+        let connected = connector.connect(any_name(), Bounded::handshake(stream));
+        let mut stream = connected.await?;
+        stream.get_mut().0.open();
         Ok(Stream::Tls(Box::new(stream.into())))
     }
 }

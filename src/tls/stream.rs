@@ -12,12 +12,14 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+use super::bounded::Bounded;
+
 /// A connection, with TLS or without.
 pub enum Stream {
     /// Without.
     Plain(TcpStream),
     /// With TLS, after the handshake.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Bounded>>),
 }
 
 macro_rules! either {

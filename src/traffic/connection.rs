@@ -14,7 +14,7 @@ use super::budget::Budget;
 
 /// The write time limit is measured in so many steps, so that no answer needs a timer of its own.
 const STEPS: usize = 4;
-/// Steps that are told apart; a power of two, so that the number of a step may wrap.
+/// Number of distinct steps; a power of two, so that the number of a step may wrap.
 const KNOWN_STEPS: usize = 8;
 /// A request under way, and one that began, in [`Traffic::requests`].
 const OPEN: u64 = 1;
@@ -36,12 +36,14 @@ pub struct Patience {
 pub enum Cut {
     /// The client did not greet in time.
     Handshake,
-    /// The client has not sent a request for long. It need not be told harshly.
+    /// The client has not sent a request for a long time. It can be closed gently.
     Idle,
     /// The client does not read an answer.
     Stalled,
     /// The client sends too many control frames without data.
     Flood,
+    /// It had not proven who it is, and newer connections needed its place.
+    Displaced,
 }
 
 impl Cut {
@@ -52,6 +54,7 @@ impl Cut {
             Self::Idle => "idle",
             Self::Stalled => "stalled",
             Self::Flood => "flood",
+            Self::Displaced => "displaced",
         }
     }
 }

@@ -14,7 +14,7 @@ fn dev_serves_a_folder_to_curl_from_every_node() {
     let folder = folder();
     let dev = Dev::start(folder.path());
     assert_eq!(dev.http.len(), 3);
-    // The very line that it tells people to try.
+    // The very line that it suggests to try.
     let shown = run("sh", &["-c", &dev.try_line]);
     let shown = text(&shown.stdout);
     assert!(

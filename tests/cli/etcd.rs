@@ -178,10 +178,10 @@ async fn an_operator_forgets_members_that_are_gone_for_good() {
     assert_eq!(on(&etcd, &["forget", "n9"]).0, Some(1));
 
     nodes[1].kill();
-    // Its key stands until its lease ends.
+    // Its key stays until its lease ends.
     let (code, _, errors) = on(&etcd, &["forget", "n1"]);
     assert_eq!(code, Some(1), "{errors}");
-    assert!(errors.contains("its lease lives"), "{errors}");
+    assert!(errors.contains("its lease is still alive"), "{errors}");
     nodes[2].kill();
     common::within("both vanish", async {
         let gone = |state: &str| state == "vanished";
@@ -217,7 +217,7 @@ async fn an_operator_forgets_members_that_are_gone_for_good() {
     assert_eq!(code, Some(0), "{errors}");
 }
 
-/// Anyone who may write to etcd can leave such a key; nobody renews it, and nothing ends it.
+/// Anyone who may write to etcd can leave such a key; nothing renews it, and nothing ends it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_key_without_a_lease_can_be_forgotten() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);

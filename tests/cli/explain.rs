@@ -76,7 +76,7 @@ async fn a_key_is_explained_at_the_node_that_is_asked_and_at_its_owner() {
     let (id, zone) = (&asked["owner"]["id"], &asked["owner"]["zone"]);
     assert_eq!((id, zone), (&"n1".into(), &"b".into()));
     assert_eq!(asked["replica"]["id"], "n0");
-    // The owner has it, and told the age by the life that is left.
+    // The owner has it, and the age follows from the remaining lifetime.
     let held = owner["held"].as_array().expect("a list");
     let held = held.iter().find(|it| it["node"] == "n1");
     let held = held.expect("the owner");

@@ -264,3 +264,58 @@ fn a_node_whose_etcd_is_away_does_not_wait_for_it_when_it_ends() {
     kill("-TERM", &serve.child);
     assert!(ended(&mut serve.child).success());
 }
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let folder = folder();
+    let groups = files(folder.path(), "");
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "--set", "log.format=json"]);
+    for setting in [
+        "registry.kind=memory",
+        "log.requests=all",
+        "log.max_requests_per_second=1000000",
+        &groups,
+    ] {
+        command.args(["--set", setting]);
+    }
+    for listener in ["grpc", "http", "peer", "admin"] {
+        command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
+    }
+    let mut serve = Serve {
+        child: command.stdout(Stdio::piped()).spawn().expect("starts"),
+        log: mpsc::channel().1,
+        http: String::new(),
+        admin: String::new(),
+    };
+    let mut lines = BufReader::new(serve.child.stdout.take().expect("piped"))
+        .lines()
+        .map_while(Result::ok);
+    let open = lines
+        .find(|line| line.contains("listeners are open"))
+        .expect("it opens listeners");
+    let open: serde_json::Value = serde_json::from_str(&open).expect("JSON");
+    assert!(lines.any(|line| line.contains("\"ready\"")));
+    // From here on nobody reads. The lines of these requests are more than the pipe holds.
+    let host = open["http"].as_str().expect("an address");
+    let url = format!("http://{host}/v1/files/a.txt#[1-2000]");
+    let codes = run(
+        "curl",
+        &[
+            "-s",
+            "--fail-early",
+            "-m",
+            "30",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} ",
+            &url,
+        ],
+    );
+    let codes = text(&codes.stdout);
+    assert_eq!(codes.matches("200").count(), 2000, "{codes}");
+    kill("-TERM", &serve.child);
+    let ended = ended(&mut serve.child);
+    assert!(ended.success(), "it drains and ends all the same");
+}

@@ -1,4 +1,4 @@
-//! Settings: what is refused and how that is told, and what `gaocache config` shows.
+//! Settings: what is refused and how that is reported, and what `gaocache config` shows.
 
 use super::*;
 
@@ -187,12 +187,12 @@ ca = "/no/such/ca.pem"
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    // What follows only from a wrong setting is not told.
+    // What follows only from another wrong setting is not reported.
     let told = refused(GOOD, &["registry.kind=zookeeper"], &[]);
     assert!(told.starts_with("gaocache: 1 wrong setting:"), "{told}");
 }
 
-/// Whoever looks for what is wrong needs to see what is right, and where it came from.
+/// Finding what is wrong takes seeing what is right, and where it came from.
 #[test]
 fn config_prints_what_it_can_and_tells_what_is_wrong() {
     let (shown, told, code) = config(GOOD, &["node.weight=0", "node.zone=b"], &[]);
@@ -220,7 +220,7 @@ fn what_a_node_would_refuse_at_its_start_is_told_by_config() {
             "a value of the largest max_value needs",
         ),
         (&["node.advertise_host=a:1"], "without a port"),
-        (&["node.advertise_host=0.0.0.0"], "nobody can reach"),
+        (&["node.advertise_host=0.0.0.0"], "no client can reach"),
         (&["node.advertise_host=a b"], "a host name or an address"),
         (&["log.level=gaocahe=debug"], "nothing logs as 'gaocahe'"),
         (

@@ -1,4 +1,4 @@
-//! What README and docs show: every command that can run here runs as it stands there, and does
+//! What README and docs show: every command that can run here runs as it is written there, and does
 //! what the page says; every other one of this program is at least one that it takes.
 
 use clap::CommandFactory;

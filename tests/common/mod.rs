@@ -12,6 +12,7 @@
 pub mod etcd;
 pub mod peer;
 pub mod process;
+pub mod tls;
 
 use std::{
     collections::HashMap,
@@ -188,6 +189,8 @@ pub struct Addresses {
     pub peer: SocketAddr,
     pub http: SocketAddr,
     pub admin: SocketAddr,
+    /// If the settings want it.
+    pub redis: Option<SocketAddr>,
 }
 
 /// A node that runs in this process.
@@ -209,6 +212,7 @@ impl TestNode {
                 peer: bound.peer.expect(listening),
                 http: bound.http.expect(listening),
                 admin: bound.admin.expect(listening),
+                redis: bound.redis,
             },
             readiness: internal::readiness(&node),
             rings: internal::rings(&node),
@@ -295,7 +299,7 @@ pub async fn metric(node: &TestNode, name: &str, labels: &[&str]) -> f64 {
     metric_at(&http(), &node.admin("/metrics"), name, labels).await
 }
 
-/// The same, of whoever answers there.
+/// The same, of whatever node answers there.
 pub async fn metric_at(client: &reqwest::Client, url: &str, name: &str, labels: &[&str]) -> f64 {
     let text = text_at(client, url).await;
     text.lines()

@@ -20,6 +20,8 @@ pub struct NodeProcess {
     asks: reqwest::Client,
     /// The lines of its log.
     pub log: Arc<Mutex<Vec<String>>>,
+    /// Reads its log until it ends.
+    reader: Option<std::thread::JoinHandle<()>>,
     pub id: String,
     pub grpc: u16,
     pub http: u16,
@@ -72,6 +74,7 @@ impl NodeProcess {
                 .collect(),
             asks: super::http(),
             log: Arc::default(),
+            reader: None,
             id: id.into(),
             grpc,
             http,
@@ -112,14 +115,14 @@ impl NodeProcess {
             std::env::var_os("GAOCACHE_TEST_LOG").is_some(),
         );
         let log = self.log.clone();
-        std::thread::spawn(move || {
+        self.reader = Some(std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if shown {
                     eprintln!("{id}: {line}");
                 }
                 log.lock().push(line);
             }
-        });
+        }));
         self.process = Process::of(child);
     }
 
@@ -137,7 +140,7 @@ impl NodeProcess {
         self.process.kill();
     }
 
-    /// Stops it where it stands, until [`NodeProcess::thaw`].
+    /// Freezes it (SIGSTOP), until [`NodeProcess::thaw`].
     pub fn freeze(&self) {
         self.process.freeze();
     }
@@ -151,14 +154,20 @@ impl NodeProcess {
         assert!(self.terminated().await.success());
     }
 
-    /// SIGTERM, and how it ended.
+    /// SIGTERM, and how it ended. Its log is complete then.
     pub async fn terminated(&mut self) -> std::process::ExitStatus {
         let mut child = self.process.terminate();
-        let ended = tokio::task::spawn_blocking(move || child.wait());
+        let reader = self.reader.take();
+        let ended = tokio::task::spawn_blocking(move || {
+            let status = child.wait();
+            // Its last lines may still be in the pipe.
+            reader.into_iter().for_each(|it| it.join().unwrap());
+            status
+        });
         within("the node's end", ended).await.unwrap().unwrap()
     }
 
-    /// Who owns a key, as it sees it.
+    /// The owner of a key, as it sees it.
     pub async fn owner(&self, key: &str) -> String {
         let url = format!("http://127.0.0.1:{}/ring?key={key}", self.admin);
         let answer = self.asks.get(url).send().await.expect("answers");

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, sync::Arc};
 
 use gaocache::internal::wire::peer_client::PeerClient;
 use gaocache_core::membership::KeyFingerprint;
-use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::{
@@ -17,7 +16,9 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
+
+use super::common::tls::channel;
 
 /// What the attacker holds.
 pub(super) struct Held {
@@ -54,7 +55,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Believes everybody.
+/// Accepts any certificate.
 #[derive(Debug)]
 pub(super) struct Anybody;
 
@@ -166,17 +167,7 @@ pub(super) fn showing(certificate: Option<(&CertificateDer<'static>, &Held)>) ->
 
 /// A connection whose first call makes it.
 pub(super) fn caller(address: SocketAddr, config: ClientConfig) -> PeerClient<Channel> {
-    let connector = TlsConnector::from(Arc::new(config));
-    let connect = move |_: Uri| {
-        let connector = connector.clone();
-        async move {
-            let stream = TcpStream::connect(address).await?;
-            let name = ServerName::try_from("node").unwrap();
-            connector.connect(name, stream).await.map(TokioIo::new)
-        }
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    PeerClient::new(endpoint.connect_with_connector_lazy(tower::service_fn(connect)))
+    PeerClient::new(channel(address, "node", config))
 }
 
 pub(super) fn with_key(address: SocketAddr, held: &Held) -> PeerClient<Channel> {

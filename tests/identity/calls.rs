@@ -1,4 +1,4 @@
-//! Calls to a node by who may not make them, and what becomes of them.
+//! Calls to a node by callers that must not make them, and what becomes of them.
 
 use std::sync::Arc;
 
@@ -95,8 +95,8 @@ pub(super) async fn refusals(node: &TestNode, reason: &str) -> f64 {
     metric(node, "gaocache_peer_refusals_total", &[&reason]).await
 }
 
-/// A node of these settings gets a member whose address leads to somebody who holds something else:
-/// nobody may be told anything there.
+/// A node of these settings gets a member whose address leads to the holder of another key, which
+/// must not be sent anything.
 pub(super) async fn tells_nothing(
     further: &[&str],
     registered: Option<KeyFingerprint>,

@@ -1,6 +1,7 @@
-//! Nodes with certificates from files: who is believed, and how the files are replaced.
+//! Nodes with certificates from files: which callers they accept, and how the files are replaced.
 
 use gaocache::internal::wire;
+use gaocache_testing::{Authority, Issued, PemFolder};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::Code;
 
@@ -10,72 +11,39 @@ use super::{
     common::{peer::batch, *},
 };
 
-/// A certificate authority.
-struct Authority {
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-    pem: String,
+/// What the holder of a certificate with this name holds.
+fn issue(authority: &Authority, name: &str) -> Held {
+    held(&authority.issue(&[name]))
 }
 
-impl Authority {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            issuer: rcgen::Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    /// A certificate with this name.
-    fn issue(&self, name: &str) -> (Held, [(&'static str, String); 2]) {
-        let pair = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&pair, &self.issuer).unwrap();
-        let files = [
-            ("cert.pem", certificate.pem()),
-            ("key.pem", pair.serialize_pem()),
-        ];
-        let held = Held {
-            certificate: certificate.der().clone(),
-            key: PrivateKeyDer::Pkcs8(pair.serialize_der().into()),
-        };
-        (held, files)
+fn held(issued: &Issued) -> Held {
+    Held {
+        certificate: issued.certificate.der().clone(),
+        key: PrivateKeyDer::Pkcs8(issued.pair.serialize_der().into()),
     }
 }
 
 /// A folder with a node's files, of which the settings are these.
-struct Folder(tempfile::TempDir);
+struct Folder(PemFolder);
 
 impl Folder {
     fn new(id: &str, authority: &Authority) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.write("ca.pem", &authority.pem);
+        let folder = Self(PemFolder::new());
+        folder.0.write("ca.pem", &authority.pem);
         folder.certify(id, authority);
         folder
     }
 
     /// Gives the node another certificate, and returns it.
     fn certify(&self, id: &str, authority: &Authority) -> CertificateDer<'static> {
-        let (held, files) = authority.issue(&format!("{id}.nodes"));
-        for (file, text) in files {
-            self.write(file, &text);
-        }
-        held.certificate
-    }
-
-    /// As Kubernetes does: a reader sees the old file or the new one.
-    fn write(&self, file: &str, text: &str) {
-        let new = self.0.path().join("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::rename(new, self.0.path().join(file)).unwrap();
+        let issued = authority.issue(&[&format!("{id}.nodes")]);
+        self.0.write_identity("node", &issued);
+        issued.certificate.der().clone()
     }
 
     fn settings(&self) -> Vec<String> {
-        let file = |name: &str| self.0.path().join(format!("{name}.pem"));
-        let files = ["ca", "cert", "key"]
-            .map(|name| format!("peer.tls.{name}={}", file(name).to_str().unwrap()));
+        let files = [("ca", "ca.pem"), ("cert", "node.pem"), ("key", "node.key")];
+        let files = files.map(|(name, file)| format!("peer.tls.{name}={}", self.0.text(file)));
         let mut settings = Vec::from(files);
         settings.push("peer.allowed_peers=[\"{id}.nodes\"]".into());
         settings
@@ -88,7 +56,7 @@ async fn a_node_tells_nothing_to_who_has_the_certificate_of_another_member() {
     let folder = Folder::new("n0", &authority);
     let settings = folder.settings();
     let further: Vec<&str> = settings.iter().map(String::as_str).collect();
-    tells_nothing(&further, None, authority.issue("other.nodes").0).await;
+    tells_nothing(&further, None, issue(&authority, "other.nodes")).await;
 }
 
 /// Two nodes with certificates of that authority in these folders.
@@ -116,15 +84,15 @@ async fn with_certificates_a_peer_is_who_has_a_name_that_is_allowed_and_is_whom_
     let address = nodes[0].addresses.peer;
     let others = [
         Held::new(),
-        Authority::new().issue("n1.nodes").0,
-        authority.issue("n1.nodes.other").0,
+        issue(&Authority::new(), "n1.nodes"),
+        issue(&authority, "n1.nodes.other"),
     ];
     for held in &others {
         gets_no_connection(&nodes[0], &mut with_key(address, held), n1).await;
     }
-    let mut unknown = with_key(address, &authority.issue("n7.nodes").0);
+    let mut unknown = with_key(address, &issue(&authority, "n7.nodes"));
     is_answered(&mut unknown, n1, Code::Unauthenticated).await;
-    let mut peer = with_key(address, &authority.issue("n1.nodes").0);
+    let mut peer = with_key(address, &issue(&authority, "n1.nodes"));
     is_answered(&mut peer, n1, Code::Ok).await;
     let refused = plant(&mut peer, batch(n0, "a")).await;
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
@@ -145,7 +113,7 @@ async fn read_new_keys(nodes: &[TestNode], round: usize) {
     }
 }
 
-/// Returns when the node hears who holds this, or doesn't any more.
+/// Returns when the node accepts the holder of this, or doesn't any more.
 async fn hears(node: &TestNode, held: &Held, wanted: bool) {
     let revision = wire::AwaitRevisionRequest { revision: 0 };
     within("another answer", async {
@@ -170,9 +138,9 @@ async fn an_authority_is_replaced_without_a_failed_call() {
     read_new_keys(&nodes, 0).await;
     // Both at once, then other certificates, then the new one alone.
     for folder in &folders {
-        folder.write("ca.pem", &format!("{}{}", old.pem, new.pem));
+        folder.0.write("ca.pem", &format!("{}{}", old.pem, new.pem));
     }
-    let by_new = new.issue("n1.nodes").0;
+    let by_new = issue(&new, "n1.nodes");
     for node in &nodes {
         hears(node, &by_new, true).await;
     }
@@ -189,9 +157,9 @@ async fn an_authority_is_replaced_without_a_failed_call() {
         read_new_keys(&nodes, 2 + number).await;
     }
     for folder in &folders {
-        folder.write("ca.pem", &new.pem);
+        folder.0.write("ca.pem", &new.pem);
     }
-    let by_old = old.issue("n1.nodes").0;
+    let by_old = issue(&old, "n1.nodes");
     for node in &nodes {
         hears(node, &by_old, false).await;
     }

@@ -1,4 +1,4 @@
-//! Nodes that make their own keys: who holds one that is registered is believed.
+//! Nodes that make their own keys: the holder of a registered one is accepted.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ async fn a_self_made_key_is_refused_by_every_call_until_its_member_is_registered
     is_answered(&mut peer, me.incarnation(), Code::Ok).await;
 }
 
-/// Registers a member that holds this key, at an address where nobody listens.
+/// Registers a member that holds this key, at an address without a listener.
 async fn register(
     registry: &Arc<dyn Registry>,
     id: &str,

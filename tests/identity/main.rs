@@ -1,4 +1,4 @@
-//! Who is believed on the listener for nodes: attackers with network access, and members that
+//! Which callers the listener for nodes accepts: attackers with network access, and members that
 //! pretend to be others.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,3 +8,4 @@ mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod keys;
+mod strangers;

@@ -154,7 +154,7 @@ async fn nodes_of_a_fixed_list_share_the_keys_and_stop_without_a_registry() {
         }
     }
     assert_eq!((origin.loads(), owners.len()), (20, 2));
-    // Its drain has nobody to wait for.
+    // Its drain has no other node to wait for.
     let first = nodes.remove(0);
     first.stopped().await;
     for key in 0..20 {

@@ -110,12 +110,12 @@ async fn a_client_gets_many_keys_from_their_owners_and_an_error_of_its_own_for_e
         }
     }
     assert_eq!(origin.loads(), 1_001);
-    // Each came from its owner: nobody asked a peer.
+    // Each came from its owner: no node asked a peer.
     for node in &nodes {
         let fetches = common::metric(node, "gaocache_peer_fetches_total", &[]).await;
         assert_eq!(fetches, 0.0);
     }
-    // Somebody who owns a share of the keys and is not there: others answer for them.
+    // A member that owns a share of the keys but is not there: others stand in for it.
     let mut etcd_client = etcd.client().await;
     let ghost = etcd_client.put("gaocache/ghost", "127.0.0.1:1", None);
     ghost.await.unwrap();

@@ -51,7 +51,7 @@ async fn the_level_of_the_log_is_changed_while_the_node_runs() {
     assert!(wrong.1.contains("loud"), "{}", wrong.1);
     let changed = text(client.put(format!("{url}?level=info,h2=debug"))).await;
     assert_eq!(changed, (200, "info,h2=debug\n".into()));
-    // What h2 does is told from now on: the session with etcd is never silent for long.
+    // What h2 does is logged from now on: the session with etcd is never silent for long.
     common::within("lines of h2", async {
         while !node.log.lock().iter().any(|line| line.contains("DEBUG")) {
             tokio::time::sleep(Duration::from_millis(50)).await;

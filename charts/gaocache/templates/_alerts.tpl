@@ -173,6 +173,24 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
     summary: {{ `"{{ $labels.pod }} could not hand over its entries within the drain timeout"` }}
     description: {{ `"The node has been leaving for {{ $value | humanizeDuration }}. The entries that it still holds are loaded again. Increase drain.timeoutSeconds."` }}
     {{- include "gaocache.runbook" (list . "GaocacheDrainOverran") }}
+{{ include "gaocache.alert" (list . "GaocacheCertificateUnusable" "warning" "5m") }}
+  # While files are replaced one after the other, they don't fit each other for a moment.
+  expr: max by (namespace, release, pod, listener) (gaocache_certificate_files_unusable{ {{- $s }}}) > 0
+  annotations:
+    summary: {{ `"{{ $labels.pod }} can't use the new certificate of its listener {{ $labels.listener }}"` }}
+    description: {{ `"The certificate from before stays in use, until it expires. The node's log says what is wrong with the files."` }}
+    {{- include "gaocache.runbook" (list . "GaocacheCertificateUnusable") }}
+{{ include "gaocache.alert" (list . "GaocacheCertificateExpires" "warning" "5m") }}
+  # A tenth of its life is left: whoever renews it should have done so at a third or at half.
+  expr: |
+    max by (namespace, release, pod, listener) (
+      (gaocache_certificate_not_after_timestamp_seconds{ {{- $s }}} - timestamp(gaocache_certificate_not_after_timestamp_seconds{ {{- $s }}}))
+      / (gaocache_certificate_not_after_timestamp_seconds{ {{- $s }}} - gaocache_certificate_not_before_timestamp_seconds{ {{- $s }}})
+    ) < 0.1
+  annotations:
+    summary: {{ `"The certificate of {{ $labels.pod }} for its listener {{ $labels.listener }} is about to expire"` }}
+    description: {{ `"{{ $value | humanizePercentage }} of its life is left. Find out why it has not been renewed: look at the Certificate and its Secret, and at gaocache_certificate_files_unusable."` }}
+    {{- include "gaocache.runbook" (list . "GaocacheCertificateExpires") }}
 {{- end }}
 
 {{- define "gaocache.etcdAlerts" -}}
@@ -267,6 +285,6 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
     and {{ $gets }} > {{ $t.hitRatioGetsPerSecond }}
   annotations:
     summary: {{ `"The hit ratio of group {{ $labels.group }} has dropped"` }}
-    description: {{ `"It is {{ $value | humanizePercentage }}, at least` }} {{ mulf $t.hitRatioDrop 100 | printf "%.6g" }} % lower than in the six hours before. Look for evictions, a purge, or requests for keys that nobody requested before."
+    description: {{ `"It is {{ $value | humanizePercentage }}, at least` }} {{ mulf $t.hitRatioDrop 100 | printf "%.6g" }} % lower than in the six hours before. Look for evictions, a purge, or requests for keys that were not requested before."
     {{- include "gaocache.runbook" (list . "GaocacheHitRatioFell") }}
 {{- end }}

@@ -25,6 +25,19 @@
 {{- if and .Values.peer.tlsSecret (.Values.settings.peer).insecure }}
 {{- fail "settings.peer.insecure=true contradicts peer.tlsSecret" }}
 {{- end }}
+{{- $speak := or .Values.tls.grpc.enabled .Values.tls.http.enabled .Values.tls.admin.enabled }}
+{{- if and $speak (not .Values.tls.secret) (not .Values.tls.certManager.enabled) }}
+{{- fail "TLS of a listener requires a certificate: set tls.secret or tls.certManager.enabled" }}
+{{- end }}
+{{- if and .Values.tls.secret .Values.tls.certManager.enabled }}
+{{- fail "tls.secret contradicts tls.certManager.enabled, which makes a Secret of its own" }}
+{{- end }}
+{{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) }}
+{{- fail "tls.certManager.enabled requires tls.certManager.issuerRef.name" }}
+{{- end }}
+{{- if and (or .Values.tls.secret .Values.tls.certManager.enabled) (not $speak) }}
+{{- fail "there is a certificate, but no listener speaks TLS: set tls.grpc.enabled, tls.http.enabled or tls.admin.enabled" }}
+{{- end }}
 {{- $names := list }}
 {{- range .Values.groups }}
 {{- if has .name $names }}

@@ -69,6 +69,30 @@
 {{- toJson $etcd }}
 {{- end }}
 
+{{/* The Secret with the certificate of the listeners; empty if none speaks TLS. */}}
+{{- define "gaocache.tlsSecret" -}}
+{{- if or .Values.tls.grpc.enabled .Values.tls.http.enabled .Values.tls.admin.enabled }}
+{{- if .Values.tls.certManager.enabled }}{{ include "gaocache.fullname" . }}-tls{{ else }}{{ .Values.tls.secret }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The name by which everybody in the cluster reaches the nodes: pods' addresses are in no certificate. */}}
+{{- define "gaocache.serverName" -}}
+{{ include "gaocache.fullname" . }}.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{/* How the commands in a pod reach its own listeners, and those of the others. */}}
+{{- define "gaocache.tlsEnv" -}}
+{{- if include "gaocache.tlsSecret" . }}
+- {name: GAOCACHE_CA, value: /etc/gaocache/tls/ca.crt}
+- {name: GAOCACHE_CERT, value: /etc/gaocache/tls/tls.crt}
+- {name: GAOCACHE_KEY, value: /etc/gaocache/tls/tls.key}
+- {name: GAOCACHE_SERVER_NAME, value: {{ include "gaocache.serverName" . }}}
+- {name: GAOCACHE_TARGET, value: "{{ ternary "https" "http" .Values.tls.grpc.enabled }}://127.0.0.1:7070"}
+- {name: GAOCACHE_ADMIN, value: "{{ ternary "https" "http" .Values.tls.admin.enabled }}://127.0.0.1:9090"}
+{{- end }}
+{{- end }}
+
 {{/* The settings as TOML. `settings` overrides all others. JSON would turn whole numbers into floats. */}}
 {{- define "gaocache.config" -}}
 {{- $etcd := include "gaocache.etcdSettings" . | fromJson }}
@@ -86,8 +110,23 @@
 {{- $_ := set $config "peer" (dict "allowed_peers" .Values.peer.allowedPeers
     "tls" (dict "ca" "/etc/gaocache/peer-tls/ca.crt" "cert" "/etc/gaocache/peer-tls/tls.crt" "key" "/etc/gaocache/peer-tls/tls.key")) }}
 {{- end }}
-{{- if ne .Values.listenAddress "0.0.0.0" }}
+{{- range $listener := list "grpc" "http" "admin" }}
+{{- with get $.Values.tls $listener }}
+{{- if .enabled }}
+{{- $tls := dict "cert" "/etc/gaocache/tls/tls.crt" "key" "/etc/gaocache/tls/tls.key" }}
+{{- if ne .clientAuth "none" }}
+{{- $_ := set $tls "client_ca" "/etc/gaocache/tls/ca.crt" }}
+{{- $_ := set $tls "client_auth" .clientAuth }}
+{{- end }}
+{{- $_ := set $config $listener (dict "tls" $tls) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $host := ternary (printf "[%s]" .Values.listenAddress) .Values.listenAddress (contains ":" .Values.listenAddress) }}
+{{- if .Values.redis.enabled }}
+{{- $_ := set $config "redis" (dict "listen" (printf "%s:6379" $host)) }}
+{{- end }}
+{{- if ne .Values.listenAddress "0.0.0.0" }}
 {{- range $listener, $port := dict "grpc" 7070 "peer" 7071 "http" 8080 "admin" 9090 }}
 {{- $_ := set $config $listener (merge (dict "listen" (printf "%s:%d" $host (int $port))) (get $config $listener | default dict)) }}
 {{- end }}
@@ -137,6 +176,10 @@
 - name: peer-tls
   secret: {secretName: {{ . }}}
 {{- end }}
+{{- with include "gaocache.tlsSecret" . }}
+- name: tls
+  secret: {secretName: {{ . }}}
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -154,6 +197,9 @@
 {{- end }}
 {{- if .Values.peer.tlsSecret }}
 - {name: peer-tls, mountPath: /etc/gaocache/peer-tls, readOnly: true}
+{{- end }}
+{{- if include "gaocache.tlsSecret" . }}
+- {name: tls, mountPath: /etc/gaocache/tls, readOnly: true}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
@@ -185,6 +231,7 @@ may hold the line break at the end of a Secret that was made from a file, which 
 
 {{/* The variables that both the nodes and `helm test` need. */}}
 {{- define "gaocache.credentialsEnv" -}}
+{{- include "gaocache.tlsEnv" . }}
 {{- if and (not .Values.etcd.enabled) .Values.externalEtcd.credentialsSecret }}
 - name: GAOCACHE__REGISTRY__ETCD__USERNAME
   valueFrom: {secretKeyRef: {name: {{ .Values.externalEtcd.credentialsSecret }}, key: username}}

@@ -23,7 +23,7 @@ impl CopyQueue {
         (Self(Some(sender)), receiver)
     }
 
-    /// Where nobody wants copies.
+    /// A queue that discards everything: no copies are made.
     pub fn nobody() -> (Self, QueuedKeys) {
         (Self(None), mpsc::channel(1).1)
     }

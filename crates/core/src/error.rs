@@ -2,7 +2,7 @@
 //! can help.
 //!
 //! It must never carry a value or a secret. How a kind maps to a gRPC code and an HTTP status
-//! is told once, in `status` of the `gaocache` crate.
+//! is defined once, in `status` of the `gaocache` crate.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 

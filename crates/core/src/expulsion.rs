@@ -1,12 +1,11 @@
-//! Takes members that vanished off the list for good, so that removals need not wait for them.
+//! Permanently takes members that vanished off the list, so that removals need not wait for them.
 //!
 //! A member vanishes when its lease ends although it did not leave. It may have crashed. Or it may
 //! be cut off from the registry and still answer, because others vouch for it (`standing`). It is
 //! out once its lease has ended, at least half of all members have promised not to vouch for it,
 //! and every voucher given before has run out.
 //!
-//! A missing key in the registry alone must never expel a member: somebody may have deleted it by
-//! hand.
+//! A missing key in the registry alone must never expel a member: it may have been deleted by hand.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -31,7 +30,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub enum Expelled {
     /// It is out.
     Yes,
-    /// Not now: its lease lives, or it came back.
+    /// Not now: its lease is alive, or it came back.
     NotNow,
     /// Too few members promised: at least half of all members must be reachable.
     TooFew,
@@ -40,7 +39,7 @@ pub enum Expelled {
 /// What an expulsion works with.
 #[derive(Clone)]
 pub struct Expulsion {
-    /// The ring in force.
+    /// The current ring.
     pub cluster: Arc<Cluster>,
     /// This node's place.
     pub standing: Arc<Standing>,
@@ -52,7 +51,7 @@ pub struct Expulsion {
 
 impl Expulsion {
     /// Takes members that vanish off the list, each in an attempt of its own: removals wait for all
-    /// of them at the same time. Tells how each attempt ended. Ends with the cluster.
+    /// of them at the same time. Reports how each attempt ended. Ends with the cluster.
     pub async fn run(&self, told: impl Fn(&Member, Result<Expelled>)) {
         let mut rings = self.cluster.rings();
         rings.mark_changed();

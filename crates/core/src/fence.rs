@@ -1,9 +1,9 @@
-//! Whether this node may answer from memory: only while nobody can have taken it off the list of
-//! members, because a node that is off the list is not told of removals.
+//! Whether this node may answer from memory: only while it can't have been taken off the list of
+//! members, because a node that is off the list hears of no removals.
 //!
 //! A fence is open until a moment that is moved forward by the lease in the registry, or by
 //! vouchers of other members (`standing`). It closes by itself, even while the process is paused,
-//! and a later extension opens it again. A [`Pass`] tells whether it was open all the time.
+//! and a later extension opens it again. A [`Pass`] shows whether it was open all the time.
 
 use std::{
     pin::pin,
@@ -45,7 +45,7 @@ impl Fence {
         }
     }
 
-    /// A fence that is always open: for registries that take nobody off their list.
+    /// A fence that is always open: for registries that never take a member off their list.
     pub fn open() -> Self {
         Self {
             until: AtomicU64::new(Timestamp::NEVER.0),
@@ -115,7 +115,7 @@ impl Fence {
         self.breaks.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Closes it for good: this node leaves.
+    /// Closes it permanently: this node leaves.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.close();

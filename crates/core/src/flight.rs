@@ -5,7 +5,7 @@
 //! that already wait still get the result, because they asked before the removal. But the result is
 //! not kept, and the next caller opens a new flight (mailgun/groupcache PR#54, #69).
 //!
-//! A leader learns when nobody waits for its flight any more ([`Leader::abandoned`]), so that what
+//! A leader learns when its flight has no callers left ([`Leader::abandoned`]), so that what
 //! has not begun yet need not begin.
 //!
 //! This module must never hold its lock across an await, and it never starts a load by itself.
@@ -84,7 +84,7 @@ struct Flight<T> {
 }
 
 impl<T> Flight<T> {
-    /// Somebody who waits for this flight, or else for the next one, and has not given up.
+    /// A caller that waits for this flight, or else for the next one, and has not given up.
     fn someone(&mut self) -> Option<(Queue, oneshot::Sender<T>)> {
         for (queue, waiting) in [
             (Queue::This, &mut self.waiting),
@@ -285,15 +285,15 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
 }
 
 impl<T, K: LockKind> Leader<T, K> {
-    /// Returns when nobody waits for this flight or for the one after it. It has been taken off the
-    /// table then: who asks from now on opens a new flight, so this one need not be flown.
+    /// Returns when no caller waits for this flight or for the one after it. It has been taken off
+    /// the table then: later callers open a new flight, so this one need not be flown.
     pub async fn abandoned(&self) {
         while let Some(mut watched) = self.watch() {
             watched.gave_up().await;
         }
     }
 
-    /// Somebody who waits; with nobody left, the flight ends under the same lock.
+    /// A caller that waits; when none is left, the flight ends under the same lock.
     fn watch(&self) -> Option<Watched<'_, T, K>> {
         let mut shard = self.flights.shard(self.key.hash).lock();
         let someone = shard.find(&self.key, self.number)?.someone();

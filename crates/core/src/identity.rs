@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection: what it has proven, and as which member it may speak.
+//! Who is at the other end of a connection: what it has proven, and which member it may speak for.
 //!
 //! Nothing from a caller that is not found here may be trusted. Only the key counts, never what a
 //! message says about its sender.
@@ -86,7 +86,7 @@ impl Caller {
         }
     }
 
-    /// Whether it may ask for what changes nothing here: also who was a member and may still run.
+    /// Whether it may make calls that change nothing here: former members that may still run, too.
     ///
     /// # Errors
     /// [`Stranger::Unknown`] if not.
@@ -101,7 +101,7 @@ impl Caller {
     /// Whether it may speak as the member with that incarnation.
     ///
     /// # Errors
-    /// [`Stranger::Unknown`] if nobody has that incarnation: another life of the member may not be
+    /// [`Stranger::Unknown`] if no member has that incarnation: a new incarnation may not be
     /// known yet. [`Stranger::Impostor`] if another has it.
     pub fn speaks_as(&self, sender: IdHash, topology: &Arc<Topology>) -> Result<(), Stranger> {
         match self.find(topology, |members| members.contains(&sender)) {

@@ -47,6 +47,8 @@ pub struct Member {
     pub state: MemberState,
     /// The release it runs.
     pub version: Arc<str>,
+    /// Which of its listeners speak TLS.
+    pub tls: SpeaksTls,
     /// The port of its admin listener; 0 if unknown.
     pub admin_port: u16,
     /// Identifies this start of the process. Distinguishes a restarted member from one that has the
@@ -60,14 +62,23 @@ pub struct Member {
     /// The registry lost its data and doesn't know this member any more. It is kept on the list for
     /// a while, since it may register again, or not know of the loss yet.
     pub held: bool,
-    /// It replaced an earlier life of itself that had been admitted. That one has ended: no two
-    /// processes have one id at the same time.
+    /// It replaced an earlier incarnation of itself that had been admitted. That one has ended: no
+    /// two processes have one id at the same time.
     pub restarted: bool,
     /// The registry's revision of the record by which it is known after it vanished.
     pub recorded_at: i64,
-    /// The registry's revision at which this life of it came into the ring; 0 if it is not known.
+    /// The registry's revision at which this incarnation came into the ring; 0 if it is not known.
     /// Until it serves, that of its last change.
     pub since: u64,
+}
+
+/// Which listeners of a member speak TLS. That for members is no matter of clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpeaksTls {
+    /// The one at its address.
+    pub clients: bool,
+    /// Its admin listener.
+    pub admin: bool,
 }
 
 /// How other members reach a member, and what it has to show them.
@@ -147,10 +158,12 @@ impl Member {
         self.is_admitted() || (self.restarted && !self.vanished)
     }
 
-    /// The address of its admin listener, on the host of the other one.
+    /// The address of its admin listener, on the host of the other one: `host:port`, or a URL if
+    /// that listener speaks TLS.
     pub fn admin_address(&self) -> String {
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
-        format!("{host}:{}", self.admin_port)
+        let scheme = if self.tls.admin { "https://" } else { "" };
+        format!("{scheme}{host}:{}", self.admin_port)
     }
 
     /// What it is doing, for people: also whether it vanished.
@@ -176,6 +189,7 @@ impl Member {
             weight: DEFAULT_WEIGHT,
             state: MemberState::Serving,
             version: "".into(),
+            tls: SpeaksTls::default(),
             admin_port: 0,
             instance: "".into(),
             lease: 0,
@@ -237,8 +251,8 @@ impl View {
         Ring::new(&slots)
     }
 
-    /// Members that were ever admitted, those that vanished included, in this life or the one
-    /// before: what the promises of an expulsion are counted against.
+    /// Members that were ever admitted, including those that vanished, in this incarnation or the
+    /// one before: what the promises of an expulsion are counted against.
     pub fn admitted(&self) -> usize {
         let admitted = |member: &&Member| member.state != MemberState::Joining || member.restarted;
         self.members.iter().filter(admitted).count()

@@ -1,4 +1,4 @@
-//! Which notices a member still has to heed. Pure.
+//! Which notices a member still has to act on. Pure.
 //!
 //! What was confirmed counts for one incarnation only: a member that comes back has forgotten what
 //! it did before.
@@ -18,7 +18,7 @@ pub struct Heeded {
 }
 
 impl Heeded {
-    /// Does what the standing notices ask the incarnation `me` for, each once; one for which `heed`
+    /// Does what the posted notices ask the incarnation `me` for, each once; one for which `heed`
     /// returns false has to wait. Returns all that is to be confirmed, if it is more than before.
     pub fn heed(
         &mut self,

@@ -1,8 +1,8 @@
-//! Where this node stands among the members: whether it counts as one, and whom it vouches for.
+//! This node's place among the members: whether it counts as one, and which members it vouches for.
 //!
-//! A member may answer from memory while its lease in the registry is certain to be alive: nobody
-//! can have taken it off the list. When it can't renew its lease, it asks the others to vouch for
-//! it. With vouchers from more than half of all members it carries on, because expelling a member
+//! A member may answer from memory while its lease in the registry is certain to be alive: it can't
+//! have been taken off the list. When it can't renew its lease, it asks the others to vouch for it.
+//! With vouchers from more than half of all members it carries on, because expelling a member
 //! (`expulsion`) takes promises from at least half of them never to vouch for it again.
 //! ARCHITECTURE.md explains these rules, and `crates/model` checks them.
 //!
@@ -34,7 +34,7 @@ use crate::{
 
 /// The longest time for which a voucher is valid.
 const LONGEST_VOUCHER: Duration = Duration::from_secs(1);
-/// How long a removal may go on after the lease of a member that can't be told has ended. etcd
+/// How long a removal may go on after the lease of a member that can't be reached has ended. etcd
 /// looks for such leases twice a second; the last vouchers run out within 1.02 s after the
 /// promises; the rest is for calls: to etcd, for promises, and for the watch to bring what changed.
 const BEYOND_LEASE: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ const BEYOND_LEASE: Duration = Duration::from_secs(2);
 const RATES: f64 = 0.02;
 /// Renewals have failed if no more than this part of the lease's time to live is left.
 const FAILING: f64 = 0.6;
-/// After this node stood still, how long the registry has the first word: it may have expelled this
+/// After this node was paused, how long it waits for the registry first: it may have expelled this
 /// node, or have lost its data and let others join. Longer than a call to it may take.
 const REGISTRY_FIRST: Duration = Duration::from_secs(2);
 /// Bound on a removal where members have no leases.
@@ -81,7 +81,7 @@ impl Drop for Waiting {
 
 impl Standing {
     /// A node that has not joined yet. Its fence is closed until it is a member; without leases
-    /// (`None`) nobody is ever taken off the list and the fence is always open.
+    /// (`None`) no member is ever taken off the list and the fence is always open.
     pub fn new(cluster: Arc<Cluster>, lease: Option<Duration>) -> Self {
         let fence = if lease.is_some() {
             Fence::closed()
@@ -102,7 +102,7 @@ impl Standing {
         }
     }
 
-    /// The ring in force.
+    /// The current ring.
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
@@ -142,7 +142,7 @@ impl Standing {
         self.voucher().mul_f64(1.0 + RATES)
     }
 
-    /// Time limit for a removal: a member that can't be told is out once its lease has ended and
+    /// Time limit for a removal: a member that can't be reached is out once its lease has ended and
     /// every voucher given to it has run out.
     pub fn removal_bound(&self) -> Duration {
         self.lease
@@ -164,26 +164,26 @@ impl Standing {
     }
 
     /// How long after a removal nothing that another member held may come in: the other members
-    /// are told within the removal's bound, and what one of them read just before is on its way for
-    /// no longer than [`TRANSFER_TIMEOUT`].
+    /// learn of it within the removal's bound, and what one of them read just before is in transit
+    /// for no longer than [`TRANSFER_TIMEOUT`].
     pub fn tombstone(&self) -> Duration {
         (self.removal_bound() + TRANSFER_TIMEOUT).mul_f64(1.0 + RATES)
     }
 
-    /// This life of the node, as the others know it.
+    /// This incarnation of the node, as the others know it.
     pub fn incarnation(&self) -> Option<IdHash> {
         let topology = self.cluster.topology();
         topology.me().map(|me| me.incarnation())
     }
 
-    /// The lease by which the ring shows this life of the node: that of a registration which is
-    /// known to stand, in a registry that knows all members.
+    /// The lease by which the ring shows this incarnation: that of a registration which is known to
+    /// exist, in a registry that knows all members.
     ///
     /// Being in the ring is not enough. The answer to a registration may be lost, the others may
     /// have seen it and have taken this node off the list since, and then it is written once more,
-    /// under another lease: those who saw the first don't tell this node of removals until they see
-    /// the second. And a registry that lost its data knows the others only after they had a lease's
-    /// time to register again, or else their leases have ended.
+    /// under another lease: members that saw the first don't notify this node of removals until
+    /// they see the second. And a registry that lost its data knows the others only after they had
+    /// a lease's time to register again, or else their leases have ended.
     pub fn listed_under(ring: &Topology, life: &str, health: &RegistryHealth) -> Option<i64> {
         let me = ring.me().filter(|me| !me.vanished && !me.held)?;
         let (written, lease) = health.written.as_ref()?;
@@ -232,8 +232,8 @@ impl Standing {
         promised.insert(against);
     }
 
-    /// From now on, this node vouches for nobody. Returns the moment at which its last voucher runs
-    /// out. It must not leave before, since others may rely on it.
+    /// From now on, this node vouches for no member. Returns the moment at which its last voucher
+    /// runs out. It must not leave before, since others may rely on it.
     pub fn stop_vouching(&self) -> Timestamp {
         self.leaving.store(true, Ordering::SeqCst);
         // Under the lock that `vouch` takes, so that none is under way.
@@ -249,7 +249,7 @@ impl Standing {
     /// either. Where a registry that lost its data has granted it, this node may not see yet who
     /// else stands there.
     ///
-    /// A node that stood still hasn't tried to renew. Others that stood still with it would vouch
+    /// A node that was paused hasn't tried to renew. Others that were paused with it would vouch
     /// for it, although the registry may know none of them any more. So it doesn't ask them yet.
     pub fn rely_on_lease(&self, held: Option<HeldLease>, now: Timestamp) -> bool {
         let lease = self.lease.unwrap_or_default();
@@ -295,9 +295,10 @@ impl Standing {
 
     /// Whether the vouchers (each with its giver's incarnation) are enough.
     ///
-    /// Members that a giver excludes don't count, nor do those against whom this node has promised.
-    /// Otherwise members that were expelled one after another could keep each other on the list.
-    /// Nor do those that the registry doesn't know any more: they may not know whom it lists.
+    /// Members that a giver excludes don't count, nor do those against which this node has
+    /// promised. Otherwise members that were expelled one after another could keep each other on
+    /// the list. Nor do those that the registry doesn't know any more: they may not know whom it
+    /// lists.
     pub fn is_backed(&self, topology: &Topology, vouchers: &[(IdHash, Voucher)]) -> bool {
         let Some(me) = topology.me().map(Member::incarnation) else {
             return false;
@@ -319,9 +320,9 @@ impl Standing {
     }
 
     /// Whether entries that were not read before `read_at` are taken from that sender: it has to be
-    /// a member by its present incarnation, and this node one all the time since. Before that it
-    /// was told of no removals, and has no tombstones to show for them; what was sent to an earlier
-    /// life of it may still be on its way.
+    /// a member by its present incarnation, and this node one all the time since. Before that it it
+    /// heard of no removals, and has no tombstones for them; what was sent to an earlier
+    /// incarnation of it may still be in transit.
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`] if not.
@@ -332,7 +333,7 @@ impl Standing {
         }
         match self.cluster.topology().by_incarnation(sender) {
             Some(member) if member.is_admitted() => Ok(()),
-            // Who is no member is not told of removals, so what it holds may be old.
+            // A node that is not a member hears of no removals, so what it holds may be old.
             _ => refused("the sender is no member as seen here"),
         }
     }

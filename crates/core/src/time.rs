@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A moment by this node's monotonic clock, in milliseconds since an arbitrary moment.
 ///
-/// It means nothing to another node. What travels is the life that is left
+/// It means nothing to another node. What travels is the remaining lifetime
 /// ([`Record::life_left`](crate::record::Record::life_left)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);

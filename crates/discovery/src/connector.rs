@@ -191,8 +191,8 @@ impl Connector {
         connected.map_err(|error| error.at(endpoint))
     }
 
-    /// The member that [`Connector::connect`] chose last; empty before. Of use to whoever has one
-    /// session at a time.
+    /// The member that [`Connector::connect`] chose last; empty before. Useful for one session at a
+    /// time.
     pub(super) fn chosen(&self) -> &str {
         let endpoints = &self.config.endpoints;
         let turn = self.next.load(Ordering::Relaxed).wrapping_sub(1);

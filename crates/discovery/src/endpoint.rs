@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The name of the metadata that tells one life of an endpoint from the next.
+/// The name of the metadata that distinguishes one incarnation of an endpoint from the next.
 pub const IDENTITY: &str = "instance";
 
-/// The name of the metadata that tells the `state` of the life that this one replaced.
+/// The name of the metadata with the `state` of the incarnation that this one replaced.
 pub const PREDECESSOR: &str = "predecessor";
 
 /// The address of a service, and metadata about it.

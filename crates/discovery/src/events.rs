@@ -1,4 +1,4 @@
-//! What a registration tells of itself.
+//! What a registration reports about itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,10 +27,10 @@ pub struct RegistrationStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegistrationEvent {
-    /// A renewal is about to be sent. Whoever has to know by a clock of its own until when the
-    /// lease lives (one that counts suspension, say) reads it now.
+    /// A renewal is about to be sent. A listener that tracks the lease's end by a clock of its own
+    /// (one that counts suspension, say) reads that clock now.
     Renewing,
-    /// The lease under which the key stands was renewed.
+    /// The lease under which the key is stored was renewed.
     Renewed {
         /// Its time to live, counted from the last [`Renewing`](RegistrationEvent::Renewing).
         ttl: Duration,

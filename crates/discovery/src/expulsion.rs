@@ -1,9 +1,9 @@
-//! For services whose members must agree on who is a member: how a member that vanished is taken
-//! off the list for good.
+//! For services whose members must agree on who is a member: how a member that vanished is
+//! permanently taken off the list.
 //!
 //! Plain registration and discovery don't need it: there, an endpoint is gone when its lease has
-//! ended, and comes back when its process does. That is too little where the others may only go on
-//! without a member once it is certain that it knows so itself. For them:
+//! ended, and comes back when its process does. That is not enough if the others may only go on
+//! without a member once it is certain that this member knows so itself. For them:
 //!
 //! - A member [registers with a record](register): a copy of its endpoint without a lease. When its
 //!   key goes and its record stays, the member has *vanished*; it may still run.

@@ -1,7 +1,7 @@
 //! Turns listings and events into the set of members. Pure: no IO, no clock.
 //!
 //! There are two rules. First, a listing *replaces* what was known, because it is the only record
-//! of what happened while nobody was watching; merging it would leave ghosts. Second, a registry
+//! of what happened while there was no watch; merging it would leave ghosts. Second, a registry
 //! that lost its history (wiped, or restored from an old backup) knows less than we do, so members
 //! that are missing from it are kept for a grace period, in which live members register again.
 

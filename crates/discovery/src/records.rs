@@ -15,10 +15,10 @@ use crate::{
 pub struct RecordKeys {
     /// The key of the record.
     pub record: String,
-    /// A key that shows that somebody registered in this etcd before. The same for all.
+    /// A key that shows that some member registered in this etcd before. The same for all.
     pub history: String,
-    /// A key that stands for one lease from the first registration on, since etcd may have lost its
-    /// data, and those who registered before may not know it yet. The same for all.
+    /// A key that exists for one lease TTL from the first registration on, since etcd may have lost
+    /// its data, and those that registered before may not know it yet. The same for all.
     pub young: String,
 }
 
@@ -72,7 +72,7 @@ impl Records {
         self.call(delete).await.map(|_| ())
     }
 
-    /// Deletes a key if nobody has changed it since `revision`; false if somebody has.
+    /// Deletes a key if it has not changed since `revision`; false if it has.
     ///
     /// # Errors
     /// As [`Records::put`].

@@ -1,4 +1,4 @@
-//! What a discovery is asked to follow, and what it tells.
+//! What a discovery is asked to follow, and what it reports.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

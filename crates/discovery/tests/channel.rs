@@ -112,7 +112,7 @@ async fn channel(etcd: &Etcd, options: ChannelOptions, ready: usize) -> Balanced
     channel
 }
 
-/// Who answers how many of `calls`, each with its number as the hash key.
+/// How many of `calls` each endpoint answers, each with its number as the hash key.
 async fn spread(channel: &BalancedChannel, calls: usize) -> BTreeMap<String, usize> {
     let mut client = GreeterClient::new(channel.clone());
     let mut counts = BTreeMap::new();
@@ -139,7 +139,7 @@ async fn calls_go_only_to_endpoints_that_are_connected_and_healthy() {
     let etcd = Etcd::start().await;
     let mut with_health = serve(&etcd, "a", true, &[]).await;
     let mut plain = serve(&etcd, "b", false, &[]).await;
-    // Registered, and nobody there.
+    // Registered, but without a listener.
     let dead = Registration::start(
         EtcdConfig::new([&etcd.url]),
         "svc/dead",
@@ -162,12 +162,12 @@ async fn calls_go_only_to_endpoints_that_are_connected_and_healthy() {
         .await;
     within("a is back", channel.until_ready(|it| it.len() == 2)).await;
 
-    // One that breaks its connection is out at once, though its key still stands.
+    // One that breaks its connection is out at once, though its key is still there.
     with_health.kill();
     within("a is gone", channel.until_ready(|it| it == ["svc/b"])).await;
     assert_eq!(spread(&channel, 4).await["b"], 4);
 
-    // One that leaves etcd is out, though its connection stands.
+    // One that leaves etcd is out, though its connection is fine.
     plain
         .registration
         .take()

@@ -40,7 +40,7 @@ fn view(list: &List) -> View {
     View::new(1, listed)
 }
 
-/// What the core calls each life of each node.
+/// What the core calls each incarnation of each node.
 static INCARNATIONS: LazyLock<[[IdHash; LIVES as usize]; NODES]> = LazyLock::new(|| {
     std::array::from_fn(|node| {
         std::array::from_fn(|life| {
@@ -86,8 +86,8 @@ fn once<K: Hash + Eq, V: Copy>(
 
 type Asked = (usize, List, Lives, (usize, u8), List);
 
-/// The word of `giver` for a life of another node that counts on the members of `counted`: whom it
-/// excludes, if it gives its word.
+/// The word of `giver` for an incarnation of another node that counts on the members of `counted`:
+/// which of them it excludes, if it gives its word.
 pub fn vouch(giver: (usize, List, Lives), asker: (usize, u8), counted: List) -> Option<Lives> {
     thread_local!(static KNOWN: RefCell<HashMap<Asked, Option<Lives>>> = RefCell::default());
     let (giver, list, promised) = giver;
@@ -138,8 +138,8 @@ pub fn is_backed(node: usize, list: List, promised: Lives, words: [Option<Lives>
 
 type Offered = (usize, List, (usize, u8), bool);
 
-/// Whether that node, whose fence is open, takes what that life of another sends. `fenced`: its
-/// fence has been open since it was sent.
+/// Whether that node, whose fence is open, takes what that incarnation of another sends. `fenced`:
+/// its fence has been open since it was sent.
 pub fn may_accept(node: usize, list: List, sender: (usize, u8), fenced: bool) -> bool {
     thread_local!(static KNOWN: RefCell<HashMap<Offered, bool>> = RefCell::default());
     once(

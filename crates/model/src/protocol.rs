@@ -11,11 +11,11 @@ pub enum Rule {
     Fence,
     /// A lease counts from when its renewal was sent.
     LeaseFromSending,
-    /// A lease counts only once the key stands under it.
+    /// A lease counts only once the key is stored under it.
     LeaseWithKey,
     /// Words keep a node on the list only if more than half of all members back it.
     Majority,
-    /// Who is excluded by those who give their word doesn't count.
+    /// Members that are excluded by those that give their word don't count.
     ExcludedByGivers,
     /// Nor does whom the asker promised not to vouch for.
     ExcludedByAsker,
@@ -33,13 +33,13 @@ pub enum Rule {
     RecordUnchanged,
     /// A member that vanished stays known by its record.
     Record,
-    /// Who vanished has to confirm a removal, too.
+    /// A member that vanished has to confirm a removal, too.
     TellVanished,
     /// A joining node keeps nothing until all others have seen it.
     SeenByAll,
-    /// Who was expelled drops everything before it joins again.
+    /// An expelled member drops everything before it joins again.
     DropAll,
-    /// Who joins again is another, who has confirmed nothing.
+    /// A member that joins again is another one, which has confirmed nothing.
     Incarnation,
     /// A removal is coordinated only inside the fence.
     CoordinatorFence,
@@ -61,9 +61,9 @@ pub enum Rule {
     NextFlight,
     /// Nor one that is old.
     YoungFlight,
-    /// Nobody joins in a history that is younger than a lease: etcd may have lost its data.
+    /// No node joins in a history that is younger than a lease: etcd may have lost its data.
     YoungHistory,
-    /// Who registers again in it goes on only if its lease would have lived.
+    /// A member that registers again in it goes on only if its lease would still be alive.
     ResumedInTime,
     /// Whom it doesn't know stays on the lists for a while.
     Held,
@@ -131,7 +131,7 @@ pub struct Bounds {
     pub removal: u8,
     /// For how long something may be on its way and still be taken.
     pub transfer: u8,
-    /// How often a life may come back after its key went.
+    /// How often an incarnation may come back after its key went.
     pub returns: u8,
     /// Crashes and keys deleted by hand.
     pub faults: u8,
@@ -141,7 +141,7 @@ pub struct Bounds {
     pub lives: u8,
     /// Nodes that etcd always hears from.
     pub steady: Nodes,
-    /// A removal takes no time: all members are told at the same moment.
+    /// A removal takes no time: it reaches all members at the same moment.
     pub at_once: bool,
     /// How it begins.
     pub begin: Begin,
@@ -167,7 +167,7 @@ pub enum Begin {
 }
 
 impl Bounds {
-    /// Everything as small as can be; nothing is on its way, and nobody joins again.
+    /// Everything as small as can be; nothing is in transit, and no node joins again.
     pub const LISTS: Self = Self {
         lease: 1,
         word: 1,
@@ -305,7 +305,7 @@ pub enum Step {
     Tick(Nodes),
     /// A node gets a new lease, and has not written its key yet.
     Granted(usize),
-    /// A node finds out what stands in etcd, and writes its key again or learns that it is out.
+    /// A node finds out what is in etcd, and writes its key again or learns that it is out.
     Register(usize),
     /// A node that was expelled registers as another.
     Rejoin(usize),
@@ -321,7 +321,7 @@ pub enum Step {
     Expelled,
     /// A removal begins, at the first node.
     Remove,
-    /// A member is told, by whatever way, and confirms.
+    /// A removal reaches a member, by whatever way, and the member confirms.
     Tell(usize),
     /// The removal is acknowledged.
     Acknowledge,

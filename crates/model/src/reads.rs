@@ -24,7 +24,7 @@ pub struct Touch {
     running: [bool; NODES],
     /// Ticks for which each fence stays open.
     fences: [u8; NODES],
-    /// Who has asked since time passed last.
+    /// Which nodes have asked since time passed last.
     asked: [bool; NODES],
 }
 

@@ -6,18 +6,18 @@ pub const NODES: usize = 3;
 /// Lives that a node may have.
 pub const LIVES: u8 = 3;
 
-/// A member as it stands in etcd, and in the views of it: its key, and the record that outlives it.
+/// A member as it is in etcd, and in the views of it: its key, and the record that outlives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
-    /// Which life of the node.
+    /// Which incarnation of the node.
     pub life: u8,
     /// It was seen by all others.
     pub serving: bool,
-    /// Its key is gone, its record stands.
+    /// Its key is gone, its record remains.
     pub vanished: bool,
     /// An etcd that lost its data doesn't know it; it is kept in the view for a while.
     pub held: bool,
-    /// It replaced an admitted life of itself.
+    /// It replaced an admitted incarnation of itself.
     pub restarted: bool,
     /// Changes of the record, up to a few.
     pub revision: u8,
@@ -36,18 +36,18 @@ const SERVING: Entry = Entry {
 /// The list, by node.
 pub type List = [Option<Entry>; NODES];
 
-/// A set of lives of nodes.
+/// A set of incarnations of nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lives(u16);
 
 impl Lives {
-    /// With that life of that node in it.
+    /// With that incarnation of that node in it.
     #[must_use]
     pub fn with(self, node: usize, life: u8) -> Self {
         Self(self.0 | Self::bit(node, life))
     }
 
-    /// Whether that life of that node is in it.
+    /// Whether that incarnation of that node is in it.
     pub fn has(self, node: usize, life: u8) -> bool {
         self.0 & Self::bit(node, life) != 0
     }
@@ -75,7 +75,7 @@ pub enum Phase {
 pub struct Node {
     /// What its process does.
     pub phase: Phase,
-    /// Which life it is in.
+    /// Its current incarnation.
     pub life: u8,
     /// Whether its memory holds the value that is to be removed.
     pub holds_old: bool,
@@ -111,7 +111,7 @@ pub enum Kind {
 pub struct Way {
     /// By which way it goes.
     pub kind: Kind,
-    /// Who sent it, in which life.
+    /// The sender, and its incarnation.
     pub from: (usize, u8),
     /// Where it goes.
     pub to: usize,
@@ -128,7 +128,7 @@ pub struct Way {
 pub struct Expulsion {
     /// Whom.
     pub of: usize,
-    /// Which life, and its record's revision.
+    /// Which incarnation, and its record's revision.
     pub entry: Entry,
     /// Ticks to wait until the words given before have run out.
     pub wait: u8,
@@ -143,7 +143,7 @@ pub enum Removal {
     Running {
         /// Ticks until it is refused.
         left: u8,
-        /// Who confirmed.
+        /// Which members have confirmed.
         confirmed: Lives,
     },
     /// Answered OK.
@@ -157,9 +157,9 @@ pub enum Removal {
 pub struct State {
     /// The nodes.
     pub nodes: [Node; NODES],
-    /// What stands in etcd.
+    /// What is in etcd.
     pub etcd: List,
-    /// Ticks for which each node's lease lives.
+    /// Ticks for which each node's lease is alive.
     pub leases: [u8; NODES],
     /// Ticks for which the history is young, once somebody has registered in it.
     pub young: Option<u8>,
@@ -227,7 +227,7 @@ impl State {
         state
     }
 
-    /// The same when the second of them has crashed and was restarted, which nobody has seen.
+    /// The same when the second of them has crashed and was restarted, which no other has seen.
     pub fn one_restarted(lease: u8, faults: u8) -> Self {
         let mut state = Self::calm(lease, faults);
         let it = &mut state.nodes[1];

@@ -155,7 +155,7 @@ impl Ring {
                 let leader = search.leader();
                 let leading = search.alone_within(leader.score, &leader);
                 let leading = leading.or_else(|| self.any_within(blocks, leader.score, key))?;
-                // Whoever arrives before it has to have a score within the time that it takes.
+                // A member that arrives before it must have a score within the time that it takes.
                 let bound = (self.time(key, leading) * ROUNDING) as f32;
                 let alone = search.alone_within(bound, &leader);
                 alone.or_else(|| self.first_within(blocks, bound, key))
@@ -167,7 +167,7 @@ impl Ring {
     /// All members, the owner first; each is followed by the member that would own the key without
     /// those before it.
     ///
-    /// The first few cost little more than [`Ring::owner`]. Whoever goes on has all members sorted.
+    /// The first few cost little more than [`Ring::owner`]. Going further sorts all members.
     pub fn ranked(&self, key: KeyHash) -> impl Iterator<Item = usize> {
         let first = self.first_part(key);
         let known = first.len();

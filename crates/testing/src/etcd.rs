@@ -33,7 +33,7 @@ impl Etcd {
         Self::with_scheme(size, "http", further).await
     }
 
-    /// The same over `http` or `https`; over `https` nobody waits for its first answer.
+    /// The same over `http` or `https`; over `https`, its first answer is not awaited.
     pub async fn with_scheme(size: usize, scheme: &str, further: &[&str]) -> Vec<Self> {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let ports: Vec<(u16, u16)> = (0..size).map(|_| (free_port(), free_port())).collect();
@@ -126,7 +126,7 @@ impl Etcd {
         self.process.kill();
     }
 
-    /// Stops it where it stands, its connections open.
+    /// Freezes it (SIGSTOP); its connections stay open.
     pub fn freeze(&self) {
         self.process.freeze();
     }
@@ -149,7 +149,7 @@ impl Etcd {
         self.revive().await;
     }
 
-    /// What stands under a prefix: keys and values.
+    /// What is stored under a prefix: keys and values.
     pub async fn keys(&self, prefix: &str) -> Vec<(String, String)> {
         let options = etcd_client::GetOptions::new().with_prefix();
         let got = self

@@ -2,6 +2,7 @@
 //! cut, certificates, pipes and bounds on waiting. Never published.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod authority;
 mod certificates;
 mod etcd;
 mod examples;
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+pub use authority::{Authority, Issued, PemFolder};
 pub use certificates::certificates;
 pub use etcd::Etcd;
 pub use examples::{example, run_example};

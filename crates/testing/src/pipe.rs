@@ -1,4 +1,4 @@
-//! A named pipe that nobody writes to.
+//! A named pipe without a writer.
 
 use std::{
     fs::OpenOptions,
@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-/// A named pipe. Whoever opens it waits, until this is dropped.
+/// A named pipe. Opening it blocks until this is dropped.
 pub struct NamedPipe(PathBuf);
 
 impl NamedPipe {
@@ -19,9 +19,9 @@ impl NamedPipe {
 }
 
 impl Drop for NamedPipe {
-    /// Lets go whoever waits: a thread that hangs would keep the test's runtime from ending.
+    /// Releases those that wait: a thread that hangs would keep the test's runtime from ending.
     fn drop(&mut self) {
-        // Opened both ways, it waits for nobody.
+        // Opened both ways, it doesn't block.
         drop(OpenOptions::new().read(true).write(true).open(&self.0));
     }
 }

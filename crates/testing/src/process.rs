@@ -31,7 +31,7 @@ impl Process {
         }
     }
 
-    /// Stops it where it stands, its connections open.
+    /// Freezes it (SIGSTOP); its connections stay open.
     pub fn freeze(&self) {
         signal(self.running(), "-STOP");
     }
@@ -41,7 +41,7 @@ impl Process {
         signal(self.running(), "-CONT");
     }
 
-    /// SIGTERM; whoever called waits for its end.
+    /// SIGTERM; the caller waits for its end.
     pub fn terminate(&mut self) -> Child {
         let child = self.0.take().expect("it runs");
         signal(&child, "-TERM");

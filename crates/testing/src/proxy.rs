@@ -139,13 +139,14 @@ impl Proxy {
         self.way.lets.send_replace(Lets::Nothing);
     }
 
-    /// From now on, what the target says is lost. What is connected brings it what it is told.
+    /// From now on, what the target says is lost. Existing connections still deliver requests to
+    /// it.
     pub fn mute(&self) {
         self.way.lets.send_replace(Lets::Requests);
     }
 
     /// The next request with this text arrives, but nothing is heard on its connection from then
-    /// on, and nobody connects anew. Other connections stay.
+    /// on, and no new connection is made. Other connections stay.
     pub fn lose_answer_to(&self, text: &'static str) {
         *self.way.lost.lock() = Some(text);
     }

@@ -6,7 +6,7 @@ use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 
 use crate::{Etcd, certificates, within};
 
-/// An etcd that talks to nobody without a certificate, and on demand to nobody without a password.
+/// An etcd that requires client certificates and, on demand, a password.
 pub struct SecuredEtcd {
     etcd: Etcd,
     folder: tempfile::TempDir,

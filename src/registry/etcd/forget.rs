@@ -1,7 +1,7 @@
-//! Takes a member off the list because an operator says that it is gone for good: one that vanished
-//! while too few others were left to expel it, or whose key hangs on no lease.
+//! Takes a member off the list because an operator says that it will never come back: one that
+//! vanished while too few others were left to expel it, or whose key hangs on no lease.
 //!
-//! The lease decides, as for an expulsion: while it lives, the member may come back under it.
+//! The lease decides, as for an expulsion: while it is alive, the member may come back under it.
 
 use super::{error::registry_error, members::Keys};
 use gaocache_core::{error::Result, membership::Member};

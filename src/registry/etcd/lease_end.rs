@@ -1,4 +1,4 @@
-//! Until when this node's lease surely lives, by its own clock.
+//! Until when this node's lease is certainly alive, by its own clock.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use gaocache_core::ports::{HeldLease, Timestamp};
 
-/// Until when the lease surely lives. The registration tells it, and the session asks it.
+/// Until when the lease is certainly alive. The registration updates it, and the session reads it.
 #[derive(Default)]
 pub(super) struct LeaseEnd(Mutex<Known>);
 
@@ -15,7 +15,7 @@ struct Known {
     /// When the last renewal was about to be sent.
     asked_at: Timestamp,
     end: Option<Timestamp>,
-    /// The lease under which this node stands in etcd.
+    /// The lease under which this node is registered in etcd.
     registered: Option<i64>,
 }
 

@@ -5,16 +5,21 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use gaocache_core::membership::{
-    Contact, DEFAULT_WEIGHT, KeyFingerprint, Member, MemberState, View,
+    Contact, DEFAULT_WEIGHT, KeyFingerprint, Member, MemberState, SpeaksTls, View,
 };
 use gaocache_discovery::{
     Endpoint, KeyRange, Snapshot,
     expulsion::{PREDECESSOR, RecordKeys},
 };
 
-/// The name of the metadata that tells from which revision on a member has been in the ring, where
+/// The name of the metadata with the revision from which on a member has been in the ring, where
 /// that is not the key's last change.
 pub(super) const SINCE: &str = "since";
+
+/// The names of the metadata that tell whether a member's listeners speak TLS: the one at its
+/// address, and the admin listener.
+const TLS: &str = "tls";
+const ADMIN_TLS: &str = "admin_tls";
 
 /// Where a service's keys are in etcd.
 #[derive(Clone, Debug)]
@@ -77,7 +82,7 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
         vanished: true,
         ..it
     });
-    // Of two with one id the later stays: who is registered has not vanished.
+    // Of two with one id the later stays: a registered member has not vanished.
     View {
         young: snapshot.endpoints.contains_key(&*keys.young),
         ..View::new(snapshot.revision, recorded.chain(registered))
@@ -86,7 +91,7 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
 
 /// What is registered of this member.
 pub(super) fn endpoint(me: &Member) -> Endpoint {
-    let endpoint = Endpoint::new(me.address.clone())
+    let mut endpoint = Endpoint::new(me.address.clone())
         .with_metadata("id", &*me.id)
         .with_metadata("zone", &*me.zone)
         .with_metadata("version", &*me.version)
@@ -95,6 +100,12 @@ pub(super) fn endpoint(me: &Member) -> Endpoint {
         .with_metadata("admin_port", me.admin_port)
         .with_metadata("instance", &*me.instance)
         .with_metadata("peer_address", &*me.contact.address);
+    // Go's clients take the address as it is, and read metadata if they know it.
+    for (name, speaks) in [(TLS, me.tls.clients), (ADMIN_TLS, me.tls.admin)] {
+        if speaks {
+            endpoint = endpoint.with_metadata(name, true);
+        }
+    }
     match me.contact.key {
         Some(key) => endpoint.with_metadata("peer_key", key.to_string()),
         None => endpoint,
@@ -111,6 +122,7 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
     let admin_port = endpoint
         .number("admin_port")
         .and_then(|port| u16::try_from(port).ok());
+    let speaks = |name: &str| endpoint.metadata.get(name).and_then(Value::as_bool) == Some(true);
     let contact = Contact {
         address: endpoint
             .text("peer_address")
@@ -129,6 +141,10 @@ fn member(id: &str, endpoint: &Endpoint) -> Member {
             _ => MemberState::Serving,
         },
         version: text("version"),
+        tls: SpeaksTls {
+            clients: speaks(TLS),
+            admin: speaks(ADMIN_TLS),
+        },
         admin_port: admin_port.unwrap_or(0),
         instance: text("instance"),
         // A record has no lease of its own, and names its registration's.
@@ -157,6 +173,10 @@ mod tests {
             weight: 7,
             state: MemberState::Draining,
             version: "1.2".into(),
+            tls: SpeaksTls {
+                clients: true,
+                admin: false,
+            },
             admin_port: 9090,
             instance: "abc".into(),
             contact: Contact {

@@ -35,7 +35,7 @@ pub(super) struct EtcdSession {
     board: NoticeBoard,
     keys: Keys,
     lease: Arc<LeaseEnd>,
-    /// The revision at which this node announced that it serves; 0: not yet in this life.
+    /// The revision at which this node announced that it serves; 0: not yet in this incarnation.
     serves_since: AtomicU64,
     views: watch::Sender<View>,
     health: watch::Sender<RegistryHealth>,
@@ -199,7 +199,7 @@ impl Drop for PutBack<'_> {
     }
 }
 
-/// The life that is registered, and under which lease.
+/// The incarnation that is registered, and under which lease.
 fn written(status: &RegistrationStatus) -> Option<(Arc<str>, i64)> {
     let life = status.registered.as_ref()?.text(IDENTITY)?;
     Some((life.into(), status.lease))

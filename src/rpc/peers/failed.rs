@@ -1,4 +1,4 @@
-//! What the core is told of a failed call, and what metrics call it.
+//! What the core learns of a failed call, and what metrics call it.
 
 use tonic::Status;
 
@@ -9,7 +9,7 @@ use gaocache_core::{
     ports::PeerError,
 };
 
-/// A call that brought nothing: what the core is told, and why.
+/// A call that failed: what the core learns, and why.
 pub(in crate::rpc) struct Failed {
     pub(in crate::rpc) error: PeerError,
     pub(super) why: Why,

@@ -1,7 +1,8 @@
 //! What a failed call says about the peer.
 //!
-//! Whether a peer lives is one question, whether its answer is of use here another. Only the first
-//! may eject it: an older release, other limits or a long load are answers of a healthy peer.
+//! Whether a peer is alive is one question, whether its answer can be used here is another. Only
+//! the first may eject it: an older release, other limits or a long load are answers of a healthy
+//! peer.
 
 use std::error::Error as StdError;
 
@@ -22,7 +23,7 @@ pub(super) enum Failure {
     /// The connection stopped answering its keep-alive: the process is frozen, or its machine gone.
     Silent,
     /// A connection that was established ended. That may say nothing about the peer, such as when
-    /// something on the way has closed it; another attempt tells.
+    /// something on the way has closed it; another attempt will show.
     Broken,
     /// The peer closed the connection in order (GOAWAY): it goes, or has had too many resets.
     Closed,
@@ -30,7 +31,7 @@ pub(super) enum Failure {
     Late,
     /// A message is over the limit of the end that has to read it.
     TooLarge,
-    /// The peer lives, but refused the call or answered what this release can't read.
+    /// The peer is alive, but refused the call or answered what this release can't read.
     Unusable,
 }
 
@@ -70,7 +71,7 @@ impl Failure {
     }
 }
 
-/// What one cause of the transport's tells; `None`: nothing by itself. The innermost that tells
+/// What one cause of a transport error shows; `None`: nothing by itself. The innermost that shows
 /// something decides.
 fn sort(error: &(dyn StdError + 'static)) -> Option<Failure> {
     if error.is::<TimeoutExpired>() {
@@ -88,7 +89,7 @@ fn sort(error: &(dyn StdError + 'static)) -> Option<Failure> {
         });
     }
     let error = error.downcast_ref::<h2::Error>()?;
-    // What the peer itself says shows that it lives.
+    // An answer from the peer itself shows that it is alive.
     Some(match error.is_remote() {
         true if error.is_reset() => Failure::Unusable,
         true if error.is_go_away() => Failure::Closed,

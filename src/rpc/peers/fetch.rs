@@ -104,7 +104,7 @@ impl GrpcPeers {
                         ..
                     }) => return Ok(answer),
                     Ok(_) => {}
-                    // It lives, and may yet load the value.
+                    // It is alive, and may yet load the value.
                     Err(failed) if matches!(failed.why, Why::Late | Why::Incompatible) => {}
                     Err(failed) => return Err(failed),
                 }

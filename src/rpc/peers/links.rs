@@ -45,8 +45,8 @@ thread_local! {
     static WORKER: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Tells the pool which worker this thread is. Threads that don't say share connections of their
-/// own.
+/// Tells the pool which worker this thread is. Threads that don't call this share separate
+/// connections.
 pub fn this_thread_is_worker(number: usize) {
     WORKER.set(number);
 }

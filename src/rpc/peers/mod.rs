@@ -3,7 +3,7 @@
 //!
 //! A member is out of reach when its connection is refused, breaks, or stops answering pings. Then
 //! the next in ring order stands in for it, until a probe finds it healthy. A member that takes
-//! long, refuses a call or answers what this node can't use is not: `failure` tells these apart,
+//! long, refuses a call or answers what this node can't use is not: `failure` distinguishes these,
 //! and must never eject a member for what it answers.
 
 mod calls;

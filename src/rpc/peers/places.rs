@@ -35,7 +35,7 @@ pub(super) struct Places {
     groups: Mutex<HashMap<Arc<str>, Arc<Line>>>,
 }
 
-/// The places of one group, and who waits for them.
+/// The places of one group, and the calls that wait for them.
 pub(super) struct Line {
     made_for: LoadBounds,
     free: Semaphore,
@@ -84,7 +84,7 @@ impl Places {
         })
     }
 
-    /// Waits for a place. Who gives up frees its place in the queue.
+    /// Waits for a place. A call that gives up frees its place in the queue.
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] if too many wait already.

@@ -14,6 +14,9 @@ pub struct ConnectionMetrics {
     pub refusals: IntCounterVec,
     /// By listener and reason.
     pub cuts: IntCounterVec,
+    certificate_begins: IntGaugeVec,
+    certificate_ends: IntGaugeVec,
+    certificate_unusable: IntGaugeVec,
     in_flight: IntGauge,
     in_flight_limit: IntGauge,
     in_flight_refusals: IntCounter,
@@ -26,6 +29,9 @@ impl ConnectionMetrics {
             limit: registrar.gauge(names::CONNECTIONS_LIMIT)?,
             refusals: registrar.counters(names::CONNECTION_REFUSALS)?,
             cuts: registrar.counters(names::CONNECTION_CUTS)?,
+            certificate_begins: registrar.gauges(names::CERTIFICATE_BEGINS)?,
+            certificate_ends: registrar.gauges(names::CERTIFICATE_ENDS)?,
+            certificate_unusable: registrar.gauges(names::CERTIFICATE_UNUSABLE)?,
             in_flight: registrar.gauge(names::IN_FLIGHT_BYTES)?,
             in_flight_limit: registrar.gauge(names::IN_FLIGHT_LIMIT)?,
             in_flight_refusals: registrar.counter(names::IN_FLIGHT_REFUSALS)?,
@@ -37,7 +43,7 @@ impl ConnectionMetrics {
     /// Counters of rare events show from the start: Prometheus doesn't count the first increase of
     /// a series that was absent before.
     fn begin_with_zero(&self) {
-        for listener in ["grpc", "http", "peer"] {
+        for listener in ["grpc", "http", "redis", "peer"] {
             for reason in ["total", "address", "failed"] {
                 let refusals = &self.refusals;
                 refusals.with_label_values(&[listener, reason]);
@@ -46,11 +52,41 @@ impl ConnectionMetrics {
                 self.cuts.with_label_values(&[listener, reason]);
             }
         }
+        for listener in ["grpc", "http", "redis", "admin"] {
+            for reason in ["plaintext", "tls"] {
+                let refusals = &self.refusals;
+                refusals.with_label_values(&[listener, reason]);
+            }
+        }
+        for listener in ["grpc", "http", "peer"] {
+            self.cuts.with_label_values(&[listener, "displaced"]);
+        }
     }
 
     /// Open connections of a listener.
     pub fn open(&self, listener: &str) -> IntGauge {
         self.open.with_label_values(&[listener])
+    }
+
+    /// A listener's certificate is in use from now on; it is good between these times, in seconds
+    /// since the Unix epoch.
+    pub fn certificate_in_use(&self, listener: &str, begins: i64, ends: i64) {
+        self.certificate_begins
+            .with_label_values(&[listener])
+            .set(begins);
+        self.certificate_ends
+            .with_label_values(&[listener])
+            .set(ends);
+        self.certificate_unusable
+            .with_label_values(&[listener])
+            .set(0);
+    }
+
+    /// What a listener's files have now can't be used.
+    pub fn certificate_unusable(&self, listener: &str) {
+        self.certificate_unusable
+            .with_label_values(&[listener])
+            .set(1);
     }
 
     /// Records the bytes in flight, their limit, and how often something was refused; called before

@@ -65,7 +65,7 @@ pub(super) struct GroupFamilies {
     origin_bytes: IntCounterVec,
     breaker_state: IntGaugeVec,
     breaker_refusals: IntCounterVec,
-    /// One for each group: whoever counts for it counts in the same place.
+    /// One for each group, so that everything is counted in the same place.
     made: Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>,
 }
 

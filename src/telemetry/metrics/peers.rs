@@ -13,7 +13,7 @@ pub struct PeerMetrics {
     pub fetch_duration: Histogram,
     /// Peers that are currently ejected.
     pub ejected: IntGauge,
-    /// Who was not heard on the listener for other nodes, by reason.
+    /// Callers that the listener for other nodes refused, by reason.
     pub refusals: IntCounterVec,
 }
 

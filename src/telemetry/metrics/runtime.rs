@@ -1,12 +1,14 @@
-//! The metrics of the process: its runtimes, and the spans that it records.
+//! The metrics of the process: its runtimes, its log, and the spans that it records.
 
 use parking_lot::Mutex;
-#[cfg(feature = "cli")]
-use prometheus::IntGauge;
 use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Result};
+#[cfg(feature = "cli")]
+use prometheus::{IntCounter, IntGauge};
 use tokio::runtime::RuntimeMetrics as TokioMetrics;
 
 use super::registrar::{Registrar, as_gauge, raise};
+#[cfg(feature = "cli")]
+use crate::telemetry::output;
 use crate::telemetry::{names, spans::SPANS};
 
 /// The metrics of the process.
@@ -15,6 +17,8 @@ pub struct RuntimeMetrics {
     tasks: IntGaugeVec,
     queue: IntGaugeVec,
     spans: IntCounterVec,
+    #[cfg(feature = "cli")]
+    log_lines_dropped: IntCounter,
     #[cfg(feature = "cli")]
     reloads: IntCounterVec,
     #[cfg(feature = "cli")]
@@ -41,6 +45,8 @@ impl RuntimeMetrics {
             tasks: registrar.gauges(names::RUNTIME_TASKS)?,
             queue: registrar.gauges(names::RUNTIME_QUEUE)?,
             spans: registrar.counters(names::TRACE_SPANS)?,
+            #[cfg(feature = "cli")]
+            log_lines_dropped: registrar.counter(names::LOG_LINES_DROPPED)?,
             #[cfg(feature = "cli")]
             reloads,
             #[cfg(feature = "cli")]
@@ -86,5 +92,7 @@ impl RuntimeMetrics {
         for (outcome, total) in SPANS.read() {
             raise(&self.spans.with_label_values(&[outcome]), total);
         }
+        #[cfg(feature = "cli")]
+        raise(&self.log_lines_dropped, output::dropped());
     }
 }

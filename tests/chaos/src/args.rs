@@ -29,7 +29,7 @@ pub struct Args {
     /// Instead of a storm: these scripted scenarios, or `all`.
     #[arg(long, value_delimiter = ',')]
     pub scenario: Vec<String>,
-    /// Only tells, by its exit code, whether network namespaces are allowed here.
+    /// Only reports, by its exit code, whether network namespaces are allowed here.
     #[arg(long)]
     pub probe: bool,
     /// Lists the scenarios.

@@ -1,4 +1,4 @@
-//! Which faults are in force, and what happened while they were.
+//! Which faults are active, and what happened while they were.
 
 use std::{
     collections::VecDeque,
@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use crate::kind::Kind;
 
-/// Faults that are told of after their end: what they did may show later.
+/// Faults that are reported after their end: what they did may show later.
 const REMEMBERED: usize = 4;
 
 /// A set of kinds, a bit each.
 pub type Kinds = u32;
 
-/// What happened while a kind of fault was in force. With several in force each counts it.
+/// What happened while a kind of fault was active. With several active each counts it.
 #[derive(Clone, Copy, Default)]
 pub struct Row {
     pub times: u64,
@@ -60,19 +60,19 @@ struct Inner {
     /// Those that ended last, and when.
     ended: VecDeque<(Active, Instant)>,
     quiet_since: Option<Instant>,
-    /// One a kind, and the last for when nothing was in force.
+    /// One for each kind, and the last for when none was active.
     rows: Vec<Row>,
     total: Row,
 }
 
-/// The faults in force.
+/// The active faults.
 pub struct Board {
     kinds: AtomicU32,
     inner: Mutex<Inner>,
 }
 
 impl Board {
-    /// Nothing in force.
+    /// No active faults.
     pub fn new() -> Self {
         let inner = Inner {
             rows: vec![Row::default(); Kind::all().len() + 1],
@@ -110,7 +110,7 @@ impl Board {
         self.kinds.store(bits.fold(0, |all, bit| all | bit), SeqCst);
     }
 
-    /// The kinds in force now.
+    /// The kinds that are active now.
     pub fn kinds(&self) -> Kinds {
         self.kinds.load(SeqCst)
     }
@@ -122,7 +122,7 @@ impl Board {
         !ailing.any(|kind| kinds & (1 << kind.index()) != 0)
     }
 
-    /// Counts something that happened while these were in force.
+    /// Counts something that happened while these were active.
     pub fn count(&self, kinds: Kinds, add: impl Fn(&mut Row)) {
         let mut inner = self.inner.lock();
         add(&mut inner.total);
@@ -135,7 +135,7 @@ impl Board {
         }
     }
 
-    /// What is in force, and what was in force last, for people.
+    /// What is active, and what was active last, for people.
     pub fn describe(&self) -> String {
         let inner = self.inner.lock();
         let tell =
@@ -167,7 +167,7 @@ impl Inner {
     }
 }
 
-/// A fault in force.
+/// An active fault.
 pub struct InForce {
     board: Arc<Board>,
     number: u64,

@@ -28,7 +28,7 @@ pub struct Member {
     party: Party,
     command: Vec<String>,
     log: PathBuf,
-    /// Its process, if it runs. Whoever has the lock may stop and start it.
+    /// Its process, if it runs. The holder of the lock may stop and start it.
     pub process: Mutex<Option<Process>>,
 }
 

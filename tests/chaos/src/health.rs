@@ -1,4 +1,5 @@
-//! Who is well: a get may only be blamed on a node that was well from its beginning to its end.
+//! Which nodes are well: a get may only be blamed on a node that was well from its beginning to its
+//! end.
 
 use std::sync::{
     Arc,

@@ -19,9 +19,9 @@ pub enum Kind {
     OffEverything,
     /// Members of etcd are cut from each other.
     EtcdSplit,
-    /// A node stands still for less than its lease.
+    /// A node is paused for less than its lease.
     FreezeShort,
-    /// A node stands still for longer than its lease.
+    /// A node is paused for longer than its lease.
     FreezeLong,
     /// A node is killed and starts again under the same id.
     Kill,
@@ -64,7 +64,7 @@ impl Kind {
         value.map(|it| it.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Whether etcd can't be trusted to answer while this is in force.
+    /// Whether etcd can't be trusted to answer while this is active.
     pub fn ails_etcd(self) -> bool {
         matches!(self, Self::EtcdSplit | Self::EtcdMember | Self::EtcdDown)
     }

@@ -57,7 +57,7 @@ pub struct Node {
     pub health: Arc<Health>,
     /// Its links to etcd and to the other nodes.
     pub links: Arc<Health>,
-    /// The process, if it runs. Whoever has the lock may stop and start it.
+    /// The process, if it runs. The holder of the lock may stop and start it.
     pub process: Arc<Mutex<Option<Process>>>,
     /// Whether gets can be asked of it at all.
     pub running: AtomicBool,

@@ -74,7 +74,7 @@ impl Process {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Its resident memory in bytes, as the kernel tells it.
+    /// Its resident memory in bytes, as the kernel reports it.
     ///
     /// # Errors
     /// If the process is gone.

@@ -1,6 +1,6 @@
 // Command interop is a Go program that knows nothing of gaocache: it uses etcd's own resolver and endpoints manager.
 //
-//	interop get ETCD SERVICE COUNT    dials etcd:///SERVICE round robin, gets COUNT keys, prints who answered how many
+//	interop get ETCD SERVICE COUNT [CA NAME]    dials etcd:///SERVICE round robin, over TLS if CA and NAME say whom to trust; gets COUNT keys, prints who answered how many
 //	interop register ETCD SERVICE ID ADDR    registers an endpoint, prints "registered", and deletes it when its input ends
 package main
 
@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -59,14 +60,21 @@ func value(message []byte) (string, error) {
 	return "", nil
 }
 
-func get(client *clientv3.Client, service string, count int) error {
+func get(client *clientv3.Client, service string, count int, trust []string) error {
+	transport := insecure.NewCredentials()
+	if len(trust) == 2 {
+		var err error
+		if transport, err = credentials.NewClientTLSFromFile(trust[0], trust[1]); err != nil {
+			return err
+		}
+	}
 	builder, err := resolver.NewBuilder(client)
 	if err != nil {
 		return err
 	}
 	conn, err := grpc.NewClient("etcd:///"+service,
 		grpc.WithResolvers(builder),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin":{}}]}`))
 	if err != nil {
 		return err
@@ -137,7 +145,7 @@ func run() error {
 		if err != nil {
 			return err
 		}
-		return get(client, os.Args[3], count)
+		return get(client, os.Args[3], count, os.Args[5:])
 	case "register":
 		return register(client, os.Args[3], os.Args[4], os.Args[5])
 	}

@@ -90,7 +90,7 @@ async fn a_node_alone() {
     running.await.expect("no panic").expect("no error");
 }
 
-/// A key is loaded once, whichever node is asked. Nobody serves HTTP.
+/// A key is loaded once, whichever node is asked. Neither serves HTTP.
 async fn two_nodes() {
     let (registry, stop) = (Registry::memory(), watch::Sender::new(false));
     let loads = Arc::<AtomicUsize>::default();

@@ -11,7 +11,7 @@ use crate::membership::{Member, View};
 /// The most that are remembered: as many as may leave at once.
 const MOST: usize = 1024;
 
-/// The members that left last, the latest life of each.
+/// The members that left last, the latest incarnation of each.
 #[derive(Debug, Default)]
 pub(super) struct Departed(Mutex<VecDeque<Member>>);
 

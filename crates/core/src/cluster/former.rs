@@ -1,8 +1,8 @@
 //! Who owned a key before, by the order in which the members came into the ring. Pure.
 //!
-//! Members join one after the other, however fast, and the registry's revision of each tells the
+//! Members join one after the other, however fast, and each one's registry revision gives the
 //! order. So the owners that a key had while the ring grew are those members that rank higher for
-//! it than everybody who was there before them: of a hundred members about five. That needs no
+//! it than all members that joined before them: of a hundred members about five. That needs no
 //! memory of former rings, holds for a node that has just come, and no matter which of the rings
 //! in between each node saw.
 //!
@@ -47,7 +47,7 @@ pub(super) struct FormerOwner {
 }
 
 impl Former {
-    /// Of the members of the view at which `in_ring` tells who owns keys now.
+    /// Of the members of the view, where `in_ring` says which of them own keys now.
     pub(super) fn of(view: &View, me: Option<usize>, in_ring: impl Fn(u32) -> bool) -> Self {
         let holds = |at: &u32| view.members[*at as usize].state != MemberState::Joining;
         let members: Vec<u32> = (0..view.members.len() as u32).filter(holds).collect();

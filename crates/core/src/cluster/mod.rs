@@ -1,7 +1,7 @@
-//! The ring in force, which has one owner: it puts a new view in force and notifies those waiting
+//! The current ring, which has one owner: it installs a new view and notifies those waiting
 //! for it.
 //!
-//! Readers take a snapshot without a lock, whoever has to wait for a ring follows
+//! Readers take a snapshot without a lock; a task that has to wait for a ring follows
 //! [`Cluster::rings`], and writers take turns. Former rings are not remembered: who owned a key in
 //! one of them follows from the members' order of joining (`former`), and who still holds something
 //! from then each member says itself (`settled`).
@@ -35,20 +35,20 @@ pub struct Change {
     pub after: Arc<Topology>,
 }
 
-/// Holds the topology in force.
+/// Holds the current topology.
 #[derive(Debug)]
 pub struct Cluster {
     my_id: Arc<str>,
-    /// For whoever reads it: that takes no lock.
+    /// For readers, without a lock.
     topology: ArcSwap<Topology>,
-    /// For whoever waits for another. The same topology, a moment later.
+    /// For those that wait for another one. The same topology, a moment later.
     rings: watch::Sender<Arc<Topology>>,
     /// How far each member, this one included, has got in giving away entries that it no longer
     /// owns.
     settled: SettledMembers,
-    /// Who was a member and may still run.
+    /// Former members that may still run.
     departed: Departed,
-    /// Held by whoever puts a view in force.
+    /// Held while a view is installed.
     turn: Mutex<()>,
 }
 
@@ -70,12 +70,12 @@ impl Cluster {
         &self.my_id
     }
 
-    /// The topology in force. Don't hold it over an await; use [`Cluster::snapshot`] there.
+    /// The current topology. Don't hold it over an await; use [`Cluster::snapshot`] there.
     pub fn topology(&self) -> Guard<Arc<Topology>> {
         self.topology.load()
     }
 
-    /// The topology in force, as a shared reference that can be kept.
+    /// The current topology, as a shared reference that can be kept.
     pub fn snapshot(&self) -> Arc<Topology> {
         self.topology.load_full()
     }
@@ -85,7 +85,7 @@ impl Cluster {
         self.rings.subscribe()
     }
 
-    /// Puts `view` in force, unless it tells nothing new or is empty: an empty list means that
+    /// Installs `view`, unless it contains nothing new or is empty: an empty list means that
     /// nothing is known yet or that a registry lost everything, and never wipes the ring.
     pub fn install(&self, view: View) -> Option<Change> {
         let _turn = self.turn.lock();
@@ -160,7 +160,7 @@ impl Cluster {
         self.settled.of_this_node()
     }
 
-    /// A member told up to which revision it is settled.
+    /// A member reported the revision up to which it is settled.
     pub fn heard(&self, member: &Member, settled: u64) {
         let ring = self.topology.load();
         self.settled.heard(member.incarnation(), settled, &ring);
@@ -215,7 +215,7 @@ mod tests {
         // Whatever else changes.
         cluster.install(ring(9));
         assert!(cluster.may_hold(key).is_empty());
-        // In a registry that began anew, what was told before says nothing.
+        // In a registry that started over, earlier reports mean nothing.
         cluster.install(ring(4));
         assert!(names(&cluster.may_hold(key)).contains(&&*former));
         // A former owner that is gone can't be asked.

@@ -1,9 +1,9 @@
 //! How far members have got in giving away entries that they no longer own. Once a member has given
-//! all of them away, nobody needs to ask it for them.
+//! all of them away, no member needs to ask it for them.
 //!
-//! Each member tells how far it has come in its answers to peeks, as the revision of the newest
+//! Each member reports how far it has come in its answers to peeks, as the revision of the newest
 //! ring in which everything it holds is its own. So what is known here is learned by asking, and
-//! who was not asked yet counts as one that may hold anything.
+//! a member that was not asked yet may hold anything.
 
 use std::{
     collections::HashMap,
@@ -21,8 +21,8 @@ pub(super) struct SettledMembers {
     /// This node.
     mine: AtomicU64,
     others: Mutex<HashMap<IdHash, u64>>,
-    /// Nobody else holds what this node owns: all who were there before it came have given it away,
-    /// and nobody is leaving.
+    /// No other member holds what this node owns: all that were there before it joined have given
+    /// it away, and none is leaving.
     quiet: AtomicBool,
 }
 
@@ -45,7 +45,7 @@ impl SettledMembers {
         self.mine.load(Ordering::Acquire)
     }
 
-    /// A member told how far it has come.
+    /// A member reported how far it has come.
     pub(super) fn heard(&self, member: IdHash, settled: u64, ring: &Topology) {
         let mut others = self.others.lock();
         let known = others.entry(member).or_default();
@@ -55,7 +55,7 @@ impl SettledMembers {
         }
     }
 
-    /// Another ring is in force. What is known of those who are not in it any more is forgotten,
+    /// The ring has changed. What is known of members that are not in it any more is forgotten,
     /// and what is known of all if the revisions begin anew.
     pub(super) fn ring_changed(&self, before: &Topology, after: &Topology) {
         let mut others = self.others.lock();
@@ -77,7 +77,7 @@ impl SettledMembers {
         self.quiet.store(quiet, Ordering::Release);
     }
 
-    /// Whether nobody else can hold what this node owns.
+    /// Whether no other member can hold what this node owns.
     pub(super) fn is_quiet(&self) -> bool {
         self.quiet.load(Ordering::Acquire)
     }

@@ -94,7 +94,7 @@ impl Topology {
         }
     }
 
-    /// The key's owner, followed by its stand-ins in order. Whoever wants few of them pays for few.
+    /// The key's owner, followed by its stand-ins in order. The cost grows with how many are taken.
     pub fn ranked(&self, key: KeyHash) -> impl Iterator<Item = Owner<'_>> {
         self.ring.ranked(key).map(|at| self.place(at))
     }
@@ -151,7 +151,7 @@ impl Topology {
         self.me.map(|me| &self.view.members[me])
     }
 
-    /// The others, whatever their state, those that vanished too: whoever may hold an entry.
+    /// The others, whatever their state, including those that vanished: all that may hold an entry.
     pub fn others(&self) -> impl Iterator<Item = &Member> {
         self.view
             .members

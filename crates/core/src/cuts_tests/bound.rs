@@ -1,6 +1,6 @@
-//! How long a removal takes while a minority of the members can't be told: members and links fail
-//! at one moment, the removal begins then, and it is acknowledged within the lease and two seconds.
-//! Time is virtual, so these are no measurements.
+//! How long a removal takes while a minority of the members can't be reached: members and links
+//! fail at one moment, the removal begins then, and it is acknowledged within the lease and two
+//! seconds. Time is virtual, so these are no measurements.
 
 use super::*;
 use crate::ports::Timestamp;

@@ -59,14 +59,14 @@ const HOLD: Duration = YOUNG;
 const CALL: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 
-/// A value tells its version.
+/// A value contains its version.
 struct Versions {
     ledger: Arc<Ledger>,
     /// Whether a half of the loads fails.
     fails: bool,
 }
 
-/// So that within a run values expire, may be served as stale ones, and expire for good.
+/// So that within a run values expire, may be served as stale, and are then forgotten.
 const SHORT_TTL: Duration = Duration::from_secs(2);
 const WHILE_REVALIDATING: Duration = Duration::from_secs(2);
 const IF_ERROR: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Origin for Versions {
     }
 }
 
-/// Which links are cut, by direction, and who stands still.
+/// Which links are cut, by direction, and which processes are paused.
 #[derive(Default)]
 struct Faults {
     cut: HashSet<(String, String)>,
@@ -366,7 +366,7 @@ impl World {
             let key = format!("k{}", self.dice.below(KEYS));
             let version = self.ledger.bump(&key);
             let done = timeout(ENDS, node.group.remove(&key)).await.expect("ends");
-            // A process that has crashed answers nobody.
+            // A process that has crashed doesn't answer.
             if done.is_ok() && self.alive.lock().iter().any(|it| Arc::ptr_eq(it, &node)) {
                 self.ledger.removed(key, version);
             }

@@ -18,7 +18,7 @@ use crate::{
     ports::{HeldLease, Notice, NoticeId, Notices, RegistryHealth, Session},
 };
 
-/// What stands in the registry.
+/// What is in the registry.
 #[derive(Default)]
 pub(super) struct Stored {
     /// How often everything was lost.

@@ -1,5 +1,5 @@
-//! What is known of a key, for people: who is to hold it, who does, and why it may have been
-//! missed.
+//! What is known about a key, for people: which members should hold it, which do, and why it may
+//! have been missed.
 //!
 //! It must never load, and doesn't count as a use.
 
@@ -17,7 +17,7 @@ use crate::{
     store::{Departure, Entry},
 };
 
-/// Other members that are asked: the owner, and who comes next in ring order.
+/// Number of other members that are asked: the owner, and those next in ring order.
 const ASKED: usize = 2;
 
 /// What another member holds, or why it could not be asked.
@@ -26,7 +26,8 @@ pub type Told = Result<Option<Held>, String>;
 /// What is known of a key at one node.
 #[derive(Clone, Debug)]
 pub struct Explained {
-    /// The first members in ring order: the owner, and who stands in for it or holds its replica.
+    /// The first members in ring order: the owner, and those that stand in for it or hold its
+    /// replica.
     pub ranked: Vec<Member>,
     /// Whether each key has a replica at the second of them.
     pub replicated: bool,
@@ -55,7 +56,7 @@ pub struct Held {
     pub entity_tag: u64,
     /// How long it is held at most; `None`: there is no limit.
     pub left: Option<Duration>,
-    /// Whether its life is over, and it may still be served as a stale one.
+    /// Whether it has expired, and may still be served as stale.
     pub stale: bool,
     /// How often it was used; `None` where the holder doesn't tell.
     pub use_count: Option<u32>,

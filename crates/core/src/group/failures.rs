@@ -1,7 +1,8 @@
 //! Which keys failed to load lately: meanwhile, gets of them end with the same error, and the
 //! origin is not asked.
 //!
-//! It must never hold a failure past a removal of its key: who removes a key wants it loaded again.
+//! It must never hold a failure past a removal of its key: a removal means that the key should be
+//! loaded again.
 
 use std::{
     collections::{HashMap, VecDeque},

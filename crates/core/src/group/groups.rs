@@ -16,7 +16,7 @@ use crate::{
     standing::Standing,
 };
 
-/// The groups of a node, by name. Clones are the same groups: those in force at the moment.
+/// The groups of a node, by name. Clones are the same groups: the current ones.
 ///
 /// A group that is taken out stays known by its number, since what is under way may still hold it;
 /// it comes back as the same one, with the tombstones and flights that it had. Meanwhile it is told
@@ -27,13 +27,14 @@ pub struct Groups(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     table: ArcSwap<Table>,
-    /// Held by whoever changes the table.
+    /// Held while the table is changed.
     turn: Mutex<()>,
 }
 
 #[derive(Clone, Default)]
 struct Table {
-    in_force: HashMap<Arc<str>, Arc<Group>>,
+    /// Looked up at each hit; their names come from the settings alone.
+    in_force: HashMap<Arc<str>, Arc<Group>, foldhash::fast::RandomState>,
     /// All that there ever were, by number.
     numbered: Vec<Arc<Group>>,
 }
@@ -85,9 +86,9 @@ impl Groups {
         Self::made(std::iter::once(group.clone()))
     }
 
-    /// Puts exactly these groups in force. Those that stay get new rules and origins, one after the
-    /// other; then those that are new, which `make` makes, come and the others go, all at once.
-    /// Who comes back or goes loses all its entries.
+    /// Makes exactly these groups the current ones. Those that stay get new rules and origins, one
+    /// after the other; then those that are new, which `make` makes, come and the others go, all at
+    /// once. A group that comes back or goes loses all its entries.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for more groups than there are numbers; nothing has changed
@@ -100,7 +101,7 @@ impl Groups {
         let _turn = self.0.turn.lock();
         let before = self.0.table.load_full();
         let mut after = Table {
-            in_force: HashMap::new(),
+            in_force: HashMap::default(),
             numbered: before.numbered.clone(),
         };
         let known = |wanted: &Wanted| {
@@ -185,8 +186,11 @@ impl Groups {
 
     /// What this node holds of a key in memory. The group itself is not handed out: all threads
     /// that serve would write to its count of references at each hit.
-    pub fn held(&self, name: &str, key: &str) -> Option<Result<Answer>> {
-        self.0.table.load().in_force.get(name)?.held(key)
+    ///
+    /// `now` may be some time ago, but not before the get began: what memory may serve, and what is
+    /// fresh, is judged by that moment.
+    pub fn held(&self, name: &str, key: &str, now: Timestamp) -> Option<Result<Answer>> {
+        self.0.table.load().in_force.get(name)?.held(key, now)
     }
 
     /// Drops all entries of all of them; returns how many went.
@@ -232,7 +236,7 @@ impl Groups {
         self.iter().for_each(|group| group.leave());
     }
 
-    /// The group of that number, if it is in force.
+    /// The group of that number, if it is current.
     pub fn numbered(&self, number: GroupId) -> Option<Arc<Group>> {
         let table = self.0.table.load();
         let group = table.numbered.get(usize::from(number.0))?;
@@ -244,7 +248,7 @@ impl Groups {
         self.0.table.load().numbered.clone().into_iter()
     }
 
-    /// All that are in force now.
+    /// All current groups.
     pub fn iter(&self) -> impl Iterator<Item = Arc<Group>> + use<> {
         let groups: Vec<Arc<Group>> = self.0.table.load().in_force.values().cloned().collect();
         groups.into_iter()

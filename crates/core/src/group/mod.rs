@@ -9,9 +9,11 @@
 //!   other for the owner can't wait for each other (mailgun/groupcache#72). A peek never waits for
 //!   a flight.
 
+mod ahead;
 mod explain;
 mod failures;
 mod groups;
+mod load;
 mod local;
 mod parts;
 mod remote;
@@ -22,11 +24,12 @@ mod transfer;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use ahead::Ahead;
 use arc_swap::ArcSwap;
 pub use explain::{Explained, Held, Told};
 use failures::Failures;
 pub use groups::{GroupChanges, Groups};
-pub use parts::{Answer, GroupRules, Shared, Wanted, is_group_name};
+pub use parts::{Answer, GroupRules, Query, Shared, Wanted, is_group_name};
 use tombstones::Tombstones;
 
 use super::{
@@ -39,10 +42,10 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT},
+    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
 
-pub use crate::ports::Source;
+pub use crate::ports::{Course, Source};
 
 /// The longest key that is taken, in bytes of UTF-8.
 pub const MAX_KEY_BYTES: usize = 4096;
@@ -52,6 +55,7 @@ pub const MAX_KEY_BYTES: usize = 4096;
 struct FlightOutcome {
     entry: Arc<Entry>,
     source: Source,
+    course: Course,
     uncacheable: bool,
 }
 
@@ -60,6 +64,7 @@ impl FlightOutcome {
         Self {
             entry,
             source: Source::Hit,
+            course: Course::default(),
             uncacheable: false,
         }
     }
@@ -78,6 +83,7 @@ pub struct Group {
     remote: Flights<Result<FlightOutcome>>,
     tombstones: Tombstones,
     failures: Failures,
+    ahead: Ahead,
     /// Takes nothing over any more; see [`Group::leave`].
     leaving: AtomicBool,
 }
@@ -97,6 +103,7 @@ impl Group {
             name: rules.name.clone(),
             seed: group_seed(&rules.name),
             failures: Failures::default(),
+            ahead: Ahead::default(),
             now: ArcSwap::from_pointee(Wanted { rules, origin }),
             observer,
             shared,
@@ -130,6 +137,7 @@ impl Group {
     /// From now on loads from this origin, by these rules. What is held stays, for as long as it
     /// was to stay.
     pub(super) fn adjust(&self, wanted: Wanted) {
+        self.ahead.forget();
         self.now.store(Arc::new(wanted));
     }
 
@@ -155,7 +163,7 @@ impl Group {
     /// origin has no such key, and what the load ended with otherwise.
     pub async fn get(self: &Arc<Self>, key: &str) -> Result<Answer> {
         check_key(key)?;
-        if let Some(held) = self.held(key) {
+        if let Some(held) = self.held(key, self.shared.clock.now()) {
             return held;
         }
         let key = self.hashed(key);
@@ -166,14 +174,15 @@ impl Group {
         } else {
             self.ask_owner(&key, hash).await
         }?;
-        self.answer(&outcome.entry, outcome.source, || hash)
+        self.answer(&outcome, || hash)
     }
 
     /// The answer to a get where this node's memory has it.
-    fn held(&self, key: &str) -> Option<Result<Answer>> {
+    fn held(self: &Arc<Self>, key: &str, now: Timestamp) -> Option<Result<Answer>> {
         let key = self.hashed(key);
-        let entry = self.find(&key)?;
-        Some(self.answer(&entry, Source::Hit, || self.hash(key.text())))
+        let entry = self.find(&key, now)?;
+        self.refresh_ahead(&key, &entry);
+        Some(self.answer(&FlightOutcome::hit(entry), || self.hash(key.text())))
     }
 
     /// Answers another node: from what this node holds, or by loading it now. Never forwarded,
@@ -184,13 +193,16 @@ impl Group {
     pub async fn answer_peer(self: &Arc<Self>, key: &str) -> Result<PeerAnswer> {
         check_key(key)?;
         if !self.is_sure() {
-            // Another member's memory may have it, and this node would load it for nobody to keep.
+            // Another member's memory may have it, and this node would load it without keeping it.
             let why = "this node is not sure to be a member at the moment";
             return Err(Error::new(ErrorKind::NotReady, why));
         }
         let key = self.hashed(key);
         let outcome = match self.find_owned(&key) {
-            Some(entry) => FlightOutcome::hit(entry),
+            Some(entry) => {
+                self.refresh_ahead(&key, &entry);
+                FlightOutcome::hit(entry)
+            }
             None => self.get_here(&key, self.hash(key.text())).await?,
         };
         Ok(to_peer(&outcome))
@@ -222,8 +234,8 @@ impl Group {
     fn sharing(&self, hash: KeyHash) -> Sharing {
         let removed = self.tombstones.refuse(hash, self.shared.clock.now());
         if removed || !self.is_sure() {
-            // A member that is told later than this one may still hand out the old value; and off
-            // the list, nobody grounds this node's flights.
+            // A member that is notified later than this one may still hand out the old value; and
+            // once off the list, this node hears of no removals that would ground its flights.
             Sharing::Next
         } else {
             // A flight that departed under a tombstone that has since expired may return the
@@ -232,8 +244,7 @@ impl Group {
         }
     }
 
-    fn find(&self, key: &HashedKey<'_>) -> Option<Arc<Entry>> {
-        let now = self.shared.clock.now();
+    fn find(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
         let owned = self.shared.owned.get(key, now);
         owned.or_else(|| self.shared.hot.get(key, now))
     }
@@ -242,12 +253,8 @@ impl Group {
         self.shared.owned.get(key, self.shared.clock.now())
     }
 
-    fn answer(
-        &self,
-        entry: &Entry,
-        source: Source,
-        hash: impl FnOnce() -> KeyHash,
-    ) -> Result<Answer> {
+    fn answer(&self, outcome: &FlightOutcome, hash: impl FnOnce() -> KeyHash) -> Result<Answer> {
+        let entry = &outcome.entry;
         let Some(value) = &entry.record.value else {
             return Err(Error::not_found(format!(
                 "group '{}' has no such key",
@@ -258,8 +265,10 @@ impl Group {
             value: value.clone(),
             expires_at: entry.record.expires_at,
             entity_tag: entry.record.entity_tag,
-            source,
+            source: outcome.source,
             owner: self.owner_of(entry, hash),
+            metadata: entry.record.metadata.clone(),
+            course: outcome.course,
         })
     }
 
@@ -285,6 +294,7 @@ fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
             Source::Peer => Source::Hit,
             source => source,
         },
+        course: outcome.course,
         uncacheable: outcome.uncacheable,
     }
 }

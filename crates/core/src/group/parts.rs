@@ -8,7 +8,8 @@ use crate::{
     cluster::Cluster,
     copy_queue::CopyQueue,
     hot::HotKeys,
-    ports::{Clock, Origin, Peers, Source, TaskWrapper, Timestamp},
+    metadata::Metadata,
+    ports::{Clock, Course, Origin, Peers, Source, TaskWrapper, Timestamp},
     record::{Record, Stale},
     standing::Standing,
     store::Store,
@@ -22,33 +23,54 @@ pub struct GroupRules {
     /// How long a value is kept where the origin says nothing; `None`: until it is evicted or
     /// removed.
     pub ttl: Option<Duration>,
-    /// How long it is kept in mind that a key does not exist; zero: not at all.
+    /// How long to remember that a key does not exist; zero: not at all.
     pub negative_ttl: Duration,
-    /// How long a value may live at most, whatever the origin says; `None`: no limit.
+    /// Maximum lifetime of a value, whatever the origin says; `None`: no limit.
     pub max_ttl: Option<Duration>,
-    /// A life is shortened by a random part of it, up to this share (0 to 1), so that what was
+    /// A lifetime is shortened by a random part of it, up to this share (0 to 1), so that what was
     /// loaded together does not expire together.
     pub ttl_jitter: f64,
-    /// How long past its life a value is served at once, while it is loaded anew; zero: not at all.
-    pub stale_while_revalidate: Duration,
-    /// How long past its life a value is served in place of an error of the origin; zero: not at
+    /// How long past its lifetime a value is served at once, while it is loaded anew; zero: not at
     /// all.
+    pub stale_while_revalidate: Duration,
+    /// How long past its lifetime a value is served in place of an error of the origin; zero: not
+    /// at all.
     pub stale_if_error: Duration,
-    /// How long a failed load is kept in mind; zero: not at all.
+    /// How long to remember a failed load; zero: not at all.
     pub error_ttl: Duration,
     /// The largest value, in bytes.
     pub max_value: u64,
-    /// Whether the origin may say how long a value lives, against `ttl`.
+    /// Whether the origin may override `ttl`.
     pub origin_decides: bool,
+    /// After how long a get is answered with a stale value, if there is one, while its load goes
+    /// on; zero: it waits for the load.
+    pub soft_timeout: Duration,
+    /// Whether values that are asked for are loaded anew before their lives end.
+    pub refresh_ahead: bool,
+    /// What a query string means that comes with a key over HTTP.
+    pub query: Query,
+}
+
+/// What a query string means that comes with a key over HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Query {
+    /// The request is refused: dropped silently, the query would leave another key.
+    #[default]
+    Refuse,
+    /// It belongs to the key, as it is.
+    Append,
+    /// Nothing.
+    Ignore,
 }
 
 impl GroupRules {
-    /// The record that came from another node, with a life that this node could have given it, and
-    /// served as a stale one no longer than this node would. `None` if nothing is left of either.
+    /// The record that came from another node, with a lifetime that this node could have given it,
+    /// and served as a stale one no longer than this node would. `None` if nothing is left of
+    /// either.
     pub(super) fn within_life(&self, record: &Record, now: Timestamp) -> Option<Record> {
         let longest = match (&record.value, self.ttl) {
             (None, _) => now.after(self.negative_ttl),
-            // It never says that a value lives for ever.
+            // It never says that a value doesn't expire.
             (Some(_), Some(ttl))
                 if !self.origin_decides || record.expires_at == Timestamp::NEVER =>
             {
@@ -93,7 +115,7 @@ pub fn is_group_name(name: &str) -> bool {
 /// What the groups of a node share.
 #[derive(Clone)]
 pub struct Shared {
-    /// The ring in force.
+    /// The current ring.
     pub cluster: Arc<Cluster>,
     /// This node's place among the members.
     pub standing: Arc<Standing>,
@@ -101,7 +123,7 @@ pub struct Shared {
     pub peers: Arc<dyn Peers>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What this node holds as owner, or as the one who holds a copy for the owner.
+    /// What this node holds as an owner, or as the holder of a copy for the owner.
     pub owned: Arc<Store>,
     /// Copies of what others hold.
     pub hot: Arc<Store>,
@@ -124,7 +146,7 @@ impl Shared {
 
 /// What a group is to be from now on.
 pub struct Wanted {
-    /// Its rules; the name tells which group.
+    /// Its rules; the name identifies the group.
     pub rules: GroupRules,
     /// Where its values come from.
     pub origin: Arc<dyn Origin>,
@@ -143,6 +165,10 @@ pub struct Answer {
     pub source: Source,
     /// The id of the key's owner; empty while there is no ring.
     pub owner: Arc<str>,
+    /// What its origin said of it.
+    pub metadata: Metadata,
+    /// How it came about.
+    pub course: Course,
 }
 
 #[cfg(test)]
@@ -194,6 +220,7 @@ mod tests {
                 expires_at: given,
                 stale: Stale::NEVER,
                 entity_tag: 1,
+                metadata: Metadata::NONE,
             };
             let believed = rules.within_life(&record, now);
             let until = believed.map(|it| it.expires_at.0);
@@ -219,6 +246,7 @@ mod tests {
                     if_error: Timestamp(if_error),
                 },
                 entity_tag: 1,
+                metadata: Metadata::NONE,
             };
             let record = rules.within_life(&record, now)?;
             let Stale {
@@ -232,7 +260,7 @@ mod tests {
         assert_eq!(believed(value, u64::MAX, u64::MAX, u64::MAX), bounded);
         let shorter = Some((1_020, 1_025, 1_030));
         assert_eq!(believed(value, 1_020, 1_025, 1_030), shorter);
-        // Its life is over.
+        // It has expired.
         let over = Some((1_000, 0, 1_100));
         assert_eq!(believed(value, 1_000, 0, 9_000), over);
         assert_eq!(believed(value, 1_000, 0, 0), None);

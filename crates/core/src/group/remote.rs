@@ -1,4 +1,4 @@
-//! Remote flights: a key that another member owns. It is asked, then who stands in for it; in the
+//! Remote flights: a key that another member owns. It is asked, then its stand-in; in the
 //! end this node loads the value itself.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::{
 const MAX_STAND_INS: usize = 2;
 
 impl Group {
-    /// Asks the owner, or who stands in for it, once for all who ask this node at the same moment.
+    /// Asks the owner, or its stand-in, once for all callers that ask this node at the same moment.
     pub(super) async fn ask_owner(
         self: &Arc<Self>,
         key: &HashedKey<'_>,
@@ -29,6 +29,7 @@ impl Group {
     ) -> Result<FlightOutcome> {
         let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
         let joined = self.remote.join(key, self.sharing(hash));
+        let shared = joined.leader.is_none();
         if let Some(leader) = joined.leader {
             let (group, text) = (self.clone(), key.text().to_owned());
             self.shared.spawn(async move {
@@ -41,10 +42,12 @@ impl Group {
         } else {
             self.observer.waited_for_flight();
         }
-        joined
+        let mut outcome = joined
             .waiter
             .await
-            .unwrap_or_else(|_| Err(abandoned(key.text())))
+            .unwrap_or_else(|_| Err(abandoned(key.text())))?;
+        outcome.course.collapsed |= shared;
+        Ok(outcome)
     }
 
     /// One flight; returns the duty to fly again, if somebody waits for that.
@@ -58,7 +61,7 @@ impl Group {
         let fence = &self.shared.standing.fence;
         let departed = self.shared.clock.now();
         let pass = fence.pass(departed);
-        // A fetch that nobody waits for is dropped, so that it holds no slot here or at the owner.
+        // A fetch without callers is dropped, so that it holds no slot here or at the owner.
         // The owner goes on with a load that runs already.
         let result = tokio::select! {
             result = self.fetch(key, hash) => result,
@@ -92,7 +95,7 @@ impl Group {
         hash: KeyHash,
     ) -> Result<(FlightOutcome, bool)> {
         let topology = self.shared.cluster.snapshot();
-        // The owner, then who stands in for it. A node that is a member loads the value itself when
+        // The owner, then its stand-ins. A node that is a member loads the value itself when
         // its turn comes; one that isn't asks on, since it may not keep what it loads.
         let sure = self.is_sure();
         let ranked = topology.ranked(hash).take(1 + MAX_STAND_INS);
@@ -149,8 +152,8 @@ impl Group {
         let now = self.shared.clock.now();
         let expired = !answer.record.is_fresh(now);
         let source = match answer.source {
-            // What was loaded for this flight is answered however short its life is: those who wait
-            // asked before it began.
+            // What was loaded for this flight is answered however short its lifetime is: callers
+            // that wait asked before it began.
             Source::Origin => Source::Origin,
             Source::Stale if answer.record.is_usable(now) => Source::Stale,
             Source::Hit | Source::Peer if !expired => Source::Peer,
@@ -161,18 +164,20 @@ impl Group {
             stale: Stale::NEVER,
             ..answer.record
         };
-        // Its tag is taken as it is: who has the value has the tag, and both go to the same caller.
+        // Its tag is taken as it is: it comes from the same member as the value, and both go to the
+        // same caller.
         let within = self.now.load().rules.within_life(&record, now);
         Ok(Some(FlightOutcome {
             source,
+            course: answer.course,
             uncacheable: answer.uncacheable || within.is_none(),
             entry: Arc::new(Entry::new(&within.unwrap_or(record))),
         }))
     }
 }
 
-/// Nobody is left to hear it, but for those who look at how a fetch ended.
+/// No caller is left to see it, except the observers of how a fetch ended.
 fn given_up() -> Error {
-    let what = "everybody who asked for the key has gone; it is not fetched";
+    let what = "all callers have given up; the key is not fetched";
     Error::new(ErrorKind::Overloaded, what)
 }

@@ -1,15 +1,15 @@
 //! Removal: once `remove` or `purge` has answered OK, no get that begins later returns a value
 //! whose load began before.
 //!
-//! The node that is asked (the coordinator) drops the key and tells every member that it knows,
+//! The node that is asked (the coordinator) drops the key and notifies every member that it knows,
 //! including those that vanished and may still be running. Each drops the key, grounds the loads in
 //! flight, and for a while accepts the key only from its origin (`tombstones`). Members that can't
-//! be told directly are told through the registry. The removal is acknowledged when each member has
-//! confirmed or has left the list: one that has left answers nothing from memory any more (`fence`,
-//! `expulsion`). Members that join meanwhile are told too.
+//! be reached directly are notified through the registry. The removal is acknowledged when each
+//! member has confirmed or has left the list: one that has left answers nothing from memory any
+//! more (`fence`, `expulsion`). Members that join meanwhile are notified too.
 //!
 //! It must never acknowledge while this node may have been taken off the list itself: then it
-//! doesn't know who has joined.
+//! doesn't know which members have joined.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,14 +33,14 @@ use crate::{
     standing::Waiting,
 };
 
-/// A member that has not confirmed within this time is told through the registry as well, and taken
-/// off the list without delay if it vanished.
+/// A member that has not confirmed within this time is notified through the registry as well, and
+/// taken off the list without delay if it vanished.
 const DIRECT: Duration = Duration::from_millis(300);
 /// Pauses between attempts to tell a member directly.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why a member could not be told so far, by incarnation.
+/// Why a member could not be reached so far, by incarnation.
 type Problems = Arc<Mutex<HashMap<IdHash, String>>>;
 
 impl Group {
@@ -125,7 +125,7 @@ impl Group {
                 return Err(round.refused());
             }
             // Checked again at the end: members that join don't wait for a node that is off the
-            // list. Those that joined meanwhile have to be told, so all is done again.
+            // list. Those that joined meanwhile have to be notified, so all is done again.
             if standing.fence.is_open(clock.now()) {
                 return Ok(entries);
             }
@@ -139,7 +139,7 @@ struct Round<'a> {
     group: &'a Arc<Group>,
     key: Option<&'a str>,
     rings: watch::Receiver<Arc<Topology>>,
-    /// Members that are being told, or were.
+    /// Members that are being notified, or were.
     begun: HashSet<IdHash>,
     confirmed: HashSet<IdHash>,
     /// The others on the list that have not confirmed.
@@ -147,7 +147,7 @@ struct Round<'a> {
     telling: FuturesUnordered<BoxFuture<'a, Removed>>,
     problems: Problems,
     notices: Option<watch::Receiver<Notices>>,
-    /// The notice by which the others were told through the registry.
+    /// The notice through which the others were notified by the registry.
     posted: Option<NoticeId>,
     /// Tells the expulsions that there is no time to lose.
     waiting: Option<Waiting>,
@@ -184,8 +184,8 @@ impl<'a> Round<'a> {
             if self.rings.has_changed().unwrap_or(false) {
                 self.follow_ring();
             }
-            // Whoever confirms later may have handed out the old value after the tombstones of
-            // those told first had run out: this node may have been paused in the meantime.
+            // A member that confirms later may have handed out the old value after the tombstones
+            // of those notified first had run out: this node may have been paused in the meantime.
             if Instant::now() >= deadline {
                 return Err(self.refused());
             }

@@ -1,9 +1,9 @@
 //! Which keys were removed lately: what other nodes still have of them must not come in.
 //!
-//! A removal tells all members, but not at the same moment. One that is told later may still hand
-//! out the old value, which is then in transit for a while. So for longer than both take together,
-//! a removed key is accepted only from its origin (`Standing::tombstone`). No clocks have to agree
-//! for this.
+//! A removal reaches all members, but not at the same moment. One that it reaches later may still
+//! hand out the old value, which is then in transit for a while. So for longer than both take
+//! together, a removed key is accepted only from its origin (`Standing::tombstone`). No clocks have
+//! to agree for this.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 use tokio::time::timeout;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{FlightOutcome, Group, MAX_KEY_BYTES, Source};
+use super::{Course, FlightOutcome, Group, MAX_KEY_BYTES, Source};
 use crate::{
     cluster::Owner,
     key::HashedKey,
@@ -30,8 +30,8 @@ const ASKED_AT_ONCE: usize = 8;
 /// Bound on peeking for a key at other members, all of them together.
 const PEEKS: Duration = Duration::from_secs(2);
 impl Group {
-    /// The key's value from a member that may still hold it. Nobody is asked when the last move has
-    /// ended and the key is this node's.
+    /// The key's value from a member that may still hold it. No member is asked once the last move
+    /// has ended and the key is this node's.
     pub(super) async fn ask_previous_owners(
         &self,
         key: &str,
@@ -84,12 +84,13 @@ impl Group {
         record.is_fresh(now).then(|| FlightOutcome {
             entry: Arc::new(Entry::new(&record)),
             source: Source::Peer,
+            course: Course::default(),
             uncacheable: answer.uncacheable,
         })
     }
 
-    /// What another member says of a key, as far as this node can check it: its size, its life, and
-    /// the tag of its value. `None` if it is of no use here.
+    /// What another member says about a key, as far as this node can check it: its size, its
+    /// lifetime, and the tag of its value. `None` if it is of no use here.
     fn believed(&self, record: &Record, now: Timestamp) -> Option<Record> {
         if record.value_bytes() as u64 > self.max_value() || !record.is_usable(now) {
             return None;
@@ -99,7 +100,7 @@ impl Group {
         Some(record)
     }
 
-    /// Whether this node is to hold the key, as owner or as the one who holds a copy.
+    /// Whether this node should hold the key, as its owner or as the holder of a copy.
     pub(super) fn holds(&self, hash: KeyHash) -> bool {
         let topology = self.shared.cluster.topology();
         topology.owner(hash) == Owner::Me
@@ -111,8 +112,8 @@ impl Group {
     }
 
     /// Whether an entry from that sender may be taken. An entry that neither belongs here nor was
-    /// the sender's to give would be stranded where nobody looks. If this node doesn't see yet that
-    /// it is to hold the entry, the sender's ring has to be no older than its own.
+    /// the sender's to give would be stranded where no member looks for it. If this node doesn't
+    /// see yet that it is to hold the entry, the sender's ring has to be no older than its own.
     fn is_place_for(&self, hash: KeyHash, sender: Sender) -> bool {
         let topology = self.shared.cluster.topology();
         self.holds(hash)

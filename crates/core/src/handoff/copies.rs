@@ -1,10 +1,10 @@
 //! Copies at a second member: of new entries at once, and of all that are in use again and again.
 //!
-//! A copy serves nobody as long as the owner lives, so its holder's store would evict it before
-//! anything else. So every few seconds the owner tells which entries were used since the last time:
-//! their copies are kept as warm as if they were used where they are, and those that were evicted,
-//! purged or refused meanwhile are asked for. Unused entries are not announced. The cost is one key
-//! per entry in use, and no message for a get.
+//! A copy is not used while the owner is alive, so its holder's store would evict it before
+//! anything else. So every few seconds the owner announces which entries were used since the last
+//! time: their copies are kept as warm as if they were used where they are, and those that were
+//! evicted, purged or refused meanwhile are asked for. Unused entries are not announced. The cost
+//! is one key per entry in use, and no message for a get.
 
 use std::time::Duration;
 
@@ -52,7 +52,8 @@ impl Handoff {
         streams.finish().await;
     }
 
-    /// Tells of the entries that came or were used since the last time to who holds their copies.
+    /// Announces the entries that came or were used since the last time to the holders of their
+    /// copies.
     pub(super) async fn announce_used(&self) {
         let topology = self.parts.cluster.snapshot();
         let mut streams = Streams::new(&self.parts, self.background(), &topology);

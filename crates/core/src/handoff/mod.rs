@@ -2,8 +2,8 @@
 //!
 //! Each ring change makes some entries of this node another's. They are sent there in batches, the
 //! hottest first: to a node that joined, by a node that leaves, to the new holder of a copy; one
-//! plan ([`plan()`]) tells for each entry, and whoever walks over the store twice finds nothing
-//! left to do. Meanwhile, on a miss, a node first asks the members that may still hold the key
+//! plan ([`plan()`]) decides for each entry, and a second walk over the store finds nothing left to
+//! do. Meanwhile, on a miss, a node first asks the members that may still hold the key
 //! (`group::transfer`), so the background may take its time.
 //!
 //! It must never move an entry on its own account: only a ring change or a departure starts it. So
@@ -38,7 +38,7 @@ use super::{
 /// Least uses of the entries that go in each walk over the store: the hottest first, without a list
 /// of all.
 const USE_COUNT_STEPS: [u32; 4] = [64, 8, 1, 0];
-/// How often a node tells which of the entries that others have copies of are in use.
+/// How often a node announces which of the entries that others have copies of are in use.
 const SWEEP: Duration = Duration::from_secs(5);
 /// While leaving there is less time.
 const LEAVING_RETRY: Duration = Duration::from_millis(20);
@@ -68,10 +68,10 @@ impl Handoff {
         }
     }
 
-    /// Follows the rings, and copies what `wanted` tells, until `stop`.
+    /// Follows the rings, and copies the keys in `wanted`, until `stop`.
     pub async fn follow(&self, wanted: QueuedKeys, stop: CancellationToken) {
         let _turn = self.turn.lock().await;
-        // Broken off wherever it stands, for a node that leaves has no time to wait: an entry goes
+        // Broken off at any point, since a leaving node has no time to wait: an entry goes
         // only when its receipt has come.
         tokio::select! {
             biased;
@@ -135,7 +135,7 @@ impl Handoff {
                 return total;
             }
             if moved.failed > 0 {
-                // A receiver may be leaving too; the ring will tell.
+                // A receiver may be leaving too; the ring will show it.
                 tokio::time::sleep(LEAVING_RETRY).await;
             }
         }

@@ -30,7 +30,7 @@ pub struct HandoffRules {
 pub struct HandoffParts {
     /// The groups.
     pub groups: Groups,
-    /// The ring in force.
+    /// The current ring.
     pub cluster: Arc<Cluster>,
     /// Calls to other members.
     pub peers: Arc<dyn Peers>,
@@ -38,7 +38,7 @@ pub struct HandoffParts {
     pub clock: Arc<dyn Clock>,
     /// What is handed over.
     pub store: Arc<Store>,
-    /// Told of the progress.
+    /// Notified of the progress.
     pub observer: Arc<dyn HandoffObserver>,
 }
 

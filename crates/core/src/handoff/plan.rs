@@ -12,7 +12,7 @@ use super::parts::HandoffRules;
 /// What is to be done with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan<'a> {
-    /// It belongs here, and whoever else is to hold it has it.
+    /// It belongs here, and the other holder, if any, has it.
     Stay,
     /// It is to go to that member.
     Send {
@@ -70,6 +70,7 @@ mod tests {
     use super::*;
     use crate::{
         membership::View,
+        metadata::Metadata,
         ports::Timestamp,
         record::{Record, Stale},
         ring::hash_key,
@@ -99,6 +100,7 @@ mod tests {
             expires_at: Timestamp::NEVER,
             stale: Stale::NEVER,
             entity_tag: 0,
+            metadata: Metadata::NONE,
         };
         let entry = Entry::new(&record).with_use_count(use_count);
         if let Some(replica_at) = replica_at {

@@ -13,7 +13,7 @@ pub(super) enum How {
     Moved,
     /// This node keeps it too.
     Copied,
-    /// The receiver is told that it is in use, and copied to if it wants that.
+    /// The receiver learns that it is in use, and gets a copy if it wants one.
     Announced,
 }
 

@@ -33,7 +33,7 @@ const SEEDS: u64 = 150;
 const RUN: Duration = Duration::from_secs(100);
 const LEASE: Duration = Duration::from_secs(3);
 const DRAIN: Duration = Duration::from_secs(5);
-/// A value tells its version, and when it was loaded.
+/// A value contains its version, and when it was loaded.
 struct Versions {
     ledger: Arc<Ledger>,
     clock: Arc<VirtualClock>,
@@ -63,7 +63,7 @@ struct World {
     members: SyncMutex<(u64, HashMap<Arc<str>, Since>)>,
     changed: watch::Sender<u64>,
     alive: SyncMutex<Vec<Arc<TestNode>>>,
-    /// Which life of its node each id stands for.
+    /// Which incarnation of its node each id means.
     lives: SyncMutex<HashMap<Arc<str>, u64>>,
     /// Those, and the nodes that join.
     listed: SyncMutex<Vec<Arc<TestNode>>>,
@@ -309,7 +309,8 @@ impl World {
             } else {
                 timeout(ENDS, node.group.remove(&key)).await.expect("ends")
             };
-            // A removal by a node that is off the list by now isn't one: nobody knows whom it told.
+            // A removal by a node that is off the list by now isn't one: it is not known which
+            // members it reached.
             if done.is_ok() && self.alive.lock().iter().any(|it| Arc::ptr_eq(it, &node)) {
                 self.ledger.removed(key, version);
             }

@@ -30,11 +30,11 @@ const FRAME_BYTES: usize = 64;
 /// So a batch has at most so many entries; a receiver refuses one of more before it decodes it.
 pub const MAX_BATCH_ENTRIES: usize = BATCH_BYTES / FRAME_BYTES + 1;
 /// Batches without a receipt on one stream. In the background there is one, so that its receipt
-/// tells how busy the receiver is.
+/// shows how busy the receiver is.
 const WINDOW: usize = 8;
 /// And bytes: values may be large, and each is copied into its message.
 const WINDOW_BYTES: usize = 2 * 1024 * 1024;
-/// A receipt that takes longer tells that the receiver is busy: the background waits this many
+/// A receipt that takes longer shows that the receiver is busy: the background waits this many
 /// times as long.
 const BUSY: Duration = Duration::from_millis(20);
 const BUSY_FACTOR: u32 = 4;
@@ -146,7 +146,7 @@ impl<'a> Streams<'a> {
         }
         loading.bytes += FRAME_BYTES + found.key.len();
         if how != How::Announced {
-            loading.bytes += found.entry.record.value_bytes();
+            loading.bytes += found.entry.record.bytes();
         }
         loading.batch.push(Going { found, how });
         if loading.bytes >= BATCH_BYTES {

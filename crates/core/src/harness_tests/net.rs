@@ -30,7 +30,7 @@ use crate::{
 /// What happens to a message; resolves to false if it is lost.
 pub(crate) type Passing = Box<dyn Fn(&str, &str) -> BoxFuture<'static, bool> + Send + Sync>;
 
-/// Told who asks for which key.
+/// Called with each asker and key.
 pub(crate) type OnFetch = Box<dyn Fn(&str, &str) + Send + Sync>;
 
 /// Joins the nodes by calling them directly.
@@ -45,8 +45,8 @@ pub(crate) struct TestNet {
     pub(crate) largest: Mutex<HashMap<Arc<str>, u64>>,
     pub(crate) fetches: AtomicUsize,
     pub(crate) peeks: AtomicUsize,
-    /// A node that, told of a removal already, reads the key just before the other node is told:
-    /// (reader, told last).
+    /// A node that has seen a removal already, and reads the key just before the removal reaches
+    /// the other node: (reader, the one reached last).
     pub(crate) reads_before: Mutex<Option<(Arc<str>, Arc<str>)>>,
     /// Entries that went from node to node.
     pub(crate) parcels: AtomicUsize,
@@ -54,7 +54,7 @@ pub(crate) struct TestNet {
     pub(crate) use_counts: Mutex<Vec<u32>>,
     /// What happens to each message on its way; nothing by default.
     pub(crate) passing: Mutex<Option<Arc<Passing>>>,
-    /// Told of each fetch: who asks, and for what.
+    /// Called on each fetch: the asker, and the key.
     pub(crate) on_fetch: Mutex<Option<OnFetch>>,
 }
 

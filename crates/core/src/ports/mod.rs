@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 pub use crate::time::{Clock, Timestamp};
-pub use origin::{Freshness, Loaded, Origin, loader};
+pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
-    Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt, Removed,
-    Sender, Source, TRANSFER_TIMEOUT, Voucher,
+    Course, Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt,
+    Removed, Sender, Source, TRANSFER_TIMEOUT, Voucher,
 };
 pub use registry::{HeldLease, Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
 
@@ -34,7 +34,7 @@ pub trait GroupObserver: Send + Sync + 'static {
     fn asked_previous_owners(&self, found: bool);
 }
 
-/// Told of every load from an origin. Calls must be cheap and must not block.
+/// Is notified of every load from an origin. Calls must be cheap and must not block.
 pub trait LoadObserver: Send + Sync + 'static {
     /// The load of a key ended: the bytes it brought, or what went wrong.
     fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>);

@@ -24,7 +24,7 @@ pub enum Source {
     Peer,
     /// The origin, asked for this request by this node or by the owner.
     Origin,
-    /// The owner's memory, though the value's life is over: it is being loaded anew, or the origin
+    /// The owner's memory, though the value has expired: it is being loaded anew, or the origin
     /// can't answer.
     Stale,
 }
@@ -41,6 +41,15 @@ impl Source {
     }
 }
 
+/// How an answer came about, beside its [`Source`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    /// It waited for a load, or a call to the owner, that another request had begun.
+    pub collapsed: bool,
+    /// The origin was asked because the life of the value that was kept is over.
+    pub stale: bool,
+}
+
 /// A peer's answer for a key.
 #[derive(Clone, Debug)]
 pub struct PeerAnswer {
@@ -48,6 +57,8 @@ pub struct PeerAnswer {
     pub record: Record,
     /// Where the peer had it from: its memory ([`Source::Hit`], [`Source::Stale`]) or the origin.
     pub source: Source,
+    /// How it came about.
+    pub course: Course,
     /// The receiver must not keep the value.
     pub uncacheable: bool,
 }
@@ -106,14 +117,14 @@ impl Parcel {
         /// Field tags, lengths, numbers.
         const FRAME: usize = 48;
         let value = match &self.what {
-            Handed::Over(record) => record.value_bytes(),
+            Handed::Over(record) => record.bytes(),
             Handed::Announced { .. } => 0,
         };
         self.group.len() + self.key.len() + value + FRAME
     }
 }
 
-/// Who hands entries over.
+/// The member that hands entries over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
     /// Its incarnation.
@@ -239,7 +250,7 @@ pub trait Peers: Send + Sync + 'static {
         group: &str,
         key: Option<&str>,
     ) -> Result<Removed, PeerError>;
-    /// Asks that member whether it would vouch for `asker`, who counts on the members `counted`.
+    /// Asks that member whether it would vouch for `asker`, which counts on the members `counted`.
     async fn vouch(
         &self,
         member: &Member,

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NoticeId(pub u64);
 
-/// What a member tells the others through the registry, since it can't reach one of them.
+/// What a member publishes in the registry for the others, since it can't reach one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A key was removed, or with `None` the whole group.
@@ -55,14 +55,14 @@ fn no_notices() -> Error {
 pub struct RegistryHealth {
     /// Whether this node is registered, as far as it knows.
     pub registered: bool,
-    /// What is known to be registered: the `instance` of the life that it is of, and the lease
-    /// under which it stands.
+    /// What is known to be registered: the `instance` of its incarnation, and its
+    /// lease.
     pub written: Option<(Arc<str>, i64)>,
     /// Another process holds this node's id, so this node must not count as a member.
     pub conflict: bool,
     /// The others took this node off the list while it could not be reached.
     pub expelled: bool,
-    /// What stands in the way; empty when all is well.
+    /// What is wrong; empty when all is well.
     pub problem: Arc<str>,
 }
 
@@ -97,12 +97,12 @@ pub trait Registry: Send + Sync + 'static {
 pub trait Session: Send + Sync + 'static {
     /// The current view, and every later one. The first may be empty, if nothing is known yet.
     fn views(&self) -> watch::Receiver<View>;
-    /// The lease under which this node stands; `None`: it has none, or others took this node off
-    /// the list.
+    /// The lease under which this node is registered; `None`: it has none, or others took this node
+    /// off the list.
     fn lease(&self) -> Option<HeldLease> {
         None
     }
-    /// Begins another life, told by `instance`, after others took this node off the list.
+    /// Begins another incarnation, named `instance`, after others took this node off the list.
     async fn rejoin(&self, _instance: &str) -> Result<()> {
         Ok(())
     }
@@ -110,7 +110,7 @@ pub trait Session: Send + Sync + 'static {
     async fn has_ended(&self, _member: &Member) -> Result<bool> {
         Ok(true)
     }
-    /// Takes a member that vanished off the list for good; false if it came back meanwhile.
+    /// Permanently takes a member that vanished off the list; false if it came back meanwhile.
     async fn expel(&self, _member: &Member) -> Result<bool> {
         Ok(true)
     }
@@ -127,7 +127,7 @@ pub trait Session: Send + Sync + 'static {
         Err(no_notices())
     }
     /// The notices that stand, and how far each member has confirmed; `None` where members can't be
-    /// told through the registry.
+    /// notified through the registry.
     fn notices(&self) -> Option<watch::Receiver<Notices>> {
         None
     }

@@ -1,4 +1,4 @@
-//! Why keys left the store lately, for who asks about one. It is a table of a fixed size in which a
+//! Why keys left the store lately, for `explain`. It is a table of a fixed size in which a
 //! later key takes the place of an earlier one, and costs nothing but where an entry goes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use crate::key::HashedKey;
 
 const PLACES: usize = 4096;
 
-/// The last byte tells why; the rest is that of the key's hash.
+/// The last byte says why; the rest is that of the key's hash.
 pub(super) struct Departed(Box<[AtomicU64]>);
 
 impl Departed {

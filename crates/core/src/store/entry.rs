@@ -19,13 +19,13 @@ pub struct Entry {
     pub(super) epoch: AtomicU32,
     /// The incarnation of the other member that is known to hold it; 0 if there is none.
     replica_at: AtomicU64,
-    /// Who owns its key; see [`Entry::owner_in`].
+    /// The owner of its key; see [`Entry::owner_in`].
     owner: AtomicU64,
 }
 
 /// The bit of [`Entry::uses`] for an entry that came or was used since the holder of its replica
-/// was told so. In the same word as the count, so that a hit writes to one place, and to none once
-/// both are set.
+/// last learned of it. In the same word as the count, so that a hit writes to one place, and to
+/// none once both are set.
 const UNTOLD: u32 = 1 << 31;
 
 /// Bits of [`Entry::owner`] that hold the index of the member.
@@ -41,6 +41,21 @@ impl Entry {
             replica_at: AtomicU64::new(0),
             owner: AtomicU64::new(0),
         }
+    }
+
+    /// An entry with the same value in the same buffer, in place of this one: only its times and
+    /// its metadata are new.
+    #[must_use]
+    pub fn renewed(&self, record: Record) -> Self {
+        let value = self.record.value.clone();
+        Self {
+            record: Record { value, ..record },
+            uses: AtomicU32::new(UNTOLD),
+            epoch: AtomicU32::new(0),
+            replica_at: AtomicU64::new(0),
+            owner: AtomicU64::new(0),
+        }
+        .with_use_count(self.use_count())
     }
 
     /// Sets the use count.

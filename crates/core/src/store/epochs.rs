@@ -65,7 +65,7 @@ impl Epochs {
         );
     }
 
-    /// Asks for a sweep. True for the caller that has to do it: nobody else sweeps.
+    /// Asks for a sweep. True for the caller that has to do it: no other does.
     pub(super) fn ask(&self) -> bool {
         self.asked.fetch_add(1, Ordering::AcqRel) == 0
     }

@@ -1,4 +1,4 @@
-//! A steady load of gets over HTTP, that tells how it fares: `cargo run -p gaocache-demo --bin
+//! A steady load of gets over HTTP that reports how it goes: `cargo run -p gaocache-demo --bin
 //! demo-load -- --url http://127.0.0.1:8080`.
 //!
 //! Each get behaves like a careful client: it retries within a deadline when the connection breaks.
@@ -31,7 +31,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// A steady load of gets over HTTP.
 ///
-/// /stats tells how it fares, /sweep gets every key once and tells how many gets failed.
+/// /stats reports how it goes; /sweep gets every key once and reports how many gets failed.
 #[derive(Clone, Parser)]
 #[command(name = "demo-load", version, max_term_width = 100)]
 struct Arguments {

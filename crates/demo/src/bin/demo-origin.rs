@@ -1,5 +1,5 @@
 //! An HTTP origin to try a cluster on: `/users/{key}` answers a value of about a kilobyte,
-//! `/counts` tells how often the keys were asked for. Part of the demo image; `cargo run -p
+//! `/counts` reports how often the keys were requested. Part of the demo image; `cargo run -p
 //! gaocache-demo --bin demo-origin -- 127.0.0.1:8000`.
 
 use std::{collections::HashMap, process::ExitCode, sync::Arc};

@@ -15,7 +15,7 @@ use crate::{
     lease::Lease,
 };
 
-/// What stands in etcd of ours.
+/// What is in etcd of ours.
 struct Standing {
     key: Option<KeyValue>,
     record: Option<KeyValue>,
@@ -103,7 +103,7 @@ impl Keeper {
             return Ok(());
         }
         if self.status.borrow().expelled && reason == "changed" {
-            // Perhaps another life: the next session reads what stands.
+            // Perhaps another incarnation: the next session reads what is there.
             return Err(End::Again);
         }
         let Some(lease) = self.lease else {
@@ -127,7 +127,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// The endpoint stands under the lease since that revision, and so does its record.
+    /// The endpoint has been stored under the lease since that revision, and so has its record.
     fn written(&mut self, endpoint: Endpoint, lease: Lease, revision: i64, reason: &'static str) {
         self.written_under = Some(lease.id);
         self.registered_until = Some(lease.deadline());
@@ -151,7 +151,7 @@ impl Keeper {
         self.tell(&RegistrationEvent::Registered { reason, lease });
     }
 
-    /// The endpoint as it is written: with what its record says of an earlier life.
+    /// The endpoint as it is written: with what its record says about an earlier incarnation.
     fn stored(&self, endpoint: &Endpoint) -> Endpoint {
         let predecessor = self.record.as_ref().and_then(|it| it.predecessor.clone());
         match predecessor {

@@ -54,7 +54,7 @@ pub(super) struct Keeper {
     /// again.
     pub(super) written_under: Option<i64>,
     pub(super) record: Option<Record>,
-    /// Until when the lease under which the key was written surely lives.
+    /// Until when the lease under which the key was written is certainly alive.
     pub(super) registered_until: Option<Instant>,
 }
 
@@ -246,8 +246,8 @@ impl Keeper {
     fn acknowledge(&mut self, asked_at: Instant) {
         if let Some(lease) = &mut self.lease {
             lease.renewed(asked_at);
-            // A lease that was just granted keeps nobody on the list: nothing stands under it yet,
-            // and others may have taken this endpoint off the list.
+            // A lease that was just granted keeps no endpoint on the list: nothing is stored under
+            // it yet, and others may have taken this endpoint off the list.
             if self.written_under != Some(lease.id) {
                 return;
             }

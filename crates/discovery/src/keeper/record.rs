@@ -1,9 +1,9 @@
 //! The record of a registration: the copy of the endpoint that outlives the lease. By it, others
 //! take a member that vanished off the list; one that finds its record gone was expelled.
 //!
-//! An etcd that lost its data has no records. So who registers there first marks the history as
-//! young for as long as a lease lives: until then, some who registered before may rely on leases
-//! that this etcd doesn't know.
+//! An etcd that lost its data has no records. So the first to register there marks the history as
+//! young for one lease TTL: until then, some that registered before may rely on leases that this
+//! etcd doesn't know.
 
 use etcd_client::{Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
 use tokio::time::Instant;
@@ -15,8 +15,8 @@ use crate::{
     lease::doubt,
 };
 
-/// What a record says of its state; one that never got further than joining hands on what it had
-/// itself from before.
+/// What a record says about its state; one that never got further than joining passes on what it
+/// had itself from before.
 fn predecessor(record: &Endpoint) -> Option<String> {
     match record.text("state") {
         Some("joining") | None => record.text(PREDECESSOR).map(str::to_owned),
@@ -25,8 +25,8 @@ fn predecessor(record: &Endpoint) -> Option<String> {
 }
 
 impl Keeper {
-    /// Whether etcd lost its data, while nobody can have taken the record away before: our lease
-    /// would have lived on. Then everything is written anew.
+    /// Whether etcd lost its data, while no other can have deleted the record before: our lease
+    /// would still have been alive. Then everything is written anew.
     pub(super) fn has_forgotten(&mut self, revision: i64) -> bool {
         let lives = self.registered_until.filter(|it| Instant::now() < *it);
         match &mut self.record {
@@ -39,9 +39,9 @@ impl Keeper {
         }
     }
 
-    /// Marks the history as young, unless somebody has done that before. Comes before the key is
-    /// written: who sees its own key on the list then sees the mark as well, for as long as it
-    /// stands.
+    /// Marks the history as young, unless that was done before. Comes before the key is written: a
+    /// member that sees its own key on the list then sees the mark as well, for as long as it
+    /// lasts.
     pub(super) async fn mark_history(&mut self, client: &mut Client) -> Result<(), End> {
         let lease = self.grant(client, doubt(self.ttl())).await?;
         let Some(Record { keys, .. }) = &self.record else {
@@ -59,8 +59,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Whether the record that we wrote is gone or another's. Notes where it stands otherwise: a
-    /// write whose answer was lost may have changed it.
+    /// Whether the record that we wrote is gone or another's. Notes its revision otherwise: a write
+    /// whose answer was lost may have changed it.
     pub(super) fn is_expelled(&mut self, wanted: &Endpoint, standing: Option<&KeyValue>) -> bool {
         let Some(record) = &mut self.record else {
             return false;
@@ -72,7 +72,7 @@ impl Keeper {
             record.revision = standing.map_or(0, KeyValue::mod_revision);
             return false;
         }
-        // Written before, and not of a life that the caller has given up meanwhile.
+        // Written before, and not of an incarnation that the caller has given up meanwhile.
         let registered = self.status.borrow().registered.clone();
         let same_life = registered.is_some_and(|it| it.text(IDENTITY) == wanted.text(IDENTITY));
         if !same_life {

@@ -9,10 +9,10 @@ pub(crate) struct Record {
     pub(super) keys: RecordKeys,
     /// Its last change as we know it; 0: not yet written.
     pub(super) revision: i64,
-    /// What the record of an earlier life, which this one replaced, said of its state.
+    /// What the record of an earlier incarnation, which this one replaced, said about its state.
     pub(super) predecessor: Option<String>,
-    /// etcd has lost its data. The same life goes on there if it stands again before this moment:
-    /// later, others may have begun without it.
+    /// etcd has lost its data. The same incarnation goes on there if it is registered again before
+    /// this moment: later, others may have begun without it.
     pub(super) resumes_until: Option<Instant>,
 }
 
@@ -26,7 +26,8 @@ impl Record {
         }
     }
 
-    /// Whether it was written again, after etcd lost its data, too late for the same life to go on.
+    /// Whether it was written again, after etcd lost its data, too late for the same incarnation to
+    /// go on.
     pub(super) fn resumes_late(&mut self) -> bool {
         let late = self.resumes_until.is_some_and(|it| Instant::now() >= it);
         if !late {

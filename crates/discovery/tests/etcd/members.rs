@@ -19,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-/// What etcd tells of itself.
+/// What etcd reports about itself.
 async fn metrics(etcd: &Etcd) -> String {
     let address = etcd.url.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -276,8 +276,8 @@ async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_el
     let discovery = Discovery::start(config(&[&etcd.url]), ["svc/"]);
     let registration = Registration::start(config(&[&etcd.url]), "svc/a", Endpoint::new("h:1"));
     until(&discovery, "the key", |it| it.endpoints.len() == 1).await;
-    // One that is quiet for long: etcd hangs up on who pings it too often, and only traffic would
-    // hide that.
+    // One that is quiet for long: etcd hangs up on clients that ping it too often, and only traffic
+    // would hide that.
     let disconnects = Arc::new(AtomicUsize::new(0));
     let counted = disconnects.clone();
     let long = config(&[&etcd.url]).with_lease_ttl(Duration::from_secs(300));
@@ -322,7 +322,7 @@ async fn a_process_that_dies_leaves_with_its_lease() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let discovery = Discovery::start(config(&[&etcd.url]), ["svc/"]);
-    // What a killed process leaves: a key under a lease that nobody renews.
+    // What a killed process leaves: a key under a lease that is not renewed.
     let lease = client
         .lease_grant(TTL.as_secs() as i64, None)
         .await
@@ -388,7 +388,7 @@ async fn who_registers_first_marks_the_history_as_young_for_a_while() {
         expulsion::register(config, key, records, endpoint, begin, |_| {})
     };
     let discovery = Discovery::start(config(&[&etcd.url]), ["svc"]);
-    // The mark comes first: who sees the key sees it.
+    // The mark comes first: a node that sees the key sees the mark.
     let first = register("a");
     let seen = until(&discovery, "the first", |it| {
         it.endpoints.contains_key("svc/a")
@@ -400,7 +400,7 @@ async fn who_registers_first_marks_the_history_as_young_for_a_while() {
         !it.endpoints.contains_key("svc.young")
     })
     .await;
-    // It is old from then on, also when everybody has left.
+    // It is old from then on, even when all have left.
     first.close().await.unwrap();
     let second = register("b");
     registered(&mut second.status()).await;

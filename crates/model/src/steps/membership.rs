@@ -68,7 +68,7 @@ impl Protocol {
         it.from_before && member && (in_time || !self.keeps(Rule::ResumedInTime))
     }
 
-    /// Who registers first marks the history as young.
+    /// The first to register marks the history as young.
     fn mark_history(&self, state: &mut State) {
         state.young.get_or_insert(self.doubt());
     }
@@ -78,7 +78,7 @@ impl Protocol {
         self.begin_life(state, node)
     }
 
-    /// Registers the next life of that node.
+    /// Registers the next incarnation of that node.
     fn begin_life(&self, state: &mut State, node: usize) -> Option<()> {
         only(state.nodes[node].life + 1 < self.bounds.lives)?;
         let restarted = |entry: Entry| entry.serving || entry.restarted;
@@ -139,7 +139,7 @@ impl Protocol {
         Some(())
     }
 
-    /// The word of `giver` for `node`: whom it excludes.
+    /// The word of `giver` for `node`: which members it excludes.
     fn word(&self, state: &State, node: usize, giver: usize) -> Option<Lives> {
         let (asker, it) = (&state.nodes[node], &state.nodes[giver]);
         only(is_running(state, giver) && asker.view[giver].is_some_and(|entry| !entry.vanished))?;
@@ -221,7 +221,7 @@ impl Protocol {
     }
 }
 
-/// Whether this life of the node stands in etcd with its key.
+/// Whether this incarnation of the node is in etcd with its key.
 fn is_registered(state: &State, node: usize) -> bool {
     let life = state.nodes[node].life;
     is_running(state, node) && state.etcd[node].is_some_and(|it| it.life == life && !it.vanished)

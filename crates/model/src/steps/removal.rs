@@ -1,4 +1,4 @@
-//! How a removal is told to the members and acknowledged.
+//! How a removal reaches the members and is acknowledged.
 
 use super::effects::{ground, is_running, only};
 use crate::{

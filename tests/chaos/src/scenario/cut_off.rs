@@ -94,7 +94,7 @@ pub async fn never_reached_etcd(stage: &mut Stage) -> Result<()> {
     }
     let removals = stage.remove(3, &keys).await;
     stage.note_removals(&removals);
-    // If it told the others, or had them told, all is well.
+    // If it reached the others, directly or through the registry, all is well.
     stage.read(&world.nodes[..3], &keys).await;
     world.cuts.mend(&links).await?;
     stage.heal().await

@@ -19,7 +19,7 @@ pub fn setup_of_five() -> Setup {
     }
 }
 
-/// Nobody is reachable in etcd for longer than the lease, then all of it is back.
+/// No etcd member is reachable for longer than the lease, then all of it is back.
 pub async fn down(stage: &mut Stage) -> Result<()> {
     let world = stage.world.clone();
     world.start(0..3).await?;
@@ -95,7 +95,7 @@ pub async fn key_deleted(stage: &mut Stage) -> Result<()> {
     delete_and_remove(stage, &[]).await
 }
 
-/// The same while it can be told of nothing: its lease goes on without its key.
+/// The same while nothing can reach it: its lease goes on without its key.
 pub async fn key_deleted_cut_off(stage: &mut Stage) -> Result<()> {
     let plan = &stage.world.plan;
     let mut others = plan.node_ips();

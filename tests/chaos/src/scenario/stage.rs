@@ -1,4 +1,4 @@
-//! What scenarios are told with.
+//! The building blocks of scenarios.
 
 use std::{
     sync::{

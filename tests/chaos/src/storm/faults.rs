@@ -8,7 +8,7 @@ use tokio::{sync::OwnedMutexGuard, time::sleep};
 
 use crate::{board::InForce, kind::Kind, node::Node, process::Process, world::World};
 
-/// A node whose process nobody else touches meanwhile.
+/// A node whose process no other fault touches meanwhile.
 pub type Held = (Arc<Node>, OwnedMutexGuard<Option<Process>>);
 
 /// A fault of the storm.
@@ -19,12 +19,12 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Not yet in force.
+    /// Not yet active.
     pub fn new(world: Arc<World>, kind: Kind, rng: Rng) -> Self {
         Self { world, kind, rng }
     }
 
-    /// Resolves when it is mended. Does nothing if nobody is there to suffer it.
+    /// Resolves when it is mended. Does nothing if there is no node to suffer it.
     ///
     /// # Errors
     /// If it can't be inflicted or mended.
@@ -56,7 +56,7 @@ impl Fault {
         self.world.lease().mul_f64(share)
     }
 
-    /// Stays in force for such a time.
+    /// Stays active for such a time.
     pub async fn hold(&mut self, least: f64, most: f64) {
         let time = self.leases(least, most);
         sleep(time).await;

@@ -28,7 +28,7 @@ async fn a_group_that_was_out_knows_nothing_from_before_or_meanwhile() {
     let unknown = groups.get(&name).err().expect("not in force");
     assert_eq!(unknown.kind(), ErrorKind::UnknownGroup);
     assert!(groups.numbered(group.id()).is_none());
-    // Whoever found the group before may still ask it, also for what is removed meanwhile.
+    // A caller that found the group before may still ask it, also for what is removed meanwhile.
     group.get("meanwhile").await.expect("loads");
     test.hold_origin();
     let late = tokio::spawn({
@@ -64,7 +64,7 @@ async fn a_group_that_is_out_is_told_of_removals() {
     back.push(Wanted { rules, origin });
     groups.replace(Vec::new(), none_is_made).expect("changed");
 
-    // The other group is made when this one has been looked at, and before it is in force.
+    // The other group is made when this one has been looked at, and before it takes effect.
     let mut gets = ["early", "removed"].map(|key| Box::pin(group.get(key)));
     let asked = parking_lot::Mutex::new(&mut gets);
     let shared = group.shared.clone();

@@ -5,6 +5,7 @@ mod coming_and_going;
 mod pass_through;
 mod reading;
 mod removal;
+mod renewal;
 mod stale_model;
 mod staleness;
 
@@ -74,7 +75,7 @@ impl TestCluster {
         self.origin.loads.load(Ordering::SeqCst)
     }
 
-    /// A key and the numbers of its owner and of the one who stands in for it.
+    /// A key and the numbers of its owner and of its stand-in.
     fn key_and_ranks(&self) -> (String, usize, usize) {
         let key = "alice".to_owned();
         let view = self.clusters[0].snapshot().view.clone();

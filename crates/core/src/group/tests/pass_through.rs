@@ -14,7 +14,7 @@ async fn a_node_that_passes_through_keeps_nothing_and_asks_the_owners() {
         Source::Hit
     );
     test.standings[other].fence.end();
-    // Off the list, it is not told of removals.
+    // Off the list, it hears of no removals.
     test.peers.down.lock().insert(format!("n{other}").into());
     let view = View::new(
         2,

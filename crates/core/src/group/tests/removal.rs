@@ -118,7 +118,7 @@ async fn a_removal_that_is_confirmed_after_its_bound_is_refused() {
         let removal = test.groups[0].remove("alice");
         let mut removal = std::pin::pin!(removal);
         assert!(futures::poll!(&mut removal).is_pending());
-        // Its node stands still from here on.
+        // Its node is paused from here on.
         tokio::time::advance(test.standings[0].removal_bound()).await;
         gate.add_permits(2);
         let error = removal.await.expect_err("too late");

@@ -1,0 +1,54 @@
+//! What a connection of a client begins with, where its listener speaks TLS.
+
+use tokio::{net::TcpStream, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{admission::Handshake, connection::Carrier};
+use crate::{
+    tls::{ClientNames, ListenerTls, Refused, Stream},
+    traffic::Cut,
+};
+
+/// A connection of a client, and the names that it has proven.
+pub(super) type Begun = (Stream, Option<ClientNames>);
+
+impl Carrier {
+    /// The connection after its handshake, within the time for that; as it is where the listener
+    /// speaks plaintext. `None`: there is none; that was counted. `place` is given back then.
+    pub(super) async fn begin(
+        &self,
+        listener: &'static str,
+        tls: Option<&ListenerTls>,
+        stream: TcpStream,
+        place: Option<Handshake<'_>>,
+        stop: &CancellationToken,
+    ) -> Option<Begun> {
+        let Some(tls) = tls else {
+            return Some((Stream::Plain(stream), None));
+        };
+        let from = stream.peer_addr().ok()?;
+        let accepted = timeout(self.patience().handshake, tls.accept(stream));
+        let accepted = async {
+            let Some(place) = &place else {
+                return Some(accepted.await);
+            };
+            let accepted = place.displaced().run_until_cancelled(accepted).await;
+            if accepted.is_none() {
+                self.cut(listener, Cut::Displaced);
+            }
+            accepted
+        };
+        match stop.run_until_cancelled(accepted).await?? {
+            Ok(Ok(begun)) => return Some(begun),
+            // As probes of load balancers do.
+            Ok(Err(Refused::Gone)) => {}
+            Ok(Err(Refused::Plaintext)) => {
+                let what = "the client speaks plaintext, and this listener TLS";
+                self.refused(listener, from, "plaintext", &what);
+            }
+            Ok(Err(Refused::Handshake(error))) => self.refused(listener, from, "tls", &error),
+            Err(_) => self.cut(listener, Cut::Handshake),
+        }
+        None
+    }
+}

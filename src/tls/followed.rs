@@ -1,0 +1,145 @@
+//! Files that are read again and again, and what is made of them. What has changed in them counts
+//! from the next connection on.
+//!
+//! Files that can't be used must not end what works: what they had before stays in use.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use super::pem::Life;
+use gaocache_core::error::{Error, ErrorKind, Result};
+
+/// How often the files are read.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What has become of a listener's files, for its metrics.
+#[derive(Clone, Copy, Debug)]
+pub enum Observed {
+    /// They are in use; the certificate is good for so long.
+    InUse(Life),
+    /// What they have now can't be used.
+    Unusable,
+}
+
+/// Is told what has become of the files.
+pub type Observer = Arc<dyn Fn(Observed) + Send + Sync>;
+
+/// What the files say now.
+pub(super) struct Followed<T> {
+    /// The section of the settings that names them.
+    section: &'static str,
+    files: Vec<PathBuf>,
+    make: Box<Make<T>>,
+    current: ArcSwap<Current<T>>,
+    observer: Observer,
+}
+
+/// Makes something of the files' contents, in the order of the files.
+type Make<T> = dyn Fn(&[Vec<u8>]) -> Result<(T, Life)> + Send + Sync;
+
+struct Current<T> {
+    contents: Vec<Vec<u8>>,
+    made: Arc<T>,
+    life: Life,
+}
+
+impl<T: Send + Sync + 'static> Followed<T> {
+    /// Reads the files, and follows them on the current runtime for as long as somebody needs them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if they can't be used.
+    pub(super) fn start(
+        section: &'static str,
+        files: Vec<PathBuf>,
+        make: impl Fn(&[Vec<u8>]) -> Result<(T, Life)> + Send + Sync + 'static,
+        observer: Observer,
+    ) -> Result<Arc<Self>> {
+        let contents = read(&files)?;
+        let (made, life) = make(&contents)?;
+        observer(Observed::InUse(life));
+        let this = Arc::new(Self {
+            section,
+            files,
+            make: Box::new(make),
+            current: ArcSwap::from_pointee(Current {
+                contents,
+                made: Arc::new(made),
+                life,
+            }),
+            observer,
+        });
+        tokio::spawn(Self::follow(Arc::downgrade(&this)));
+        Ok(this)
+    }
+
+    /// For a connection that is made now.
+    pub(super) fn now(&self) -> Arc<T> {
+        self.current.load().made.clone()
+    }
+
+    async fn follow(this: Weak<Self>) {
+        let mut told = None;
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            let Some(this) = this.upgrade() else { return };
+            let (looking, section) = (this.clone(), this.section);
+            let looked = tokio::task::spawn_blocking(move || looking.look()).await;
+            let looked = looked.unwrap_or_else(|error| {
+                let what = format!("reading them failed, a bug in gaocache: {error}");
+                Err(Error::new(ErrorKind::Internal, what).with_source(error))
+            });
+            match looked {
+                Ok(false) if told.is_none() => {}
+                Ok(changed) => {
+                    told = None;
+                    (this.observer)(Observed::InUse(this.current.load().life));
+                    if changed {
+                        tracing::info!(section, "loaded new certificates");
+                    }
+                }
+                Err(error) => {
+                    let what = error.to_string();
+                    (this.observer)(Observed::Unusable);
+                    if told.as_ref() != Some(&what) {
+                        tracing::warn!(
+                            section,
+                            error = what,
+                            "new certificates can't be used; what the files had before stays in use"
+                        );
+                        told = Some(what);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies what has changed. Returns whether something has.
+    fn look(&self) -> Result<bool> {
+        let contents = read(&self.files)?;
+        if contents == self.current.load().contents {
+            return Ok(false);
+        }
+        let (made, life) = (self.make)(&contents)?;
+        self.current.store(Arc::new(Current {
+            contents,
+            made: Arc::new(made),
+            life,
+        }));
+        Ok(true)
+    }
+}
+
+fn read(files: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
+    let read = files.iter().map(|path| {
+        std::fs::read(path).map_err(|error| {
+            let what = format!("{}: {error}", path.display());
+            Error::new(ErrorKind::Configuration, what).with_source(error)
+        })
+    });
+    read.collect()
+}

@@ -1,0 +1,93 @@
+//! What the text of a PEM file says: certificates, authorities, a key; and whether a certificate
+//! and a key can be used together.
+//!
+//! The errors of the parser may quote a line of the file, which may be one of a key. So they are
+//! never passed on, not even as a source.
+
+use std::sync::Arc;
+
+use rustls::{
+    RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{Error, PemObject},
+    },
+    sign::CertifiedKey,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::clock::unix_seconds;
+
+/// From when until when a certificate is good, in seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// From then on.
+    pub begins: i64,
+    /// Until then.
+    pub ends: i64,
+}
+
+/// All certificates of a text; at least one.
+pub(crate) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let describe = |error| describe(&error, "certificate");
+    let found = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(describe)?;
+    if found.is_empty() {
+        return Err(describe(Error::NoItemsFound));
+    }
+    Ok(found)
+}
+
+/// The authorities of a text; at least one.
+pub(crate) fn authorities(text: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(text)? {
+        roots
+            .add(root)
+            .map_err(|error| format!("a certificate can't be used as an authority: {error}"))?;
+    }
+    Ok(roots)
+}
+
+/// The first private key of a text.
+pub(crate) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|error| describe(&error, "private key"))
+}
+
+/// A certificate, those between it and its authority, and its key.
+pub(crate) fn together(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, String> {
+    match CertifiedKey::from_der(chain, key, provider) {
+        Ok(certified) => Ok(Arc::new(certified)),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err("the key is not that of the certificate".into())
+        }
+        Err(error) => Err(format!("the key can't be used: {error}")),
+    }
+}
+
+/// When a certificate is good, if it still is.
+pub(crate) fn not_expired(certificate: &[u8]) -> Result<Life, String> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| format!("the certificate can't be read: {error}"))?;
+    let validity = parsed.validity();
+    let life = Life {
+        begins: validity.not_before.timestamp(),
+        ends: validity.not_after.timestamp(),
+    };
+    if (life.ends as f64) < unix_seconds() {
+        return Err(format!("the certificate expired on {}", validity.not_after));
+    }
+    Ok(life)
+}
+
+fn describe(error: &Error, what: &str) -> String {
+    match error {
+        Error::NoItemsFound => format!("the file contains no {what} in PEM format"),
+        _ => format!("the file is not valid PEM with a {what}"),
+    }
+}

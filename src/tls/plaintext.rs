@@ -1,0 +1,80 @@
+//! Clients that speak plaintext where TLS is spoken: they are told so in their own protocol.
+
+use std::io;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::bounded::HANDSHAKE_BYTES;
+
+/// The type of the record with which each handshake begins.
+const HANDSHAKE: u8 = 22;
+/// What an HTTP/2 client begins with. No method of HTTP/1 does.
+const PREFACE: &[u8; 3] = b"PRI";
+/// What such a client is told.
+pub(crate) const TOLD: &str = "this listener speaks TLS; use https://";
+/// An empty `SETTINGS` frame, which is how a server begins.
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// `GOAWAY` with the error `INADEQUATE_SECURITY`: type, flags, stream, last stream, error.
+const GOAWAY: [u8; 14] = [7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xc];
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// With a handshake of TLS.
+    WithTls,
+    /// With HTTP/2 in plaintext.
+    WithHttp2,
+    /// With something else.
+    Otherwise,
+    /// It ended before it began.
+    Never,
+}
+
+/// Looks at the first bytes, and leaves them where they are.
+pub(super) async fn begins(stream: &TcpStream) -> io::Result<Begins> {
+    let mut first = [0; PREFACE.len()];
+    let seen = stream.peek(&mut first).await?;
+    Ok(match &first[..seen] {
+        [] => Begins::Never,
+        [HANDSHAKE, ..] => Begins::WithTls,
+        seen if PREFACE.starts_with(seen) => Begins::WithHttp2,
+        _ => Begins::Otherwise,
+    })
+}
+
+/// Tells the client, and closes the connection.
+pub(super) async fn tell(mut stream: TcpStream, begins: Begins) -> io::Result<()> {
+    let answer = match begins {
+        Begins::WithHttp2 => {
+            let mut answer = Vec::from(SETTINGS);
+            let length = GOAWAY.len() - 6 + TOLD.len();
+            // The length of a payload takes three bytes.
+            answer.extend_from_slice(&(length as u32).to_be_bytes()[1..]);
+            answer.extend_from_slice(&GOAWAY);
+            answer.extend_from_slice(TOLD.as_bytes());
+            answer
+        }
+        _ => format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{TOLD}\n",
+            TOLD.len() + 1
+        )
+        .into_bytes(),
+    };
+    stream.write_all(&answer).await?;
+    stream.shutdown().await?;
+    // A socket that is closed while there is something to read resets the connection, and the
+    // answer is lost.
+    let mut rest = [0; 1024];
+    let mut read = 0;
+    while read < HANDSHAKE_BYTES {
+        match stream.read(&mut rest).await? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok(())
+}
