@@ -253,7 +253,7 @@ impl Service {
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
     pub fn remove_here(&self, group: &str, key: Option<&str>) -> Result<u64> {
-        Ok(self.inner.groups.get(group)?.remove_here(key))
+        Ok(self.inner.groups.told(group)?.remove_here(key))
     }
 
     /// A client's removal of a key.

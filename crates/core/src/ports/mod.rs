@@ -14,7 +14,7 @@ pub use peers::{
     Course, Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt,
     Removed, Sender, Source, TRANSFER_TIMEOUT, Voucher,
 };
-pub use registry::{Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
+pub use registry::{HeldLease, Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
 
 use crate::error::{Error, Result};
 
