@@ -23,7 +23,7 @@ NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test outside-test check public-api semver bench observability-test \
+.PHONY: help run test interop-test redis-test redis-bench outside-test check public-api semver bench observability-test \
 	page-test warm-test idle-test model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
@@ -38,6 +38,14 @@ test: ## the tests that need nothing but the toolchain and etcd; installs etcd i
 
 interop-test: ## tests service discovery between Go programs and gaocache, and TLS with foreign clients; needs Go, openssl, curl, grpcurl
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace --features interop --test interop -- --nocapture
+
+redis-test: ## runs Redis clients of several languages against a node; skips those whose language is missing
+	$(CARGO) build --locked --bin gaocache
+	tools/redis-test
+
+redis-bench: ## CPU of gets through the listener for Redis clients, beside a Redis server; needs redis-server
+	$(CARGO) build --locked --profile bench --bin gaocache
+	tools/redis-bench
 
 outside-test: ## builds and runs a program outside the workspace that embeds a node, without protoc
 	tools/outside-test
@@ -61,7 +69,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tools/kind-load tools/check-cluster-tools tests/chart/cluster_tools \
 	  tools/release-version tools/release-notes tools/release-chart tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
-	  tools/outside-test tools/chaos-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
+	  tools/outside-test tools/redis-test tools/redis-bench tools/chaos-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
 
 public-api: ## regenerates the list of public items, docs/public-api.txt
 	tools/ensure-check-tools $(TOOLS)
@@ -154,7 +162,7 @@ greeter: ## generates the greeter of the discovery crate's examples anew
 	GAOCACHE_WRITE_GREETER=1 $(CARGO) test --locked -p gaocache-discovery --test greeter
 
 docs: ## regenerates the generated parts of docs/, and the settings in the chart's schema
-	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs -- configuration command_line metrics errors
+	GAOCACHE_WRITE_DOCS=1 $(CARGO) test --locked --test docs -- configuration command_line metrics errors redis_commands
 	tools/chart-schema
 
 etcd-descriptor: ## recompiles etcd-client's protos, after an update of that crate

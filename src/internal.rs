@@ -12,7 +12,12 @@ use crate::{
 use gaocache_core::{cluster::Topology, ports};
 
 pub use crate::{
-    admin::RingReport, clock::unix_seconds, rpc::wire, status::codes, telemetry::names,
+    admin::RingReport,
+    clock::unix_seconds,
+    redis::reference as redis_commands,
+    rpc::wire,
+    status::{codes, redis::code as redis_code},
+    telemetry::names,
 };
 #[cfg(feature = "cli")]
 pub use crate::{

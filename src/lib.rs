@@ -72,6 +72,7 @@ pub mod internal;
 mod members;
 mod node;
 mod origin;
+mod redis;
 mod registry;
 mod rpc;
 mod service;

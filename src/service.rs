@@ -1,4 +1,4 @@
-//! What the gRPC and HTTP listeners share: finding the group, metrics, traces, and logging
+//! What the listeners for clients share: finding the group, metrics, traces, and logging
 //! failures.
 //!
 //! It must not depend on the protocol of a request.
@@ -34,6 +34,15 @@ pub struct Measuring {
     pub sampling: Sampling,
 }
 
+/// When gets of a client begin: for what may be served from memory, and how long it takes. Of many
+/// that come at once, the clocks are read once for all.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// By the node's clock.
+    pub now: Timestamp,
+    started: Option<Instant>,
+}
+
 /// The node's groups as the listeners serve them. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
@@ -43,7 +52,7 @@ pub struct Service {
 struct Inner {
     groups: Groups,
     /// Of each group that there ever was.
-    metrics: ArcSwap<HashMap<Arc<str>, Arc<GroupMetrics>>>,
+    metrics: ArcSwap<HashMap<Arc<str>, Arc<GroupMetrics>, foldhash::fast::RandomState>>,
     /// For groups that don't exist.
     unknown: Arc<GroupMetrics>,
     clock: Arc<dyn Clock>,
@@ -126,17 +135,52 @@ impl Service {
     /// # Errors
     /// As [`Group::get`], or [`ErrorKind::UnknownGroup`].
     pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
-        let started = self.inner.measuring.requests.then(Instant::now);
-        let answer = match self.inner.groups.held(group, key) {
+        match self.get_held(group, key, &mut self.moment()) {
             Some(held) => held,
-            None => match self.inner.groups.get(group) {
-                Ok(group) => group.get(key).await,
-                Err(error) => Err(error),
-            },
+            None => self.get_elsewhere(group, key).await,
+        }
+    }
+
+    /// The moment at which gets begin that have come just now.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            now: self.now(),
+            started: self.inner.measuring.requests.then(Instant::now),
+        }
+    }
+
+    /// A client's get that has begun at this moment, if this node's memory has the answer. The
+    /// next get of a batch is timed from there on.
+    pub fn get_held(&self, group: &str, key: &str, moment: &mut Moment) -> Option<Result<Answer>> {
+        let answer = self.inner.groups.held(group, key, moment.now)?;
+        if let Some(started) = &mut moment.started {
+            let ended = Instant::now();
+            self.measure(group, key, ended - *started, &answer);
+            *started = ended;
+        }
+        self.told(group, key, &answer);
+        Some(answer)
+    }
+
+    /// A client's get, after [`Service::get_held`] has found nothing.
+    ///
+    /// # Errors
+    /// As [`Service::get`].
+    pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
+        let started = self.inner.measuring.requests.then(Instant::now);
+        let answer = match self.inner.groups.get(group) {
+            Ok(group) => group.get(key).await,
+            Err(error) => Err(error),
         };
         if let Some(started) = started {
             self.measure(group, key, started.elapsed(), &answer);
         }
+        self.told(group, key, &answer);
+        answer
+    }
+
+    /// Traces and logs a client's get.
+    fn told(&self, group: &str, key: &str, answer: &Result<Answer>) {
         trace::ended(
             answer.as_ref().map(|it| it.source.name()),
             Told {
@@ -146,10 +190,9 @@ impl Service {
                 bytes: answer.as_ref().ok().map(|it| it.value.len()),
             },
         );
-        if let Err(error) = &answer {
+        if let Err(error) = answer {
             self.log(group, error);
         }
-        answer
     }
 
     /// Another node's fetch.

@@ -58,7 +58,7 @@ pub struct Settings {
     pub zone: String,
     /// Share of the keys relative to the other nodes' weights.
     pub weight: u32,
-    /// Threads that serve gRPC and HTTP; 0: one per core.
+    /// Threads that serve clients and other nodes; 0: one per core.
     pub worker_threads: usize,
     /// At the end: bound on leaving the ring and handing entries over.
     pub drain_timeout: Duration,
@@ -68,12 +68,16 @@ pub struct Settings {
     pub grpc: Option<SocketAddr>,
     /// Listener for clients over HTTP; `None`: there is none.
     pub http: Option<SocketAddr>,
+    /// Listener for Redis clients; `None`: there is none.
+    pub redis: Option<SocketAddr>,
     /// Listener for probes, metrics and the ring; `None`: there is none.
     pub admin: Option<SocketAddr>,
     /// TLS of the gRPC listener; `None`: plaintext.
     pub grpc_tls: Option<ListenerTls>,
     /// TLS of the HTTP listener; `None`: plaintext.
     pub http_tls: Option<ListenerTls>,
+    /// TLS of the listener for Redis clients; `None`: plaintext.
+    pub redis_tls: Option<ListenerTls>,
     /// TLS of the admin listener; `None`: plaintext.
     pub admin_tls: Option<ListenerTls>,
     /// Listener for other nodes. `None`: the node is alone.
@@ -197,8 +201,8 @@ pub enum ClientCertificates {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ClientLimits {
-    /// Connections of the gRPC and HTTP listeners together. It is less if the process may open
-    /// fewer files.
+    /// Connections of the gRPC, HTTP and Redis listeners together. It is less if the process may
+    /// open fewer files.
     pub max_connections: usize,
     /// Connections from one address (IPv6: one /64 network).
     pub max_connections_per_address: usize,
@@ -217,7 +221,7 @@ pub struct ClientLimits {
     /// HTTP/2 control frames without data (`PING`, `SETTINGS` and so on), beyond those that go with
     /// requests and answers.
     pub max_control_frames_per_second: u32,
-    /// Keys of one `GetMany`.
+    /// Keys of one `GetMany`, or of one command of Redis.
     pub max_keys_per_request: usize,
 }
 
@@ -265,9 +269,11 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(10),
             grpc: anywhere(GRPC_PORT),
             http: anywhere(HTTP_PORT),
+            redis: None,
             admin: anywhere(ADMIN_PORT),
             grpc_tls: None,
             http_tls: None,
+            redis_tls: None,
             admin_tls: None,
             peer: anywhere(PEER_PORT),
             peer_identity: PeerIdentity::RegisteredKeys,
@@ -317,6 +323,7 @@ impl Settings {
         Self {
             grpc: None,
             http: None,
+            redis: None,
             admin: None,
             peer: None,
             ..Self::new(id)

@@ -7,7 +7,7 @@ use std::{fmt::Write, fs, path::Path};
 use clap::CommandFactory;
 use gaocache::{
     ErrorKind,
-    internal::{Cli, codes, names, schema},
+    internal::{Cli, codes, names, redis_code, redis_commands, schema},
 };
 
 fn root(path: &str) -> String {
@@ -40,11 +40,12 @@ fn configuration() {
 /// The chart accepts every setting, except those that it must decide itself.
 #[test]
 fn the_charts_schema_has_every_setting() {
-    const OF_THE_CHART: [&str; 7] = [
+    const OF_THE_CHART: [&str; 8] = [
         "node.id",
         "node.advertise_host",
         "grpc.listen",
         "http.listen",
+        "redis.listen",
         "peer.listen",
         "admin.listen",
         "registry.kind",
@@ -105,19 +106,30 @@ fn metrics() {
 
 #[test]
 fn errors() {
-    let mut out =
-        String::from("| kind | gRPC | HTTP | at fault | retryable |\n|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| kind | gRPC | HTTP | Redis | at fault | retryable |\n|---|---|---|---|---|---|\n",
+    );
     for &kind in ErrorKind::ALL {
         let (code, http) = codes(kind);
+        // That there is no such key is an answer.
+        let redis = match kind {
+            ErrorKind::NotFound => "nil",
+            kind => redis_code(kind),
+        };
         let again = if kind.retryable() { "yes" } else { "no" };
         let _ = writeln!(
             out,
-            "| `{}` | {code:?} | {http} | {:?} | {again} |",
+            "| `{}` | {code:?} | {http} | {redis} | {:?} | {again} |",
             kind.name(),
             kind.fault()
         );
     }
     check("docs/api.md", &out);
+}
+
+#[test]
+fn redis_commands_are_told() {
+    check("docs/redis.md", &redis_commands());
 }
 
 /// Every file that a document links to exists, and so does every `make` target that it names.

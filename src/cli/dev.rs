@@ -61,6 +61,13 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
         let Urls { grpc, http, admin } = Urls::of(addresses, &first);
         print_line(&format!("{id}  grpc {grpc}  http {http}  admin {admin}"))?;
     }
+    for Started { id, addresses, .. } in &shown {
+        if let Some(redis) = addresses.redis {
+            let (host, port) = (redis.ip(), redis.port());
+            let key = quoted(&format!("{}:{}", known.name, known.example));
+            print_line(&format!("{id}  redis-cli -h {host} -p {port} get {key}"))?;
+        }
+    }
     if let Some(Started { addresses, .. }) = shown.first() {
         let Urls { grpc, http, admin } = Urls::of(addresses, &first);
         print_line(&format!(

@@ -282,13 +282,15 @@ impl Checks<'_> {
 
     fn listeners(&mut self, settings: &Config) {
         let listeners = [
-            ("grpc.listen", settings.grpc.listen),
-            ("http.listen", settings.http.listen),
-            ("peer.listen", settings.peer.listen),
-            ("admin.listen", settings.admin.listen),
+            ("grpc.listen", Some(settings.grpc.listen)),
+            ("http.listen", Some(settings.http.listen)),
+            ("redis.listen", settings.redis.listen),
+            ("peer.listen", Some(settings.peer.listen)),
+            ("admin.listen", Some(settings.admin.listen)),
         ];
         let mut ports = BTreeSet::new();
         for (name, address) in listeners {
+            let Some(address) = address else { continue };
             let known = !self.unsure.has(name);
             if known && address.port() != 0 && !ports.insert(address.port()) {
                 self.wrong(name, &[], "another listener already uses this port");
@@ -296,6 +298,7 @@ impl Checks<'_> {
         }
         self.listener_tls("grpc.tls", &settings.grpc.tls);
         self.listener_tls("http.tls", &settings.http.tls);
+        self.listener_tls("redis.tls", &settings.redis.tls);
         self.listener_tls("admin.tls", &settings.admin.tls);
     }
 

@@ -19,6 +19,8 @@ pub(super) fn take(takes: Takes, value: &Value) -> Result<toml::Value, String> {
         Takes::Bytes => bytes(value, 1),
         Takes::BytesOrZero => bytes(value, 0),
         Takes::Socket => socket(text(value)?),
+        Takes::SocketOrNone if text(value)?.is_empty() => Ok("".into()),
+        Takes::SocketOrNone => socket(text(value)?),
         Takes::OneOf(words) => one_of(words, text(value)?),
         Takes::Url => url(text(value)?).map(Into::into),
         Takes::Urls => urls(value),

@@ -32,6 +32,8 @@ pub enum Takes {
     BytesOrZero,
     /// `address:port`.
     Socket,
+    /// The same, or nothing.
+    SocketOrNone,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// A URL that starts with `http://` or `https://`, or nothing. It may contain a password.
@@ -57,6 +59,7 @@ impl Takes {
                 "size such as \"64MiB\" or \"2GB\", or a number of bytes".into()
             }
             Self::Socket => "address:port such as \"0.0.0.0:7070\"".into(),
+            Self::SocketOrNone => "address:port such as \"0.0.0.0:7070\", or \"\" for none".into(),
             Self::OneOf(words) => format!("one of \"{}\"", words.join("\", \"")),
             Self::Url => "URL that starts with http:// or https://".into(),
             Self::Urls => "list of URLs that start with http:// or https://".into(),
@@ -152,6 +155,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("http.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `http.tls.cert`."),
     setting("http.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
     setting("http.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `http.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
+    setting("redis.listen", Takes::SocketOrNone, Some(|| socket(node().redis)), "Listener for Redis clients, such as `0.0.0.0:6379`; `docs/redis.md` tells what they can do. Empty: none."),
+    setting("redis.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the listener for Redis clients, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `redis.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
+    setting("redis.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `redis.tls.cert`."),
+    setting("redis.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
+    setting("redis.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `redis.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
     setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page."),
     setting("admin.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the admin listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `admin.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
     setting("admin.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `admin.tls.cert`."),
@@ -180,16 +188,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
     setting("cache.replicas", Takes::Integer { min: 1, max: MAX_REPLICAS as i64 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some(|| text(format!("{:?}", node().replicate).to_lowercase())), "With two replicas: whether to copy all entries, or only those requested at least four times."),
-    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC and HTTP listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
+    setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC, HTTP and Redis listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
     setting("limits.max_connections_per_address", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections_per_address.to_string()), "Maximum number of such connections from one address (IPv6: one /64 network)."),
     setting("limits.max_admin_connections", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections.to_string()), "Maximum number of connections of the admin listener; further ones wait."),
     setting("limits.reserved_descriptors", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().limits.reserved_descriptors.to_string()), "Number of file descriptors that connections of clients never take: they are for other nodes, etcd, origins and probes. At most half of those that the process may open."),
-    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, and for the head of an HTTP/1 request."),
+    setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, or to the first byte of a Redis client, and for the head of an HTTP/1 request."),
     setting("limits.idle_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
-    setting("limits.read_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last."),
+    setting("limits.read_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.read_timeout)), "Time limit for the arrival of a request, from its first byte to its last. A Redis client that exceeds it is disconnected."),
     setting("limits.write_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.write_timeout)), "A connection is closed if an answer on it makes no progress for this time (up to a quarter more), because the client does not read."),
     setting("limits.max_control_frames_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_control_frames_per_second.to_string()), "A connection is closed if it sends more HTTP/2 control frames without data per second (`PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE` and so on), beyond those that go with its requests and answers."),
-    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`."),
+    setting("limits.max_keys_per_request", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_keys_per_request.to_string()), "Maximum number of keys in one `GetMany`, and of arguments of one Redis command after its name."),
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
     setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),
@@ -263,7 +271,7 @@ impl Setting {
     /// When a node that runs applies a new value.
     pub fn applies(&self) -> Applies {
         const LIVE: [&str; 3] = ["groups[].", "limits.", "log."];
-        const CONTENT: [&str; 12] = [
+        const CONTENT: [&str; 15] = [
             "registry.etcd.tls.",
             "registry.etcd.password_file",
             "peer.tls.",
@@ -273,6 +281,9 @@ impl Setting {
             "http.tls.cert",
             "http.tls.key",
             "http.tls.client_ca",
+            "redis.tls.cert",
+            "redis.tls.key",
+            "redis.tls.client_ca",
             "admin.tls.cert",
             "admin.tls.key",
             "admin.tls.client_ca",

@@ -15,6 +15,8 @@ pub struct Config {
     pub grpc: ListenSettings,
     /// `[http]`
     pub http: ListenSettings,
+    /// `[redis]`
+    pub redis: RedisSettings,
     /// `[admin]`
     pub admin: ListenSettings,
     /// `[registry]`
@@ -64,7 +66,7 @@ pub struct ListenSettings {
     pub tls: ListenerTlsSettings,
 }
 
-/// `[grpc.tls]`, `[http.tls]` and `[admin.tls]`
+/// `[grpc.tls]`, `[http.tls]`, `[redis.tls]` and `[admin.tls]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct ListenerTlsSettings {
     /// File with the listener's certificate; empty: plaintext.
@@ -94,6 +96,16 @@ pub enum ClientAuth {
     Optional,
     /// They have to.
     Required,
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct RedisSettings {
+    /// Address and port; `None`: there is no such listener.
+    #[serde(deserialize_with = "socket")]
+    pub listen: Option<SocketAddr>,
+    /// `[redis.tls]`
+    pub tls: ListenerTlsSettings,
 }
 
 /// Which registry.
@@ -396,6 +408,14 @@ pub struct OriginSettings {
 /// Converts a setting in seconds to a duration. Validation has already checked its range.
 pub fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
+fn socket<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let given = (!text.is_empty()).then(|| text.parse());
+    given.transpose().map_err(serde::de::Error::custom)
 }
 
 fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

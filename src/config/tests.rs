@@ -219,7 +219,7 @@ fn another(setting: &schema::Setting) -> String {
         Takes::Ratio => vec!["0".into(), "1".into()],
         Takes::Boolean => vec!["true".into(), "false".into()],
         Takes::Bytes | Takes::BytesOrZero => vec!["65MiB".into(), "66MiB".into()],
-        Takes::Socket => vec!["127.0.0.1:1".into()],
+        Takes::Socket | Takes::SocketOrNone => vec!["127.0.0.1:1".into()],
         Takes::OneOf(words) => words.iter().map(ToString::to_string).collect(),
         Takes::Url => vec!["http://another".into()],
         Takes::Urls => vec!["[\"http://another\"]".into()],

@@ -35,6 +35,7 @@ pub(super) const ADMIN: &str = "admin";
 pub(super) enum Listener {
     Grpc,
     Http,
+    Redis,
     Peer,
 }
 
@@ -44,6 +45,7 @@ impl Listener {
         match self {
             Self::Grpc => "grpc",
             Self::Http => "http",
+            Self::Redis => "redis",
             Self::Peer => "peer",
         }
     }
@@ -159,7 +161,7 @@ impl Admission {
                 ticket: self.open.lock().strangers.enter(address, self.strangers),
                 is_member: AtomicBool::new(false),
             },
-            Listener::Grpc | Listener::Http => match self.place(address) {
+            Listener::Grpc | Listener::Http | Listener::Redis => match self.place(address) {
                 Ok(place) => place,
                 Err((reason, setting)) => {
                     self.refused(from, listener, reason, setting);

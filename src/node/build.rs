@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock::MonotonicClock,
     group::GroupDefinition,
+    redis,
     registry::Registry,
     rpc::{
         front::Front,
@@ -139,6 +140,8 @@ impl NodeBuilder {
         let service = self.service(&parts);
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
         let (front, peer_front) = fronts(&service, &parts, &rules, &health)?;
+        let taken = rules::redis(&self.settings.limits);
+        let redis = redis::Front::new(service.clone(), taken, &parts.metrics);
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
         let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
@@ -161,6 +164,7 @@ impl NodeBuilder {
             service,
             front,
             peer_front,
+            redis,
             #[cfg(feature = "cli")]
             rules,
             peer_tls,

@@ -1,9 +1,14 @@
 //! One connection from its first byte to its last, within the limits on its client.
 
-use std::{fmt, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -88,16 +93,17 @@ impl Carrier {
     }
 
     /// Drives a connection to its end: the client's, the node's (`stop`), or that of the patience
-    /// with it.
-    pub(super) async fn carry<C>(
+    /// with it. `shut_down` has it end in order.
+    pub(super) async fn carry<C, E>(
         &self,
         listener: &'static str,
         connection: C,
+        shut_down: fn(Pin<&mut C>),
         traffic: &Traffic,
         stop: &CancellationToken,
     ) where
-        C: GracefulConnection,
-        C::Error: fmt::Display,
+        C: Future<Output = Result<(), E>>,
+        E: fmt::Display,
     {
         let mut connection = pin!(connection);
         let patience = self.patience();
@@ -114,14 +120,14 @@ impl Carrier {
                 cut = overstays.as_mut() => {
                     if cut == Cut::Idle {
                         // It may be about to send a request, which is then answered.
-                        connection.as_mut().graceful_shutdown();
+                        shut_down(connection.as_mut());
                         let _ = timeout(GOODBYE, connection.as_mut()).await;
                     }
                     break Ended::Cut(cut);
                 }
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
-                    connection.as_mut().graceful_shutdown();
+                    shut_down(connection.as_mut());
                 }
             }
         };

@@ -33,6 +33,8 @@ pub struct Addresses {
     pub grpc: Option<SocketAddr>,
     /// HTTP, for clients.
     pub http: Option<SocketAddr>,
+    /// For Redis clients.
+    pub redis: Option<SocketAddr>,
     /// For other nodes.
     pub peer: Option<SocketAddr>,
     /// Probes, metrics, the ring.
@@ -43,6 +45,7 @@ pub struct Addresses {
 pub(super) struct Listeners {
     grpc: Option<TcpListener>,
     http: Option<TcpListener>,
+    redis: Option<TcpListener>,
     peer: Option<TcpListener>,
     pub(super) admin: Option<TcpListener>,
     addresses: Addresses,
@@ -58,17 +61,20 @@ impl Listeners {
     pub(super) fn bind(wanted: Addresses) -> Result<Self> {
         let grpc = bind("grpc.listen", wanted.grpc)?;
         let http = bind("http.listen", wanted.http)?;
+        let redis = bind("redis.listen", wanted.redis)?;
         let peer = bind("peer.listen", wanted.peer)?;
         let admin = bind("admin.listen", wanted.admin)?;
         let addresses = Addresses {
             grpc: address(grpc.as_ref())?,
             http: address(http.as_ref())?,
+            redis: address(redis.as_ref())?,
             peer: address(peer.as_ref())?,
             admin: address(admin.as_ref())?,
         };
         Ok(Self {
             grpc,
             http,
+            redis,
             peer,
             admin,
             addresses,
@@ -91,6 +97,7 @@ impl Listeners {
         for (bound, listener) in [
             (self.grpc, Listener::Grpc),
             (self.http, Listener::Http),
+            (self.redis, Listener::Redis),
             (self.peer, Listener::Peer),
         ] {
             let Some(bound) = bound else { continue };

@@ -40,6 +40,7 @@ pub use status::NodeStatus;
 use crate::{
     admin::{Admin, Readiness},
     cache::Cache,
+    redis,
     rpc::{front::Front, peer_front::PeerFront},
     service::Service,
     settings::ClientLimits,
@@ -76,6 +77,7 @@ pub struct Node {
     service: Service,
     front: Front,
     peer_front: PeerFront,
+    redis: redis::Front,
     #[cfg(feature = "cli")]
     rules: crate::rpc::routed::LiveRules,
     admission: Arc<admission::Admission>,

@@ -4,7 +4,10 @@
 use std::{net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
 
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -155,6 +158,9 @@ impl Server {
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(socket, service);
         let carrier = &self.carrier;
-        carrier.carry(ADMIN, connection, &traffic, &self.stop).await;
+        let shut_down = GracefulConnection::graceful_shutdown;
+        carrier
+            .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
+            .await;
     }
 }

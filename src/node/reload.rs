@@ -18,6 +18,7 @@ use crate::{
     admin::Reloads,
     config::{Config, GroupSettings, LogSettings},
     group::GroupDefinition,
+    redis,
     rpc::routed::LiveRules,
     service::Service,
     telemetry::{level::LogLevel, line, requests},
@@ -33,6 +34,7 @@ pub(crate) struct Live {
     parts: Arc<Parts>,
     service: Service,
     rules: LiveRules,
+    redis: redis::Front,
     admission: Arc<Admission>,
     carrier: Carrier,
     stops: Stops,
@@ -46,6 +48,7 @@ impl Node {
             parts: self.parts.clone(),
             service: self.service.clone(),
             rules: self.rules.clone(),
+            redis: self.redis.clone(),
             admission: self.admission.clone(),
             carrier: self.carrier.clone(),
             stops: self.stops.clone(),
@@ -98,6 +101,7 @@ impl Live {
         let limits = client_limits(&after.limits);
         self.rules
             .limit(limits.max_keys_per_request, limits.read_timeout);
+        self.redis.limit(rules::redis(&limits));
         self.admission.limit(&limits);
         self.carrier.limit(&limits);
         log(&before.log, &after.log);

@@ -13,12 +13,13 @@ use crate::registry::etcd::EtcdRegistry;
 use crate::{
     group::GroupDefinition,
     members::{FIXED_NEEDS_IDENTITY, fixed_members},
+    redis::RedisRules,
     registry::{Choice, Registry, fixed::FixedRegistry},
     rpc::{
         peers::{LoadBounds, PeerRules},
         routed::FrontRules,
     },
-    settings::{PeerIdentity, Replicate, Settings},
+    settings::{ClientLimits, PeerIdentity, Replicate, Settings},
     telemetry::metrics::Metrics,
     tls::{PeerFiles, PeerTls},
     traffic::Budget,
@@ -41,6 +42,7 @@ pub(super) fn listen(settings: &Settings) -> Addresses {
     Addresses {
         grpc: settings.grpc,
         http: settings.http,
+        redis: settings.redis,
         peer: settings.peer,
         admin: settings.admin,
     }
@@ -81,9 +83,17 @@ pub(super) fn front(settings: &Settings, max_value: u64) -> FrontRules {
     }
 }
 
+/// What the listener for Redis clients takes.
+pub(super) fn redis(limits: &ClientLimits) -> RedisRules {
+    RedisRules {
+        max_keys: limits.max_keys_per_request,
+        patience: limits.read_timeout,
+    }
+}
+
 /// Threads for the listeners, if there are any that need them.
 fn workers(settings: &Settings) -> usize {
-    let listeners = [settings.grpc, settings.http, settings.peer];
+    let listeners = [settings.grpc, settings.http, settings.redis, settings.peer];
     if listeners.iter().all(Option::is_none) {
         return 0;
     }

@@ -76,6 +76,7 @@ impl Node {
                 peer_tls: self.peer_tls.clone(),
                 tls: self.tls.clone(),
                 router: http::router(self.service.clone()),
+                redis: self.redis.clone(),
                 carrier: self.carrier.clone(),
                 close_timeout: self.limits.shutdown,
             },
@@ -86,7 +87,7 @@ impl Node {
         let addresses = self.addresses();
         tracing::info!(
             id = %self.me.id, address = %self.me.address, grpc = addresses.grpc.map(display),
-            http = addresses.http.map(display), peer = addresses.peer.map(display),
+            http = addresses.http.map(display), redis = addresses.redis.map(display), peer = addresses.peer.map(display),
             admin = addresses.admin.map(display), max_connections = self.admission.most(),
             max_open_files = descriptors::limit(),
             "listeners are open"

@@ -113,7 +113,16 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // TLS takes bytes that the socket doesn't take yet. Without TLS, there is nothing to flush,
+        // whether the client reads or not.
+        if matches!(self.stream, Stream::Tls(_)) {
+            match flushed {
+                Poll::Pending => self.traffic.blocked(),
+                Poll::Ready(_) => self.traffic.unblocked(),
+            }
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -15,6 +15,7 @@ use gaocache_core::error::Result;
 pub(super) struct Tls {
     pub(super) grpc: Option<ListenerTls>,
     pub(super) http: Option<ListenerTls>,
+    pub(super) redis: Option<ListenerTls>,
     pub(super) admin: Option<ListenerTls>,
 }
 
@@ -46,6 +47,12 @@ impl Tls {
         Ok(Tls {
             grpc: start(&settings.grpc_tls, "grpc.tls", grpc, &[HTTP2])?,
             http: start(&settings.http_tls, "http.tls", http, &[HTTP2, HTTP1])?,
+            redis: start(
+                &settings.redis_tls,
+                "redis.tls",
+                Listener::Redis.name(),
+                &[],
+            )?,
             admin: start(&settings.admin_tls, "admin.tls", ADMIN, &[HTTP1])?,
         })
     }

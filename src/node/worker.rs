@@ -18,7 +18,7 @@ use std::{
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     http::ConnectedRouter,
+    redis,
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
     telemetry::{line, metrics::Metrics},
     tls::{ClientNames, PeerTls, Stream},
@@ -99,6 +100,7 @@ pub(super) struct Served {
     /// TLS of the listeners for clients.
     pub(super) tls: Tls,
     pub(super) router: axum::Router,
+    pub(super) redis: redis::Front,
     pub(super) carrier: Carrier,
     pub(super) close_timeout: Duration,
 }
@@ -254,7 +256,9 @@ impl Worker {
         };
         let permit = Arc::new(permit);
         match listener {
-            Listener::Grpc | Listener::Http => self.serve_client(stream, listener, &permit).await,
+            Listener::Grpc | Listener::Http | Listener::Redis => {
+                self.serve_client(stream, from, listener, &permit).await;
+            }
             Listener::Peer => {
                 let displaced = permit.displaced();
                 let served = self.serve_peer(stream, from, permit.clone());
@@ -269,6 +273,7 @@ impl Worker {
     async fn serve_client(
         &self,
         stream: tokio::net::TcpStream,
+        from: SocketAddr,
         listener: Listener,
         permit: &Permit,
     ) {
@@ -280,6 +285,7 @@ impl Worker {
         } = &self.served;
         let tls = match listener {
             Listener::Http => tls.http.as_ref(),
+            Listener::Redis => tls.redis.as_ref(),
             Listener::Grpc | Listener::Peer => tls.grpc.as_ref(),
         };
         let handshake = tls.and_then(|_| permit.handshake());
@@ -287,6 +293,9 @@ impl Worker {
         let Some((stream, names)) = begun.await else {
             return;
         };
+        if listener == Listener::Redis {
+            return self.serve_redis(stream, from).await;
+        }
         let (socket, traffic) = self.socket(stream);
         if listener == Listener::Http {
             return self.serve_http(socket, names, &traffic).await;
@@ -342,7 +351,10 @@ impl Worker {
     {
         let connection = grpc_server(listener).serve_connection(socket, service);
         let (carrier, name) = (&self.served.carrier, listener.name());
-        carrier.carry(name, connection, traffic, &self.stop).await;
+        let shut_down = GracefulConnection::graceful_shutdown;
+        carrier
+            .carry(name, connection, shut_down, traffic, &self.stop)
+            .await;
     }
 
     async fn serve_http(&self, socket: Io, names: Option<ClientNames>, traffic: &Arc<Traffic>) {
@@ -360,8 +372,21 @@ impl Worker {
             .max_send_buf_size(SEND_BUFFER);
         let service = ConnectedRouter::new(self.served.router.clone(), names, traffic.clone());
         let connection = builder.serve_connection(socket, service);
-        let name = Listener::Http.name();
-        carrier.carry(name, connection, traffic, &self.stop).await;
+        let (name, shut_down) = (Listener::Http.name(), GracefulConnection::graceful_shutdown);
+        carrier
+            .carry(name, connection, shut_down, traffic, &self.stop)
+            .await;
+    }
+
+    async fn serve_redis(&self, stream: Stream, from: SocketAddr) {
+        let carrier = &self.served.carrier;
+        let traffic = carrier.traffic();
+        let socket = carrier.socket(stream, traffic.clone());
+        let connection = self.served.redis.over(socket, traffic.clone(), from);
+        let (name, shut_down) = (Listener::Redis.name(), redis::Connection::graceful_shutdown);
+        carrier
+            .carry(name, connection, shut_down, &traffic, &self.stop)
+            .await;
     }
 }
 

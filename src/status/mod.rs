@@ -3,6 +3,7 @@
 
 pub mod grpc;
 pub mod http;
+pub mod redis;
 
 use ::http::StatusCode;
 use tonic::Code;

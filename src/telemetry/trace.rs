@@ -60,6 +60,14 @@ impl Call {
             listener: "http",
         }
     }
+
+    /// A command of a Redis client, such as `GET`.
+    pub const fn redis(name: &'static str) -> Self {
+        Self {
+            name,
+            listener: "redis",
+        }
+    }
 }
 
 /// Which requests have spans.
@@ -222,13 +230,18 @@ impl Scope {
     }
 
     fn poll<F: Future>(&self, work: Pin<&mut F>, task: &mut TaskContext<'_>) -> Poll<F::Output> {
+        self.within(|| work.poll(task))
+    }
+
+    /// Does in this scope what waits for nothing.
+    pub fn within<R>(&self, work: impl FnOnce() -> R) -> R {
         match self {
-            Self::Nothing => work.poll(task),
+            Self::Nothing => work(),
             Self::HandedOn(context) => {
                 let _here = context.clone().attach();
-                work.poll(task)
+                work()
             }
-            Self::Traced(span) => span.in_scope(|| work.poll(task)),
+            Self::Traced(span) => span.in_scope(work),
         }
     }
 }

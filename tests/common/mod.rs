@@ -189,6 +189,8 @@ pub struct Addresses {
     pub peer: SocketAddr,
     pub http: SocketAddr,
     pub admin: SocketAddr,
+    /// If the settings want it.
+    pub redis: Option<SocketAddr>,
 }
 
 /// A node that runs in this process.
@@ -210,6 +212,7 @@ impl TestNode {
                 peer: bound.peer.expect(listening),
                 http: bound.http.expect(listening),
                 admin: bound.admin.expect(listening),
+                redis: bound.redis,
             },
             readiness: internal::readiness(&node),
             rings: internal::rings(&node),

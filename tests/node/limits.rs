@@ -51,6 +51,7 @@ async fn who_does_not_greet_is_cut() {
         peer,
         http,
         admin,
+        redis: _,
     } = nodes[0].addresses;
     hung_up(grpc, b"").await;
     hung_up(grpc, &PREFACE[..12]).await;

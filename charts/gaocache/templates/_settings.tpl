@@ -122,8 +122,11 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if ne .Values.listenAddress "0.0.0.0" }}
 {{- $host := ternary (printf "[%s]" .Values.listenAddress) .Values.listenAddress (contains ":" .Values.listenAddress) }}
+{{- if .Values.redis.enabled }}
+{{- $_ := set $config "redis" (dict "listen" (printf "%s:6379" $host)) }}
+{{- end }}
+{{- if ne .Values.listenAddress "0.0.0.0" }}
 {{- range $listener, $port := dict "grpc" 7070 "peer" 7071 "http" 8080 "admin" 9090 }}
 {{- $_ := set $config $listener (merge (dict "listen" (printf "%s:%d" $host (int $port))) (get $config $listener | default dict)) }}
 {{- end }}

@@ -43,7 +43,7 @@ impl ConnectionMetrics {
     /// Counters of rare events show from the start: Prometheus doesn't count the first increase of
     /// a series that was absent before.
     fn begin_with_zero(&self) {
-        for listener in ["grpc", "http", "peer"] {
+        for listener in ["grpc", "http", "redis", "peer"] {
             for reason in ["total", "address", "failed"] {
                 let refusals = &self.refusals;
                 refusals.with_label_values(&[listener, reason]);
@@ -52,7 +52,7 @@ impl ConnectionMetrics {
                 self.cuts.with_label_values(&[listener, reason]);
             }
         }
-        for listener in ["grpc", "http", "admin"] {
+        for listener in ["grpc", "http", "redis", "admin"] {
             for reason in ["plaintext", "tls"] {
                 let refusals = &self.refusals;
                 refusals.with_label_values(&[listener, reason]);

@@ -8,6 +8,7 @@ mod group;
 mod handoff;
 mod membership;
 mod peers;
+mod redis;
 mod registrar;
 mod runtime;
 mod store;
@@ -23,6 +24,7 @@ pub use group::{GroupMetrics, GroupSummary};
 pub use handoff::HandoffMetrics;
 pub use membership::MembershipMetrics;
 pub use peers::PeerMetrics;
+pub use redis::{CommandClass, CommandCounts, RedisMetrics};
 pub use runtime::RuntimeMetrics;
 pub use store::StoreMetrics;
 
@@ -45,6 +47,8 @@ pub struct Metrics {
     pub etcd: EtcdMetrics,
     /// Connections and bytes in flight.
     pub connections: ConnectionMetrics,
+    /// The listener for Redis clients.
+    pub redis: RedisMetrics,
     /// Runtimes and spans.
     pub runtimes: RuntimeMetrics,
 }
@@ -69,6 +73,7 @@ impl Metrics {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         let registrar = Registrar(&registry);
+        let connections = ConnectionMetrics::register(&registrar)?;
         Ok(Self {
             groups: GroupFamilies::register(&registrar)?,
             handoff: HandoffFamilies::register(&registrar)?,
@@ -77,7 +82,8 @@ impl Metrics {
             membership: MembershipMetrics::register(&registrar)?,
             #[cfg(feature = "etcd")]
             etcd: EtcdMetrics::register(&registrar)?,
-            connections: ConnectionMetrics::register(&registrar)?,
+            redis: RedisMetrics::register(&registrar, &connections)?,
+            connections,
             runtimes: RuntimeMetrics::register(&registrar)?,
             registry,
         })

@@ -32,7 +32,8 @@ struct Inner {
 
 #[derive(Clone, Default)]
 struct Table {
-    in_force: HashMap<Arc<str>, Arc<Group>>,
+    /// Looked up at each hit; their names come from the settings alone.
+    in_force: HashMap<Arc<str>, Arc<Group>, foldhash::fast::RandomState>,
     /// All that there ever were, by number.
     numbered: Vec<Arc<Group>>,
 }
@@ -99,7 +100,7 @@ impl Groups {
         let _turn = self.0.turn.lock();
         let before = self.0.table.load_full();
         let mut after = Table {
-            in_force: HashMap::new(),
+            in_force: HashMap::default(),
             numbered: before.numbered.clone(),
         };
         let known = |wanted: &Wanted| {
@@ -177,8 +178,11 @@ impl Groups {
 
     /// What this node holds of a key in memory. The group itself is not handed out: all threads
     /// that serve would write to its count of references at each hit.
-    pub fn held(&self, name: &str, key: &str) -> Option<Result<Answer>> {
-        self.0.table.load().in_force.get(name)?.held(key)
+    ///
+    /// `now` may be some time ago, but not before the get began: what memory may serve, and what is
+    /// fresh, is judged by that moment.
+    pub fn held(&self, name: &str, key: &str, now: Timestamp) -> Option<Result<Answer>> {
+        self.0.table.load().in_force.get(name)?.held(key, now)
     }
 
     /// Drops all entries of all of them; returns how many went.

@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT},
+    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
 
 pub use crate::ports::{Course, Source};
@@ -163,7 +163,7 @@ impl Group {
     /// origin has no such key, and what the load ended with otherwise.
     pub async fn get(self: &Arc<Self>, key: &str) -> Result<Answer> {
         check_key(key)?;
-        if let Some(held) = self.held(key) {
+        if let Some(held) = self.held(key, self.shared.clock.now()) {
             return held;
         }
         let key = self.hashed(key);
@@ -178,9 +178,9 @@ impl Group {
     }
 
     /// The answer to a get where this node's memory has it.
-    fn held(self: &Arc<Self>, key: &str) -> Option<Result<Answer>> {
+    fn held(self: &Arc<Self>, key: &str, now: Timestamp) -> Option<Result<Answer>> {
         let key = self.hashed(key);
-        let entry = self.find(&key)?;
+        let entry = self.find(&key, now)?;
         self.refresh_ahead(&key, &entry);
         Some(self.answer(&FlightOutcome::hit(entry), || self.hash(key.text())))
     }
@@ -244,8 +244,7 @@ impl Group {
         }
     }
 
-    fn find(&self, key: &HashedKey<'_>) -> Option<Arc<Entry>> {
-        let now = self.shared.clock.now();
+    fn find(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
         let owned = self.shared.owned.get(key, now);
         owned.or_else(|| self.shared.hot.get(key, now))
     }
