@@ -7,17 +7,13 @@
 //! nobody asks for are not loaded.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Group, local::Purpose};
-use crate::{cluster::Owner, key::HashedKey, ports::Timestamp, ring::KeyHash, store::Entry};
+use crate::{ports::Timestamp, ring::KeyHash};
 
 /// How long loads take, while values are to be loaded ahead.
 #[derive(Default)]
@@ -45,8 +41,13 @@ impl Ahead {
         self.load_millis.store(0, Ordering::Relaxed);
     }
 
+    /// Whether it is on, and a load has ended.
+    pub(super) fn is_on(&self) -> bool {
+        self.load_millis.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether a get at `now` may be one that loads a value ahead; false for nearly all of them.
-    fn may_be_due(&self, expires_at: Timestamp, now: Timestamp) -> bool {
+    pub(super) fn may_be_due(&self, expires_at: Timestamp, now: Timestamp) -> bool {
         let load = self.load_millis.load(Ordering::Relaxed);
         let left = expires_at.since(now).as_millis();
         left <= u128::from(load.saturating_mul(Self::LONGEST_DRAW))
@@ -54,33 +55,12 @@ impl Ahead {
 
     /// Whether a get at `now` loads the value ahead. The core has no dice: the key and the moment
     /// decide.
-    fn is_due(&self, hash: KeyHash, expires_at: Timestamp, now: Timestamp) -> bool {
+    pub(super) fn is_due(&self, hash: KeyHash, expires_at: Timestamp, now: Timestamp) -> bool {
         let load = self.load_millis.load(Ordering::Relaxed);
         let mixed = xxh3_64(&(hash.0 ^ now.0.rotate_left(32)).to_le_bytes());
         // Never 0, whose logarithm is infinite.
         let random = (mixed as f64 + 1.0) / (u64::MAX as f64 + 1.0);
         expires_at.since(now).as_millis() as f64 <= load as f64 * -random.ln()
-    }
-}
-
-impl Group {
-    /// Loads the entry that was asked for anew, if its life is nearly over. Only its owner does.
-    pub(super) fn refresh_ahead(self: &Arc<Self>, key: &HashedKey<'_>, entry: &Entry) {
-        let expires_at = entry.record.expires_at;
-        // First, since it costs nearly nothing while this is off.
-        if self.ahead.load_millis.load(Ordering::Relaxed) == 0 || expires_at == Timestamp::NEVER {
-            return;
-        }
-        let now = self.shared.clock.now();
-        if !self.ahead.may_be_due(expires_at, now) {
-            return;
-        }
-        let hash = self.hash(key.text());
-        if self.ahead.is_due(hash, expires_at, now)
-            && self.shared.cluster.topology().owner(hash) == Owner::Me
-        {
-            self.join_here(key, hash, Purpose::Ahead(expires_at));
-        }
     }
 }
 

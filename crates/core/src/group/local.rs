@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{FlightOutcome, Group, Source};
 use crate::{
+    cluster::Owner,
     error::Result,
     flight::{Leader, Sharing},
     key::HashedKey,
@@ -60,6 +61,25 @@ impl Group {
         Waiting {
             waiter: joined.waiter,
             collapsed,
+        }
+    }
+
+    /// Loads the entry that was asked for anew, if it expires soon. Only its owner does.
+    pub(super) fn refresh_ahead(self: &Arc<Self>, key: &HashedKey<'_>, entry: &Entry) {
+        let expires_at = entry.record.expires_at;
+        // First, since it costs nearly nothing while this is off.
+        if !self.ahead.is_on() || expires_at == Timestamp::NEVER {
+            return;
+        }
+        let now = self.shared.clock.now();
+        if !self.ahead.may_be_due(expires_at, now) {
+            return;
+        }
+        let hash = self.hash(key.text());
+        if self.ahead.is_due(hash, expires_at, now)
+            && self.shared.cluster.topology().owner(hash) == Owner::Me
+        {
+            self.join_here(key, hash, Purpose::Ahead(expires_at));
         }
     }
 
