@@ -35,7 +35,8 @@ const ROUNDS: usize = 5;
 const SIZES: [(usize, usize); 3] = [(100, 60_000), (1024, 60_000), (65_536, 10_000)];
 
 fn value(key: &str) -> Bytes {
-    Bytes::from(vec![b'x'; key.parse().unwrap()])
+    let size = key.split('/').next().unwrap();
+    Bytes::from(vec![b'x'; size.parse().unwrap()])
 }
 
 /// The bare echo: tonic's own server, answering each get with a value of the size asked.

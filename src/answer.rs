@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use gaocache_core::{
     group::{self, Source},
+    metadata::Metadata,
     ports::Timestamp,
 };
 
@@ -23,6 +24,8 @@ pub struct Answer {
     pub source: Source,
     /// The id of the key's owner; empty while there is no ring.
     pub owner: Arc<str>,
+    /// What the origin said of the value, as headers of HTTP.
+    pub metadata: Metadata,
 }
 
 impl Answer {
@@ -34,6 +37,7 @@ impl Answer {
             entity_tag: answer.entity_tag,
             source: answer.source,
             owner: answer.owner,
+            metadata: answer.metadata,
         }
     }
 }

@@ -6,7 +6,10 @@ use crate::{
     origin::{bounds::Bounds, breaker::BreakerRules},
     settings::MAX_VALUE,
 };
-use gaocache_core::{group::GroupRules, ports::Origin};
+use gaocache_core::{
+    group::{GroupRules, Query},
+    ports::Origin,
+};
 
 /// A group of keys with one origin: how long its values live, how large they may be, and how much
 /// of the origin is asked at once.
@@ -50,6 +53,9 @@ impl GroupDefinition {
                 max_value: MAX_VALUE,
                 // A loader may say how long its value may be kept.
                 origin_decides: true,
+                soft_timeout: Duration::ZERO,
+                refresh_ahead: false,
+                query: Query::Refuse,
             },
             origin,
             bounds: Bounds::default(),
@@ -97,6 +103,30 @@ impl GroupDefinition {
     /// [`Source::Stale`]: gaocache_core::group::Source::Stale
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.rules.stale_if_error = window;
+        self
+    }
+
+    /// After how long a get whose load isn't done is answered with the old value, as
+    /// [`Source::Stale`], if there is one ([`GroupDefinition::stale_if_error`]); the load goes on.
+    /// Without it: gets wait for the load.
+    ///
+    /// [`Source::Stale`]: gaocache_core::group::Source::Stale
+    pub fn soft_timeout(mut self, soft_timeout: Duration) -> Self {
+        self.rules.soft_timeout = soft_timeout;
+        self
+    }
+
+    /// Loads values that are asked for anew shortly before they expire, so that no get waits
+    /// for it: the earlier, the longer loads take (XFetch, Vattani et al., VLDB 2015).
+    pub fn refresh_ahead(mut self, ahead: bool) -> Self {
+        self.rules.refresh_ahead = ahead;
+        self
+    }
+
+    /// What a query string means that comes with a key over HTTP. Without it, the request is
+    /// refused.
+    pub fn query(mut self, query: Query) -> Self {
+        self.rules.query = query;
         self
     }
 

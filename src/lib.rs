@@ -54,6 +54,7 @@
 
 mod admin;
 mod answer;
+mod auth;
 mod backoff;
 mod cache;
 #[cfg(feature = "cli")]
@@ -83,13 +84,15 @@ mod tls;
 mod traffic;
 
 pub use answer::Answer;
+pub use auth::{Action, AuditTo, AuthRules};
 pub use cache::Cache;
 #[cfg(feature = "etcd")]
 pub use client::{Client, ClientOptions};
 pub use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Fault, Result},
-    group::Source,
-    ports::{Freshness, Loaded, Origin, loader},
+    group::{Query, Source},
+    metadata::Metadata,
+    ports::{Freshness, Loaded, Origin, Reloaded, loader},
 };
 #[cfg(feature = "etcd")]
 pub use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};

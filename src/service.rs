@@ -17,7 +17,7 @@ use crate::telemetry::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{Answer, Group, Groups, Source},
+    group::{Answer, Group, Groups, Query, Source},
     ports::{Clock, Parcel, Peeked, PeerAnswer, Receipt, Sender, Timestamp},
     standing::Standing,
 };
@@ -105,6 +105,14 @@ impl Service {
             .iter()
             .map(|group| group.rules().max_value);
         values.max().unwrap_or(0)
+    }
+
+    /// What a query string means that comes with a key of that group.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`].
+    pub fn query(&self, group: &str) -> Result<Query> {
+        Ok(self.inner.groups.get(group)?.rules().query)
     }
 
     /// The current time, for computing the remaining time to live of an answer.
@@ -245,7 +253,7 @@ impl Service {
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
     pub fn remove_here(&self, group: &str, key: Option<&str>) -> Result<u64> {
-        Ok(self.inner.groups.get(group)?.remove_here(key))
+        Ok(self.inner.groups.told(group)?.remove_here(key))
     }
 
     /// A client's removal of a key.

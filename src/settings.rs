@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use crate::telemetry::trace::Sampling;
+use crate::{
+    auth::{Action, AuthRules},
+    telemetry::trace::Sampling,
+};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     membership::DEFAULT_WEIGHT,
@@ -33,6 +36,19 @@ pub(crate) const ID_RULE: &str = "must not be empty or contain '/'";
 /// Whether a node may have this id.
 pub(crate) fn is_id(id: &str) -> bool {
     !id.is_empty() && !id.contains('/')
+}
+
+/// Why everybody can't have the role `admin`, if so.
+pub(crate) fn open_administration(
+    anonymous: &[Action],
+    admin: Option<SocketAddr>,
+    insecure: bool,
+) -> Option<&'static str> {
+    let reachable = admin.is_some_and(|admin| !admin.ip().is_loopback());
+    (anonymous.contains(&Action::Admin) && reachable && !insecure).then_some(
+        "everybody can't have the role admin while admin.listen can be reached from other machines; \
+         let it listen on loopback, or set admin.insecure = true",
+    )
 }
 
 /// How a node behaves. `docs/configuration.md` says more about each; the program has the same
@@ -105,6 +121,22 @@ pub struct Settings {
     pub in_flight: u64,
     /// What clients may take of the listeners.
     pub limits: ClientLimits,
+    /// Who may do what on the listeners.
+    pub auth: AuthRules,
+    /// Unix socket through which whoever can open it may do everything. Its file is made anew, and
+    /// only its owner can open it. `None`: there is none.
+    pub admin_socket: Option<PathBuf>,
+    /// Whether everybody may have the role `admin` although the admin listener can be reached from
+    /// other machines.
+    pub admin_insecure: bool,
+    /// Host names that the HTTP listener answers for, beside addresses, names without a dot, those
+    /// of Kubernetes' services, and the node's id and advertised host. `*.` before a name means all
+    /// below, and `*` alone any.
+    pub http_allowed_hosts: Vec<String>,
+    /// The same for the admin listener.
+    pub admin_allowed_hosts: Vec<String>,
+    /// Whether the gRPC listener tells what services it has.
+    pub grpc_reflection: bool,
     /// Which requests of clients have spans. They go to the program's own `tracing` subscriber,
     /// with the target `gaocache::trace`.
     pub sampling: Sampling,
@@ -201,13 +233,15 @@ pub enum ClientCertificates {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ClientLimits {
-    /// Connections of the gRPC, HTTP and Redis listeners together. It is less if the process may open
-    /// fewer files.
+    /// Connections of the gRPC, HTTP and Redis listeners together. It is less if the process may
+    /// open fewer files.
     pub max_connections: usize,
     /// Connections from one address (IPv6: one /64 network).
     pub max_connections_per_address: usize,
     /// Connections of the admin listener. Further ones wait.
     pub max_admin_connections: usize,
+    /// Those from one address. Further ones are closed.
+    pub max_admin_connections_per_address: usize,
     /// Files that the process may open, of which clients take none.
     pub reserved_descriptors: usize,
     /// From the connect to the HTTP/2 preface, and for the head of an HTTP/1 request.
@@ -231,6 +265,7 @@ impl Default for ClientLimits {
             max_connections: 10_000,
             max_connections_per_address: 1_000,
             max_admin_connections: 256,
+            max_admin_connections_per_address: 64,
             reserved_descriptors: 512,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),
@@ -286,6 +321,12 @@ impl Default for Settings {
             handoff_bytes_per_second: 64 << 20,
             in_flight: 0,
             limits: ClientLimits::default(),
+            auth: AuthRules::default(),
+            admin_socket: None,
+            admin_insecure: false,
+            http_allowed_hosts: Vec::new(),
+            admin_allowed_hosts: Vec::new(),
+            grpc_reflection: true,
             sampling: Sampling::off(),
         }
     }
@@ -342,11 +383,17 @@ impl Settings {
         if !(1..=MAX_REPLICAS).contains(&self.replicas) {
             return wrong("a key has 1 or 2 replicas");
         }
+        if let Some(what) =
+            open_administration(&self.auth.anonymous, self.admin, self.admin_insecure)
+        {
+            return wrong(what);
+        }
         let limits = &self.limits;
         if [
             limits.max_connections,
             limits.max_connections_per_address,
             limits.max_admin_connections,
+            limits.max_admin_connections_per_address,
             limits.max_keys_per_request,
         ]
         .contains(&0)

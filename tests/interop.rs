@@ -115,14 +115,22 @@ async fn printed(program: &'static str, arguments: &[&str]) -> String {
     text
 }
 
-#[tokio::test]
-async fn openssl_curl_and_grpcurl_speak_tls_with_a_node() {
-    let (origin, folder) = (CountingOrigin::start().await, files());
-    let further = [secured(&folder, "grpc"), secured(&folder, "http")].concat();
+/// A node whose gRPC and HTTP listeners require certificates, and what a client names: the CA, its
+/// certificate and its key.
+async fn requiring(origin: &CountingOrigin, folder: &PemFolder) -> (TestNode, [String; 3]) {
+    let further = [secured(folder, "grpc"), secured(folder, "http")].concat();
     let further: Vec<&str> = further.iter().map(String::as_str).collect();
-    let node = joining(&gaocache::Registry::memory(), "n0", &origin.url(), &further).await;
-    let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|file| folder.text(file));
-    let (grpc, http) = (node.addresses.grpc.to_string(), node.addresses.http);
+    let registry = gaocache::Registry::memory();
+    let node = joining(&registry, "n0", &origin.url(), &further).await;
+    let files = ["ca.pem", "client.pem", "client.key"].map(|file| folder.text(file));
+    (node, files)
+}
+
+#[tokio::test]
+async fn openssl_speaks_tls_with_a_node() {
+    let (origin, folder) = (CountingOrigin::start().await, files());
+    let (node, [ca, cert, key]) = requiring(&origin, &folder).await;
+    let grpc = node.addresses.grpc.to_string();
     let shown = printed(
         "openssl",
         &[
@@ -146,6 +154,13 @@ async fn openssl_curl_and_grpcurl_speak_tls_with_a_node() {
     for wanted in ["TLSv1.3", "ALPN protocol: h2", "Verification: OK"] {
         assert!(shown.contains(wanted), "{wanted}: {shown}");
     }
+}
+
+#[tokio::test]
+async fn curl_and_grpcurl_speak_tls_with_a_node() {
+    let (origin, folder) = (CountingOrigin::start().await, files());
+    let (node, [ca, cert, key]) = requiring(&origin, &folder).await;
+    let (grpc, http) = (node.addresses.grpc.to_string(), node.addresses.http);
     let url = format!("https://localhost:{}/v1/users/a", http.port());
     let resolve = format!("localhost:{}:127.0.0.1", http.port());
     for version in ["--http1.1", "--http2"] {

@@ -180,7 +180,9 @@ async fn thousands_of_scrapes_hold_up_neither_probes_nor_the_lease() {
     raise_own_descriptors(2 * SCRAPERS as u64);
     let etcd = etcd::Etcd::start().await;
     let origin = CountingOrigin::start().await;
-    let node = NodeProcess::start("n0", &[&etcd.url], &origin.url(), &[]);
+    // All scrapers have one address here.
+    let further = ["limits.max_admin_connections_per_address=1000"];
+    let node = NodeProcess::start("n0", &[&etcd.url], &origin.url(), &further);
     node.until_ready().await;
     let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
     let scraper = |_| tokio::spawn(keep_scraping(node.admin, stop.clone(), answered.clone()));

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use gaocache_core::{
     key::{GroupId, HashedKey},
+    metadata::Metadata,
     ports::Timestamp,
     record::{Record, Stale},
     store::{Entry, Store},
@@ -105,11 +106,18 @@ fn purge(store: &Store) {
 }
 
 fn record(number: u64) -> Record {
+    // Every second one comes from an origin that says what it is.
+    let said = [
+        ("content-type", "text/plain"),
+        ("etag", "\"0123456789abcdef\""),
+    ];
+    let said = said.into_iter().filter(|_| number % 2 == 1);
     Record {
         value: Some(Bytes::from_static(&[7; 100])),
         expires_at: Timestamp::NEVER,
         stale: Stale::NEVER,
         entity_tag: number,
+        metadata: Metadata::new(said).expect("good"),
     }
 }
 

@@ -16,6 +16,8 @@ const IN_FLIGHT: usize = 16;
 
 pub struct Server {
     child: Child,
+    /// The key of a caller with this number, for values of this size.
+    pub key: fn(size: usize, caller: usize) -> String,
     clients: Vec<CacheClient<tonic::transport::Channel>>,
 }
 
@@ -58,7 +60,11 @@ impl Server {
         for _ in 0..CONNECTIONS {
             clients.push(connect(address.trim()).await);
         }
-        Self { child, clients }
+        Self {
+            child,
+            key: |size, _| size.to_string(),
+            clients,
+        }
     }
 
     /// CPU seconds of all threads of the server: the first field of each one's schedstat, in
@@ -72,14 +78,15 @@ impl Server {
         nanoseconds.sum::<f64>() / 1e9
     }
 
-    /// Gets of the key that is named after `size`, and has a value of so many bytes.
+    /// Gets of values of so many bytes.
     pub async fn round(&self, size: usize, gets: usize) -> Round {
         let (cpu, started) = (self.cpu_seconds(), Instant::now());
         let mut callers = Vec::new();
         for client in &self.clients {
             for _ in 0..IN_FLIGHT {
                 let calls = gets / (CONNECTIONS * IN_FLIGHT);
-                callers.push(tokio::spawn(call(client.clone(), size, calls)));
+                let key = (self.key)(size, callers.len());
+                callers.push(tokio::spawn(call(client.clone(), key, size, calls)));
             }
         }
         let mut times = Vec::with_capacity(gets);
@@ -99,6 +106,7 @@ impl Server {
 
 async fn call(
     mut client: CacheClient<tonic::transport::Channel>,
+    key: String,
     size: usize,
     calls: usize,
 ) -> Vec<f64> {
@@ -106,7 +114,7 @@ async fn call(
     for _ in 0..calls {
         let request = wire::GetRequest {
             group: "bench".into(),
-            key: size.to_string(),
+            key: key.clone(),
         };
         let began = Instant::now();
         let answer = client.get(request).await.unwrap();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::state::Admin;
+use crate::auth::{Action, Caller};
 use crate::status::http::failed;
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -33,12 +34,20 @@ pub(super) struct Question {
 /// The handler.
 pub(super) async fn explain(
     State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
     question: Result<Query<Question>, QueryRejection>,
 ) -> Response {
     let Ok(Query(question)) = question else {
         let what = "say which key, as in GET /explain?group=users&key=42";
         return failed(&Error::new(ErrorKind::InvalidRequest, what));
     };
+    // Whether a key is held tells something of it.
+    let allowed = admin
+        .permissions
+        .check(&caller, Action::Read, &question.group);
+    if let Err(refusal) = allowed {
+        return failed(&refusal.into());
+    }
     let Ok(_place) = QUESTIONS.try_acquire() else {
         let what = "too many keys are being explained";
         return failed(&Error::new(ErrorKind::Overloaded, what));

@@ -12,7 +12,7 @@ mod state;
 use std::time::Duration;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Query, State, rejection::QueryRejection},
     http::{
         HeaderValue, StatusCode,
@@ -25,6 +25,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::{
+    auth::{Call, Caller},
     status::http::{failed, no_such_path, not_allowed, not_here},
     telemetry::level::LogLevel,
 };
@@ -37,7 +38,7 @@ use report::{group_reports, owners};
 pub use scrapes::Scrapes;
 pub use state::{Admin, Readiness};
 #[cfg(feature = "cli")]
-pub use state::{Reload, Reloads};
+pub use state::{Reloads, Wish};
 
 /// Longest wait of `/ring?unlike=`. After that, clients ask again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -58,7 +59,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/explain", get(explain::explain))
         .route("/config", get(settings::in_force))
         .route("/reload", post(settings::reload))
-        .fallback(async || no_such_path(StatusCode::NOT_FOUND, "no such path; see docs/api.md"))
+        .route("/forget", post(settings::forget))
+        .fallback(async || no_such_path("no such path; see docs/api.md"))
         .method_not_allowed_fallback(async || not_allowed("this path takes another method"))
         .with_state(admin)
 }
@@ -109,21 +111,35 @@ async fn log_level() -> Response {
     }
 }
 
-async fn set_log_level(query: Result<Query<LogQuery>, QueryRejection>) -> Response {
+async fn set_log_level(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Response {
     let Ok(Query(query)) = query else {
         let what = "say which level, as in PUT /log?level=debug";
         return failed(&Error::new(ErrorKind::InvalidRequest, what));
     };
-    match LogLevel::of_process().map(|level| level.set(&query.level)) {
-        Some(Ok(())) => format!("{}\n", query.level).into_response(),
-        // Wrong here is what the caller said, not the node's settings.
-        Some(Err(error)) => failed(&Error::new(ErrorKind::InvalidRequest, error.message())),
-        None => no_log(),
+    let call = Call::admin("log_level", Some(("level", &query.level)));
+    let level = LogLevel::of_process();
+    // Wrong here is what the caller said, not the node's settings.
+    let wrong = |why: &str| Error::new(ErrorKind::InvalidRequest, why);
+    let set = async {
+        let set = level.map(|level| level.set(&query.level));
+        let set = set.unwrap_or_else(|| Err(wrong(NO_LOG)));
+        set.map_err(|error| wrong(error.message()))
+    };
+    match admin.permissions.run(&caller, call, set).await {
+        Ok(()) => format!("{}\n", query.level).into_response(),
+        Err(error) if error.message() == NO_LOG => no_log(),
+        Err(error) => failed(&error),
     }
 }
 
+const NO_LOG: &str = "the log of this process is not managed by gaocache";
+
 fn no_log() -> Response {
-    not_here("the log of this process is not managed by gaocache")
+    not_here(NO_LOG)
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{changes::Changes, scrapes::Scrapes};
-use crate::{telemetry::metrics::Metrics, traffic::Budget};
+use crate::{auth::Permissions, telemetry::metrics::Metrics, traffic::Budget};
 use gaocache_core::{cluster::Cluster, error::Result, group::Groups, store::Store};
 
 /// Why a node is not ready; empty if it is ready.
@@ -25,6 +25,8 @@ pub struct Admin {
     pub cluster: Arc<Cluster>,
     /// Its groups.
     pub groups: Groups,
+    /// Who may do what.
+    pub(crate) permissions: Permissions,
     /// Its metrics.
     pub metrics: Arc<Metrics>,
     /// The latest ring changes.
@@ -41,8 +43,18 @@ pub struct Admin {
     pub stop: CancellationToken,
 }
 
-/// A request to read the settings again; receives the outcome.
-pub type Reload = oneshot::Sender<Result<Value>>;
+/// A request to the program around the node; receives the outcome. A program that embeds a node
+/// has its own settings and makes no use of it.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+pub enum Wish {
+    /// Read the settings again.
+    Reload(Tell),
+    /// Take this member off the list.
+    Forget(String, Tell),
+}
+
+/// Receives the outcome.
+pub type Tell = oneshot::Sender<Result<Value>>;
 
 /// The current settings, and where to request a reload.
 #[derive(Clone)]
@@ -50,7 +62,7 @@ pub struct Reloads {
     /// As they are shown.
     pub in_force: watch::Receiver<Arc<Value>>,
     /// Takes requests; a bounded queue.
-    pub wishes: mpsc::Sender<Reload>,
+    pub wishes: mpsc::Sender<Wish>,
 }
 
 impl Admin {

@@ -1,14 +1,20 @@
 //! `gaocache get`, `remove` and `purge`: one call to a node, or to the cluster.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use clap::Args;
+use http::Uri;
 use serde_json::{Value, json};
-use tonic::{Status, transport::Channel};
+use tonic::{Status, transport::Endpoint};
 
 use super::{
+    access::{Access, with_hint},
     address::{CONNECT_TIMEOUT, Listener, Place, grpc_address, here, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
@@ -18,29 +24,39 @@ use super::{
 };
 use crate::{
     answer::Answer,
-    client::{Client, ClientOptions, connection},
-    rpc::wire::{self, cache_client::CacheClient},
+    client::{Client, ClientOptions, connection, metadata},
+    rpc::{
+        bearer::{Bearer, BearingClient},
+        wire,
+    },
     settings::GRPC_PORT,
     status::{codes, grpc::from_status},
 };
-use gaocache_core::{error::with_causes, group::Source};
+use gaocache_core::{
+    error::{ErrorKind, with_causes},
+    group::Source,
+    metadata::Metadata,
+};
 
 /// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The gRPC address of any node: HOST:PORT, or with https:// if it speaks TLS
     ///
-    /// [default: GAOCACHE_TARGET, else that of the context, else 127.0.0.1:7070]
+    /// [default: GAOCACHE_TARGET, else that of the context, else the admin socket of a node on this
+    /// machine, else 127.0.0.1:7070]
     #[arg(
         long,
         value_name = "HOST:PORT",
         value_parser = grpc_address,
-        conflicts_with = "etcd"
+        conflicts_with_all = ["etcd", "socket"]
     )]
     target: Option<Place>,
     /// Timeout of a call, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: f64,
+    #[command(flatten)]
+    access: Access,
     #[command(flatten)]
     cluster: Cluster,
     #[command(flatten)]
@@ -59,8 +75,11 @@ pub(super) struct GetArgs {
     /// Write the value to a file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Print JSON: the value, where it came from, its owner and its remaining TTL; non-UTF-8 values
-    /// appear as value_base64
+    /// Print what the origin said of the value before it, as lines of headers
+    #[arg(long, short, conflicts_with = "json")]
+    include: bool,
+    /// Print JSON: the value, what the origin said of it, where it came from, its owner and its
+    /// remaining TTL; non-UTF-8 values appear as value_base64
     #[arg(long, conflicts_with = "output")]
     json: bool,
     #[command(flatten)]
@@ -91,10 +110,13 @@ pub(super) struct GroupArgs {
     target: Target,
 }
 
+/// What calls over a socket are told to be for.
+const LOCAL: &str = "http://localhost";
+
 /// A node, or the cluster.
 enum Callee {
     /// With its address.
-    Node(CacheClient<Channel>, String),
+    Node(Box<BearingClient>, String),
     Cluster(Client),
 }
 
@@ -102,26 +124,55 @@ impl Target {
     async fn connect(&self) -> Result<Callee, Failure> {
         let timeout = crate::config::seconds(self.timeout);
         let (named, usual) = (self.target.as_ref(), here(GRPC_PORT));
+        if let Some(socket) = self.access.named_socket() {
+            return self.over(socket).await;
+        }
         let whom = self
             .cluster
             .whom(named, Context::target, grpc_address, usual)?;
+        let named = named.is_some() || self.cluster.is_named();
+        let bearer = self.access.bearer(&Context::in_force()?, named)?;
         let tls = self.tls.files()?;
-        let place = match whom {
-            Whom::Node(place) => place,
-            Whom::Cluster(etcd) => return cluster(&etcd, &tls, timeout).await,
+        let place = match (whom, self.access.socket()) {
+            (Whom::Cluster(etcd), _) => return cluster(&etcd, &tls, timeout, bearer).await,
+            (Whom::Usual(_), Some(socket)) => return self.over(&socket).await,
+            (Whom::Node(place) | Whom::Usual(place), _) => place,
         };
         look_up(&place).await?;
         let address = place.to_string();
-        let client = connect(&place, &tls, timeout).await;
+        let client = connect(&place, &tls, &bearer, timeout).await;
         let client = client.map_err(|what| Failure::Failed(format!("{address}: {what}")))?;
-        Ok(Callee::Node(client, address))
+        Ok(Callee::Node(Box::new(client), address))
+    }
+
+    /// A node of this machine.
+    async fn over(&self, socket: &Path) -> Result<Callee, Failure> {
+        let timeout = crate::config::seconds(self.timeout);
+        let name = socket.display().to_string();
+        let failed = |error: tonic::transport::Error| {
+            let causes = with_causes("can't connect".into(), &error);
+            Failure::Failed(format!("{name}: {causes}"))
+        };
+        let endpoint = Endpoint::from_shared(format!("unix://{name}")).map_err(failed)?;
+        let endpoint = endpoint.timeout(timeout).origin(Uri::from_static(LOCAL));
+        let channel = endpoint.connect().await.map_err(failed)?;
+        Ok(Callee::Node(
+            Box::new(Bearer::default().client(channel)),
+            name,
+        ))
     }
 
     /// What to tell about a status: the node's own words, or whether there is a node at all.
     fn failed(&self, address: &str, status: &Status) -> Failure {
         // The HTTP listener names the kinds of its errors too, but sends no gRPC code.
         if let Some(error) = from_status(status).filter(|it| codes(it.kind()).0 == status.code()) {
-            return error.into();
+            let kind = Some(error.kind().name());
+            return match error.kind() {
+                ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {
+                    Failure::Failed(with_hint(error.message(), kind))
+                }
+                _ => error.into(),
+            };
         }
         let cause = std::error::Error::source(status);
         let mut causes = std::iter::successors(cause, |cause| cause.source());
@@ -144,8 +195,9 @@ impl Target {
 pub(super) async fn connect(
     place: &Place,
     tls: &Tls,
+    bearer: &Bearer,
     timeout: Duration,
-) -> Result<CacheClient<Channel>, String> {
+) -> Result<BearingClient, String> {
     let (address, tls) = (place.address.as_str().into(), tls.at(place));
     let endpoint = connection::endpoint(&place.address, tls.is_some());
     let endpoint = endpoint
@@ -154,17 +206,22 @@ pub(super) async fn connect(
         .timeout(timeout);
     let connected = connection::now(&endpoint, &address, tls).await;
     let channel = connected.map_err(|error| with_causes("can't connect".into(), &error))?;
-    // The node limits the size of values; the client accepts any size.
-    Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
+    Ok(bearer.client(channel))
 }
 
 /// A client of the nodes that are registered in etcd.
-async fn cluster(etcd: &Etcd, tls: &Tls, timeout: Duration) -> Result<Callee, Failure> {
+async fn cluster(
+    etcd: &Etcd,
+    tls: &Tls,
+    timeout: Duration,
+    bearer: Bearer,
+) -> Result<Callee, Failure> {
     let (keys, discovery) = etcd.discover().await?;
     if discovery.list().endpoints.is_empty() {
         return Err(etcd.nobody());
     }
     let mut options = ClientOptions::default().with_deadline(timeout);
+    options.bearer = bearer;
     options.tls = tls.for_all();
     Ok(Callee::Cluster(Client::over(discovery, keys, options)))
 }
@@ -175,11 +232,14 @@ struct Got {
     source: &'static str,
     owner: String,
     ttl_remaining_ms: Option<u64>,
+    /// What the origin said of the value.
+    metadata: Metadata,
 }
 
 impl Got {
     fn from_node(answer: wire::GetResponse) -> Self {
         Self {
+            metadata: metadata(&answer.headers),
             source: match answer.source() {
                 wire::Source::Hit | wire::Source::Unspecified => Source::Hit.name(),
                 wire::Source::Peer => Source::Peer.name(),
@@ -199,6 +259,7 @@ impl Got {
             source: answer.source.name(),
             owner: answer.owner.to_string(),
             ttl_remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
+            metadata: answer.metadata,
         }
     }
 
@@ -213,6 +274,19 @@ impl Got {
         )
     }
 
+    /// By name; several lines of one name are one list, as in HTTP.
+    fn headers(&self) -> BTreeMap<&str, String> {
+        let mut headers = BTreeMap::<_, String>::new();
+        for (name, value) in self.metadata.iter() {
+            let list = headers.entry(name).or_default();
+            if !list.is_empty() {
+                list.push_str(", ");
+            }
+            list.push_str(value);
+        }
+        headers
+    }
+
     fn json(&self, group: &str, key: &str) -> Value {
         let mut json = json!({
             "group": group,
@@ -221,6 +295,7 @@ impl Got {
             "owner": self.owner,
             "ttl_remaining_ms": self.ttl_remaining_ms,
             "bytes": self.value.len(),
+            "headers": self.headers(),
         });
         match std::str::from_utf8(&self.value) {
             Ok(text) => json["value"] = text.into(),
@@ -246,6 +321,12 @@ pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
     };
     if args.verbose {
         eprintln!("{}", got.told());
+    }
+    if args.include {
+        for (name, value) in got.metadata.iter() {
+            print_line(&format!("{name}: {value}"))?;
+        }
+        print_line("")?;
     }
     match &args.output {
         Some(file) => write_file(file, &got.value),
@@ -292,4 +373,25 @@ pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
         return print_json(&json!({ "group": group, "entries": entries }));
     }
     print_line(&format!("removed {}", counted(entries, "entry", "entries")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_what_the_origin_said_by_name() {
+        let said = [("content-type", "a/b"), ("link", "c"), ("link", "d")];
+        let header = |(name, value): (&str, &str)| wire::Header {
+            name: name.into(),
+            value: value.into(),
+        };
+        let got = Got::from_node(wire::GetResponse {
+            value: "v".into(),
+            headers: said.into_iter().map(header).collect(),
+            ..wire::GetResponse::default()
+        });
+        let wanted = json!({ "content-type": "a/b", "link": "c, d" });
+        assert_eq!(got.json("g", "k")["headers"], wanted);
+    }
 }

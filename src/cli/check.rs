@@ -20,7 +20,7 @@ use super::{
 use crate::{
     admin::{GroupReport, RingReport},
     registry::etcd::view,
-    rpc::wire::GetRequest,
+    rpc::{bearer::Bearer, wire::GetRequest},
     status::grpc::from_status,
 };
 use gaocache_core::{
@@ -225,7 +225,7 @@ async fn ask(
 }
 
 async fn get(member: &Member, tls: &Tls, group: &str, key: &str) -> Result<String, String> {
-    let mut client = connect(&grpc_of(member), tls, TIMEOUT).await?;
+    let mut client = connect(&grpc_of(member), tls, &Bearer::default(), TIMEOUT).await?;
     let request = GetRequest {
         group: group.to_owned(),
         key: key.to_owned(),

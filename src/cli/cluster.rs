@@ -69,6 +69,8 @@ fn url(text: &str) -> Result<String, String> {
 pub(super) enum Whom {
     /// The node at this address.
     Node(Place),
+    /// The node at this address, since nothing names another.
+    Usual(Place),
     /// Those that are registered there.
     Cluster(Etcd),
 }
@@ -90,11 +92,18 @@ impl Cluster {
         if let Some(etcd) = self.etcd(&context)? {
             return Ok(Whom::Cluster(etcd));
         }
-        Ok(Whom::Node(match of_context(&context) {
-            Some(node) => parse(node)
-                .map_err(|reason| Failure::Usage(format!("the context's '{node}': {reason}")))?,
-            None => usual,
-        }))
+        let Some(node) = of_context(&context) else {
+            return Ok(Whom::Usual(usual));
+        };
+        let parsed = parse(node);
+        parsed
+            .map(Whom::Node)
+            .map_err(|reason| Failure::Usage(format!("the context's '{node}': {reason}")))
+    }
+
+    /// Whether a flag names an etcd.
+    pub(super) fn is_named(&self) -> bool {
+        !self.etcd.is_empty()
     }
 
     /// How to reach etcd, by the flags or else by the context; `None` if neither names one.

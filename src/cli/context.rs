@@ -14,7 +14,7 @@ use super::failure::Failure;
 const FILE: &str = "gaocache/config.toml";
 
 /// The user's file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
     /// The context that is meant if none is named.
@@ -23,12 +23,15 @@ struct File {
 }
 
 /// One cluster. Its fields are those of the flags.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Context {
     target: Option<String>,
     admin: Option<String>,
     pub(super) etcd: Vec<String>,
+    /// Sent to the nodes of this context alone.
+    pub(super) token: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
     pub(super) service: Option<String>,
     pub(super) etcd_user: Option<String>,
     pub(super) etcd_password_file: Option<PathBuf>,
@@ -56,6 +59,8 @@ impl Context {
                 etcd: etcd.map_or_else(Vec::new, |urls| {
                     urls.split(',').map(|url| url.trim().to_owned()).collect()
                 }),
+                token: None,
+                token_file: None,
                 ..context
             };
         }

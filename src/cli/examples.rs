@@ -19,11 +19,13 @@ Examples:
 
 pub(super) const REMOVE: &str = "\
 Examples:
-  gaocache remove users 42 --etcd http://127.0.0.1:2379";
+  gaocache remove users 42 --etcd http://127.0.0.1:2379 --token-file token
+  gaocache remove users 42 --socket /run/gaocache/admin.sock";
 
 pub(super) const PURGE: &str = "\
 Examples:
-  gaocache purge users --target 10.0.0.7:7070";
+  gaocache purge users --target 10.0.0.7:7070 --token-file token
+  gaocache purge users --socket /run/gaocache/admin.sock";
 
 pub(super) const RING: &str = "\
 Examples:
@@ -35,6 +37,16 @@ pub(super) const EXPLAIN: &str = "\
 Examples:
   gaocache explain users 42
   gaocache explain users 42 --admin 10.0.0.7:9090 --json";
+
+pub(super) const RELOAD: &str = "\
+Examples:
+  gaocache reload
+  gaocache reload --admin 10.0.0.7:9090 --token-file token --json";
+
+pub(super) const LOG: &str = "\
+Examples:
+  gaocache log debug
+  gaocache log info,gaocache::rpc=debug --admin 10.0.0.7:9090 --token-file token";
 
 pub(super) const MEMBERS: &str = "\
 Examples:

@@ -5,14 +5,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    address::{Place, Scheme, admin_address, here, look_up},
-    context::Context,
+    access::{Access, Admin},
+    address::{Place, admin_address},
     failure::Failure,
     output::{print_json, print_line},
-    ring::ask_admin,
-    tls::{Tls, TlsArgs},
+    tls::TlsArgs,
 };
-use crate::{clock::unix_seconds, settings::ADMIN_PORT};
+use crate::clock::unix_seconds;
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
@@ -22,32 +21,29 @@ pub(super) struct ExplainArgs {
     key: String,
     /// The admin address of the node to ask first: HOST:PORT, or with https:// if it speaks TLS
     ///
-    /// [default: GAOCACHE_ADMIN, else that of the context, else 127.0.0.1:9090]
-    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address)]
+    /// [default: GAOCACHE_ADMIN, else that of the context, else the admin socket of a node on this
+    /// machine, else 127.0.0.1:9090]
+    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address, conflicts_with = "socket")]
     admin: Option<Place>,
     /// Print JSON: what the node knows, and what the owner does if it is another one
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
     tls: TlsArgs,
 }
 
 pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
-    let admin = match &args.admin {
-        Some(admin) => admin.clone(),
-        None => match Context::in_force()?.admin() {
-            Some(admin) => admin_address(admin)
-                .map_err(|reason| Failure::Usage(format!("the context's '{admin}': {reason}")))?,
-            None => here(ADMIN_PORT),
-        },
-    };
-    let tls = args.tls.files()?;
-    look_up(&admin).await?;
-    let failed = |what| Failure::Failed(format!("{admin}: {what}"));
-    let asked = ask(&admin, &tls, args).await.map_err(failed)?;
+    let admin = args.access.admin(args.admin.as_ref(), &args.tls).await?;
+    let failed = |what| Failure::Failed(format!("{}: {what}", admin.name()));
+    let asked = ask(&admin, args).await.map_err(failed)?;
     let owner = &asked["owner"];
     let owner = match owner["admin"].as_str() {
-        Some(other) if owner["id"] != asked["node"] => Some(ask_at(other, &tls, args).await),
+        Some(other) if owner["id"] != asked["node"] => Some(match admin.other(other) {
+            Ok(admin) => ask(&admin, args).await,
+            Err(problem) => Err(problem),
+        }),
         _ => None,
     };
     if args.json {
@@ -68,18 +64,11 @@ pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The same, at the admin listener that another node names.
-async fn ask_at(admin: &str, tls: &Tls, args: &ExplainArgs) -> Result<Value, String> {
-    let mut admin = admin_address(admin)?;
-    admin.scheme.get_or_insert(Scheme::Http);
-    ask(&admin, tls, args).await
-}
-
-async fn ask(admin: &Place, tls: &Tls, args: &ExplainArgs) -> Result<Value, String> {
-    let ExplainArgs { group, key, .. } = args;
+async fn ask(admin: &Admin, ExplainArgs { group, key, .. }: &ExplainArgs) -> Result<Value, String> {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let (group, key) = (encoded(group), encoded(key));
-    let body = ask_admin(admin, tls, &format!("/explain?group={group}&key={key}")).await?;
+    let path = format!("/explain?group={group}&key={key}");
+    let body = admin.get(&path).await?;
     serde_json::from_slice(&body)
         .map_err(|error| format!("the response is not an explanation: {error}"))
 }

@@ -18,6 +18,19 @@ pub(super) enum Failure {
     NobodyReads,
 }
 
+impl Failure {
+    /// What is told.
+    pub(super) fn message(&self) -> &str {
+        match self {
+            Self::Configuration(message)
+            | Self::Usage(message)
+            | Self::NotFound(message)
+            | Self::Failed(message) => message,
+            Self::NobodyReads => "nobody reads what is printed",
+        }
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::Configuration(error.to_string())

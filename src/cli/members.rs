@@ -4,13 +4,18 @@
 //! `forget` must never take away a member that may be alive: it could go on answering from memory
 //! what others remove.
 
+use std::path::PathBuf;
+
 use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
+    access::{Admin, Socket},
     address::admin_of,
-    cluster::Cluster,
+    cluster::{Cluster, Etcd},
     failure::Failure,
     output::{print_json, print_line, table},
     ring::fetch_report,
@@ -18,7 +23,10 @@ use super::{
     tls::{Tls, TlsArgs},
 };
 use crate::registry::etcd::{Forgotten, forget as forget_in, view};
-use gaocache_core::membership::Member;
+use gaocache_core::{
+    error::{Error, ErrorKind},
+    membership::Member,
+};
 
 /// How long a member is given to show that it is alive.
 const ALIVE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -43,6 +51,8 @@ pub(super) struct ForgetArgs {
     json: bool,
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    access: Socket,
     #[command(flatten)]
     cluster: Cluster,
     #[command(flatten)]
@@ -102,32 +112,69 @@ pub(super) async fn members(args: &MembersArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
-    let etcd = args.cluster.or_configured(&args.config, "forget")?;
-    let tls = args.tls.files()?;
-    let (keys, discovery) = etcd.discover().await?;
+    let done = match args.access.socket().filter(|_| !args.cluster.is_named()) {
+        // The node of this machine has etcd's address and password, and an audit.
+        Some(socket) => over(socket, &args.id).await?,
+        None => {
+            let etcd = args.cluster.or_configured(&args.config, "forget")?;
+            forget_member(&etcd, &args.tls.files()?, &args.id).await?
+        }
+    };
+    if args.json {
+        return print_json(&done);
+    }
+    let text = |field: &str| {
+        let text = done["forgotten"][field].as_str().unwrap_or("?");
+        text.escape_debug().to_string()
+    };
+    print_line(&format!(
+        "{} at {} is off the list",
+        text("id"),
+        text("address")
+    ))
+}
+
+async fn over(socket: PathBuf, id: &str) -> Result<Value, Failure> {
+    let admin = Admin::at_socket(socket);
+    let failed = |what: String| Failure::Failed(format!("{}: {what}", admin.name()));
+    let path = format!("/forget?id={}", utf8_percent_encode(id, NON_ALPHANUMERIC));
+    let done = admin.ask(Method::POST, &path).await.map_err(failed)?;
+    serde_json::from_slice(&done)
+        .map_err(|error| failed(format!("the answer tells of no member: {error}")))
+}
+
+/// Takes a member off the list in etcd; returns it as JSON.
+///
+/// # Errors
+/// That there is none, that it may be alive, or what etcd says.
+pub(super) async fn forget_member(etcd: &Etcd, tls: &Tls, id: &str) -> Result<Value, Error> {
+    let refused = |what: String| Error::new(ErrorKind::InvalidRequest, what);
+    let (keys, discovery) = etcd
+        .discover()
+        .await
+        .map_err(|failure| Error::new(ErrorKind::Registry, failure.message()))?;
     let view = view(&keys, &discovery.list());
-    let Some(member) = view.member(&args.id) else {
-        return Err(Failure::Failed(format!(
-            "etcd has no member '{}'; see `gaocache members`",
-            args.id
-        )));
+    let Some(member) = view.member(id) else {
+        let what = format!("etcd has no member '{id}'; see `gaocache members`");
+        return Err(refused(what));
+    };
+    let alive = |why: &str| {
+        refused(format!(
+            "{} at {} is not gone: {why}; stop it first",
+            member.id, member.address
+        ))
     };
     // Off the network of etcd, it may still answer clients.
-    let asked = tokio::time::timeout(ALIVE, fetch_report_of(member, &tls)).await;
+    let asked = tokio::time::timeout(ALIVE, fetch_report_of(member, tls)).await;
     if let Ok(Ok(report)) = asked
         && report.node == *member.id
     {
-        return Err(alive(member, "it answers at its admin listener"));
+        return Err(alive("it answers at its admin listener"));
     }
-    let forgotten = forget_in(&etcd.config, &keys, member).await?;
-    match forgotten {
-        Forgotten::Yes if args.json => print_json(&json!({ "forgotten": Shown::of(member) })),
-        Forgotten::Yes => print_line(&format!(
-            "{} at {} is off the list",
-            member.id, member.address
-        )),
-        Forgotten::LeaseLives => Err(alive(member, "its lease is still alive")),
-        Forgotten::Changed => Err(Failure::Failed(format!(
+    match forget_in(&etcd.config, &keys, member).await? {
+        Forgotten::Yes => Ok(json!({ "forgotten": Shown::of(member) })),
+        Forgotten::LeaseLives => Err(alive("its lease is still alive")),
+        Forgotten::Changed => Err(refused(format!(
             "{} was changed in etcd meanwhile; see `gaocache members`",
             member.id
         ))),
@@ -136,11 +183,4 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
 
 async fn fetch_report_of(member: &Member, tls: &Tls) -> Result<crate::admin::RingReport, String> {
     fetch_report(&admin_of(member)?, tls, None, None).await
-}
-
-fn alive(member: &Member, why: &str) -> Failure {
-    Failure::Failed(format!(
-        "{} at {} is not gone: {why}; stop it first",
-        member.id, member.address
-    ))
 }

@@ -3,7 +3,9 @@
 //! Exit codes are part of the interface: 0 success, 1 failure, 2 usage error, 3 key not found, 64
 //! invalid configuration.
 
+mod access;
 mod address;
+mod administration;
 mod calls;
 mod check;
 mod cluster;
@@ -62,6 +64,12 @@ enum Command {
     /// Explain where a key is, where it belongs, and why it was missed
     #[command(after_long_help = examples::EXPLAIN)]
     Explain(explain::ExplainArgs),
+    /// Have a node read its settings again
+    #[command(after_long_help = examples::RELOAD)]
+    Reload(administration::ReloadArgs),
+    /// Print the log level of a node, or change it
+    #[command(after_long_help = examples::LOG)]
+    Log(administration::LogArgs),
     /// List the members as etcd has them, including those that vanished
     #[command(after_long_help = examples::MEMBERS)]
     Members(members::MembersArgs),
@@ -124,6 +132,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Purge(args) => calls::purge(&args).await,
             Command::Ring(args) => ring::ring(&args).await,
             Command::Explain(args) => explain::explain(&args).await,
+            Command::Reload(args) => administration::reload(&args).await,
+            Command::Log(args) => administration::log(&args).await,
             Command::Members(args) => members::members(&args).await,
             Command::Forget(args) => members::forget(&args).await,
             Command::Check(args) => check::check(&args).await,

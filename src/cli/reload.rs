@@ -14,11 +14,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::{config::value, sources::ConfigArgs};
+use super::{cluster::Etcd, config::value, members::forget_member, sources::ConfigArgs, tls::Tls};
 use crate::{
-    admin::{Reload, Reloads},
-    config::{Applies, ConfigError, InForce, Loaded},
-    node::reload::Live,
+    admin::{Reloads, Wish},
+    config::{Applies, ConfigError, InForce, Loaded, RegistryKind, RegistrySettings},
+    node::{configured::etcd_config, reload::Live},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -37,7 +37,7 @@ pub(super) struct Reloader {
     /// What was wrong with the settings that were read last.
     problem: String,
     publish: watch::Sender<Arc<Value>>,
-    wishes: mpsc::Receiver<Reload>,
+    wishes: mpsc::Receiver<Wish>,
     hangups: mpsc::Receiver<()>,
 }
 
@@ -72,10 +72,17 @@ impl Reloader {
         let mut file = Watched::new(self.sources.file());
         loop {
             tokio::select! {
-                Some(tell) = self.wishes.recv() => {
-                    // The requester may have gone.
-                    let _ = tell.send(self.reload(&live, "POST /reload").await);
-                }
+                // The requester may have gone.
+                Some(wish) = self.wishes.recv() => match wish {
+                    Wish::Reload(tell) => {
+                        let _ = tell.send(self.reload(&live, "POST /reload").await);
+                    }
+                    // It may take as long as etcd takes to answer.
+                    Wish::Forget(id, tell) => {
+                        let registry = self.in_force.settings.registry.clone();
+                        tokio::spawn(async move { tell.send(forget(registry, &id).await) });
+                    }
+                },
                 Some(()) = self.hangups.recv() => drop(self.reload(&live, "SIGHUP").await),
                 () = file.changed() => drop(self.reload(&live, "the file changed").await),
             }
@@ -147,6 +154,19 @@ impl Reloader {
             "problem": self.problem,
         })));
     }
+}
+
+/// Takes a member off the list in this node's etcd.
+async fn forget(registry: RegistrySettings, id: &str) -> Result<Value> {
+    if registry.kind != RegistryKind::Etcd {
+        let what = "this node finds the others without etcd, so there is nothing to forget";
+        return Err(Error::new(ErrorKind::InvalidRequest, what));
+    }
+    let etcd = Etcd {
+        config: etcd_config(&registry.etcd),
+        service: registry.service,
+    };
+    forget_member(&etcd, &Tls::default(), id).await
 }
 
 fn refused(error: ConfigError) -> Error {

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use bytes::Bytes;
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
+    access::Admin,
     address::{CONNECT_TIMEOUT, Listener, Place, admin_address, admin_of, here, look_up},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
@@ -16,15 +16,11 @@ use super::{
 };
 use crate::{
     admin::{GroupReport, OwnerReport, RingReport, report},
-    http_client,
     registry::etcd::view,
     settings::ADMIN_PORT,
-    status::{KIND_HEADER, http::NO_SUCH_PATH},
-    tls::{ClientTls, TOLD, to_nodes::meaning},
 };
 use gaocache_core::{
     cluster::Topology,
-    error::with_causes,
     ring::{group_seed, hash_key},
 };
 
@@ -65,7 +61,7 @@ pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
         .whom(named, Context::admin, admin_address, usual)?;
     let tls = args.tls.files()?;
     let admin = match whom {
-        Whom::Node(admin) => admin,
+        Whom::Node(admin) | Whom::Usual(admin) => admin,
         Whom::Cluster(etcd) => return ring_from_etcd(args, &etcd, &tls).await,
     };
     look_up(&admin).await?;
@@ -189,68 +185,6 @@ async fn fetch(
     Ok(report)
 }
 
-/// What an admin listener answers at this path, if it is a success.
-pub(super) async fn ask_admin(admin: &Place, tls: &Tls, path: &str) -> Result<Bytes, String> {
-    let tls = tls.at(admin);
-    let (client, url) = client(admin, tls.as_ref(), path).await?;
-    let doubt = Listener::Admin.doubt();
-    let response = client.get(url).send().await.map_err(|error| {
-        if let Some(meaning) = meaning(&error) {
-            return meaning.to_owned();
-        }
-        let refused = error.is_connect();
-        let causes = with_causes("no answer".into(), &error);
-        if refused {
-            causes
-        } else {
-            format!("{causes}; {doubt}")
-        }
-    })?;
-    let status = response.status();
-    if !status.is_success() {
-        // The node's own words, if it is one.
-        let ours = response.headers().contains_key(KIND_HEADER);
-        let body = response.bytes().await.unwrap_or_default();
-        if body.trim_ascii() == TOLD.as_bytes() {
-            return Err(TOLD.into());
-        }
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        return Err(match body["message"].as_str().filter(|_| ours) {
-            // The HTTP listener of a node names the kinds of its errors, too.
-            Some(message) if body["reason"] == NO_SUCH_PATH => format!("{message}; {doubt}"),
-            Some(message) => message.to_owned(),
-            None => format!("it answered {status}; {doubt}"),
-        });
-    }
-    let body = response.bytes().await;
-    body.map_err(|error| with_causes("the answer broke off".into(), &error))
-}
-
-/// A client for the admin listener there, and the URL of `path`.
-async fn client(
-    admin: &Place,
-    tls: Option<&ClientTls>,
-    path: &str,
-) -> Result<(reqwest::Client, String), String> {
-    let mut builder = http_client::builder().map_err(|error| error.to_string())?;
-    let (mut host, mut scheme) = (admin.address.clone(), "http");
-    if let Some(tls) = tls {
-        scheme = "https";
-        let config = tls.config().map_err(|error| error.to_string())?;
-        builder = builder.tls_backend_preconfigured(config);
-        if let Some(name) = tls.server_name() {
-            let found = look_up(admin).await;
-            let found = found.map_err(|_| "the host can't be found".to_owned())?;
-            let port = found.first().map_or(0, std::net::SocketAddr::port);
-            builder = builder.resolve_to_addrs(name, &found);
-            host = format!("{name}:{port}");
-        }
-    }
-    let client = http_client::build(builder.connect_timeout(CONNECT_TIMEOUT));
-    let client = client.map_err(|error| error.to_string())?;
-    Ok((client, format!("{scheme}://{host}{path}")))
-}
-
 /// The ring of the node whose admin listener is there.
 pub(super) async fn fetch_report(
     admin: &Place,
@@ -266,7 +200,7 @@ pub(super) async fn fetch_report(
     if let Some(known) = known {
         let _ = write!(url, "unlike={known}");
     }
-    let body = ask_admin(admin, tls, &url).await?;
+    let body = Admin::at(admin, tls).get(&url).await?;
     let doubt = Listener::Admin.doubt();
     serde_json::from_slice(&body).map_err(|_| format!("the response is not a ring; {doubt}"))
 }

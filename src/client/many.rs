@@ -8,15 +8,13 @@ use std::{
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 use super::{convert, members::Members};
 use crate::{
     answer::Answer,
-    rpc::wire::{
-        GetManyRequest, GetManyResponse, KeyError, cache_client::CacheClient,
-        get_many_response::Outcome,
-    },
+    rpc::bearer::BearingClient,
+    rpc::wire::{GetManyRequest, GetManyResponse, KeyError, get_many_response::Outcome},
     status::grpc::to_status,
     telemetry::trace,
 };
@@ -110,7 +108,7 @@ impl Batch {
 
 /// One attempt.
 async fn ask(
-    mut client: CacheClient<Channel>,
+    mut client: BearingClient,
     group: String,
     progress: Arc<Mutex<Progress>>,
 ) -> Result<(), Status> {

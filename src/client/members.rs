@@ -18,7 +18,7 @@ use super::{connection, options::ClientOptions};
 use crate::{
     backoff::pauses,
     registry::etcd::{Keys, view},
-    rpc::{peers::KEEP_ALIVE, wire::cache_client::CacheClient},
+    rpc::{bearer::BearingClient, peers::KEEP_ALIVE},
     status::grpc::from_status,
     tls::ClientTls,
 };
@@ -114,7 +114,7 @@ impl Members {
         group: &str,
         key: &str,
         deadline: Instant,
-        call: impl Fn(CacheClient<Channel>) -> F,
+        call: impl Fn(BearingClient) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T, Status>>,
@@ -178,7 +178,7 @@ impl Members {
         &self,
         member: &Member,
         deadline: Instant,
-        call: &impl Fn(CacheClient<Channel>) -> F,
+        call: &impl Fn(BearingClient) -> F,
     ) -> Result<T, Try>
     where
         F: Future<Output = Result<T, Status>>,
@@ -210,7 +210,7 @@ impl Members {
         })
     }
 
-    fn client(&self, member: &Member) -> Result<CacheClient<Channel>> {
+    fn client(&self, member: &Member) -> Result<BearingClient> {
         let tls = match (&self.options.tls, member.tls.clients) {
             (Some(tls), true) => Some(tls.clone()),
             (None, true) => Some(ClientTls::new()),
@@ -239,8 +239,7 @@ impl Members {
                 channel
             }
         };
-        // The node limits the size of values; the client accepts any size.
-        Ok(CacheClient::new(channel).max_decoding_message_size(usize::MAX))
+        Ok(self.options.bearer.client(channel))
     }
 }
 

@@ -14,6 +14,8 @@ mod options;
 
 use std::sync::Arc;
 
+#[cfg(feature = "cli")]
+pub(crate) use convert::metadata;
 pub use options::ClientOptions;
 
 use self::members::Members;

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::tls::ClientTls;
+use crate::{rpc::bearer::Bearer, tls::ClientTls};
+use gaocache_core::error::Result;
 
 /// The options of a client.
 ///
@@ -23,6 +24,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Time limit for one attempt. It must be long enough for a load from the origin.
     pub try_timeout: Duration,
+    /// The token that each call carries.
+    pub(crate) bearer: Bearer,
     /// TLS. `None`: with nodes that registered that they speak it, trusting the authorities of the
     /// system. Otherwise with all nodes, so that none of them can be asked in plaintext.
     pub tls: Option<ClientTls>,
@@ -34,6 +37,7 @@ impl Default for ClientOptions {
             deadline: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(1),
             try_timeout: Duration::from_secs(15),
+            bearer: Bearer::default(),
             tls: None,
         }
     }
@@ -52,6 +56,15 @@ impl ClientOptions {
     pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
         self
+    }
+
+    /// With this bearer token in each call. Nodes need it for what not everybody may do.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) if no header can carry it.
+    pub fn with_token(mut self, token: &str) -> Result<Self> {
+        self.bearer = Bearer::new(token)?;
+        Ok(self)
     }
 
     /// With TLS to all nodes.

@@ -9,16 +9,18 @@ use std::{
 };
 
 use super::{
+    listener_tls::{ClientAuth, ListenerTlsSettings},
     pem,
     problem::Problem,
-    settings::{ClientAuth, Config, GroupSettings, ListenerTlsSettings, OriginKind, RegistryKind},
+    settings::{Config, GroupSettings, OriginKind, RegistryKind},
     unsure::Unsure,
     walk::InForce,
 };
 use crate::{
+    auth::{self, Action, Actions},
     http_client::template::{self, UrlTemplate},
     members::{self, fixed_members},
-    settings::{ID_RULE, is_id},
+    settings::{ID_RULE, is_id, open_administration},
     telemetry::log,
     tls::{AllowedPeers, is_signed},
     traffic::Budget,
@@ -36,6 +38,7 @@ pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
     checks.etcd(settings);
     checks.peer(settings);
     checks.listeners(settings);
+    checks.auth(settings);
     if let Err(error) = log::check(&settings.log.level) {
         checks.wrong("log.level", &[], error.message());
     }
@@ -49,7 +52,13 @@ pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
 /// wrote them expects something of them.
 pub(super) fn leftovers(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     /// The others are for every kind.
-    const HTTP: [&str; 4] = ["url", "retries", "honour_cache_control", "headers"];
+    const HTTP: [&str; 5] = [
+        "url",
+        "retries",
+        "honour_cache_control",
+        "keep_headers",
+        "headers",
+    ];
     const FILE: [&str; 1] = ["path"];
     let mut problems = Vec::new();
     for (number, group) in settings.groups.iter().enumerate() {
@@ -275,9 +284,10 @@ impl Checks<'_> {
     }
 
     fn listeners(&mut self, settings: &Config) {
+        let http = settings.http.enabled;
         let listeners = [
             ("grpc.listen", Some(settings.grpc.listen)),
-            ("http.listen", Some(settings.http.listen)),
+            ("http.listen", http.then_some(settings.http.listen)),
             ("redis.listen", settings.redis.listen),
             ("peer.listen", Some(settings.peer.listen)),
             ("admin.listen", Some(settings.admin.listen)),
@@ -294,6 +304,62 @@ impl Checks<'_> {
         self.listener_tls("http.tls", &settings.http.tls);
         self.listener_tls("redis.tls", &settings.redis.tls);
         self.listener_tls("admin.tls", &settings.admin.tls);
+    }
+
+    fn auth(&mut self, settings: &Config) {
+        let auth = &settings.auth;
+        let names = auth.anonymous.iter().map(String::as_str);
+        if let Err(reason) = Actions::parse(names.clone()) {
+            self.wrong("auth.anonymous", &[], reason);
+        }
+        let anonymous: Vec<Action> = names.filter_map(Action::of_role).collect();
+        let (admin, insecure) = (settings.admin.listen, settings.admin.insecure);
+        if let Some(reason) = open_administration(&anonymous, Some(admin), insecure) {
+            let rests_on = ["admin.listen", "admin.insecure"];
+            self.wrong("auth.anonymous", &rests_on, reason);
+        }
+        let grants = auth::check_grants(&auth.grants);
+        if let Err(reason) = grants {
+            self.wrong("auth.grants", &[], reason);
+        }
+        self.file("auth.token_file", &auth.token_file, auth::check_tokens);
+        self.jwt(settings);
+        for (name, hosts) in [
+            ("http.allowed_hosts", &settings.http.allowed_hosts),
+            ("admin.allowed_hosts", &settings.admin.allowed_hosts),
+        ] {
+            let checked = hosts.iter().map(|host| auth::check_host(host));
+            if let Err(reason) = checked.collect::<Result<(), _>>() {
+                self.wrong(name, &[], reason);
+            }
+        }
+    }
+
+    fn jwt(&mut self, settings: &Config) {
+        let jwt = &settings.auth.jwt;
+        let file = !jwt.jwks_file.as_os_str().is_empty();
+        if file && !jwt.jwks_url.is_empty() {
+            self.wrong(
+                "auth.jwt.jwks_file",
+                &["auth.jwt.jwks_url"],
+                "keys are in a file or behind a URL, not both",
+            );
+        }
+        if !file && jwt.jwks_url.is_empty() {
+            return;
+        }
+        for (name, value) in [
+            ("auth.jwt.issuer", &jwt.issuer),
+            ("auth.jwt.audience", &jwt.audience),
+        ] {
+            if value.is_empty() {
+                let reason = "must be set where JWTs count, or those for others would count, too";
+                self.wrong(name, &[], reason);
+            }
+        }
+        self.file("auth.jwt.jwks_file", &jwt.jwks_file, auth::check_jwks);
+        self.file("auth.jwt.ca", &jwt.ca, pem::certificates);
+        self.file("auth.jwt.bearer_file", &jwt.bearer_file, pem::text);
     }
 
     fn groups(&mut self, settings: &Config) {
@@ -318,6 +384,11 @@ impl Checks<'_> {
                     format!("must fit into seven eighths of cache.capacity ({capacity} bytes)");
                 self.wrong(&name("max_value"), &["cache.capacity"], reason);
             }
+            if group.soft_timeout_seconds > 0.0 && group.stale_if_error_seconds == 0.0 {
+                let reason = "needs stale_if_error_seconds: past its life, no value is kept else";
+                let rests_on = name("stale_if_error_seconds");
+                self.wrong(&name("soft_timeout_seconds"), &[&rests_on], reason);
+            }
             self.origin(group, &name);
         }
     }
@@ -328,6 +399,9 @@ impl Checks<'_> {
             OriginKind::Http => {
                 if let Err(error) = UrlTemplate::new(origin.url.as_str()) {
                     self.wrong(&name("origin.url"), &[&kind], error.message());
+                }
+                if let Err(error) = template::kept_headers(&origin.keep_headers) {
+                    self.wrong(&name("origin.keep_headers"), &[&kind], error.message());
                 }
                 if let Err(error) = template::headers(&origin.headers) {
                     self.wrong(&name("origin.headers"), &[&kind], error.message());

@@ -62,12 +62,15 @@ impl Loaded {
         // A test holds this against the table.
         let settings = Config {
             groups: after.groups,
+            auth: after.auth,
             limits: LimitSettings {
                 max_admin_connections: before.limits.max_admin_connections,
+                max_admin_connections_per_address: before.limits.max_admin_connections_per_address,
                 ..after.limits
             },
             log: LogSettings {
                 format: before.log.format,
+                audit: before.log.audit,
                 ..after.log
             },
             ..before

@@ -4,7 +4,9 @@
 //! name), TOML file, environment variables `GAOCACHE__SECTION__NAME`, flags
 //! `--set section.name=value`. The core must not use any settings struct.
 
+mod access;
 mod check;
+mod listener_tls;
 pub mod load;
 mod mask;
 mod numbered;
@@ -18,13 +20,15 @@ mod suggest;
 mod unsure;
 mod walk;
 
+pub use access::JwtSettings;
+pub use listener_tls::{ClientAuth, ListenerTlsSettings};
 pub use load::{InForce, Loaded, Reading, Sources, load, loopback, read_all};
 pub use problem::ConfigError;
 pub use schema::Applies;
 pub use settings::{
-    ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenSettings,
-    ListenerTlsSettings, LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings,
-    RegistryKind, Sampler, TraceSettings, seconds,
+    Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
+    OriginSettings, PeerSettings, QueryRule, RegistryKind, RegistrySettings, Sampler,
+    TraceSettings, seconds,
 };
 
 #[cfg(test)]

@@ -146,11 +146,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().drain_timeout)), "After SIGTERM: time limit for leaving the ring, waiting until the other nodes have seen that, and handing the entries over to them."),
     setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().shutdown_timeout)), "After the drain: time limit for requests that are still open."),
     setting("grpc.listen", Takes::Socket, Some(|| socket(node().grpc)), "Listener for clients over gRPC. Port 0: any free port."),
+    setting("grpc.reflection", Takes::Boolean, Some(|| node().grpc_reflection.to_string()), "Whether the gRPC listener tells what services it has (server reflection)."),
     setting("grpc.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the gRPC listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `grpc.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
     setting("grpc.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `grpc.tls.cert`."),
     setting("grpc.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
     setting("grpc.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `grpc.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
+    setting("http.enabled", Takes::Boolean, Some(|| "true".into()), "Whether there is a listener for HTTP clients."),
     setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
+    setting("http.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "Host names that the HTTP listener answers for, beside addresses, names without a dot, those that end with `.localhost`, `.svc` or `.cluster.local`, `node.id` and `node.advertise_host`. `*.` before a name means all below, and `*` alone any. Requests for other hosts are refused, since a page of another site may have its own name lead to the node (DNS rebinding)."),
     setting("http.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the HTTP listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `http.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
     setting("http.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `http.tls.cert`."),
     setting("http.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
@@ -160,11 +163,23 @@ pub const SETTINGS: &[Setting] = &[
     setting("redis.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `redis.tls.cert`."),
     setting("redis.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
     setting("redis.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `redis.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
-    setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page."),
+    setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page. What changes something needs the role `admin`."),
+    setting("admin.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "The same as `http.allowed_hosts`, for the admin listener."),
+    setting("admin.insecure", Takes::Boolean, Some(|| node().admin_insecure.to_string()), "Whether `auth.anonymous` may contain `admin` although `admin.listen` can be reached from other machines."),
+    setting("admin.socket", Takes::Text, Some(|| text("")), "Unix socket for local administration, such as `/run/gaocache/admin.sock`: the admin paths and the gRPC calls of clients, without any further proof. Its directory must exist; only the user that runs the node can open the socket. Empty: there is none."),
     setting("admin.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the admin listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `admin.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
     setting("admin.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `admin.tls.cert`."),
     setting("admin.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
     setting("admin.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `admin.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused. Kubernetes shows none when it probes, so `required` needs other probes."),
+    setting("auth.anonymous", Takes::Texts, Some(|| "[\"read\"]".into()), "Roles that everybody has who reaches a listener, in all groups: `read` (get values), `remove` (remove a key), `purge` (remove all keys of a group), `admin` (change the log level, read the settings again). No role includes another."),
+    setting("auth.grants", Takes::Texts, Some(|| "[]".into()), "Roles of those who prove who they are, each as `certificate:NAME ROLES [GROUPS]` (a DNS name or URI of a client certificate) or `jwt:SUBJECT ROLES [GROUPS]`, such as `jwt:system:serviceaccount:shop:web remove,purge users`. Without groups: in all."),
+    setting("auth.token_file", Takes::Text, Some(|| text("")), "File with bearer tokens, one a line: `NAME SHA256 ROLES [GROUPS]`, with the hash of the token in hexadecimal digits. It is read again every second, and what changed in it counts from then on."),
+    setting("auth.jwt.jwks_file", Takes::Text, Some(|| text("")), "File with the public keys (JWKS) of an issuer of JWTs. With it or `jwks_url`, a JWT as the bearer token proves its subject. It must be signed with RS256, ES256 or EdDSA. It is read again every second."),
+    setting("auth.jwt.jwks_url", Takes::Url, Some(|| text("")), "URL of such keys, such as `https://kubernetes.default.svc/openid/v1/jwks`. They are fetched every five minutes, and when a JWT names a key that is not among them."),
+    setting("auth.jwt.issuer", Takes::Text, Some(|| text("")), "The issuer (`iss`) that a JWT must have."),
+    setting("auth.jwt.audience", Takes::Text, Some(|| text("")), "The audience (`aud`) that a JWT must be made out for, such as `gaocache`."),
+    setting("auth.jwt.ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that the certificate of `jwks_url` is verified against. Empty: those of the system."),
+    setting("auth.jwt.bearer_file", Takes::Text, Some(|| text("")), "File with a bearer token to send to `jwks_url`."),
     setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some(|| text("etcd")), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
     setting("registry.service", Takes::Text, Some(|| text(DEFAULT_SERVICE)), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
     setting("registry.static.peers", Takes::Texts, Some(|| "[]".into()), "For `static`: all nodes, including this one, each as `id=host:port`."),
@@ -191,6 +206,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC, HTTP and Redis listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
     setting("limits.max_connections_per_address", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections_per_address.to_string()), "Maximum number of such connections from one address (IPv6: one /64 network)."),
     setting("limits.max_admin_connections", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections.to_string()), "Maximum number of connections of the admin listener; further ones wait."),
+    setting("limits.max_admin_connections_per_address", Takes::Integer { min: 1, max: 65_536 }, Some(|| node().limits.max_admin_connections_per_address.to_string()), "Maximum number of connections of the admin listener from one address (IPv6: one /64 network); further ones are closed at once."),
     setting("limits.reserved_descriptors", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().limits.reserved_descriptors.to_string()), "Number of file descriptors that connections of clients never take: they are for other nodes, etcd, origins and probes. At most half of those that the process may open."),
     setting("limits.handshake_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 3600.0 }, Some(|| seconds(node().limits.handshake_timeout)), "Time limit from the connect to the HTTP/2 preface, or to the first byte of a Redis client, and for the head of an HTTP/1 request."),
     setting("limits.idle_timeout_seconds", Takes::Seconds { min: SHORTEST, max: 86_400.0 }, Some(|| seconds(node().limits.idle_timeout)), "A connection without any request is closed after this time. HTTP/1 connections are closed after `handshake_timeout_seconds`."),
@@ -205,6 +221,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.requests", Takes::OneOf(&["off", "errors", "slow", "all"]), Some(|| text("off")), "Which gets of clients have a log line each, at level `info`: none; those that failed (a missing key is no failure); those and the slow ones; or all."),
     setting("log.slow_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| "1".into()), "From this duration on, a get is slow."),
     setting("log.max_requests_per_second", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| "100".into()), "Maximum number of lines about requests per second. Further ones are counted, and the next line says how many."),
+    setting("log.audit", Takes::Text, Some(|| text("off")), "Where it is told, as JSON lines, who removed, purged or changed something, and who was refused: `off`, `stdout`, `stderr`, or a file. The lines name keys."),
+    setting("trace.trust_clients", Takes::Boolean, Some(|| node().sampling.trusts_clients.to_string()), "Whether the `traceparent` of a client is believed: its decision whether to sample, and the trace that it belongs to. Without, each request of a client begins a trace of its own."),
     setting("trace.enabled", Takes::Boolean, Some(|| "true".into()), "Whether to record spans if an endpoint is set. Default: false if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none."),
     setting("trace.endpoint", Takes::Url, Some(|| text("")), "URL of an OTLP receiver over gRPC, such as `http://otel-collector:4317`. Empty: no spans. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`."),
     setting("trace.ca", Takes::Text, Some(|| text("")), "For `https`: PEM file with the CA certificates that the receiver's certificate is verified against. Empty: the system's CA certificates. Default: `OTEL_EXPORTER_OTLP_CERTIFICATE`."),
@@ -222,9 +240,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].stale_while_revalidate_seconds", Takes::Seconds { min: 0.0, max: DAY }, Some(|| "0".into()), "How long past its lifetime a value is served at once, as stale, while its owner loads it anew. A removed value is never served. 0: not at all."),
     setting("groups[].stale_if_error_seconds", Takes::Seconds { min: 0.0, max: 30.0 * DAY }, Some(|| "0".into()), "How long past its lifetime a value is served, as stale, if its load fails as `origin_failed`, `origin_timeout`, `breaker_open` or `overloaded`. A removed value is never served. 0: not at all."),
     setting("groups[].error_ttl_seconds", Takes::Seconds { min: 0.0, max: 60.0 }, Some(|| "0".into()), "How long the node that loads a key remembers that the load failed (`origin_failed`, `origin_timeout`, `value_too_large`): gets fail at once with the same error, and the origin is not asked. The origin's `Retry-After` prolongs it to up to 60 s. A removal ends it. 0: not at all."),
+    setting("groups[].soft_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| "0".into()), "A get whose load takes longer is answered with the value before, as a stale one, if `stale_if_error_seconds` still allows that; the load goes on. 0: gets wait for the load."),
+    setting("groups[].refresh_ahead", Takes::Boolean, Some(|| "false".into()), "Whether the owner of a key loads its value anew shortly before it expires, if it is asked for then: the earlier, the longer loads take (XFetch). Keys that nobody asks for are not loaded."),
+    setting("groups[].query", Takes::OneOf(&["refuse", "append", "ignore"]), Some(|| text("refuse")), "What a query string means that comes with a key over HTTP. `refuse`: the request is refused; `append`: the `?` and all behind it belong to the key, byte for byte; `ignore`: nothing."),
     setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
-    setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query."),
+    setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query. `{+key}` leaves the characters of URLs in a key as they are, so that its `/` divides the path and its `?` begins a query."),
     setting("groups[].origin.path", Takes::Text, Some(|| text("")), "For `file`: the directory. A key is a path below it."),
     setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| "5".into()), "Time limit for one attempt to load. A load ends at the latest after all attempts and the pauses between them."),
     setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a connection that could not be opened or broke, an invalid response, or a status from 500 to 599. A 429 or 503 with `Retry-After` is retried after that time if it is at most 2 s, and otherwise not at all. Any other status, and an attempt that took longer than `timeout_seconds`, is never retried."),
@@ -237,6 +258,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].origin.breaker_min_loads", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| BreakerRules::default().min_loads.to_string()), "Circuit breaker: it stays closed while there were fewer loads."),
     setting("groups[].origin.breaker_open_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(BreakerRules::default().open)), "Circuit breaker: how long it stays open before one load finds out whether the origin is back."),
     setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "For `http`: whether the origin's `Cache-Control`, `Age` and `Vary` override `ttl_seconds`; `docs/http.md` lists the cases."),
+    setting("groups[].origin.keep_headers", Takes::Texts, Some(|| "[]".into()), "For `http`: headers of a response that are kept and passed on with its value, beside `Content-Type`, `Content-Encoding`, `Content-Language`, `ETag` and `Last-Modified`; all of them together have at most 2 KiB. With `Cache-Control`, clients get the origin's own, with `Age`, instead of the remaining TTL here."),
     setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
 ];
 
@@ -266,7 +288,7 @@ impl Applies {
 impl Setting {
     /// When a node that runs applies a new value.
     pub fn applies(&self) -> Applies {
-        const LIVE: [&str; 3] = ["groups[].", "limits.", "log."];
+        const LIVE: [&str; 4] = ["groups[].", "limits.", "log.", "auth."];
         const CONTENT: [&str; 15] = [
             "registry.etcd.tls.",
             "registry.etcd.password_file",
@@ -286,7 +308,13 @@ impl Setting {
         ];
         let is_of = |names: &[&str]| names.iter().any(|it| self.name.starts_with(it));
         // The admin listener's places are made at the start.
-        if ["limits.max_admin_connections", "log.format"].contains(&self.name) {
+        const AT_START: [&str; 4] = [
+            "limits.max_admin_connections",
+            "limits.max_admin_connections_per_address",
+            "log.format",
+            "log.audit",
+        ];
+        if AT_START.contains(&self.name) {
             Applies::Restart
         } else if is_of(&LIVE) {
             Applies::Live

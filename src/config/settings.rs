@@ -4,6 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::Deserialize;
 
+use super::{
+    access::{AdminSettings, AuthSettings, GrpcSettings, HttpSettings},
+    listener_tls::ListenerTlsSettings,
+};
 use crate::{settings::Replicate, telemetry::requests::Logged};
 
 /// All settings of the program, as they took effect.
@@ -12,13 +16,15 @@ pub struct Config {
     /// `[node]`
     pub node: NodeSettings,
     /// `[grpc]`
-    pub grpc: ListenSettings,
+    pub grpc: GrpcSettings,
     /// `[http]`
-    pub http: ListenSettings,
+    pub http: HttpSettings,
     /// `[redis]`
     pub redis: RedisSettings,
     /// `[admin]`
-    pub admin: ListenSettings,
+    pub admin: AdminSettings,
+    /// `[auth]`
+    pub auth: AuthSettings,
     /// `[registry]`
     pub registry: RegistrySettings,
     /// `[peer]`
@@ -55,47 +61,6 @@ pub struct NodeSettings {
     pub drain_timeout_seconds: f64,
     /// Time limit for requests that are still open after the drain.
     pub shutdown_timeout_seconds: f64,
-}
-
-/// A listener.
-#[derive(Clone, Debug, Deserialize)]
-pub struct ListenSettings {
-    /// Address and port; port 0 means any free port.
-    pub listen: SocketAddr,
-    /// `[grpc.tls]` and so on
-    pub tls: ListenerTlsSettings,
-}
-
-/// `[grpc.tls]`, `[http.tls]`, `[redis.tls]` and `[admin.tls]`
-#[derive(Clone, Debug, Deserialize)]
-pub struct ListenerTlsSettings {
-    /// File with the listener's certificate; empty: plaintext.
-    pub cert: PathBuf,
-    /// File with its key.
-    pub key: PathBuf,
-    /// File with the CA certificates for clients' certificates.
-    pub client_ca: PathBuf,
-    /// Whether clients show certificates.
-    pub client_auth: ClientAuth,
-}
-
-impl ListenerTlsSettings {
-    /// Whether the listener speaks TLS.
-    pub fn is_on(&self) -> bool {
-        !self.cert.as_os_str().is_empty()
-    }
-}
-
-/// Whether clients show certificates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClientAuth {
-    /// They are not asked for any.
-    None,
-    /// They may.
-    Optional,
-    /// They have to.
-    Required,
 }
 
 /// `[redis]`
@@ -210,6 +175,8 @@ pub struct LimitSettings {
     pub max_connections_per_address: usize,
     /// Connections of the admin listener.
     pub max_admin_connections: usize,
+    /// Those from one address.
+    pub max_admin_connections_per_address: usize,
     /// Files that the process may open, of which clients take none.
     pub reserved_descriptors: usize,
     /// Bound on the HTTP/2 preface, and on the head of an HTTP/1 request.
@@ -249,6 +216,8 @@ pub struct LogSettings {
     pub slow_seconds: f64,
     /// Lines about requests, at most.
     pub max_requests_per_second: u64,
+    /// `off`, `stdout`, `stderr`, or a file.
+    pub audit: String,
 }
 
 /// How log lines look.
@@ -301,6 +270,8 @@ pub struct TraceSettings {
     pub service_name: String,
     /// Whether spans tell keys.
     pub keys: bool,
+    /// Whether a client's `traceparent` is believed.
+    pub trust_clients: bool,
     /// Maximum number of spans that wait to be sent.
     pub max_queue: usize,
     /// Bound on sending a batch.
@@ -333,11 +304,29 @@ pub struct GroupSettings {
     pub stale_if_error_seconds: f64,
     /// How long to remember that a load failed.
     pub error_ttl_seconds: f64,
+    /// How long a get waits for a load before it is answered with the value before; 0: to its end.
+    pub soft_timeout_seconds: f64,
+    /// Whether values in use are loaded anew before their lives end.
+    pub refresh_ahead: bool,
+    /// What a query string means over HTTP.
+    pub query: QueryRule,
     /// Maximum size of a value, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
     /// `[groups.origin]`
     pub origin: OriginSettings,
+}
+
+/// What a query string means that comes with a key over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryRule {
+    /// The request is refused.
+    Refuse,
+    /// It belongs to the key.
+    Append,
+    /// Nothing.
+    Ignore,
 }
 
 /// Which origin.
@@ -381,6 +370,8 @@ pub struct OriginSettings {
     pub breaker_open_seconds: f64,
     /// Whether the origin's `Cache-Control` overrides the group's time to live.
     pub honour_cache_control: bool,
+    /// Further headers that are kept with a value.
+    pub keep_headers: Vec<String>,
     /// Sent with every request.
     pub headers: BTreeMap<String, String>,
 }

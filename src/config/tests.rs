@@ -182,7 +182,7 @@ fn lists_and_groups_can_come_from_variables() {
     let shown = loaded
         .in_force
         .iter()
-        .find(|it| it.name.ends_with("headers"))
+        .find(|it| it.name.ends_with("origin.headers"))
         .expect("listed");
     assert_eq!(shown.value, "{ A = \"***\" }", "a header may be a secret");
     sources.environment[0].1 = r#"["http://c:3"]"#.into();

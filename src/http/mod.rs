@@ -1,5 +1,10 @@
 //! The HTTP listener for clients: `GET` and `DELETE /v1/{group}/{key}`.
 
+mod answer;
+mod cache_status;
+mod conditional;
+mod range;
+
 use std::{
     convert::Infallible,
     pin::{Pin, pin},
@@ -7,13 +12,10 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
-    http::{
-        HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
-        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
-    },
+    http::{HeaderMap, Method, Request, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -21,10 +23,11 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use crate::{
+    auth::{Action, Call as Changes, Caller, Entry, Hosts, Misdirected, Permissions},
     service::Service,
     status::{
         self,
-        http::{failed, not_allowed},
+        http::{another_site, failed, not_allowed, other_host},
     },
     telemetry::trace::Call,
     tls::ClientNames,
@@ -32,35 +35,66 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::Answer,
-    ports::Timestamp,
+    group::{Answer, Query},
 };
 
+/// What the handlers need.
+#[derive(Clone)]
+struct Served {
+    service: Service,
+    permissions: Permissions,
+}
+
 /// The routes to a node's groups.
-pub fn router(service: Service) -> Router {
+pub fn router(service: Service, permissions: Permissions) -> Router {
+    let served = Served {
+        service,
+        permissions,
+    };
     Router::new()
         .route("/v1/{group}/{*key}", get(read).delete(remove))
         .route("/v1/{group}/", get(no_key).delete(no_key))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .with_state(service)
+        .with_state(served)
 }
 
-/// A router as a hyper service for one connection: what it answers is counted until it has been
-/// sent.
-pub struct ConnectedRouter {
+/// A router as a hyper service for one connection: what a browser may have been tricked into is
+/// refused, handlers find the [`Caller`] among the extensions, and what is answered is counted
+/// until it has been sent.
+pub(crate) struct ConnectedRouter {
     router: Router,
     names: Option<ClientNames>,
     traffic: Arc<Traffic>,
+    entry: Entry,
+    hosts: Arc<Hosts>,
 }
 
 impl ConnectedRouter {
     /// These routes, over this connection of a client that has proven these names.
-    pub fn new(router: Router, names: Option<ClientNames>, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        names: Option<ClientNames>,
+        traffic: Arc<Traffic>,
+        entry: Entry,
+        hosts: Arc<Hosts>,
+    ) -> Self {
         Self {
             router,
             names,
             traffic,
+            entry,
+            hosts,
+        }
+    }
+
+    /// Why a request is answered by no handler.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Response> {
+        let (method, headers) = (request.method(), request.headers());
+        match self.hosts.check(method, request.uri(), headers) {
+            Ok(()) => None,
+            Err(Misdirected::Host) => Some(other_host()),
+            Err(Misdirected::Site) => Some(another_site()),
         }
     }
 }
@@ -76,8 +110,15 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
             request.extensions_mut().insert(names.clone());
         }
         let traffic = self.traffic.clone();
+        if let Some(refusal) = self.refusal(&request) {
+            let ticket = traffic.begin_anyway();
+            let refusal = refusal.map(|body| Outgoing::new(body, ticket));
+            return Box::pin(std::future::ready(Ok(refusal)));
+        }
         let ticket = admit(&traffic, request.method());
         let router = self.router.clone();
+        let caller = Caller::of_request(self.entry, request.extensions(), request.headers());
+        request.extensions_mut().insert(caller);
         Box::pin(async move {
             let answered = async {
                 let ticket = ticket?;
@@ -110,33 +151,53 @@ const GET: Call = Call::http("GET /v1/{group}/{key}");
 const DELETE: Call = Call::http("DELETE /v1/{group}/{key}");
 
 async fn read(
-    State(service): State<Service>,
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
     path: GroupAndKey,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    let service = &served.service;
     let scope = service.begin(GET, &headers);
-    match scope.run(pin!(find(&service, path, &uri))).await {
-        Ok(answer) => found(answer, &headers, service.now()),
-        Err(error) => failed(&error),
+    match scope.run(pin!(find(&served, &caller, path, &uri))).await {
+        Ok(answer) => answer::found(answer, &method, &headers, service.now()),
+        Err(error) => {
+            let mut response = failed(&error);
+            cache_status::tell_error(response.headers_mut(), error.kind());
+            response
+        }
     }
 }
 
-async fn find(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
-    let (group, key) = group_and_key(path, uri)?;
+async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
+    let Served {
+        service,
+        permissions,
+    } = served;
+    let (group, key) = group_and_key(service, path, uri)?;
+    permissions.check(caller, Action::Read, &group)?;
     service.get(&group, &key).await
 }
 
 async fn remove(
-    State(service): State<Service>,
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
     path: GroupAndKey,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    let Served {
+        service,
+        permissions,
+    } = &served;
     let scope = service.begin(DELETE, &headers);
     let removed = pin!(async {
-        let (group, key) = group_and_key(path, &uri)?;
-        service.remove(&group, &key).await
+        let (group, key) = group_and_key(service, path, &uri)?;
+        let call = Changes::remove(&group, &key);
+        permissions
+            .run(&caller, call, service.remove(&group, &key))
+            .await
     });
     match scope.run(removed).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
@@ -145,75 +206,39 @@ async fn remove(
 }
 
 /// An empty key, which the other route does not match. The service rejects and counts it.
-async fn no_key(State(service): State<Service>, Path(group): Path<String>) -> Response {
-    match service.get(&group, "").await {
+async fn no_key(State(served): State<Served>, Path(group): Path<String>) -> Response {
+    match served.service.get(&group, "").await {
         Ok(_) => no_such_path().await,
         Err(error) => failed(&error),
     }
 }
 
 async fn no_such_path() -> Response {
-    // Not 404, which clients read as a key that doesn't exist.
-    status::http::no_such_path(
-        StatusCode::BAD_REQUEST,
-        "no such path; values are at /v1/{group}/{key}",
-    )
+    status::http::no_such_path("no such path; values are at /v1/{group}/{key}")
 }
 
 async fn no_such_method() -> Response {
     not_allowed("values take GET, HEAD and DELETE")
 }
 
-fn group_and_key(path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {
-    if uri.query().is_some() {
-        // Dropped silently, it would answer, or remove, another key than the client meant.
-        let what = "a query string is no part of a key; write '?' in a key as %3F";
-        return Err(Error::new(ErrorKind::InvalidRequest, what));
-    }
-    path.map(|Path(both)| both).map_err(|rejection| {
+fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {
+    let (group, key) = path.map(|Path(both)| both).map_err(|rejection| {
         let what = format!("group and key must be percent-encoded UTF-8: {rejection}");
         Error::new(ErrorKind::InvalidRequest, what).with_source(rejection)
-    })
-}
-
-fn found(answer: Answer, request: &HeaderMap, now: Timestamp) -> Response {
-    let tag = format!("\"{:016x}\"", answer.entity_tag);
-    let mut headers = HeaderMap::with_capacity(6);
-    let mut set = |name, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
+    })?;
+    let Some(query) = uri.query() else {
+        return Ok((group, key));
     };
-    set(ETAG, &tag);
-    if answer.expires_at != Timestamp::NEVER {
-        // Rounded down, so that it never exceeds the remaining time.
-        let left = answer.expires_at.since(now).as_secs();
-        set(CACHE_CONTROL, &format!("max-age={left}"));
+    match service.query(&group)? {
+        Query::Append => Ok((group, format!("{key}?{query}"))),
+        Query::Ignore => Ok((group, key)),
+        Query::Refuse => {
+            // Dropped silently, it would answer, or remove, another key than the client meant.
+            let what = "a query string is no part of a key of this group (groups[].query); write \
+                 '?' in a key as %3F";
+            Err(Error::new(ErrorKind::InvalidRequest, what))
+        }
     }
-    set(X_CACHE, answer.source.name());
-    set(X_CACHE_OWNER, &answer.owner);
-    if matches_any(request, &tag) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
-    }
-    set(CONTENT_TYPE, "application/octet-stream");
-    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
-    (headers, Body::from(answer.value)).into_response()
-}
-
-const X_CACHE: axum::http::HeaderName = axum::http::HeaderName::from_static("x-cache");
-const X_CACHE_OWNER: axum::http::HeaderName = axum::http::HeaderName::from_static("x-cache-owner");
-const X_CONTENT_TYPE_OPTIONS: axum::http::HeaderName =
-    axum::http::HeaderName::from_static("x-content-type-options");
-
-/// Compares `If-None-Match` with the tag, by weak comparison (RFC 9110, 13.1.2).
-fn matches_any(request: &HeaderMap, tag: &str) -> bool {
-    request
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|candidate| candidate == "*" || candidate.trim_start_matches("W/") == tag)
 }
 
 #[cfg(test)]
@@ -236,7 +261,10 @@ mod tests {
         ] {
             let (near, far) = tokio::io::duplex(4096);
             let router = Router::new().route("/", told.clone());
-            let service = ConnectedRouter::new(router, names, Traffic::new(Budget::new(1 << 20)));
+            let traffic = Traffic::new(Budget::new(1 << 20));
+            let entry = Entry::Socket { uid: None };
+            let hosts = Arc::new(Hosts::default());
+            let service = ConnectedRouter::new(router, names, traffic, entry, hosts);
             let server = hyper::server::conn::http1::Builder::new();
             tokio::spawn(server.serve_connection(TokioIo::new(far), service));
             let connected = hyper::client::conn::http1::handshake(TokioIo::new(near));
@@ -259,21 +287,5 @@ mod tests {
         ] {
             assert_eq!(admit(&traffic, &method).is_ok(), is_heard, "{method}");
         }
-    }
-
-    #[test]
-    fn a_validator_is_compared_as_the_standard_says() {
-        let matches = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(IF_NONE_MATCH, HeaderValue::from_static(value));
-            matches_any(&headers, "\"1\"")
-        };
-        for yes in ["\"1\"", "W/\"1\"", "\"0\", \"1\"", "*"] {
-            assert!(matches(yes), "{yes}");
-        }
-        for no in ["\"2\"", "1", ""] {
-            assert!(!matches(no), "{no}");
-        }
-        assert!(!matches_any(&HeaderMap::new(), "\"1\""));
     }
 }

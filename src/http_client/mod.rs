@@ -3,6 +3,7 @@
 pub mod template;
 
 use reqwest::{Client, ClientBuilder};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use crate::tls;
 use gaocache_core::error::{Error, ErrorKind, Result, with_causes};
@@ -12,7 +13,27 @@ use gaocache_core::error::{Error, ErrorKind, Result, with_causes};
 /// # Errors
 /// [`ErrorKind::Internal`] if TLS can't be set up.
 pub fn builder() -> Result<ClientBuilder> {
-    Ok(Client::builder().tls_backend_preconfigured(tls()?))
+    trusting(None)
+}
+
+/// A client to be; it trusts these authorities, in PEM format, instead of the system's.
+///
+/// # Errors
+/// As `builder`, or if there is no certificate among them.
+pub fn trusting(authorities: Option<&[u8]>) -> Result<ClientBuilder> {
+    let found = match authorities {
+        Some(pem) => CertificateDer::pem_slice_iter(pem)
+            .filter_map(std::result::Result::ok)
+            .collect(),
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    if authorities.is_some() && found.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Internal,
+            "there is no certificate in PEM format",
+        ));
+    }
+    Ok(Client::builder().tls_backend_preconfigured(tls(found)?))
 }
 
 /// A client without timeouts, for the command line.
@@ -34,7 +55,10 @@ pub fn build(builder: ClientBuilder) -> Result<Client> {
     })
 }
 
-fn tls() -> Result<rustls::ClientConfig> {
+fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<rustls::ClientConfig> {
+    let mut store = rustls::RootCertStore::empty();
+    // One invalid certificate in the system's store is no reason to reject them all.
+    store.add_parsable_certificates(authorities);
     let config = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| {

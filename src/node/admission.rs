@@ -5,7 +5,6 @@
 //! members, or take places from clients, without a member's key.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -16,7 +15,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::lobby::{Lobby, Ticket, group};
+use super::{
+    lobby::{Lobby, Ticket, group},
+    per_address::PerAddress,
+};
 use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
@@ -70,7 +72,7 @@ struct Open {
     /// Of clients and members.
     total: usize,
     /// Of clients.
-    by_address: HashMap<IpAddr, usize>,
+    by_address: PerAddress,
     /// To the listener for peers, without a member's key so far.
     strangers: Lobby,
     /// Of clients, with a TLS handshake that is under way.
@@ -181,14 +183,14 @@ impl Admission {
     fn place(&self, address: IpAddr) -> Result<Place, (&'static str, &'static str)> {
         let mut open = self.open.lock();
         let per_address = self.most_per_address.load(Ordering::Relaxed);
-        if open.by_address.get(&address) >= Some(&per_address) {
+        if open.by_address.has(address, per_address) {
             return Err(("address", "limits.max_connections_per_address"));
         }
         if open.total >= self.most() {
             return Err(("total", "limits.max_connections"));
         }
         open.total += 1;
-        *open.by_address.entry(address).or_default() += 1;
+        open.by_address.add(address);
         Ok(Place::Client(address))
     }
 
@@ -288,12 +290,7 @@ impl Drop for Permit {
         match &self.place {
             Place::Client(address) => {
                 open.total -= 1;
-                if let Entry::Occupied(mut from_there) = open.by_address.entry(*address) {
-                    *from_there.get_mut() -= 1;
-                    if *from_there.get() == 0 {
-                        from_there.remove();
-                    }
-                }
+                open.by_address.remove(*address);
             }
             Place::Peer { ticket, is_member } => {
                 if is_member.load(Ordering::Relaxed) {

@@ -17,6 +17,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
+    auth::Permissions,
     clock::MonotonicClock,
     group::GroupDefinition,
     redis,
@@ -118,20 +119,17 @@ impl NodeBuilder {
         let metrics = Metrics::new()?;
         let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref(), &metrics)?;
         let tls = Tls::start(&self.settings, &metrics)?;
-        let listeners = Listeners::bind(rules::listen(&self.settings))?;
+        let socket = self.settings.admin_socket.as_deref();
+        let listeners = Listeners::bind(rules::listen(&self.settings), socket)?;
         let key = peer_tls.fingerprint();
         let me = rules::member(&self.settings, listeners.addresses(), key);
         let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
         let (health, health_service) = tonic_health::server::health_reporter();
         drop(health_service);
-        let largest = groups.iter().map(|group| group.rules.max_value).max();
-        // Groups may come later.
-        let largest = largest.unwrap_or(MAX_VALUE);
-        let budget = match self.budget.take() {
-            Some(budget) => budget,
-            None => rules::in_flight(&self.settings, largest)?,
-        };
+        let largest = largest(&groups);
+        let chosen = self.budget.take().map(Ok);
+        let budget = chosen.unwrap_or_else(|| rules::in_flight(&self.settings, largest))?;
         let peers = rules::peers(&self.settings, &groups, largest, peer_tls.clone());
         let assembly = self.assembly(peers, lease, metrics, health.clone());
         let max_value = assembly.memory.max_value;
@@ -139,9 +137,11 @@ impl NodeBuilder {
         let parts = Arc::new(parts);
         let service = self.service(&parts);
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
-        let (front, peer_front) = fronts(&service, &parts, &rules, &health)?;
+        let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
+        let shown = (&health, self.settings.grpc_reflection);
+        let (front, peer_front) = fronts(&service, &permissions, &parts, &rules, shown)?;
         let taken = rules::redis(&self.settings.limits);
-        let redis = redis::Front::new(service.clone(), taken, &parts.metrics);
+        let redis = redis::Front::new(service.clone(), permissions.clone(), taken, &parts.metrics);
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
         let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
@@ -158,7 +158,9 @@ impl NodeBuilder {
             listeners,
             registry,
             lease,
-            admin: parts.admin(budget, stops.admin.clone()),
+            admin: parts.admin(permissions.clone(), budget, stops.admin.clone()),
+            hosts: rules::hosts(&self.settings),
+            permissions,
             parts,
             queued_copies,
             service,
@@ -220,15 +222,28 @@ impl NodeBuilder {
     }
 }
 
+/// The largest value of any group, in bytes. Groups may come later.
+fn largest(groups: &[GroupDefinition]) -> u64 {
+    let largest = groups.iter().map(|group| group.rules.max_value).max();
+    largest.unwrap_or(MAX_VALUE)
+}
+
 /// What serves clients, and what serves other nodes.
 fn fronts(
     service: &Service,
+    permissions: &Permissions,
     parts: &Parts,
     rules: &LiveRules,
-    health: &HealthReporter,
+    (health, reflected): (&HealthReporter, bool),
 ) -> Result<(Front, PeerFront)> {
     let health = || HealthService::from_health_reporter(health.clone());
-    let front = Front::new(service, rules.clone(), health())?;
+    let front = Front::new(
+        service,
+        permissions.clone(),
+        rules.clone(),
+        health(),
+        reflected,
+    )?;
     let peer_front = PeerFront::new(
         service,
         parts.standing.clone(),

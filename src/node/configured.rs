@@ -9,12 +9,14 @@ use std::{
 
 use super::{NodeBuilder, descriptors, rules};
 use crate::{
+    auth::{Action, AuditTo, AuthRules, JwtRules, KeysFrom},
     config::{
-        ClientAuth, Config, EtcdSettings, GroupSettings, LimitSettings, ListenerTlsSettings,
-        LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings, RegistryKind, Sampler,
-        TraceSettings, seconds,
+        ClientAuth, Config, EtcdSettings, GroupSettings, JwtSettings, LimitSettings,
+        ListenerTlsSettings, LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings,
+        QueryRule, RegistryKind, Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
+    http_client::template::kept_headers,
     origin::{
         bounds::Bounds,
         breaker::BreakerRules,
@@ -32,7 +34,11 @@ use crate::{
     },
     traffic::Budget,
 };
-use gaocache_core::{error::Result, group::GroupRules, ports::Origin};
+use gaocache_core::{
+    error::Result,
+    group::{GroupRules, Query},
+    ports::Origin,
+};
 use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
 
 impl NodeBuilder {
@@ -65,7 +71,7 @@ fn settings(config: &Config) -> Settings {
         drain_timeout: seconds(node.drain_timeout_seconds),
         shutdown_timeout: seconds(node.shutdown_timeout_seconds),
         grpc: Some(config.grpc.listen),
-        http: Some(config.http.listen),
+        http: config.http.enabled.then_some(config.http.listen),
         redis: config.redis.listen,
         admin: Some(config.admin.listen),
         grpc_tls: listener_tls(&config.grpc.tls),
@@ -83,8 +89,51 @@ fn settings(config: &Config) -> Settings {
         handoff_bytes_per_second: config.handoff.max_bytes_per_second,
         in_flight: cache.in_flight,
         limits: client_limits(&config.limits),
+        auth: auth_rules(config),
+        admin_socket: file(&config.admin.socket),
+        admin_insecure: config.admin.insecure,
+        http_allowed_hosts: config.http.allowed_hosts.clone(),
+        admin_allowed_hosts: config.admin.allowed_hosts.clone(),
+        grpc_reflection: config.grpc.reflection,
         sampling: sampling(&config.trace),
     }
+}
+
+/// Who may do what.
+pub(super) fn auth_rules(config: &Config) -> AuthRules {
+    let auth = &config.auth;
+    let audit = match config.log.audit.as_str() {
+        "off" | "" => AuditTo::Off,
+        "stdout" => AuditTo::Stdout,
+        "stderr" => AuditTo::Stderr,
+        path => AuditTo::File(path.into()),
+    };
+    let roles = auth.anonymous.iter();
+    AuthRules {
+        anonymous: roles.filter_map(|role| Action::of_role(role)).collect(),
+        grants: auth.grants.clone(),
+        token_file: file(&auth.token_file),
+        audit,
+        jwt: jwt_rules(&auth.jwt),
+    }
+}
+
+/// Which JWTs count, if any do.
+fn jwt_rules(jwt: &JwtSettings) -> Option<JwtRules> {
+    let keys = match file(&jwt.jwks_file) {
+        Some(file) => KeysFrom::File(file),
+        None if jwt.jwks_url.is_empty() => return None,
+        None => KeysFrom::Url {
+            url: jwt.jwks_url.clone(),
+            ca: file(&jwt.ca),
+            token_file: file(&jwt.bearer_file),
+        },
+    };
+    Some(JwtRules {
+        keys,
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
+    })
 }
 
 /// TLS of a listener, if it has any.
@@ -123,6 +172,7 @@ pub(super) fn client_limits(limits: &LimitSettings) -> ClientLimits {
         max_connections: limits.max_connections,
         max_connections_per_address: limits.max_connections_per_address,
         max_admin_connections: limits.max_admin_connections,
+        max_admin_connections_per_address: limits.max_admin_connections_per_address,
         reserved_descriptors: limits.reserved_descriptors,
         handshake_timeout: seconds(limits.handshake_timeout_seconds),
         idle_timeout: seconds(limits.idle_timeout_seconds),
@@ -147,6 +197,7 @@ fn sampling(settings: &TraceSettings) -> Sampling {
         ratio: settings.is_on().then_some(ratio),
         parent_based,
         keys: settings.keys,
+        trusts_clients: settings.trust_clients,
     }
 }
 
@@ -189,6 +240,7 @@ pub(super) fn definition(
                 retries: origin.retries,
                 max_value: settings.max_value,
                 honour_cache_control: origin.honour_cache_control,
+                keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
                 budget: budget.clone(),
             };
@@ -219,6 +271,13 @@ pub(super) fn definition(
             error_ttl: seconds(settings.error_ttl_seconds),
             max_value: settings.max_value,
             origin_decides: origin.honour_cache_control,
+            soft_timeout: seconds(settings.soft_timeout_seconds),
+            refresh_ahead: settings.refresh_ahead,
+            query: match settings.query {
+                QueryRule::Refuse => Query::Refuse,
+                QueryRule::Append => Query::Append,
+                QueryRule::Ignore => Query::Ignore,
+            },
         },
         origin: built,
         bounds: Bounds {

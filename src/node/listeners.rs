@@ -6,6 +6,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Admission, Listener},
+    local::LocalListener,
     worker::{Accepted, Dispatcher},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -48,6 +50,7 @@ pub(super) struct Listeners {
     redis: Option<TcpListener>,
     peer: Option<TcpListener>,
     pub(super) admin: Option<TcpListener>,
+    pub(super) socket: Option<LocalListener>,
     addresses: Addresses,
 }
 
@@ -58,7 +61,7 @@ pub(super) struct Open {
 
 impl Listeners {
     /// Binds those that are wanted.
-    pub(super) fn bind(wanted: Addresses) -> Result<Self> {
+    pub(super) fn bind(wanted: Addresses, socket: Option<&Path>) -> Result<Self> {
         let grpc = bind("grpc.listen", wanted.grpc)?;
         let http = bind("http.listen", wanted.http)?;
         let redis = bind("redis.listen", wanted.redis)?;
@@ -77,6 +80,7 @@ impl Listeners {
             redis,
             peer,
             admin,
+            socket: socket.map(LocalListener::bind).transpose()?,
             addresses,
         })
     }

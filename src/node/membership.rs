@@ -88,7 +88,7 @@ impl Joined {
         match topology.me() {
             Some(_) if topology.view.young => {
                 "etcd knew no member when the first registered: it may have lost its data, so \
-                 nodes wait for one lease until members from before can't rely on theirs any more"
+                 nodes wait until members from before can't rely on their leases any more"
             }
             None => "this node has not yet seen itself among the members",
             Some(_) => "not all other members have seen this node yet",

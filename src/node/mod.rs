@@ -15,8 +15,10 @@ mod groups;
 mod handshake;
 mod listeners;
 mod lobby;
+mod local;
 mod membership;
 mod parts;
+mod per_address;
 mod probes;
 #[cfg(feature = "cli")]
 pub(crate) mod reload;
@@ -39,6 +41,7 @@ pub use status::NodeStatus;
 
 use crate::{
     admin::{Admin, Readiness},
+    auth::{self, Permissions},
     cache::Cache,
     redis,
     rpc::{front::Front, peer_front::PeerFront},
@@ -64,6 +67,13 @@ struct Limits {
     clients: ClientLimits,
 }
 
+/// The hosts that listeners answer for.
+#[derive(Clone)]
+struct Hosts {
+    http: Arc<auth::Hosts>,
+    admin: Arc<auth::Hosts>,
+}
+
 /// A node whose listeners are open but which has not registered yet; [`NodeBuilder::bind`] returns
 /// it.
 pub struct Node {
@@ -80,6 +90,8 @@ pub struct Node {
     redis: redis::Front,
     #[cfg(feature = "cli")]
     rules: crate::rpc::routed::LiveRules,
+    permissions: Permissions,
+    hosts: Hosts,
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     peer_tls: PeerTls,

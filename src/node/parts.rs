@@ -9,6 +9,7 @@ use tonic_health::server::HealthReporter;
 use super::groups::put_in_force;
 use crate::{
     admin::{Admin, Changes, Scrapes},
+    auth::Permissions,
     group::GroupDefinition,
     rpc::peers::GrpcPeers,
     telemetry::{metrics::Metrics, throttle::Throttle, trace},
@@ -182,8 +183,14 @@ impl Assembly {
 
 impl Parts {
     /// What the admin listener shows of them, until `stop`.
-    pub(super) fn admin(&self, budget: Arc<Budget>, stop: CancellationToken) -> Admin {
+    pub(super) fn admin(
+        &self,
+        permissions: Permissions,
+        budget: Arc<Budget>,
+        stop: CancellationToken,
+    ) -> Admin {
         Admin {
+            permissions,
             id: self.cluster.my_id().clone(),
             readiness: self.readiness.subscribe(),
             cluster: self.cluster.clone(),

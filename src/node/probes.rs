@@ -1,14 +1,28 @@
-//! The admin listener: a thread, a runtime and limits of its own, so that probes and metrics answer
-//! however busy the rest is, and no client of theirs can hold up the lease.
+//! The admin listener and the admin socket: a thread, a runtime and limits of its own, so that
+//! probes and metrics answer however busy the rest is, and no client of theirs can hold up the
+//! lease.
 
-use std::{net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
-
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulConnection,
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr, TcpListener},
+    pin::Pin,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
 };
-use tokio::{net::TcpStream, sync::Semaphore};
+
+use http::{Request, Response, header::CONTENT_TYPE};
+use http_body_util::Either;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulConnection},
+};
+use parking_lot::Mutex;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -16,17 +30,24 @@ use super::{
     connection::Carrier,
     handshake::Begun,
     listeners::{ACCEPT_PAUSE, registered},
+    local::LocalListener,
+    per_address::PerAddress,
     worker::{not_started, single_thread},
 };
 use crate::{
     admin::{self, Admin},
+    auth::{Entry, Hosts},
     http::ConnectedRouter,
+    rpc::{
+        front::{ConnectedFront, Front},
+        routed::FrontBody,
+    },
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
-    tls::ListenerTls,
-    traffic::Budget,
+    tls::{ClientNames, ListenerTls, Stream},
+    traffic::{Budget, Outgoing, Traffic},
 };
-use gaocache_core::error::Result;
+use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Bound on closing: a scraper that keeps its connection open must not keep the node alive.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,22 +56,39 @@ const IN_FLIGHT: u64 = 16 << 20;
 /// For the head of a request, and between two of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The thread of the admin listener.
+/// The thread of the admin listener and the admin socket.
 pub(super) struct Probes(Option<JoinHandle<()>>);
 
+/// Where operators come in, and what they find there beside the paths of the admin listener.
+pub(super) struct Doors {
+    pub(super) listener: Option<TcpListener>,
+    /// Of the listener.
+    pub(super) tls: Option<ListenerTls>,
+    pub(super) socket: Option<LocalListener>,
+    /// The clients' calls, at the socket.
+    pub(super) front: Front,
+    pub(super) hosts: Arc<Hosts>,
+}
+
 impl Probes {
-    /// Serves until `stop`; nothing, if there is no such listener.
+    /// Serves until `stop`; nothing, if there is neither listener nor socket.
     pub(super) fn start(
-        listener: Option<TcpListener>,
-        tls: Option<ListenerTls>,
+        doors: Doors,
         admin: Admin,
         limits: &ClientLimits,
         metrics: &Arc<Metrics>,
         stop: CancellationToken,
     ) -> Result<Self> {
-        let Some(listener) = listener else {
+        let Doors {
+            listener,
+            tls,
+            socket,
+            front,
+            hosts,
+        } = doors;
+        if listener.is_none() && socket.is_none() {
             return Ok(Self(None));
-        };
+        }
         let runtime = single_thread(ADMIN, metrics)?;
         let limits = ClientLimits {
             handshake_timeout: HEAD_TIMEOUT,
@@ -59,8 +97,12 @@ impl Probes {
         let server = Server {
             tls,
             router: admin::router(admin),
+            front,
+            hosts,
             carrier: Carrier::new(Budget::new(IN_FLIGHT), &limits, metrics.clone()),
             places: Arc::new(Semaphore::new(limits.max_admin_connections)),
+            by_address: Mutex::default(),
+            most_per_address: limits.max_admin_connections_per_address,
             metrics: metrics.clone(),
             throttle: Throttle::default(),
             stop,
@@ -68,7 +110,8 @@ impl Probes {
         let thread = std::thread::Builder::new()
             .name("gaocache-admin".into())
             .spawn(move || {
-                if let Err(error) = runtime.block_on(Arc::new(server).run(listener)) {
+                let served = runtime.block_on(Arc::new(server).run(listener, socket));
+                if let Err(error) = served {
                     tracing::error!(%error, "the admin listener failed");
                 }
             })
@@ -91,28 +134,93 @@ impl Probes {
 struct Server {
     tls: Option<ListenerTls>,
     router: axum::Router,
+    front: Front,
+    hosts: Arc<Hosts>,
     carrier: Carrier,
     places: Arc<Semaphore>,
+    by_address: Mutex<PerAddress>,
+    most_per_address: usize,
     metrics: Arc<Metrics>,
     throttle: Throttle,
     stop: CancellationToken,
 }
 
+/// The place of one connection among those of its address, while it lives.
+struct Place<'a> {
+    server: &'a Server,
+    address: IpAddr,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.server.by_address.lock().remove(self.address);
+    }
+}
+
 impl Server {
-    async fn run(self: Arc<Self>, listener: TcpListener) -> Result<()> {
-        let listener = registered(listener)?;
+    async fn run(
+        self: Arc<Self>,
+        listener: Option<TcpListener>,
+        socket: Option<LocalListener>,
+    ) -> Result<()> {
         let open = TaskTracker::new();
-        while let Some(accepted) = self.stop.run_until_cancelled(self.accept(&listener)).await {
-            if let Some((stream, place)) = accepted {
+        let network = async {
+            match listener {
+                Some(listener) => self.accept_all(&registered(listener)?, &open).await,
+                None => Ok(()),
+            }
+        };
+        let local = async {
+            match socket {
+                Some(socket) => self.accept_local(socket, &open).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(network, local)?;
+        open.close();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, open.wait()).await;
+        Ok(())
+    }
+
+    async fn accept_all(
+        self: &Arc<Self>,
+        listener: &tokio::net::TcpListener,
+        open: &TaskTracker,
+    ) -> Result<()> {
+        while let Some(accepted) = self.stop.run_until_cancelled(self.accept(listener)).await {
+            if let Some((stream, from, permit)) = accepted {
                 let this = self.clone();
                 open.spawn(async move {
-                    this.serve(stream).await;
-                    drop(place);
+                    if let Some(_place) = this.place(from) {
+                        this.serve(stream, from).await;
+                    }
+                    drop(permit);
                 });
             }
         }
-        open.close();
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, open.wait()).await;
+        Ok(())
+    }
+
+    /// Connections of the socket have no limit: whoever can open it may do everything.
+    async fn accept_local(
+        self: &Arc<Self>,
+        socket: LocalListener,
+        open: &TaskTracker,
+    ) -> Result<()> {
+        let (listener, _file) = socket.into_parts();
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| {
+            let what = format!("could not listen on the admin socket: {error}");
+            Error::new(ErrorKind::Internal, what).with_source(error)
+        })?;
+        while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((stream, _)) => {
+                    let this = self.clone();
+                    open.spawn(async move { this.serve_local(stream).await });
+                }
+                Err(error) => self.failed(&error).await,
+            }
+        }
         Ok(())
     }
 
@@ -120,23 +228,46 @@ impl Server {
     async fn accept(
         &self,
         listener: &tokio::net::TcpListener,
-    ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-        let place = self.places.clone().acquire_owned().await.ok()?;
+    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = self.places.clone().acquire_owned().await.ok()?;
         match listener.accept().await {
-            Ok((stream, _)) => Some((stream, place)),
+            Ok((stream, from)) => Some((stream, from, permit)),
             Err(error) => {
-                if let Some(suppressed) = self.throttle.due("failed") {
-                    tracing::warn!(
-                        %error, listener = ADMIN, suppressed, "could not accept a connection"
-                    );
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                self.failed(&error).await;
                 None
             }
         }
     }
 
-    async fn serve(&self, stream: TcpStream) {
+    async fn failed(&self, error: &std::io::Error) {
+        if let Some(suppressed) = self.throttle.due("failed") {
+            tracing::warn!(%error, listener = ADMIN, suppressed, "could not accept a connection");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    /// A place for a connection from there, or its refusal, which is counted and logged.
+    fn place(&self, from: SocketAddr) -> Option<Place<'_>> {
+        let address = from.ip();
+        let mut by_address = self.by_address.lock();
+        if !by_address.has(address, self.most_per_address) {
+            by_address.add(address);
+            return Some(Place {
+                server: self,
+                address,
+            });
+        }
+        drop(by_address);
+        let refusals = &self.metrics.connections.refusals;
+        refusals.with_label_values(&[ADMIN, "address"]).inc();
+        if let Some(suppressed) = self.throttle.due("address") {
+            let setting = "limits.max_admin_connections_per_address";
+            tracing::warn!(%from, listener = ADMIN, setting, suppressed, "refused a connection");
+        }
+        None
+    }
+
+    async fn serve(&self, stream: TcpStream, from: SocketAddr) {
         let open = self.metrics.connections.open(ADMIN);
         open.inc();
         let _ = stream.set_nodelay(true);
@@ -144,15 +275,15 @@ impl Server {
             .carrier
             .begin(ADMIN, self.tls.as_ref(), stream, None, &self.stop);
         if let Some(begun) = begun.await {
-            self.serve_begun(begun).await;
+            self.serve_begun(from, begun).await;
         }
         open.dec();
     }
 
-    async fn serve_begun(&self, (stream, names): Begun) {
+    async fn serve_begun(&self, from: SocketAddr, (stream, names): Begun) {
         let traffic = self.carrier.traffic();
         let socket = TokioIo::new(self.carrier.socket(stream, traffic.clone()));
-        let service = ConnectedRouter::new(self.router.clone(), names, traffic.clone());
+        let service = self.router(Entry::Network(from), names, &traffic);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
@@ -163,4 +294,63 @@ impl Server {
             .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
             .await;
     }
+
+    async fn serve_local(&self, stream: UnixStream) {
+        let uid = stream.peer_cred().ok().map(|it| it.uid());
+        let entry = Entry::Socket { uid };
+        let traffic = self.carrier.traffic();
+        let socket = TokioIo::new(self.carrier.socket(Stream::Local(stream), traffic.clone()));
+        let service = Both {
+            calls: self.front.over(None, traffic.clone(), entry),
+            paths: self.router(entry, None, &traffic),
+        };
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT);
+        let connection = builder.serve_connection(socket, service);
+        let carrier = &self.carrier;
+        let shut_down = GracefulConnection::graceful_shutdown;
+        carrier
+            .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
+            .await;
+    }
+
+    fn router(
+        &self,
+        entry: Entry,
+        names: Option<ClientNames>,
+        traffic: &Arc<Traffic>,
+    ) -> ConnectedRouter {
+        let (router, hosts) = (self.router.clone(), self.hosts.clone());
+        ConnectedRouter::new(router, names, traffic.clone(), entry, hosts)
+    }
 }
+
+/// The clients' calls over gRPC, and the paths of the admin listener.
+struct Both {
+    calls: ConnectedFront,
+    paths: ConnectedRouter,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Both {
+    type Response = Response<EitherBody>;
+    type Error = Infallible;
+    type Future =
+        Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let is_grpc = request.headers().get(CONTENT_TYPE);
+        let is_grpc = is_grpc.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
+        if is_grpc {
+            let answer = self.calls.call(request);
+            Box::pin(async { Ok(answer.await?.map(Either::Left)) })
+        } else {
+            let answer = self.paths.call(request);
+            Box::pin(async { Ok(answer.await?.map(Either::Right)) })
+        }
+    }
+}
+
+type EitherBody = Either<FrontBody, Outgoing<axum::body::Body>>;

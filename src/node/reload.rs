@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Node,
     admission::Admission,
-    configured::{client_limits, definition, request_log},
+    configured::{auth_rules, client_limits, definition, request_log},
     connection::Carrier,
     groups::put_in_force,
     parts::{Fixed, Parts, Stops},
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     admin::Reloads,
+    auth::Permissions,
     config::{Config, GroupSettings, LogSettings},
     group::GroupDefinition,
     redis,
@@ -37,6 +38,7 @@ pub(crate) struct Live {
     redis: redis::Front,
     admission: Arc<Admission>,
     carrier: Carrier,
+    permissions: Permissions,
     stops: Stops,
     fixed: Fixed,
 }
@@ -51,6 +53,7 @@ impl Node {
             redis: self.redis.clone(),
             admission: self.admission.clone(),
             carrier: self.carrier.clone(),
+            permissions: self.permissions.clone(),
             stops: self.stops.clone(),
             fixed: self.fixed.clone(),
         }
@@ -79,6 +82,7 @@ impl Live {
         let definitions = definitions.collect::<Result<Vec<_>>>()?;
         rules::check(&definitions, self.fixed.capacity)?;
         self.check_sizes(&definitions)?;
+        let permissions = self.permissions.prepare(&auth_rules(after))?;
         let loads = rules::loads(&definitions);
         let names = definitions.iter().map(|it| it.rules.name.clone());
         let names: Vec<Arc<str>> = names.collect();
@@ -103,6 +107,7 @@ impl Live {
             .limit(limits.max_keys_per_request, limits.read_timeout);
         self.redis.limit(rules::redis(&limits));
         self.admission.limit(&limits);
+        self.permissions.put_in_force(permissions);
         self.carrier.limit(&limits);
         log(&before.log, &after.log);
         Ok(changed)

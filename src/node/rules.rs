@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Limits, admission::Listener, listeners::Addresses, tls::observer};
+use super::{Hosts, Limits, admission::Listener, listeners::Addresses, tls::observer};
 #[cfg(feature = "etcd")]
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
+    auth,
     group::GroupDefinition,
     members::{FIXED_NEEDS_IDENTITY, fixed_members},
     redis::RedisRules,
@@ -45,6 +46,17 @@ pub(super) fn listen(settings: &Settings) -> Addresses {
         redis: settings.redis,
         peer: settings.peer,
         admin: settings.admin,
+    }
+}
+
+/// The hosts that the listeners answer for: the node's own names, and what the settings allow.
+pub(super) fn hosts(settings: &Settings) -> Hosts {
+    let own = [settings.id.as_str(), settings.advertise_host.as_str()];
+    let own = own.into_iter().filter(|name| !name.is_empty());
+    let of = |allowed| Arc::new(auth::Hosts::new(own.clone(), allowed));
+    Hosts {
+        http: of(&settings.http_allowed_hosts),
+        admin: of(&settings.admin_allowed_hosts),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use super::{
     Node, descriptors,
     parts::{Joined, Stops},
-    probes::Probes,
+    probes::{Doors, Probes},
     worker::{Served, Workers},
 };
 use crate::http;
@@ -46,10 +46,18 @@ impl Node {
         self.tell_addresses();
         let mut listeners = self.listeners;
         let (admin, stop) = (listeners.admin.take(), stops.admin.clone());
+        let doors = Doors {
+            listener: admin,
+            tls: self.tls.admin,
+            socket: listeners.socket.take(),
+            front: self.front.clone(),
+            hosts: self.hosts.admin.clone(),
+        };
         let metrics = &joined.parts.metrics;
-        let probes = Probes::start(admin, self.tls.admin, self.admin, limits, metrics, stop)?;
+        let probes = Probes::start(doors, self.admin, limits, metrics, stop)?;
         let open = listeners.open(workers.dispatcher(), &admission, &stops.reads)?;
         let tasks = Tasks::start(&joined, self.lease, self.queued_copies, &stops);
+        let following = tokio::spawn(self.permissions.clone().follow(stops.admin.clone()));
 
         shutdown.await;
 
@@ -61,6 +69,8 @@ impl Node {
         tasks.ended().await;
         open.closed().await;
         probes.ended().await;
+        let _ = following.await;
+        self.permissions.flush().await;
         tracing::info!(id = %self.me.id, drained, "stopped");
         Ok(drained)
     }
@@ -75,7 +85,8 @@ impl Node {
                 peer_front: self.peer_front.clone(),
                 peer_tls: self.peer_tls.clone(),
                 tls: self.tls.clone(),
-                router: http::router(self.service.clone()),
+                router: http::router(self.service.clone(), self.permissions.clone()),
+                hosts: self.hosts.http.clone(),
                 redis: self.redis.clone(),
                 carrier: self.carrier.clone(),
                 close_timeout: self.limits.shutdown,

@@ -50,8 +50,7 @@ impl Joined {
                 () = self.join_others(&me.instance) => {}
             }
             self.stay().await;
-            let standing = &self.parts.standing;
-            standing.fence.close();
+            self.parts.standing.fence.close();
             let entries = self.parts.groups.drop_everything();
             self.parts.metrics.membership.expelled();
             tracing::warn!(
@@ -66,10 +65,17 @@ impl Joined {
 
     /// Joins: returns when all others have seen this incarnation and it is serving.
     async fn join_others(&self, life: &str) {
-        let Some(revision) = self.listed(life).await else {
-            return;
-        };
-        self.seen_by_others(revision).await;
+        loop {
+            let Some((revision, lease)) = self.listed(life).await else {
+                return;
+            };
+            tokio::select! {
+                () = self.seen_by_others(revision) => break,
+                // The others may have acted on the registration before, and a registry that lost
+                // its data counts its revisions anew.
+                () = self.stands_otherwise(lease) => {}
+            }
+        }
         // This node heard of no removals until now, so nothing that is under way may be shared
         // or kept.
         self.parts.groups.drop_everything();
@@ -82,16 +88,27 @@ impl Joined {
         }
     }
 
-    /// The revision of a view that has this incarnation of the node; `None` if the others have
-    /// taken it off the list before this node saw one.
-    async fn listed(&self, life: &str) -> Option<u64> {
+    /// Resolves when this node is not registered under that lease any more.
+    async fn stands_otherwise(&self, lease: i64) {
+        let mut rings = self.parts.cluster.rings();
+        let otherwise = |ring: &Arc<Topology>| {
+            let me = ring.me();
+            me.is_none_or(|me| me.held || me.lease != lease)
+        };
+        // An error says that the node has stopped.
+        let _ = rings.wait_for(otherwise).await;
+    }
+
+    /// The revision of a view that has this incarnation of the node, and the lease by which it has
+    /// it; `None` if the others have taken it off the list before this node saw one.
+    async fn listed(&self, life: &str) -> Option<(u64, i64)> {
         let mut rings = self.parts.cluster.rings();
         let mut health = self.session.health();
         loop {
             let ring = rings.borrow_and_update().clone();
             let known = health.borrow_and_update().clone();
-            if Standing::is_listed(&ring, life, &known) {
-                return Some(ring.view.revision);
+            if let Some(lease) = Standing::listed_under(&ring, life, &known) {
+                return Some((ring.view.revision, lease));
             }
             // What was reported may still be about the previous incarnation.
             if known.expelled && known.written.is_some_and(|(it, _)| *it == *life) {
@@ -172,7 +189,7 @@ impl Joined {
         let health = self.session.health();
         while !health.borrow().expelled {
             ticks.tick().await;
-            if standing.rely_on_lease(self.session.lease_end(), clock.now()) {
+            if standing.rely_on_lease(self.session.lease(), clock.now()) {
                 standing.ask_for_vouchers(&self.parts.peers, &**clock).await;
             }
         }
@@ -257,8 +274,8 @@ impl Joined {
     fn heed(&self, notice: &Notice, ring: &Topology) -> bool {
         match notice {
             Notice::Remove { group, key } => {
-                // A group that is not configured here holds nothing.
-                if let Ok(group) = self.parts.groups.get(group) {
+                // A group that was never configured here holds nothing.
+                if let Ok(group) = self.parts.groups.told(group) {
                     group.remove_here(key.as_deref());
                 }
                 true

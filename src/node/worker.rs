@@ -32,6 +32,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
+    auth::{Entry, Hosts},
     http::ConnectedRouter,
     redis,
     rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
@@ -93,6 +94,8 @@ pub(super) struct Workers {
 /// What a worker serves, and for how long after the stop.
 #[derive(Clone)]
 pub(super) struct Served {
+    /// The hosts that the HTTP listener answers for.
+    pub(super) hosts: Arc<Hosts>,
     pub(super) front: Front,
     pub(super) peer_front: PeerFront,
     /// How this node and others know each other.
@@ -294,13 +297,13 @@ impl Worker {
             return;
         };
         if listener == Listener::Redis {
-            return self.serve_redis(stream, from).await;
+            return self.serve_redis(stream, from, names).await;
         }
         let (socket, traffic) = self.socket(stream);
         if listener == Listener::Http {
-            return self.serve_http(socket, names, &traffic).await;
+            return self.serve_http(socket, from, names, &traffic).await;
         }
-        let service = front.over(names, traffic.clone());
+        let service = front.over(names, traffic.clone(), Entry::Network(from));
         self.serve_grpc(listener, socket, service, &traffic).await;
     }
 
@@ -357,7 +360,13 @@ impl Worker {
             .await;
     }
 
-    async fn serve_http(&self, socket: Io, names: Option<ClientNames>, traffic: &Arc<Traffic>) {
+    async fn serve_http(
+        &self,
+        socket: Io,
+        from: SocketAddr,
+        names: Option<ClientNames>,
+        traffic: &Arc<Traffic>,
+    ) {
         let carrier = &self.served.carrier;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -370,7 +379,13 @@ impl Worker {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .max_send_buf_size(SEND_BUFFER);
-        let service = ConnectedRouter::new(self.served.router.clone(), names, traffic.clone());
+        let service = ConnectedRouter::new(
+            self.served.router.clone(),
+            names,
+            traffic.clone(),
+            Entry::Network(from),
+            self.served.hosts.clone(),
+        );
         let connection = builder.serve_connection(socket, service);
         let (name, shut_down) = (Listener::Http.name(), GracefulConnection::graceful_shutdown);
         carrier
@@ -378,11 +393,11 @@ impl Worker {
             .await;
     }
 
-    async fn serve_redis(&self, stream: Stream, from: SocketAddr) {
+    async fn serve_redis(&self, stream: Stream, from: SocketAddr, names: Option<ClientNames>) {
         let carrier = &self.served.carrier;
         let traffic = carrier.traffic();
         let socket = carrier.socket(stream, traffic.clone());
-        let connection = self.served.redis.over(socket, traffic.clone(), from);
+        let connection = self.served.redis.over(socket, names, traffic.clone(), from);
         let (name, shut_down) = (Listener::Redis.name(), redis::Connection::graceful_shutdown);
         carrier
             .carry(name, connection, shut_down, &traffic, &self.stop)

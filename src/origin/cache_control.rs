@@ -71,7 +71,7 @@ fn seconds(value: &str) -> Duration {
 
 /// The longest of the ages: the response is at least that old. One that can't be read counts for
 /// nothing (5.1).
-fn age(headers: &HeaderMap) -> Duration {
+pub(super) fn age(headers: &HeaderMap) -> Duration {
     items(headers, AGE).map(seconds).max().unwrap_or_default()
 }
 

@@ -18,7 +18,8 @@ use super::{bounds::Bounds, breaker::Breaker, ramp::Ramp};
 use crate::telemetry::trace;
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
-    ports::{BreakerState, LoadObserver, Loaded, Origin},
+    metadata::Metadata,
+    ports::{BreakerState, LoadObserver, Loaded, Origin, Reloaded},
 };
 
 /// An origin with its limits.
@@ -39,7 +40,7 @@ enum Outcome {
     /// The breaker is open, and it did not begin.
     Refused(Error),
     /// It ended, or there was no room for it.
-    Ended(Result<Loaded>),
+    Ended(Result<Reloaded>),
 }
 
 impl Guarded {
@@ -59,7 +60,12 @@ impl Guarded {
         }
     }
 
-    async fn queue_and_load(&self, key: &str, abandoned: BoxFuture<'_, ()>) -> Outcome {
+    async fn queue_and_load(
+        &self,
+        key: &str,
+        kept: Option<&Metadata>,
+        abandoned: BoxFuture<'_, ()>,
+    ) -> Outcome {
         let breaker = self.breaker.as_ref();
         // Loads that hang may hold all places: no load should wait behind them.
         if let Some(Err(refused)) = breaker.map(|it| it.check(Instant::now())) {
@@ -88,7 +94,7 @@ impl Guarded {
             Err(refused) => return Outcome::Refused(refused),
         };
         let began = Instant::now();
-        let loaded = self.load_in_time(key).await;
+        let loaded = self.load_in_time(key, kept).await;
         let now = Instant::now();
         if pass.is_some_and(|pass| pass.ended(now - began, is_origins_fault(&loaded), now)) {
             self.ramp.restart(now);
@@ -97,9 +103,14 @@ impl Guarded {
         Outcome::Ended(loaded)
     }
 
-    async fn load_in_time(&self, key: &str) -> Result<Loaded> {
-        let loaded = timeout(self.bounds.load_timeout, self.origin.load(key)).await;
-        match loaded {
+    async fn load_in_time(&self, key: &str, kept: Option<&Metadata>) -> Result<Reloaded> {
+        let load = async {
+            match kept {
+                Some(kept) => self.origin.reload(key, kept).await,
+                None => self.origin.load(key).await.map(Reloaded::Changed),
+            }
+        };
+        match timeout(self.bounds.load_timeout, load).await {
             Ok(loaded) => loaded.map_err(Error::from_loader),
             Err(_) => Err(self.too_slow()),
         }
@@ -128,7 +139,7 @@ impl Guarded {
 
 /// Whether the load failed because of the state of the origin. A missing key or a value that is too
 /// large say nothing about it, nor does a lack of memory here.
-fn is_origins_fault(loaded: &Result<Loaded>) -> bool {
+fn is_origins_fault(loaded: &Result<Reloaded>) -> bool {
     let kind = loaded.as_ref().err().map(Error::kind);
     matches!(
         kind,
@@ -139,18 +150,22 @@ fn is_origins_fault(loaded: &Result<Loaded>) -> bool {
 #[async_trait]
 impl Origin for Guarded {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
-        self.load_in_turn(key, Box::pin(std::future::pending()))
-            .await
+        let nobody = Box::pin(std::future::pending());
+        match self.load_in_turn(key, None, nobody).await? {
+            Reloaded::Changed(loaded) => Ok(loaded),
+            _ => Err(Error::origin_failed("it calls unchanged what was not named to it").into()),
+        }
     }
 
     async fn load_in_turn(
         &self,
         key: &str,
+        kept: Option<&Metadata>,
         abandoned: BoxFuture<'_, ()>,
-    ) -> Result<Loaded, BoxError> {
+    ) -> Result<Reloaded, BoxError> {
         let load = async {
             let started = Instant::now();
-            let result = match self.queue_and_load(key, abandoned).await {
+            let result = match self.queue_and_load(key, kept, abandoned).await {
                 Outcome::Ended(result) => result,
                 Outcome::Refused(error) => {
                     self.observer.refused_by_breaker();
@@ -161,7 +176,7 @@ impl Origin for Guarded {
                     return Err(Error::new(ErrorKind::Overloaded, what).into());
                 }
             };
-            let outcome = result.as_ref().map(|loaded| loaded.value.len());
+            let outcome = result.as_ref().map(Reloaded::value_bytes);
             self.observer.loaded(key, started.elapsed(), outcome);
             result.map_err(Into::into)
         };
@@ -334,9 +349,9 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_load_that_nobody_waits_for_is_given_up_in_the_queue_but_not_once_it_runs() {
         let (origin, gate, begun) = one_at_a_time();
-        let mut runs = origin.load_in_turn("1", Box::pin(std::future::ready(())));
+        let mut runs = origin.load_in_turn("1", None, Box::pin(std::future::ready(())));
         assert!(futures::poll!(runs.as_mut()).is_pending());
-        let queued = origin.load_in_turn("2", Box::pin(std::future::ready(())));
+        let queued = origin.load_in_turn("2", None, Box::pin(std::future::ready(())));
         assert!(queued.await.is_err(), "given up");
         assert_eq!(begun.load(Ordering::SeqCst), 1);
         gate.notify_one();

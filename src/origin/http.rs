@@ -1,4 +1,5 @@
-//! An HTTP service as an origin. Its body is bounded while it is read, since a length can lie.
+//! An HTTP service as an origin. Its body is bounded while it is read, since a length can lie; what
+//! is kept of its headers, before the body is.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -7,10 +8,12 @@ use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{DATE, HeaderMap, RETRY_AFTER},
+    header::{
+        DATE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, RETRY_AFTER,
+    },
 };
 
-use super::cache_control;
+use super::{cache_control, said};
 use crate::{
     http_client::{
         self,
@@ -21,7 +24,8 @@ use crate::{
 };
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result, with_causes},
-    ports::{Freshness, Loaded, Origin},
+    metadata::Metadata,
+    ports::{Freshness, Loaded, Origin, Reloaded},
 };
 
 /// The first delay before a retry. Delays double, with jitter, up to the last.
@@ -43,6 +47,8 @@ pub struct HttpRules {
     pub max_value: u64,
     /// Whether to honour `Cache-Control`.
     pub honour_cache_control: bool,
+    /// What is kept of a response beside what says what its body is.
+    pub keep_headers: Vec<HeaderName>,
     /// Sent with every request; see [`template::headers`].
     pub headers: BTreeMap<String, String>,
     /// Counts bodies while they arrive, and until they are kept.
@@ -123,25 +129,70 @@ impl HttpOrigin {
         })
     }
 
-    async fn attempt(&self, url: &Url) -> Result<Loaded, Failed> {
-        let mut headers = HeaderMap::new();
+    async fn attempt(&self, url: &Url, kept: Option<&Metadata>) -> Result<Reloaded, Failed> {
+        let mut headers = kept.map_or_else(HeaderMap::new, conditions);
         trace::hand_on(&mut headers);
         let request = self.client.get(url.clone()).headers(headers);
         let response = request.send().await.map_err(failed)?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND | StatusCode::GONE => {
-                return Err(Error::not_found("the origin has no such key").into());
+        match (response.status(), kept) {
+            (StatusCode::OK, _) => self.changed(response).await.map(Reloaded::Changed),
+            (StatusCode::NOT_MODIFIED, Some(kept)) => self.unchanged(response.headers(), kept),
+            (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
+                Err(Error::not_found("the origin has no such key").into())
             }
-            status => return Err(unexpected(status, response.headers())),
+            (status, _) => Err(unexpected(status, response.headers())),
         }
-        let freshness = if self.rules.honour_cache_control {
-            cache_control::freshness(response.headers())
+    }
+
+    async fn changed(&self, response: Response) -> Result<Loaded, Failed> {
+        let headers = response.headers();
+        let freshness = self.freshness(headers);
+        let metadata = said::of_value(headers, &self.rules.keep_headers)?;
+        let value = self.body(response).await?;
+        let loaded = Loaded::from(value).with_freshness(freshness);
+        Ok(loaded.with_metadata(metadata))
+    }
+
+    fn unchanged(&self, headers: &HeaderMap, kept: &Metadata) -> Result<Reloaded, Failed> {
+        if said::is_of_another(headers, kept) {
+            let what = "the origin answered 304 Not Modified with another ETag than was asked for";
+            return Err(Error::origin_failed(what).into());
+        }
+        Ok(Reloaded::Unchanged {
+            freshness: self.freshness(headers),
+            metadata: said::of_unchanged(headers, &self.rules.keep_headers)?,
+        })
+    }
+
+    fn freshness(&self, headers: &HeaderMap) -> Freshness {
+        if self.rules.honour_cache_control {
+            cache_control::freshness(headers)
         } else {
             Freshness::Unsaid
-        };
-        let value = self.body(response).await?;
-        Ok(Loaded::from(value).with_freshness(freshness))
+        }
+    }
+
+    async fn load_or_renew(
+        &self,
+        key: &str,
+        kept: Option<&Metadata>,
+    ) -> Result<Reloaded, BoxError> {
+        let url = self.template.expand(key)?;
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LAST_PAUSE)
+            .with_max_times(self.rules.retries)
+            .with_jitter()
+            .build();
+        let loaded = (|| self.attempt(&url, kept))
+            .retry(pauses)
+            .when(|failed: &Failed| failed.again != Again::Never)
+            .adjust(|failed, pause| match failed.again {
+                Again::After(asked) => pause.map(|pause| pause.max(asked)),
+                Again::Never | Again::Soon => pause,
+            })
+            .await;
+        Ok(loaded.map_err(|failed| failed.error)?)
     }
 
     async fn body(&self, mut response: Response) -> Result<Bytes, Failed> {
@@ -176,23 +227,32 @@ impl HttpOrigin {
 #[async_trait]
 impl Origin for HttpOrigin {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
-        let url = self.template.expand(key)?;
-        let pauses = ExponentialBuilder::default()
-            .with_min_delay(FIRST_PAUSE)
-            .with_max_delay(LAST_PAUSE)
-            .with_max_times(self.rules.retries)
-            .with_jitter()
-            .build();
-        let loaded = (|| self.attempt(&url))
-            .retry(pauses)
-            .when(|failed: &Failed| failed.again != Again::Never)
-            .adjust(|failed, pause| match failed.again {
-                Again::After(asked) => pause.map(|pause| pause.max(asked)),
-                Again::Never | Again::Soon => pause,
-            })
-            .await;
-        Ok(loaded.map_err(|failed| failed.error)?)
+        match self.load_or_renew(key, None).await? {
+            Reloaded::Changed(loaded) => Ok(loaded),
+            _ => Err(Error::origin_failed("a 304 to a request without conditions").into()),
+        }
     }
+
+    async fn reload(&self, key: &str, kept: &Metadata) -> Result<Reloaded, BoxError> {
+        self.load_or_renew(key, Some(kept)).await
+    }
+}
+
+/// Asks for the value only if it is not the one that is kept (RFC 9111, 4.3.1).
+fn conditions(kept: &Metadata) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (condition, name) in [
+        (IF_NONE_MATCH, "etag"),
+        (IF_MODIFIED_SINCE, "last-modified"),
+    ] {
+        let known = kept
+            .get(name)
+            .map(|it| HeaderValue::from_bytes(it.as_bytes()));
+        if let Some(Ok(known)) = known {
+            headers.insert(condition, known);
+        }
+    }
+    headers
 }
 
 /// A status that is neither a value nor a missing key. Only 5xx may pass by itself, and what comes
@@ -300,6 +360,7 @@ mod tests {
             retries: 0,
             max_value: 1 << 20,
             honour_cache_control: false,
+            keep_headers: Vec::new(),
             headers: BTreeMap::new(),
             budget: Budget::new(1 << 20),
         }

@@ -14,3 +14,5 @@ pub(crate) mod guarded;
 #[cfg(feature = "cli")]
 pub(crate) mod http;
 mod ramp;
+#[cfg(feature = "cli")]
+mod said;

@@ -16,8 +16,10 @@ use super::{
     waiting::{Meanwhile, Waiting},
 };
 use crate::{
+    auth::{Action, Call},
     service::{MANY_AT_ONCE, Moment, Service},
     telemetry::metrics::{CommandClass, CommandCounts},
+    tls::ClientNames,
     traffic::{Ticket, Traffic},
 };
 use gaocache_core::{
@@ -64,9 +66,14 @@ enum Wanted {
 }
 
 impl Client {
-    pub(super) fn new(shared: &Arc<Shared>, traffic: Arc<Traffic>, from: SocketAddr) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        names: Option<ClientNames>,
+        traffic: Arc<Traffic>,
+        from: SocketAddr,
+    ) -> Self {
         Self {
-            session: Session::new(shared, from),
+            session: Session::new(shared, names, from),
             shared: shared.clone(),
             traffic,
             output: Output::default(),
@@ -231,6 +238,9 @@ impl Client {
             Ok(both) => both,
             Err(wrong) => return self.answer(wrong),
         };
+        if let Err(refused) = self.may_read(group) {
+            return self.answer(refused);
+        }
         let service = &self.shared.service;
         let scope = service.begin(command.call, &self.shared.no_headers);
         let moment = self.moment.get_or_insert_with(|| service.moment());
@@ -266,9 +276,14 @@ impl Client {
         let scope = service.begin(command.call, &self.shared.no_headers);
         let mut places = Vec::with_capacity(arguments.len() - 1);
         for place in arguments.after(1) {
-            match group_and_key(place) {
+            let both = group_and_key(place);
+            let both = both.and_then(|(group, key)| {
+                self.may_read(group)?;
+                Ok((group, key))
+            });
+            match both {
                 Ok(both) => places.push(both),
-                Err(wrong) => return self.answer(wrong),
+                Err(refused) => return self.answer(refused),
             }
         }
         let mut replies = Vec::with_capacity(places.len());
@@ -319,12 +334,17 @@ impl Client {
         let service = self.shared.service.clone();
         let scope = service.begin(command.call, &self.shared.no_headers);
         let ticket = self.traffic.begin_anyway();
+        let (permissions, caller) = (self.shared.permissions.clone(), self.session.caller.clone());
         let load = async move {
             let _counted = ticket;
             let count = places.len() as i64;
             let service: &Service = &service;
             let removed = stream::iter(places)
-                .map(async |(group, key)| service.remove(&group, &key).await)
+                .map(async |(group, key)| {
+                    let removal = service.remove(&group, &key);
+                    let call = Call::remove(&group, &key);
+                    permissions.run(&caller, call, removal).await
+                })
                 .buffered(MANY_AT_ONCE)
                 .collect::<Vec<Result<()>>>();
             let removed = scope.run(std::pin::pin!(removed)).await;
@@ -334,6 +354,13 @@ impl Client {
             }
         };
         self.later(load, Meanwhile::Nothing);
+    }
+
+    /// What to answer to a read that is not allowed.
+    fn may_read(&self, group: &str) -> std::result::Result<(), Reply> {
+        let permissions = &self.shared.permissions;
+        let allowed = permissions.check(&self.session.caller, Action::Read, group);
+        allowed.map_err(|refusal| Reply::failed(&refusal.into()))
     }
 
     fn later(&mut self, load: impl Future<Output = Reply> + Send + 'static, meanwhile: Meanwhile) {
@@ -350,7 +377,7 @@ impl Client {
             },
             Verb::Echo => echo(1),
             Verb::Hello => self.session.hello(arguments),
-            Verb::Auth => Session::auth(arguments),
+            Verb::Auth => self.session.auth(arguments),
             Verb::Select if arguments.at(1) == b"0" => Reply::OK,
             Verb::Select => Reply::error("DB index is out of range: there is only 0"),
             Verb::Client => self.session.client(arguments),

@@ -20,6 +20,7 @@ use super::{
     request::{Decoder, Violation},
     shared::Shared,
 };
+use crate::tls::ClientNames;
 use crate::traffic::{Ticket, Traffic};
 use gaocache_core::error::Result;
 
@@ -73,13 +74,14 @@ where
     pub(super) fn new(
         shared: &Arc<Shared>,
         socket: S,
+        names: Option<ClientNames>,
         traffic: Arc<Traffic>,
         from: SocketAddr,
     ) -> Self {
         let rules = **shared.rules.load();
         Self {
             socket,
-            client: Client::new(shared, traffic.clone(), from),
+            client: Client::new(shared, names, traffic.clone(), from),
             traffic,
             incoming: Incoming {
                 bytes: BytesMut::new(),

@@ -23,7 +23,10 @@ pub use connection::Connection;
 pub use shared::RedisRules;
 use shared::Shared;
 
-use crate::{service::Service, telemetry::metrics::Metrics, traffic::Traffic};
+use crate::{
+    auth::Permissions, service::Service, telemetry::metrics::Metrics, tls::ClientNames,
+    traffic::Traffic,
+};
 
 /// The listener. Clones are the same.
 #[derive(Clone)]
@@ -31,17 +34,28 @@ pub struct Front(Arc<Shared>);
 
 impl Front {
     /// A listener for `service`.
-    pub fn new(service: Service, rules: RedisRules, metrics: &Metrics) -> Self {
+    pub(crate) fn new(
+        service: Service,
+        permissions: Permissions,
+        rules: RedisRules,
+        metrics: &Metrics,
+    ) -> Self {
         let metrics = metrics.redis.clone();
-        Self(Arc::new(Shared::new(service, rules, metrics)))
+        Self(Arc::new(Shared::new(service, permissions, rules, metrics)))
     }
 
-    /// The listener for one connection.
-    pub fn over<S>(&self, socket: S, traffic: Arc<Traffic>, from: SocketAddr) -> Connection<S>
+    /// The listener for one connection, of a client that has proven these names.
+    pub(crate) fn over<S>(
+        &self,
+        socket: S,
+        names: Option<ClientNames>,
+        traffic: Arc<Traffic>,
+        from: SocketAddr,
+    ) -> Connection<S>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        Connection::new(&self.0, socket, traffic, from)
+        Connection::new(&self.0, socket, names, traffic, from)
     }
 
     /// From now on, takes what these rules say.

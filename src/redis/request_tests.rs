@@ -124,7 +124,7 @@ fn what_is_announced_is_refused_before_it_comes() {
     assert!(refused(b"*1\r\n:1\r\n").contains("expected '$', got ':'"));
     assert!(refused(b"*1\r\n$1\r\nabc").contains("line break"));
     assert!(refused(&[b'a'; MOST_LINE + 1]).contains("inline"));
-    let many = b"$65536\r\n".repeat(1);
+    let many = b"$65536\r\n".to_vec();
     let mut large = b"*100\r\n".to_vec();
     for _ in 0..64 {
         large.extend(&many);

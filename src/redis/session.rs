@@ -2,12 +2,17 @@
 
 use std::{net::SocketAddr, sync::atomic::Ordering};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
     reply::{Protocol, Reply},
     request::Arguments,
     shared::Shared,
+};
+use crate::{
+    auth::{Caller, Entry},
+    tls::ClientNames,
 };
 
 /// The longest name of a connection or library, in bytes.
@@ -20,6 +25,8 @@ const USER: &[u8] = b"default";
 pub(super) struct Session {
     id: u64,
     from: SocketAddr,
+    /// Who calls, as far as it has proven it.
+    pub(super) caller: Caller,
     since: Instant,
     pub(super) protocol: Protocol,
     name: String,
@@ -28,10 +35,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(shared: &Shared, from: SocketAddr) -> Self {
+    pub(super) fn new(shared: &Shared, names: Option<ClientNames>, from: SocketAddr) -> Self {
         Self {
             id: shared.next_id.fetch_add(1, Ordering::Relaxed),
             from,
+            caller: Caller::new(Entry::Network(from)).with_names(names),
             since: Instant::now(),
             protocol: Protocol::default(),
             name: String::new(),
@@ -53,7 +61,7 @@ impl Session {
             let option = arguments.at(at).to_ascii_lowercase();
             match (&option[..], arguments.len() - at) {
                 (b"auth", 3..) => {
-                    let refused = auth(arguments.at(at + 1));
+                    let refused = self.log_in(arguments.at(at + 1), arguments.at(at + 2));
                     if refused.is_error() {
                         return refused;
                     }
@@ -89,15 +97,23 @@ impl Session {
     }
 
     /// `AUTH`.
-    pub(super) fn auth(arguments: Arguments<'_>) -> Reply {
+    pub(super) fn auth(&mut self, arguments: Arguments<'_>) -> Reply {
         match arguments.len() {
-            2 => Reply::error(
-                "AUTH <password> called without any password configured for the default user. \
-                 Are you sure your configuration is correct?",
-            ),
-            3 => auth(arguments.at(1)),
+            2 => self.log_in(USER, arguments.at(1)),
+            3 => self.log_in(arguments.at(1), arguments.at(2)),
             _ => Reply::error("syntax error"),
         }
+    }
+
+    /// The password is a bearer token. Whether it counts is told by the commands that need a role.
+    fn log_in(&mut self, user: &[u8], password: &[u8]) -> Reply {
+        if user != USER {
+            let what = "invalid username-password pair or user is disabled.";
+            return Reply::Error("WRONGPASS", what.into());
+        }
+        let token = Bytes::copy_from_slice(password);
+        self.caller = self.caller.clone().with_token(Some(token));
+        Reply::OK
     }
 
     /// `CLIENT`.
@@ -138,6 +154,7 @@ impl Session {
 
     /// `RESET`: as it was when the client connected.
     pub(super) fn reset(&mut self) -> Reply {
+        self.caller = self.caller.clone().with_token(None);
         self.protocol = Protocol::default();
         self.name.clear();
         Reply::Status("RESET")
@@ -160,16 +177,6 @@ impl Session {
             self.library_version
         )
     }
-}
-
-/// Nobody has to say who it is, so the default user may have any password, as in Redis; there is
-/// no other one.
-fn auth(user: &[u8]) -> Reply {
-    if user == USER {
-        return Reply::OK;
-    }
-    let what = "invalid username-password pair or user is disabled.";
-    Reply::Error("WRONGPASS", what.into())
 }
 
 fn set(place: &mut String, name: &[u8], what: &str) -> Reply {

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
+    auth::Permissions,
     service::Service,
     telemetry::{metrics::RedisMetrics, throttle::Throttle},
 };
@@ -23,6 +24,7 @@ pub struct RedisRules {
 /// What all connections have in common.
 pub(super) struct Shared {
     pub(super) service: Service,
+    pub(super) permissions: Permissions,
     pub(super) rules: ArcSwap<RedisRules>,
     pub(super) metrics: RedisMetrics,
     throttle: Throttle,
@@ -33,9 +35,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(service: Service, rules: RedisRules, metrics: RedisMetrics) -> Self {
+    pub(super) fn new(
+        service: Service,
+        permissions: Permissions,
+        rules: RedisRules,
+        metrics: RedisMetrics,
+    ) -> Self {
         Self {
             service,
+            permissions,
             rules: ArcSwap::from_pointee(rules),
             metrics,
             throttle: Throttle::default(),

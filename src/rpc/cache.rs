@@ -13,32 +13,45 @@ use super::{
     wire::{self, cache_server::Cache},
 };
 use crate::{
+    auth::{Action, Call, Caller, Permissions},
     service::Service,
     status::grpc::to_status,
-    telemetry::trace::{Call, Scope},
+    telemetry::trace::{Call as Traced, Scope},
     traffic::Traffic,
 };
-use gaocache_core::error::Error;
+use gaocache_core::error::{Error, ErrorKind};
 
 /// The service for a node's groups.
 #[derive(Clone)]
 pub struct CacheService {
     service: Service,
+    pub(super) permissions: Permissions,
 }
 
 impl CacheService {
     /// A service for these groups.
-    pub fn new(service: Service) -> Self {
-        Self { service }
+    pub(crate) fn new(service: Service, permissions: Permissions) -> Self {
+        Self {
+            service,
+            permissions,
+        }
     }
 
     /// The trace scope in which a call runs.
-    pub(super) fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
+    pub(super) fn begin(&self, call: Traced, headers: &HeaderMap) -> Scope {
         self.service.begin(call, headers)
     }
 
-    /// `Get` with the value kept separate, for the lean path.
-    pub(super) async fn reply(&self, request: wire::GetRequest) -> Result<Reply, Error> {
+    /// `Get` with the value kept separate, for the lean path; `None` calls where everybody may.
+    pub(super) async fn reply(
+        &self,
+        caller: Option<Caller>,
+        request: wire::GetRequest,
+    ) -> Result<Reply, Error> {
+        if let Some(caller) = caller {
+            let group = &request.group;
+            self.permissions.check(&caller, Action::Read, group)?;
+        }
         let answer = self.service.get(&request.group, &request.key).await?;
         Ok(convert::get_reply(answer, self.service.now()))
     }
@@ -50,7 +63,10 @@ impl Cache for CacheService {
         &self,
         request: Request<wire::GetRequest>,
     ) -> Result<Response<wire::GetResponse>, Status> {
+        let caller = caller(&request)?;
         let wire::GetRequest { group, key } = request.into_inner();
+        let allowed = self.permissions.check(&caller, Action::Read, &group);
+        allowed.map_err(|refusal| to_status(&refusal.into()))?;
         let answer = self.service.get(&group, &key).await;
         let answer = answer.map_err(|error| to_status(&error))?;
         Ok(Response::new(convert::get_response(
@@ -65,6 +81,10 @@ impl Cache for CacheService {
         &self,
         request: Request<wire::GetManyRequest>,
     ) -> Result<Response<Self::GetManyStream>, Status> {
+        let caller = caller(&request)?;
+        let group = &request.get_ref().group;
+        let allowed = self.permissions.check(&caller, Action::Read, group);
+        allowed.map_err(|refusal| to_status(&refusal.into()))?;
         let traffic = request.extensions().get::<Arc<Traffic>>().cloned();
         let answers = many::answers(self.service.clone(), request.into_inner(), traffic);
         Ok(Response::new(Box::pin(answers)))
@@ -74,8 +94,13 @@ impl Cache for CacheService {
         &self,
         request: Request<wire::RemoveRequest>,
     ) -> Result<Response<wire::RemoveResponse>, Status> {
+        let caller = caller(&request)?;
         let wire::RemoveRequest { group, key } = request.into_inner();
-        let removed = self.service.remove(&group, &key).await;
+        let (call, removal) = (
+            Call::remove(&group, &key),
+            self.service.remove(&group, &key),
+        );
+        let removed = self.permissions.run(&caller, call, removal).await;
         removed.map_err(|error| to_status(&error))?;
         Ok(Response::new(wire::RemoveResponse {}))
     }
@@ -84,8 +109,23 @@ impl Cache for CacheService {
         &self,
         request: Request<wire::PurgeRequest>,
     ) -> Result<Response<wire::PurgeResponse>, Status> {
-        let purged = self.service.purge(&request.into_inner().group).await;
+        let caller = caller(&request)?;
+        let group = request.into_inner().group;
+        let purge = self.service.purge(&group);
+        let purged = self
+            .permissions
+            .run(&caller, Call::purge(&group), purge)
+            .await;
         let entries = purged.map_err(|error| to_status(&error))?;
         Ok(Response::new(wire::PurgeResponse { entries }))
     }
+}
+
+/// Who calls, as the listener has noted it.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let noted = request.extensions().get::<Caller>().cloned();
+    noted.ok_or_else(|| {
+        let what = "the listener did not note who calls, a bug in gaocache";
+        to_status(&Error::new(ErrorKind::Internal, what))
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tonic::Status;
 
 use super::{
@@ -11,8 +12,9 @@ use super::{
 use crate::status::grpc::to_status;
 use gaocache_core::{
     error::Error,
-    group::{Answer, Source},
+    group::{Answer, Course, Source},
     membership::IdHash,
+    metadata::Metadata,
     ports::{Fate, Handed, Parcel, Peeked, PeerAnswer, Receipt, Timestamp, Voucher},
     record::{Left, Record, Stale},
 };
@@ -48,8 +50,17 @@ pub(super) fn get_response(answer: Answer, now: Timestamp) -> wire::GetResponse 
         owner: answer.owner.to_string(),
         source: source(answer.source).into(),
         entity_tag: answer.entity_tag,
+        headers: headers(&answer.metadata),
         value: answer.value,
     }
+}
+
+fn headers(metadata: &Metadata) -> Vec<wire::Header> {
+    let header = |(name, value): (&str, &str)| wire::Header {
+        name: name.into(),
+        value: value.into(),
+    };
+    metadata.iter().map(header).collect()
 }
 
 /// The answer with its value apart.
@@ -67,24 +78,29 @@ fn entry(record: Record, now: Timestamp) -> wire::Entry {
         stale_while_revalidate_ms: millis(left.while_revalidating),
         stale_if_error_ms: millis(left.if_error),
         entity_tag: record.entity_tag,
+        metadata: Bytes::copy_from_slice(record.metadata.as_bytes()),
+        age_ms: millis(left.age),
         value: record.value.unwrap_or_default(),
     }
 }
 
-/// The record of an entry that its sender read at `read_at` at the earliest.
-fn record(entry: wire::Entry, read_at: Timestamp) -> Record {
+/// The record of an entry that its sender read at `read_at` at the earliest; `None` if its metadata
+/// is not what a node sends.
+fn record(entry: wire::Entry, read_at: Timestamp) -> Option<Record> {
     let left = Left {
         life: entry.ttl_remaining_ms.map(Duration::from_millis),
         while_revalidating: Duration::from_millis(entry.stale_while_revalidate_ms),
         if_error: Duration::from_millis(entry.stale_if_error_ms),
+        age: Duration::from_millis(entry.age_ms),
     };
     let record = Record {
         value: entry.found.then_some(entry.value),
         expires_at: read_at,
         stale: Stale::NEVER,
         entity_tag: entry.entity_tag,
+        metadata: Metadata::from_bytes(&entry.metadata)?,
     };
-    record.dated(left, read_at)
+    Some(record.dated(left, read_at))
 }
 
 /// The answer at `now` to a request that came at `asked_at`.
@@ -98,6 +114,8 @@ pub(super) fn fetch_response(
         source: source(answer.source).into(),
         uncacheable: answer.uncacheable,
         took_ms: millis(now.since(asked_at)),
+        collapsed: answer.course.collapsed,
+        was_stale: answer.course.stale,
         entry: Some(entry(answer.record, now)),
     }
 }
@@ -115,7 +133,7 @@ pub(super) fn fetch_reply(answer: PeerAnswer, asked_at: Timestamp, now: Timestam
 }
 
 /// The peer's answer to a request that was sent at `asked_at`; `None` if it is in a format that
-/// this release doesn't know.
+/// this release doesn't know, or no node sends.
 pub(super) fn peer_answer(
     response: wire::FetchResponse,
     asked_at: Timestamp,
@@ -130,8 +148,12 @@ pub(super) fn peer_answer(
             wire::Source::Stale => Source::Stale,
             wire::Source::Origin | wire::Source::Unspecified => Source::Origin,
         },
+        course: Course {
+            collapsed: response.collapsed,
+            stale: response.was_stale,
+        },
         uncacheable: response.uncacheable,
-        record: record(response.entry?, read_at),
+        record: record(response.entry?, read_at)?,
     })
 }
 
@@ -188,7 +210,7 @@ pub(super) fn handoff_entries(parcels: Vec<Parcel>, now: Timestamp) -> Vec<wire:
 }
 
 /// The entries of a batch that its sender read at `read_at` at the earliest; `None` if they are in
-/// a format that this release doesn't know.
+/// a format that this release doesn't know, or no node sends.
 pub(super) fn parcels(batch: wire::HandoffBatch, read_at: Timestamp) -> Option<Vec<Parcel>> {
     let mut group: Arc<str> = "".into();
     let parcels = batch.entries.into_iter().map(|entry| {
@@ -199,7 +221,7 @@ pub(super) fn parcels(batch: wire::HandoffBatch, read_at: Timestamp) -> Option<V
             group: group.clone(),
             key: entry.key.into(),
             what: match entry.what? {
-                What::Entry(entry) => Handed::Over(record(entry, read_at)),
+                What::Entry(entry) => Handed::Over(record(entry, read_at)?),
                 What::AnnouncedValueBytes(value_bytes) => Handed::Announced { value_bytes },
             },
             use_count: entry.use_count,

@@ -9,6 +9,10 @@ fn peer(value: Option<&'static str>, expires_at: Timestamp) -> PeerAnswer {
     PeerAnswer {
         record: kept(value, expires_at),
         source: Source::Hit,
+        course: Course {
+            collapsed: true,
+            stale: false,
+        },
         uncacheable: false,
     }
 }
@@ -19,7 +23,13 @@ fn kept(value: Option<&'static str>, expires_at: Timestamp) -> Record {
         expires_at,
         stale: Stale::NEVER,
         entity_tag: u64::MAX,
+        metadata: said(),
     }
+}
+
+fn said() -> Metadata {
+    let said = [("content-type", "text/plain"), ("x-kept", "ü")];
+    Metadata::new(said).expect("good")
 }
 
 trait FromStaticStr {
@@ -50,6 +60,7 @@ fn an_entry_crosses_the_wire_with_its_age() {
         let back = peer_answer(read, Timestamp(6_000)).expect("a known format");
         assert_eq!(back.record, kept(value, arrives_with));
         assert_eq!(back.source, Source::Hit);
+        assert!(back.course.collapsed && !back.course.stale);
     }
 }
 
@@ -73,6 +84,8 @@ fn an_answer_written_by_hand_is_what_the_generated_code_reads() {
             entity_tag: 9,
             source: Source::Peer,
             owner: "gaocache-1".into(),
+            metadata: said(),
+            course: Course::default(),
         };
         let bytes = get_reply(answer.clone(), Timestamp(2_000)).message();
         let read = wire::GetResponse::decode(bytes).expect("the generated code reads it");
@@ -141,4 +154,59 @@ fn a_format_that_is_not_known_is_refused() {
     response.format = ENTRY_FORMAT + 1;
     assert!(peer_answer(response, ASKED).is_none());
     assert!(peer_answer(wire::FetchResponse::default(), ASKED).is_none());
+}
+
+#[test]
+fn metadata_that_no_node_sends_is_refused_with_what_it_came_with() {
+    let mut response = fetch_response(peer(Some("v"), Timestamp::NEVER), ASKED, READ);
+    let record = kept(Some("v"), Timestamp::NEVER);
+    for wrong in [
+        b"\x0econtent-length\0\x015".to_vec(),
+        b"\x01x\0\x02\r\n".to_vec(),
+        vec![0xff; 4096],
+    ] {
+        let entry = response.entry.as_mut().expect("an entry");
+        entry.metadata = wrong.clone().into();
+        assert!(peer_answer(response.clone(), ASKED).is_none(), "{wrong:?}");
+        let mut batch = wire::HandoffBatch {
+            format: ENTRY_FORMAT,
+            entries: handoff_entries(vec![parcel_of(record.clone())], READ),
+            ..wire::HandoffBatch::default()
+        };
+        assert!(parcels(batch.clone(), READ).is_some());
+        let Some(What::Entry(entry)) = &mut batch.entries[0].what else {
+            panic!("an entry");
+        };
+        entry.metadata = wrong.into();
+        assert!(parcels(batch, READ).is_none());
+    }
+}
+
+fn parcel_of(record: Record) -> Parcel {
+    Parcel {
+        group: "g".into(),
+        key: "k".into(),
+        what: Handed::Over(record),
+        use_count: 1,
+        copy: false,
+    }
+}
+
+#[test]
+fn the_age_at_the_origin_crosses_the_wire() {
+    let told = Metadata::new([("cache-control", "max-age=60")]).expect("good");
+    let mut record = kept(Some("v"), Timestamp::NEVER);
+    record.metadata = told.with_age(Duration::from_secs(5));
+    // Loaded at 0 of the sender's clock, and read at 900,700.
+    let sent = fetch_response(
+        PeerAnswer {
+            record,
+            ..peer(None, READ)
+        },
+        ASKED,
+        READ,
+    );
+    let back = peer_answer(sent, Timestamp(6_000)).expect("a known format");
+    let age = back.record.metadata.age(Timestamp(6_700));
+    assert_eq!(age, Some(Duration::from_millis(905_700)));
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tonic::service::Routes;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use super::{
     cache::CacheService,
@@ -19,7 +20,13 @@ use super::{
     routed::{FrontBody, LiveRules, Routed, refused, traced},
     wire::{self, cache_server::CacheServer},
 };
-use crate::{service::Service, telemetry::trace::Scope, tls::ClientNames, traffic::Traffic};
+use crate::{
+    auth::{Action, Caller, Entry, Permissions},
+    service::Service,
+    telemetry::trace::Scope,
+    tls::ClientNames,
+    traffic::Traffic,
+};
 use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
 const GET: &str = "/gaocache.v1.Cache/Get";
@@ -37,6 +44,20 @@ const REFLECTION: &str = "/grpc.reflection.";
 /// The services that reflection lists.
 const REFLECTED: [&str; 2] = ["gaocache.v1.Cache", "grpc.health.v1.Health"];
 
+/// The service that tells what the others are.
+fn reflection() -> Result<ServerReflectionServer<impl ServerReflection>> {
+    let mut reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    for name in REFLECTED {
+        reflection = reflection.with_service_name(name);
+    }
+    reflection.build_v1().map_err(|error| {
+        let what = format!("reflection: {error}");
+        Error::new(ErrorKind::Internal, what).with_source(error)
+    })
+}
+
 /// The listener.
 #[derive(Clone)]
 pub struct Front {
@@ -50,31 +71,30 @@ pub struct ConnectedFront {
     front: Front,
     names: Option<ClientNames>,
     traffic: Arc<Traffic>,
+    entry: Entry,
 }
 
 impl Front {
-    /// A listener for `service`, with health and reflection.
+    /// A listener for `service`, with health, and with reflection if it is wanted.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] if the embedded descriptors are invalid.
-    pub fn new<H>(service: &Service, rules: LiveRules, health: H) -> Result<Self>
+    pub(crate) fn new<H>(
+        service: &Service,
+        permissions: Permissions,
+        rules: LiveRules,
+        health: H,
+        reflected: bool,
+    ) -> Result<Self>
     where
         H: tonic_health::pb::health_server::Health,
     {
-        let cache = CacheService::new(service.clone());
-        let mut reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        for name in REFLECTED {
-            reflection = reflection.with_service_name(name);
+        let cache = CacheService::new(service.clone(), permissions);
+        let mut routes = Routes::new(CacheServer::new(cache.clone()))
+            .add_service(tonic_health::pb::health_server::HealthServer::new(health));
+        if reflected {
+            routes = routes.add_service(reflection()?);
         }
-        let reflection = reflection.build_v1().map_err(|error| {
-            let what = format!("reflection: {error}");
-            Error::new(ErrorKind::Internal, what).with_source(error)
-        })?;
-        let routes = Routes::new(CacheServer::new(cache.clone()))
-            .add_service(tonic_health::pb::health_server::HealthServer::new(health))
-            .add_service(reflection);
         Ok(Self {
             cache,
             routed: Routed::new(routes, rules.clone()),
@@ -83,11 +103,17 @@ impl Front {
     }
 
     /// The listener for one connection, of a client that has proven these names.
-    pub fn over(&self, names: Option<ClientNames>, traffic: Arc<Traffic>) -> ConnectedFront {
+    pub(crate) fn over(
+        &self,
+        names: Option<ClientNames>,
+        traffic: Arc<Traffic>,
+        entry: Entry,
+    ) -> ConnectedFront {
         ConnectedFront {
             front: self.clone(),
             names,
             traffic,
+            entry,
         }
     }
 }
@@ -117,11 +143,17 @@ where
             Err(error) => return Box::pin(ready(Ok(refused(&error)))),
         };
         let patience = self.front.rules.now().patience;
+        let caller = |request: &Request<B>| {
+            Caller::of_request(self.entry, request.extensions(), request.headers())
+        };
         if path == GET {
             let cache = self.front.cache.clone();
+            // A hit pays for no proof that nobody asks for.
+            let is_open = cache.permissions.is_open(Action::Read);
+            let caller = (!is_open).then(|| caller(&request));
             return Box::pin(async move {
                 let scope = |headers: &_| cache.begin(traced(GET), headers);
-                let handle = async |it| cache.reply(it).await;
+                let handle = async |it| cache.reply(caller, it).await;
                 let answer = lean::unary(request, ticket, patience, scope, handle);
                 Ok(answer.await.map(FrontBody::Lean))
             });
@@ -130,7 +162,9 @@ where
             Some(path) => self.front.cache.begin(traced(path), request.headers()),
             None => Scope::Nothing,
         };
+        let caller = caller(&request);
         let (is_many, streams) = (path == GET_MANY, path.starts_with(REFLECTION));
+        request.extensions_mut().insert(caller);
         let (routed, most) = (self.front.routed.clone(), self.front.rules.now().max_keys);
         Box::pin(async move {
             let answer = async {

@@ -4,6 +4,8 @@
 //! decides which callers that one accepts, [`cache`] and [`peer`] are the services behind them, and
 //! [`peers`] calls other nodes.
 
+#[cfg(feature = "etcd")]
+pub mod bearer;
 mod bounded;
 pub mod cache;
 mod convert;

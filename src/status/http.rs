@@ -3,7 +3,7 @@
 use axum::{
     http::{
         HeaderValue, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+        header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
@@ -30,11 +30,30 @@ pub fn not_here(what: &str) -> Response {
 }
 
 /// A path that isn't there.
-pub fn no_such_path(status: StatusCode, what: &str) -> Response {
+pub fn no_such_path(what: &str) -> Response {
     let error = Error::new(ErrorKind::InvalidRequest, what);
     let mut response = respond(&error, Some(NO_SUCH_PATH));
-    *response.status_mut() = status;
+    *response.status_mut() = StatusCode::NOT_FOUND;
     response
+}
+
+/// A request that is for another host, as far as its `Host` tells.
+pub fn other_host() -> Response {
+    let what = "this listener does not answer for the host of the request; see http.allowed_hosts \
+                and admin.allowed_hosts";
+    let error = Error::new(ErrorKind::InvalidRequest, what);
+    let mut response = respond(&error, Some("other_host"));
+    *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+    response
+}
+
+/// A request that the page of another site sends, by the browser's word.
+pub fn another_site() -> Response {
+    let what = "the page of another site can't change anything here";
+    respond(
+        &Error::new(ErrorKind::PermissionDenied, what),
+        Some("another_site"),
+    )
 }
 
 /// An error as JSON, with its kind in a header as well.
@@ -53,6 +72,9 @@ fn respond(error: &Error, reason: Option<&str>) -> Response {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(KIND_HEADER, HeaderValue::from_static(kind.name()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if kind == ErrorKind::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if kind.retryable() {
         // In whole seconds, rounded up: an earlier retry would fail.
         let seconds = error

@@ -64,6 +64,7 @@ const CRATES: [&str; 16] = [
 const MODULES: [&str; 25] = [
     "admin",
     "answer",
+    "auth",
     "backoff",
     "cache",
     "cli",

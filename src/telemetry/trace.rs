@@ -87,15 +87,18 @@ pub struct Sampling {
     pub(crate) parent_based: bool,
     /// Whether spans tell keys.
     pub(crate) keys: bool,
+    /// Whether clients' trace contexts are believed.
+    pub(crate) trusts_clients: bool,
 }
 
 impl Sampling {
-    /// None. What a caller decided still goes on to other nodes and origins.
+    /// None, and what a client sends as the context of its trace goes nowhere.
     pub const fn off() -> Self {
         Self {
             ratio: None,
             parent_based: false,
             keys: false,
+            trusts_clients: false,
         }
     }
 
@@ -107,10 +110,18 @@ impl Sampling {
         }
     }
 
-    /// The same, but where the caller has decided, as the caller did.
+    /// The same, but where the caller has decided, as the caller did. Clients are believed then.
     #[must_use]
     pub const fn parent_based(mut self) -> Self {
         self.parent_based = true;
+        self.trusting_clients()
+    }
+
+    /// The same, and what clients send as the context of their trace is believed, and goes on to
+    /// other nodes and origins.
+    #[must_use]
+    pub const fn trusting_clients(mut self) -> Self {
+        self.trusts_clients = true;
         self
     }
 
@@ -123,7 +134,7 @@ impl Sampling {
 
     /// The scope of a client's call.
     pub(crate) fn begin(&self, call: Call, headers: &HeaderMap) -> Scope {
-        let caller = caller(headers);
+        let caller = self.trusts_clients.then(|| caller(headers)).flatten();
         let by_chance = |ratio: f64| fastrand::f64() < ratio;
         let sampled = match (self.ratio, &caller) {
             (None, _) => false,

@@ -2,12 +2,13 @@ use super::*;
 
 const CALL: Call = Call::grpc("Cache/Get");
 
-/// A share of those that no caller decided on, or of all.
+/// A share of those that no caller decided on, or of all; callers are believed.
 fn sampling(parent_based: bool, ratio: impl Into<Option<f64>>) -> Sampling {
     Sampling {
         ratio: ratio.into(),
         parent_based,
         keys: false,
+        trusts_clients: true,
     }
 }
 
@@ -51,6 +52,23 @@ fn who_decides() {
         ] {
             let scope = sampling.begin(CALL, &headers);
             assert_eq!(shown(&scope), wanted, "{sampling:?} {headers:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_decides_nothing_where_clients_are_not_believed() {
+    for (ratio, wanted) in [(0.0, "nothing"), (1.0, "traced")] {
+        let sampling = Sampling {
+            trusts_clients: false,
+            ..sampling(true, ratio)
+        };
+        for headers in [sampled(), unsampled()] {
+            assert_eq!(
+                shown(&sampling.begin(CALL, &headers)),
+                wanted,
+                "{headers:?}"
+            );
         }
     }
 }

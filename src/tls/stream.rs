@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsStream;
 
@@ -18,6 +18,8 @@ use super::bounded::Bounded;
 pub enum Stream {
     /// Without.
     Plain(TcpStream),
+    /// Within this machine.
+    Local(UnixStream),
     /// With TLS, after the handshake.
     Tls(Box<TlsStream<Bounded>>),
 }
@@ -26,6 +28,10 @@ macro_rules! either {
     ($this:expr, $stream:ident => $call:expr) => {
         match $this.get_mut() {
             Stream::Plain($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
+            Stream::Local($stream) => {
                 let $stream = Pin::new($stream);
                 $call
             }
@@ -67,6 +73,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Local(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
         }
     }

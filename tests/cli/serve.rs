@@ -31,6 +31,7 @@ impl Serve {
         for listener in ["grpc", "http", "peer", "admin"] {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
         }
+        command.args(["--set", common::EVERYBODY_MAY]);
         for setting in further {
             command.args(["--set", setting]);
         }

@@ -160,6 +160,9 @@ async fn answer(
     format!("value of {key}").into_response()
 }
 
+/// Who may do what is the subject of `tests/auth` alone.
+pub const EVERYBODY_MAY: &str = "auth.anonymous=read,remove,purge,admin";
+
 /// Settings of a test node: free ports on loopback, one group `users` over `url`, and further
 /// `section.name=value`.
 pub fn settings(id: &str, url: &str, further: &[&str]) -> Config {
@@ -171,6 +174,7 @@ pub fn settings(id: &str, url: &str, further: &[&str]) -> Config {
         "node.worker_threads=2",
         "node.drain_timeout_seconds=5",
         "node.shutdown_timeout_seconds=5",
+        EVERYBODY_MAY,
         &group,
     ];
     given.extend(further);

@@ -58,6 +58,7 @@ impl NodeProcess {
             "registry.etcd.lease_ttl_seconds=3".into(),
             "node.worker_threads=1".into(),
             "cache.capacity=64MiB".into(),
+            super::EVERYBODY_MAY.into(),
             groups,
         ];
         settings.extend(further.iter().map(|&it| it.to_owned()));

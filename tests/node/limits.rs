@@ -223,7 +223,8 @@ async fn a_request_for_too_many_keys_is_refused() {
 #[tokio::test]
 async fn who_waits_for_a_change_of_the_ring_does_not_keep_others_from_the_ring() {
     let origin = CountingOrigin::start().await;
-    let nodes = cluster(1, &origin.url(), &[]).await;
+    let further = ["limits.max_admin_connections_per_address=1000"];
+    let nodes = cluster(1, &origin.url(), &further).await;
     let client = http();
     let ring = client.get(nodes[0].admin("/ring")).send().await.unwrap();
     let ring: serde_json::Value = serde_json::from_slice(&ring.bytes().await.unwrap()).unwrap();

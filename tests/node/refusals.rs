@@ -82,7 +82,7 @@ async fn what_is_no_request_of_a_group_is_refused() {
             .await
             .unwrap()
             .status(),
-        400
+        404
     );
     assert_eq!(
         http()

@@ -51,13 +51,3 @@ async fn a_client_shows_a_certificate_as_each_listener_wants() {
     let name = "gaocache_connection_refusals_total";
     assert!(metric_over_tls(&node, &files, name, &labels).await >= 5.0);
 }
-
-#[tokio::test]
-async fn a_node_that_a_client_does_not_trust_gets_no_request() {
-    let (origin, files) = (CountingOrigin::start().await, Files::new());
-    let mut node = node(&origin, &files.settings()).await;
-    node.ready().await;
-    let other = tls::trusting(&[&Authority::new().pem], None);
-    assert_eq!(answered(&node, other).await, [false; 3]);
-    assert_eq!(origin.loads(), 0);
-}

@@ -54,8 +54,9 @@ async fn two_nodes(
     settings: &[&str],
     variables: &[(&str, &str)],
 ) -> [NodeProcess; 2] {
+    let settings = [settings, &["trace.trust_clients=true"]].concat();
     let start =
-        |id| NodeProcess::with_variables(id, &[&etcd.url], &origin.url(), settings, variables);
+        |id| NodeProcess::with_variables(id, &[&etcd.url], &origin.url(), &settings, variables);
     let nodes = [start("n0"), start("n1")];
     agree(&nodes).await;
     nodes

@@ -173,6 +173,13 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
     summary: {{ `"{{ $labels.pod }} could not hand over its entries within the drain timeout"` }}
     description: {{ `"The node has been leaving for {{ $value | humanizeDuration }}. The entries that it still holds are loaded again. Increase drain.timeoutSeconds."` }}
     {{- include "gaocache.runbook" (list . "GaocacheDrainOverran") }}
+{{ include "gaocache.alert" (list . "GaocacheCredentialsStale" "warning" "10m") }}
+  expr: |
+    count by (namespace, release, source) (gaocache_auth_source_stale{ {{- $s }}} == 1)
+  annotations:
+    summary: {{ `"{{ $value }} nodes can't read what proves who their callers are ({{ $labels.source }})"` }}
+    description: {{ `"Tokens or keys that were replaced or taken back since then count as before. The log of the nodes says what is wrong with the file or URL."` }}
+    {{- include "gaocache.runbook" (list . "GaocacheCredentialsStale") }}
 {{ include "gaocache.alert" (list . "GaocacheCertificateUnusable" "warning" "5m") }}
   # While files are replaced one after the other, they don't fit each other for a moment.
   expr: max by (namespace, release, pod, listener) (gaocache_certificate_files_unusable{ {{- $s }}}) > 0

@@ -103,6 +103,24 @@
   "registry" (dict "kind" "etcd" "service" (include "gaocache.service" .) "etcd" $etcd)
   "cache" (dict "capacity" (include "gaocache.capacity" .))
   "log" (dict "level" .Values.log.level "format" .Values.log.format) }}
+{{- $_ := set $config "admin" (dict "socket" "/run/gaocache/admin.sock") }}
+{{- $auth := dict "anonymous" .Values.auth.anonymous }}
+{{- with .Values.auth.grants }}
+{{- $_ := set $auth "grants" . }}
+{{- end }}
+{{- if .Values.auth.tokensSecret }}
+{{- $_ := set $auth "token_file" "/etc/gaocache/tokens/tokens" }}
+{{- end }}
+{{- $_ := set $config "auth" $auth }}
+{{- /* The names that routes and the service lead here by; names of services end with .svc otherwise. */}}
+{{- $hosts := list (printf "%s.%s" (include "gaocache.fullname" .) .Release.Namespace) }}
+{{- if .Values.ingress.enabled }}
+{{- $hosts = concat $hosts .Values.ingress.hosts }}
+{{- end }}
+{{- if .Values.httpRoute.enabled }}
+{{- $hosts = concat $hosts .Values.httpRoute.hostnames }}
+{{- end }}
+{{- $_ := set $config "http" (dict "allowed_hosts" (uniq $hosts)) }}
 {{- with .Values.groups }}
 {{- $_ := set $config "groups" . }}
 {{- end }}
@@ -176,6 +194,10 @@
 - name: peer-tls
   secret: {secretName: {{ . }}}
 {{- end }}
+{{- with .Values.auth.tokensSecret }}
+- name: tokens
+  secret: {secretName: {{ . }}}
+{{- end }}
 {{- with include "gaocache.tlsSecret" . }}
 - name: tls
   secret: {secretName: {{ . }}}
@@ -197,6 +219,9 @@
 {{- end }}
 {{- if .Values.peer.tlsSecret }}
 - {name: peer-tls, mountPath: /etc/gaocache/peer-tls, readOnly: true}
+{{- end }}
+{{- if .Values.auth.tokensSecret }}
+- {name: tokens, mountPath: /etc/gaocache/tokens, readOnly: true}
 {{- end }}
 {{- if include "gaocache.tlsSecret" . }}
 - {name: tls, mountPath: /etc/gaocache/tls, readOnly: true}

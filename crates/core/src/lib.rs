@@ -17,6 +17,7 @@ pub mod hot;
 pub mod identity;
 pub mod key;
 pub mod membership;
+pub mod metadata;
 pub mod notices;
 pub mod ports;
 pub mod record;

@@ -59,6 +59,9 @@ pub struct Member {
     /// Its registration is gone though it did not leave: it crashed, or is cut off and may still
     /// run. Known until the others have agreed that it is out (`expulsion`).
     pub vanished: bool,
+    /// The registry lost its data and doesn't know this member any more. It is kept on the list for
+    /// a while, since it may register again, or not know of the loss yet.
+    pub held: bool,
     /// It replaced an earlier incarnation of itself that had been admitted. That one has ended: no
     /// two processes have one id at the same time.
     pub restarted: bool,
@@ -191,6 +194,7 @@ impl Member {
             instance: "".into(),
             lease: 0,
             vanished: false,
+            held: false,
             restarted: false,
             recorded_at: 0,
             since: 0,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::ports::Timestamp;
+use crate::{metadata::Metadata, time::Timestamp};
 
-/// The value of a key, how long it may be served, and its validator.
+/// The value of a key, how long it may be served, its validator, and what its origin said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The value; `None` if the origin said that there is no such key.
@@ -20,6 +20,8 @@ pub struct Record {
     pub stale: Stale,
     /// A strong validator: xxh3 of the value, computed when it was loaded.
     pub entity_tag: u64,
+    /// What its origin said of it.
+    pub metadata: Metadata,
 }
 
 /// Until when a value whose life is over may still be served, by this node's clock.
@@ -42,7 +44,7 @@ impl Stale {
     };
 
     /// When neither is allowed any more.
-    fn until(self) -> Timestamp {
+    pub(crate) fn until(self) -> Timestamp {
         self.while_revalidating.max(self.if_error)
     }
 }
@@ -51,6 +53,11 @@ impl Record {
     /// The size of the value in bytes; 0 if there is none.
     pub fn value_bytes(&self) -> usize {
         self.value.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// The size of the value and of its metadata in bytes.
+    pub fn bytes(&self) -> usize {
+        self.value_bytes() + self.metadata.bytes()
     }
 
     /// Whether it may be served at `now`.
@@ -75,6 +82,7 @@ impl Record {
         let value = self.value.as_deref();
         Self {
             value: value.map(|value| Bytes::from(Box::<[u8]>::from(value))),
+            metadata: self.metadata.clone(),
             ..*self
         }
     }
@@ -89,6 +97,8 @@ pub struct Left {
     pub while_revalidating: Duration,
     /// Of [`Stale::if_error`].
     pub if_error: Duration,
+    /// Not what is left, but what has passed: [`Metadata::age`].
+    pub age: Duration,
 }
 
 impl Record {
@@ -98,6 +108,7 @@ impl Record {
             life: self.life_left(now),
             while_revalidating: self.stale.while_revalidating.since(now),
             if_error: self.stale.if_error.since(now),
+            age: self.metadata.age(now).unwrap_or_default(),
         }
     }
 
@@ -115,6 +126,7 @@ impl Record {
                 while_revalidating: until(left.while_revalidating),
                 if_error: until(left.if_error),
             },
+            metadata: self.metadata.seen(left.age, read_at),
             ..self
         }
     }
@@ -140,6 +152,7 @@ mod tests {
                 if_error: Timestamp(1_060_000),
             },
             entity_tag: 1,
+            metadata: Metadata::new([("cache-control", "max-age=9")]).expect("good"),
         };
         // Read by its sender at that time of its clock, which is not before 500 of the receiver's.
         let received = |sent: &Record, read_at| {
@@ -150,6 +163,12 @@ mod tests {
         assert_eq!(fresh.expires_at, Timestamp(4_500));
         assert_eq!(fresh.stale.while_revalidating, Timestamp(6_500));
         assert_eq!(fresh.stale.if_error, Timestamp(64_500));
+        let age = fresh.metadata.age(Timestamp(700));
+        assert_eq!(
+            age,
+            Some(Duration::from_millis(996_200)),
+            "it was 996 s old"
+        );
         // Its life was over: that it is not known since when must not prolong the rest.
         let stale = received(&sent, 1_001_500);
         assert!(!stale.is_fresh(Timestamp(500)));
@@ -172,6 +191,7 @@ mod tests {
             expires_at: Timestamp::NEVER,
             stale: Stale::NEVER,
             entity_tag: 0,
+            metadata: Metadata::NONE,
         };
         let kept = record.detached();
         assert_eq!(kept, record);

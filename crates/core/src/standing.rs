@@ -27,7 +27,9 @@ use crate::{
     error::{Error, ErrorKind, Result},
     fence::Fence,
     membership::{IdHash, Member},
-    ports::{Clock, Peers, RegistryHealth, Session, TRANSFER_TIMEOUT, Timestamp, Voucher},
+    ports::{
+        Clock, HeldLease, Peers, RegistryHealth, Session, TRANSFER_TIMEOUT, Timestamp, Voucher,
+    },
 };
 
 /// The longest time for which a voucher is valid.
@@ -174,32 +176,37 @@ impl Standing {
         topology.me().map(|me| me.incarnation())
     }
 
-    /// Whether the ring shows this incarnation by a registration that is known to exist, in a
-    /// registry that knows all members.
+    /// The lease by which the ring shows this incarnation: that of a registration which is known to
+    /// exist, in a registry that knows all members.
     ///
     /// Being in the ring is not enough. The answer to a registration may be lost, the others may
-    /// have seen it and have taken this node off the list since, and then it is written once more:
-    /// members that saw the first don't notify this node of removals until they see the second. And
-    /// a registry that lost its data knows the others only after they had a lease's time to
-    /// register again, or else their leases have ended.
-    pub fn is_listed(ring: &Topology, life: &str, health: &RegistryHealth) -> bool {
-        let known = health.written.as_ref();
-        let reached = known.is_some_and(|(it, at)| **it == *life && *at <= ring.view.revision);
-        let me = ring.me().filter(|me| !me.vanished);
-        reached && !ring.view.young && me.is_some_and(|me| *me.instance == *life)
+    /// have seen it and have taken this node off the list since, and then it is written once more,
+    /// under another lease: members that saw the first don't notify this node of removals until
+    /// they see the second. And a registry that lost its data knows the others only after they had
+    /// a lease's time to register again, or else their leases have ended.
+    pub fn listed_under(ring: &Topology, life: &str, health: &RegistryHealth) -> Option<i64> {
+        let me = ring.me().filter(|me| !me.vanished && !me.held)?;
+        let (written, lease) = health.written.as_ref()?;
+        let known = **written == *life && *me.instance == *life && *lease == me.lease;
+        (known && !ring.view.young).then_some(me.lease)
     }
 
     /// Answers a member that can't renew its lease: whether this node would vouch for it, and for
     /// which of the members that it counts on this node would not.
+    ///
+    /// Whom a registry that lost its data doesn't know it vouches for no more: others may soon join
+    /// there. Nor does it vouch for anybody if it stands in the registry otherwise than it sees:
+    /// then the loss may be what it has not seen yet.
     pub fn vouch(&self, asker: IdHash, counted: &[IdHash], now: Timestamp) -> Voucher {
         let topology = self.cluster.snapshot();
         let listed: HashSet<IdHash> = (topology.view.members.iter())
-            .filter(|member| !member.vanished)
+            .filter(|member| !member.vanished && !member.held)
             .map(|member| member.incarnation())
             .collect();
         let promised = self.promised_against.lock();
         let would = |member: &IdHash| listed.contains(member) && !promised.contains(member);
-        let yes = would(&asker) && !self.leaving.load(Ordering::SeqCst);
+        let yes =
+            would(&asker) && self.sees_itself(&topology) && !self.leaving.load(Ordering::SeqCst);
         if yes {
             let until = now.after(self.promise_wait());
             self.vouching_until.fetch_max(until.0, Ordering::SeqCst);
@@ -208,6 +215,12 @@ impl Standing {
             yes,
             excluded: counted.iter().copied().filter(|it| !would(it)).collect(),
         }
+    }
+
+    /// Whether the ring shows this node as it stands in the registry.
+    fn sees_itself(&self, ring: &Topology) -> bool {
+        let session = self.session.get();
+        session.is_none_or(|it| it.lease().is_some_and(|lease| shows(ring, lease)))
     }
 
     /// Promises never to vouch for that incarnation again.
@@ -228,15 +241,22 @@ impl Standing {
         Timestamp(self.vouching_until.load(Ordering::SeqCst))
     }
 
-    /// Keeps the fence open for as long as this node's lease is certain to live, which ends at
-    /// `lease_end` if it has one. Returns whether renewals have failed, so that others have to be
-    /// asked to vouch. To be called several times a second.
+    /// Keeps the fence open for as long as this node's lease is certain to live, if it has one.
+    /// Returns whether renewals have failed, so that others have to be asked to vouch. To be called
+    /// several times a second.
+    ///
+    /// A lease counts once the ring shows this node under it, and until then nobody is asked
+    /// either. Where a registry that lost its data has granted it, this node may not see yet who
+    /// else stands there.
     ///
     /// A node that was paused hasn't tried to renew. Others that were paused with it would vouch
     /// for it, although the registry may know none of them any more. So it doesn't ask them yet.
-    pub fn rely_on_lease(&self, lease_end: Option<Timestamp>, now: Timestamp) -> bool {
+    pub fn rely_on_lease(&self, held: Option<HeldLease>, now: Timestamp) -> bool {
         let lease = self.lease.unwrap_or_default();
-        let left = lease_end.map_or(Duration::ZERO, |end| end.since(now));
+        let Some(held) = held.filter(|it| shows(&self.cluster.topology(), *it)) else {
+            return false;
+        };
+        let left = held.end.since(now);
         let left = left.saturating_sub(lease.mul_f64(RATES));
         if !left.is_zero() {
             self.fence.extend(now, now.after(left));
@@ -277,12 +297,12 @@ impl Standing {
     ///
     /// Members that a giver excludes don't count, nor do those against which this node has
     /// promised. Otherwise members that were expelled one after another could keep each other on
-    /// the list.
+    /// the list. Nor do those that the registry doesn't know any more: they may not know whom it
+    /// lists.
     pub fn is_backed(&self, topology: &Topology, vouchers: &[(IdHash, Voucher)]) -> bool {
-        let Some(me) = topology.me().filter(|me| me.is_admitted()) else {
+        let Some(me) = topology.me().map(Member::incarnation) else {
             return false;
         };
-        let me = me.incarnation();
         let given = || vouchers.iter().filter(|(_, it)| it.yes);
         let promised = self.promised_against.lock().clone();
         let excluded: HashSet<IdHash> = given()
@@ -290,14 +310,13 @@ impl Standing {
             .chain(promised)
             .collect();
         let counts = |member: IdHash| {
-            let admitted = topology
-                .by_incarnation(member)
-                .is_some_and(|it| it.is_admitted());
-            admitted && !excluded.contains(&member)
+            let member = topology.by_incarnation(member);
+            let counts = member.filter(|it| it.is_admitted() && !it.held);
+            counts.is_some_and(|it| !excluded.contains(&it.incarnation()))
         };
         let backing: HashSet<IdHash> = given().map(|(giver, _)| *giver).chain([me]).collect();
         let backing = backing.into_iter().filter(|it| counts(*it)).count();
-        !excluded.contains(&me) && 2 * backing > topology.view.members.len()
+        counts(me) && 2 * backing > topology.view.members.len()
     }
 
     /// Whether entries that were not read before `read_at` are taken from that sender: it has to be
@@ -318,6 +337,11 @@ impl Standing {
             _ => refused("the sender is no member as seen here"),
         }
     }
+}
+
+/// Whether the ring shows this node under that lease.
+fn shows(ring: &Topology, lease: HeldLease) -> bool {
+    ring.me().is_some_and(|me| me.lease == lease.id)
 }
 
 #[cfg(test)]

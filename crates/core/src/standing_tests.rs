@@ -65,30 +65,34 @@ fn a_promise_is_kept_and_a_vanished_member_is_not_vouched_for() {
 fn a_life_is_listed_only_by_a_registration_that_is_known_to_stand() {
     let three = ["a", "b", "c"].map(|id| Member {
         instance: "1".into(),
+        lease: 5,
         ..member(id)
     });
-    let listed_in = |young, members: &[Member], revision, written| {
-        let view = View::new(revision, members.iter().cloned());
+    let listed_in = |young, members: &[Member], written| {
+        let view = View::new(1, members.iter().cloned());
         let ring = Topology::new("a", View { young, ..view });
         let health = RegistryHealth {
             written,
             ..RegistryHealth::default()
         };
-        Standing::is_listed(&ring, "1", &health)
+        Standing::listed_under(&ring, "1", &health) == Some(5)
     };
-    let listed =
-        |members: &[Member], revision, written| listed_in(false, members, revision, written);
-    assert!(listed(&three, 5, Some(("1".into(), 5))));
+    let listed = |members: &[Member], written| listed_in(false, members, written);
+    let written = || Some(("1".into(), 5));
+    assert!(listed(&three, written()));
     // Its answer was lost, or it was written once more since: the others may have acted on what is
     // seen here.
-    assert!(!listed(&three, 5, None));
-    assert!(!listed(&three, 5, Some(("1".into(), 6))));
-    assert!(!listed(&three, 5, Some(("0".into(), 4))), "the life before");
-    assert!(!listed(&three[1..], 5, Some(("1".into(), 5))));
-    let mut vanished = three.clone();
-    vanished[0].vanished = true;
-    assert!(!listed(&vanished, 5, Some(("1".into(), 5))));
-    let young = listed_in(true, &three, 5, Some(("1".into(), 5)));
+    assert!(!listed(&three, None));
+    assert!(!listed(&three, Some(("1".into(), 6))));
+    assert!(!listed(&three, Some(("0".into(), 5))), "the life before");
+    assert!(!listed(&three[1..], written()));
+    let mut changed = three.clone();
+    changed[0].vanished = true;
+    assert!(!listed(&changed, written()));
+    let mut changed = three.clone();
+    changed[0].held = true;
+    assert!(!listed(&changed, written()), "etcd lost it");
+    let young = listed_in(true, &three, written());
     assert!(!young, "others may rely on leases that etcd lost");
 }
 
@@ -142,6 +146,64 @@ fn who_leaves_vouches_no_more_and_says_until_when_its_last_voucher_runs() {
 }
 
 #[test]
+fn nobody_vouches_for_whom_a_registry_that_lost_its_data_does_not_know() {
+    let three = ["a", "b", "c"].map(member);
+    let seen_by_b = three.clone().map(|it| Member {
+        held: *it.id != *"b",
+        ..it
+    });
+    let b = standing("b", &seen_by_b);
+    assert!(!backed("a", &three, &[&b]), "a is held");
+    // b has registered again. c, which has not, would vouch for it.
+    let c = standing("c", &three);
+    assert!(backed("b", &three, &[&c]));
+    assert!(!backed("b", &seen_by_b, &[&c]), "c is held");
+}
+
+/// Stands in a registry under a lease.
+struct Stands(Option<HeldLease>);
+
+#[async_trait::async_trait]
+impl Session for Stands {
+    fn views(&self) -> watch::Receiver<View> {
+        watch::Sender::new(View::default()).subscribe()
+    }
+
+    fn lease(&self) -> Option<HeldLease> {
+        self.0
+    }
+
+    fn health(&self) -> watch::Receiver<RegistryHealth> {
+        watch::Sender::new(RegistryHealth::default()).subscribe()
+    }
+
+    async fn announce(&self, _: MemberState) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    async fn leave(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn who_stands_otherwise_than_it_sees_vouches_for_nobody() {
+    let three = ["a", "b", "c"].map(|id| Member {
+        lease: 5,
+        ..member(id)
+    });
+    let backs = |lease: Option<i64>| {
+        let b = standing("b", &three);
+        let lease = lease.map(|id| HeldLease { id, end: NOW });
+        b.joined(Arc::new(Stands(lease)));
+        backed("a", &three, &[&b])
+    };
+    assert!(backs(Some(5)), "also once the lease has ended");
+    assert!(!backs(Some(6)), "it has registered anew, perhaps elsewhere");
+    assert!(!backs(None), "others took it off the list");
+}
+
+#[test]
 fn entries_are_taken_from_present_members_only_and_while_the_fence_is_open() {
     let mut three = ["a", "b", "c"].map(member);
     three[2].vanished = true;
@@ -166,12 +228,15 @@ fn entries_are_taken_from_present_members_only_and_while_the_fence_is_open() {
 fn a_lease_holds_the_fence_open_for_less_than_it_lives_and_says_when_renewals_fail() {
     let a = standing("a", &[member("a")]);
     let end = NOW.after(LEASE);
-    assert!(!a.rely_on_lease(Some(end), NOW), "fresh");
+    let lease = |id| Some(HeldLease { id, end });
+    assert!(!a.rely_on_lease(lease(1), NOW), "the ring shows another");
+    assert!(!a.rely_on_lease(None, NOW), "there is none");
+    assert!(!a.fence.is_open(NOW));
+    assert!(!a.rely_on_lease(lease(0), NOW), "fresh");
     // Two per cent of nine seconds are not relied on.
     assert!(a.fence.is_open(Timestamp(end.0 - 181)));
     assert!(!a.fence.is_open(Timestamp(end.0 - 180)));
-    assert!(a.rely_on_lease(Some(end), NOW.after(LEASE / 2)));
-    assert!(a.rely_on_lease(None, NOW), "there is none");
+    assert!(a.rely_on_lease(lease(0), NOW.after(LEASE / 2)));
 }
 
 /// Members that stood still together would vouch for each other, although the registry may have
@@ -179,7 +244,8 @@ fn a_lease_holds_the_fence_open_for_less_than_it_lives_and_says_when_renewals_fa
 #[test]
 fn who_stood_still_hears_the_registry_before_it_asks_others() {
     let a = standing("a", &[member("a")]);
-    let looks = |at: Timestamp| a.rely_on_lease(Some(NOW), at);
+    let ended = HeldLease { id: 0, end: NOW };
+    let looks = |at: Timestamp| a.rely_on_lease(Some(ended), at);
     assert!(
         looks(NOW),
         "the lease has ended, and it looked all the time"

@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// It means nothing to another node. What travels is the remaining lifetime
 /// ([`Record::life_left`](crate::record::Record::life_left)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {

@@ -5,9 +5,14 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-/// Delays between sessions with etcd. The last one is well below the shortest lease.
+/// The shortest delay between sessions with etcd.
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(50);
-pub(crate) const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest delay between sessions with etcd, without jitter, which may double it: whoever can
+/// reach etcd again has done so well within the lease's time to live.
+pub(crate) fn last_pause(lease_ttl: Duration) -> Duration {
+    Duration::from_secs(2).min(lease_ttl / 6)
+}
 
 /// The delays of one series of attempts.
 pub(crate) struct Pauses {

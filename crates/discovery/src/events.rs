@@ -12,6 +12,8 @@ pub struct RegistrationStatus {
     pub registered: Option<Endpoint>,
     /// The revision at which it was last written.
     pub revision: u64,
+    /// The lease under which it stands; 0 if nothing was written yet.
+    pub lease: i64,
     /// Another process holds the key under another lease: a duplicate id, or a successor.
     pub superseded: bool,
     /// Somebody else took the record away while this registration could not be reached: see
@@ -43,6 +45,8 @@ pub enum RegistrationEvent {
     Registered {
         /// Why: `start`, `lease_lost`, `key_lost` or `changed`.
         reason: &'static str,
+        /// The lease under which it stands.
+        lease: i64,
     },
     /// Another process wrote the key.
     Superseded,

@@ -22,8 +22,9 @@ use super::{
     snapshot::{DiscoveryEvent, KeyRange, Snapshot},
 };
 use crate::{
-    backoff::{FIRST_PAUSE, LAST_PAUSE, Pauses, at},
+    backoff::{FIRST_PAUSE, Pauses, at, last_pause},
     error::{Error, ErrorKind},
+    lease::doubt,
     reconcile::{Event, History, Reconciler},
 };
 
@@ -70,7 +71,8 @@ impl Follower {
         publish: watch::Sender<Snapshot>,
         listener: Listener,
     ) -> Self {
-        let hold = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
+        let hold = doubt(config.lease_ttl).as_millis();
+        let hold = u64::try_from(hold).unwrap_or(u64::MAX);
         Self {
             connector: Connector::new(config),
             ranges,
@@ -86,11 +88,12 @@ impl Follower {
     }
 
     pub(super) async fn run(mut self) {
-        let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
+        let last_pause = last_pause(self.connector.config().lease_ttl);
+        let mut pauses = Pauses::new(FIRST_PAUSE, last_pause);
         loop {
             let began = Instant::now();
             let error = self.session().await.at(self.connector.chosen());
-            if began.elapsed() > LAST_PAUSE {
+            if began.elapsed() > last_pause {
                 pauses.reset();
             }
             (self.listener)(&DiscoveryEvent::Disconnected {
@@ -285,6 +288,7 @@ impl Follower {
             known: true,
             revision: self.reconciler.revision(),
             endpoints: Arc::new(self.reconciler.members().clone()),
+            held: Arc::new(self.reconciler.held().cloned().collect()),
             problem: "".into(),
         };
         self.publish.send_if_modified(|current| {

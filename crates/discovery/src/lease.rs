@@ -4,6 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How long an etcd that lost its data is not believed in what it doesn't know. By then, members
+/// that relied on leases which it lost have registered again, or have lost them by their own
+/// clocks; and what such members promised each other since, for a second at most, has run out.
+pub(super) fn doubt(ttl: Duration) -> Duration {
+    ttl + Duration::from_secs(2)
+}
+
 /// A lease, as far as this process knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {

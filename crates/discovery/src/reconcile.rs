@@ -39,7 +39,7 @@ pub struct Reconciler<T> {
 
 impl<T> Reconciler<T> {
     /// `hold_ms` is the grace period for members that are missing after the registry lost its
-    /// history. Use the lease's time to live: by then, every live member has registered again.
+    /// history. At least the lease's time to live: by then, every live member has registered again.
     pub fn new(hold_ms: u64) -> Self {
         Self {
             members: BTreeMap::new(),
@@ -52,6 +52,11 @@ impl<T> Reconciler<T> {
     /// The current members, by key.
     pub fn members(&self) -> &BTreeMap<Arc<str>, T> {
         &self.members
+    }
+
+    /// Those of them that are missing from a registry that lost its history.
+    pub fn held(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.held.keys()
     }
 
     /// The revision of the newest change seen.

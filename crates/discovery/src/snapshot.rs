@@ -1,6 +1,9 @@
 //! What a discovery is asked to follow, and what it reports.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::endpoint::Endpoint;
 
@@ -14,6 +17,9 @@ pub struct Snapshot {
     pub revision: u64,
     /// All endpoints under the prefixes, by full key.
     pub endpoints: Arc<BTreeMap<Arc<str>, Endpoint>>,
+    /// Those of them that an etcd which lost its data doesn't know any more: they are kept for a
+    /// while, since they may register again.
+    pub held: Arc<BTreeSet<Arc<str>>>,
     /// Why the list may be stale; empty if it is up to date.
     pub problem: Arc<str>,
 }

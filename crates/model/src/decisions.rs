@@ -28,6 +28,7 @@ fn member(node: usize, entry: &Entry) -> Member {
             MemberState::Joining
         },
         vanished: entry.vanished,
+        held: entry.held,
         restarted: entry.restarted,
         instance: entry.life.to_string().into(),
         ..Member::new(IDS[node], "h:1")

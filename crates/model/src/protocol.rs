@@ -65,11 +65,23 @@ pub enum Rule {
     YoungHistory,
     /// A member that registers again in it goes on only if its lease would still be alive.
     ResumedInTime,
+    /// Whom it doesn't know stays on the lists for a while.
+    Held,
+    /// But nobody gives it a word.
+    NoWordForHeld,
+    /// And its words don't count.
+    NoWordFromHeld,
+    /// All this until the words that were given in the lease's time have run out.
+    DoubtOutlastsWords,
+    /// Who stands in etcd otherwise than it sees gives no word.
+    GiverSeesItself,
+    /// Nor does it rely on its lease or on words.
+    AskerSeesItself,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 35] = [
         Self::Fence,
         Self::LeaseFromSending,
         Self::LeaseWithKey,
@@ -99,6 +111,12 @@ impl Rule {
         Self::YoungFlight,
         Self::YoungHistory,
         Self::ResumedInTime,
+        Self::Held,
+        Self::NoWordForHeld,
+        Self::NoWordFromHeld,
+        Self::DoubtOutlastsWords,
+        Self::GiverSeesItself,
+        Self::AskerSeesItself,
     ];
 }
 
@@ -123,8 +141,6 @@ pub struct Bounds {
     pub lives: u8,
     /// Nodes that etcd always hears from.
     pub steady: Nodes,
-    /// Whether words keep nodes on the list.
-    pub words: bool,
     /// A removal takes no time: it reaches all members at the same moment.
     pub at_once: bool,
     /// How it begins.
@@ -142,8 +158,12 @@ pub enum Begin {
     OneOut,
     /// The second has just been restarted, which no other has seen.
     OneRestarted,
-    /// The first is down, and etcd has just lost its data, which the others don't know.
+    /// etcd has just lost its data, which they don't know.
     Emptied,
+    /// The same, and the first is down.
+    EmptiedAndOneDown,
+    /// The same, and the last is no member yet.
+    EmptiedAndOneNew,
 }
 
 impl Bounds {
@@ -158,7 +178,6 @@ impl Bounds {
         ways: 0,
         lives: 1,
         steady: [true, false, false],
-        words: true,
         at_once: true,
         begin: Begin::Calm,
         steps: 0,
@@ -191,15 +210,30 @@ impl Bounds {
         ..Self::LISTS
     };
 
-    /// etcd lost its data, and those that relied on it find out at any time. A node that can't
-    /// reach it doesn't go on by words: no other could know of it.
+    /// etcd lost its data, and those who relied on it find out at any time. But after a lease's
+    /// time, no more than half of them don't know it yet: nobody could tell the others.
     pub const EMPTIED: Self = Self {
         lives: 2,
-        words: false,
-        begin: Begin::Emptied,
+        begin: Begin::EmptiedAndOneDown,
         steady: [false; NODES],
-        steps: 10,
+        steps: 11,
         ..Self::LISTS
+    };
+
+    /// The same; all of them run, and one may be expelled.
+    pub const EMPTIED_AND_ONE_EXPELLED: Self = Self {
+        lives: 1,
+        begin: Begin::Emptied,
+        steps: 11,
+        ..Self::EMPTIED
+    };
+
+    /// The same; another joins, and takes a value.
+    pub const EMPTIED_AND_ONE_NEW: Self = Self {
+        ways: 1,
+        begin: Begin::EmptiedAndOneNew,
+        steps: 9,
+        ..Self::EMPTIED
     };
 
     /// How long a tombstone lasts.
@@ -221,6 +255,12 @@ impl Protocol {
     /// Whether that rule is kept.
     pub fn keeps(&self, rule: Rule) -> bool {
         self.without != Some(rule)
+    }
+
+    /// For how long an etcd that lost its data is doubted.
+    pub fn doubt(&self) -> u8 {
+        let words = self.keeps(Rule::DoubtOutlastsWords);
+        self.bounds.lease + if words { self.bounds.word } else { 0 }
     }
 
     /// Whether a get that begins now may bring the old value, at any node.
@@ -320,6 +360,8 @@ impl Model for Protocol {
             Begin::OneOut => State::one_out(lease, faults),
             Begin::OneRestarted => State::one_restarted(lease, faults),
             Begin::Emptied => State::emptied(lease, faults),
+            Begin::EmptiedAndOneDown => State::emptied_and_one_down(lease, faults),
+            Begin::EmptiedAndOneNew => State::emptied_and_one_new(lease, faults),
         }]
     }
 

@@ -15,6 +15,8 @@ pub struct Entry {
     pub serving: bool,
     /// Its key is gone, its record remains.
     pub vanished: bool,
+    /// An etcd that lost its data doesn't know it; it is kept in the view for a while.
+    pub held: bool,
     /// It replaced an admitted incarnation of itself.
     pub restarted: bool,
     /// Changes of the record, up to a few.
@@ -26,6 +28,7 @@ const SERVING: Entry = Entry {
     life: 0,
     serving: true,
     vanished: false,
+    held: false,
     restarted: false,
     revision: 0,
 };
@@ -82,8 +85,10 @@ pub struct Node {
     pub view: List,
     /// Whether it sees the history marked as young.
     pub sees_young: bool,
-    /// It registered before etcd lost its data, and not since.
+    /// It registered before etcd lost its data, and has not tried to since.
     pub from_before: bool,
+    /// Its view is of what etcd lost.
+    pub view_from_before: bool,
     /// For whom it never vouches again.
     pub promised: Lives,
     /// Ticks for which a tombstone lasts.
@@ -158,6 +163,8 @@ pub struct State {
     pub leases: [u8; NODES],
     /// Ticks for which the history is young, once somebody has registered in it.
     pub young: Option<u8>,
+    /// Ticks since etcd lost its data, if it did, up to a few.
+    pub since_loss: Option<u8>,
     /// Values on their way.
     pub ways: [Option<Way>; 2],
     /// At most one at a time.
@@ -180,6 +187,7 @@ impl State {
             view: list,
             sees_young: false,
             from_before: false,
+            view_from_before: false,
             promised: Lives::default(),
             tombstone: 0,
         };
@@ -188,6 +196,7 @@ impl State {
             etcd: list,
             leases: [lease; NODES],
             young: Some(0),
+            since_loss: None,
             ways: [None; 2],
             expulsion: None,
             removal: Removal::None,
@@ -230,6 +239,7 @@ impl State {
             life: 1,
             serving: false,
             vanished: false,
+            held: false,
             restarted: true,
             revision: 0,
         });
@@ -237,19 +247,45 @@ impl State {
         state
     }
 
-    /// The same when the first of them is down and etcd has lost its data.
+    /// The same when etcd has lost its data.
     pub fn emptied(lease: u8, faults: u8) -> Self {
         let mut state = Self::calm(lease, faults);
         state.etcd = [None; NODES];
         state.leases = [0; NODES];
         state.young = None;
-        for node in &mut state.nodes[1..] {
+        state.since_loss = Some(0);
+        for node in &mut state.nodes {
             node.from_before = true;
+            node.view_from_before = true;
         }
-        let it = &mut state.nodes[0];
+        state
+    }
+
+    /// The same when the first of them is down.
+    pub fn emptied_and_one_down(lease: u8, faults: u8) -> Self {
+        let mut state = Self::emptied(lease, faults);
+        state.take_down(0);
+        state
+    }
+
+    /// The same when the last of them has never been a member, and the value is nowhere yet.
+    pub fn emptied_and_one_new(lease: u8, faults: u8) -> Self {
+        let mut state = Self::emptied(lease, faults);
+        let last = NODES - 1;
+        state.take_down(last);
+        for node in &mut state.nodes {
+            node.view[last] = None;
+            node.holds_old = false;
+        }
+        state
+    }
+
+    fn take_down(&mut self, node: usize) {
+        let it = &mut self.nodes[node];
         it.phase = Phase::Down;
         it.holds_old = false;
         it.fence = 0;
-        state
+        it.from_before = false;
+        it.view_from_before = false;
     }
 }

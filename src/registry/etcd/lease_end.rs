@@ -1,46 +1,48 @@
 //! Until when this node's lease is certainly alive, by its own clock.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use gaocache_core::ports::Timestamp;
+use parking_lot::Mutex;
+
+use gaocache_core::ports::{HeldLease, Timestamp};
 
 /// Until when the lease is certainly alive. The registration updates it, and the session reads it.
 #[derive(Default)]
-pub(super) struct LeaseEnd {
+pub(super) struct LeaseEnd(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
     /// When the last renewal was about to be sent.
-    asked_at: AtomicU64,
-    /// 0: not known.
-    end: AtomicU64,
-    /// Whether this node is registered in etcd under it.
-    registered: AtomicBool,
+    asked_at: Timestamp,
+    end: Option<Timestamp>,
+    /// The lease under which this node is registered in etcd.
+    registered: Option<i64>,
 }
 
 impl LeaseEnd {
     pub(super) fn asked(&self, now: Timestamp) {
-        self.asked_at.store(now.0, Ordering::Release);
+        self.0.lock().asked_at = now;
     }
 
     /// The renewal that was asked for last was acknowledged. Its end counts from the asking, by a
     /// clock that goes on while the machine is suspended: from the answer on would be too long.
     pub(super) fn renewed(&self, ttl: Duration) {
-        let asked_at = Timestamp(self.asked_at.load(Ordering::Acquire));
-        self.end.store(asked_at.after(ttl).0, Ordering::Release);
+        let mut known = self.0.lock();
+        known.end = Some(known.asked_at.after(ttl));
     }
 
-    pub(super) fn registered(&self) {
-        self.registered.store(true, Ordering::Release);
+    pub(super) fn registered(&self, lease: i64) {
+        self.0.lock().registered = Some(lease);
     }
 
     pub(super) fn lost(&self) {
-        self.registered.store(false, Ordering::Release);
+        self.0.lock().registered = None;
     }
 
-    pub(super) fn get(&self) -> Option<Timestamp> {
-        let end = self.end.load(Ordering::Acquire);
-        (end != 0 && self.registered.load(Ordering::Acquire)).then_some(Timestamp(end))
+    pub(super) fn get(&self) -> Option<HeldLease> {
+        let known = self.0.lock();
+        let (id, end) = (known.registered?, known.end?);
+        Some(HeldLease { id, end })
     }
 }
 
@@ -51,16 +53,20 @@ mod tests {
     #[test]
     fn the_end_of_a_lease_counts_from_the_asking() {
         let lease = LeaseEnd::default();
+        let end = |end| {
+            let end = Timestamp(end);
+            Some(HeldLease { id: 7, end })
+        };
         lease.asked(Timestamp(1_000));
         lease.renewed(Duration::from_secs(10));
         assert_eq!(lease.get(), None, "nothing stands under it yet");
-        lease.registered();
-        assert_eq!(lease.get(), Some(Timestamp(11_000)));
+        lease.registered(7);
+        assert_eq!(lease.get(), end(11_000));
         // However late the answer is read: the process may have been paused before.
         lease.asked(Timestamp(5_000));
-        assert_eq!(lease.get(), Some(Timestamp(11_000)), "not yet acknowledged");
+        assert_eq!(lease.get(), end(11_000), "not yet acknowledged");
         lease.renewed(Duration::from_secs(10));
-        assert_eq!(lease.get(), Some(Timestamp(15_000)));
+        assert_eq!(lease.get(), end(15_000));
         lease.lost();
         assert_eq!(lease.get(), None);
     }

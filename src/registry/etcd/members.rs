@@ -70,7 +70,12 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
     let of = |prefix: &str| {
         let endpoints = snapshot.endpoints.iter();
         let named = endpoints.filter_map(|(key, it)| Some((key.strip_prefix(prefix)?, it)));
-        named.map(|(id, it)| member(id, it)).collect::<Vec<_>>()
+        let held = |id: &str| snapshot.held.contains(&*format!("{prefix}{id}"));
+        let member = |(id, it)| Member {
+            held: held(id),
+            ..member(id, it)
+        };
+        named.map(member).collect::<Vec<_>>()
     };
     let registered = of(&keys.members);
     let recorded = of(&keys.roster).into_iter().map(|it| Member {
@@ -197,5 +202,17 @@ mod tests {
             .with_metadata("weight", 0)
             .with_metadata("zone", 5);
         assert_eq!(member("odd", &odd).weight, DEFAULT_WEIGHT);
+    }
+
+    #[test]
+    fn a_member_that_etcd_lost_is_told_from_those_that_it_knows() {
+        let mut snapshot = Snapshot::default();
+        let keys = ["svc/a", "svc/b", "svc.roster/b"].map(Arc::from);
+        snapshot.held = Arc::new(keys[1..].iter().cloned().collect());
+        let listed = keys.map(|key| (key, Endpoint::new("h:1")));
+        snapshot.endpoints = Arc::new(listed.into());
+        let view = view(&Keys::of("svc"), &snapshot);
+        let held = |id| view.member(id).expect("listed").held;
+        assert!(!held("a") && held("b"));
     }
 }

@@ -67,7 +67,7 @@ impl EtcdRegistry {
                 }
             }
             DiscoveryEvent::HistoryLost => tracing::warn!(
-                "etcd lost its history (it was wiped or restored); keeping missing members for one lease"
+                "etcd lost its history (it was wiped or restored); keeping missing members for a while"
             ),
             DiscoveryEvent::Malformed { key } => {
                 if let Some(suppressed) = throttle.due(key) {
@@ -97,8 +97,8 @@ impl EtcdRegistry {
                 metrics.etcd.lease_renewed("lost");
                 tracing::warn!("the lease was lost; registering again under a new lease");
             }
-            RegistrationEvent::Registered { reason } => {
-                lease.registered();
+            RegistrationEvent::Registered { reason, lease: id } => {
+                lease.registered(*id);
                 metrics.etcd.registered(reason);
                 tracing::info!(reason, "registered in etcd");
             }

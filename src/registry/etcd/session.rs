@@ -21,7 +21,7 @@ use crate::registry::notices::NoticeBoard;
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member, MemberState, View},
-    ports::{Notice, NoticeId, Notices, RegistryHealth, Session, Timestamp},
+    ports::{HeldLease, Notice, NoticeId, Notices, RegistryHealth, Session},
 };
 use gaocache_discovery::{
     Discovery, Endpoint, Registration, RegistrationStatus,
@@ -87,7 +87,7 @@ impl Session for EtcdSession {
         self.views.subscribe()
     }
 
-    fn lease_end(&self) -> Option<Timestamp> {
+    fn lease(&self) -> Option<HeldLease> {
         self.lease.get()
     }
 
@@ -199,10 +199,10 @@ impl Drop for PutBack<'_> {
     }
 }
 
-/// The incarnation that is registered, and since when.
-fn written(status: &RegistrationStatus) -> Option<(Arc<str>, u64)> {
+/// The incarnation that is registered, and under which lease.
+fn written(status: &RegistrationStatus) -> Option<(Arc<str>, i64)> {
     let life = status.registered.as_ref()?.text(IDENTITY)?;
-    Some((life.into(), status.revision))
+    Some((life.into(), status.lease))
 }
 
 /// Converts snapshots to views, and the states of registration and discovery to health.

@@ -215,6 +215,10 @@ impl Route {
 
 fn configured(endpoint: Endpoint) -> Endpoint {
     endpoint
+        // h2 remembers fifty streams that were reset here, for a second, and counts what comes for
+        // others against the connection for as long as it lives (hyperium/h2#856). But a member
+        // that stood still answers all calls that were given up meanwhile.
+        .http2_max_local_error_reset_streams(None)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(false)

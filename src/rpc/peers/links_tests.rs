@@ -129,3 +129,68 @@ async fn an_idle_connection_is_silent_and_the_first_call_on_a_dead_one_ends_in_f
     let failure = super::super::failure::Failure::of(&status);
     assert!(failure.ejects(), "{status:?}");
 }
+
+/// The streams of the requests among these frames.
+fn requests(sent: &[u8]) -> Vec<u32> {
+    const PREFACE: usize = 24;
+    const HEADERS: u8 = 1;
+    let mut frames = &sent[PREFACE..];
+    let mut streams = Vec::new();
+    while let [l1, l2, l3, kind, _, s1, s2, s3, s4, ..] = *frames {
+        if kind == HEADERS {
+            streams.push(u32::from_be_bytes([s1, s2, s3, s4]));
+        }
+        let length = u32::from_be_bytes([0, l1, l2, l3]) as usize;
+        frames = &frames[9 + length..];
+    }
+    streams
+}
+
+/// A frame that says for a stream that nothing was found, and ends it.
+fn not_found(stream: u32) -> Vec<u8> {
+    const ENDS: [u8; 2] = [1, 5];
+    let mut block = vec![0x88];
+    for (name, value) in [("content-type", "application/grpc"), ("grpc-status", "5")] {
+        block.extend([0, name.len() as u8]);
+        block.extend(name.as_bytes());
+        block.push(value.len() as u8);
+        block.extend(value.as_bytes());
+    }
+    let mut frame = vec![0, 0, block.len() as u8];
+    frame.extend(ENDS);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(block);
+    frame
+}
+
+#[tokio::test]
+async fn answers_to_calls_that_were_given_up_end_no_connection() {
+    const CALLS: usize = 2_500;
+    let (channel, mut far) = piped();
+    far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+        .await
+        .expect("open");
+    let mut client = HealthClient::new(channel);
+    for _ in 0..CALLS {
+        let mut call = pin!(client.check(HealthCheckRequest::default()));
+        for _ in 0..10 {
+            assert!(poll!(call.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    let streams = requests(&sent(&mut far).await);
+    assert!(streams.len() > CALLS / 2, "{}", streams.len());
+    for stream in &streams {
+        far.write_all(&not_found(*stream)).await.expect("open");
+        tokio::task::yield_now().await;
+    }
+    let mut call = pin!(client.check(HealthCheckRequest::default()));
+    for _ in 0..10 {
+        assert!(poll!(call.as_mut()).is_pending(), "the connection is there");
+        tokio::task::yield_now().await;
+    }
+    let last = streams.last().expect("many") + 2;
+    far.write_all(&not_found(last)).await.expect("open");
+    let status = call.await.expect_err("not found");
+    assert_eq!(status.code(), tonic::Code::NotFound, "{status:?}");
+}

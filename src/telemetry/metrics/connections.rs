@@ -43,6 +43,7 @@ impl ConnectionMetrics {
     /// Counters of rare events show from the start: Prometheus doesn't count the first increase of
     /// a series that was absent before.
     fn begin_with_zero(&self) {
+        self.refusals.with_label_values(&["admin", "address"]);
         for listener in ["grpc", "http", "redis", "peer"] {
             for reason in ["total", "address", "failed"] {
                 let refusals = &self.refusals;

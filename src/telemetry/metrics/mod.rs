@@ -1,6 +1,7 @@
 //! The metrics of one node, by subject. They have their own Prometheus registry, so that several
 //! nodes can run in one process.
 
+mod auth;
 mod connections;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use prometheus::{Encoder, Registry, TextEncoder};
 
+pub use auth::AuthMetrics;
 pub use connections::ConnectionMetrics;
 #[cfg(feature = "etcd")]
 pub use etcd::EtcdMetrics;
@@ -45,6 +47,8 @@ pub struct Metrics {
     /// The registry in etcd.
     #[cfg(feature = "etcd")]
     pub etcd: EtcdMetrics,
+    /// Permissions and the audit.
+    pub auth: AuthMetrics,
     /// Connections and bytes in flight.
     pub connections: ConnectionMetrics,
     /// The listener for Redis clients.
@@ -82,6 +86,7 @@ impl Metrics {
             membership: MembershipMetrics::register(&registrar)?,
             #[cfg(feature = "etcd")]
             etcd: EtcdMetrics::register(&registrar)?,
+            auth: AuthMetrics::register(&registrar)?,
             redis: RedisMetrics::register(&registrar, &connections)?,
             connections,
             runtimes: RuntimeMetrics::register(&registrar)?,

@@ -26,6 +26,7 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     metrics.stores.holds("owned", 1);
     metrics.peers.fetches.with_label_values(&["p", "hit"]).inc();
     metrics.connections.open("grpc").set(0);
+    metrics.connections.certificate_in_use("grpc", 1, 2);
     for refusals in [&metrics.connections.refusals, &metrics.connections.cuts] {
         refusals.with_label_values(&["grpc", "any"]).inc();
     }

@@ -94,6 +94,7 @@ impl Setup {
             format!("cache.capacity={}", self.capacity),
             format!("cache.replicas={}", self.replicas),
             format!("cache.hot_after_requests={}", self.hot_after),
+            "auth.anonymous=read,remove,purge".into(),
             format!("groups={}", self.groups(origin)),
         ];
         let settings = settings.into_iter().flat_map(|it| ["--set".into(), it]);

@@ -64,7 +64,7 @@ fn fail(world: &World, nodes: &mut Nodes) {
 }
 
 async fn removal(seed: u64) -> Duration {
-    let world = World::new(seed, 1, false, false);
+    let world = World::new(seed, 1, false, [false; 2]);
     tokio::spawn(world.clone().sweep(ETCD_SWEEPS));
     let mut nodes = calm(&world).await;
     fail(&world, &mut nodes);

@@ -1,7 +1,7 @@
 //! Nodes of core over a registry with leases, and a network whose links are cut: any, one way or
 //! both. Messages that meet a cut are lost, or arrive when it is mended. Processes stand still,
-//! crash and are started again under their ids, and every clock shows another time. Many seeds,
-//! virtual time.
+//! crash and are started again under their ids, and every clock shows another time. For a part of
+//! the seeds, the registry loses its data. Many seeds, virtual time.
 //!
 //! Checked at every answer: no get fails, and none brings what was removed before it was asked. For
 //! a part of the seeds, values live short, may be served past their life, and the origin often
@@ -51,6 +51,10 @@ const KEYS: usize = 6;
 const LEASE: Duration = Duration::from_secs(3);
 /// Virtual.
 const RUN: Duration = Duration::from_secs(60);
+/// For how long nobody joins in a registry that lost its data.
+const YOUNG: Duration = LEASE.saturating_add(Duration::from_secs(2));
+/// For how long members are kept that a registry that lost its data doesn't know.
+const HOLD: Duration = YOUNG;
 /// Bound on a call to the registry.
 const CALL: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
@@ -84,6 +88,15 @@ impl Origin for Versions {
 struct Faults {
     cut: HashSet<(String, String)>,
     still: HashSet<String>,
+    /// The registry is down.
+    down: bool,
+}
+
+impl Faults {
+    fn keep_apart(&self, from: &str, to: &str) -> bool {
+        let ends = (from.to_owned(), to.to_owned());
+        self.cut.contains(&ends) || (self.down && (from == ETCD || to == ETCD))
+    }
 }
 
 struct Links {
@@ -102,15 +115,14 @@ impl Links {
             (rng.u64(..if slow { 3_000 } else { 20 }), rng.bool())
         };
         sleep(Duration::from_millis(millis)).await;
-        let way = (from.to_owned(), to.to_owned());
         let mut faults = self.faults.subscribe();
-        if faults.borrow().cut.contains(&way) && !waits {
+        if faults.borrow().keep_apart(from, to) && !waits {
             sleep(CALL).await;
             return false;
         }
         let runs = |it: &Faults| !it.still.contains(from) && !it.still.contains(to);
         let arrives = faults
-            .wait_for(|it| !it.cut.contains(&way) && runs(it))
+            .wait_for(|it| !it.keep_apart(from, to) && runs(it))
             .await;
         arrives.is_ok()
     }
@@ -127,6 +139,8 @@ struct World {
     replicas: usize,
     /// Values may be served past their life, and the origin fails.
     stale: bool,
+    /// The registry loses its data now and then.
+    loses: bool,
     stale_answers: AtomicUsize,
     net: Arc<TestNet>,
     links: Arc<Links>,
@@ -140,7 +154,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, replicas: usize, slow: bool, stale: bool) -> Arc<Self> {
+    fn new(seed: u64, replicas: usize, slow: bool, [stale, loses]: [bool; 2]) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
         fastrand::seed(seed);
         let links = Arc::new(Links {
@@ -157,6 +171,7 @@ impl World {
         Arc::new(Self {
             replicas,
             stale,
+            loses,
             stale_answers: AtomicUsize::new(0),
             net,
             links,
@@ -215,6 +230,7 @@ impl World {
             world: self.clone(),
             id: id.into(),
             notices: watch::Sender::default(),
+            lease: watch::Sender::default(),
         });
         node.standing.joined(way.clone());
         let instance = self.dice.number(..).to_string();
@@ -229,7 +245,6 @@ impl World {
             way,
             clock,
             me: Mutex::new(me),
-            lease: watch::Sender::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(process.clone().watch());
@@ -250,15 +265,21 @@ impl World {
         self.net.groups.lock().remove(&node.id);
     }
 
-    /// Cuts links, and lets processes stand still.
+    /// Cuts links, and lets processes stand still. Where the registry loses its data, more than
+    /// half of the members are always in touch with it.
     async fn break_things(self: Arc<Self>, until: Instant) {
+        let first = self.dice.below(5);
+        let victims = [IDS[first], IDS[(first + 1 + self.dice.below(4)) % 5]];
         while Instant::now() < until {
             self.dice.pause(6_000).await;
             let ends: Vec<&str> = IDS.iter().copied().chain([ETCD, ETCD, ETCD]).collect();
             let faults = 1 + self.dice.below(4);
             for _ in 0..faults {
-                let (a, b) = (IDS[self.dice.below(5)], ends[self.dice.below(ends.len())]);
+                let (mut a, b) = (IDS[self.dice.below(5)], ends[self.dice.below(ends.len())]);
                 let kind = self.dice.below(5);
+                if self.loses && (kind == 0 || b == ETCD) {
+                    a = victims[self.dice.below(2)];
+                }
                 self.links.faults.send_modify(|it| {
                     let way = (a.to_owned(), b.to_owned());
                     let back = (b.to_owned(), a.to_owned());
@@ -271,9 +292,29 @@ impl World {
                 });
             }
             self.dice.pause(12_000).await;
-            self.links.faults.send_replace(Faults::default());
+            self.mend();
         }
-        self.links.faults.send_replace(Faults::default());
+        self.mend();
+    }
+
+    fn mend(&self) {
+        self.links.faults.send_modify(|it| {
+            it.cut.clear();
+            it.still.clear();
+        });
+    }
+
+    /// The registry loses its data, some time after it went down.
+    async fn lose_data(self: Arc<Self>, until: Instant) {
+        while self.loses && Instant::now() < until {
+            self.dice.pause(30_000).await;
+            let down = |down| self.links.faults.send_modify(|it| it.down = down);
+            down(true);
+            self.dice.pause(5_000).await;
+            self.etcd.lock().lose_all();
+            down(false);
+            self.changed.send_replace(());
+        }
     }
 
     async fn sweep(self: Arc<Self>, every: Duration) {
@@ -333,8 +374,8 @@ impl World {
     }
 }
 
-async fn simulate(seed: u64, replicas: usize, stale: bool) -> [usize; 4] {
-    let world = World::new(seed, replicas, true, stale);
+async fn simulate(seed: u64, replicas: usize, with: [bool; 2]) -> [usize; 4] {
+    let world = World::new(seed, replicas, true, with);
     let until = Instant::now() + RUN;
     let sweeping = tokio::spawn(world.clone().sweep(TICK / 2));
     let mut tasks = JoinSet::new();
@@ -348,6 +389,7 @@ async fn simulate(seed: u64, replicas: usize, stale: bool) -> [usize; 4] {
         tasks.spawn(world.clone().remove(until));
     }
     tasks.spawn(world.clone().break_things(until));
+    tasks.spawn(world.clone().lose_data(until));
     all_end(tasks, RUN * 4, seed, replicas).await;
     sweeping.abort();
     let expulsions = world.expulsions.load(Ordering::Relaxed);
@@ -371,8 +413,8 @@ fn whatever_is_cut_stands_still_or_restarts_nothing_removed_is_served() {
     let mut sums = [0; 4];
     for seed in seeds(number) {
         let replicas = 1 + usize::from(seed % 2 == 1);
-        let stale = seed % 3 == 2;
-        let done = runtime(seed).block_on(simulate(seed, replicas, stale));
+        let (stale, loses) = (seed % 3 == 2, seed % 5 >= 3);
+        let done = runtime(seed).block_on(simulate(seed, replicas, [stale, loses]));
         sums = std::array::from_fn(|at| sums[at] + done[at]);
     }
     let [gets, removals, expulsions, stale] = sums;

@@ -1,19 +1,20 @@
 //! A node's process: what the node's parts around the core do with their registration, expulsions
 //! and notices.
 
-use std::{collections::HashSet, sync::Arc};
-
-use parking_lot::Mutex;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
 };
 
-use super::{CALL, ETCD, LEASE, TICK, World, registry::Way};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{CALL, ETCD, HOLD, LEASE, TICK, World, registry::Way};
 use crate::{
+    error::Result,
     expulsion::Expulsion,
     harness_tests::{TestNode, peers, simulation::VirtualClock},
-    membership::{Member, MemberState},
+    membership::{Member, MemberState, View},
     notices::Heeded,
     ports::{Clock, Notice, RegistryHealth, Session, Timestamp},
     standing::Standing,
@@ -27,6 +28,51 @@ pub(super) struct Lease {
     pub(super) at: u64,
     pub(super) end: Option<Timestamp>,
     pub(super) expelled: bool,
+    /// The registry lost its data; this life goes on if it is registered again before that.
+    pub(super) resumes_until: Option<Timestamp>,
+}
+
+/// The list of members, as `gaocache_discovery`'s follower keeps it.
+#[derive(Default)]
+struct List {
+    losses: u64,
+    members: Vec<Member>,
+    /// Those that a registry that lost its data doesn't know, and until when they are kept.
+    held: HashMap<Arc<str>, Instant>,
+}
+
+impl List {
+    fn release_at(&self) -> Option<Instant> {
+        self.held.values().min().copied()
+    }
+
+    /// What is listed, and those that are held.
+    fn follow(&mut self, listed: View, losses: u64) -> View {
+        let now = Instant::now();
+        self.held.retain(|_, until| now < *until);
+        let unlisted = self
+            .members
+            .iter()
+            .filter(|it| listed.member(&it.id).is_none());
+        if losses != self.losses {
+            self.losses = losses;
+            for member in unlisted.clone() {
+                self.held.entry(member.id.clone()).or_insert(now + HOLD);
+            }
+        }
+        let held = unlisted.filter(|it| self.held.contains_key(&it.id));
+        let held = held.map(|it| Member {
+            held: true,
+            ..it.clone()
+        });
+        let members: Vec<Member> = held.chain(listed.members.iter().cloned()).collect();
+        self.members = members.clone();
+        self.held.retain(|id, _| listed.member(id).is_none());
+        View {
+            young: listed.young,
+            ..View::new(listed.revision, members)
+        }
+    }
 }
 
 /// A node's process.
@@ -36,7 +82,6 @@ pub(super) struct Process {
     pub(super) way: Arc<Way>,
     pub(super) clock: Arc<VirtualClock>,
     pub(super) me: Mutex<Member>,
-    pub(super) lease: watch::Sender<Lease>,
 }
 
 impl Process {
@@ -48,17 +93,24 @@ impl Process {
     pub(super) async fn watch(self: Arc<Self>) {
         let mut changed = self.world.changed.subscribe();
         changed.mark_changed();
-        while changed.changed().await.is_ok() {
+        let mut list = List::default();
+        loop {
+            let release_at = list.release_at();
+            tokio::select! {
+                changed = changed.changed() => if changed.is_err() { return },
+                () = sleep_until(release_at.unwrap_or_else(Instant::now)),
+                    if release_at.is_some() => {}
+            }
             self.world.dice.pause(100).await;
             if !self.world.links.pass(ETCD, &self.node.id).await {
                 changed.mark_changed();
                 continue;
             }
-            let (view, notices) = {
+            let (view, losses, notices) = {
                 let etcd = self.world.etcd.lock();
-                (etcd.view(), etcd.notices.clone())
+                (etcd.view(), etcd.losses, etcd.notices.clone())
             };
-            self.node.install(&view);
+            self.node.install(&list.follow(view, losses));
             self.way.notices.send_replace(notices);
         }
     }
@@ -67,39 +119,51 @@ impl Process {
     pub(super) async fn register(self: Arc<Self>) {
         loop {
             sleep(LEASE / 6).await;
-            let asked_at = self.clock.now();
-            let (me, known) = (self.me(), *self.lease.borrow());
-            if known.expelled {
-                continue;
-            }
-            let end = asked_at.after(LEASE);
-            let first = known.id == 0;
-            let renewed = self.way.call(|it| {
-                if it.renew(known.id) {
-                    return Lease {
-                        end: Some(end),
-                        ..known
-                    };
-                }
-                if !first && !it.lists(&me) {
-                    return Lease {
-                        expelled: true,
-                        ..Lease::default()
-                    };
-                }
-                let id = it.grant();
-                it.write(Member { lease: id, ..me });
-                Lease {
-                    id,
-                    at: it.revision,
-                    end: Some(end),
-                    expelled: false,
-                }
-            });
-            if let Ok(lease) = renewed.await {
-                self.lease.send_replace(lease);
+            if !self.way.lease.borrow().expelled {
+                // An error says that the registry was out of reach.
+                let _ = self.keep_registered().await;
             }
         }
+    }
+
+    async fn keep_registered(&self) -> Result<()> {
+        let asked_at = self.clock.now();
+        let (me, mut known) = (self.me(), *self.way.lease.borrow());
+        let found = self
+            .way
+            .call(|it| (it.renew(known.id), it.revision, it.lists(&me)));
+        let (renewed, revision, listed) = found.await?;
+        if renewed {
+            known.end = Some(asked_at.after(LEASE));
+            self.way.lease.send_replace(known);
+            return Ok(());
+        }
+        let lives = known.end.filter(|end| self.clock.now() < *end);
+        let forgot = lives.is_some() && revision < known.at;
+        if forgot {
+            known.resumes_until = lives;
+            self.way.lease.send_replace(known);
+        } else if known.id != 0 && !listed {
+            self.way.lease.send_modify(|it| it.expelled = true);
+            return Ok(());
+        }
+        let asked_at = self.clock.now();
+        let written = self.way.call(|it| {
+            it.mark();
+            let id = it.grant();
+            it.write(Member { lease: id, ..me });
+            (id, it.revision)
+        });
+        let (id, at) = written.await?;
+        let late = known.resumes_until.is_some_and(|it| it <= self.clock.now());
+        self.way.lease.send_replace(Lease {
+            id,
+            at,
+            end: Some(asked_at.after(LEASE)),
+            expelled: late,
+            resumes_until: known.resumes_until.filter(|_| late),
+        });
+        Ok(())
     }
 
     /// As `node::standing` does it.
@@ -115,24 +179,24 @@ impl Process {
                 me.instance = life.into();
                 me.state = MemberState::Joining;
             }
-            self.lease.send_replace(Lease::default());
+            self.way.lease.send_replace(Lease::default());
         }
     }
 
     /// The revision of a view that has this life; `None` if others have taken it off the list.
-    async fn listed(&self) -> Option<u64> {
+    async fn listed(&self) -> Option<(u64, i64)> {
         let life = self.me().instance;
         let mut rings = self.node.cluster.rings();
-        let mut leases = self.lease.subscribe();
+        let mut leases = self.way.lease.subscribe();
         loop {
             let ring = rings.borrow_and_update().clone();
             let lease = *leases.borrow_and_update();
             let known = RegistryHealth {
-                written: (lease.at > 0).then(|| (life.clone(), lease.at)),
+                written: (lease.id > 0).then(|| (life.clone(), lease.id)),
                 ..RegistryHealth::default()
             };
-            if Standing::is_listed(&ring, &life, &known) {
-                return Some(ring.view.revision);
+            if let Some(lease) = Standing::listed_under(&ring, &life, &known) {
+                return Some((ring.view.revision, lease));
             }
             if lease.expelled {
                 return None;
@@ -146,12 +210,15 @@ impl Process {
     }
 
     async fn join_others(&self) {
-        let Some(revision) = self.listed().await else {
+        let Some((revision, lease)) = self.listed().await else {
             return;
         };
         let mut seen = HashSet::new();
         loop {
             let topology = self.node.cluster.snapshot();
+            if topology.me().is_none_or(|me| me.held || me.lease != lease) {
+                return Box::pin(self.join_others()).await;
+            }
             for member in topology.others() {
                 if !seen.contains(&member.incarnation()) && self.has_seen(member, revision).await {
                     seen.insert(member.incarnation());
@@ -169,8 +236,8 @@ impl Process {
             ..self.me()
         };
         self.me.lock().state = MemberState::Serving;
-        while !self.lease.borrow().expelled {
-            let lease = self.lease.borrow().id;
+        while !self.way.lease.borrow().expelled {
+            let lease = self.way.lease.borrow().id;
             let serving = Member {
                 lease,
                 ..serving.clone()
@@ -180,9 +247,15 @@ impl Process {
                     .keys
                     .get(&serving.id)
                     .is_some_and(|key| key.lease == lease);
-                ours.then(|| it.write(serving)).is_some()
+                ours.then(|| it.write(serving))?;
+                Some(it.revision)
             });
-            if matches!(written.await, Ok(true)) {
+            if let Ok(Some(at)) = written.await {
+                self.way.lease.send_if_modified(|it| {
+                    let same = it.id == lease;
+                    it.at = if same { at } else { it.at };
+                    same
+                });
                 return;
             }
             sleep(TICK).await;
@@ -218,12 +291,11 @@ impl Process {
 
     async fn stay(&self) {
         let standing = &self.node.standing;
-        while !self.lease.borrow().expelled {
+        while !self.way.lease.borrow().expelled {
             sleep(TICK).await;
             self.world.links.runs(&self.node.id).await;
             let now = self.clock.now();
-            let lease_end = self.lease.borrow().end;
-            if standing.rely_on_lease(lease_end, now) {
+            if standing.rely_on_lease(self.way.lease(), now) {
                 let peers = peers(&self.world.net, &self.node.id, self.clock.clone());
                 standing.ask_for_vouchers(&*peers, &*self.clock).await;
             }

@@ -11,16 +11,21 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{CALL, ETCD, LEASE, World};
+use super::{CALL, ETCD, LEASE, World, YOUNG, process::Lease};
 use crate::{
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member, MemberState, View},
-    ports::{Notice, NoticeId, Notices, RegistryHealth, Session},
+    ports::{HeldLease, Notice, NoticeId, Notices, RegistryHealth, Session},
 };
 
 /// What is in the registry.
 #[derive(Default)]
 pub(super) struct Stored {
+    /// How often everything was lost.
+    pub(super) losses: u64,
+    /// Nobody has registered since.
+    unmarked: bool,
+    young_until: Option<Instant>,
     pub(super) revision: u64,
     pub(super) leases: HashMap<i64, Instant>,
     pub(super) next_lease: i64,
@@ -38,8 +43,28 @@ impl Stored {
         self.keys
             .retain(|_, member| self.leases.contains_key(&member.lease));
         let changed = self.keys.len() < before;
-        self.revision += u64::from(changed);
-        changed
+        let grown = self.young_until.take_if(|it| *it <= now).is_some();
+        self.revision += u64::from(changed) + u64::from(grown);
+        changed || grown
+    }
+
+    /// Everything is lost. Leases are not named alike later.
+    pub(super) fn lose_all(&mut self) {
+        *self = Self {
+            losses: self.losses + 1,
+            unmarked: true,
+            next_lease: self.next_lease,
+            ..Self::default()
+        };
+    }
+
+    /// Comes before a registration: the first one marks the history as young.
+    pub(super) fn mark(&mut self) {
+        if self.unmarked {
+            self.unmarked = false;
+            self.revision += 1;
+            self.young_until = Some(Instant::now() + YOUNG);
+        }
     }
 
     pub(super) fn grant(&mut self) -> i64 {
@@ -78,7 +103,10 @@ impl Stored {
 
     pub(super) fn view(&self) -> View {
         let known = self.records.values().chain(self.keys.values());
-        View::new(self.revision, known.cloned())
+        View {
+            young: self.young_until.is_some(),
+            ..View::new(self.revision, known.cloned())
+        }
     }
 }
 
@@ -87,6 +115,8 @@ pub(super) struct Way {
     pub(super) world: Arc<World>,
     pub(super) id: Arc<str>,
     pub(super) notices: watch::Sender<Notices>,
+    /// What the node knows of its registration.
+    pub(super) lease: watch::Sender<Lease>,
 }
 
 impl Way {
@@ -110,6 +140,14 @@ impl Way {
 impl Session for Way {
     fn views(&self) -> watch::Receiver<View> {
         watch::Sender::new(View::default()).subscribe()
+    }
+
+    fn lease(&self) -> Option<HeldLease> {
+        let Lease {
+            id, end, expelled, ..
+        } = *self.lease.borrow();
+        let end = end.filter(|_| !expelled)?;
+        Some(HeldLease { id, end })
     }
 
     async fn has_ended(&self, member: &Member) -> Result<bool> {

@@ -19,7 +19,8 @@ use crate::{
 /// The groups of a node, by name. Clones are the same groups: the current ones.
 ///
 /// A group that is taken out stays known by its number, since what is under way may still hold it;
-/// it comes back as the same one, with the tombstones and flights that it had.
+/// it comes back as the same one, with the tombstones and flights that it had. Meanwhile it is told
+/// of removals ([`Groups::told`]): what is asked for at that time may be kept.
 #[derive(Clone, Default)]
 pub struct Groups(Arc<Inner>);
 
@@ -109,15 +110,12 @@ impl Groups {
                 .cloned()
         };
         before.has_room(wanted.iter().map(|it| &it.rules.name))?;
-        let mut back = Vec::new();
         for wanted in wanted {
             let name = wanted.rules.name.clone();
             let group = if let Some(group) = known(&wanted) {
                 group.adjust(wanted);
                 if !before.in_force.contains_key(&name) {
-                    // While it was out, it heard of no removals.
                     group.drop_everything();
-                    back.push(group.clone());
                 }
                 group
             } else {
@@ -143,11 +141,8 @@ impl Groups {
             removed: only_in(&before, &after),
         };
         self.0.table.store(Arc::new(after));
-        let gone = changes.removed.iter().map(|name| &before.in_force[name]);
-        // Those that are back once more: until now, removals passed them by, and callers that had
-        // found them before may have asked them for a value.
-        for group in back.iter().chain(gone) {
-            group.drop_everything();
+        for name in &changes.removed {
+            before.in_force[name].drop_everything();
         }
         Ok(changes)
     }
@@ -173,6 +168,19 @@ impl Groups {
                 ErrorKind::UnknownGroup,
                 format!("no group '{shown}' is configured here"),
             )
+        })
+    }
+
+    /// The group of that name for whoever tells it of a removal: also one that was taken out, since
+    /// it may come back, and whoever found it before may still ask it for values.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`], if there never was one.
+    pub fn told(&self, name: &str) -> Result<Arc<Group>> {
+        self.get(name).or_else(|unknown| {
+            let table = self.0.table.load();
+            let mut ever = table.numbered.iter();
+            ever.find(|it| **it.name() == *name).cloned().ok_or(unknown)
         })
     }
 

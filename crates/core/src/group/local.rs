@@ -4,32 +4,49 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::{FlightOutcome, Group, Source, abandoned, stale::Life};
+use super::{FlightOutcome, Group, Source};
 use crate::{
-    error::{Error, ErrorKind, Result},
+    cluster::Owner,
+    error::Result,
     flight::{Leader, Sharing},
     key::HashedKey,
-    record::Record,
+    ports::Timestamp,
     ring::KeyHash,
     store::Entry,
 };
 
 /// The duty to load one key.
-type Duty = Leader<Result<FlightOutcome>>;
-/// The callers that wait for a load.
-type Waiter = oneshot::Receiver<Result<FlightOutcome>>;
+pub(super) type Duty = Leader<Result<FlightOutcome>>;
+
+/// Why a local flight departs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// For those who wait for it. If they all give up before the load begins, it doesn't begin.
+    Answer,
+    /// In place of a value whose life is over. The load begins whoever waits for it: they may have
+    /// been answered with the old value.
+    Refresh,
+    /// In place of a value whose life will soon be over, at that moment.
+    Ahead(Timestamp),
+}
+
+/// A place in a flight.
+pub(super) struct Waiting {
+    pub(super) waiter: oneshot::Receiver<Result<FlightOutcome>>,
+    /// Another has begun the flight.
+    pub(super) collapsed: bool,
+}
 
 impl Group {
-    /// Gets the value here, once for all who ask this node at the same moment.
-    pub(super) async fn load_here(
+    /// Joins the load of the key, or begins it, once for all who ask this node at the same moment.
+    pub(super) fn join_here(
         self: &Arc<Self>,
         key: &HashedKey<'_>,
         hash: KeyHash,
-    ) -> Result<FlightOutcome> {
+        purpose: Purpose,
+    ) -> Waiting {
         // Under a tombstone these flights ask only the origin, so they may be shared.
         let sharing = if self.is_sure() {
             Sharing::UnderWay
@@ -37,58 +54,69 @@ impl Group {
             Sharing::Next
         };
         let joined = self.local.join(key, sharing);
-        match joined.leader {
-            Some(leader) => self.depart(key, hash, leader, None),
-            None => self.observer.waited_for_flight(),
+        let collapsed = joined.leader.is_none();
+        if let Some(leader) = joined.leader {
+            self.depart(key, hash, leader, purpose);
         }
-        joined
-            .waiter
-            .await
-            .unwrap_or_else(|_| Err(abandoned(key.text())))
+        Waiting {
+            waiter: joined.waiter,
+            collapsed,
+        }
     }
 
-    /// Flies in a task of its own. `held` is a waiter that keeps the flight wanted.
-    pub(super) fn depart(
-        self: &Arc<Self>,
-        key: &HashedKey<'_>,
-        hash: KeyHash,
-        leader: Duty,
-        held: Option<Waiter>,
-    ) {
+    /// Loads the entry that was asked for anew, if it expires soon. Only its owner does.
+    pub(super) fn refresh_ahead(self: &Arc<Self>, key: &HashedKey<'_>, entry: &Entry) {
+        let expires_at = entry.record.expires_at;
+        // First, since it costs nearly nothing while this is off.
+        if !self.ahead.is_on() || expires_at == Timestamp::NEVER {
+            return;
+        }
+        let now = self.shared.clock.now();
+        if !self.ahead.may_be_due(expires_at, now) {
+            return;
+        }
+        let hash = self.hash(key.text());
+        if self.ahead.is_due(hash, expires_at, now)
+            && self.shared.cluster.topology().owner(hash) == Owner::Me
+        {
+            self.join_here(key, hash, Purpose::Ahead(expires_at));
+        }
+    }
+
+    /// Flies in a task of its own.
+    fn depart(self: &Arc<Self>, key: &HashedKey<'_>, hash: KeyHash, leader: Duty, why: Purpose) {
         let (group, text) = (self.clone(), key.text().to_owned());
         self.shared.spawn(async move {
             let key = group.hashed(&text);
-            let mut leader = Some(leader);
+            let (mut leader, mut why) = (Some(leader), why);
             while let Some(duty) = leader {
-                leader = group.fly_locally(&key, hash, duty).await;
+                leader = group.fly_locally(&key, hash, duty, why).await;
+                why = Purpose::Answer;
             }
-            drop(held);
         });
     }
 
     /// One flight; returns the duty to fly again, if somebody waits for that.
-    async fn fly_locally(&self, key: &HashedKey<'_>, hash: KeyHash, leader: Duty) -> Option<Duty> {
+    async fn fly_locally(
+        &self,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+        leader: Duty,
+        why: Purpose,
+    ) -> Option<Duty> {
         let fence = &self.shared.standing.fence;
         let pass = fence.pass(self.shared.clock.now());
-        // A second look into memory: we may have missed while an earlier flight was under way, and
-        // joined after it landed. It stored its value before it left the table, so now we must see
-        // it. Without this, the origin would be asked twice.
-        if let Some(entry) = self.find_owned(key) {
-            return leader.land(Ok(FlightOutcome::hit(entry)), || {});
-        }
-        let result = match self.ask_previous_owners(key.text(), hash).await {
-            Some(outcome) => Ok(outcome),
-            // Once more in memory: a member hands an entry over and then drops it, perhaps just
-            // before it was asked.
-            None => match self.find_owned(key) {
-                Some(entry) => return leader.land(Ok(FlightOutcome::hit(entry)), || {}),
-                None => match self.failures.of(hash, self.shared.clock.now()) {
-                    Some(error) => {
-                        let result = self.or_stale(key, Err(error));
-                        return leader.land(result, || {});
-                    }
-                    None => self.load(key.text(), hash, &leader).await,
-                },
+        let result = match self.find_instead(key, hash, why).await {
+            Some(Found::Here(entry)) => {
+                return leader.land(Ok(FlightOutcome::hit(entry)), || {});
+            }
+            Some(Found::Elsewhere(outcome)) => Ok(outcome),
+            None => match self.failures.of(hash, self.shared.clock.now()) {
+                Some(error) => {
+                    let result = self.or_stale(key, Err(error));
+                    return leader.land(result, || {});
+                }
+                None => self.load(key, hash, &leader, why).await,
             },
         };
         let kept = result.as_ref().ok().filter(|outcome| {
@@ -125,50 +153,38 @@ impl Group {
         })
     }
 
-    /// Loads from the origin. A load that everybody has given up on while it waited for its turn
-    /// doesn't begin; one that runs goes on, and its value is kept.
-    async fn load(&self, key: &str, hash: KeyHash, duty: &Duty) -> Result<FlightOutcome> {
-        let abandoned = Box::pin(duty.abandoned());
-        let origin = self.origin();
-        let loaded = origin.load_in_turn(key, abandoned).await;
-        let loaded = loaded.map_err(Error::from_loader);
-        let now = self.shared.clock.now();
-        let outcome = |value: Option<Bytes>, life: Life| FlightOutcome {
-            entry: Arc::new(Entry::new(&Record {
-                entity_tag: value.as_deref().map_or(0, xxh3_64),
-                value,
-                expires_at: life.expires_at,
-                stale: life.stale,
-            })),
-            source: Source::Origin,
-            uncacheable: life.uncacheable,
-        };
-        match loaded {
-            Ok(loaded) => {
-                self.check_value(&loaded.value)?;
-                let life = self.life(loaded.freshness, hash, now);
-                Ok(outcome(Some(loaded.value), life))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let ttl = self.now.load().rules.negative_ttl;
-                Ok(outcome(None, Life::without_staleness(ttl, now)))
-            }
-            Err(error) => Err(error),
+    /// What makes a load needless.
+    async fn find_instead(
+        &self,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+        why: Purpose,
+    ) -> Option<Found> {
+        if let Purpose::Ahead(over) = why {
+            // Another flight may have landed since that value was seen.
+            let newer = self.find_owned(key);
+            let newer = newer.filter(|entry| entry.record.expires_at != over);
+            return newer.map(Found::Here);
         }
+        // A second look into memory: we may have missed while an earlier flight was under way, and
+        // joined after it landed. It stored its value before it left the table, so now we must see
+        // it. Without this, the origin would be asked twice.
+        if let Some(entry) = self.find_owned(key) {
+            return Some(Found::Here(entry));
+        }
+        if let Some(outcome) = self.ask_previous_owners(key.text(), hash).await {
+            return Some(Found::Elsewhere(outcome));
+        }
+        // Once more in memory: a member hands an entry over and then drops it, perhaps just before
+        // it was asked.
+        self.find_owned(key).map(Found::Here)
     }
+}
 
-    fn check_value(&self, value: &Bytes) -> Result<()> {
-        let max_value = self.max_value();
-        if value.len() as u64 <= max_value {
-            return Ok(());
-        }
-        Err(Error::value_too_large(
-            format!(
-                "the origin's value has {} bytes; group '{}' takes {max_value} (max_value)",
-                value.len(),
-                self.name
-            ),
-            max_value,
-        ))
-    }
+/// What makes a load needless.
+enum Found {
+    /// In this node's memory.
+    Here(Arc<Entry>),
+    /// In that of a member that owned the key before.
+    Elsewhere(FlightOutcome),
 }

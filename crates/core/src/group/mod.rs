@@ -9,9 +9,11 @@
 //!   other for the owner can't wait for each other (mailgun/groupcache#72). A peek never waits for
 //!   a flight.
 
+mod ahead;
 mod explain;
 mod failures;
 mod groups;
+mod load;
 mod local;
 mod parts;
 mod remote;
@@ -22,11 +24,12 @@ mod transfer;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use ahead::Ahead;
 use arc_swap::ArcSwap;
 pub use explain::{Explained, Held, Told};
 use failures::Failures;
 pub use groups::{GroupChanges, Groups};
-pub use parts::{Answer, GroupRules, Shared, Wanted, is_group_name};
+pub use parts::{Answer, GroupRules, Query, Shared, Wanted, is_group_name};
 use tombstones::Tombstones;
 
 use super::{
@@ -42,7 +45,7 @@ use crate::{
     ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
 
-pub use crate::ports::Source;
+pub use crate::ports::{Course, Source};
 
 /// The longest key that is taken, in bytes of UTF-8.
 pub const MAX_KEY_BYTES: usize = 4096;
@@ -52,6 +55,7 @@ pub const MAX_KEY_BYTES: usize = 4096;
 struct FlightOutcome {
     entry: Arc<Entry>,
     source: Source,
+    course: Course,
     uncacheable: bool,
 }
 
@@ -60,6 +64,7 @@ impl FlightOutcome {
         Self {
             entry,
             source: Source::Hit,
+            course: Course::default(),
             uncacheable: false,
         }
     }
@@ -78,6 +83,7 @@ pub struct Group {
     remote: Flights<Result<FlightOutcome>>,
     tombstones: Tombstones,
     failures: Failures,
+    ahead: Ahead,
     /// Takes nothing over any more; see [`Group::leave`].
     leaving: AtomicBool,
 }
@@ -97,6 +103,7 @@ impl Group {
             name: rules.name.clone(),
             seed: group_seed(&rules.name),
             failures: Failures::default(),
+            ahead: Ahead::default(),
             now: ArcSwap::from_pointee(Wanted { rules, origin }),
             observer,
             shared,
@@ -130,6 +137,7 @@ impl Group {
     /// From now on loads from this origin, by these rules. What is held stays, for as long as it
     /// was to stay.
     pub(super) fn adjust(&self, wanted: Wanted) {
+        self.ahead.forget();
         self.now.store(Arc::new(wanted));
     }
 
@@ -166,14 +174,15 @@ impl Group {
         } else {
             self.ask_owner(&key, hash).await
         }?;
-        self.answer(&outcome.entry, outcome.source, || hash)
+        self.answer(&outcome, || hash)
     }
 
     /// The answer to a get where this node's memory has it.
-    fn held(&self, key: &str, now: Timestamp) -> Option<Result<Answer>> {
+    fn held(self: &Arc<Self>, key: &str, now: Timestamp) -> Option<Result<Answer>> {
         let key = self.hashed(key);
         let entry = self.find(&key, now)?;
-        Some(self.answer(&entry, Source::Hit, || self.hash(key.text())))
+        self.refresh_ahead(&key, &entry);
+        Some(self.answer(&FlightOutcome::hit(entry), || self.hash(key.text())))
     }
 
     /// Answers another node: from what this node holds, or by loading it now. Never forwarded,
@@ -190,7 +199,10 @@ impl Group {
         }
         let key = self.hashed(key);
         let outcome = match self.find_owned(&key) {
-            Some(entry) => FlightOutcome::hit(entry),
+            Some(entry) => {
+                self.refresh_ahead(&key, &entry);
+                FlightOutcome::hit(entry)
+            }
             None => self.get_here(&key, self.hash(key.text())).await?,
         };
         Ok(to_peer(&outcome))
@@ -241,12 +253,8 @@ impl Group {
         self.shared.owned.get(key, self.shared.clock.now())
     }
 
-    fn answer(
-        &self,
-        entry: &Entry,
-        source: Source,
-        hash: impl FnOnce() -> KeyHash,
-    ) -> Result<Answer> {
+    fn answer(&self, outcome: &FlightOutcome, hash: impl FnOnce() -> KeyHash) -> Result<Answer> {
+        let entry = &outcome.entry;
         let Some(value) = &entry.record.value else {
             return Err(Error::not_found(format!(
                 "group '{}' has no such key",
@@ -257,8 +265,10 @@ impl Group {
             value: value.clone(),
             expires_at: entry.record.expires_at,
             entity_tag: entry.record.entity_tag,
-            source,
+            source: outcome.source,
             owner: self.owner_of(entry, hash),
+            metadata: entry.record.metadata.clone(),
+            course: outcome.course,
         })
     }
 
@@ -284,6 +294,7 @@ fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
             Source::Peer => Source::Hit,
             source => source,
         },
+        course: outcome.course,
         uncacheable: outcome.uncacheable,
     }
 }

@@ -8,7 +8,8 @@ use crate::{
     cluster::Cluster,
     copy_queue::CopyQueue,
     hot::HotKeys,
-    ports::{Clock, Origin, Peers, Source, TaskWrapper, Timestamp},
+    metadata::Metadata,
+    ports::{Clock, Course, Origin, Peers, Source, TaskWrapper, Timestamp},
     record::{Record, Stale},
     standing::Standing,
     store::Store,
@@ -41,6 +42,25 @@ pub struct GroupRules {
     pub max_value: u64,
     /// Whether the origin may override `ttl`.
     pub origin_decides: bool,
+    /// After how long a get is answered with a stale value, if there is one, while its load goes
+    /// on; zero: it waits for the load.
+    pub soft_timeout: Duration,
+    /// Whether values that are asked for are loaded anew before their lives end.
+    pub refresh_ahead: bool,
+    /// What a query string means that comes with a key over HTTP.
+    pub query: Query,
+}
+
+/// What a query string means that comes with a key over HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Query {
+    /// The request is refused: dropped silently, the query would leave another key.
+    #[default]
+    Refuse,
+    /// It belongs to the key, as it is.
+    Append,
+    /// Nothing.
+    Ignore,
 }
 
 impl GroupRules {
@@ -145,6 +165,10 @@ pub struct Answer {
     pub source: Source,
     /// The id of the key's owner; empty while there is no ring.
     pub owner: Arc<str>,
+    /// What its origin said of it.
+    pub metadata: Metadata,
+    /// How it came about.
+    pub course: Course,
 }
 
 #[cfg(test)]
@@ -196,6 +220,7 @@ mod tests {
                 expires_at: given,
                 stale: Stale::NEVER,
                 entity_tag: 1,
+                metadata: Metadata::NONE,
             };
             let believed = rules.within_life(&record, now);
             let until = believed.map(|it| it.expires_at.0);
@@ -221,6 +246,7 @@ mod tests {
                     if_error: Timestamp(if_error),
                 },
                 entity_tag: 1,
+                metadata: Metadata::NONE,
             };
             let record = rules.within_life(&record, now)?;
             let Stale {

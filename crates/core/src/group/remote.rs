@@ -29,6 +29,7 @@ impl Group {
     ) -> Result<FlightOutcome> {
         let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
         let joined = self.remote.join(key, self.sharing(hash));
+        let shared = joined.leader.is_none();
         if let Some(leader) = joined.leader {
             let (group, text) = (self.clone(), key.text().to_owned());
             self.shared.spawn(async move {
@@ -41,10 +42,12 @@ impl Group {
         } else {
             self.observer.waited_for_flight();
         }
-        joined
+        let mut outcome = joined
             .waiter
             .await
-            .unwrap_or_else(|_| Err(abandoned(key.text())))
+            .unwrap_or_else(|_| Err(abandoned(key.text())))?;
+        outcome.course.collapsed |= shared;
+        Ok(outcome)
     }
 
     /// One flight; returns the duty to fly again, if somebody waits for that.
@@ -166,6 +169,7 @@ impl Group {
         let within = self.now.load().rules.within_life(&record, now);
         Ok(Some(FlightOutcome {
             source,
+            course: answer.course,
             uncacheable: answer.uncacheable || within.is_none(),
             entry: Arc::new(Entry::new(&within.unwrap_or(record))),
         }))

@@ -8,10 +8,14 @@ use std::{sync::Arc, time::Duration};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{FlightOutcome, Group, GroupRules, Source};
+use tokio::time::timeout;
+
+use super::{
+    Course, FlightOutcome, Group, GroupRules, Source, abandoned,
+    local::{Purpose, Waiting},
+};
 use crate::{
     error::{ErrorKind, Result},
-    flight::Sharing,
     key::HashedKey,
     ports::{Freshness, Timestamp},
     record::Stale,
@@ -85,17 +89,47 @@ impl Group {
             return self.load_here(key, hash).await;
         };
         if outcome.source == Source::Stale {
-            self.refresh(key, hash);
+            // In the background, unless that is under way already.
+            self.join_here(key, hash, Purpose::Refresh);
         }
         Ok(outcome)
     }
 
-    /// Loads the key in the background, unless that is under way already.
-    fn refresh(self: &Arc<Self>, key: &HashedKey<'_>, hash: KeyHash) {
-        let joined = self.local.join(key, Sharing::UnderWay);
-        if let Some(leader) = joined.leader {
-            self.depart(key, hash, leader, Some(joined.waiter));
+    /// Loads the value here. If that takes too long, and the value before it may still be served,
+    /// it is, and the load goes on.
+    async fn load_here(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+    ) -> Result<FlightOutcome> {
+        let patience = self.now.load().rules.soft_timeout;
+        let has_stale = || self.find_stale(key, Stale::until).is_some();
+        let patience = (!patience.is_zero() && has_stale()).then_some(patience);
+        let purpose = patience.map_or(Purpose::Answer, |_| Purpose::Refresh);
+        let Waiting {
+            mut waiter,
+            collapsed,
+        } = self.join_here(key, hash, purpose);
+        if collapsed {
+            self.observer.waited_for_flight();
         }
+        let in_time = match patience {
+            Some(patience) => timeout(patience, &mut waiter).await.ok(),
+            None => None,
+        };
+        let ended = match in_time {
+            Some(ended) => ended,
+            None => {
+                let stale = patience.and_then(|_| self.find_stale(key, Stale::until));
+                if let Some(stale) = stale {
+                    return Ok(stale.after_asking());
+                }
+                waiter.await
+            }
+        };
+        let mut outcome = ended.unwrap_or_else(|_| Err(abandoned(key.text())))?;
+        outcome.course.collapsed |= collapsed;
+        Ok(outcome)
     }
 
     /// A stale value in place of an error of the origin, if there is one that may be served.
@@ -108,7 +142,7 @@ impl Group {
             Err(error) if is_away(error.kind()) => self.find_stale(key, |stale| stale.if_error),
             _ => None,
         };
-        stale.map_or(result, Ok)
+        stale.map_or(result, |stale| Ok(stale.after_asking()))
     }
 
     /// What the store has of the key, if a get may return it: perhaps as a stale one. Does not
@@ -146,8 +180,15 @@ impl FlightOutcome {
         Self {
             entry,
             source: Source::Stale,
+            course: Course::default(),
             uncacheable: true,
         }
+    }
+
+    /// The same, where the origin was asked first.
+    fn after_asking(mut self) -> Self {
+        self.course.stale = self.source == Source::Stale;
+        self
     }
 }
 

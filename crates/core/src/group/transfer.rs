@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 use tokio::time::timeout;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{FlightOutcome, Group, MAX_KEY_BYTES, Source};
+use super::{Course, FlightOutcome, Group, MAX_KEY_BYTES, Source};
 use crate::{
     cluster::Owner,
     key::HashedKey,
@@ -84,6 +84,7 @@ impl Group {
         record.is_fresh(now).then(|| FlightOutcome {
             entry: Arc::new(Entry::new(&record)),
             source: Source::Peer,
+            course: Course::default(),
             uncacheable: answer.uncacheable,
         })
     }

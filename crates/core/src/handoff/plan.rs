@@ -70,6 +70,7 @@ mod tests {
     use super::*;
     use crate::{
         membership::View,
+        metadata::Metadata,
         ports::Timestamp,
         record::{Record, Stale},
         ring::hash_key,
@@ -99,6 +100,7 @@ mod tests {
             expires_at: Timestamp::NEVER,
             stale: Stale::NEVER,
             entity_tag: 0,
+            metadata: Metadata::NONE,
         };
         let entry = Entry::new(&record).with_use_count(use_count);
         if let Some(replica_at) = replica_at {

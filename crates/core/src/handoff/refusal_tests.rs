@@ -11,6 +11,7 @@ use crate::{
     error::ErrorKind,
     harness_tests::view,
     membership::IdHash,
+    metadata::Metadata,
     ports::{Fate, Handed, Parcel, Sender, TRANSFER_TIMEOUT, Timestamp},
     record::{Record, Stale},
 };
@@ -32,6 +33,7 @@ async fn a_removed_key_does_not_come_back_with_a_batch_that_was_under_way() {
             expires_at: Timestamp(TTL_MS),
             stale: Stale::NEVER,
             entity_tag: 0,
+            metadata: Metadata::NONE,
         }),
         use_count: 9,
         copy: false,
@@ -68,6 +70,7 @@ async fn what_was_under_way_for_longer_than_tombstones_reckon_with_is_refused_an
             expires_at: Timestamp::NEVER,
             stale: Stale::NEVER,
             entity_tag: 0,
+            metadata: Metadata::NONE,
         }),
         use_count: 9,
         copy: false,

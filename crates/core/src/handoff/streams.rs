@@ -146,7 +146,7 @@ impl<'a> Streams<'a> {
         }
         loading.bytes += FRAME_BYTES + found.key.len();
         if how != How::Announced {
-            loading.bytes += found.entry.record.value_bytes();
+            loading.bytes += found.entry.record.bytes();
         }
         loading.batch.push(Going { found, how });
         if loading.bytes >= BATCH_BYTES {

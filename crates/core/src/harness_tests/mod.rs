@@ -7,7 +7,7 @@ pub(super) mod simulation;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,18 +21,22 @@ pub(super) use self::net::{TestNet, peers};
 use super::{
     cluster::{Cluster, Owner, Topology},
     copy_queue::{CopyQueue, QueuedKeys},
-    group::{Group, GroupRules, Groups, Shared},
+    group::{Group, GroupRules, Groups, Query, Shared},
     handoff::{Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
     key::GroupId,
     membership::{Member, View},
+    metadata::Metadata,
     record::{Record, Stale},
     standing::Standing,
     store::{Entry, Store},
 };
 use crate::{
     error::{Error, Result},
-    ports::{Clock, GroupObserver, HandoffObserver, Loaded, Origin, Receipt, Timestamp},
+    ports::{
+        Clock, Freshness, GroupObserver, HandoffObserver, Loaded, Origin, Receipt, Reloaded,
+        Timestamp,
+    },
 };
 
 pub(super) const TTL_MS: u64 = 60_000;
@@ -68,6 +72,10 @@ pub(super) struct TestOrigin {
     pub(super) loads: AtomicUsize,
     pub(super) version: AtomicUsize,
     pub(super) permits: Semaphore,
+    /// Whether it says something of its values.
+    pub(super) is_tagged: AtomicBool,
+    /// How often it said that a value has not changed.
+    pub(super) unchanged: AtomicUsize,
     pub(super) answer: Mutex<Option<Error>>,
 }
 
@@ -78,6 +86,8 @@ impl Default for TestOrigin {
             version: AtomicUsize::new(1),
             permits: Semaphore::new(Semaphore::MAX_PERMITS),
             answer: Mutex::default(),
+            is_tagged: AtomicBool::new(false),
+            unchanged: AtomicUsize::new(0),
         }
     }
 }
@@ -89,10 +99,34 @@ impl Origin for TestOrigin {
         // The value is what the origin has when the load begins.
         let value = format!("{key} v{}", self.version.load(Ordering::SeqCst));
         self.permits.acquire().await.expect("never closed").forget();
-        match self.answer.lock().clone() {
-            Some(error) => Err(error.into()),
-            None => Ok(Bytes::from(value).into()),
+        if let Some(error) = self.answer.lock().clone() {
+            return Err(error.into());
         }
+        let loaded = Loaded::from(Bytes::from(value));
+        if self.is_tagged.load(Ordering::SeqCst) {
+            return Ok(loaded.with_metadata(self.said()?));
+        }
+        Ok(loaded)
+    }
+
+    async fn reload(&self, key: &str, kept: &Metadata) -> Result<Reloaded, crate::error::BoxError> {
+        let loaded = self.load(key).await?;
+        if loaded.metadata.get("etag") != kept.get("etag") {
+            return Ok(Reloaded::Changed(loaded));
+        }
+        self.unchanged.fetch_add(1, Ordering::SeqCst);
+        Ok(Reloaded::Unchanged {
+            freshness: Freshness::Unsaid,
+            metadata: Metadata::new([("x-renewed", "yes")])?,
+        })
+    }
+}
+
+impl TestOrigin {
+    /// What it says of its values.
+    pub(super) fn said(&self) -> Result<Metadata> {
+        let tag = format!("\"v{}\"", self.version.load(Ordering::SeqCst));
+        Metadata::new([("content-type", "text/plain"), ("etag", tag.as_str())])
     }
 }
 
@@ -128,6 +162,9 @@ pub(super) fn group_rules() -> GroupRules {
         error_ttl: Duration::ZERO,
         max_value: 1 << 10,
         origin_decides: false,
+        soft_timeout: Duration::ZERO,
+        refresh_ahead: false,
+        query: Query::Refuse,
     }
 }
 
@@ -220,6 +257,7 @@ pub(super) fn entry(bytes: usize, expires_at: Timestamp) -> Entry {
         expires_at,
         stale: Stale::NEVER,
         entity_tag: 0,
+        metadata: Metadata::NONE,
     })
 }
 

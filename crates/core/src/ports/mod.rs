@@ -9,12 +9,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 pub use crate::time::{Clock, Timestamp};
-pub use origin::{Freshness, Loaded, Origin, loader};
+pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
-    Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt, Removed,
-    Sender, Source, TRANSFER_TIMEOUT, Voucher,
+    Course, Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt,
+    Removed, Sender, Source, TRANSFER_TIMEOUT, Voucher,
 };
-pub use registry::{Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
+pub use registry::{HeldLease, Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
 
 use crate::error::{Error, Result};
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::error::BoxError;
+use crate::{error::BoxError, metadata::Metadata};
 
 /// How long a loaded value may be kept, according to the origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Loaded {
     pub value: Bytes,
     /// How long it may be kept.
     pub freshness: Freshness,
+    /// What else there is to say of it: it goes with the value to whoever gets it.
+    pub metadata: Metadata,
 }
 
 impl Loaded {
@@ -46,6 +48,24 @@ impl Loaded {
         self.freshness = freshness;
         self
     }
+
+    /// The same value, with this said of it.
+    ///
+    /// ```
+    /// use gaocache_core::{error::Result, metadata::Metadata, ports::Loaded};
+    ///
+    /// # fn main() -> Result<()> {
+    /// let metadata = Metadata::new([("content-type", "image/png"), ("etag", "\"v7\"")])?;
+    /// let loaded = Loaded::from(&b"\x89PNG"[..]).with_metadata(metadata);
+    /// # drop(loaded);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
 }
 
 impl<T: Into<Bytes>> From<T> for Loaded {
@@ -53,6 +73,32 @@ impl<T: Into<Bytes>> From<T> for Loaded {
         Self {
             value: value.into(),
             freshness: Freshness::Unsaid,
+            metadata: Metadata::NONE,
+        }
+    }
+}
+
+/// The result of a load of a value that is kept already.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Reloaded {
+    /// The value as it is now.
+    Changed(Loaded),
+    /// The value is still what it was, and lives for another while.
+    Unchanged {
+        /// How long it may be kept from now on.
+        freshness: Freshness,
+        /// Takes the place of what was said under the same names.
+        metadata: Metadata,
+    },
+}
+
+impl Reloaded {
+    /// The size of the value that was brought, in bytes.
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            Self::Changed(loaded) => loaded.value.len(),
+            Self::Unchanged { .. } => 0,
         }
     }
 }
@@ -86,9 +132,20 @@ pub trait Origin: Send + Sync + 'static {
     /// else for a failure.
     async fn load(&self, key: &str) -> Result<Loaded, BoxError>;
 
-    /// Loads as [`Origin::load`] does, unless all callers have given up before the load has begun:
-    /// `abandoned` resolves then, and the outcome is discarded. Only an origin whose loads wait for
-    /// their turn needs a method of its own here.
+    /// Loads the value of a key of which an older value is kept; `kept` is what was said of it,
+    /// with its `etag` or `last-modified`. An origin that can tell that the value has not changed
+    /// need not bring it again. Without a method of its own, it is loaded.
+    ///
+    /// # Errors
+    /// As [`Origin::load`].
+    async fn reload(&self, key: &str, kept: &Metadata) -> Result<Reloaded, BoxError> {
+        let _ = kept;
+        self.load(key).await.map(Reloaded::Changed)
+    }
+
+    /// Loads as [`Origin::load`] does, or as [`Origin::reload`] if a value is kept, unless all
+    /// callers have given up before the load has begun: `abandoned` resolves then, and the outcome
+    /// is discarded. Only an origin whose loads wait for their turn needs a method of its own here.
     ///
     /// # Errors
     /// As [`Origin::load`].
@@ -96,10 +153,14 @@ pub trait Origin: Send + Sync + 'static {
     async fn load_in_turn(
         &self,
         key: &str,
+        kept: Option<&Metadata>,
         abandoned: BoxFuture<'_, ()>,
-    ) -> Result<Loaded, BoxError> {
+    ) -> Result<Reloaded, BoxError> {
         drop(abandoned);
-        self.load(key).await
+        match kept {
+            Some(kept) => self.reload(key, kept).await,
+            None => self.load(key).await.map(Reloaded::Changed),
+        }
     }
 }
 

@@ -41,6 +41,15 @@ impl Source {
     }
 }
 
+/// How an answer came about, beside its [`Source`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    /// It waited for a load, or a call to the owner, that another request had begun.
+    pub collapsed: bool,
+    /// The origin was asked because the life of the value that was kept is over.
+    pub stale: bool,
+}
+
 /// A peer's answer for a key.
 #[derive(Clone, Debug)]
 pub struct PeerAnswer {
@@ -48,6 +57,8 @@ pub struct PeerAnswer {
     pub record: Record,
     /// Where the peer had it from: its memory ([`Source::Hit`], [`Source::Stale`]) or the origin.
     pub source: Source,
+    /// How it came about.
+    pub course: Course,
     /// The receiver must not keep the value.
     pub uncacheable: bool,
 }
@@ -106,7 +117,7 @@ impl Parcel {
         /// Field tags, lengths, numbers.
         const FRAME: usize = 48;
         let value = match &self.what {
-            Handed::Over(record) => record.value_bytes(),
+            Handed::Over(record) => record.bytes(),
             Handed::Announced { .. } => 0,
         };
         self.group.len() + self.key.len() + value + FRAME

@@ -55,15 +55,24 @@ fn no_notices() -> Error {
 pub struct RegistryHealth {
     /// Whether this node is registered, as far as it knows.
     pub registered: bool,
-    /// What is known to be registered: the `instance` of its incarnation, and the revision
-    /// at which it was written.
-    pub written: Option<(Arc<str>, u64)>,
+    /// What is known to be registered: the `instance` of its incarnation, and its
+    /// lease.
+    pub written: Option<(Arc<str>, i64)>,
     /// Another process holds this node's id, so this node must not count as a member.
     pub conflict: bool,
     /// The others took this node off the list while it could not be reached.
     pub expelled: bool,
     /// What is wrong; empty when all is well.
     pub problem: Arc<str>,
+}
+
+/// The lease under which this node stands in the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldLease {
+    /// Its id, which no other lease ever has.
+    pub id: i64,
+    /// Until when it surely lives, by the acknowledged renewals, counted from when they were sent.
+    pub end: Timestamp,
 }
 
 /// How nodes find each other.
@@ -88,9 +97,9 @@ pub trait Registry: Send + Sync + 'static {
 pub trait Session: Send + Sync + 'static {
     /// The current view, and every later one. The first may be empty, if nothing is known yet.
     fn views(&self) -> watch::Receiver<View>;
-    /// Until when this node's lease is certainly alive, by the acknowledged renewals, counted from
-    /// when they were sent; `None`: it has none, or others took this node off the list.
-    fn lease_end(&self) -> Option<Timestamp> {
+    /// The lease under which this node is registered; `None`: it has none, or others took this node
+    /// off the list.
+    fn lease(&self) -> Option<HeldLease> {
         None
     }
     /// Begins another incarnation, named `instance`, after others took this node off the list.

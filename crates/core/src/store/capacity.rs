@@ -41,7 +41,7 @@ impl Weighter<OwnedKey, Arc<Entry>> for Bytesize {
 }
 
 pub(super) fn weight(key: &str, entry: &Entry) -> u64 {
-    (key.len() + entry.record.value_bytes()) as u64 + ENTRY_OVERHEAD_BYTES
+    (key.len() + entry.record.bytes()) as u64 + ENTRY_OVERHEAD_BYTES
 }
 
 /// Collects the entries that an insertion evicts, so that they are counted and freed after the

@@ -43,6 +43,21 @@ impl Entry {
         }
     }
 
+    /// An entry with the same value in the same buffer, in place of this one: only its times and
+    /// its metadata are new.
+    #[must_use]
+    pub fn renewed(&self, record: Record) -> Self {
+        let value = self.record.value.clone();
+        Self {
+            record: Record { value, ..record },
+            uses: AtomicU32::new(UNTOLD),
+            epoch: AtomicU32::new(0),
+            replica_at: AtomicU64::new(0),
+            owner: AtomicU64::new(0),
+        }
+        .with_use_count(self.use_count())
+    }
+
     /// Sets the use count.
     #[must_use]
     pub fn with_use_count(self, use_count: u32) -> Self {

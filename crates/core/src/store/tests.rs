@@ -1,5 +1,8 @@
 use super::*;
-use crate::record::{Record, Stale};
+use crate::{
+    metadata::Metadata,
+    record::{Record, Stale},
+};
 
 const GROUP: GroupId = GroupId(1);
 
@@ -13,6 +16,7 @@ fn record(bytes: usize, expires_at: u64) -> Record {
         expires_at: Timestamp(expires_at),
         stale: Stale::NEVER,
         entity_tag: 0,
+        metadata: Metadata::NONE,
     }
 }
 
@@ -236,4 +240,22 @@ fn the_reason_why_a_key_left_lately_is_known() {
         why == Some(Departure::Evicted)
     });
     assert!(evicted.count() > 100);
+}
+
+#[test]
+fn what_an_origin_said_about_a_value_counts_like_its_bytes() {
+    let weight = |metadata: &Metadata| {
+        let store = Store::new(1 << 20, 1 << 10);
+        let record = Record {
+            metadata: metadata.clone(),
+            ..record(100, 1_000)
+        };
+        let key = HashedKey::new(GroupId(0), "k");
+        assert!(store.insert(&key, Arc::new(Entry::new(&record))));
+        store.bytes()
+    };
+    let said = Metadata::new([("content-type", "text/plain")]).expect("good");
+    let more = weight(&said) - weight(&Metadata::NONE);
+    assert_eq!(more, said.bytes() as u64);
+    assert!(more > 25, "{more}");
 }

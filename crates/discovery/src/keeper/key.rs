@@ -142,11 +142,13 @@ impl Keeper {
         self.status.send_replace(RegistrationStatus {
             registered: Some(endpoint),
             revision: u64::try_from(revision).unwrap_or(0),
+            lease: lease.id,
             superseded: false,
             expelled: false,
             problem: "".into(),
         });
-        self.tell(&RegistrationEvent::Registered { reason });
+        let lease = lease.id;
+        self.tell(&RegistrationEvent::Registered { reason, lease });
     }
 
     /// The endpoint as it is written: with what its record says about an earlier incarnation.

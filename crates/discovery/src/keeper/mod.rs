@@ -32,7 +32,7 @@ use super::{
     lease::Lease,
 };
 use crate::{
-    backoff::{FIRST_PAUSE, LAST_PAUSE, Pauses},
+    backoff::{FIRST_PAUSE, Pauses, last_pause},
     error::{Error, Result},
 };
 
@@ -71,12 +71,13 @@ struct Session {
 
 impl Keeper {
     pub(super) async fn run(mut self) -> Result<Option<u64>> {
-        let mut pauses = Pauses::new(FIRST_PAUSE, LAST_PAUSE);
+        let last_pause = last_pause(self.ttl());
+        let mut pauses = Pauses::new(FIRST_PAUSE, last_pause);
         loop {
             let began = Instant::now();
             let end = self.session().await;
             // After a session that lasted for a while, the next attempt follows quickly.
-            if began.elapsed() > LAST_PAUSE {
+            if began.elapsed() > last_pause {
                 pauses.reset();
             }
             match end {
@@ -191,14 +192,14 @@ impl Keeper {
             return Ok(());
         }
         let asked_at = Instant::now();
-        let granted = self.grant(client).await?;
+        let granted = self.grant(client, self.ttl()).await?;
         self.lease = Some(Lease::granted(granted, self.ttl(), asked_at));
         self.acknowledge(asked_at);
         Ok(())
     }
 
-    async fn grant(&self, client: &mut Client) -> Result<i64, End> {
-        let seconds = i64::try_from(self.ttl().as_secs()).unwrap_or(i64::MAX);
+    async fn grant(&self, client: &mut Client, ttl: Duration) -> Result<i64, End> {
+        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         let granted = client.lease_grant(seconds.max(1), None);
         Ok(self.connector.bounded(granted).await?.id())
     }

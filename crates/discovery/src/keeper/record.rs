@@ -12,6 +12,7 @@ use super::{Keeper, end::End, stored::Record};
 use crate::{
     endpoint::{Endpoint, IDENTITY, PREDECESSOR},
     events::RegistrationEvent,
+    lease::doubt,
 };
 
 /// What a record says about its state; one that never got further than joining passes on what it
@@ -42,7 +43,7 @@ impl Keeper {
     /// member that sees its own key on the list then sees the mark as well, for as long as it
     /// lasts.
     pub(super) async fn mark_history(&mut self, client: &mut Client) -> Result<(), End> {
-        let lease = self.grant(client).await?;
+        let lease = self.grant(client, doubt(self.ttl())).await?;
         let Some(Record { keys, .. }) = &self.record else {
             return Ok(());
         };

@@ -153,17 +153,21 @@ async fn a_wiped_etcd_does_not_shrink_the_list_while_the_living_register_again()
     proxy.cut();
     let wiped_at = Instant::now();
     etcd.wipe().await;
+    let mut told = false;
     loop {
         within("a change", changes.changed()).await.unwrap();
         let snapshot = changes.borrow_and_update().clone();
+        told |= snapshot.held.iter().eq(&[Arc::from("svc/gone")]);
         assert!(
             snapshot.endpoints.contains_key("svc/living"),
             "the living never leaves the list"
         );
         if keys(&snapshot) == ["svc/living"] {
+            assert!(snapshot.held.is_empty());
             break;
         }
     }
+    assert!(told, "the list tells that only the dead is held");
     println!(
         "the dead was held until {:?} after the wipe",
         wiped_at.elapsed()
@@ -374,7 +378,7 @@ async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
 }
 
 #[tokio::test]
-async fn who_registers_first_marks_the_history_as_young_for_a_lease() {
+async fn who_registers_first_marks_the_history_as_young_for_a_while() {
     let etcd = Etcd::start().await;
     let register = |id: &str| {
         let endpoint = Endpoint::new("h:1").with_metadata("instance", id);

@@ -11,13 +11,6 @@ pub(super) fn is_running(state: &State, node: usize) -> bool {
     state.nodes[node].phase != Phase::Down
 }
 
-/// The node's view catches up.
-pub(super) fn see(state: &mut State, node: usize) {
-    let it = &mut state.nodes[node];
-    it.view = state.etcd;
-    it.sees_young = state.young.is_some_and(|left| left > 0);
-}
-
 /// The node's fence is closed: what is on its way to it notices.
 pub(super) fn fence_broke(state: &mut State, node: usize) {
     let to_it = state.ways.iter_mut().flatten().filter(|way| way.to == node);

@@ -1,10 +1,10 @@
 //! How a node registers, joins, vouches, is expelled, crashes and comes back.
 
-use super::effects::{drop_everything, fence_broke, is_running, only, see};
+use super::effects::{drop_everything, fence_broke, is_running, only};
 use crate::{
     decisions,
     protocol::{Nodes, Protocol, Rule},
-    state::{Entry, Expulsion, Lives, NODES, Phase, State},
+    state::{Entry, Expulsion, List, Lives, NODES, Phase, State},
 };
 
 impl Protocol {
@@ -20,28 +20,31 @@ impl Protocol {
         let it = state.nodes[node];
         only(matches!(it.phase, Phase::Joining | Phase::Serving))?;
         let resumes = self.resumes(state, node);
+        let seen = |state: &State| it.phase == Phase::Serving && self.sees_itself(state, node);
         match &mut state.etcd[node] {
             Some(entry) if entry.life == it.life => {
                 only(entry.vanished && entry.revision <= self.bounds.returns)?;
                 entry.vanished = false;
                 entry.revision += 1;
                 state.leases[node] = self.bounds.lease;
-                if it.phase == Phase::Serving {
+                if seen(state) {
                     state.nodes[node].fence = self.bounds.lease;
                 }
             }
             None if resumes => {
                 self.mark_history(state);
-                state.etcd[node] = it.view[node];
+                state.etcd[node] = it.view[node].map(|me| Entry { held: false, ..me });
                 state.leases[node] = self.bounds.lease;
-                let it = &mut state.nodes[node];
-                it.fence = self.bounds.lease;
-                it.from_before = false;
+                state.nodes[node].from_before = false;
+                if seen(state) {
+                    state.nodes[node].fence = self.bounds.lease;
+                }
             }
             _ => {
                 let it = &mut state.nodes[node];
                 it.phase = Phase::Out;
                 it.fence = 0;
+                it.from_before = false;
                 fence_broke(state, node);
                 if self.keeps(Rule::DropAll) {
                     drop_everything(state, node);
@@ -61,12 +64,13 @@ impl Protocol {
     fn resumes(&self, state: &State, node: usize) -> bool {
         let it = &state.nodes[node];
         let member = it.phase == Phase::Serving && it.view[node].is_some();
-        it.from_before && member && (it.fence > 0 || !self.keeps(Rule::ResumedInTime))
+        let in_time = state.since_loss.is_some_and(|it| it < self.bounds.lease);
+        it.from_before && member && (in_time || !self.keeps(Rule::ResumedInTime))
     }
 
     /// The first to register marks the history as young.
     fn mark_history(&self, state: &mut State) {
-        state.young.get_or_insert(self.bounds.lease);
+        state.young.get_or_insert(self.doubt());
     }
 
     pub(super) fn rejoin(&self, state: &mut State, node: usize) -> Option<()> {
@@ -86,12 +90,13 @@ impl Protocol {
             life: it.life,
             serving: false,
             vanished: false,
+            held: false,
             restarted: state.etcd[node].is_some_and(restarted),
             revision: 0,
         });
         state.leases[node] = self.bounds.lease;
         self.mark_history(state);
-        see(state, node);
+        self.see(state, node);
         Some(())
     }
 
@@ -99,8 +104,10 @@ impl Protocol {
         let it = state.nodes[node];
         only(it.phase == Phase::Joining && is_registered(state, node))?;
         let unseen = (0..NODES).any(|other| {
-            let seen = state.nodes[other].view[node].is_some_and(|me| me.life == it.life);
-            it.view[other].is_some() && !seen
+            let other_sees = &state.nodes[other];
+            let seen = other_sees.view[node].is_some_and(|me| me.life == it.life);
+            // It tells a revision, which may be of what etcd lost.
+            it.view[other].is_some() && !seen && !other_sees.view_from_before
         });
         only(!unseen || !self.keeps(Rule::SeenByAll))?;
         only(!it.sees_young || !self.keeps(Rule::YoungHistory))?;
@@ -118,13 +125,14 @@ impl Protocol {
 
     pub(super) fn words(&self, state: &mut State, node: usize, giver: usize) -> Option<()> {
         let it = state.nodes[node];
-        only(self.bounds.words)?;
         only(it.phase == Phase::Serving && it.fence < self.bounds.word)?;
+        only(self.sees_itself(state, node))?;
         let mut words = [None; NODES];
         words[giver] = Some(self.word(state, node, giver)?);
         let asker = self.keeps(Rule::ExcludedByAsker);
         let promised = if asker { it.promised } else { Lives::default() };
-        let backed = decisions::is_backed(node, it.view, promised, words);
+        let view = self.as_it_counts(it.view, Rule::NoWordFromHeld);
+        let backed = decisions::is_backed(node, view, promised, words);
         only(backed || !self.keeps(Rule::Majority))?;
         let late = u8::from(!self.keeps(Rule::WordFromAsking));
         state.nodes[node].fence = self.bounds.word + late;
@@ -135,12 +143,26 @@ impl Protocol {
     fn word(&self, state: &State, node: usize, giver: usize) -> Option<Lives> {
         let (asker, it) = (&state.nodes[node], &state.nodes[giver]);
         only(is_running(state, giver) && asker.view[giver].is_some_and(|entry| !entry.vanished))?;
+        let sees_itself = it.phase != Phase::Out && (it.from_before || !it.view_from_before);
+        only(sees_itself || !self.keeps(Rule::GiverSeesItself))?;
         let kept = self.keeps(Rule::Promises);
         let promised = if kept { it.promised } else { Lives::default() };
         let as_listed = (node, asker.view[node]?.life);
-        let excluded = decisions::vouch((giver, it.view, promised), as_listed, asker.view)?;
+        let view = self.as_it_counts(it.view, Rule::NoWordForHeld);
+        let excluded = decisions::vouch((giver, view, promised), as_listed, asker.view)?;
         let counts = self.keeps(Rule::ExcludedByGivers);
         Some(if counts { excluded } else { Lives::default() })
+    }
+
+    /// The list with its held members as all others, without that rule.
+    fn as_it_counts(&self, list: List, rule: Rule) -> List {
+        let kept = self.keeps(rule);
+        list.map(|entry| {
+            entry.map(|it| Entry {
+                held: it.held && kept,
+                ..it
+            })
+        })
     }
 
     pub(super) fn expel(
@@ -192,6 +214,9 @@ impl Protocol {
 
     pub(super) fn restart(&self, state: &mut State, node: usize) -> Option<()> {
         only(state.nodes[node].phase == Phase::Down)?;
+        let it = &mut state.nodes[node];
+        it.view = [None; NODES];
+        it.view_from_before = false;
         self.begin_life(state, node)
     }
 }

@@ -6,7 +6,7 @@ mod removal;
 mod transfer;
 
 use self::{
-    effects::{fence_broke, is_running, only, see},
+    effects::{fence_broke, is_running, only},
     membership::{crash, delete_key},
 };
 use crate::{
@@ -25,7 +25,7 @@ impl Protocol {
                 let it = &state.nodes[node];
                 let ended = it.phase == Phase::Out && it.life + 1 == self.bounds.lives;
                 only(it.phase != Phase::Down && !ended)?;
-                see(state, node);
+                self.see(state, node);
                 Some(())
             }
             Step::Join(node) => self.join(state, node),
@@ -58,6 +58,10 @@ impl Protocol {
         for way in state.ways.iter_mut().flatten() {
             way.age = (way.age + 1).min(self.bounds.transfer);
         }
+        // Nothing depends on it later.
+        let passed = self.bounds.lease + self.bounds.word + 1;
+        state.since_loss = state.since_loss.map(|it| (it + 1).min(passed));
+        only(!self.too_many_missed_the_loss(state))?;
         if let Some(young) = &mut state.young {
             *young = young.saturating_sub(1);
         }
@@ -73,12 +77,26 @@ impl Protocol {
         Some(())
     }
 
+    /// What is assumed of an etcd that loses its data: nobody can help if more than half of the
+    /// members are in touch with each other, and don't hear of it for longer than a lease.
+    fn too_many_missed_the_loss(&self, state: &State) -> bool {
+        let lists = state.nodes.map(|node| node.view.iter().flatten().count());
+        let members = lists.into_iter().max().unwrap_or(0);
+        let missed = (0..NODES).filter(|node| {
+            let it = &state.nodes[*node];
+            it.from_before && it.view_from_before && is_running(state, *node)
+        });
+        let late = state.since_loss.is_some_and(|it| it > self.bounds.lease);
+        late && 2 * missed.count() > members
+    }
+
     /// A renewal that was sent, and answered, just before the tick.
     fn renew(&self, state: &mut State, node: usize) {
         // One tick more, of which the tick takes one.
         state.leases[node] = self.bounds.lease + 1;
+        let seen = self.sees_itself(state, node);
         let it = &mut state.nodes[node];
-        if it.phase == Phase::Serving {
+        if it.phase == Phase::Serving && seen {
             // Its answer may have come as late as that.
             let early = if self.keeps(Rule::LeaseFromSending) {
                 0
@@ -104,6 +122,32 @@ impl Protocol {
                 fence_broke(state, node);
             }
         }
+    }
+
+    /// The node's view catches up. Those that an etcd which lost its data doesn't know stay in it
+    /// as long as they have to.
+    fn see(&self, state: &mut State, node: usize) {
+        let it = &mut state.nodes[node];
+        let doubted = state.since_loss.is_some_and(|it| it < self.doubt());
+        let holds = self.keeps(Rule::Held) && doubted;
+        for (seen, listed) in it.view.iter_mut().zip(state.etcd) {
+            let held = seen.filter(|seen| holds && (it.view_from_before || seen.held));
+            let held = held.map(|seen| Entry { held: true, ..seen });
+            *seen = listed.or(held);
+        }
+        it.view_from_before = false;
+        it.sees_young = state.young.is_some_and(|left| left > 0);
+        let it = state.nodes[node];
+        let mine = state.etcd[node].filter(|me| me.life == it.life && !me.vanished);
+        if it.phase == Phase::Serving && mine.is_some() {
+            state.nodes[node].fence = it.fence.max(state.leases[node]);
+        }
+    }
+
+    /// Whether that node sees its key under the lease that it has.
+    fn sees_itself(&self, state: &State, node: usize) -> bool {
+        let it = &state.nodes[node];
+        !it.view_from_before || it.from_before || !self.keeps(Rule::AskerSeesItself)
     }
 
     /// etcd takes away a key whose lease has ended.

@@ -50,7 +50,7 @@ async fn a_group_that_was_out_knows_nothing_from_before_or_meanwhile() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_just_before_a_group_is_back_is_not_kept() {
+async fn a_group_that_is_out_is_told_of_removals() {
     let test = cluster(1);
     let group = test.groups[0].clone();
     let groups = Groups::of(&group);
@@ -65,26 +65,30 @@ async fn what_is_asked_for_just_before_a_group_is_back_is_not_kept() {
     groups.replace(Vec::new(), none_is_made).expect("changed");
 
     // The other group is made when this one has been looked at, and before it takes effect.
-    let mut early = Box::pin(group.get("early"));
-    let asked = parking_lot::Mutex::new(&mut early);
+    let mut gets = ["early", "removed"].map(|key| Box::pin(group.get(key)));
+    let asked = parking_lot::Mutex::new(&mut gets);
     let shared = group.shared.clone();
     let make = |number, Wanted { rules, origin }| {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        assert!(asked.lock().as_mut().poll(&mut context).is_pending());
-        assert!(groups.get(&name).is_err(), "a removal passes it by");
-        Group::new(
-            number,
-            rules,
-            origin,
-            group.observer.clone(),
-            shared.clone(),
-        )
+        for get in asked.lock().iter_mut() {
+            assert!(get.as_mut().poll(&mut context).is_pending());
+        }
+        assert!(groups.get(&name).is_err(), "not in force");
+        let told = groups.told(&name).expect("known");
+        told.remove_here(Some("removed"));
+        let (observer, shared) = (group.observer.clone(), shared.clone());
+        Group::new(number, rules, origin, observer, shared)
     };
     groups.replace(back, make).expect("changed");
-    early.await.expect("its own load");
-    assert_eq!(test.loads(), 1);
-    group.get("early").await.expect("loads");
+    for get in gets {
+        get.await.expect("its own load");
+    }
     assert_eq!(test.loads(), 2);
+    group.get("early").await.expect("kept");
+    assert_eq!(test.loads(), 2);
+    group.get("removed").await.expect("loads");
+    assert_eq!(test.loads(), 3);
+    assert!(groups.told("never").is_err());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod coming_and_going;
 mod pass_through;
 mod reading;
 mod removal;
+mod renewal;
 mod stale_model;
 mod staleness;
 

@@ -1,7 +1,8 @@
 //! Random gets, removals, expiries and failures of the origin, held against a simple model: what
 //! the origin answered, when, and what was removed since.
 //!
-//! Every load brings a value of its own, so an answer shows which load it comes from.
+//! Every load brings a value of its own, or renews the one that was named to the origin, so an
+//! answer shows which loads it comes from.
 
 use std::{collections::HashMap, sync::atomic::AtomicU64};
 
@@ -14,7 +15,8 @@ use tokio::{
 use super::*;
 use crate::{
     harness_tests::simulation::{Dice, runtime, seeds},
-    ports::Clock,
+    metadata::Metadata,
+    ports::{Clock, Reloaded},
 };
 
 const SEEDS: u64 = 300;
@@ -25,6 +27,8 @@ const KEYS: [&str; 3] = ["alice", "bob", "carol"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Brought {
     Value,
+    /// The value that was named is the one that it has.
+    Same,
     Nothing,
     Failure,
 }
@@ -32,6 +36,7 @@ enum Brought {
 /// A load, with its place in the order of all events.
 #[derive(Clone, Copy, Debug)]
 struct Load {
+    /// That of the value that it brought or renewed.
     number: u64,
     began: u64,
     at: Timestamp,
@@ -85,9 +90,9 @@ impl Model {
     }
 }
 
-#[async_trait]
-impl Origin for Model {
-    async fn load(&self, key: &str) -> Result<Loaded, crate::error::BoxError> {
+impl Model {
+    /// A load, to its end; `kept` is the number of the value that is named to the origin.
+    async fn load_over(&self, key: &str, kept: Option<u64>) -> Load {
         let began = self.event();
         self.with(key, |key| {
             let doubled = key.under_way.iter().any(|began| key.is_untouched(*began));
@@ -96,22 +101,54 @@ impl Origin for Model {
         });
         let mut open = self.open.subscribe();
         open.wait_for(|open| *open).await.expect("kept");
-        let brought = self.with(key, |key| {
+        self.with(key, |key| {
             key.under_way.retain(|it| *it != began);
-            let brought = key.will_bring.unwrap_or(Brought::Value);
-            key.loads.push(Load {
-                number: began,
+            let brought = match (key.will_bring.unwrap_or(Brought::Value), kept) {
+                (Brought::Same, None) => Brought::Value,
+                (brought, _) => brought,
+            };
+            let load = Load {
+                number: kept.filter(|_| brought == Brought::Same).unwrap_or(began),
                 began,
                 at: self.clock.now(),
                 brought,
-            });
-            brought
-        });
-        match brought {
-            Brought::Value => Ok(Bytes::from(began.to_string()).into()),
-            Brought::Nothing => Err(Error::not_found("gone").into()),
-            Brought::Failure => Err(Error::origin_failed("down").into()),
+            };
+            key.loads.push(load);
+            load
+        })
+    }
+}
+
+#[async_trait]
+impl Origin for Model {
+    async fn load(&self, key: &str) -> Result<Loaded, crate::error::BoxError> {
+        loaded(self.load_over(key, None).await)
+    }
+
+    async fn reload(&self, key: &str, kept: &Metadata) -> Result<Reloaded, crate::error::BoxError> {
+        let kept = kept.get("etag").expect("each value has one");
+        let kept = kept.trim_matches('"').parse().expect("digits");
+        let load = self.load_over(key, Some(kept)).await;
+        if load.brought != Brought::Same {
+            return loaded(load).map(Reloaded::Changed);
         }
+        Ok(Reloaded::Unchanged {
+            freshness: Freshness::Unsaid,
+            metadata: Metadata::NONE,
+        })
+    }
+}
+
+fn loaded(load: Load) -> Result<Loaded, crate::error::BoxError> {
+    let number = load.number.to_string();
+    match load.brought {
+        Brought::Value | Brought::Same => {
+            let tag = format!("\"{number}\"");
+            let metadata = Metadata::new([("etag", tag.as_str())])?;
+            Ok(Loaded::from(number).with_metadata(metadata))
+        }
+        Brought::Nothing => Err(Error::not_found("gone").into()),
+        Brought::Failure => Err(Error::origin_failed("down").into()),
     }
 }
 
@@ -135,9 +172,16 @@ impl Model {
             Ok(answer) => {
                 let number = std::str::from_utf8(&answer.value).expect("digits");
                 let number: u64 = number.parse().expect("digits");
-                let load = key.loads.iter().find(|load| load.number == number);
+                // The one that brought it, and the last that renewed it.
+                assert!(number > get.floor, "removed before: {number}");
+                // A stale answer is from before this moment, in which it may have been renewed.
+                let counts = |load: &&Load| answer.source != Source::Stale || load.at < now;
+                let mut of_value = key.loads.iter().filter(|load| load.number == number);
+                let load = of_value.rfind(counts);
                 let load = load.expect("a load that ended");
-                assert!(load.began > get.floor, "removed before: {load:?}");
+                if load.brought == Brought::Same {
+                    self.saw("renewed");
+                }
                 self.check_age(get, key, *load, answer.source);
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -202,7 +246,7 @@ impl Model {
         let last = earlier.rfind(answered);
         last.is_some_and(|load| {
             let ttl = self.rules.ttl.expect("they expire");
-            load.brought == Brought::Value
+            matches!(load.brought, Brought::Value | Brought::Same)
                 && !key.loads.iter().any(gone_now)
                 && key.is_untouched(load.began)
                 && now.since(load.at) < ttl + self.rules.stale_if_error
@@ -306,6 +350,7 @@ impl World {
         let brings = match self.dice.below(10) {
             0 => Brought::Nothing,
             1..=5 => Brought::Failure,
+            6..=7 => Brought::Same,
             _ => Brought::Value,
         };
         self.model
@@ -374,6 +419,7 @@ fn no_answer_is_older_than_the_rules_allow_and_none_fails_that_could_be_old() {
         "fresh",
         "stale while revalidating",
         "stale if error",
+        "renewed",
         "not found",
         "failed",
         "removed",

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     membership::IdHash,
+    metadata::Metadata,
     ports::{Fate, Handed, Parcel, Sender},
     record::{Record, Stale},
 };
@@ -32,11 +33,11 @@ fn if_error() -> GroupRules {
 }
 
 impl TestCluster {
-    fn at(&self, millis: u64) {
+    pub(super) fn at(&self, millis: u64) {
         self.clock.0.store(millis, Ordering::SeqCst);
     }
 
-    fn fails(&self, error: impl Into<Option<Error>>) {
+    pub(super) fn fails(&self, error: impl Into<Option<Error>>) {
         *self.origin.answer.lock() = error.into();
     }
 
@@ -46,7 +47,7 @@ impl TestCluster {
     }
 
     /// Gives background loads their turns until a get here brings that.
-    async fn until_gets(&self, node: usize, key: &str, wanted: &str) {
+    pub(super) async fn until_gets(&self, node: usize, key: &str, wanted: &str) {
         for _ in 0..100_000 {
             if matches!(self.gets(node, key).await, Ok((value, _)) if value == wanted) {
                 return;
@@ -270,6 +271,7 @@ async fn an_old_value_is_handed_over_with_what_is_left_of_its_window() {
                 ..Stale::NEVER
             },
             entity_tag: 1,
+            metadata: Metadata::NONE,
         }),
         use_count: 1,
         copy: false,

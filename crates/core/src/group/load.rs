@@ -1,0 +1,136 @@
+//! One load from the origin, and what its answer becomes: a value, a longer life of the value that
+//! is kept, or the knowledge that there is none.
+//!
+//! What the origin calls unchanged must be what was kept when it was asked, never what came later.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    Course, FlightOutcome, Group, Source,
+    local::{Duty, Purpose},
+    stale::Life,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    key::HashedKey,
+    metadata::Metadata,
+    ports::{Freshness, Loaded, Reloaded},
+    record::Record,
+    ring::KeyHash,
+    store::Entry,
+};
+
+impl Group {
+    /// Loads from the origin. A load that is to answer somebody, and that everybody has given up on
+    /// while it waited for its turn, doesn't begin; one that runs goes on, and its value is kept.
+    pub(super) async fn load(
+        &self,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+        duty: &Duty,
+        why: Purpose,
+    ) -> Result<FlightOutcome> {
+        let abandoned: BoxFuture<'_, ()> = match why {
+            Purpose::Answer => Box::pin(duty.abandoned()),
+            Purpose::Refresh | Purpose::Ahead(_) => Box::pin(std::future::pending()),
+        };
+        let began = self.shared.clock.now();
+        let old = self.shared.owned.peek_usable(key, began);
+        let course = Course {
+            stale: old.is_some(),
+            ..Course::default()
+        };
+        let old = old.filter(|it| it.record.value.is_some());
+        let known = old.as_ref().map(|it| &it.record.metadata);
+        let known = known.filter(|it| it.has_validator());
+        let origin = self.origin();
+        let loaded = origin.load_in_turn(key.text(), known, abandoned).await;
+        let entry = match loaded.map_err(Error::from_loader) {
+            Ok(Reloaded::Changed(loaded)) => self.changed(loaded, hash),
+            Ok(Reloaded::Unchanged {
+                freshness,
+                metadata,
+            }) => match old.filter(|it| it.record.metadata.has_validator()) {
+                Some(old) => self.unchanged(&old, freshness, &metadata, hash),
+                None => Err(Error::origin_failed(
+                    "the origin says that the value has not changed, but none was named to it",
+                )),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing()),
+            Err(error) => Err(error),
+        };
+        let now = self.shared.clock.now();
+        if self.now.load().rules.refresh_ahead {
+            self.ahead.took(now.since(began));
+        }
+        let (entry, uncacheable) = entry?;
+        Ok(FlightOutcome {
+            entry: Arc::new(entry),
+            source: Source::Origin,
+            course,
+            uncacheable,
+        })
+    }
+
+    /// The entry of a value that was loaded now, and whether it must not be kept.
+    fn changed(&self, loaded: Loaded, hash: KeyHash) -> Result<(Entry, bool)> {
+        self.check_value(&loaded.value)?;
+        let now = self.shared.clock.now();
+        let life = self.life(loaded.freshness, hash, now);
+        let metadata = loaded.metadata.loaded(now);
+        let tag = xxh3_64(&loaded.value);
+        let record = record(Some(loaded.value), tag, life, metadata);
+        Ok((Entry::new(&record), life.uncacheable))
+    }
+
+    /// The same value for another life.
+    fn unchanged(
+        &self,
+        old: &Entry,
+        said: Freshness,
+        newer: &Metadata,
+        hash: KeyHash,
+    ) -> Result<(Entry, bool)> {
+        let now = self.shared.clock.now();
+        let life = self.life(said, hash, now);
+        let metadata = old.record.metadata.updated(newer)?.loaded(now);
+        let record = record(None, old.record.entity_tag, life, metadata);
+        Ok((old.renewed(record), life.uncacheable))
+    }
+
+    fn nothing(&self) -> (Entry, bool) {
+        let ttl = self.now.load().rules.negative_ttl;
+        let life = Life::without_staleness(ttl, self.shared.clock.now());
+        let record = record(None, 0, life, Metadata::NONE);
+        (Entry::new(&record), life.uncacheable)
+    }
+
+    fn check_value(&self, value: &Bytes) -> Result<()> {
+        let max_value = self.max_value();
+        if value.len() as u64 <= max_value {
+            return Ok(());
+        }
+        Err(Error::value_too_large(
+            format!(
+                "the origin's value has {} bytes; group '{}' takes {max_value} (max_value)",
+                value.len(),
+                self.name
+            ),
+            max_value,
+        ))
+    }
+}
+
+fn record(value: Option<Bytes>, entity_tag: u64, life: Life, metadata: Metadata) -> Record {
+    Record {
+        value,
+        expires_at: life.expires_at,
+        stale: life.stale,
+        entity_tag,
+        metadata,
+    }
+}

@@ -1,0 +1,309 @@
+//! What the origin said of a value beside its bytes, in the words of HTTP: its type, its encoding,
+//! its validators, and what else the group keeps.
+//!
+//! It is one allocation that never changes, and none where the origin said nothing. It must never
+//! hold what could break the framing of a response, or what only a node may say.
+
+use std::{fmt, time::Duration};
+
+use triomphe::ThinArc;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    time::Timestamp,
+};
+
+/// What all headers of a value may take: names, values, and [`FRAME_BYTES`] each.
+pub const MAX_METADATA_BYTES: usize = 2048;
+/// The lengths of a name and a value.
+const FRAME_BYTES: usize = 3;
+/// What the allocation takes beside the headers: its counts, [`Seen`], and the allocator's
+/// rounding.
+const OVERHEAD_BYTES: usize = 48;
+
+/// Headers that may be there only once: of two, neither could be believed.
+const SINGLE: [&str; 3] = ["content-type", "etag", "last-modified"];
+
+/// Headers that concern one connection or one client, that say how long a body is, or that the
+/// node writes itself.
+const RESERVED: [&str; 29] = [
+    "accept-ranges",
+    "age",
+    "cache-status",
+    "connection",
+    "content-length",
+    "content-range",
+    "date",
+    "gaocache-error",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "proxy-status",
+    "retry-after",
+    "set-cookie",
+    "set-cookie2",
+    "server-timing",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "warning",
+    "www-authenticate",
+    "x-cache",
+    "x-cache-owner",
+    "x-content-type-options",
+];
+
+/// What the origin said of a value: headers of HTTP, whose names are in lower case. Cheap to clone.
+///
+/// ```
+/// use gaocache_core::metadata::Metadata;
+///
+/// # fn main() -> gaocache_core::Result<()> {
+/// let metadata = Metadata::new([("content-type", "text/html"), ("etag", "\"v7\"")])?;
+/// assert_eq!(metadata.get("etag"), Some("\"v7\""));
+/// assert!(Metadata::new([("set-cookie", "for=one")]).is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Metadata(Option<ThinArc<Seen, u8>>);
+
+/// How old the value was, and when by this node's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    age: Duration,
+    at: Timestamp,
+}
+
+impl Seen {
+    const NEW: Self = Self {
+        age: Duration::ZERO,
+        at: Timestamp(0),
+    };
+}
+
+impl Metadata {
+    /// None.
+    pub const NONE: Self = Self(None);
+
+    /// These headers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OriginFailed`] for a name or a value that is not valid, an `ETag` without
+    /// quotes, a header that no origin may set, or one that may be there only once;
+    /// [`ErrorKind::ValueTooLarge`] past [`MAX_METADATA_BYTES`].
+    pub fn new<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let mut packed = Vec::new();
+        for (name, value) in headers {
+            let name = name.to_ascii_lowercase();
+            let value = value.trim_matches([' ', '\t']);
+            check(&name, value)
+                .and_then(|()| check_single(&packed, &name))
+                .map_err(|what| Error::origin_failed(format!("the header '{name}' {what}")))?;
+            pack(&mut packed, &name, value)?;
+        }
+        Ok(Self::of(Seen::NEW, &packed))
+    }
+
+    fn of(seen: Seen, packed: &[u8]) -> Self {
+        let some = !packed.is_empty();
+        Self(some.then(|| ThinArc::from_header_and_slice(seen, packed)))
+    }
+
+    /// From the bytes that [`Metadata::as_bytes`] gave elsewhere; `None` if they can't be from
+    /// there.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > MAX_METADATA_BYTES {
+            return None;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let before = &bytes[..bytes.len() - rest.len()];
+            let (name, value, behind) = unpack(rest)?;
+            check(name, value).ok()?;
+            check_single(before, name).ok()?;
+            rest = behind;
+        }
+        Some(Self::of(Seen::NEW, bytes))
+    }
+
+    /// All of it, for the way to another node.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |it| &it.slice)
+    }
+
+    /// What it takes in memory, in bytes; 0 if there is none.
+    pub fn bytes(&self) -> usize {
+        self.0
+            .as_ref()
+            .map_or(0, |it| it.slice.len() + OVERHEAD_BYTES)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Each header: its name in lower case, and its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        headers(self.as_bytes())
+    }
+
+    /// The first header of that name, which is in lower case.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(it, _)| *it == name).map(|it| it.1)
+    }
+
+    /// Whether the origin can be asked if the value has changed.
+    pub fn has_validator(&self) -> bool {
+        self.get("etag").is_some() || self.get("last-modified").is_some()
+    }
+
+    /// The same, with the headers of `newer` in place of those with their names.
+    ///
+    /// # Errors
+    /// As [`Metadata::new`].
+    pub fn updated(&self, newer: &Self) -> Result<Self> {
+        let kept = self.iter().filter(|(name, _)| newer.get(name).is_none());
+        let updated = Self::new(kept.chain(newer.iter()))?;
+        let age = newer.0.as_ref().map_or(Duration::ZERO, |it| it.seen().age);
+        Ok(updated.with_age(age))
+    }
+
+    /// How old the value was when it was loaded.
+    #[must_use]
+    pub fn with_age(self, age: Duration) -> Self {
+        self.seen(age, Timestamp(0))
+    }
+
+    /// The age at `now`; `None` where nobody needs it, since how long the value lives is told by
+    /// what is left.
+    pub fn age(&self, now: Timestamp) -> Option<Duration> {
+        self.get("cache-control")?;
+        let seen = self.0.as_ref()?.seen();
+        Some(seen.age.saturating_add(now.since(seen.at)))
+    }
+
+    /// The value was loaded at `now`.
+    pub(crate) fn loaded(self, now: Timestamp) -> Self {
+        let age = self.0.as_ref().map_or(Duration::ZERO, |it| it.seen().age);
+        self.seen(age, now)
+    }
+
+    /// The value was that old at `at`.
+    pub(crate) fn seen(self, age: Duration, at: Timestamp) -> Self {
+        match &self.0 {
+            Some(kept) if self.get("cache-control").is_some() => {
+                Self::of(Seen { age, at }, &kept.slice)
+            }
+            _ => self,
+        }
+    }
+}
+
+/// Reads the head of the allocation.
+trait HasSeen {
+    fn seen(&self) -> Seen;
+}
+
+impl HasSeen for ThinArc<Seen, u8> {
+    fn seen(&self) -> Seen {
+        self.header.header
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// Why no origin may set a header of that name, which is in lower case; `None`: it may.
+pub fn why_not(name: &str) -> Option<&'static str> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || name.len() > usize::from(u8::MAX) || !name.bytes().all(is_token) {
+        return Some("has no valid name");
+    }
+    RESERVED.contains(&name).then_some(
+        "can't be kept with a value: it concerns one connection or client, or the node sets it",
+    )
+}
+
+/// Whether it is an entity tag (RFC 9110, 8.8.3).
+pub fn is_entity_tag(text: &str) -> bool {
+    let opaque = text.strip_prefix("W/").unwrap_or(text);
+    let inner = opaque
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    inner.is_some_and(|inner| inner.bytes().all(|byte| byte > b' ' && byte != b'"'))
+}
+
+fn check(name: &str, value: &str) -> Result<(), &'static str> {
+    if let Some(why) = why_not(name) {
+        return Err(why);
+    }
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err("is not in lower case");
+    }
+    if value.chars().any(|it| it.is_control() && it != '\t') {
+        return Err("has a character in it that no header may have");
+    }
+    if name == "etag" && !is_entity_tag(value) {
+        return Err("is no entity tag; it has to be in quotes");
+    }
+    Ok(())
+}
+
+fn check_single(packed: &[u8], name: &str) -> Result<(), &'static str> {
+    let twice = SINGLE.contains(&name) && headers(packed).any(|(before, _)| before == name);
+    if twice {
+        return Err("is there twice");
+    }
+    Ok(())
+}
+
+fn pack(packed: &mut Vec<u8>, name: &str, value: &str) -> Result<()> {
+    let bytes = packed.len() + name.len() + value.len() + FRAME_BYTES;
+    let lengths = u8::try_from(name.len())
+        .ok()
+        .zip(u16::try_from(value.len()).ok());
+    let Some((name_bytes, value_bytes)) = lengths.filter(|_| bytes <= MAX_METADATA_BYTES) else {
+        let what = format!(
+            "the headers to keep with a value have {bytes} bytes or more; at most \
+             {MAX_METADATA_BYTES} are taken (keep_headers)"
+        );
+        return Err(Error::new(ErrorKind::ValueTooLarge, what));
+    };
+    packed.push(name_bytes);
+    packed.extend_from_slice(name.as_bytes());
+    packed.extend_from_slice(&value_bytes.to_be_bytes());
+    packed.extend_from_slice(value.as_bytes());
+    Ok(())
+}
+
+/// The first header, and what is behind it.
+fn unpack(packed: &[u8]) -> Option<(&str, &str, &[u8])> {
+    let (&name_bytes, rest) = packed.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(name_bytes))?;
+    let (value_bytes, rest) = rest.split_first_chunk()?;
+    let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*value_bytes)))?;
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    Some((text(name)?, text(value)?, rest))
+}
+
+fn headers(mut packed: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    std::iter::from_fn(move || {
+        let (name, value, behind) = unpack(packed)?;
+        packed = behind;
+        Some((name, value))
+    })
+}
+
+#[cfg(test)]
+#[path = "metadata_tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+//! Metadata is bounded, and holds nothing that could hurt, wherever it comes from.
+
+use super::*;
+
+fn of(headers: &[(&str, &str)]) -> Result<Metadata> {
+    Metadata::new(headers.iter().copied())
+}
+
+#[test]
+fn no_metadata_costs_a_pointer_and_some_one_allocation() {
+    assert_eq!(size_of::<Metadata>(), size_of::<usize>());
+    let none = of(&[]).expect("nothing");
+    assert_eq!((none.bytes(), none.as_bytes()), (0, &[][..]));
+    let some = of(&[("Content-Type", " text/plain ")]).expect("good");
+    assert_eq!(some.get("content-type"), Some("text/plain"));
+    assert_eq!(some.as_bytes().len(), 3 + 12 + 10);
+}
+
+#[test]
+fn what_could_break_a_response_or_speaks_for_the_node_is_refused() {
+    for (name, value) in [
+        ("x", "a\r\nset-cookie: b"),
+        ("x", "a\0b"),
+        ("x\r\ny", "v"),
+        ("x y", "v"),
+        ("x:", "v"),
+        ("", "v"),
+        ("Content-Length", "5"),
+        ("transfer-encoding", "chunked"),
+        ("set-cookie", "a=b"),
+        ("gaocache-error", "internal"),
+        ("etag", "no-quotes"),
+        ("etag", "W/no-quotes"),
+        ("etag", "\"a\"b\""),
+        ("etag", "\"a b\""),
+        ("etag", "\""),
+    ] {
+        let error = of(&[(name, value)]).expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::OriginFailed, "{name}: {value}");
+    }
+    for name in SINGLE {
+        let twice = of(&[(name, "\"a\""), (name, "\"a\"")]);
+        assert!(twice.is_err(), "{name}");
+    }
+    let lines = of(&[("link", "a"), ("link", "ü")]).expect("several lines");
+    assert_eq!(
+        lines.iter().collect::<Vec<_>>(),
+        [("link", "a"), ("link", "ü")]
+    );
+}
+
+#[test]
+fn metadata_is_bounded_where_it_is_made_and_where_it_arrives() {
+    let longest = "v".repeat(MAX_METADATA_BYTES - FRAME_BYTES - 1);
+    let largest = of(&[("x", &longest)]).expect("fits");
+    assert_eq!(Metadata::from_bytes(largest.as_bytes()), Some(largest));
+    for headers in [
+        vec![("xy", longest.as_str())],
+        vec![("x", longest.as_str()), ("y", "")],
+        vec![("x", &"v".repeat(1 << 20))],
+    ] {
+        let error = of(&headers).expect_err("too much");
+        assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+    }
+    let mut sent = of(&[("a", &longest[2..])])
+        .expect("fits")
+        .as_bytes()
+        .to_vec();
+    pack(&mut Vec::new(), "b", "").expect("fits");
+    sent.extend_from_slice(&[1, b'b', 0, 0]);
+    assert_eq!(Metadata::from_bytes(&sent), None, "{} bytes", sent.len());
+}
+
+#[test]
+fn only_what_could_have_been_sent_arrives() {
+    let good = of(&[("etag", "\"1\""), ("x", "")]).expect("good");
+    assert_eq!(Metadata::from_bytes(good.as_bytes()), Some(good.clone()));
+    for cut in 1..good.as_bytes().len() {
+        let cut = &good.as_bytes()[..cut];
+        let whole = cut == of(&[("etag", "\"1\"")]).expect("good").as_bytes();
+        assert_eq!(Metadata::from_bytes(cut).is_some(), whole, "{cut:?}");
+    }
+    for wrong in [
+        &b"\x01X\0\x01v"[..],
+        b"\x01x\0\x01\n",
+        b"\x01x\0\x01\xff",
+        b"\x0acontent-length\0\x015",
+        b"\x0econtent-length\0\x015",
+        b"\0\0\0",
+        b"\x04etag\0\x03\"1\"\x04etag\0\x03\"1\"",
+    ] {
+        assert_eq!(Metadata::from_bytes(wrong), None, "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_age_goes_on_where_cache_control_is_passed_on() {
+    let told = of(&[("cache-control", "max-age=60")]).expect("good");
+    let told = told.with_age(Duration::from_secs(5));
+    let loaded = told.clone().loaded(Timestamp(1_000));
+    assert_eq!(loaded.age(Timestamp(3_000)), Some(Duration::from_secs(7)));
+    let untold = of(&[("etag", "\"1\"")]).expect("good");
+    let untold = untold.with_age(Duration::from_secs(5)).loaded(Timestamp(1));
+    assert_eq!(untold.age(Timestamp(3_000)), None);
+}
+
+#[test]
+fn newer_headers_take_the_place_of_those_with_their_names() {
+    let old = [("etag", "\"1\""), ("link", "a"), ("link", "b"), ("x", "1")];
+    let old = of(&old).expect("good");
+    let updated = old.updated(&of(&[("link", "c"), ("y", "2")]).expect("good"));
+    let wanted = [("etag", "\"1\""), ("x", "1"), ("link", "c"), ("y", "2")];
+    assert_eq!(updated.expect("fits"), of(&wanted).expect("good"));
+}

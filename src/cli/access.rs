@@ -1,0 +1,290 @@
+//! How a command reaches a node, and what it proves there: an address and a token, or the socket
+//! of a node on this machine, which needs no proof.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use clap::Args;
+use reqwest::{ClientBuilder, Method};
+
+use super::{
+    address::{CONNECT_TIMEOUT, Listener, Place, Scheme, admin_address, here, look_up},
+    context::Context,
+    failure::Failure,
+    tls::{Tls, TlsArgs},
+};
+use crate::{
+    http_client,
+    rpc::bearer::Bearer,
+    settings::ADMIN_PORT,
+    status::{KIND_HEADER, http::NO_SUCH_PATH},
+    tls::{ClientTls, TOLD, to_nodes::meaning},
+};
+use gaocache_core::error::with_causes;
+
+/// Where the image and the chart have the socket of a node.
+const USUAL_SOCKET: &str = "/run/gaocache/admin.sock";
+/// The largest file with a token, in bytes.
+const MAX_TOKEN_FILE_BYTES: u64 = 64 << 10;
+
+/// What a command proves to a node.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for access")]
+pub(super) struct Access {
+    /// Bearer token; others can see it in the list of processes, unlike the variable or a file
+    ///
+    /// [default: GAOCACHE_TOKEN, else that of the context]
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// File with the bearer token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    local: Socket,
+}
+
+/// The socket of a node on this machine.
+#[derive(Debug, Args)]
+pub(super) struct Socket {
+    /// The admin socket of a node on this machine, through which everything is allowed
+    ///
+    /// [default: GAOCACHE_SOCKET, else /run/gaocache/admin.sock where it exists and no node or etcd
+    /// is named]
+    #[arg(long, value_name = "FILE")]
+    socket: Option<PathBuf>,
+}
+
+impl Socket {
+    /// The socket, if one is meant although no flag names it.
+    pub(super) fn socket(&self) -> Option<PathBuf> {
+        let variable = std::env::var_os("GAOCACHE_SOCKET").filter(|it| !it.is_empty());
+        let named = self.socket.clone().or_else(|| variable.map(PathBuf::from));
+        let usual = || Some(PathBuf::from(USUAL_SOCKET)).filter(|it| it.exists());
+        named.or_else(usual)
+    }
+}
+
+impl Access {
+    /// The token to send. That of a context is for its nodes alone: `named` says that the node was
+    /// named by a flag.
+    pub(super) fn bearer(&self, context: &Context, named: bool) -> Result<Bearer, Failure> {
+        let variable = std::env::var("GAOCACHE_TOKEN").ok();
+        let variable = variable.filter(|it| !it.is_empty());
+        let file = |path: &Path| read_token(path).map(Some);
+        let token = match (&self.token, &self.token_file, variable) {
+            (Some(token), ..) => Some(token.clone()),
+            (None, Some(path), _) => file(path)?,
+            (None, None, Some(token)) => Some(token),
+            (None, None, None) if named => None,
+            (None, None, None) => match (&context.token, &context.token_file) {
+                (Some(token), _) => Some(token.clone()),
+                (None, Some(path)) => file(path)?,
+                (None, None) => None,
+            },
+        };
+        let Some(token) = token else {
+            return Ok(Bearer::default());
+        };
+        Bearer::new(&token).map_err(|error| Failure::Usage(error.to_string()))
+    }
+
+    /// As [`Socket::socket`].
+    pub(super) fn socket(&self) -> Option<PathBuf> {
+        self.local.socket()
+    }
+
+    /// The socket that a flag names.
+    pub(super) fn named_socket(&self) -> Option<&PathBuf> {
+        self.local.socket.as_ref()
+    }
+
+    /// Where the paths of the admin listener are: at `named`, else at a socket, else where the
+    /// context says, else on this machine.
+    pub(super) async fn admin(
+        &self,
+        named: Option<&Place>,
+        tls: &TlsArgs,
+    ) -> Result<Admin, Failure> {
+        if let Some(socket) = self.named_socket() {
+            return Ok(Admin::at_socket(socket.clone()));
+        }
+        let context = Context::in_force()?;
+        let bearer = self.bearer(&context, named.is_some())?;
+        let place = match (named, context.admin()) {
+            (Some(place), _) => place.clone(),
+            (None, Some(address)) => admin_address(address)
+                .map_err(|reason| Failure::Usage(format!("the context's '{address}': {reason}")))?,
+            (None, None) => match self.socket() {
+                Some(socket) => return Ok(Admin::at_socket(socket)),
+                None => here(ADMIN_PORT),
+            },
+        };
+        look_up(&place).await?;
+        Ok(Admin {
+            way: Way::Network(place, tls.files()?),
+            bearer,
+        })
+    }
+}
+
+/// The paths of an admin listener.
+pub(super) struct Admin {
+    way: Way,
+    bearer: Bearer,
+}
+
+enum Way {
+    Network(Place, Tls),
+    Socket(PathBuf),
+}
+
+impl Admin {
+    /// There, without a proof.
+    pub(super) fn at(place: &Place, tls: &Tls) -> Self {
+        Self {
+            way: Way::Network(place.clone(), tls.clone()),
+            bearer: Bearer::default(),
+        }
+    }
+
+    /// At the address that another node names, with the same proof. The address says whether it is
+    /// one of TLS.
+    pub(super) fn other(&self, address: &str) -> Result<Self, String> {
+        let mut place = admin_address(address)?;
+        place.scheme.get_or_insert(Scheme::Http);
+        let tls = match &self.way {
+            Way::Network(_, tls) => tls.clone(),
+            Way::Socket(_) => Tls::default(),
+        };
+        Ok(Self {
+            way: Way::Network(place, tls),
+            bearer: self.bearer.clone(),
+        })
+    }
+
+    /// At the socket of a node on this machine.
+    pub(super) fn at_socket(socket: PathBuf) -> Self {
+        Self {
+            way: Way::Socket(socket),
+            bearer: Bearer::default(),
+        }
+    }
+
+    /// For errors.
+    pub(super) fn name(&self) -> String {
+        match &self.way {
+            Way::Network(place, _) => place.to_string(),
+            Way::Socket(path) => path.display().to_string(),
+        }
+    }
+
+    /// What it answers, if that is a success.
+    pub(super) async fn get(&self, path: &str) -> Result<Bytes, String> {
+        self.ask(Method::GET, path).await
+    }
+
+    /// The same, for what changes something.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Bytes, String> {
+        let doubt = Listener::Admin.doubt();
+        let (client, url) = self.client(path).await?;
+        let mut request = client.request(method, url);
+        if let Some(token) = self.bearer.header() {
+            request = request.header(reqwest::header::AUTHORIZATION, token);
+        }
+        let response = request.send().await.map_err(|error| {
+            if let Some(meaning) = meaning(&error) {
+                return meaning.to_owned();
+            }
+            let refused = error.is_connect();
+            let causes = with_causes("no answer".into(), &error);
+            if refused {
+                causes
+            } else {
+                format!("{causes}; {doubt}")
+            }
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            let body = response.bytes().await;
+            return body.map_err(|error| with_causes("the answer broke off".into(), &error));
+        }
+        // The node's own words, if it is one.
+        let ours = response.headers().contains_key(KIND_HEADER);
+        let body = response.bytes().await.unwrap_or_default();
+        if body.trim_ascii() == TOLD.as_bytes() {
+            return Err(TOLD.into());
+        }
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        Err(match body["message"].as_str().filter(|_| ours) {
+            // The HTTP listener of a node names the kinds of its errors, too.
+            Some(message) if body["reason"] == NO_SUCH_PATH => format!("{message}; {doubt}"),
+            Some(message) => with_hint(message, body["error"].as_str()),
+            None => format!("it answered {status}; {doubt}"),
+        })
+    }
+
+    /// A client for it, and the URL of `path`.
+    async fn client(&self, path: &str) -> Result<(reqwest::Client, String), String> {
+        let builder = http_client::builder().map_err(|error| error.to_string())?;
+        let (builder, host) = match &self.way {
+            Way::Network(place, tls) => match tls.at(place) {
+                Some(tls) => over_tls(builder, place, &tls).await?,
+                None => (builder, format!("http://{}", place.address)),
+            },
+            Way::Socket(path) => {
+                let builder = builder.unix_socket(path.as_path());
+                (builder, "http://localhost".into())
+            }
+        };
+        let client = http_client::build(builder.connect_timeout(CONNECT_TIMEOUT));
+        let client = client.map_err(|error| error.to_string())?;
+        Ok((client, format!("{host}{path}")))
+    }
+}
+
+/// A client that speaks TLS with the listener there, and the beginning of its URLs.
+async fn over_tls(
+    builder: ClientBuilder,
+    place: &Place,
+    tls: &ClientTls,
+) -> Result<(ClientBuilder, String), String> {
+    let config = tls.config().map_err(|error| error.to_string())?;
+    let builder = builder.tls_backend_preconfigured(config);
+    let Some(name) = tls.server_name() else {
+        return Ok((builder, format!("https://{}", place.address)));
+    };
+    let found = look_up(place).await;
+    let found = found.map_err(|_| "the host can't be found".to_owned())?;
+    let port = found.first().map_or(0, std::net::SocketAddr::port);
+    let builder = builder.resolve_to_addrs(name, &found);
+    Ok((builder, format!("https://{name}:{port}")))
+}
+
+/// What a refusal says, and how a command proves more.
+pub(super) fn with_hint(message: &str, kind: Option<&str>) -> String {
+    match kind {
+        Some("unauthenticated") => format!(
+            "{message}; pass --token-file or GAOCACHE_TOKEN, or use the admin socket of a node on \
+             its own machine (--socket)"
+        ),
+        Some("permission_denied") => format!(
+            "{message}; whoever runs the nodes can grant it (auth.token_file, auth.grants), or use \
+             the admin socket of a node on its own machine (--socket)"
+        ),
+        _ => message.to_owned(),
+    }
+}
+
+fn read_token(path: &Path) -> Result<String, Failure> {
+    let wrong = |why: String| Failure::Usage(format!("token file {}: {why}", path.display()));
+    let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+    if length.len() > MAX_TOKEN_FILE_BYTES {
+        return Err(wrong("it is too large to be a token".into()));
+    }
+    let token = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let token = token.trim();
+    if token.is_empty() {
+        return Err(wrong("it is empty".into()));
+    }
+    Ok(token.to_owned())
+}

@@ -1,0 +1,100 @@
+//! `gaocache reload` and `gaocache log`: what changes a node that runs.
+
+use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    access::Access,
+    address::{Place, admin_address},
+    failure::Failure,
+    output::{print_json, print_line},
+    tls::TlsArgs,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct ReloadArgs {
+    /// The admin address of the node: HOST:PORT, or with https:// if it speaks TLS
+    ///
+    /// [default: GAOCACHE_ADMIN, else that of the context, else the admin socket of a node on this
+    /// machine, else 127.0.0.1:9090]
+    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address, conflicts_with = "socket")]
+    admin: Option<Place>,
+    /// Print JSON: what changed, and what needs a restart
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// The new level, such as `debug`, or a filter such as `info,gaocache::rpc=debug`; without it,
+    /// the level is printed
+    level: Option<String>,
+    /// The admin address of the node: HOST:PORT, or with https:// if it speaks TLS
+    ///
+    /// [default: GAOCACHE_ADMIN, else that of the context, else the admin socket of a node on this
+    /// machine, else 127.0.0.1:9090]
+    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address, conflicts_with = "socket")]
+    admin: Option<Place>,
+    /// Print JSON: the level
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+pub(super) async fn reload(args: &ReloadArgs) -> Result<(), Failure> {
+    let admin = args.access.admin(args.admin.as_ref(), &args.tls).await?;
+    let failed = |what: String| Failure::Failed(format!("{}: {what}", admin.name()));
+    let done = admin.ask(Method::POST, "/reload").await.map_err(failed)?;
+    let done: Value = serde_json::from_slice(&done)
+        .map_err(|error| failed(format!("the answer tells of no reload: {error}")))?;
+    if args.json {
+        return print_json(&done);
+    }
+    let names = |field: &str| {
+        let names = done[field].as_array().into_iter().flatten();
+        let names: Vec<String> = names
+            .filter_map(|it| Some(it.as_str()?.escape_debug().to_string()))
+            .collect();
+        names.join(" ")
+    };
+    for (title, field) in [
+        ("changed", "changed"),
+        ("groups added", "groups_added"),
+        ("groups removed", "groups_removed"),
+        ("needs a restart", "requires_restart"),
+    ] {
+        let names = names(field);
+        if !names.is_empty() {
+            print_line(&format!("{title}: {names}"))?;
+        }
+    }
+    print_line("the settings were read again")
+}
+
+pub(super) async fn log(args: &LogArgs) -> Result<(), Failure> {
+    let admin = args.access.admin(args.admin.as_ref(), &args.tls).await?;
+    let failed = |what: String| Failure::Failed(format!("{}: {what}", admin.name()));
+    let answer = match &args.level {
+        Some(level) => {
+            let level = utf8_percent_encode(level, NON_ALPHANUMERIC);
+            let path = format!("/log?level={level}");
+            admin.ask(Method::PUT, &path).await
+        }
+        None => admin.get("/log").await,
+    };
+    let level = answer.map_err(failed)?;
+    let level = String::from_utf8_lossy(&level).trim().to_owned();
+    if args.json {
+        return print_json(&json!({ "level": level }));
+    }
+    print_line(&level)
+}

@@ -1,0 +1,309 @@
+//! JWTs of an issuer whose keys are made here.
+
+use std::{fs, sync::Arc};
+
+use axum::{Router, routing};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
+use ring::{
+    hmac,
+    rand::SystemRandom,
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
+        RsaKeyPair, RsaPublicKeyComponents,
+    },
+};
+use serde_json::{Value, json};
+
+use crate::{
+    calls::{Call, Listener, Verdict, make},
+    common::{CountingOrigin, TestNode, joining, within},
+};
+use gaocache::Registry;
+
+/// Made once by `openssl genpkey`, since `ring` makes no RSA keys. Nothing trusts it but this test.
+const RSA: &[u8] = include_bytes!("rsa.pk8");
+
+const SUBJECT: &str = "system:serviceaccount:shop:web";
+
+enum Key {
+    Rsa(RsaKeyPair),
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+}
+
+fn encoded(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn public(key: &RsaKeyPair) -> RsaPublicKeyComponents<Vec<u8>> {
+    RsaPublicKeyComponents::from(key.public())
+}
+
+impl Key {
+    fn rsa() -> Self {
+        Self::Rsa(RsaKeyPair::from_pkcs8(RSA).expect("a key"))
+    }
+
+    fn ec() -> Self {
+        let (kind, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+        let made = EcdsaKeyPair::generate_pkcs8(kind, &random).expect("made");
+        Self::Ec(EcdsaKeyPair::from_pkcs8(kind, made.as_ref(), &random).expect("a key"))
+    }
+
+    fn ed() -> Self {
+        let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("made");
+        Self::Ed(Ed25519KeyPair::from_pkcs8(made.as_ref()).expect("a key"))
+    }
+
+    fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Rsa(_) => "RS256",
+            Self::Ec(_) => "ES256",
+            Self::Ed(_) => "EdDSA",
+        }
+    }
+
+    fn jwk(&self, id: &str) -> Value {
+        let mut jwk = match self {
+            Self::Rsa(key) => json!({
+                "kty": "RSA",
+                "n": encoded(public(key).n),
+                "e": encoded(public(key).e),
+            }),
+            Self::Ec(key) => {
+                let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+                json!({ "kty": "EC", "crv": "P-256", "x": encoded(x), "y": encoded(y) })
+            }
+            Self::Ed(key) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": encoded(key.public_key()) })
+            }
+        };
+        jwk["kid"] = id.into();
+        jwk["use"] = "sig".into();
+        jwk
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Rsa(key) => {
+                let mut signed = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signed)
+                    .expect("signed");
+                signed
+            }
+            Self::Ec(key) => key
+                .sign(&random, message)
+                .expect("signed")
+                .as_ref()
+                .to_vec(),
+            Self::Ed(key) => key.sign(message).as_ref().to_vec(),
+        }
+    }
+
+    fn token(&self, id: &str, claims: &Value) -> String {
+        let header = json!({ "typ": "JWT", "alg": self.algorithm(), "kid": id });
+        token(&header, claims, |message| self.sign(message))
+    }
+}
+
+fn token(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+    let message = format!(
+        "{}.{}",
+        encoded(header.to_string()),
+        encoded(claims.to_string())
+    );
+    let signed = sign(message.as_bytes());
+    format!("{message}.{}", encoded(signed))
+}
+
+/// As Kubernetes makes them out for service accounts, and with a change.
+fn claims(change: impl FnOnce(&mut Value)) -> Value {
+    let now = jsonwebtoken::get_current_timestamp();
+    let mut claims = json!({
+        "iss": "https://issuer.test",
+        "aud": ["gaocache", "other"],
+        "sub": SUBJECT,
+        "iat": now,
+        "nbf": now,
+        "exp": now + 3600,
+        "kubernetes.io": { "namespace": "shop" },
+    });
+    change(&mut claims);
+    claims
+}
+
+/// Changes claims; the second is the time, in seconds.
+type Change = fn(&mut Value, u64);
+
+/// Claims that make a token one that doesn't count, by what is wrong with it.
+const WRONG: [(&str, Change); 9] = [
+    ("another audience", |it, _| it["aud"] = "other".into()),
+    ("no audience", |it, _| {
+        drop(it.as_object_mut().unwrap().remove("aud"))
+    }),
+    ("another issuer", |it, _| {
+        it["iss"] = "https://other.test".into()
+    }),
+    ("no issuer", |it, _| {
+        drop(it.as_object_mut().unwrap().remove("iss"))
+    }),
+    ("expired", |it, now| it["exp"] = (now - 60).into()),
+    ("no expiry", |it, _| {
+        drop(it.as_object_mut().unwrap().remove("exp"))
+    }),
+    ("not yet valid", |it, now| it["nbf"] = (now + 600).into()),
+    ("no subject", |it, _| {
+        drop(it.as_object_mut().unwrap().remove("sub"))
+    }),
+    ("an odd subject", |it, _| it["sub"] = json!([SUBJECT])),
+];
+
+async fn node(keys: &str) -> TestNode {
+    let origin = CountingOrigin::start().await;
+    let grant = format!("auth.grants=jwt:{SUBJECT} remove users");
+    let further = [
+        "auth.anonymous=",
+        "auth.jwt.issuer=https://issuer.test",
+        "auth.jwt.audience=gaocache",
+        &grant,
+        keys,
+    ];
+    joining(&Registry::memory(), "n0", &origin.url(), &further).await
+}
+
+async fn removes(node: &TestNode, token: &str) -> Verdict {
+    let listener = Listener::Grpc(node.addresses.grpc.port());
+    make(&listener, Call::Remove, "users", Some(token)).await
+}
+
+#[tokio::test]
+async fn a_jwt_counts_only_if_its_issuer_made_it_out_for_this_audience_and_it_is_valid_now() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("jwks.json");
+    let keys = [Key::rsa(), Key::ec(), Key::ed()];
+    let ids = ["rsa", "ec", "ed"];
+    let mut jwks: Vec<Value> = keys.iter().zip(ids).map(|(key, id)| key.jwk(id)).collect();
+    // Keys that are not for signatures of these kinds hinder nobody.
+    jwks.push(json!({ "kty": "oct", "kid": "oct", "k": encoded("secret") }));
+    fs::write(&file, json!({ "keys": jwks }).to_string()).expect("written");
+    let node = node(&format!("auth.jwt.jwks_file={}", file.display())).await;
+
+    let now = claims(|_| ())["iat"].as_u64().unwrap();
+    for (key, id) in keys.iter().zip(ids) {
+        let good = key.token(id, &claims(|_| ()));
+        assert_eq!(removes(&node, &good).await, Verdict::Allowed, "{id}");
+        let without_id = json!({ "alg": key.algorithm() });
+        let without_id = token(&without_id, &claims(|_| ()), |it| key.sign(it));
+        assert_eq!(removes(&node, &without_id).await, Verdict::Allowed, "{id}");
+        let other = claims(|it| it["sub"] = "system:serviceaccount:shop:other".into());
+        assert_eq!(
+            removes(&node, &key.token(id, &other)).await,
+            Verdict::Denied,
+            "{id}"
+        );
+        for (name, change) in WRONG {
+            let wrong = key.token(id, &claims(|it| change(it, now)));
+            assert_eq!(
+                removes(&node, &wrong).await,
+                Verdict::Unauthenticated,
+                "{id} {name}"
+            );
+        }
+        let (head, signed) = good.rsplit_once('.').unwrap();
+        let header = encoded(json!({ "alg": key.algorithm(), "kid": id }).to_string());
+        let forged = encoded(claims(|it| it["exp"] = (now + 9999).into()).to_string());
+        for forged in [
+            format!("{header}.{forged}.{signed}"),
+            format!("{head}."),
+            head.to_owned(),
+            format!("{good}.x"),
+        ] {
+            assert_eq!(
+                removes(&node, &forged).await,
+                Verdict::Unauthenticated,
+                "{forged}"
+            );
+        }
+    }
+    node.stopped().await;
+}
+
+#[tokio::test]
+async fn who_knows_the_public_keys_can_sign_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("jwks.json");
+    let key = Key::rsa();
+    let jwk = key.jwk("rsa");
+    let oct = json!({ "kty": "oct", "kid": "oct", "k": encoded("secret") });
+    fs::write(&file, json!({ "keys": [jwk, oct] }).to_string()).expect("written");
+    let node = node(&format!("auth.jwt.jwks_file={}", file.display())).await;
+    let Key::Rsa(pair) = &key else {
+        unreachable!("made above")
+    };
+    let secrets = [
+        jwk.to_string().into_bytes(),
+        public(pair).n,
+        pair.public_key().as_ref().to_vec(),
+        b"secret".to_vec(),
+        Vec::new(),
+    ];
+    for secret in &secrets {
+        for id in ["rsa", "oct"] {
+            let header = json!({ "alg": "HS256", "kid": id });
+            let forged = token(&header, &claims(|_| ()), |message| {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+                hmac::sign(&key, message).as_ref().to_vec()
+            });
+            assert_eq!(
+                removes(&node, &forged).await,
+                Verdict::Unauthenticated,
+                "{id}"
+            );
+        }
+    }
+    for algorithm in ["none", "None", "", "PS256", "RS512"] {
+        for signed in [Vec::new(), key.sign(b"anything")] {
+            let header = json!({ "alg": algorithm, "kid": "rsa" });
+            let forged = token(&header, &claims(|_| ()), |_| signed);
+            let verdict = removes(&node, &forged).await;
+            assert_eq!(verdict, Verdict::Unauthenticated, "{algorithm}");
+        }
+    }
+    // The key decides what it is for: a token can't have an RSA key taken for another kind.
+    let header = json!({ "alg": "ES256", "kid": "rsa" });
+    let forged = token(&header, &claims(|_| ()), |it| key.sign(it));
+    assert_eq!(removes(&node, &forged).await, Verdict::Unauthenticated);
+    node.stopped().await;
+}
+
+#[tokio::test]
+async fn keys_behind_a_url_are_fetched_anew_when_a_token_names_one_that_is_not_known() {
+    let (first, second) = (Key::ec(), Key::ec());
+    let shown = Arc::new(Mutex::new(String::from("not yet")));
+    let read = shown.clone();
+    let answer = move || std::future::ready(read.lock().clone());
+    let router = Router::new().route("/jwks", routing::get(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let node = node(&format!("auth.jwt.jwks_url=http://{address}/jwks")).await;
+    let until = async |key: &Key, id: &str| {
+        let token = key.token(id, &claims(|_| ()));
+        within("the key", async {
+            while removes(&node, &token).await != Verdict::Allowed {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let too_early = first.token("1", &claims(|_| ()));
+    assert_eq!(removes(&node, &too_early).await, Verdict::Unauthenticated);
+    *shown.lock() = json!({ "keys": [first.jwk("1")] }).to_string();
+    until(&first, "1").await;
+    *shown.lock() = json!({ "keys": [first.jwk("1"), second.jwk("2")] }).to_string();
+    until(&second, "2").await;
+    until(&first, "1").await;
+    node.stopped().await;
+}
