@@ -61,7 +61,7 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 25] = [
+const MODULES: [&str; 26] = [
     "admin",
     "answer",
     "auth",
