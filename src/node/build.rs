@@ -128,8 +128,7 @@ impl NodeBuilder {
         let (health, health_service) = tonic_health::server::health_reporter();
         drop(health_service);
         let largest = largest(&groups);
-        let chosen = self.budget.take().map(Ok);
-        let budget = chosen.unwrap_or_else(|| rules::in_flight(&self.settings, largest))?;
+        let budget = self.chosen_budget(largest)?;
         let peers = rules::peers(&self.settings, &groups, largest, peer_tls.clone());
         let assembly = self.assembly(peers, lease, metrics, health.clone());
         let max_value = assembly.memory.max_value;
@@ -140,8 +139,7 @@ impl NodeBuilder {
         let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
         let shown = (&health, self.settings.grpc_reflection);
         let (front, peer_front) = fronts(&service, &permissions, &parts, &rules, shown)?;
-        let taken = rules::redis(&self.settings.limits);
-        let redis = redis::Front::new(service.clone(), permissions.clone(), taken, &parts.metrics);
+        let redis = self.redis(&service, &permissions, &parts);
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
         let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
@@ -174,6 +172,16 @@ impl NodeBuilder {
             stops,
             limits,
         })
+    }
+
+    fn chosen_budget(&mut self, largest: u64) -> Result<Arc<Budget>> {
+        let chosen = self.budget.take().map(Ok);
+        chosen.unwrap_or_else(|| rules::in_flight(&self.settings, largest))
+    }
+
+    fn redis(&self, service: &Service, permissions: &Permissions, parts: &Parts) -> redis::Front {
+        let taken = rules::redis(&self.settings.limits);
+        redis::Front::new(service.clone(), permissions.clone(), taken, &parts.metrics)
     }
 
     fn check(&self) -> Result<()> {
