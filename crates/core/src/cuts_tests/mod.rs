@@ -1,18 +1,19 @@
 //! Nodes of core over a registry with leases, and a network whose links are cut: any, one way or
 //! both. Messages that meet a cut are lost, or arrive when it is mended. Processes stand still,
 //! crash and are started again under their ids, and every clock shows another time. For a part of
-//! the seeds, the registry loses its data. Many seeds, virtual time.
+//! the seeds, the registry loses its data; keys are deleted in it by hand. Many seeds, virtual
+//! time.
 //!
 //! Checked at every answer: no get fails, and none brings what was removed before it was asked. For
 //! a part of the seeds, values live short, may be served past their life, and the origin often
 //! fails: a get may fail there as the origin did, and stale values are held against removals too.
 
 mod bound;
+mod faults;
 mod process;
 mod registry;
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -31,6 +32,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use faults::Links;
 use process::Process;
 use registry::{Stored, Way};
 
@@ -80,57 +82,6 @@ impl Origin for Versions {
             return Err(Error::origin_failed("down").into());
         }
         Ok(version.to_string().into_bytes().into())
-    }
-}
-
-/// Which links are cut, by direction, and which processes are paused.
-#[derive(Default)]
-struct Faults {
-    cut: HashSet<(String, String)>,
-    still: HashSet<String>,
-    /// The registry is down.
-    down: bool,
-}
-
-impl Faults {
-    fn keep_apart(&self, from: &str, to: &str) -> bool {
-        let ends = (from.to_owned(), to.to_owned());
-        self.cut.contains(&ends) || (self.down && (from == ETCD || to == ETCD))
-    }
-}
-
-struct Links {
-    faults: watch::Sender<Faults>,
-    /// Some messages take seconds.
-    slow: bool,
-    rng: Mutex<Rng>,
-}
-
-impl Links {
-    /// A message on its way; false if it is lost.
-    async fn pass(&self, from: &str, to: &str) -> bool {
-        let (millis, waits) = {
-            let mut rng = self.rng.lock();
-            let slow = rng.u32(..50) == 0 && self.slow;
-            (rng.u64(..if slow { 3_000 } else { 20 }), rng.bool())
-        };
-        sleep(Duration::from_millis(millis)).await;
-        let mut faults = self.faults.subscribe();
-        if faults.borrow().keep_apart(from, to) && !waits {
-            sleep(CALL).await;
-            return false;
-        }
-        let runs = |it: &Faults| !it.still.contains(from) && !it.still.contains(to);
-        let arrives = faults
-            .wait_for(|it| !it.keep_apart(from, to) && runs(it))
-            .await;
-        arrives.is_ok()
-    }
-
-    async fn runs(&self, id: &str) {
-        let mut faults = self.faults.subscribe();
-        let running = faults.wait_for(|it| !it.still.contains(id)).await;
-        drop(running);
     }
 }
 
@@ -265,67 +216,6 @@ impl World {
         self.net.groups.lock().remove(&node.id);
     }
 
-    /// Cuts links, and lets processes stand still. Where the registry loses its data, more than
-    /// half of the members are always in touch with it.
-    async fn break_things(self: Arc<Self>, until: Instant) {
-        let first = self.dice.below(5);
-        let victims = [IDS[first], IDS[(first + 1 + self.dice.below(4)) % 5]];
-        while Instant::now() < until {
-            self.dice.pause(6_000).await;
-            let ends: Vec<&str> = IDS.iter().copied().chain([ETCD, ETCD, ETCD]).collect();
-            let faults = 1 + self.dice.below(4);
-            for _ in 0..faults {
-                let (mut a, b) = (IDS[self.dice.below(5)], ends[self.dice.below(ends.len())]);
-                let kind = self.dice.below(5);
-                if self.loses && (kind == 0 || b == ETCD) {
-                    a = victims[self.dice.below(2)];
-                }
-                self.links.faults.send_modify(|it| {
-                    let way = (a.to_owned(), b.to_owned());
-                    let back = (b.to_owned(), a.to_owned());
-                    match kind {
-                        0 => drop(it.still.insert(a.to_owned())),
-                        1 => drop(it.cut.insert(way)),
-                        2 => drop(it.cut.insert(back)),
-                        _ => it.cut.extend([way, back]),
-                    }
-                });
-            }
-            self.dice.pause(12_000).await;
-            self.mend();
-        }
-        self.mend();
-    }
-
-    fn mend(&self) {
-        self.links.faults.send_modify(|it| {
-            it.cut.clear();
-            it.still.clear();
-        });
-    }
-
-    /// The registry loses its data, some time after it went down.
-    async fn lose_data(self: Arc<Self>, until: Instant) {
-        while self.loses && Instant::now() < until {
-            self.dice.pause(30_000).await;
-            let down = |down| self.links.faults.send_modify(|it| it.down = down);
-            down(true);
-            self.dice.pause(5_000).await;
-            self.etcd.lock().lose_all();
-            down(false);
-            self.changed.send_replace(());
-        }
-    }
-
-    async fn sweep(self: Arc<Self>, every: Duration) {
-        loop {
-            sleep(every).await;
-            if self.etcd.lock().sweep() {
-                self.changed.send_replace(());
-            }
-        }
-    }
-
     /// A node that doesn't stand still.
     fn somebody(&self) -> Option<Arc<TestNode>> {
         let node = self.dice.one_of(&self.alive)?;
@@ -390,6 +280,7 @@ async fn simulate(seed: u64, replicas: usize, with: [bool; 2]) -> [usize; 4] {
     }
     tasks.spawn(world.clone().break_things(until));
     tasks.spawn(world.clone().lose_data(until));
+    tasks.spawn(world.clone().delete_keys(until));
     all_end(tasks, RUN * 4, seed, replicas).await;
     sweeping.abort();
     let expulsions = world.expulsions.load(Ordering::Relaxed);

@@ -129,9 +129,17 @@ impl Process {
     async fn keep_registered(&self) -> Result<()> {
         let asked_at = self.clock.now();
         let (me, mut known) = (self.me(), *self.way.lease.borrow());
-        let found = self
-            .way
-            .call(|it| (it.renew(known.id), it.revision, it.lists(&me)));
+        let found = self.way.call(|it| {
+            let (renewed, listed) = (it.renew(known.id), it.lists(&me));
+            if renewed && listed && !it.keys.contains_key(&me.id) {
+                // Somebody deleted it by hand.
+                it.write(Member {
+                    lease: known.id,
+                    ..me.clone()
+                });
+            }
+            (renewed, it.revision, listed)
+        });
         let (renewed, revision, listed) = found.await?;
         if renewed {
             known.end = Some(asked_at.after(LEASE));
