@@ -116,7 +116,7 @@ impl Cluster {
         for it in etcd {
             url(it).map_err(|reason| Failure::Usage(format!("etcd: {reason}")))?;
         }
-        // A login of the context is not for another etcd.
+        // Credentials of the context are not used for an etcd that a flag names.
         let context = if by_flag {
             &Context::default()
         } else {
@@ -169,7 +169,7 @@ impl Cluster {
         let registry = config.load()?.settings.registry;
         if registry.kind != RegistryKind::Etcd {
             return Err(Failure::Usage(format!(
-                "`{what}` finds the nodes in etcd, but registry.kind is another; see --etcd"
+                "`{what}` finds the nodes in etcd, but registry.kind is not \"etcd\"; use --etcd"
             )));
         }
         Ok(Etcd {

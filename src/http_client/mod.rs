@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use crate::tls;
 use gaocache_core::error::{Error, ErrorKind, Result, with_causes};
 
-/// A client to be; it trusts what the system trusts.
+/// The builder of a client that trusts the system's CA certificates.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] if TLS can't be set up.

@@ -149,7 +149,8 @@ pub(crate) fn meaning(error: &(dyn StdError + 'static)) -> Option<&'static str> 
             }
             _ => {}
         }
-        // The cause of an IO error that wraps another is that one's, not that one.
+        // `source()` of an IO error that wraps another error returns the source of that error, not
+        // the error itself.
         let inner = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
