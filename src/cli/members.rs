@@ -16,6 +16,7 @@ use super::{
     access::{Admin, Socket},
     address::admin_of,
     cluster::{Cluster, Etcd},
+    context::Context,
     failure::Failure,
     output::{print_json, print_line, table},
     ring::fetch_report,
@@ -112,7 +113,14 @@ pub(super) async fn members(args: &MembersArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
-    let done = match args.access.socket().filter(|_| !args.cluster.is_named()) {
+    let context = Context::in_force()?;
+    let is_etcd_named = args.cluster.is_named() || !context.etcd.is_empty();
+    let socket = match args.access.named() {
+        Some(socket) => Some(socket.clone()),
+        None if is_etcd_named => None,
+        None => args.access.socket(&context),
+    };
+    let done = match socket {
         // The node of this machine has etcd's address and password, and an audit.
         Some(socket) => over(socket, &args.id).await?,
         None => {

@@ -1,7 +1,7 @@
 //! What the commands print. Results go to standard output, everything else to standard error.
 
 use std::{
-    io::{ErrorKind, IsTerminal, Write, stdout},
+    io::{ErrorKind, IsTerminal, Write, stderr, stdout},
     path::Path,
 };
 
@@ -11,6 +11,12 @@ use super::failure::Failure;
 pub(super) fn print_line(line: &str) -> Result<(), Failure> {
     let mut out = stdout().lock();
     writeln!(out, "{line}").map_err(|error| unwritten(&error))
+}
+
+/// Tells something beside the results. Whoever can't be told still gets the exit code; `eprintln!`
+/// would panic.
+pub(super) fn tell(line: &str) {
+    let _ = writeln!(stderr().lock(), "{line}");
 }
 
 /// Prints JSON on one line.

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     listener_tls::{ClientAuth, ListenerTlsSettings},
-    pem,
+    mask, pem,
     problem::Problem,
     settings::{Config, GroupSettings, OriginKind, RegistryKind},
     unsure::Unsure,
@@ -177,6 +177,12 @@ impl Checks<'_> {
 
     fn etcd(&mut self, settings: &Config) {
         let etcd = &settings.registry.etcd;
+        // It would not log in with it, and the URL is shown in the log and by probes.
+        if etcd.endpoints.iter().any(|it| mask::has_user(it)) {
+            let reason = "a URL of etcd has no user and no password in it; use \
+                          registry.etcd.username and registry.etcd.password_file";
+            self.wrong("registry.etcd.endpoints", &[], reason);
+        }
         if etcd.tls.cert.as_os_str().is_empty() != etcd.tls.key.as_os_str().is_empty() {
             self.wrong(
                 "registry.etcd.tls.cert",

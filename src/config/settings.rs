@@ -59,6 +59,8 @@ pub struct NodeSettings {
     pub worker_threads: usize,
     /// Time limit for leaving the ring and handing the entries over.
     pub drain_timeout_seconds: f64,
+    /// Whether proxies of the environment are used.
+    pub proxy_from_environment: bool,
     /// Time limit for requests that are still open after the drain.
     pub shutdown_timeout_seconds: f64,
 }

@@ -8,19 +8,40 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use crate::tls;
 use gaocache_core::error::{Error, ErrorKind, Result, with_causes};
 
+/// Whether the variables that name proxies count (`HTTPS_PROXY`, `NO_PROXY`, …). A proxy sees the
+/// headers of requests, secrets among them, so it has to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxies {
+    /// There are none.
+    None,
+    /// Those of the environment.
+    OfEnvironment,
+}
+
+impl Proxies {
+    /// As the setting has it.
+    pub fn from_environment(is_said: bool) -> Self {
+        if is_said {
+            Self::OfEnvironment
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// A client to be; it trusts what the system trusts.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] if TLS can't be set up.
-pub fn builder() -> Result<ClientBuilder> {
-    trusting(None)
+pub fn builder(proxies: Proxies) -> Result<ClientBuilder> {
+    trusting(None, proxies)
 }
 
 /// A client to be; it trusts these authorities, in PEM format, instead of the system's.
 ///
 /// # Errors
 /// As `builder`, or if there is no certificate among them.
-pub fn trusting(authorities: Option<&[u8]>) -> Result<ClientBuilder> {
+pub fn trusting(authorities: Option<&[u8]>, proxies: Proxies) -> Result<ClientBuilder> {
     let found = match authorities {
         Some(pem) => CertificateDer::pem_slice_iter(pem)
             .filter_map(std::result::Result::ok)
@@ -33,7 +54,11 @@ pub fn trusting(authorities: Option<&[u8]>) -> Result<ClientBuilder> {
             "there is no certificate in PEM format",
         ));
     }
-    Ok(Client::builder().tls_backend_preconfigured(tls(found)?))
+    let builder = Client::builder().tls_backend_preconfigured(tls(found)?);
+    Ok(match proxies {
+        Proxies::None => builder.no_proxy(),
+        Proxies::OfEnvironment => builder,
+    })
 }
 
 /// A client without timeouts, for the command line.
@@ -41,7 +66,7 @@ pub fn trusting(authorities: Option<&[u8]>) -> Result<ClientBuilder> {
 /// # Errors
 /// As `builder` and `build`.
 pub fn plain() -> Result<Client> {
-    build(builder()?)
+    build(builder(Proxies::None)?)
 }
 
 /// The client.

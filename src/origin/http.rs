@@ -16,7 +16,7 @@ use reqwest::{
 use super::{cache_control, said};
 use crate::{
     http_client::{
-        self,
+        self, Proxies,
         template::{self, UrlTemplate},
     },
     telemetry::trace,
@@ -51,6 +51,8 @@ pub struct HttpRules {
     pub keep_headers: Vec<HeaderName>,
     /// Sent with every request; see [`template::headers`].
     pub headers: BTreeMap<String, String>,
+    /// Whether a proxy may be in between.
+    pub proxies: Proxies,
     /// Counts bodies while they arrive, and until they are kept.
     pub budget: Arc<Budget>,
 }
@@ -115,7 +117,7 @@ impl HttpOrigin {
     /// [`ErrorKind::Configuration`] if the rules can't work, with the reason.
     pub fn new(rules: HttpRules) -> Result<Self> {
         let template = UrlTemplate::new(rules.template.as_str())?;
-        let client = http_client::builder()?
+        let client = http_client::builder(rules.proxies)?
             .default_headers(template::headers(&rules.headers)?)
             .user_agent(concat!("gaocache/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(rules.timeout)
@@ -362,6 +364,7 @@ mod tests {
             honour_cache_control: false,
             keep_headers: Vec::new(),
             headers: BTreeMap::new(),
+            proxies: Proxies::None,
             budget: Budget::new(1 << 20),
         }
     }

@@ -280,3 +280,45 @@ fn every_command_shows_examples_that_it_takes() {
         }
     }
 }
+
+/// Arguments are bytes, and standard error may be full: neither is a reason to panic.
+#[test]
+fn odd_arguments_and_a_full_standard_error_change_no_exit_code() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let odd = OsStr::from_bytes(b"\xff.toml");
+    let full = || {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        Stdio::from(full.expect("there"))
+    };
+    let code = |arguments: &[&OsStr], errors: Stdio| {
+        let output = Command::new(PROGRAM)
+            .args(arguments)
+            .stderr(errors)
+            .output()
+            .expect("runs");
+        (output.status.code(), text(&output.stderr))
+    };
+    fn words<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
+        words.iter().map(|word| OsStr::new(*word)).collect()
+    }
+    let get = words(&["get", "g", "k", "--target", "127.0.0.1:1", "-o"]);
+    let (status, told) = code(&[&get[..], &[odd]].concat(), Stdio::piped());
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("127.0.0.1:1: can't connect"), "{told}");
+    let config = words(&["config", "--config"]);
+    let (status, told) = code(&[&config[..], &[odd]].concat(), Stdio::piped());
+    assert_eq!(status, Some(64), "{told}");
+    assert!(told.contains("No such file"), "{told}");
+
+    assert_eq!(code(&words(&["get", "--nope"]), full()).0, Some(2));
+    assert_eq!(code(&words(&["config", "--set", "x"]), full()).0, Some(64));
+    let away = words(&["get", "g", "k", "--json", "--target", "127.0.0.1:1"]);
+    assert_eq!(code(&away, full()).0, Some(1));
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    let told = ["get", "files", "a.txt", "-v", "--target"];
+    let there = words(&told);
+    let there = [&there[..], &[OsStr::new(&dev.grpc[0])]].concat();
+    assert_eq!(code(&there, full()).0, Some(0));
+}
