@@ -55,7 +55,7 @@ impl Joined {
             self.parts.metrics.membership.expelled();
             tracing::warn!(
                 entries,
-                "the others took this node off the list; its entries are dropped, and it is rejoining"
+                "this node is off the list; its entries are dropped, and it joins again"
             );
             me.instance = fastrand::u64(..).to_string().into();
             // An error says that the old registration has ended; it goes on with the new one.
@@ -186,9 +186,15 @@ impl Joined {
         let clock = &self.parts.clock;
         let mut ticks = interval(standing.voucher() / 3);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let health = self.session.health();
-        while !health.borrow().expelled {
-            ticks.tick().await;
+        let mut health = self.session.health();
+        loop {
+            let off = async { health.wait_for(|it| it.expelled).await.is_ok() };
+            tokio::select! {
+                biased;
+                // An error says that the node has stopped.
+                _ = off => return,
+                _ = ticks.tick() => {}
+            }
             if standing.rely_on_lease(self.session.lease(), clock.now()) {
                 standing.ask_for_vouchers(&self.parts.peers, &**clock).await;
             }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use common::{
     CountingOrigin, TestNode, builder,
     etcd::{Etcd, SecuredEtcd, node_settings},
+    http, metric,
     process::NodeProcess,
-    within,
+    text_at, within,
 };
 use tokio::time::Instant;
 
@@ -125,14 +126,35 @@ async fn of_two_nodes_with_one_id_the_older_says_so_and_comes_back_when_the_othe
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
     let mut first = node("twin", &etcd.url, &origin).await;
     first.ready().await;
+    let client = http();
+    text_at(&client, &first.http("/v1/users/k")).await;
+    text_at(&client, &first.http("/v1/users/k")).await;
+    assert_eq!(origin.loads_of("k"), 1, "it is kept");
     let mut second = node("twin", &etcd.url, &origin).await;
     second.ready().await;
     let why = first
         .readiness
         .wait_for(|why| why.contains("ids must be distinct"));
     within("the conflict", why).await.unwrap();
+    within("what it had is dropped", async {
+        while metric(&first, "gaocache_expulsions_total", &[]).await < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Nobody tells the first of removals any more, so what it had is worth nothing, now and later.
+    let removed = client
+        .delete(second.http("/v1/users/k"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(removed.status(), 204);
+    text_at(&client, &first.http("/v1/users/k")).await;
+    assert_eq!(origin.loads_of("k"), 2, "a removed value was served");
     second.stopped().await;
     first.ready().await;
+    text_at(&client, &first.http("/v1/users/k")).await;
+    assert_eq!(origin.loads_of("k"), 3, "a removed value came back");
     assert!(
         etcd.keys("gaocache/twin").await[0]
             .1

@@ -221,7 +221,7 @@ async fn follow(
             registered: registration.registered.is_some(),
             written: written(&registration),
             conflict: registration.superseded,
-            expelled: registration.expelled,
+            expelled: registration.expelled || registration.superseded,
             problem: if registration.problem.is_empty() {
                 snapshot.problem.clone()
             } else {

@@ -60,7 +60,8 @@ pub struct RegistryHealth {
     pub written: Option<(Arc<str>, i64)>,
     /// Another process holds this node's id, so this node must not count as a member.
     pub conflict: bool,
-    /// The others took this node off the list while it could not be reached.
+    /// This incarnation is off the list for good: the others took it off while it could not be
+    /// reached, or another process registered under its id. Removals are told it no more.
     pub expelled: bool,
     /// What is wrong; empty when all is well.
     pub problem: Arc<str>,
