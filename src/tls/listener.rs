@@ -148,7 +148,7 @@ fn server(
         ));
     };
     let chain = pem::certificates(cert).map_err(wrong("cert"))?;
-    let life = pem::not_expired(&chain[0]).map_err(wrong("cert"))?;
+    let life = pem::of_server(&chain[0]).map_err(wrong("cert"))?;
     let key = pem::private_key(key).map_err(wrong("key"))?;
     let certified = pem::together(chain, key, provider).map_err(wrong("key"))?;
     let builder = ServerConfig::builder_with_provider(provider.clone())

@@ -147,7 +147,7 @@ fn a_wrong_target_is_told_in_words_that_help() {
         told.contains("the host 'no-such-host.invalid' can't be found"),
         "{told}"
     );
-    for wrong in ["nonsense", "https://127.0.0.1:7070", "127.0.0.1:"] {
+    for wrong in ["nonsense", "ftp://127.0.0.1:7070", "127.0.0.1:"] {
         let told = refused(&["get", "files", "a.txt", "--target", wrong], 2);
         assert!(told.contains("write HOST:PORT"), "{told}");
     }
