@@ -47,8 +47,8 @@ pub(super) struct Access {
 pub(super) struct Socket {
     /// The admin socket of a node on this machine, through which everything is allowed
     ///
-    /// [default: GAOCACHE_SOCKET, else /run/gaocache/admin.sock where it exists and no node, etcd or
-    /// context is named]
+    /// [default: GAOCACHE_SOCKET, else /run/gaocache/admin.sock where it exists and no node, etcd
+    /// or context is named]
     #[arg(long, value_name = "FILE")]
     socket: Option<PathBuf>,
 }

@@ -19,7 +19,7 @@ use super::{
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
-    output::{counted, print_json, print_line, print_value, tell, write_file},
+    output::{counted, print_json, print_line, print_value, printable, tell, write_file},
     tls::{Tls, TlsArgs},
 };
 use crate::{
@@ -167,10 +167,10 @@ impl Target {
     fn failed(&self, address: &str, status: &Status) -> Failure {
         // The HTTP listener names the kinds of its errors too, but sends no gRPC code.
         if let Some(error) = from_status(status).filter(|it| codes(it.kind()).0 == status.code()) {
-            let kind = Some(error.kind().name());
+            let kind = error.kind().name();
             return match error.kind() {
                 ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {
-                    Failure::Failed(with_hint(error.message(), kind))
+                    Failure::Answered(kind, with_hint(error.message(), Some(kind)))
                 }
                 _ => error.into(),
             };
@@ -268,10 +268,10 @@ impl Got {
         let left = self.ttl_remaining_ms;
         let left = left.map_or_else(|| "never".to_owned(), |ms| format!("in {ms} ms"));
         format!(
-            "source {}, owner {}, expires {left}, {} bytes",
+            "source {}, owner {}, expires {left}, {}",
             self.source,
-            self.owner,
-            self.value.len()
+            printable(&self.owner),
+            counted(self.value.len() as u64, "byte", "bytes")
         )
     }
 

@@ -21,7 +21,10 @@ use super::{
 use crate::{
     config::{RegistryKind, has_user, pem, schema::DEFAULT_SERVICE},
     node::configured::etcd_config,
-    registry::etcd::Keys,
+    registry::etcd::{
+        Keys,
+        advice::{FLAGS, advised},
+    },
 };
 use gaocache_discovery::{Credentials, Discovery, DiscoveryEvent, EtcdConfig, TlsFiles};
 
@@ -62,8 +65,8 @@ pub(super) struct Cluster {
     etcd_key: Option<PathBuf>,
 }
 
-/// Whether it is a URL of etcd. Never quotes it, since it may contain a password; as the parser of a
-/// flag, it would be quoted by clap.
+/// Whether it is a URL of etcd. Never quotes it, since it may contain a password; as the parser of
+/// a flag, it would be quoted by clap.
 fn check_url(text: &str) -> Result<(), &'static str> {
     if has_user(text) {
         return Err(
@@ -242,7 +245,7 @@ impl Etcd {
         Err(Failure::Failed(if problem.is_empty() {
             "etcd: no answer in time; check --etcd".into()
         } else {
-            problem.to_string()
+            advised(&problem, &FLAGS, true)
         }))
     }
 

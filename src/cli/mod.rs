@@ -102,6 +102,7 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             let (code, kind, message) = match failure {
                 Failure::NobodyReads => return ExitCode::SUCCESS,
+                Failure::Answered(kind, message) => (1, kind, message),
                 Failure::Failed(message) => (1, "failed", message),
                 Failure::Usage(message) => (2, "usage", message),
                 Failure::NotFound(message) => (3, "not_found", message),

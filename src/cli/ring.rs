@@ -11,11 +11,11 @@ use super::{
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
-    output::{counted, print_line, tell},
+    output::{counted, print_line, printable, tell},
     tls::{Tls, TlsArgs},
 };
 use crate::{
-    admin::{GroupReport, OwnerReport, RingReport, report},
+    admin::{GroupReport, MemberReport, OwnerReport, RingReport, report},
     registry::etcd::view,
 };
 use gaocache_core::{
@@ -212,8 +212,18 @@ fn table(report: &RingReport) -> String {
         report.fingerprint,
         report.node
     );
-    let width = |of: fn(&crate::admin::MemberReport) -> &String, title: &str| {
-        let longest = report.members.iter().map(|member| of(member).len()).max();
+    let members = report.members.iter().map(|member| MemberReport {
+        id: printable(&member.id),
+        address: printable(&member.address),
+        zone: printable(&member.zone),
+        ..member.clone()
+    });
+    let members: Vec<MemberReport> = members.collect();
+    let width = |of: fn(&MemberReport) -> &String, title: &str| {
+        let longest = members
+            .iter()
+            .map(|member| of(member).chars().count())
+            .max();
         longest.unwrap_or(0).max(title.len())
     };
     let (id, address, zone) = (
@@ -226,7 +236,7 @@ fn table(report: &RingReport) -> String {
         "{:id$}  {:address$}  {:zone$}  state     weight   share  version   lease",
         "id", "address", "zone"
     );
-    for member in &report.members {
+    for member in &members {
         let _ = writeln!(
             out,
             "{:id$}  {:address$}  {:zone$}  {:8}  {:6}  {:5.1}%  {:8}  {}",
@@ -241,7 +251,8 @@ fn table(report: &RingReport) -> String {
         );
     }
     for owner in &report.owners {
-        let _ = writeln!(out, "owner in group {}: {}", owner.group, owner.owner);
+        let (group, owner) = (printable(&owner.group), printable(&owner.owner));
+        let _ = writeln!(out, "owner in group {group}: {owner}");
     }
     out
 }

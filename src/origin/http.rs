@@ -260,7 +260,12 @@ fn conditions(kept: &Metadata) -> HeaderMap {
 /// A status that is neither a value nor a missing key. Only 5xx may pass by itself, and what comes
 /// with `Retry-After` (429, 503) passes after that time.
 fn unexpected(status: StatusCode, headers: &HeaderMap) -> Failed {
-    let error = Error::origin_failed(format!("the origin answered {status}"));
+    let redirect = if status.is_redirection() {
+        "; redirects are not followed"
+    } else {
+        ""
+    };
+    let error = Error::origin_failed(format!("the origin answered {status}{redirect}"));
     let asked = match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => retry_after(headers),
         _ => None,
@@ -353,6 +358,17 @@ mod tests {
         for odd in ["-1", "soon", "", "1.5", "99999999999999999999"] {
             assert_eq!(of(503, &[("retry-after", odd)]), (Again::Soon, None));
         }
+    }
+
+    #[test]
+    fn a_redirect_is_told_not_to_be_followed() {
+        let failed = unexpected(StatusCode::FOUND, &HeaderMap::new());
+        let told = failed.error.message();
+        assert!(
+            told.ends_with("302 Found; redirects are not followed"),
+            "{told}"
+        );
+        assert_eq!(failed.again, Again::Never);
     }
 
     fn rules(template: &str) -> HttpRules {

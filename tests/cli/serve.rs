@@ -334,7 +334,8 @@ async fn proxies_of_the_environment_are_used_only_if_a_setting_says_so() {
     for (setting, wanted) in [("false", (1, 0)), ("true", (1, 1))] {
         let setting = format!("node.proxy_from_environment={setting}");
         let url = origin.url();
-        let node = NodeProcess::with_variables("n0", &[&etcd.url], &url, &[&setting], &variables);
+        let mut node =
+            NodeProcess::with_variables("n0", &[&etcd.url], &url, &[&setting], &variables);
         node.until_ready().await;
         let (grpc, admin) = (
             format!("127.0.0.1:{}", node.grpc),
@@ -352,5 +353,6 @@ async fn proxies_of_the_environment_are_used_only_if_a_setting_says_so() {
             assert!(told.status.success(), "{command:?}: {}", text(&told.stderr));
         }
         assert_eq!((origin.loads(), proxy.loads()), wanted, "{setting}");
+        node.terminate().await;
     }
 }
