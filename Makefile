@@ -14,8 +14,8 @@ SCENARIO ?=
 SEEDS ?= 10000
 # page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
-# semver: the last release.
-BASELINE ?= HEAD
+# semver: the git revision to compare with; if empty, the latest tag.
+BASELINE ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
 # run: the profile to compile with; `quick` compiles without optimization.
 RUN_PROFILE ?= dev
 RELEASE ?= cache
@@ -75,7 +75,8 @@ public-api: ## regenerates the list of public items, docs/public-api.txt
 	tools/ensure-check-tools $(TOOLS)
 	PATH="$(TOOLS)/bin:$$PATH" tools/public-api >docs/public-api.txt
 
-semver: ## checks for breaking changes since BASELINE, a git revision; needs cargo-semver-checks
+semver: ## checks for breaking changes since BASELINE, by default the latest tag; needs cargo-semver-checks
+	@test -n "$(BASELINE)" || { echo "no release is tagged yet; give a git revision: make semver BASELINE=..." >&2; exit 1; }
 	$(CARGO) semver-checks --baseline-rev $(BASELINE) -p gaocache -p gaocache-core -p gaocache-discovery -p gaocache-ring
 
 image: ## builds the node's image, gaocache:dev, and the demo image, gaocache-demo:dev

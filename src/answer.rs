@@ -20,7 +20,7 @@ pub struct Answer {
     pub ttl_remaining: Option<Duration>,
     /// A strong validator, the same on every node.
     pub entity_tag: u64,
-    /// Where the node that answered got it from.
+    /// Where the answering node found the value.
     pub source: Source,
     /// The id of the key's owner; empty while there is no ring.
     pub owner: Arc<str>,

@@ -1,4 +1,6 @@
-//! The cache as the program sees it that embeds a node.
+//! The cache as an embedding program sees it.
+
+use std::fmt;
 
 use futures::{StreamExt, stream};
 
@@ -12,7 +14,9 @@ use gaocache_core::error::Result;
 /// Cheap to clone.
 ///
 /// It needs no listener: calls go straight to the node's memory, to the key's owner or to the
-/// origin.
+/// origin. Once the node has ended, nothing is kept in memory any more: each get goes to the
+/// key's owner or to the origin, and `remove` and `purge` fail, after the time that they
+/// wait for a node that has lost touch.
 ///
 /// ```
 /// # use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, loader};
@@ -24,13 +28,24 @@ use gaocache_core::error::Result;
 /// #     .bind()
 /// #     .await?;
 /// let cache = node.cache();
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let running = tokio::spawn(node.run(async { drop(stopped.await) }));
 /// assert_eq!(cache.get("shout", "night").await?.value, "NIGHT");
+/// drop(stop);
+/// running.await.expect("no panic")?;
+/// assert_eq!(cache.get("shout", "night").await?.source, gaocache::Source::Origin);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
 pub struct Cache {
     service: Service,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").finish_non_exhaustive()
+    }
 }
 
 impl Cache {
@@ -43,8 +58,8 @@ impl Cache {
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) if the origin has no such key,
     /// [`UnknownGroup`](crate::ErrorKind::UnknownGroup) and
-    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) for a mistake of the caller's, and what
-    /// the load ended with otherwise.
+    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) for a caller's mistake; otherwise
+    /// whatever error the load ended with.
     ///
     /// ```
     /// # use gaocache::{Error, ErrorKind, GroupDefinition, NodeBuilder, Settings, Source, loader};
@@ -103,9 +118,10 @@ impl Cache {
     ///
     /// # Errors
     /// [`PeerUnreachable`](crate::ErrorKind::PeerUnreachable) names a node that could not be
-    /// reached. [`Registry`](crate::ErrorKind::Registry) comes, after up to the lease and two
-    /// seconds, from a node that is not sure to know all others, as when it is cut off from etcd.
-    /// After either, some nodes may still serve the old value; calling again is safe.
+    /// reached. [`Registry`](crate::ErrorKind::Registry) is returned, after at most the lease's TTL
+    /// plus two seconds, by a node that is not certain to know all members, for example because it
+    /// is cut off from etcd. After either, some nodes may still serve the old value; calling again
+    /// is safe.
     ///
     /// ```
     /// # use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, Source, loader};

@@ -1,6 +1,6 @@
 //! A group of keys, as a program defines it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     origin::{bounds::Bounds, breaker::BreakerRules},
@@ -11,8 +11,8 @@ use gaocache_core::{
     ports::Origin,
 };
 
-/// A group of keys with one origin: how long its values live, how large they may be, and how much
-/// of the origin is asked at once.
+/// A group of keys with one origin: how long its values live, how large they may be, and how many
+/// loads run at once.
 ///
 /// All nodes must define the same groups.
 ///
@@ -36,9 +36,18 @@ pub struct GroupDefinition {
     pub(crate) bounds: Bounds,
 }
 
+impl fmt::Debug for GroupDefinition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupDefinition")
+            .field("rules", &self.rules)
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}
+
 impl GroupDefinition {
-    /// A group whose values live until they are evicted or removed, of at most 8 MiB each, loaded
-    /// 64 at a time while 10,000 wait. A load may take 30 seconds.
+    /// A group with the defaults: no TTL, values of at most 8 MiB, at most 64 loads at once and
+    /// 10,000 that wait, and 30 seconds for a load.
     pub fn new(name: impl Into<Arc<str>>, origin: Arc<dyn Origin>) -> Self {
         Self {
             rules: GroupRules {
@@ -62,8 +71,8 @@ impl GroupDefinition {
         }
     }
 
-    /// How long a value is kept, where the loader says nothing else. Without it: until it is
-    /// evicted or removed. Zero: not at all.
+    /// Default lifetime of a value. Without it: until it is evicted or removed. Zero: the value is
+    /// not kept.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.rules.ttl = Some(ttl);
         self
@@ -91,7 +100,7 @@ impl GroupDefinition {
     /// How long past its lifetime a value is served at once, as [`Source::Stale`], while it is
     /// loaded anew. A removed value is never served.
     ///
-    /// [`Source::Stale`]: gaocache_core::group::Source::Stale
+    /// [`Source::Stale`]: crate::Source::Stale
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.rules.stale_while_revalidate = window;
         self
@@ -100,7 +109,7 @@ impl GroupDefinition {
     /// How long past its lifetime a value is served, as [`Source::Stale`], if the origin can't
     /// answer. A removed value is never served.
     ///
-    /// [`Source::Stale`]: gaocache_core::group::Source::Stale
+    /// [`Source::Stale`]: crate::Source::Stale
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.rules.stale_if_error = window;
         self
@@ -110,7 +119,7 @@ impl GroupDefinition {
     /// [`Source::Stale`], if there is one ([`GroupDefinition::stale_if_error`]); the load goes on.
     /// Without it: gets wait for the load.
     ///
-    /// [`Source::Stale`]: gaocache_core::group::Source::Stale
+    /// [`Source::Stale`]: crate::Source::Stale
     pub fn soft_timeout(mut self, soft_timeout: Duration) -> Self {
         self.rules.soft_timeout = soft_timeout;
         self
@@ -144,7 +153,7 @@ impl GroupDefinition {
     }
 
     /// How long a load may run. Past that, those who wait for it get
-    /// [`ErrorKind::OriginTimeout`](gaocache_core::error::ErrorKind::OriginTimeout), and the loader
+    /// [`ErrorKind::OriginTimeout`](crate::ErrorKind::OriginTimeout), and the loader
     /// is dropped. One that blocks its thread instead of awaiting can't be dropped: use
     /// `tokio::task::spawn_blocking`.
     pub fn load_timeout(mut self, load_timeout: Duration) -> Self {
@@ -164,9 +173,9 @@ impl GroupDefinition {
         self
     }
 
-    /// Doesn't ask an origin that fails or is slow, except for one load at a time that finds out
-    /// whether it is back. Meanwhile, gets that need a load fail with
-    /// [`ErrorKind::BreakerOpen`](gaocache_core::error::ErrorKind::BreakerOpen).
+    /// Adds a circuit breaker: while the origin fails or is slow, only one load runs at a time, to
+    /// find out whether it is back. Meanwhile, gets that need another load fail with
+    /// [`ErrorKind::BreakerOpen`](crate::ErrorKind::BreakerOpen).
     pub fn breaker(mut self, rules: BreakerRules) -> Self {
         self.bounds.breaker = Some(rules);
         self

@@ -2,7 +2,7 @@
 //!
 //! Ask any node for `(group, key)`: the key's owner answers from memory, or loads the value once
 //! from the group's origin, however many callers ask. The program `gaocache` is a node ready
-//! to run. This crate is the same for programs that embed a node with loaders of their own:
+//! to run. This crate lets a program embed a node with its own loaders:
 //!
 //! ```
 //! use std::time::Duration;
@@ -10,7 +10,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Error> {
-//! // Loads what is not there, once for all who ask.
+//! // Runs once per missing key, however many callers ask.
 //! let squares = loader(async |key: String| match key.parse::<u64>() {
 //!     Ok(number) => Ok((number * number).to_string()),
 //!     Err(_) => Err(Error::not_found("not a number")),
@@ -32,7 +32,7 @@
 //! # }
 //! ```
 //!
-//! That node is alone. To share the keys among several, give each a gRPC listener
+//! That node is alone. To share the keys among several, give each a listener for other nodes
 //! ([`Settings::new`], or [`Settings::loopback`] for tests) and one [`Registry`] in which they find
 //! each other; the calls stay the same. HTTP and admin listeners are optional.
 //! `examples/embedded.rs` runs three nodes in one process.
@@ -41,7 +41,7 @@
 //!
 //! | feature | brings | needs |
 //! |---|---|---|
-//! | `cli` (default) | the program `gaocache`: command line, settings from files and variables, origins over HTTP and in folders, export of traces | `protoc`, for `etcd` |
+//! | `cli` (default) | the program `gaocache`: command line, settings from files and variables, HTTP and file origins, trace export | `protoc`, for `etcd` |
 //! | `etcd` | `Registry::etcd` and `Client` | `protoc` |
 //!
 //! Programs that embed a node want `default-features = false`, and `features = ["etcd"]` where
@@ -49,8 +49,28 @@
 //! time, and needs [`protoc`](https://protobuf.dev/installation/) for that: on the `PATH`, or named
 //! by the variable `PROTOC`. Nothing else does.
 //!
-//! Origins of your own implement [`Origin`] (with the macro of the crate `async-trait`), or are
-//! closures in a [`loader`].
+//! # Origins
+//!
+//! An origin is a closure in a [`loader`], or implements [`Origin`]:
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use gaocache::{BoxError, Bytes, Freshness, GroupDefinition, Loaded, Origin, async_trait};
+//!
+//! /// So many zeros.
+//! struct Zeros;
+//!
+//! #[async_trait]
+//! impl Origin for Zeros {
+//!     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
+//!         let value = Bytes::from(vec![0; key.parse::<u16>()?.into()]);
+//!         Ok(Loaded::from(value).with_freshness(Freshness::For(Duration::from_secs(5))))
+//!     }
+//! }
+//!
+//! let group = GroupDefinition::new("zeros", Arc::new(Zeros));
+//! # drop(group);
+//! ```
 
 mod admin;
 mod answer;
@@ -84,7 +104,12 @@ mod tls;
 mod traffic;
 
 pub use answer::Answer;
+#[doc(no_inline)]
+pub use async_trait::async_trait;
+#[doc(no_inline)]
 pub use auth::{Action, AuditTo, AuthRules};
+#[doc(no_inline)]
+pub use bytes::Bytes;
 pub use cache::Cache;
 #[cfg(feature = "etcd")]
 pub use client::{Client, ClientOptions};

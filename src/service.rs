@@ -18,7 +18,7 @@ use crate::telemetry::{
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::{Answer, Group, Groups, Query, Source},
-    ports::{Clock, Parcel, Peeked, PeerAnswer, Receipt, Sender, Timestamp},
+    ports::{Clock, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
     standing::Standing,
 };
 
@@ -242,8 +242,11 @@ impl Service {
         read_at: Timestamp,
     ) -> Result<Receipt> {
         let groups = &self.inner.groups;
-        let times = (read_at, self.now());
-        let receipt = groups.accept(standing, parcels, sender, times)?;
+        let reading = Reading {
+            read_at,
+            now: self.now(),
+        };
+        let receipt = groups.accept(standing, parcels, sender, reading)?;
         self.inner.handoff_metrics.received(&receipt);
         Ok(receipt)
     }

@@ -12,13 +12,15 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
+    hot,
     membership::DEFAULT_WEIGHT,
+    store::ENTRY_OVERHEAD_BYTES,
 };
 
-/// The largest value of a group that says nothing else, in bytes.
+/// Default maximum size of a group's values, in bytes.
 pub(crate) const MAX_VALUE: u64 = 8 << 20;
 
-/// Time limits of connections are looked at in steps, which must not come in no time.
+/// Time limits of connections are checked in steps, so a limit must be long enough to be divided.
 pub(crate) const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
 
 /// The most members that hold a key.
@@ -29,6 +31,17 @@ pub(crate) const GRPC_PORT: u16 = 7070;
 pub(crate) const HTTP_PORT: u16 = 8080;
 pub(crate) const ADMIN_PORT: u16 = 9090;
 pub(crate) const PEER_PORT: u16 = 7071;
+
+/// Whether values of this size can be kept in a cache of this capacity.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn largest_value(max_value: u64, capacity: u64) -> Result<(), String> {
+    let (owned, _) = hot::divide(capacity);
+    let fits = max_value.saturating_add(ENTRY_OVERHEAD_BYTES) <= owned;
+    let reason = || format!("must fit into seven eighths of the capacity ({capacity} bytes)");
+    fits.then_some(()).ok_or_else(reason)
+}
 
 /// What [`is_id`] asks for.
 pub(crate) const ID_RULE: &str = "must not be empty or contain '/'";
@@ -65,7 +78,7 @@ pub(crate) fn open_administration(
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Stable over restarts, and no two nodes have the same; what the ring hashes.
+    /// Unique, and stable across restarts; the ring hashes it.
     pub id: String,
     /// Host or address at which clients and the other nodes reach this one. Empty: the address that
     /// `peer` names, else that of a network interface.
@@ -117,7 +130,8 @@ pub struct Settings {
     /// Bound on what is sent in the background to nodes that own it now.
     pub handoff_bytes_per_second: u64,
     /// Limit on bytes in flight beside the entries: requests, loads, and answers until they have
-    /// been sent. 0: an eighth of `capacity`, or what a largest value needs.
+    /// been sent. 0: one eighth of `capacity`, or enough for one value of the largest `max_value`,
+    /// whichever is more.
     pub in_flight: u64,
     /// What clients may take of the listeners.
     pub limits: ClientLimits,
@@ -147,8 +161,8 @@ pub struct Settings {
 #[non_exhaustive]
 pub enum PeerIdentity {
     /// Each node makes a key when it starts and registers it beside its address. Nodes connect by
-    /// mutual TLS, and accept only registered keys. So write access to the registry is what counts.
-    /// Not with [`Registry::fixed`](crate::Registry::fixed), which registers nothing.
+    /// mutual TLS, and accept only registered keys. So whoever can write to the registry can become
+    /// a node. Not with [`Registry::fixed`](crate::Registry::fixed), which registers nothing.
     #[default]
     RegisteredKeys,
     /// By certificates of authorities that all nodes trust. The files are followed: what changes in
@@ -213,14 +227,14 @@ pub enum ClientCertificates {
         /// File with the authorities, in PEM format. Two at once while one replaces the other.
         ca: PathBuf,
     },
-    /// Who shows none is refused, too.
+    /// A client without a certificate is refused as well.
     Required {
         /// File with the authorities, in PEM format. Two at once while one replaces the other.
         ca: PathBuf,
     },
 }
 
-/// What clients may take of a node's listeners, in number and time.
+/// Limits on clients: the number of their connections, and the time that they may take.
 ///
 /// ```
 /// use std::time::Duration;
@@ -242,7 +256,7 @@ pub struct ClientLimits {
     pub max_admin_connections: usize,
     /// Those from one address. Further ones are closed.
     pub max_admin_connections_per_address: usize,
-    /// Files that the process may open, of which clients take none.
+    /// File descriptors that are reserved for everything except connections of clients.
     pub reserved_descriptors: usize,
     /// From the connect to the HTTP/2 preface, and for the head of an HTTP/1 request.
     pub handshake_timeout: Duration,

@@ -117,7 +117,7 @@ async fn set_log_level(
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Response {
     let Ok(Query(query)) = query else {
-        let what = "say which level, as in PUT /log?level=debug";
+        let what = "the query parameter level is missing, as in PUT /log?level=debug";
         return failed(&Error::new(ErrorKind::InvalidRequest, what));
     };
     let call = Call::admin("log_level", Some(("level", &query.level)));

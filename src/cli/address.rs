@@ -60,7 +60,7 @@ impl Listener {
     }
 }
 
-/// How a listener is spoken to.
+/// The protocol to use with a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     Http,

@@ -73,7 +73,7 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     survey.print(args.json)
 }
 
-/// What the nodes said of themselves, and what doesn't fit.
+/// What the nodes reported, and the problems found.
 struct Survey {
     fingerprint: String,
     wanted: usize,

@@ -128,7 +128,7 @@ impl Cluster {
                 Failure::Usage(format!("{source}: {reason}"))
             })?;
         }
-        // A login of the context is not for another etcd.
+        // Credentials of the context are not used for an etcd that a flag names.
         let context = if by_flag {
             &Context::default()
         } else {
@@ -192,7 +192,7 @@ impl Cluster {
         let registry = config.load()?.settings.registry;
         if registry.kind != RegistryKind::Etcd {
             return Err(Failure::Usage(format!(
-                "`{what}` finds the nodes in etcd, but registry.kind is another; see --etcd"
+                "`{what}` finds the nodes in etcd, but registry.kind is not \"etcd\"; use --etcd"
             )));
         }
         Ok(Etcd {

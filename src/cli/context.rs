@@ -78,7 +78,7 @@ impl Context {
         for (name, file) in [
             ("GAOCACHE_CA", &mut context.ca),
             ("GAOCACHE_CERT", &mut context.cert),
-            ("GAOCACHE_KEY", &mut context.key),
+            ("GAOCACHE_CERT_KEY", &mut context.key),
         ] {
             *file = variable(name).map(PathBuf::from).or_else(|| file.take());
         }

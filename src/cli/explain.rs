@@ -117,7 +117,7 @@ fn lines(asked: &Value, owner: Option<&Result<Value, String>>) -> Vec<String> {
 }
 
 fn text(value: &Value) -> String {
-    // Keys and ids come from elsewhere; nothing of them may rule the terminal.
+    // Keys and ids come from elsewhere; they must not be able to control the terminal.
     printable(value.as_str().unwrap_or("?"))
 }
 
@@ -193,7 +193,7 @@ fn note(it: &Value) -> String {
 fn reasons(told: &Value) -> Vec<String> {
     let mut reasons = Vec::new();
     if told["sure_to_be_a_member"] == false {
-        reasons.push("not sure to be a member, so it answers nothing from memory".into());
+        reasons.push("not certain to be a member, so it doesn't answer from memory".into());
     }
     if told["removed_lately"] == true {
         reasons.push("removed lately, so only the origin is believed".into());

@@ -28,7 +28,7 @@ pub(super) struct TlsArgs {
     cert: Option<PathBuf>,
     /// PEM file with the private key of that certificate
     ///
-    /// [default: GAOCACHE_KEY, else that of the context]
+    /// [default: GAOCACHE_CERT_KEY, else that of the context]
     #[arg(
         id = "key_file",
         long = "cert-key",

@@ -23,7 +23,8 @@ pub(crate) fn endpoint(address: &str, tls: bool) -> Result<Endpoint> {
     if !tls {
         return Ok(endpoint);
     }
-    // The connector makes the TLS, of which tonic is not to know. Requests say what is true.
+    // The connector does TLS itself, so tonic must see `http`. The scheme of requests is set
+    // separately.
     let origin = format!("https://{address}").parse::<Uri>();
     let origin = origin.map_err(|error| wrong(error.to_string()).with_source(error))?;
     Ok(endpoint.origin(origin))

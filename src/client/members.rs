@@ -53,9 +53,8 @@ impl Members {
         tokio::spawn(async move {
             loop {
                 let snapshot = snapshots.borrow_and_update().clone();
-                // An empty list never wipes the ring.
-                if !snapshot.endpoints.is_empty() {
-                    let view = view(&keys, &snapshot);
+                let view = view(&keys, &snapshot);
+                if view.replaces(&sender.borrow().view) {
                     // A client is not a member: no member has an empty id.
                     sender.send_replace(Arc::new(Topology::new("", view)));
                 }
@@ -79,10 +78,10 @@ impl Members {
         self.rings.borrow().ring_len()
     }
 
-    /// Returns when so many share the keys.
+    /// Returns when at least so many share the keys.
     pub(super) async fn wait_for(&self, members: usize) -> Result<()> {
         let mut rings = self.rings.clone();
-        let reached = rings.wait_for(|ring| ring.ring_len() == members).await;
+        let reached = rings.wait_for(|ring| ring.ring_len() >= members).await;
         let died = |error| {
             let what = "the discovery of nodes died; see the log";
             Error::new(ErrorKind::Internal, what).with_source(error)

@@ -12,7 +12,7 @@ mod many;
 mod members;
 mod options;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 #[cfg(feature = "cli")]
 pub(crate) use convert::metadata;
@@ -42,6 +42,14 @@ pub struct Client {
     members: Arc<Members>,
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("members", &self.members())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Client {
     /// A client for the nodes that are registered as `service` in etcd. Returns immediately. Calls
     /// wait, within their deadline, until nodes are known.
@@ -63,8 +71,8 @@ impl Client {
         self.members.count()
     }
 
-    /// Returns when the keys are shared out to so many nodes. Calls don't need it: they wait
-    /// themselves until a node is known.
+    /// Returns when the keys are shared out to at least so many nodes. Calls don't need it: they
+    /// wait themselves until a node is known.
     ///
     /// # Errors
     /// [`Internal`](crate::ErrorKind::Internal) if the discovery died.

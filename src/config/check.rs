@@ -1,6 +1,6 @@
 //! Checks that involve more than one setting, or files that a setting names.
 //!
-//! A check says nothing where a setting that it rests on was given wrong: that would be a guess.
+//! A check is skipped if a setting that it depends on is invalid: its result would be a guess.
 
 use std::{
     collections::BTreeSet,
@@ -20,12 +20,12 @@ use crate::{
     auth::{self, Action, Actions},
     http_client::template::{self, UrlTemplate},
     members::{self, fixed_members},
-    settings::{ID_RULE, is_id, open_administration},
+    settings::{ID_RULE, is_id, largest_value, open_administration},
     telemetry::log,
     tls::{AllowedPeers, is_signed},
     traffic::Budget,
 };
-use gaocache_core::{group::is_group_name, hot, store::ENTRY_OVERHEAD_BYTES};
+use gaocache_core::group::{GROUP_NAME_RULE, is_group_name};
 
 /// Every inconsistency between settings.
 pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
@@ -48,8 +48,8 @@ pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
     checks.problems
 }
 
-/// Settings of one kind of origin that were given to a group whose origin is of another kind: who
-/// wrote them expects something of them.
+/// Settings of one kind of origin that were given to a group whose origin is of another kind: they
+/// would have no effect, which their author doesn't expect.
 pub(super) fn leftovers(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     /// The others are for every kind.
     const HTTP: [&str; 5] = [
@@ -140,12 +140,11 @@ impl Checks<'_> {
 
     fn in_flight(&mut self, settings: &Config) {
         let largest = settings.groups.iter().map(|group| group.max_value).max();
-        let (given, least) = (
-            settings.cache.in_flight,
-            Budget::least(largest.unwrap_or(0)),
-        );
-        if given != 0 && given < least {
-            let reason = format!("a value of the largest max_value needs {least} bytes");
+        let given = settings.cache.in_flight;
+        if given == 0 {
+            return;
+        }
+        if let Err(reason) = Budget::check(given, largest.unwrap_or(0)) {
             self.wrong("cache.in_flight", &["groups"], reason);
         }
     }
@@ -183,13 +182,7 @@ impl Checks<'_> {
                           registry.etcd.username and registry.etcd.password_file";
             self.wrong("registry.etcd.endpoints", &[], reason);
         }
-        if etcd.tls.cert.as_os_str().is_empty() != etcd.tls.key.as_os_str().is_empty() {
-            self.wrong(
-                "registry.etcd.tls.cert",
-                &["registry.etcd.tls.key"],
-                "cert and key must be set together",
-            );
-        }
+        self.both("registry.etcd.tls", &etcd.tls.cert, &etcd.tls.key);
         if etcd.username.is_empty() != etcd.password_file.as_os_str().is_empty() {
             self.wrong(
                 "registry.etcd.username",
@@ -251,6 +244,15 @@ impl Checks<'_> {
         }
     }
 
+    /// Checks that neither of a certificate and its key is missing.
+    fn both(&mut self, section: &str, cert: &Path, key: &Path) {
+        if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
+            let reason = "cert and key must be set together";
+            let (cert, key) = (format!("{section}.cert"), format!("{section}.key"));
+            self.wrong(&cert, &[&key], reason);
+        }
+    }
+
     /// Checks a certificate, its key, and that they belong together. Returns whether they can be
     /// used.
     fn identity(
@@ -276,10 +278,7 @@ impl Checks<'_> {
     fn listener_tls(&mut self, section: &str, tls: &ListenerTlsSettings) {
         let name = |rest: &str| format!("{section}.{rest}");
         let has = |path: &Path| !path.as_os_str().is_empty();
-        if has(&tls.cert) != has(&tls.key) {
-            let reason = "cert and key must be set together";
-            self.wrong(&name("cert"), &[&name("key")], reason);
-        }
+        self.both(section, &tls.cert, &tls.key);
         let asks = tls.client_auth != ClientAuth::None;
         if has(&tls.client_ca) != asks {
             let reason = if asks {
@@ -388,14 +387,9 @@ impl Checks<'_> {
                 self.wrong(&name("name"), &[], "another group already has this name");
             }
             if !is_group_name(&group.name) {
-                let reason = "must be 1 to 64 letters, digits, '.', '_' or '-'";
-                self.wrong(&name("name"), &[], reason);
+                self.wrong(&name("name"), &[], GROUP_NAME_RULE);
             }
-            let capacity = settings.cache.capacity;
-            let (owned, _) = hot::divide(capacity);
-            if group.max_value.saturating_add(ENTRY_OVERHEAD_BYTES) > owned {
-                let reason =
-                    format!("must fit into seven eighths of cache.capacity ({capacity} bytes)");
+            if let Err(reason) = largest_value(group.max_value, settings.cache.capacity) {
                 self.wrong(&name("max_value"), &["cache.capacity"], reason);
             }
             if group.soft_timeout_seconds > 0.0 && group.stale_if_error_seconds == 0.0 {

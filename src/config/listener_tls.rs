@@ -7,13 +7,9 @@ use serde::Deserialize;
 /// `[grpc.tls]`, `[http.tls]`, `[redis.tls]` and `[admin.tls]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct ListenerTlsSettings {
-    /// File with the listener's certificate; empty: plaintext.
     pub cert: PathBuf,
-    /// File with its key.
     pub key: PathBuf,
-    /// File with the CA certificates for clients' certificates.
     pub client_ca: PathBuf,
-    /// Whether clients show certificates.
     pub client_auth: ClientAuth,
 }
 

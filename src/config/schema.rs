@@ -101,7 +101,7 @@ const fn setting(
     }
 }
 
-/// The defaults of what concerns the node alone have their home there.
+/// Node defaults are defined in [`Settings::default`].
 fn node() -> Settings {
     Settings::default()
 }
@@ -118,7 +118,7 @@ fn socket(address: Option<SocketAddr>) -> String {
     text(address.map(|it| it.to_string()).unwrap_or_default())
 }
 
-/// In the largest unit that leaves no rest.
+/// In the largest unit that divides it evenly.
 fn bytes(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let whole = |shift: u32| bytes != 0 && bytes.trailing_zeros() >= shift;
@@ -135,6 +135,23 @@ const SHORTEST: f64 = SHORTEST_LIMIT.as_secs_f64();
 /// The name under which nodes find each other, where nothing else is said.
 pub(crate) const DEFAULT_SERVICE: &str = "gaocache";
 
+/// A setting of the TLS of a listener for clients: the same for all of them.
+#[rustfmt::skip]
+macro_rules! listener_tls {
+    (cert, $section:literal, $listener:literal) => {
+        setting(concat!($section, ".tls.cert"), Takes::Text, Some(|| text("")), concat!("PEM file with the certificate of ", $listener, ", and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `", $section, ".tls` are read again every second, and changes take effect for new connections; files that can't be used change nothing."))
+    };
+    (key, $section:literal) => {
+        setting(concat!($section, ".tls.key"), Takes::Text, Some(|| text("")), concat!("PEM file with the key of `", $section, ".tls.cert`."))
+    };
+    (client_ca, $section:literal) => {
+        setting(concat!($section, ".tls.client_ca"), Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another.")
+    };
+    (client_auth, $section:literal $(, $more:literal)?) => {
+        setting(concat!($section, ".tls.client_auth"), Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), concat!("Whether clients show certificates of `", $section, ".tls.client_ca`: they are not asked, they may, or they have to. An invalid certificate is always refused." $(, $more)?))
+    };
+}
+
 /// All settings.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
@@ -148,30 +165,30 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.proxy_from_environment", Takes::Boolean, Some(|| "false".into()), "Whether loads from origins, and fetches of `auth.jwt.jwks_url`, go through the proxies that the environment names (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, except for `NO_PROXY`). A proxy of `http://` URLs sees the headers sent to origins. Calls to nodes and to etcd never use a proxy, nor does the command line."),
     setting("grpc.listen", Takes::Socket, Some(|| socket(node().grpc)), "Listener for clients over gRPC. Port 0: any free port."),
     setting("grpc.reflection", Takes::Boolean, Some(|| node().grpc_reflection.to_string()), "Whether the gRPC listener tells what services it has (server reflection)."),
-    setting("grpc.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the gRPC listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `grpc.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
-    setting("grpc.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `grpc.tls.cert`."),
-    setting("grpc.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
-    setting("grpc.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `grpc.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
+    listener_tls!(cert, "grpc", "the gRPC listener"),
+    listener_tls!(key, "grpc"),
+    listener_tls!(client_ca, "grpc"),
+    listener_tls!(client_auth, "grpc"),
     setting("http.enabled", Takes::Boolean, Some(|| "true".into()), "Whether there is a listener for HTTP clients."),
     setting("http.listen", Takes::Socket, Some(|| socket(node().http)), "Listener for HTTP clients."),
     setting("http.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "Host names that the HTTP listener answers for, beside addresses, names without a dot, those that end with `.localhost`, `.svc` or `.cluster.local`, `node.id` and `node.advertise_host`. `*.` before a name means all below, and `*` alone any. Requests for other hosts are refused, since a page of another site may have its own name lead to the node (DNS rebinding)."),
-    setting("http.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the HTTP listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `http.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
-    setting("http.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `http.tls.cert`."),
-    setting("http.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
-    setting("http.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `http.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
+    listener_tls!(cert, "http", "the HTTP listener"),
+    listener_tls!(key, "http"),
+    listener_tls!(client_ca, "http"),
+    listener_tls!(client_auth, "http"),
     setting("redis.listen", Takes::SocketOrNone, Some(|| socket(node().redis)), "Listener for Redis clients, such as `0.0.0.0:6379`; `docs/redis.md` tells what they can do. Empty: none."),
-    setting("redis.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the listener for Redis clients, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `redis.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
-    setting("redis.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `redis.tls.cert`."),
-    setting("redis.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
-    setting("redis.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `redis.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused."),
+    listener_tls!(cert, "redis", "the listener for Redis clients"),
+    listener_tls!(key, "redis"),
+    listener_tls!(client_ca, "redis"),
+    listener_tls!(client_auth, "redis"),
     setting("admin.listen", Takes::Socket, Some(|| socket(node().admin)), "Listener for probes, metrics and the admin page. What changes something needs the role `admin`."),
     setting("admin.allowed_hosts", Takes::Texts, Some(|| "[]".into()), "The same as `http.allowed_hosts`, for the admin listener."),
     setting("admin.insecure", Takes::Boolean, Some(|| node().admin_insecure.to_string()), "Whether `auth.anonymous` may contain `admin` although `admin.listen` can be reached from other machines."),
     setting("admin.socket", Takes::Text, Some(|| text("")), "Unix socket for local administration, such as `/run/gaocache/admin.sock`: the admin paths and the gRPC calls of clients, without any further proof. Its directory must exist; only the user that runs the node can open the socket. Empty: there is none."),
-    setting("admin.tls.cert", Takes::Text, Some(|| text("")), "PEM file with the certificate of the admin listener, and those between it and its CA. With it, the listener speaks TLS 1.3 and no plaintext. The files of `admin.tls` are read again every second, and what changed counts from the next connection on; files that can't be used change nothing."),
-    setting("admin.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `admin.tls.cert`."),
-    setting("admin.tls.client_ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another."),
-    setting("admin.tls.client_auth", Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), "Whether clients show certificates of `admin.tls.client_ca`: they are not asked, they may, or they have to. A certificate that is shown and wrong is always refused. Kubernetes shows none when it probes, so `required` needs other probes."),
+    listener_tls!(cert, "admin", "the admin listener"),
+    listener_tls!(key, "admin"),
+    listener_tls!(client_ca, "admin"),
+    listener_tls!(client_auth, "admin", " Kubernetes shows none when it probes, so `required` needs other probes."),
     setting("auth.anonymous", Takes::Texts, Some(|| "[\"read\"]".into()), "Roles that everybody has who reaches a listener, in all groups: `read` (get values), `remove` (remove a key), `purge` (remove all keys of a group), `admin` (change the log level, read the settings again). No role includes another."),
     setting("auth.grants", Takes::Texts, Some(|| "[]".into()), "Roles of those who prove who they are, each as `certificate:NAME ROLES [GROUPS]` (a DNS name or URI of a client certificate) or `jwt:SUBJECT ROLES [GROUPS]`, such as `jwt:system:serviceaccount:shop:web remove,purge users`. Without groups: in all."),
     setting("auth.token_file", Takes::Text, Some(|| text("")), "File with bearer tokens, one a line: `NAME SHA256 ROLES [GROUPS]`, with the hash of the token in hexadecimal digits. It is read again every second, and what changed in it counts from then on."),
@@ -193,7 +210,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("registry.etcd.tls.key", Takes::Text, Some(|| text("")), "PEM file with the private key of that certificate."),
     setting("peer.listen", Takes::Socket, Some(|| socket(node().peer)), "Listener for other nodes. Clients need no access to it."),
     setting("peer.insecure", Takes::Boolean, Some(|| "false".into()), "Whether nodes talk to each other in plaintext and trust every caller that can reach `peer.listen`. All nodes need the same. By default, each node makes a key at start and registers its fingerprint beside its address: nodes connect over mutual TLS 1.3, and accept only holders of a registered key."),
-    setting("peer.tls.ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that other nodes' certificates are verified against: several while one replaces another. With it, nodes know each other by certificates instead of registered keys. The files of `peer.tls` are read again every second, and what changed counts from the next connection on."),
+    setting("peer.tls.ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that other nodes' certificates are verified against: several while one replaces another. With it, nodes know each other by certificates instead of registered keys. The files of `peer.tls` are read again every second, and changes take effect for new connections."),
     setting("peer.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's certificate, and those between it and the CA. It must be valid for server and client authentication."),
     setting("peer.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `peer.tls.cert`."),
     setting("peer.allowed_peers", Takes::Texts, Some(|| "[]".into()), "With `peer.tls`: DNS names or URIs that the certificates of nodes may have, such as `spiffe://cluster.local/ns/cache/sa/gaocache`. `{id}` stands for the id of the node that the certificate belongs to, `*` for any text in one label or segment, and `*` alone for any certificate of the CA."),
@@ -201,7 +218,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("peer.timeout_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(node().peer_timeout)), "Time limit for another node's answer. The time that its load from the origin may take is added, as far as the group's `timeout_seconds`, `retries`, `max_queue`, `max_concurrency` and `ramp_seconds` allow. A call that exceeds it fails as `origin_timeout`; the key is not loaded elsewhere."),
     setting("cache.capacity", Takes::Bytes, Some(|| bytes(node().capacity)), "Memory for the entries of all groups, including overhead. One eighth is reserved for hot copies."),
     setting("cache.in_flight", Takes::BytesOrZero, Some(|| bytes(node().in_flight)), "Memory for bytes in flight beside the entries: requests, loads, and answers until they have been sent. Beyond it, requests are refused as overloaded. 0B: one eighth of `capacity`, or what a value of the largest `max_value` needs, if that is more."),
-    setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many requests for it missed here within five to ten seconds. 0: never."),
+    setting("cache.hot_after_requests", Takes::Integer { min: 0, max: 1_000_000 }, Some(|| node().hot_after_requests.to_string()), "A key that another node owns becomes hot, and this node keeps a copy of it, after this many misses for it here within five to ten seconds. 0: never."),
     setting("cache.replicas", Takes::Integer { min: 1, max: MAX_REPLICAS as i64 }, Some(|| node().replicas.to_string()), "Number of members that hold each key. 2: the next member in ring order holds a copy, so a crashed node costs the origin almost nothing, but entries take twice the memory."),
     setting("cache.replicate", Takes::OneOf(&["all", "hot"]), Some(|| text(format!("{:?}", node().replicate).to_lowercase())), "With two replicas: whether to copy all entries, or only those requested at least four times."),
     setting("limits.max_connections", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().limits.max_connections.to_string()), "Maximum number of connections of the gRPC, HTTP and Redis listeners together; further ones are closed at once. An idle connection takes about 33 KiB. The limit is lower if the process may open fewer files (`RLIMIT_NOFILE`, which is raised to its hard limit at start)."),
@@ -256,7 +273,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].origin.breaker_failure_ratio", Takes::Ratio, Some(|| "0".into()), "Circuit breaker: if at least this ratio of the loads of the last ten to twenty seconds failed (`origin_failed`, `origin_timeout`), the origin is not asked for `breaker_open_seconds`; loads fail at once as `breaker_open`. Then one load finds out whether the origin is back, and if it is, `ramp_seconds` begins anew. 0: never."),
     setting("groups[].origin.breaker_slow_ratio", Takes::Ratio, Some(|| "0".into()), "The same if at least this ratio of the loads took longer than `breaker_slow_seconds`. 0: never."),
     setting("groups[].origin.breaker_slow_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| seconds(BreakerRules::default().slow)), "Circuit breaker: a load that takes longer is slow. The time in the queue does not count."),
-    setting("groups[].origin.breaker_min_loads", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| BreakerRules::default().min_loads.to_string()), "Circuit breaker: it stays closed while there were fewer loads."),
+    setting("groups[].origin.breaker_min_loads", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| BreakerRules::default().min_loads.to_string()), "Circuit breaker: minimum number of loads before it can open."),
     setting("groups[].origin.breaker_open_seconds", Takes::Seconds { min: 0.01, max: 3600.0 }, Some(|| seconds(BreakerRules::default().open)), "Circuit breaker: how long it stays open before one load finds out whether the origin is back."),
     setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "For `http`: whether the origin's `Cache-Control`, `Age` and `Vary` override `ttl_seconds`; `docs/http.md` lists the cases."),
     setting("groups[].origin.keep_headers", Takes::Texts, Some(|| "[]".into()), "For `http`: headers of a response that are kept and passed on with its value, beside `Content-Type`, `Content-Encoding`, `Content-Language`, `ETag` and `Last-Modified`; all of them together have at most 2 KiB. With `Cache-Control`, clients get the origin's own, with `Age`, instead of the remaining TTL here."),

@@ -1,4 +1,4 @@
-//! The settings as plain values, section by section.
+//! The settings as plain values, section by section. What each means is in the table (`schema`).
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -47,31 +47,21 @@ pub struct Config {
 /// `[node]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct NodeSettings {
-    /// Stable over restarts.
     pub id: String,
-    /// The host at which other nodes reach this node.
     pub advertise_host: String,
-    /// Where it runs.
     pub zone: String,
-    /// Share of the keys, relative to the other nodes.
     pub weight: u32,
-    /// Threads that serve reads; 0: one per core.
     pub worker_threads: usize,
-    /// Time limit for leaving the ring and handing the entries over.
     pub drain_timeout_seconds: f64,
-    /// Whether proxies of the environment are used.
     pub proxy_from_environment: bool,
-    /// Time limit for requests that are still open after the drain.
     pub shutdown_timeout_seconds: f64,
 }
 
 /// `[redis]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct RedisSettings {
-    /// Address and port; `None`: there is no such listener.
     #[serde(deserialize_with = "socket")]
     pub listen: Option<SocketAddr>,
-    /// `[redis.tls]`
     pub tls: ListenerTlsSettings,
 }
 
@@ -90,115 +80,79 @@ pub enum RegistryKind {
 /// `[registry]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct RegistrySettings {
-    /// Which.
     pub kind: RegistryKind,
-    /// The name under which the nodes find each other.
     pub service: String,
-    /// `[registry.static]`
     #[serde(rename = "static")]
     pub fixed: StaticSettings,
-    /// `[registry.etcd]`
     pub etcd: EtcdSettings,
 }
 
 /// `[registry.static]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct StaticSettings {
-    /// `id=host:port` each.
     pub peers: Vec<String>,
 }
 
 /// `[registry.etcd]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct EtcdSettings {
-    /// URLs.
     pub endpoints: Vec<String>,
-    /// Time to live of the lease.
     pub lease_ttl_seconds: u64,
-    /// User name, if etcd requires one.
     pub username: String,
-    /// File with the password.
     pub password_file: PathBuf,
-    /// `[registry.etcd.tls]`
     pub tls: TlsSettings,
 }
 
 /// `[registry.etcd.tls]` and `[peer.tls]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct TlsSettings {
-    /// File with the CA certificates for the other end's certificate.
     pub ca: PathBuf,
-    /// File with this node's certificate.
     pub cert: PathBuf,
-    /// File with its key.
     pub key: PathBuf,
 }
 
 /// `[peer]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct PeerSettings {
-    /// Address and port for other nodes.
     pub listen: SocketAddr,
-    /// Whether nodes need not prove who they are.
     pub insecure: bool,
-    /// `[peer.tls]`
     pub tls: TlsSettings,
-    /// Names that the certificates of nodes may have.
     pub allowed_peers: Vec<String>,
-    /// Bound on connecting.
     pub connect_timeout_seconds: f64,
-    /// Time limit for a call, including the load from the origin.
     pub timeout_seconds: f64,
 }
 
 /// `[cache]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct CacheSettings {
-    /// Bytes for all entries of all groups.
     #[serde(deserialize_with = "bytes")]
     pub capacity: u64,
-    /// Limit on bytes in flight beside the entries; 0: an eighth of the capacity.
     #[serde(deserialize_with = "bytes")]
     pub in_flight: u64,
-    /// Requests within five to ten seconds that make another member's key hot; 0: never.
     pub hot_after_requests: u32,
-    /// Number of members that hold each key: 1 or 2.
     pub replicas: usize,
-    /// Which entries the second member holds.
     pub replicate: Replicate,
 }
 
 /// `[limits]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct LimitSettings {
-    /// Connections of clients.
     pub max_connections: usize,
-    /// Connections from one address.
     pub max_connections_per_address: usize,
-    /// Connections of the admin listener.
     pub max_admin_connections: usize,
-    /// Those from one address.
     pub max_admin_connections_per_address: usize,
-    /// Files that the process may open, of which clients take none.
     pub reserved_descriptors: usize,
-    /// Bound on the HTTP/2 preface, and on the head of an HTTP/1 request.
     pub handshake_timeout_seconds: f64,
-    /// Bound on a connection without any request.
     pub idle_timeout_seconds: f64,
-    /// Bound on the arrival of a request.
     pub read_timeout_seconds: f64,
-    /// Bound on an answer without progress.
     pub write_timeout_seconds: f64,
-    /// Bound on control frames without data.
     pub max_control_frames_per_second: u32,
-    /// Keys of one `GetMany`.
     pub max_keys_per_request: usize,
 }
 
 /// `[handoff]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct HandoffSettings {
-    /// Limit on the rate of handoff in the background.
     #[serde(deserialize_with = "bytes")]
     pub max_bytes_per_second: u64,
 }
@@ -206,19 +160,12 @@ pub struct HandoffSettings {
 /// `[log]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct LogSettings {
-    /// A filter in the syntax of tracing's `EnvFilter`.
     pub level: String,
-    /// How lines look.
     pub format: LogFormat,
-    /// Whether lines name keys.
     pub keys: bool,
-    /// Which gets have a line of their own.
     pub requests: Logged,
-    /// What takes so long is slow.
     pub slow_seconds: f64,
-    /// Lines about requests, at most.
     pub max_requests_per_second: u64,
-    /// `off`, `stdout`, `stderr`, or a file.
     pub audit: String,
 }
 
@@ -258,25 +205,15 @@ pub enum Sampler {
 /// `[trace]`
 #[derive(Clone, Debug, Deserialize)]
 pub struct TraceSettings {
-    /// If false, there are no spans, even with an endpoint.
     pub enabled: bool,
-    /// The OTLP receiver; empty: no spans.
     pub endpoint: String,
-    /// File with the CA certificates for the receiver's certificate; empty: the system's.
     pub ca: PathBuf,
-    /// Which requests are sampled.
     pub sampler: Sampler,
-    /// The ratio, for the samplers that use one.
     pub sample_ratio: f64,
-    /// The service name in traces.
     pub service_name: String,
-    /// Whether spans tell keys.
     pub keys: bool,
-    /// Whether a client's `traceparent` is believed.
     pub trust_clients: bool,
-    /// Maximum number of spans that wait to be sent.
     pub max_queue: usize,
-    /// Bound on sending a batch.
     pub timeout_seconds: f64,
 }
 
@@ -290,32 +227,19 @@ impl TraceSettings {
 /// `[[groups]]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct GroupSettings {
-    /// Its name.
     pub name: String,
-    /// Time to live; 0: no expiry.
     pub ttl_seconds: f64,
-    /// How long to remember that a key does not exist.
     pub negative_ttl_seconds: f64,
-    /// Maximum lifetime of a value; 0: no limit.
     pub max_ttl_seconds: f64,
-    /// The largest ratio by which a lifetime is shortened.
     pub ttl_jitter: f64,
-    /// How long past its lifetime a value is served while it is loaded anew.
     pub stale_while_revalidate_seconds: f64,
-    /// How long past its lifetime a value is served if its load fails.
     pub stale_if_error_seconds: f64,
-    /// How long to remember that a load failed.
     pub error_ttl_seconds: f64,
-    /// How long a get waits for a load before it is answered with the value before; 0: to its end.
     pub soft_timeout_seconds: f64,
-    /// Whether values in use are loaded anew before their lives end.
     pub refresh_ahead: bool,
-    /// What a query string means over HTTP.
     pub query: QueryRule,
-    /// Maximum size of a value, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
-    /// `[groups.origin]`
     pub origin: OriginSettings,
 }
 
@@ -344,37 +268,21 @@ pub enum OriginKind {
 /// `[groups.origin]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct OriginSettings {
-    /// Which.
     pub kind: OriginKind,
-    /// For `http`: the URL with `{key}` in its path or query.
     pub url: String,
-    /// For `file`: the folder.
     pub path: PathBuf,
-    /// Time in which the concurrency grows to its limit, from the first load on; 0: no ramp.
     pub ramp_seconds: f64,
-    /// Bound on one attempt.
     pub timeout_seconds: f64,
-    /// Further attempts after a transient failure.
     pub retries: usize,
-    /// Loads at the same time.
     pub max_concurrency: usize,
-    /// Maximum number of loads that wait for a free slot.
     pub max_queue: usize,
-    /// Ratio of failed loads that opens the breaker; 0: none does.
     pub breaker_failure_ratio: f64,
-    /// Ratio of slow loads that opens the breaker; 0: none does.
     pub breaker_slow_ratio: f64,
-    /// What is slow.
     pub breaker_slow_seconds: f64,
-    /// Fewer loads never open the breaker.
     pub breaker_min_loads: u32,
-    /// How long the breaker stays open.
     pub breaker_open_seconds: f64,
-    /// Whether the origin's `Cache-Control` overrides the group's time to live.
     pub honour_cache_control: bool,
-    /// Further headers that are kept with a value.
     pub keep_headers: Vec<String>,
-    /// Sent with every request.
     pub headers: BTreeMap<String, String>,
 }
 

@@ -218,7 +218,7 @@ async fn no_such_path() -> Response {
 }
 
 async fn no_such_method() -> Response {
-    not_allowed("values take GET, HEAD and DELETE")
+    not_allowed("this path supports GET, HEAD and DELETE")
 }
 
 fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {

@@ -32,7 +32,7 @@ impl Proxies {
     }
 }
 
-/// A client to be; it trusts what the system trusts.
+/// The builder of a client that trusts the system's CA certificates.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] if TLS can't be set up.

@@ -1,5 +1,5 @@
-//! What an HTTP origin's URL and headers may be. The settings are checked with it, and the origin
-//! asks by it.
+//! What an HTTP origin's URL and headers may be. Used to validate the settings, and by the origin
+//! for its requests.
 //!
 //! `{key}` is the key percent-encoded down to letters, digits and `-_~`. `{+key}` is its reserved
 //! expansion (RFC 6570, 3.2.3), which leaves what divides URLs. Whatever the key, the URL must not

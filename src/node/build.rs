@@ -1,6 +1,6 @@
 //! From settings and parts to a bound node.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -14,7 +14,7 @@ use super::{
     listeners::Listeners,
     parts::{Assembly, Memory, Parts, Stops},
     rules,
-    tls::Tls,
+    tls::ListenersTls,
 };
 use crate::{
     auth::Permissions,
@@ -40,7 +40,7 @@ use gaocache_core::{
     ports::Clock,
 };
 
-/// Collects what a node is made of.
+/// Configures a node.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,6 +70,16 @@ pub struct NodeBuilder {
     budget: Option<Arc<Budget>>,
 }
 
+impl fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeBuilder")
+            .field("settings", &self.settings)
+            .field("groups", &self.groups)
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}
+
 impl NodeBuilder {
     /// A node of these settings, without groups, and alone until it has a registry.
     pub fn new(settings: Settings) -> Self {
@@ -89,7 +99,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Finds other nodes there.
+    /// Sets the registry through which nodes find each other.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
         self
@@ -118,7 +128,7 @@ impl NodeBuilder {
         let groups = std::mem::take(&mut self.groups);
         let metrics = Metrics::new()?;
         let peer_tls = rules::peer_tls(&self.settings, self.registry.as_ref(), &metrics)?;
-        let tls = Tls::start(&self.settings, &metrics)?;
+        let tls = ListenersTls::start(&self.settings, &metrics)?;
         let socket = self.settings.admin_socket.as_deref();
         let listeners = Listeners::bind(rules::listen(&self.settings), socket)?;
         let key = peer_tls.fingerprint();
@@ -279,7 +289,7 @@ mod tests {
             .iter()
             .fold(NodeBuilder::new(settings), |it, name| it.group(group(name)));
         let bound = builder.bind().await;
-        bound.err().expect("can't be bound")
+        bound.expect_err("can't be bound")
     }
 
     #[tokio::test]
@@ -291,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_others_are_to_find_needs_a_listener_for_them() {
         let builder = NodeBuilder::new(Settings::standalone("n")).registry(Registry::memory());
-        let error = builder.bind().await.err().expect("can't be bound");
+        let error = builder.bind().await.expect_err("can't be bound");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
     }
 
@@ -299,7 +309,7 @@ mod tests {
     async fn nodes_of_a_fixed_list_can_t_know_each_other_by_registered_keys() {
         let builder = NodeBuilder::new(Settings::loopback("n"));
         let builder = builder.registry(Registry::fixed(["n=127.0.0.1:1"]));
-        let error = builder.bind().await.err().expect("can't be bound");
+        let error = builder.bind().await.expect_err("can't be bound");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
         assert!(error.message().contains("peer.insecure"), "{error}");
     }
@@ -312,7 +322,7 @@ mod tests {
         ];
         for change in wrong {
             let builder = NodeBuilder::new(Settings::loopback("n")).group(change(group("a")));
-            let error = builder.bind().await.err().expect("can't be bound");
+            let error = builder.bind().await.expect_err("can't be bound");
             assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
             assert!(error.message().contains("group 'a'"), "{error}");
         }
@@ -328,7 +338,7 @@ mod tests {
         let settings = Settings::loopback("n");
         let too_large = group("a").max_value(settings.capacity / 8 * 7);
         let builder = NodeBuilder::new(settings).group(too_large);
-        let error = builder.bind().await.err().expect("can't be bound");
+        let error = builder.bind().await.expect_err("can't be bound");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
         assert!(error.message().contains("max_value"), "{error}");
     }

@@ -167,7 +167,7 @@ impl Carrier {
                 let labels = [listener, reason];
                 let cuts = &self.metrics.connections.cuts;
                 cuts.with_label_values(&labels).inc();
-                // Idle connections are no fault of anybody.
+                // An idle connection is nobody's fault.
                 if *cut == Cut::Idle {
                     tracing::debug!(listener, reason, "cut a connection");
                 } else if let Some(suppressed) = self.throttle.due(reason) {

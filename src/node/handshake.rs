@@ -1,11 +1,11 @@
-//! What a connection of a client begins with, where its listener speaks TLS.
+//! The TLS handshake of a client's connection.
 
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{admission::Handshake, connection::Carrier};
 use crate::{
-    tls::{ClientNames, ListenerTls, Refused, Stream},
+    tls::{ClientNames, Refused, ServerTls, Stream},
     traffic::Cut,
 };
 
@@ -13,12 +13,13 @@ use crate::{
 pub(super) type Begun = (Stream, Option<ClientNames>);
 
 impl Carrier {
-    /// The connection after its handshake, within the time for that; as it is where the listener
-    /// speaks plaintext. `None`: there is none; that was counted. `place` is given back then.
+    /// Runs the handshake within its time limit and returns the connection; without TLS, returns it
+    /// unchanged. `None`: the handshake failed, which has been counted. `place` is given back in
+    /// any case.
     pub(super) async fn begin(
         &self,
         listener: &'static str,
-        tls: Option<&ListenerTls>,
+        tls: Option<&ServerTls>,
         stream: TcpStream,
         place: Option<Handshake<'_>>,
         stop: &CancellationToken,

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admission::{Admission, Listener},
     local::LocalListener,
-    worker::{Accepted, Dispatcher},
+    serve::Accepted,
+    worker::Dispatcher,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -62,11 +63,11 @@ pub(super) struct Open {
 impl Listeners {
     /// Binds those that are wanted.
     pub(super) fn bind(wanted: Addresses, socket: Option<&Path>) -> Result<Self> {
-        let grpc = bind("grpc.listen", wanted.grpc)?;
-        let http = bind("http.listen", wanted.http)?;
-        let redis = bind("redis.listen", wanted.redis)?;
-        let peer = bind("peer.listen", wanted.peer)?;
-        let admin = bind("admin.listen", wanted.admin)?;
+        let grpc = bind("gRPC", wanted.grpc)?;
+        let http = bind("HTTP", wanted.http)?;
+        let redis = bind("Redis", wanted.redis)?;
+        let peer = bind("peer", wanted.peer)?;
+        let admin = bind("admin", wanted.admin)?;
         let addresses = Addresses {
             grpc: address(grpc.as_ref())?,
             http: address(http.as_ref())?,
@@ -142,7 +143,7 @@ pub(super) fn registered(listener: TcpListener) -> Result<tokio::net::TcpListene
     })
 }
 
-fn bind(setting: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+fn bind(listener: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
     let Some(address) = address else {
         return Ok(None);
     };
@@ -162,7 +163,8 @@ fn bind(setting: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener
     };
     bound().map(Some).map_err(|error| {
         let what = format!(
-            "{setting} = \"{address}\": {error}; choose another port, or 0 for any free port"
+            "the {listener} listener can't be at {address}: {error}; choose another port, or 0 for \
+             any free port"
         );
         Error::new(ErrorKind::Configuration, what).with_source(error)
     })

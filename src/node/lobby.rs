@@ -1,6 +1,6 @@
-//! Few places for connections that have proven nothing yet. Who comes always gets one: if all are
+//! A small pool of places for unauthenticated connections. A newcomer always gets one: if all are
 //! taken, the oldest connection from the address that has most of them goes. So whoever floods a
-//! listener from some addresses displaces himself.
+//! listener from some addresses displaces itself.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -87,8 +87,8 @@ impl Joined {
         let topology = self.parts.cluster.topology();
         match topology.me() {
             Some(_) if topology.view.young => {
-                "etcd knew no member when the first registered: it may have lost its data, so \
-                 nodes wait until members from before can't rely on their leases any more"
+                "etcd was empty when the first node registered, so it may have lost its data; \
+                 nodes wait until the leases from before have expired"
             }
             None => "this node has not yet seen itself among the members",
             Some(_) => "not all other members have seen this node yet",

@@ -24,6 +24,7 @@ mod probes;
 pub(crate) mod reload;
 mod rules;
 mod run;
+mod serve;
 mod shutdown;
 mod socket;
 mod standing;
@@ -31,7 +32,7 @@ mod status;
 mod tls;
 mod worker;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -95,13 +96,22 @@ pub struct Node {
     admission: Arc<admission::Admission>,
     carrier: connection::Carrier,
     peer_tls: PeerTls,
-    tls: tls::Tls,
+    tls: tls::ListenersTls,
     admin: Admin,
     stops: Stops,
     limits: Limits,
     /// What new settings are checked against while it runs.
     #[cfg(feature = "cli")]
     fixed: parts::Fixed,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.me.id)
+            .field("addresses", &self.addresses())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Node {

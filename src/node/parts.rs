@@ -43,7 +43,7 @@ pub(super) struct Parts {
     #[cfg(feature = "cli")]
     pub(super) shared: Shared,
     pub(super) changes: Changes,
-    /// Whether this node joins, and all others that are in touch have seen it.
+    /// Whether this node is joining and has been seen by all members that can be reached.
     pub(super) joining: watch::Sender<bool>,
     /// Why this node is not ready; empty: it is.
     pub(super) readiness: watch::Sender<Arc<str>>,
@@ -98,7 +98,7 @@ pub(super) struct Assembly {
 pub(super) struct Memory {
     /// Bytes.
     pub(super) capacity: u64,
-    /// Requests that make a foreign key worth a copy.
+    /// Requests after which another member's key becomes hot.
     pub(super) hot_after: u32,
     /// The largest value of any group, in bytes.
     pub(super) max_value: u64,

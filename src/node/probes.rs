@@ -44,7 +44,7 @@ use crate::{
     },
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
-    tls::{ClientNames, ListenerTls, Stream},
+    tls::{ClientNames, ServerTls, Stream},
     traffic::{Budget, Outgoing, Traffic},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -63,7 +63,7 @@ pub(super) struct Probes(Option<JoinHandle<()>>);
 pub(super) struct Doors {
     pub(super) listener: Option<TcpListener>,
     /// Of the listener.
-    pub(super) tls: Option<ListenerTls>,
+    pub(super) tls: Option<ServerTls>,
     pub(super) socket: Option<LocalListener>,
     /// The clients' calls, at the socket.
     pub(super) front: Front,
@@ -132,7 +132,7 @@ impl Probes {
 }
 
 struct Server {
-    tls: Option<ListenerTls>,
+    tls: Option<ServerTls>,
     router: axum::Router,
     front: Front,
     hosts: Arc<Hosts>,

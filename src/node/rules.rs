@@ -20,19 +20,17 @@ use crate::{
         peers::{LoadBounds, PeerRules},
         routed::FrontRules,
     },
-    settings::{ClientLimits, PeerIdentity, Replicate, Settings},
+    settings::{ClientLimits, PeerIdentity, Replicate, Settings, largest_value},
     telemetry::metrics::Metrics,
     tls::{PeerFiles, PeerTls},
     traffic::Budget,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::is_group_name,
+    group::{GROUP_NAME_RULE, is_group_name},
     handoff::HandoffRules,
-    hot,
     membership::{Contact, KeyFingerprint, Member, SpeaksTls},
     ports::{self, Clock},
-    store::ENTRY_OVERHEAD_BYTES,
 };
 
 /// The part of the capacity that bounds, by default, the bytes in flight: one eighth.
@@ -72,17 +70,14 @@ pub(super) fn limits(settings: &Settings) -> Limits {
 
 /// The budget for bytes in flight. A largest value always fits.
 pub(super) fn in_flight(settings: &Settings, max_value: u64) -> Result<Arc<Budget>> {
-    let least = Budget::least(max_value);
     let limit = match settings.in_flight {
-        0 => least.max(settings.capacity / IN_FLIGHT_PART),
-        limit if limit < least => {
-            let what = format!(
-                "cache.in_flight = {limit} bytes: a value of the largest max_value needs {least}"
-            );
-            return Err(Error::new(ErrorKind::Configuration, what));
-        }
+        0 => Budget::least(max_value).max(settings.capacity / IN_FLIGHT_PART),
         limit => limit,
     };
+    Budget::check(limit, max_value).map_err(|reason| {
+        let what = format!("the limit on bytes in flight is {limit} bytes: {reason}");
+        Error::new(ErrorKind::Configuration, what)
+    })?;
     Ok(Budget::new(limit))
 }
 
@@ -182,22 +177,19 @@ pub(super) fn peer_tls(
 
 /// What the types allow and no group can be.
 pub(super) fn check(groups: &[GroupDefinition], capacity: u64) -> Result<()> {
-    let (owned, _) = hot::divide(capacity);
     for group in groups {
         let name = &group.rules.name;
         if !is_group_name(name) {
             let what = format!(
-                "group '{}': its name must be 1 to 64 letters, digits, '.', '_' or '-'",
+                "group '{}': its name {GROUP_NAME_RULE}",
                 name.escape_debug()
             );
             return Err(Error::new(ErrorKind::Configuration, what));
         }
-        if group.rules.max_value.saturating_add(ENTRY_OVERHEAD_BYTES) > owned {
-            let what = format!(
-                "group '{name}': max_value must fit into seven eighths of the capacity ({capacity} bytes)"
-            );
-            return Err(Error::new(ErrorKind::Configuration, what));
-        }
+        largest_value(group.rules.max_value, capacity).map_err(|reason| {
+            let what = format!("group '{name}': max_value {reason}");
+            Error::new(ErrorKind::Configuration, what)
+        })?;
         group.bounds.check().map_err(|error| {
             let what = format!("group '{}': {error}", group.rules.name);
             Error::new(error.kind(), what).with_source(error)

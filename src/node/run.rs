@@ -8,7 +8,8 @@ use super::{
     Node, descriptors,
     parts::{Joined, Stops},
     probes::{Doors, Probes},
-    worker::{Served, Workers},
+    serve::Served,
+    worker::Workers,
 };
 use crate::http;
 use gaocache_core::{copy_queue::QueuedKeys, error::Result};
@@ -18,13 +19,12 @@ impl Node {
     /// closed or the time for it is over.
     ///
     /// # Errors
-    /// What makes it impossible to begin: a thread that can't be started, an id that is taken.
-    /// Never anything after that.
+    /// Only failures to start: a thread could not be started, or the id is taken.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         self.run_and_drain(shutdown).await.map(drop)
     }
 
-    /// As [`Node::run`]. True if the drain came to its end in time: the entries are handed over,
+    /// As [`Node::run`]. Returns true if the drain finished in time: all entries were handed over,
     /// and the registration is gone.
     ///
     /// # Errors
@@ -79,7 +79,6 @@ impl Node {
         Workers::start(
             self.limits.workers,
             &self.parts.metrics,
-            &self.stops.reads,
             &Served {
                 front: self.front.clone(),
                 peer_front: self.peer_front.clone(),
@@ -90,6 +89,7 @@ impl Node {
                 redis: self.redis.clone(),
                 carrier: self.carrier.clone(),
                 close_timeout: self.limits.shutdown,
+                stop: self.stops.reads.clone(),
             },
         )
     }

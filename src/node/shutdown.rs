@@ -21,8 +21,8 @@ const OWN_VIEW_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Joined {
     /// Takes this node out of the ring, hands over what it holds, and takes it off the list,
-    /// waiting until every other member has seen it go. Meanwhile it goes on answering. True if all
-    /// of that came to its end within `bound`.
+    /// waiting until every other member has seen it go. Meanwhile it goes on answering. Returns
+    /// true if all of that finished within `bound`.
     pub(super) async fn leave(&self, draining: &CancellationToken, bound: Duration) -> bool {
         let parts = &*self.parts;
         parts.metrics.membership.draining();

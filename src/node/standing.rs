@@ -1,5 +1,5 @@
-//! Keeps this node's place among the members: joins, keeps the fence open while it can, and starts
-//! over when the others have taken it off the list.
+//! Maintains this node's membership: joins, keeps the fence open as long as possible, and rejoins
+//! after an expulsion.
 //!
 //! It must never open the fence on a guess: only while the lease is certain to be alive, or with
 //! vouchers from more than half of all members.
@@ -7,10 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,8 +19,8 @@ use gaocache_core::{
     error::Result,
     expulsion::{Expelled, Expulsion},
     membership::{IdHash, Member, MemberState},
-    notices::Heeded,
-    ports::{Notice, Notices, Peers},
+    notices::{self, CarriedOut},
+    ports::{Notice, Peers},
     standing::Standing,
 };
 
@@ -154,7 +151,7 @@ impl Joined {
                 Some(member) = asking.next() => confirmations.confirmed(member),
                 // It counts as seen now, but has to be followed.
                 _ = rings.changed() => rings.mark_changed(),
-                () = changed(&mut notices) => {}
+                () = notices::changed(&mut notices) => {}
                 () = sleep(RETRY * 2), if posted.is_none() && !only_vanished => {
                     posted = self.session.post(&Notice::Seen { revision }).await.ok();
                 }
@@ -250,7 +247,7 @@ impl Joined {
             return;
         };
         let mut rings = self.parts.cluster.rings();
-        let mut heeded = Heeded::default();
+        let mut carried_out = CarriedOut::default();
         notices.mark_changed();
         loop {
             let changed = tokio::select! {
@@ -266,7 +263,9 @@ impl Joined {
             let Some(me) = ring.me().map(Member::incarnation) else {
                 continue;
             };
-            let Some(done) = heeded.heed(me, &standing, |notice| self.heed(notice, &ring)) else {
+            let Some(done) =
+                carried_out.carry_out(me, &standing, |notice| self.carry_out(notice, &ring))
+            else {
                 continue;
             };
             while let Err(error) = self.session.confirm(me, &done).await {
@@ -276,8 +275,8 @@ impl Joined {
         }
     }
 
-    /// Does what a notice asks for; false if it is not yet so.
-    fn heed(&self, notice: &Notice, ring: &Topology) -> bool {
+    /// Carries out a notice; false if it can't be confirmed yet.
+    fn carry_out(&self, notice: &Notice, ring: &Topology) -> bool {
         match notice {
             Notice::Remove { group, key } => {
                 // A group that was never configured here holds nothing.
@@ -288,15 +287,5 @@ impl Joined {
             }
             Notice::Seen { revision } => ring.view.revision >= *revision,
         }
-    }
-}
-
-/// Resolves when the notices have changed; never, if the registry has none.
-async fn changed(notices: &mut Option<watch::Receiver<Notices>>) {
-    match notices {
-        Some(notices) => {
-            let _ = notices.changed().await;
-        }
-        None => std::future::pending().await,
     }
 }

@@ -1,6 +1,6 @@
 //! What a program that embeds a node can see of it while it runs.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -67,17 +67,49 @@ impl NodeStatus {
         ready.map(|_| ()).map_err(|_| ended())
     }
 
-    /// Returns when the keys are shared out to so many nodes.
+    /// Returns when the keys are shared out to at least so many nodes.
     ///
     /// # Errors
     /// As [`NodeStatus::ready`].
     pub async fn wait_for_members(&self, members: usize) -> Result<()> {
         let mut rings = self.rings.clone();
-        let reached = rings.wait_for(|ring| ring.ring_len() == members).await;
+        let reached = rings.wait_for(|ring| ring.ring_len() >= members).await;
         reached.map(|_| ()).map_err(|_| ended())
+    }
+}
+
+impl fmt::Debug for NodeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeStatus")
+            .field("why_not_ready", &self.why_not_ready())
+            .field("members", &self.members())
+            .finish()
     }
 }
 
 fn ended() -> Error {
     Error::new(ErrorKind::NotReady, "the node has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use gaocache_core::membership::{Member, View};
+
+    use super::*;
+
+    #[test]
+    fn more_members_than_were_waited_for_are_enough() {
+        let ring = |ids: &[&str]| {
+            let members = ids.iter().map(|id| Member::new(*id, "10.0.0.1:7071"));
+            Arc::new(Topology::new("a", View::new(1, members)))
+        };
+        let (_readiness, readiness) = watch::channel("".into());
+        let (rings, seen) = watch::channel(ring(&["a", "b"]));
+        let status = NodeStatus::new(readiness, seen);
+        let mut three = Box::pin(status.wait_for_members(3));
+        assert!(three.as_mut().now_or_never().is_none());
+        rings.send_replace(ring(&["a", "b", "c", "d"]));
+        assert!(three.now_or_never().expect("has seen four").is_ok());
+    }
 }

@@ -6,20 +6,20 @@ use super::admission::{ADMIN, Listener};
 use crate::{
     settings::{self, ClientCertificates, Settings},
     telemetry::metrics::Metrics,
-    tls::{Asked, ListenerFiles, ListenerTls, Observed, Observer},
+    tls::{Asked, ListenerFiles, Observed, Observer, ServerTls},
 };
 use gaocache_core::error::Result;
 
 /// TLS of the listeners for clients and operators; `None`: plaintext.
 #[derive(Clone)]
-pub(super) struct Tls {
-    pub(super) grpc: Option<ListenerTls>,
-    pub(super) http: Option<ListenerTls>,
-    pub(super) redis: Option<ListenerTls>,
-    pub(super) admin: Option<ListenerTls>,
+pub(super) struct ListenersTls {
+    pub(super) grpc: Option<ServerTls>,
+    pub(super) http: Option<ServerTls>,
+    pub(super) redis: Option<ServerTls>,
+    pub(super) admin: Option<ServerTls>,
 }
 
-impl Tls {
+impl ListenersTls {
     /// As the settings have it. The files are followed on the current runtime.
     ///
     /// # Errors
@@ -39,12 +39,12 @@ impl Tls {
                         ClientCertificates::Required { ca } => Some((ca.clone(), Asked::Required)),
                     },
                 };
-                ListenerTls::start(files, protocols, observer(listener, metrics))
+                ServerTls::start(files, protocols, observer(listener, metrics))
             });
             tls.transpose()
         };
         let (grpc, http) = (Listener::Grpc.name(), Listener::Http.name());
-        Ok(Tls {
+        Ok(Self {
             grpc: start(&settings.grpc_tls, "grpc.tls", grpc, &[HTTP2])?,
             http: start(&settings.http_tls, "http.tls", http, &[HTTP2, HTTP1])?,
             redis: start(
@@ -58,7 +58,7 @@ impl Tls {
     }
 }
 
-/// Shows in the metrics what has become of a listener's files.
+/// Reports the state of a listener's certificate files as metrics.
 pub(super) fn observer(listener: &'static str, metrics: &Arc<Metrics>) -> Observer {
     let metrics = metrics.clone();
     Arc::new(move |observed| {

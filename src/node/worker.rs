@@ -5,68 +5,28 @@
 //! echo.
 
 use std::{
-    convert::Infallible,
-    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
-use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulConnection},
-};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    admission::{Listener, Permit},
-    connection::Carrier,
-    tls::Tls,
-};
+use super::serve::{Accepted, Served};
 use crate::{
-    auth::{Entry, Hosts},
-    http::ConnectedRouter,
-    redis,
-    rpc::{front::Front, peer_front::PeerFront, peers::this_thread_is_worker, routed::FrontBody},
+    rpc::peers::this_thread_is_worker,
     telemetry::{line, metrics::Metrics},
-    tls::{ClientNames, PeerTls, Stream},
-    traffic::{Cut, Traffic},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Accepted connections that wait for their worker.
 const WAITING_CONNECTIONS: usize = 256;
-/// HTTP/2: how often a silent connection is tested, and how long its answer may take.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls under way on one connection; more wait at the caller.
-const MAX_STREAMS: u32 = 1024;
-/// Calls that another node has dropped before this one began them, on one connection. A node that
-/// stood still for a moment finds many peeks whose short time was over. h2 takes twenty for an
-/// attack (CVE-2023-44487) and closes the connection, with all that is under way on it. Each costs
-/// about a kilobyte until it is skipped.
-const DROPPED_BY_PEERS: usize = 8 * MAX_STREAMS as usize;
-/// Bytes of answers buffered for one call. A client has to take them within the write time limit,
-/// since progress beyond them is not seen.
-const SEND_BUFFER: usize = 256 << 10;
-
-/// A connection that was accepted. The socket is of the standard library: one of tokio would stay
-/// with the reactor of the acceptor, whose thread would then be woken for every request.
-pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
-    pub(super) from: SocketAddr,
-    pub(super) listener: Listener,
-    pub(super) permit: Permit,
-}
-
 /// Gives connections to the workers in turn.
 pub(super) struct Dispatcher {
     workers: Vec<mpsc::Sender<Accepted>>,
@@ -91,31 +51,9 @@ pub(super) struct Workers {
     all_closed: CancellationToken,
 }
 
-/// What a worker serves, and for how long after the stop.
-#[derive(Clone)]
-pub(super) struct Served {
-    /// The hosts that the HTTP listener answers for.
-    pub(super) hosts: Arc<Hosts>,
-    pub(super) front: Front,
-    pub(super) peer_front: PeerFront,
-    /// How this node and others know each other.
-    pub(super) peer_tls: PeerTls,
-    /// TLS of the listeners for clients.
-    pub(super) tls: Tls,
-    pub(super) router: axum::Router,
-    pub(super) redis: redis::Front,
-    pub(super) carrier: Carrier,
-    pub(super) close_timeout: Duration,
-}
-
 impl Workers {
     /// Starts the threads.
-    pub(super) fn start(
-        count: usize,
-        metrics: &Metrics,
-        stop: &CancellationToken,
-        served: &Served,
-    ) -> Result<Self> {
+    pub(super) fn start(count: usize, metrics: &Metrics, served: &Served) -> Result<Self> {
         let all_closed = CancellationToken::new();
         let mut workers = Self {
             senders: Vec::new(),
@@ -127,7 +65,6 @@ impl Workers {
             let (closed, when_closed) = oneshot::channel();
             let worker = Worker {
                 served: served.clone(),
-                stop: stop.clone(),
                 all_closed: all_closed.clone(),
             };
             let thread = start_thread(number, worker, connections, closed, metrics)?;
@@ -207,7 +144,6 @@ fn start_thread(
 
 struct Worker {
     served: Served,
-    stop: CancellationToken,
     all_closed: CancellationToken,
 }
 
@@ -220,12 +156,12 @@ impl Worker {
         let open = TaskTracker::new();
         loop {
             let connection = tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = self.served.stop.cancelled() => break,
                 connection = connections.recv() => connection,
             };
             let Some(connection) = connection else { break };
             let this = self.clone();
-            open.spawn(async move { this.serve(connection).await });
+            open.spawn(async move { this.served.serve(connection).await });
         }
         // The connections see the stop themselves. hyper waits for their open requests without a
         // bound (hyperium/hyper#4170).
@@ -236,223 +172,10 @@ impl Worker {
         {
             tracing::warn!(
                 open = open.len(),
-                "closed connections whose requests took longer than node.shutdown_timeout_seconds"
+                "closed connections whose requests took longer than the shutdown timeout"
             );
         }
         let _ = closed.send(());
         self.all_closed.cancelled().await;
-    }
-
-    async fn serve(&self, accepted: Accepted) {
-        let Accepted {
-            stream,
-            from,
-            listener,
-            permit,
-        } = accepted;
-        let stream = match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::debug!(%error, "a connection was lost before it was served");
-                return;
-            }
-        };
-        let permit = Arc::new(permit);
-        match listener {
-            Listener::Grpc | Listener::Http | Listener::Redis => {
-                self.serve_client(stream, from, listener, &permit).await;
-            }
-            Listener::Peer => {
-                let displaced = permit.displaced();
-                let served = self.serve_peer(stream, from, permit.clone());
-                if displaced.run_until_cancelled(served).await.is_none() {
-                    self.served.carrier.cut(listener.name(), Cut::Displaced);
-                }
-            }
-        }
-        drop(permit);
-    }
-
-    async fn serve_client(
-        &self,
-        stream: tokio::net::TcpStream,
-        from: SocketAddr,
-        listener: Listener,
-        permit: &Permit,
-    ) {
-        let Served {
-            carrier,
-            front,
-            tls,
-            ..
-        } = &self.served;
-        let tls = match listener {
-            Listener::Http => tls.http.as_ref(),
-            Listener::Redis => tls.redis.as_ref(),
-            Listener::Grpc | Listener::Peer => tls.grpc.as_ref(),
-        };
-        let handshake = tls.and_then(|_| permit.handshake());
-        let begun = carrier.begin(listener.name(), tls, stream, handshake, &self.stop);
-        let Some((stream, names)) = begun.await else {
-            return;
-        };
-        if listener == Listener::Redis {
-            return self.serve_redis(stream, from, names).await;
-        }
-        let (socket, traffic) = self.socket(stream);
-        if listener == Listener::Http {
-            return self.serve_http(socket, from, names, &traffic).await;
-        }
-        let service = front.over(names, traffic.clone(), Entry::Network(from));
-        self.serve_grpc(listener, socket, service, &traffic).await;
-    }
-
-    fn socket(&self, stream: Stream) -> (Io, Arc<Traffic>) {
-        let carrier = &self.served.carrier;
-        let traffic = carrier.traffic();
-        let socket = carrier.socket(stream, traffic.clone());
-        (TokioIo::new(socket), traffic)
-    }
-
-    async fn serve_peer(
-        &self,
-        stream: tokio::net::TcpStream,
-        from: SocketAddr,
-        permit: Arc<Permit>,
-    ) {
-        let Served {
-            carrier,
-            peer_front: front,
-            peer_tls,
-            ..
-        } = &self.served;
-        let handshake = timeout(carrier.patience().handshake, peer_tls.accept(stream));
-        let Some(accepted) = self.stop.run_until_cancelled(handshake).await else {
-            return;
-        };
-        let (stream, identity) = match accepted {
-            Ok(Ok(accepted)) => accepted,
-            Ok(Err(error)) => return front.gate().failed(from, &error),
-            Err(_) => return carrier.cut(Listener::Peer.name(), Cut::Handshake),
-        };
-        let (socket, traffic) = self.socket(stream);
-        let known = Arc::new(move || permit.is_of_member());
-        let visitor = front.gate().visitor(identity, from, known);
-        let service = front.over(visitor, traffic.clone());
-        self.serve_grpc(Listener::Peer, socket, service, &traffic)
-            .await;
-    }
-
-    async fn serve_grpc<S>(&self, listener: Listener, socket: Io, service: S, traffic: &Traffic)
-    where
-        S: hyper::service::Service<
-                http::Request<hyper::body::Incoming>,
-                Response = http::Response<FrontBody>,
-                Error = Infallible,
-            >,
-        S::Future: Send + 'static,
-    {
-        let connection = grpc_server(listener).serve_connection(socket, service);
-        let (carrier, name) = (&self.served.carrier, listener.name());
-        let shut_down = GracefulConnection::graceful_shutdown;
-        carrier
-            .carry(name, connection, shut_down, traffic, &self.stop)
-            .await;
-    }
-
-    async fn serve_http(
-        &self,
-        socket: Io,
-        from: SocketAddr,
-        names: Option<ClientNames>,
-        traffic: &Arc<Traffic>,
-    ) {
-        let carrier = &self.served.carrier;
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(carrier.patience().handshake);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .max_send_buf_size(SEND_BUFFER);
-        let service = ConnectedRouter::new(
-            self.served.router.clone(),
-            names,
-            traffic.clone(),
-            Entry::Network(from),
-            self.served.hosts.clone(),
-        );
-        let connection = builder.serve_connection(socket, service);
-        let (name, shut_down) = (Listener::Http.name(), GracefulConnection::graceful_shutdown);
-        carrier
-            .carry(name, connection, shut_down, traffic, &self.stop)
-            .await;
-    }
-
-    async fn serve_redis(&self, stream: Stream, from: SocketAddr, names: Option<ClientNames>) {
-        let carrier = &self.served.carrier;
-        let traffic = carrier.traffic();
-        let socket = carrier.socket(stream, traffic.clone());
-        let connection = self.served.redis.over(socket, names, traffic.clone(), from);
-        let (name, shut_down) = (Listener::Redis.name(), redis::Connection::graceful_shutdown);
-        carrier
-            .carry(name, connection, shut_down, &traffic, &self.stop)
-            .await;
-    }
-}
-
-/// How gRPC is served.
-fn grpc_server(listener: Listener) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_send_buf_size(SEND_BUFFER)
-        .auto_date_header(false);
-    if listener == Listener::Peer {
-        builder.max_pending_accept_reset_streams(DROPPED_BY_PEERS);
-    }
-    builder
-}
-
-type Io = TokioIo<super::socket::Socket>;
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http_body_util::Empty;
-    use hyper::{Request, Response, body::Incoming, service::service_fn};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn calls_of_a_node_that_were_dropped_while_this_one_stood_still_end_no_connection() {
-        let (near, far) = tokio::io::duplex(4 << 20);
-        let connected =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near));
-        let (mut client, connection) = connected.await.expect("no answer is needed");
-        let driven = tokio::spawn(connection);
-        let call = || Request::new(Empty::<Bytes>::new());
-        // This end never reads.
-        for _ in 0..2_000 {
-            let mut dropped = std::pin::pin!(client.send_request(call()));
-            assert!(futures::poll!(&mut dropped).is_pending());
-            tokio::task::yield_now().await;
-        }
-        let answered = service_fn(async |_: Request<Incoming>| {
-            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
-        });
-        let server = grpc_server(Listener::Peer).serve_connection(TokioIo::new(far), answered);
-        tokio::spawn(server);
-        let answer = client.send_request(call()).await;
-        assert!(answer.is_ok(), "{answer:?}");
-        drop(client);
-        assert!(driven.await.expect("no panic").is_ok());
     }
 }

@@ -85,7 +85,7 @@ struct Outcomes {
     slow: u32,
 }
 
-/// The leave to load. Dropped without [`Pass::ended`], the load counts as not begun.
+/// Permission to load. Dropped without [`Pass::ended`], the load counts as not begun.
 pub(super) struct Pass<'a> {
     breaker: &'a Breaker,
     era: u64,
@@ -179,7 +179,7 @@ impl Breaker {
         }
     }
 
-    /// The leave to load.
+    /// Permission to load.
     ///
     /// # Errors
     /// [`ErrorKind::BreakerOpen`].

@@ -4,8 +4,8 @@
 //! outside: `..`, absolute paths and symbolic links, including links that change between a check
 //! and the open.
 //!
-//! Files block, so they are read on threads of their own. What hangs there (a dead network mount)
-//! can't be called back, so at most as many threads as loads may run are ever used: the runtime's
+//! Files block, so they are read on threads of their own. A read that hangs (a dead network mount)
+//! can't be cancelled, so at most as many threads as loads may run are ever used: the runtime's
 //! threads for such work also resolve the host names of all other origins.
 
 use std::{
@@ -60,7 +60,7 @@ impl FileOrigin {
         })
     }
 
-    /// Does this on a thread that may block. The thread keeps its place even if its caller has
+    /// Runs the closure on a blocking thread. The thread keeps its place even if its caller has
     /// given up any more.
     async fn blocking<T: Send + 'static>(
         &self,

@@ -1,8 +1,8 @@
 //! Wraps every origin: limits how many loads run, how many wait, and how long one may take, refuses
 //! them while the circuit breaker is open, and counts them.
 //!
-//! A load without callers is given up while it waits for its turn. One that runs
-//! goes on, since the origin has the work already.
+//! A queued load whose callers have all gone is cancelled. One that runs continues, because the
+//! origin is already working on it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! An HTTP service as an origin. Its body is bounded while it is read, since a length can lie; what
-//! is kept of its headers, before the body is.
+//! An HTTP service as an origin. The body is bounded while it is read, because `Content-Length` may
+//! be wrong; what is kept of the headers, before the body is read.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

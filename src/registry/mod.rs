@@ -8,7 +8,7 @@ pub(crate) mod memory;
 #[cfg(feature = "etcd")]
 mod notices;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 #[cfg(feature = "etcd")]
 use gaocache_discovery::EtcdConfig;
@@ -46,6 +46,19 @@ pub(crate) enum Choice {
         config: EtcdConfig,
         service: String,
     },
+}
+
+// Without what is in it, such as a password.
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.0 {
+            Choice::Made(_) => "made",
+            Choice::Fixed(_) => "fixed",
+            #[cfg(feature = "etcd")]
+            Choice::Etcd { .. } => "etcd",
+        };
+        f.debug_tuple("Registry").field(&kind).finish()
+    }
 }
 
 impl Registry {

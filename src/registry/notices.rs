@@ -76,7 +76,7 @@ impl NoticeBoard {
         self.records.put(&key, &value).await.map(|_| ())
     }
 
-    /// Takes away what that member confirmed: it is out.
+    /// Deletes the confirmations of a member that was expelled.
     pub(super) async fn forget(&self, member: IdHash) -> Result<()> {
         let key = format!("{}confirmed/{:016x}", self.prefix, member.0);
         self.records.delete(&key).await

@@ -95,8 +95,8 @@ impl Visitor {
         self.heard(self.caller.may_ask(&self.gate.inner.cluster))
     }
 
-    /// Whether it may speak as the member with that incarnation. An unknown incarnation is left to
-    /// what is said of senders that are no members.
+    /// Whether it may speak as the member with that incarnation. An unknown incarnation is not
+    /// refused here: `Standing::may_accept` does that.
     ///
     /// # Errors
     /// [`ErrorKind::PermissionDenied`] if another member has it.

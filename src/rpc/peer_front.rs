@@ -1,5 +1,5 @@
-//! The gRPC listener for other nodes: `Peer`, and health for those who look whether this node can
-//! be reached again. `Fetch` takes the lean path.
+//! The gRPC listener for other nodes: `Peer`, and health checks, by which peers find out whether
+//! this node can be reached again. `Fetch` takes the lean path.
 
 use std::{
     convert::Infallible,

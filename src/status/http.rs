@@ -22,7 +22,7 @@ pub fn not_allowed(what: &str) -> Response {
 /// may have the wrong listener.
 pub const NO_SUCH_PATH: &str = "no_such_path";
 
-/// A path that has nothing to show in this process.
+/// A path that exists but has no data in this process.
 pub fn not_here(what: &str) -> Response {
     let mut response = failed(&Error::new(ErrorKind::InvalidRequest, what));
     *response.status_mut() = StatusCode::NOT_FOUND;

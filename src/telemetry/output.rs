@@ -1,9 +1,10 @@
 //! The log's way to standard output.
 //!
 //! A reader of standard output that stalls (a full pipe, a container runtime under pressure) must
-//! hold up nobody: a thread of its own does the writing. Beyond [`MAX_LINES`] or [`MAX_BYTES`] that
-//! wait for it, lines are dropped and counted. It never writes to standard output from another
-//! thread; `tracing-appender` does, when it ends with a full queue, and then hangs.
+//! not block anything else: a thread of its own does the writing. Beyond [`MAX_LINES`] or
+//! [`MAX_BYTES`] that wait for it, lines are dropped and counted. It never writes to standard
+//! output from another thread; `tracing-appender` does, when it ends with a full queue, and then
+//! hangs.
 
 use std::{
     io::{self, Write},
@@ -32,7 +33,7 @@ pub(super) fn dropped() -> u64 {
 
 enum Step {
     Line(Box<[u8]>),
-    /// Everything before is written: says so by hanging up.
+    /// A flush marker: it is dropped once everything before it has been written.
     Flush(#[expect(dead_code, reason = "dropping it is the answer")] SyncSender<()>),
 }
 

@@ -37,7 +37,7 @@ pub enum Logged {
 pub struct RequestLog {
     /// Which.
     pub logged: Logged,
-    /// What took so long is slow.
+    /// Gets that take at least this long are slow.
     pub slow: Duration,
     /// Lines a second; what is over is counted.
     pub per_second: u64,

@@ -1,4 +1,4 @@
-//! A socket of which no more than some bytes are read until a handshake is over.
+//! A socket that limits how many bytes are read before the handshake is complete.
 //!
 //! rustls keeps up to 64 KiB of one message of a handshake. Who has proven nothing yet must not
 //! take more memory than an idle connection does.

@@ -12,21 +12,22 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::{ParsedCertificate, WebPkiClientVerifier},
     sign::SingleCertAndKey,
-    version::TLS13,
 };
 
 use super::{
-    failed,
+    client_config, failed,
     followed::{Followed, Observer},
     names::{AllowedPeers, Members},
     pem::{self, Life},
-    provider, set_up_client, set_up_server,
+    provider,
+    section::Section,
+    server_config,
     signatures::signatures_of_tls13,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// The section of the settings that names the files.
-const SECTION: &str = "peer.tls";
+const SECTION: Section = Section("peer.tls");
 
 /// Where a node's certificate and its authorities are, and who may be a peer.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ impl Certificates {
         Ok(Self {
             allowed,
             provider,
-            files: Followed::start(SECTION, vec![ca, cert, key], make, observer)?,
+            files: Followed::start(SECTION.0, vec![ca, cert, key], make, observer)?,
         })
     }
 
@@ -94,43 +95,20 @@ impl Certificates {
             member: member.into(),
             provider: self.provider.clone(),
         });
-        let mut client = ClientConfig::builder_with_provider(self.provider.clone())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(failed)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_client_cert_resolver(current.shown.clone());
-        set_up_client(&mut client);
-        Ok(client)
+        client_config(&self.provider, verifier, current.shown.clone())
     }
 }
 
 impl Loaded {
     fn new(contents: &[Vec<u8>], provider: &Arc<CryptoProvider>) -> Result<(Self, Life)> {
-        let wrong = |name: &'static str| {
-            move |what: String| {
-                Error::new(
-                    ErrorKind::Configuration,
-                    format!("{SECTION}.{name}: {what}"),
-                )
-            }
-        };
         let [ca, cert, key] = contents else {
             return Err(Error::new(ErrorKind::Internal, "a peer has three files"));
         };
-        let roots = Arc::new(pem::authorities(ca).map_err(wrong("ca"))?);
-        let chain = pem::certificates(cert).map_err(wrong("cert"))?;
-        let life = pem::of_server(&chain[0]).map_err(wrong("cert"))?;
-        let key = pem::private_key(key).map_err(wrong("key"))?;
-        let certified = pem::together(chain, key, provider).map_err(wrong("key"))?;
-        let shown = Arc::new(SingleCertAndKey::from(certified));
+        let roots = SECTION.authorities("ca", ca)?;
+        let (shown, life) = SECTION.identity(cert, key, provider)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
-        let mut server = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(failed)?
-            .with_client_cert_verifier(verifier.build().map_err(failed)?)
-            .with_cert_resolver(shown.clone());
-        set_up_server(&mut server);
+        let verifier = verifier.build().map_err(failed)?;
+        let server = server_config(provider, verifier, shown.clone())?;
         let loaded = Self {
             roots,
             shown,
@@ -149,7 +127,9 @@ pub(crate) fn is_signed(ca: &[u8], cert: &[u8]) -> std::result::Result<(), Strin
     let (roots, chain) = (Arc::new(pem::authorities(ca)?), pem::certificates(cert)?);
     let (provider, now) = (provider(), UnixTime::now());
     let refused = |error: TlsError| {
-        format!("other nodes refuse the certificate, by the authorities in peer.tls.ca: {error}")
+        format!(
+            "other nodes would refuse the certificate: it does not verify against peer.tls.ca: {error}"
+        )
     };
     let (own, between) = (&chain[0], &chain[1..]);
     let parsed = ParsedCertificate::try_from(own).map_err(refused)?;
@@ -162,8 +142,8 @@ pub(crate) fn is_signed(ca: &[u8], cert: &[u8]) -> std::result::Result<(), Strin
     verified.map(drop).map_err(refused)
 }
 
-/// Takes who has a certificate of the authorities with a name of the member. The address counts for
-/// nothing: it comes from the registry, where the member itself wrote it.
+/// Accepts the holder of a certificate of the authorities with a name of the member. The address is
+/// not checked: it comes from the registry, where the member itself wrote it.
 #[derive(Debug)]
 struct Trusted {
     roots: Arc<RootCertStore>,

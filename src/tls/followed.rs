@@ -1,5 +1,5 @@
-//! Files that are read again and again, and what is made of them. What has changed in them counts
-//! from the next connection on.
+//! Files that are polled for changes, and the value that is built from them. What has changed in
+//! them counts from the next connection on.
 //!
 //! Files that can't be used must not end what works: what they had before stays in use.
 

@@ -13,11 +13,11 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
-    version::TLS13,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 use super::{
-    failed, fingerprint, provider, set_up_client, set_up_server, signatures::signatures_of_tls13,
+    client_config, failed, fingerprint, provider, server_config, signatures::signatures_of_tls13,
 };
 use gaocache_core::{error::Result, membership::KeyFingerprint};
 
@@ -26,8 +26,7 @@ const NAME: &str = "gaocache";
 
 /// The key of this node, and its self-signed certificate.
 pub(super) struct OwnKey {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+    shown: Arc<SingleCertAndKey>,
     provider: Arc<CryptoProvider>,
     pub(super) fingerprint: KeyFingerprint,
     pub(super) server: Arc<ServerConfig>,
@@ -44,19 +43,14 @@ impl OwnKey {
         let verifier = Arc::new(AnyKey {
             provider: provider.clone(),
         });
-        let mut server = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(failed)?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![certificate.clone()], key.clone_key())
-            .map_err(failed)?;
-        set_up_server(&mut server);
+        let fingerprint = fingerprint(&certificate);
+        let certified = CertifiedKey::from_der(vec![certificate], key, &provider);
+        let shown = Arc::new(SingleCertAndKey::from(certified.map_err(failed)?));
         Ok(Self {
-            fingerprint: fingerprint(&certificate),
-            certificate,
-            key,
+            server: Arc::new(server_config(&provider, verifier, shown.clone())?),
+            fingerprint,
+            shown,
             provider,
-            server: Arc::new(server),
         })
     }
 
@@ -66,15 +60,7 @@ impl OwnKey {
             wanted,
             provider: self.provider.clone(),
         });
-        let mut client = ClientConfig::builder_with_provider(self.provider.clone())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(failed)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())
-            .map_err(failed)?;
-        set_up_client(&mut client);
-        Ok(client)
+        client_config(&self.provider, verifier, self.shown.clone())
     }
 }
 

@@ -1,9 +1,9 @@
-//! TLS 1.3 of the listeners for clients and operators: what a listener shows of itself, and which
-//! certificates it wants to see.
+//! TLS 1.3 of the listeners for clients and operators: which certificate a listener presents, and
+//! which it requires.
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
-use rustls::{ServerConfig, crypto::CryptoProvider, server::WebPkiClientVerifier, version::TLS13};
+use rustls::{ServerConfig, crypto::CryptoProvider, server::WebPkiClientVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -13,9 +13,11 @@ use super::{
     failed,
     followed::{Followed, Observer},
     names::alternative_names,
-    pem::{self, Life},
+    pem::Life,
     plaintext::{self, Begins},
-    provider, set_up_server,
+    provider,
+    section::Section,
+    server_config,
     stream::Stream,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -37,34 +39,35 @@ pub struct ListenerFiles {
 /// Whether a client has to show a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// It may; a wrong one is refused.
+    /// It may; an invalid one is refused.
     Optional,
     /// It has to.
     Required,
 }
 
-/// What the connections of one listener begin with. Cheap to clone.
+/// The TLS acceptor of one listener. Cheap to clone.
 #[derive(Clone)]
-pub struct ListenerTls(Arc<Followed<ServerConfig>>);
+pub struct ServerTls(Arc<Followed<ServerConfig>>);
 
-/// Why a connection does not come about.
+/// Why a handshake failed.
 #[derive(Debug)]
 pub enum Refused {
     /// The client hung up.
     Gone,
     /// It speaks plaintext.
     Plaintext,
-    /// It doesn't speak TLS 1.3, shows no certificate or a wrong one, or doesn't trust this node's.
+    /// It doesn't speak TLS 1.3, shows no certificate or an invalid one, or doesn't trust this
+    /// node's.
     Handshake(io::Error),
 }
 
-impl fmt::Debug for ListenerTls {
+impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("certificates")
     }
 }
 
-impl ListenerTls {
+impl ServerTls {
     /// A listener for these protocols, in order of preference. The files are followed on the
     /// current runtime.
     ///
@@ -85,7 +88,7 @@ impl ListenerTls {
         let files = [cert, key].into_iter().chain(client_ca).collect();
         let provider = provider();
         let make = move |contents: &[Vec<u8>]| {
-            let (mut server, life) = server(section, contents, asked, &provider)?;
+            let (mut server, life) = server(Section(section), contents, asked, &provider)?;
             server.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
             Ok((server, life))
         };
@@ -128,47 +131,27 @@ impl ListenerTls {
 
 /// What the files make: certificate, key and perhaps the authorities of clients.
 fn server(
-    section: &str,
+    section: Section,
     contents: &[Vec<u8>],
     asked: Option<Asked>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<(ServerConfig, Life)> {
-    let wrong = |name: &'static str| {
-        move |what: String| {
-            Error::new(
-                ErrorKind::Configuration,
-                format!("{section}.{name}: {what}"),
-            )
-        }
-    };
     let [cert, key, rest @ ..] = contents else {
-        return Err(Error::new(
-            ErrorKind::Internal,
-            "a certificate has two files",
-        ));
+        let what = "a certificate has two files";
+        return Err(Error::new(ErrorKind::Internal, what));
     };
-    let chain = pem::certificates(cert).map_err(wrong("cert"))?;
-    let life = pem::of_server(&chain[0]).map_err(wrong("cert"))?;
-    let key = pem::private_key(key).map_err(wrong("key"))?;
-    let certified = pem::together(chain, key, provider).map_err(wrong("key"))?;
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&TLS13])
-        .map_err(failed)?;
-    let builder = match rest.first().zip(asked) {
-        None => builder.with_no_client_auth(),
+    let (shown, life) = section.identity(cert, key, provider)?;
+    let verifier = match rest.first().zip(asked) {
+        None => WebPkiClientVerifier::no_client_auth(),
         Some((ca, asked)) => {
-            let roots = pem::authorities(ca).map_err(wrong("client_ca"))?;
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+            let roots = section.authorities("client_ca", ca)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
             let verifier = match asked {
                 Asked::Required => verifier,
                 Asked::Optional => verifier.allow_unauthenticated(),
             };
-            builder.with_client_cert_verifier(verifier.build().map_err(failed)?)
+            verifier.build().map_err(failed)?
         }
     };
-    let shown = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
-    let mut server = builder.with_cert_resolver(shown);
-    set_up_server(&mut server);
-    Ok((server, life))
+    Ok((server_config(provider, verifier, shown)?, life))
 }

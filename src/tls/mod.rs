@@ -1,8 +1,8 @@
-//! TLS: what a node shows of itself, and what it wants to see of others: nodes, with certificates
-//! on both sides (`peer`), and clients (`listener`).
+//! TLS: which certificate a node presents, and which it requires of others: of nodes, on both sides
+//! (`peer`), and of clients (`listener`).
 //!
-//! Everything here is TLS 1.3. Sessions are never resumed: a connection is meant to last, and a
-//! resumed one would be one whose certificate nobody looked at.
+//! Everything here is TLS 1.3. Sessions are never resumed: a connection is meant to last, and the
+//! certificate of a resumed one would not be checked.
 
 mod bounded;
 mod client_names;
@@ -14,6 +14,7 @@ mod names;
 mod peer;
 pub(crate) mod pem;
 mod plaintext;
+mod section;
 mod signatures;
 mod stream;
 #[cfg(feature = "etcd")]
@@ -22,8 +23,12 @@ pub(crate) mod to_nodes;
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, ServerConfig, client::Resumption, crypto::CryptoProvider,
-    server::NoServerSessionStorage,
+    ClientConfig, ServerConfig,
+    client::{Resumption, danger::ServerCertVerifier},
+    crypto::CryptoProvider,
+    server::{NoServerSessionStorage, danger::ClientCertVerifier},
+    sign::SingleCertAndKey,
+    version::TLS13,
 };
 
 pub use client_names::ClientNames;
@@ -31,7 +36,7 @@ pub use files::PeerFiles;
 #[cfg(feature = "cli")]
 pub(crate) use files::is_signed;
 pub use followed::{Observed, Observer};
-pub use listener::{Asked, ListenerFiles, ListenerTls, Refused};
+pub use listener::{Asked, ListenerFiles, Refused, ServerTls};
 #[cfg(feature = "cli")]
 pub(crate) use names::AllowedPeers;
 pub use peer::{PeerTls, Way};
@@ -42,7 +47,7 @@ pub use stream::Stream;
 pub use to_nodes::ClientTls;
 
 use gaocache_core::{
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, Result},
     membership::KeyFingerprint,
 };
 
@@ -61,19 +66,39 @@ fn fingerprint(certificate: &[u8]) -> KeyFingerprint {
     KeyFingerprint(bytes)
 }
 
-/// What the accepting end has of all connections: HTTP/2 where nothing else is said, and no session
-/// to resume.
-fn set_up_server(server: &mut ServerConfig) {
+/// For connections that are accepted: HTTP/2 where nothing else is said, and no session to resume.
+fn server_config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    shown: Arc<SingleCertAndKey>,
+) -> Result<ServerConfig> {
+    let mut server = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(failed)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(shown);
     server.alpn_protocols = vec![PROTOCOL.to_vec()];
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
+    Ok(server)
 }
 
-/// The same for the connecting end, which sends no name either.
-fn set_up_client(client: &mut ClientConfig) {
+/// The same for connections that are made to other nodes. No name is sent either.
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    shown: Arc<SingleCertAndKey>,
+) -> Result<ClientConfig> {
+    let mut client = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(failed)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(shown);
     client.alpn_protocols = vec![PROTOCOL.to_vec()];
     client.resumption = Resumption::disabled();
     client.enable_sni = false;
+    Ok(client)
 }
 
 /// TLS can't be set up.

@@ -83,7 +83,7 @@ impl AllowedPeers {
         match self.members(names.iter().map(String::as_str)) {
             None => Err(format!("none of its names is in peer.allowed_peers; {has}")),
             Some(Some(ids)) if !ids.iter().any(|it| **it == *id) => Err(format!(
-                "by peer.allowed_peers, it is not that of the node '{id}'; {has}"
+                "peer.allowed_peers does not allow it for the node '{id}'; {has}"
             )),
             Some(_) => Ok(()),
         }

@@ -143,7 +143,8 @@ fn tls_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Erro
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // The cause of an IO error that wraps another is that one's, not that one.
+        // `source()` of an IO error that wraps another error returns the source of that error, not
+        // the error itself.
         let inner = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);

@@ -63,6 +63,16 @@ impl Budget {
         (largest.saturating_add(FRAME) / (SMALL_PART - 1)).saturating_mul(SMALL_PART) + SMALL_PART
     }
 
+    /// Whether a limit is at least that.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(limit: u64, largest: u64) -> std::result::Result<(), String> {
+        let least = Self::least(largest);
+        let reason = || format!("a value of the largest max_value needs {least} bytes");
+        (limit >= least).then_some(()).ok_or_else(reason)
+    }
+
     /// The limit, in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
@@ -106,11 +116,11 @@ impl Budget {
                 used,
                 limit,
                 refused,
-                "refused as overloaded: too many bytes are in flight (cache.in_flight)"
+                "refused as overloaded: the bytes in flight have reached their limit"
             );
         }
         drop(told);
-        let what = "too many bytes are in flight at this node (cache.in_flight); try again later";
+        let what = "the bytes in flight at this node have reached their limit; try again later";
         Err(Error::new(ErrorKind::Overloaded, what))
     }
 

@@ -92,7 +92,7 @@ impl Drop for Charge {
     }
 }
 
-/// One up while it lives.
+/// Increments the counter while it lives.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

@@ -2,7 +2,7 @@
 //!
 //! The store counts what it keeps. Everything else that clients can make a node hold is counted
 //! here: requests that wait, bodies that arrive, loads, and answers until the last byte has left
-//! for the socket. Nothing in here may wait for a client.
+//! for the socket. Nothing in this module may wait for a client.
 
 mod body;
 mod budget;

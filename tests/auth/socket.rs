@@ -39,7 +39,7 @@ async fn only_its_owner_can_open_the_socket_which_goes_with_the_node() {
     let second = builder(&settings("n1", &origin.url(), &further))
         .bind()
         .await;
-    let error = second.err().expect("another node has it");
+    let error = second.expect_err("another node has it");
     assert!(error.message().contains("admin.socket"), "{error}");
 
     node.stopped().await;

@@ -104,7 +104,8 @@ fn dev_says_when_it_is_not_where_the_readme_says() {
     assert!(!there.ends_with(":8080"), "{there}");
     assert!(
         told.contains(
-            "dev-0 takes free ports instead of the usual ones: grpc.listen = \"127.0.0.1:7070\""
+            "dev-0 takes free ports instead of the usual ones: the gRPC listener can't be at \
+             127.0.0.1:7070"
         ),
         "{told}"
     );

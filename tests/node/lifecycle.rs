@@ -20,7 +20,7 @@ async fn two_nodes_with_one_id_and_a_port_in_use_are_errors_that_say_so() {
     let bound = builder(&settings("n1", &origin.url(), &[&taken]))
         .bind()
         .await;
-    let error = bound.err().expect("the port is taken");
+    let error = bound.expect_err("the port is taken");
     assert!(
         error.message().contains("grpc.listen") && error.message().contains("in use"),
         "{error}"

@@ -97,6 +97,8 @@ async fn a_client_gets_many_keys_from_their_owners_and_an_error_of_its_own_for_e
     within("the nodes", client.wait_for_members(3))
         .await
         .unwrap();
+    let more = within("more than two", client.wait_for_members(2)).await;
+    more.unwrap();
     let mut keys: Vec<String> = (0..1_000).map(|number| format!("user-{number}")).collect();
     keys.extend(["missing", "", "user-7"].map(str::to_owned));
     let read = async || within("the answers", client.get_many("users", &keys)).await;

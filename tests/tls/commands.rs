@@ -23,34 +23,65 @@ async fn command(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>
     (output.status.code(), text)
 }
 
+/// A node whose gRPC listener requires certificates, and the files to talk to it.
+struct Secured {
+    node: TestNode,
+    ca: String,
+    cert: String,
+    key: String,
+    _origin: CountingOrigin,
+    _files: Files,
+}
+
+impl Secured {
+    async fn start() -> Self {
+        let (origin, files) = (CountingOrigin::start().await, Files::new());
+        let mut settings = files.settings();
+        settings.extend(files.asking("grpc", "required"));
+        let identity = files.authority.issue(&["client"]);
+        files.folder.write_identity("client", &identity);
+        let mut node = node(&origin, &settings).await;
+        node.ready().await;
+        let [ca, cert, key] =
+            ["ca.pem", "client.pem", "client.key"].map(|it| files.folder.text(it));
+        Self {
+            node,
+            ca,
+            cert,
+            key,
+            _origin: origin,
+            _files: files,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_speak_tls_with_a_node() {
-    let (origin, files) = (CountingOrigin::start().await, Files::new());
-    let mut settings = files.settings();
-    settings.extend(files.asking("grpc", "required"));
-    files
-        .folder
-        .write_identity("client", &files.authority.issue(&["client"]));
-    let mut node = node(&origin, &settings).await;
-    node.ready().await;
-    let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|it| files.folder.text(it));
+    let secured = Secured::start().await;
+    let Secured {
+        node,
+        ca,
+        cert,
+        key,
+        ..
+    } = &secured;
     let (bare, admin) = (
         node.addresses.grpc.to_string(),
         node.addresses.admin.to_string(),
     );
     let (target, admin) = (format!("https://{bare}"), format!("https://{admin}"));
-    let shown = ["--cert", &cert, "--cert-key", &key];
+    let shown = ["--cert", cert, "--cert-key", key];
     let get = ["get", "users", "a", "--target", &target];
     let value = (Some(0), "value of a".to_owned());
     assert_eq!(
-        command(&[&get, &shown[..], &["--ca", &ca]].concat(), &[]).await,
+        command(&[&get, &shown[..], &["--ca", ca]].concat(), &[]).await,
         value
     );
     // By the environment; an address without a scheme is one of TLS then.
     let variables = [
-        ("GAOCACHE_CA", &*ca),
-        ("GAOCACHE_CERT", &*cert),
-        ("GAOCACHE_KEY", &*key),
+        ("GAOCACHE_CA", ca.as_str()),
+        ("GAOCACHE_CERT", cert),
+        ("GAOCACHE_CERT_KEY", key),
         ("GAOCACHE_TARGET", &*bare),
     ];
     assert_eq!(command(&["get", "users", "a"], &variables).await, value);
@@ -65,7 +96,7 @@ async fn commands_speak_tls_with_a_node() {
             "1 member",
         ),
     ] {
-        let (code, told) = command(&[arguments, &["--ca", &ca]].concat(), &[]).await;
+        let (code, told) = command(&[arguments, &["--ca", ca]].concat(), &[]).await;
         assert!(
             code == Some(0) && told.contains(wanted),
             "{arguments:?}: {told}"
@@ -75,29 +106,28 @@ async fn commands_speak_tls_with_a_node() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_tell_why_tls_with_a_node_fails() {
-    let (origin, files) = (CountingOrigin::start().await, Files::new());
-    let mut settings = files.settings();
-    settings.extend(files.asking("grpc", "required"));
-    files
-        .folder
-        .write_identity("client", &files.authority.issue(&["client"]));
-    let mut node = node(&origin, &settings).await;
-    node.ready().await;
-    let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|it| files.folder.text(it));
+    let secured = Secured::start().await;
+    let Secured {
+        node,
+        ca,
+        cert,
+        key,
+        ..
+    } = &secured;
     let bare = node.addresses.grpc.to_string();
     let target = format!("https://{bare}");
-    let shown = ["--cert", &cert, "--cert-key", &key];
+    let shown = ["--cert", cert, "--cert-key", key];
     let get = ["get", "users", "a", "--target", &target];
     let unknown = command(&[&get[..], &shown].concat(), &[]).await;
     assert!(unknown.1.contains("UnknownIssuer"), "{unknown:?}");
-    let unnamed = command(&[&get, &["--ca", &ca][..]].concat(), &[]).await;
+    let unnamed = command(&[&get, &["--ca", ca][..]].concat(), &[]).await;
     assert!(
         unnamed
             .1
             .contains("the server requires a client certificate"),
         "{unnamed:?}"
     );
-    let other = ["--server-name", "other", "--ca", &ca];
+    let other = ["--server-name", "other", "--ca", ca];
     let other = command(&[&get, &other[..]].concat(), &[]).await;
     assert!(other.1.contains("not valid for name"), "{other:?}");
     let plaintext = node.addresses.admin.to_string();

@@ -86,7 +86,7 @@
 {{- if include "gaocache.tlsSecret" . }}
 - {name: GAOCACHE_CA, value: /etc/gaocache/tls/ca.crt}
 - {name: GAOCACHE_CERT, value: /etc/gaocache/tls/tls.crt}
-- {name: GAOCACHE_KEY, value: /etc/gaocache/tls/tls.key}
+- {name: GAOCACHE_CERT_KEY, value: /etc/gaocache/tls/tls.key}
 - {name: GAOCACHE_SERVER_NAME, value: {{ include "gaocache.serverName" . }}}
 - {name: GAOCACHE_TARGET, value: "{{ ternary "https" "http" .Values.tls.grpc.enabled }}://127.0.0.1:7070"}
 - {name: GAOCACHE_ADMIN, value: "{{ ternary "https" "http" .Values.tls.admin.enabled }}://127.0.0.1:9090"}

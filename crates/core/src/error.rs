@@ -32,7 +32,7 @@ pub enum ErrorKind {
     /// The origin failed or was slow lately, so its group's circuit breaker is open: it is not
     /// asked for a while.
     BreakerOpen,
-    /// Too much is in flight already: loads that wait for the origin, or bytes (`cache.in_flight`).
+    /// Too much is in flight already: loads that wait for the origin, or bytes.
     Overloaded,
     /// A required member could not be reached.
     PeerUnreachable,

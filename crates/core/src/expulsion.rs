@@ -87,7 +87,7 @@ impl Expulsion {
         told: &impl Fn(&Member, Result<Expelled>),
     ) -> IdHash {
         while let Some(member) = self.vanished(incarnation) {
-            // A removal that waits for it can't wait for others to take their turns.
+            // While a removal waits for it, the turns are skipped.
             tokio::select! {
                 () = self.standing.removal_waits() => {}
                 () = sleep(self.turn(&member)) => {}

@@ -93,7 +93,7 @@ impl Fence {
         }
     }
 
-    /// Keeps it open until `until`. For one caller only.
+    /// Keeps it open until `until`. Must not be called concurrently.
     pub fn extend(&self, now: Timestamp, until: Timestamp) {
         if self.ended.load(Ordering::Acquire) {
             return;

@@ -1,4 +1,4 @@
-//! Finds keys of other members that are requested so often here that a hot copy pays off.
+//! Finds other members' keys that are requested here often enough for a hot copy to pay off.
 //!
 //! A count-min sketch over two time windows. It never underestimates, uses a fixed amount of
 //! memory, and forgets by itself. Counting is a few relaxed atomic additions; a lost one makes a

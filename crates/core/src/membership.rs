@@ -229,6 +229,12 @@ impl View {
         }
     }
 
+    /// Whether it takes the place of `before`. An empty list never wipes the ring: it means that
+    /// nothing is known yet, or that a registry lost everything.
+    pub fn replaces(&self, before: &Self) -> bool {
+        !self.members.is_empty() && self != before
+    }
+
     /// The member with that id.
     pub fn member(&self, id: &str) -> Option<&Member> {
         self.place(id).map(|at| &self.members[at])

@@ -61,9 +61,10 @@ const RESERVED: [&str; 29] = [
 /// What the origin said of a value: headers of HTTP, whose names are in lower case. Cheap to clone.
 ///
 /// ```
-/// use gaocache_core::metadata::Metadata;
+/// # mod gaocache { pub use gaocache_core::{Result, metadata::Metadata}; }
+/// use gaocache::{Metadata, Result};
 ///
-/// # fn main() -> gaocache_core::Result<()> {
+/// # fn main() -> Result<()> {
 /// let metadata = Metadata::new([("content-type", "text/html"), ("etag", "\"v7\"")])?;
 /// assert_eq!(metadata.get("etag"), Some("\"v7\""));
 /// assert!(Metadata::new([("set-cookie", "for=one")]).is_err());

@@ -28,7 +28,8 @@ use crate::{
     fence::Fence,
     membership::{IdHash, Member},
     ports::{
-        Clock, HeldLease, Peers, RegistryHealth, Session, TRANSFER_TIMEOUT, Timestamp, Voucher,
+        Clock, HeldLease, Peers, Reading, RegistryHealth, Session, TRANSFER_TIMEOUT, Timestamp,
+        Voucher,
     },
 };
 
@@ -320,15 +321,15 @@ impl Standing {
     }
 
     /// Whether entries that were not read before `read_at` are taken from that sender: it has to be
-    /// a member by its present incarnation, and this node one all the time since. Before that it it
+    /// a member by its present incarnation, and this node one all the time since. Before that, it
     /// heard of no removals, and has no tombstones for them; what was sent to an earlier
     /// incarnation of it may still be in transit.
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`] if not.
-    pub fn may_accept(&self, sender: IdHash, (read_at, now): (Timestamp, Timestamp)) -> Result<()> {
+    pub fn may_accept(&self, sender: IdHash, reading: Reading) -> Result<()> {
         let refused = |why: &str| Err(Error::new(ErrorKind::NotReady, why));
-        if !self.fence.open_since(read_at, now) {
+        if !self.fence.open_since(reading.read_at, reading.now) {
             return refused("this node has not been sure to be a member since they were sent");
         }
         match self.cluster.topology().by_incarnation(sender) {

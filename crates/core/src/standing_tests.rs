@@ -208,20 +208,21 @@ fn entries_are_taken_from_present_members_only_and_while_the_fence_is_open() {
     let mut three = ["a", "b", "c"].map(member);
     three[2].vanished = true;
     let a = standing("a", &three);
+    let at = |read_at| Reading { read_at, now: NOW };
     assert!(
-        a.may_accept(three[1].incarnation(), (NOW, NOW)).is_err(),
+        a.may_accept(three[1].incarnation(), at(NOW)).is_err(),
         "closed"
     );
     a.fence.extend(NOW, NOW.after(LEASE));
-    assert!(a.may_accept(three[1].incarnation(), (NOW, NOW)).is_ok());
-    assert!(a.may_accept(three[2].incarnation(), (NOW, NOW)).is_err());
+    assert!(a.may_accept(three[1].incarnation(), at(NOW)).is_ok());
+    assert!(a.may_accept(three[2].incarnation(), at(NOW)).is_err());
     let mut restarted = three[1].clone();
     restarted.instance = "2".into();
-    assert!(a.may_accept(restarted.incarnation(), (NOW, NOW)).is_err());
+    assert!(a.may_accept(restarted.incarnation(), at(NOW)).is_err());
     // What was sent before this node was a member may have been removed since.
     let earlier = Timestamp(NOW.0 - 1);
     let sender = three[1].incarnation();
-    assert!(a.may_accept(sender, (earlier, NOW)).is_err());
+    assert!(a.may_accept(sender, at(earlier)).is_err());
 }
 
 #[test]

@@ -25,6 +25,15 @@ impl Timestamp {
     }
 }
 
+/// When entries from another node were read there, and when they arrived here.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The earliest moment at which the sender can have read them.
+    pub read_at: Timestamp,
+    /// The present moment.
+    pub now: Timestamp,
+}
+
 /// The core's source of time.
 pub trait Clock: Send + Sync + 'static {
     /// The present moment. It never goes back, and it goes on while the machine is suspended.

@@ -11,7 +11,7 @@ use std::{
 use gaocache_core::{
     cluster::Cluster,
     membership::{IdHash, Member, MemberState, View},
-    ports::{Timestamp, Voucher},
+    ports::{Reading, Timestamp, Voucher},
     standing::Standing,
 };
 
@@ -147,11 +147,14 @@ pub fn may_accept(node: usize, list: List, sender: (usize, u8), fenced: bool) ->
         (node, list, sender, fenced),
         |(node, list, sender, fenced)| {
             let standing = standing(*node, list, Lives::default());
-            let (opened, now) = (Timestamp(1_000), Timestamp(2_000));
+            let opened = Timestamp(1_000);
             standing.fence.extend(opened, Timestamp(3_000));
-            let read_at = if *fenced { opened } else { Timestamp(999) };
+            let reading = Reading {
+                read_at: if *fenced { opened } else { Timestamp(999) },
+                now: Timestamp(2_000),
+            };
             let sender = incarnation(sender.0, sender.1);
-            standing.may_accept(sender, (read_at, now)).is_ok()
+            standing.may_accept(sender, reading).is_ok()
         },
     )
 }

@@ -169,7 +169,7 @@ impl Session for EtcdSession {
 impl EtcdSession {
     /// Changes what is registered; returns the revision from which on a view has it.
     async fn change(&self, change: impl FnOnce(&mut Endpoint) + Send) -> Result<Option<u64>> {
-        // Taken out for the time of the call: no lock may be held over it.
+        // Taken out during the call, because no lock may be held across it.
         let Some(registration) = self.registration.lock().take() else {
             return Err(Error::new(ErrorKind::NotReady, "no registration to change"));
         };

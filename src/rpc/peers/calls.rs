@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tonic::transport::Channel;
 
-use super::{handoff::GrpcHandoffStream, links::Lane, pool::GrpcPeers};
+use super::{fetch::peek_request, handoff::GrpcHandoffStream, links::Lane, pool::GrpcPeers};
 use crate::rpc::{
     convert,
     wire::{self, peer_client::PeerClient},
@@ -37,7 +37,7 @@ impl Peers for GrpcPeers {
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError> {
         let found = match self.link(Lane::Data, member) {
             Ok(link) => {
-                self.call_peek(member, &link, PEEK_TIMEOUT, (group, key))
+                self.call_peek(member, &link, PEEK_TIMEOUT, peek_request(group, key))
                     .await
             }
             Err(failed) => Err(failed),

@@ -26,7 +26,7 @@ const LAST_PROBE: Duration = Duration::from_secs(5);
 
 /// Members that are not called until a probe finds them healthy.
 pub(super) struct Ejected {
-    /// By their ids. One that is elsewhere by now, or has another key, is none of them.
+    /// By their ids. A member that has moved or has another key doesn't match.
     members: Mutex<HashMap<Arc<str>, Contact>>,
     /// Their number, to be read without the lock: nearly always zero.
     count: AtomicUsize,

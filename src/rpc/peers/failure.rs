@@ -25,7 +25,8 @@ pub(super) enum Failure {
     /// A connection that was established ended. That may say nothing about the peer, such as when
     /// something on the way has closed it; another attempt will show.
     Broken,
-    /// The peer closed the connection in order (GOAWAY): it goes, or has had too many resets.
+    /// The peer closed the connection in order (GOAWAY): it is shutting down, or has received too
+    /// many resets.
     Closed,
     /// It took longer than the call may.
     Late,
@@ -60,7 +61,7 @@ impl Failure {
         })
     }
 
-    /// Whether the same call may fare better at once, on another connection.
+    /// Whether the same call may succeed at once on another connection.
     pub(super) fn is_worth_another(&self) -> bool {
         matches!(self, Self::Broken | Self::Closed)
     }

@@ -1,8 +1,9 @@
 //! The call that carries the reads: `Peer.Fetch`, and `Peer.Peek`, which takes no place.
 //!
 //! A fetch takes as long as the owner's load may take, as far as this node's settings tell. Past
-//! that its callers get `origin_timeout`, never a second load. Who doesn't want to wait so long has
-//! a deadline, or hangs up: the fetch is dropped then, which resets its stream at the owner.
+//! that its callers get `origin_timeout`, never a second load. A caller that doesn't want to wait
+//! that long sets a deadline or hangs up: the fetch is dropped then, which resets its stream at the
+//! owner.
 
 use std::{sync::Arc, time::Duration};
 
@@ -97,7 +98,8 @@ impl GrpcPeers {
                 // Without a short limit: this fetch would only wait elsewhere. And many calls that
                 // are dropped at once look like an attack to the peer, which hangs up (h2 counts
                 // resets of calls that it has not begun).
-                let peeked = self.call_peek(member, &link, bounds.longest, (group, key));
+                let request = peek_request(group, key);
+                let peeked = self.call_peek(member, &link, bounds.longest, request);
                 match peeked.await {
                     Ok(Peeked {
                         entry: Some(answer),
@@ -150,12 +152,8 @@ impl GrpcPeers {
         member: &Member,
         link: &Arc<Link>,
         bound: Duration,
-        (group, key): (&str, &str),
+        request: wire::PeekRequest,
     ) -> Result<Peeked, Failed> {
-        let request = wire::PeekRequest {
-            group: group.to_owned(),
-            key: key.to_owned(),
-        };
         let send = |mut client: PeerClient<Channel>| {
             let request = request.clone();
             async move { client.peek(request).await }
@@ -163,6 +161,14 @@ impl GrpcPeers {
         let asked_at = self.now();
         let found = self.call(member, link, bound, send).await?;
         Ok(convert::peeked(found, asked_at))
+    }
+}
+
+/// Asks for what a member has in memory.
+pub(super) fn peek_request(group: &str, key: &str) -> wire::PeekRequest {
+    wire::PeekRequest {
+        group: group.to_owned(),
+        key: key.to_owned(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The way to other nodes: their calls, by connections of their own (`links`), and which of them
-//! are ejected since they are out of reach (`ejected`).
+//! The client side of calls between nodes: connections (`links`), and which peers are ejected
+//! because they can't be reached (`ejected`).
 //!
 //! A member is out of reach when its connection is refused, breaks, or stops answering pings. Then
 //! the next in ring order stands in for it, until a probe finds it healthy. A member that takes

@@ -92,7 +92,7 @@ impl GrpcPeers {
         self.inner.clock.now()
     }
 
-    /// The caller, by its current incarnation.
+    /// This node's current incarnation.
     pub(in crate::rpc) fn me(&self) -> IdHash {
         let topology = self.inner.cluster.topology();
         topology.me().map(Member::incarnation).unwrap_or_default()

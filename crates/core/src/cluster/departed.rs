@@ -32,7 +32,7 @@ impl Departed {
         }
     }
 
-    /// Whether one of them is so.
+    /// Whether any of them matches.
     pub(super) fn any(&self, is_so: impl Fn(&Member) -> bool) -> bool {
         self.0.lock().iter().any(is_so)
     }

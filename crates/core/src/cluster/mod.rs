@@ -85,8 +85,7 @@ impl Cluster {
         self.rings.subscribe()
     }
 
-    /// Installs `view`, unless it contains nothing new or is empty: an empty list means that
-    /// nothing is known yet or that a registry lost everything, and never wipes the ring.
+    /// Installs `view`, if it [replaces](View::replaces) the one before.
     pub fn install(&self, view: View) -> Option<Change> {
         let _turn = self.turn.lock();
         self.replace(view)
@@ -112,7 +111,7 @@ impl Cluster {
     /// What [`Cluster::install`] does in its turn.
     fn replace(&self, view: View) -> Option<Change> {
         let before = self.topology.load_full();
-        if view.members.is_empty() || view == before.view {
+        if !view.replaces(&before.view) {
             return None;
         }
         let after = Arc::new(Topology::new(&self.my_id, view));
@@ -145,7 +144,7 @@ impl Cluster {
             .collect()
     }
 
-    /// Whether one of the members that left lately is so.
+    /// Whether any member that departed lately matches.
     pub fn has_departed(&self, is_so: impl Fn(&Member) -> bool) -> bool {
         self.departed.any(is_so)
     }

@@ -64,7 +64,7 @@ impl Links {
 }
 
 impl World {
-    /// Cuts links, and lets processes stand still. Where the registry loses its data, more than
+    /// Cuts links, and pauses processes. Where the registry loses its data, more than
     /// half of the members are always in touch with it.
     pub(super) async fn break_things(self: Arc<Self>, until: Instant) {
         let first = self.dice.below(5);

@@ -1,5 +1,5 @@
 //! Nodes of core over a registry with leases, and a network whose links are cut: any, one way or
-//! both. Messages that meet a cut are lost, or arrive when it is mended. Processes stand still,
+//! both. Messages that meet a cut are lost, or arrive when it is mended. Processes are paused,
 //! crash and are started again under their ids, and every clock shows another time. For a part of
 //! the seeds, the registry loses its data; keys are deleted in it by hand. Many seeds, virtual
 //! time.
@@ -202,7 +202,7 @@ impl World {
         tasks.spawn(process.clone().register());
         tasks.spawn(process.clone().live_on());
         tasks.spawn(process.clone().expel());
-        tasks.spawn(process.clone().heed());
+        tasks.spawn(process.clone().carry_out());
         let wanted = node.queued_copies.lock().take().expect("once");
         let handoff = node.handoff.clone();
         tasks.spawn(async move { handoff.follow(wanted, CancellationToken::new()).await });
@@ -216,7 +216,7 @@ impl World {
         self.net.groups.lock().remove(&node.id);
     }
 
-    /// A node that doesn't stand still.
+    /// A node that isn't paused.
     fn somebody(&self) -> Option<Arc<TestNode>> {
         let node = self.dice.one_of(&self.alive)?;
         let still = &self.links.faults.borrow().still;

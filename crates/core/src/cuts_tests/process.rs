@@ -15,7 +15,7 @@ use crate::{
     expulsion::Expulsion,
     harness_tests::{TestNode, peers, simulation::VirtualClock},
     membership::{Member, MemberState, View},
-    notices::Heeded,
+    notices::CarriedOut,
     ports::{Clock, Notice, RegistryHealth, Session, Timestamp},
     standing::Standing,
 };
@@ -320,16 +320,16 @@ impl Process {
         expulsion.run(|_, _| {}).await;
     }
 
-    pub(super) async fn heed(self: Arc<Self>) {
+    pub(super) async fn carry_out(self: Arc<Self>) {
         let mut notices = self.way.notices.subscribe();
-        let mut heeded = Heeded::default();
+        let mut carried_out = CarriedOut::default();
         while notices.changed().await.is_ok() {
             self.world.links.runs(&self.node.id).await;
             let standing = notices.borrow_and_update().standing.clone();
             let Some(me) = self.node.standing.incarnation() else {
                 continue;
             };
-            let done = heeded.heed(me, &standing, |notice| {
+            let done = carried_out.carry_out(me, &standing, |notice| {
                 if let Notice::Remove { key, .. } = notice {
                     self.node.group.remove_here(key.as_deref());
                 }

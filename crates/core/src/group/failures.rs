@@ -1,5 +1,5 @@
-//! Which keys failed to load lately: meanwhile, gets of them end with the same error, and the
-//! origin is not asked.
+//! Remembers recent failures of loads: until they expire, gets of these keys fail with the same
+//! error, and the origin is not asked.
 //!
 //! It must never hold a failure past a removal of its key: a removal means that the key should be
 //! loaded again.

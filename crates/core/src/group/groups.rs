@@ -12,7 +12,7 @@ use super::{Answer, Group, parts::Wanted};
 use crate::{
     error::{Error, ErrorKind, Result},
     key::GroupId,
-    ports::{Fate, Parcel, Receipt, Sender, TRANSFER_TIMEOUT, Timestamp},
+    ports::{Fate, Parcel, Reading, Receipt, Sender, TRANSFER_TIMEOUT, Timestamp},
     standing::Standing,
 };
 
@@ -198,11 +198,10 @@ impl Groups {
         self.iter().map(|group| group.drop_everything()).sum()
     }
 
-    /// Takes entries that another member hands over; `read_at` is the earliest moment at which it
-    /// can have read them.
+    /// Takes entries that another member hands over.
     ///
     /// # Errors
-    /// [`ErrorKind::NotReady`] if this node is leaving itself or is not sure to be a member, if the
+    /// [`ErrorKind::NotReady`] if this node is itself leaving or is not sure to be a member, if the
     /// sender is no member as seen here, or if the entries were under way for so long that they may
     /// have outlasted the tombstone of a removal.
     pub fn accept(
@@ -210,10 +209,10 @@ impl Groups {
         standing: &Standing,
         parcels: &[Parcel],
         sender: Sender,
-        (read_at, now): (Timestamp, Timestamp),
+        reading: Reading,
     ) -> Result<Receipt> {
-        standing.may_accept(sender.member, (read_at, now))?;
-        if now.since(read_at) >= TRANSFER_TIMEOUT {
+        standing.may_accept(sender.member, reading)?;
+        if reading.now.since(reading.read_at) >= TRANSFER_TIMEOUT {
             let why = "the entries were under way for too long";
             return Err(Error::new(ErrorKind::NotReady, why));
         }
@@ -221,7 +220,7 @@ impl Groups {
         for parcel in parcels {
             receipt.fates.push(match self.get(&parcel.group) {
                 Ok(group) if group.is_leaving() => {
-                    let why = "this node is leaving itself";
+                    let why = "this node is itself leaving";
                     return Err(Error::new(ErrorKind::NotReady, why));
                 }
                 Ok(group) => group.accept(parcel, sender),
@@ -231,7 +230,7 @@ impl Groups {
         Ok(receipt)
     }
 
-    /// Lets none of them take anything over any more; see [`Group::leave`].
+    /// Makes all of them refuse handoffs; see [`Group::leave`].
     pub fn leave(&self) {
         self.iter().for_each(|group| group.leave());
     }

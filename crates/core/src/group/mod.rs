@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 pub use explain::{Explained, Held, Told};
 use failures::Failures;
 pub use groups::{GroupChanges, Groups};
-pub use parts::{Answer, GroupRules, Query, Shared, Wanted, is_group_name};
+pub use parts::{Answer, GROUP_NAME_RULE, GroupRules, Query, Shared, Wanted, is_group_name};
 use tombstones::Tombstones;
 
 use super::{

@@ -15,7 +15,7 @@ use crate::{
     store::Store,
 };
 
-/// What a group is made of.
+/// The rules of a group.
 #[derive(Clone, Debug)]
 pub struct GroupRules {
     /// Its name.
@@ -102,6 +102,9 @@ impl GroupRules {
         record.is_usable(now).then_some(record)
     }
 }
+
+/// What [`is_group_name`] asks for, after the name of a setting or a group.
+pub const GROUP_NAME_RULE: &str = "must be 1 to 64 letters, digits, '.', '_' or '-'";
 
 /// Whether a group may have this name: 1 to 64 letters, digits, `.`, `_` or `-`, so that it fits
 /// into paths, labels and keys of etcd.

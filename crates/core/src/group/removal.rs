@@ -29,6 +29,7 @@ use crate::{
     cluster::Topology,
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member},
+    notices,
     ports::{Notice, NoticeId, Notices, PeerError, Removed, Session},
     standing::Waiting,
 };
@@ -205,7 +206,7 @@ impl<'a> Round<'a> {
                     // It counts as seen now, but has to be followed.
                     self.rings.mark_changed();
                 }
-                () = changed(&mut self.notices) => self.read_notices(),
+                () = notices::changed(&mut self.notices) => self.read_notices(),
                 () = &mut post_at, if posting.is_none() && self.posted.is_none() => {
                     let standing = &self.group.shared.standing;
                     self.waiting.get_or_insert_with(|| standing.note_waiting());
@@ -319,16 +320,6 @@ async fn tell(group: Arc<Group>, member: Member, key: Option<&str>, problems: Pr
         problems.lock().insert(incarnation, problem);
         sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
-    }
-}
-
-/// Resolves when there are new notices; never where there are none at all.
-async fn changed(notices: &mut Option<watch::Receiver<Notices>>) {
-    let Some(notices) = notices else {
-        return std::future::pending().await;
-    };
-    if notices.changed().await.is_err() {
-        std::future::pending().await
     }
 }
 

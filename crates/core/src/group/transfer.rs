@@ -121,7 +121,8 @@ impl Group {
                 && matches!(topology.owner(hash), Owner::Other(it) if it.incarnation() == sender.member))
     }
 
-    /// Takes an entry that another member hands over, or says what it would do with it.
+    /// Takes an entry that another member hands over, or, for an announcement, reports what it
+    /// would do with it.
     pub fn accept(&self, parcel: &Parcel, sender: Sender) -> Fate {
         let now = self.shared.clock.now();
         let valid = (1..=MAX_KEY_BYTES).contains(&parcel.key.len());

@@ -7,7 +7,7 @@
 //! (`group::transfer`), so the background may take its time.
 //!
 //! It must never move an entry on its own account: only a ring change or a departure starts it. So
-//! two nodes whose rings disagree don't send an entry to and fro.
+//! two nodes whose rings disagree don't send an entry back and forth.
 
 mod copies;
 mod parts;

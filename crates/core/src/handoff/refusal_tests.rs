@@ -12,7 +12,7 @@ use crate::{
     harness_tests::view,
     membership::IdHash,
     metadata::Metadata,
-    ports::{Fate, Handed, Parcel, Sender, TRANSFER_TIMEOUT, Timestamp},
+    ports::{Fate, Handed, Parcel, Reading, Sender, TRANSFER_TIMEOUT, Timestamp},
     record::{Record, Stale},
 };
 
@@ -83,7 +83,7 @@ async fn what_was_under_way_for_longer_than_tombstones_reckon_with_is_refused_an
             revision: 1,
         };
         b.groups
-            .accept(&b.standing, parcels, sender, (read_at, now))
+            .accept(&b.standing, parcels, sender, Reading { read_at, now })
     };
     let (read_at, limit) = (Timestamp(1_000), TRANSFER_TIMEOUT);
     let late = accept(read_at, read_at.after(limit));

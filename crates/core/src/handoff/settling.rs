@@ -42,7 +42,7 @@ impl Settling {
         self.retry_at = (moved.failed > 0).then(|| Instant::now() + self.pause);
         let Moved { sent, failed, .. } = moved;
         if sent + failed > 0 {
-            tracing::info!(sent, failed, "entries went to where they belong now");
+            tracing::info!(sent, failed, "handed entries over to their new owners");
         }
     }
 

@@ -164,7 +164,7 @@ impl<'a> Streams<'a> {
         self.parts.observer.sent(0, &receipt);
     }
 
-    /// Sends what is left, and waits for all receipts.
+    /// Flushes the remaining batches, and waits for all receipts.
     pub(super) async fn finish(&mut self) {
         self.drive_all().await;
         if !self.wanted.is_empty() {

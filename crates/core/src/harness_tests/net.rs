@@ -20,8 +20,8 @@ use crate::{
     group::{Group, Groups},
     membership::{IdHash, Member},
     ports::{
-        Clock, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt,
-        Removed, Sender, Timestamp, Voucher,
+        Clock, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Reading,
+        Receipt, Removed, Sender, Timestamp, Voucher,
     },
     record::Record,
     standing::Standing,
@@ -302,8 +302,8 @@ async fn deliver(
         }
     }
     let groups = Groups::of(&group);
-    let times = (read_at, now);
-    let receipt = groups.accept(&*net.standing(to)?, &batch, sender, times);
+    let reading = Reading { read_at, now };
+    let receipt = groups.accept(&*net.standing(to)?, &batch, sender, reading);
     let receipt = receipt.map_err(PeerError::Unreachable)?;
     net.pass(to, from).await?;
     Ok(receipt)

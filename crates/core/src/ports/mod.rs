@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-pub use crate::time::{Clock, Timestamp};
+pub use crate::time::{Clock, Reading, Timestamp};
 pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
     Course, Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt,

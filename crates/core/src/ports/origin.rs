@@ -24,8 +24,9 @@ pub enum Freshness {
 /// The result of a load. Anything that turns into [`Bytes`] turns into this.
 ///
 /// ```
+/// # mod gaocache { pub use gaocache_core::ports::{Freshness, Loaded}; }
 /// use std::time::Duration;
-/// use gaocache_core::ports::{Freshness, Loaded};
+/// use gaocache::{Freshness, Loaded};
 ///
 /// let loaded = Loaded::from("ada").with_freshness(Freshness::For(Duration::from_secs(5)));
 /// assert_eq!(loaded.value, "ada");
@@ -52,7 +53,8 @@ impl Loaded {
     /// The same value, with this said of it.
     ///
     /// ```
-    /// use gaocache_core::{error::Result, metadata::Metadata, ports::Loaded};
+    /// # mod gaocache { pub use gaocache_core::{error::Result, metadata::Metadata, ports::Loaded}; }
+    /// use gaocache::{Loaded, Metadata, Result};
     ///
     /// # fn main() -> Result<()> {
     /// let metadata = Metadata::new([("content-type", "image/png"), ("etag", "\"v7\"")])?;
@@ -107,14 +109,17 @@ impl Reloaded {
 /// [`loader`].
 ///
 /// ```
-/// use async_trait::async_trait;
-/// use gaocache_core::{Error, ports::{Loaded, Origin}};
+/// # mod gaocache {
+/// #     pub use async_trait::async_trait;
+/// #     pub use gaocache_core::{error::{BoxError, Error}, ports::{Loaded, Origin}};
+/// # }
+/// use gaocache::{BoxError, Error, Loaded, Origin, async_trait};
 ///
 /// struct Shout;
 ///
 /// #[async_trait]
 /// impl Origin for Shout {
-///     async fn load(&self, key: &str) -> Result<Loaded, Box<dyn std::error::Error + Send + Sync>> {
+///     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
 ///         match key {
 ///             "" => Err(Error::not_found("nothing to shout").into()),
 ///             _ => Ok(key.to_uppercase().into()),
@@ -171,7 +176,8 @@ pub trait Origin: Send + Sync + 'static {
 /// means that the origin failed.
 ///
 /// ```
-/// use gaocache_core::{Error, ports::loader};
+/// # mod gaocache { pub use gaocache_core::{Error, ports::loader}; }
+/// use gaocache::{Error, loader};
 ///
 /// let squares = loader(async |key: String| match key.parse::<u64>() {
 ///     Ok(number) => Ok((number * number).to_string()),

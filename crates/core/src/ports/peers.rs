@@ -259,7 +259,7 @@ pub trait Peers: Send + Sync + 'static {
     ) -> Result<Voucher, PeerError>;
     /// Asks that member never to vouch for `against` again; returns who promised it.
     async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError>;
-    /// Opens a way for entries to that member, which were found to belong there by the ring of that
+    /// Opens a handoff stream to that member, for entries that belong there by the ring of that
     /// revision.
     async fn handoff(
         &self,

@@ -3,6 +3,7 @@
 
 mod members;
 mod reach;
+mod records;
 
 use etcd_client::Client;
 use gaocache_discovery::{

@@ -1,0 +1,77 @@
+//! What a registration leaves beside its key: records that outlive the lease, and marks of the
+//! history.
+
+use super::{config, records, registered, until};
+use gaocache_discovery::{Discovery, Endpoint, RegistrationEvent, expulsion};
+use gaocache_testing::{Etcd, Proxy, within};
+
+#[tokio::test]
+async fn a_new_lease_counts_only_once_the_key_stands_under_it() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let target = etcd.url.trim_start_matches("http://");
+    let proxy = Proxy::to(target.parse().unwrap()).await;
+    let (told, mut renewals) = tokio::sync::watch::channel(0);
+    let endpoint = Endpoint::new("h:1").with_metadata("instance", "1");
+    let registration = expulsion::register(
+        config(&[&proxy.url()]),
+        "svc/a",
+        records("a"),
+        endpoint,
+        std::future::ready(()),
+        move |event| {
+            if matches!(event, RegistrationEvent::Renewed { .. }) {
+                told.send_modify(|count| *count += 1);
+            }
+        },
+    );
+    let mut status = registration.status();
+    registered(&mut status).await;
+    let discovery = Discovery::start(config(&[&etcd.url]), ["svc/"]);
+    until(&discovery, "the key", |it| it.endpoints.len() == 1).await;
+    within("a renewal", renewals.wait_for(|count| *count > 0))
+        .await
+        .unwrap();
+    proxy.cut();
+    until(&discovery, "its end", |it| it.endpoints.is_empty()).await;
+    let before = *renewals.borrow();
+    // The others take it off the list; when it is back, it gets a lease and finds out.
+    client.delete("svc.roster/a", None).await.unwrap();
+    proxy.mend();
+    within("expelled", status.wait_for(|it| it.expelled))
+        .await
+        .unwrap();
+    assert_eq!(*renewals.borrow(), before);
+}
+
+#[tokio::test]
+async fn who_registers_first_marks_the_history_as_young_for_a_while() {
+    let etcd = Etcd::start().await;
+    let register = |id: &str| {
+        let endpoint = Endpoint::new("h:1").with_metadata("instance", id);
+        let (key, records) = (format!("svc/{id}"), records(id));
+        let begin = std::future::ready(());
+        let config = config(&[&etcd.url]);
+        expulsion::register(config, key, records, endpoint, begin, |_| {})
+    };
+    let discovery = Discovery::start(config(&[&etcd.url]), ["svc"]);
+    // The mark comes first: a node that sees the key sees the mark.
+    let first = register("a");
+    let seen = until(&discovery, "the first", |it| {
+        it.endpoints.contains_key("svc/a")
+    })
+    .await;
+    assert!(seen.endpoints.contains_key("svc.young"));
+    assert!(seen.endpoints.contains_key("svc.history"));
+    until(&discovery, "its end", |it| {
+        !it.endpoints.contains_key("svc.young")
+    })
+    .await;
+    // It is old from then on, even when all have left.
+    first.close().await.unwrap();
+    let second = register("b");
+    registered(&mut second.status()).await;
+    let standing = etcd.keys("svc").await;
+    let standing: Vec<&str> = standing.iter().map(|(key, _)| &**key).collect();
+    assert_eq!(standing, ["svc.history", "svc.roster/b", "svc/b"]);
+}
