@@ -25,6 +25,7 @@ use ring::signature::{
 use serde::Deserialize;
 
 use super::tokens::bounded;
+use crate::http_client::Proxies;
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// The largest JWKS, in bytes.
@@ -57,6 +58,8 @@ pub(crate) enum KeysFrom {
         ca: Option<PathBuf>,
         /// File with a bearer token for the server.
         token_file: Option<PathBuf>,
+        /// Whether a proxy may be in between.
+        proxies: Proxies,
     },
 }
 

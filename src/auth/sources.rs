@@ -101,11 +101,12 @@ impl Follower {
                 url,
                 ca,
                 token_file,
+                proxies,
             } => {
                 if !self.fetches.is_due(&jwt) {
                     return;
                 }
-                let fetched = fetch(&url, ca, token_file).await;
+                let fetched = fetch(&url, ca, token_file, proxies).await;
                 self.fetches.ended(fetched.is_ok());
                 fetched
             }
@@ -200,6 +201,7 @@ async fn fetch(
     url: &str,
     ca: Option<std::path::PathBuf>,
     token_file: Option<std::path::PathBuf>,
+    proxies: http_client::Proxies,
 ) -> Result<Vec<u8>, String> {
     /// The largest file of authorities, or with a token.
     const MOST: u64 = 1 << 20;
@@ -211,7 +213,7 @@ async fn fetch(
     });
     let files = files.await;
     let (ca, token) = files.unwrap_or_else(|_| Err("a bug in gaocache".into()))?;
-    let client = http_client::trusting(ca.as_deref())
+    let client = http_client::trusting(ca.as_deref(), proxies)
         .and_then(|builder| http_client::build(builder.timeout(TIMEOUT).redirect(Policy::none())))
         .map_err(|error| error.to_string())?;
     let mut request = client.get(url);

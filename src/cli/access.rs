@@ -8,15 +8,14 @@ use clap::Args;
 use reqwest::{ClientBuilder, Method};
 
 use super::{
-    address::{CONNECT_TIMEOUT, Listener, Place, Scheme, admin_address, here, look_up},
+    address::{CONNECT_TIMEOUT, Listener, Place, Scheme, admin_address, look_up},
     context::Context,
     failure::Failure,
     tls::{Tls, TlsArgs},
 };
 use crate::{
-    http_client,
+    http_client::{self, Proxies},
     rpc::bearer::Bearer,
-    settings::ADMIN_PORT,
     status::{KIND_HEADER, http::NO_SUCH_PATH},
     tls::{ClientTls, TOLD, to_nodes::meaning},
 };
@@ -48,19 +47,27 @@ pub(super) struct Access {
 pub(super) struct Socket {
     /// The admin socket of a node on this machine, through which everything is allowed
     ///
-    /// [default: GAOCACHE_SOCKET, else /run/gaocache/admin.sock where it exists and no node or etcd
-    /// is named]
+    /// [default: GAOCACHE_SOCKET, else /run/gaocache/admin.sock where it exists and no node, etcd
+    /// or context is named]
     #[arg(long, value_name = "FILE")]
     socket: Option<PathBuf>,
 }
 
 impl Socket {
-    /// The socket, if one is meant although no flag names it.
-    pub(super) fn socket(&self) -> Option<PathBuf> {
+    /// The socket, if one is meant although no flag names it. Who chose a context does not mean the
+    /// node that happens to be on this machine.
+    pub(super) fn socket(&self, context: &Context) -> Option<PathBuf> {
         let variable = std::env::var_os("GAOCACHE_SOCKET").filter(|it| !it.is_empty());
-        let named = self.socket.clone().or_else(|| variable.map(PathBuf::from));
         let usual = || Some(PathBuf::from(USUAL_SOCKET)).filter(|it| it.exists());
-        named.or_else(usual)
+        let is_usual = !context.is_chosen();
+        variable
+            .map(PathBuf::from)
+            .or_else(|| is_usual.then(usual).flatten())
+    }
+
+    /// The socket that a flag names.
+    pub(super) fn named(&self) -> Option<&PathBuf> {
+        self.socket.as_ref()
     }
 }
 
@@ -89,13 +96,13 @@ impl Access {
     }
 
     /// As [`Socket::socket`].
-    pub(super) fn socket(&self) -> Option<PathBuf> {
-        self.local.socket()
+    pub(super) fn socket(&self, context: &Context) -> Option<PathBuf> {
+        self.local.socket(context)
     }
 
     /// The socket that a flag names.
     pub(super) fn named_socket(&self) -> Option<&PathBuf> {
-        self.local.socket.as_ref()
+        self.local.named()
     }
 
     /// Where the paths of the admin listener are: at `named`, else at a socket, else where the
@@ -110,13 +117,12 @@ impl Access {
         }
         let context = Context::in_force()?;
         let bearer = self.bearer(&context, named.is_some())?;
-        let place = match (named, context.admin()) {
+        let place = match (named, context.node(Listener::Admin)?) {
             (Some(place), _) => place.clone(),
-            (None, Some(address)) => admin_address(address)
-                .map_err(|reason| Failure::Usage(format!("the context's '{address}': {reason}")))?,
-            (None, None) => match self.socket() {
+            (None, Some(place)) => place,
+            (None, None) => match self.socket(&context) {
                 Some(socket) => return Ok(Admin::at_socket(socket)),
-                None => here(ADMIN_PORT),
+                None => context.usual(Listener::Admin)?,
             },
         };
         look_up(&place).await?;
@@ -225,7 +231,7 @@ impl Admin {
 
     /// A client for it, and the URL of `path`.
     async fn client(&self, path: &str) -> Result<(reqwest::Client, String), String> {
-        let builder = http_client::builder().map_err(|error| error.to_string())?;
+        let builder = http_client::builder(Proxies::None).map_err(|error| error.to_string())?;
         let (builder, host) = match &self.way {
             Way::Network(place, tls) => match tls.at(place) {
                 Some(tls) => over_tls(builder, place, &tls).await?,

@@ -17,6 +17,34 @@ pub(super) enum Listener {
 }
 
 impl Listener {
+    /// The flag, and the field of a context, that names its address.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "target",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Its address, as people type it.
+    pub(super) fn parse(self, text: &str) -> Result<Place, String> {
+        match self {
+            Self::Grpc => grpc_address(text),
+            Self::Admin => admin_address(text),
+        }
+    }
+
+    /// That of a node on this machine.
+    pub(super) fn usual(self) -> Place {
+        let port = match self {
+            Self::Grpc => GRPC_PORT,
+            Self::Admin => ADMIN_PORT,
+        };
+        Place {
+            address: format!("127.0.0.1:{port}"),
+            scheme: None,
+        }
+    }
+
     /// The question behind an answer that makes no sense.
     pub(super) fn doubt(self) -> &'static str {
         match self {
@@ -55,14 +83,6 @@ impl fmt::Display for Place {
             Some(Scheme::Http) | None => "",
         };
         write!(f, "{scheme}{}", self.address)
-    }
-}
-
-/// A listener of this machine.
-pub(super) fn here(port: u16) -> Place {
-    Place {
-        address: format!("127.0.0.1:{port}"),
-        scheme: None,
     }
 }
 

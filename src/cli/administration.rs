@@ -9,7 +9,7 @@ use super::{
     access::Access,
     address::{Place, admin_address},
     failure::Failure,
-    output::{print_json, print_line},
+    output::{print_json, print_line, printable},
     tls::TlsArgs,
 };
 
@@ -62,7 +62,7 @@ pub(super) async fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let names = |field: &str| {
         let names = done[field].as_array().into_iter().flatten();
         let names: Vec<String> = names
-            .filter_map(|it| Some(it.as_str()?.escape_debug().to_string()))
+            .filter_map(|it| Some(printable(it.as_str()?)))
             .collect();
         names.join(" ")
     };

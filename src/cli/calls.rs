@@ -15,11 +15,11 @@ use tonic::{Status, transport::Endpoint};
 
 use super::{
     access::{Access, with_hint},
-    address::{CONNECT_TIMEOUT, Listener, Place, grpc_address, here, look_up, seconds},
+    address::{CONNECT_TIMEOUT, Listener, Place, grpc_address, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
-    output::{counted, print_json, print_line, print_value, write_file},
+    output::{counted, print_json, print_line, print_value, printable, tell, write_file},
     tls::{Tls, TlsArgs},
 };
 use crate::{
@@ -29,7 +29,6 @@ use crate::{
         bearer::{Bearer, BearingClient},
         wire,
     },
-    settings::GRPC_PORT,
     status::{codes, grpc::from_status},
 };
 use gaocache_core::{
@@ -123,20 +122,22 @@ enum Callee {
 impl Target {
     async fn connect(&self) -> Result<Callee, Failure> {
         let timeout = crate::config::seconds(self.timeout);
-        let (named, usual) = (self.target.as_ref(), here(GRPC_PORT));
+        let named = self.target.as_ref();
         if let Some(socket) = self.access.named_socket() {
             return self.over(socket).await;
         }
-        let whom = self
-            .cluster
-            .whom(named, Context::target, grpc_address, usual)?;
+        let context = Context::in_force()?;
+        let whom = self.cluster.whom(named, &context, Listener::Grpc)?;
         let named = named.is_some() || self.cluster.is_named();
-        let bearer = self.access.bearer(&Context::in_force()?, named)?;
+        let bearer = self.access.bearer(&context, named)?;
         let tls = self.tls.files()?;
-        let place = match (whom, self.access.socket()) {
-            (Whom::Cluster(etcd), _) => return cluster(&etcd, &tls, timeout, bearer).await,
-            (Whom::Usual(_), Some(socket)) => return self.over(&socket).await,
-            (Whom::Node(place) | Whom::Usual(place), _) => place,
+        let place = match whom {
+            Some(Whom::Cluster(etcd)) => return cluster(&etcd, &tls, timeout, bearer).await,
+            Some(Whom::Node(place)) => place,
+            None => match self.access.socket(&context) {
+                Some(socket) => return self.over(&socket).await,
+                None => context.usual(Listener::Grpc)?,
+            },
         };
         look_up(&place).await?;
         let address = place.to_string();
@@ -166,10 +167,10 @@ impl Target {
     fn failed(&self, address: &str, status: &Status) -> Failure {
         // The HTTP listener names the kinds of its errors too, but sends no gRPC code.
         if let Some(error) = from_status(status).filter(|it| codes(it.kind()).0 == status.code()) {
-            let kind = Some(error.kind().name());
+            let kind = error.kind().name();
             return match error.kind() {
                 ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {
-                    Failure::Failed(with_hint(error.message(), kind))
+                    Failure::Answered(kind, with_hint(error.message(), Some(kind)))
                 }
                 _ => error.into(),
             };
@@ -267,10 +268,10 @@ impl Got {
         let left = self.ttl_remaining_ms;
         let left = left.map_or_else(|| "never".to_owned(), |ms| format!("in {ms} ms"));
         format!(
-            "source {}, owner {}, expires {left}, {} bytes",
+            "source {}, owner {}, expires {left}, {}",
             self.source,
-            self.owner,
-            self.value.len()
+            printable(&self.owner),
+            counted(self.value.len() as u64, "byte", "bytes")
         )
     }
 
@@ -320,7 +321,7 @@ pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
         Callee::Cluster(client) => Got::from_cluster(client.get(group, key).await?),
     };
     if args.verbose {
-        eprintln!("{}", got.told());
+        tell(&got.told());
     }
     if args.include {
         for (name, value) in got.metadata.iter() {

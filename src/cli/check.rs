@@ -167,8 +167,8 @@ impl Survey {
         match (ok, as_json) {
             (true, true) => Ok(()),
             (true, false) => {
-                let nodes = counted(self.wanted as u64, "node", "nodes");
-                print_line(&format!("ok: {nodes} agree"))
+                let agree = counted(self.wanted as u64, "node agrees", "nodes agree");
+                print_line(&format!("ok: {agree}"))
             }
             (false, _) => Err(Failure::Failed(problems.join("\n  "))),
         }

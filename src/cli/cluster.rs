@@ -12,11 +12,19 @@ use std::{
 use clap::Args;
 use tokio::sync::Notify;
 
-use super::{address::Place, context::Context, failure::Failure, sources::ConfigArgs};
+use super::{
+    address::{Listener, Place},
+    context::Context,
+    failure::Failure,
+    sources::ConfigArgs,
+};
 use crate::{
-    config::{RegistryKind, pem, schema::DEFAULT_SERVICE},
+    config::{RegistryKind, has_user, pem, schema::DEFAULT_SERVICE},
     node::configured::etcd_config,
-    registry::etcd::Keys,
+    registry::etcd::{
+        Keys,
+        advice::{FLAGS, advised},
+    },
 };
 use gaocache_discovery::{Credentials, Discovery, DiscoveryEvent, EtcdConfig, TlsFiles};
 
@@ -28,7 +36,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[command(next_help_heading = "Options for etcd")]
 pub(super) struct Cluster {
     /// URLs of etcd, separated by commas: find the nodes there
-    #[arg(long, value_name = "URL,URL…", value_delimiter = ',', value_parser = url)]
+    #[arg(long, value_name = "URL,URL…", value_delimiter = ',')]
     etcd: Vec<String>,
     /// The service name under which the nodes are registered in etcd
     ///
@@ -57,48 +65,45 @@ pub(super) struct Cluster {
     etcd_key: Option<PathBuf>,
 }
 
-/// Never quotes the URL, since it may contain a password.
-fn url(text: &str) -> Result<String, String> {
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Ok(text.to_owned());
+/// Whether it is a URL of etcd. Never quotes it, since it may contain a password; as the parser of
+/// a flag, it would be quoted by clap.
+fn check_url(text: &str) -> Result<(), &'static str> {
+    if has_user(text) {
+        return Err(
+            "a URL of etcd has no user and no password in it; use --etcd-user and \
+                    --etcd-password-file, or etcd_user and etcd_password_file of a context",
+        );
     }
-    Err("write URLs such as http://127.0.0.1:2379".into())
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(());
+    }
+    Err("write URLs such as http://127.0.0.1:2379")
 }
 
 /// Whom a command asks.
 pub(super) enum Whom {
     /// The node at this address.
     Node(Place),
-    /// The node at this address, since nothing names another.
-    Usual(Place),
     /// Those that are registered there.
     Cluster(Etcd),
 }
 
 impl Cluster {
     /// Whom to ask: `node` if a flag named one, else the etcd of the flags, else what the context
-    /// says, where `of_context` picks the node's address; else the node at `usual`.
+    /// says. `None`: nothing names anybody.
     pub(super) fn whom(
         &self,
         node: Option<&Place>,
-        of_context: fn(&Context) -> Option<&String>,
-        parse: fn(&str) -> Result<Place, String>,
-        usual: Place,
-    ) -> Result<Whom, Failure> {
+        context: &Context,
+        listener: Listener,
+    ) -> Result<Option<Whom>, Failure> {
         if let Some(node) = node {
-            return Ok(Whom::Node(node.clone()));
+            return Ok(Some(Whom::Node(node.clone())));
         }
-        let context = Context::in_force()?;
-        if let Some(etcd) = self.etcd(&context)? {
-            return Ok(Whom::Cluster(etcd));
+        if let Some(etcd) = self.etcd(context)? {
+            return Ok(Some(Whom::Cluster(etcd)));
         }
-        let Some(node) = of_context(&context) else {
-            return Ok(Whom::Usual(usual));
-        };
-        let parsed = parse(node);
-        parsed
-            .map(Whom::Node)
-            .map_err(|reason| Failure::Usage(format!("the context's '{node}': {reason}")))
+        Ok(context.node(listener)?.map(Whom::Node))
     }
 
     /// Whether a flag names an etcd.
@@ -114,7 +119,14 @@ impl Cluster {
             return Ok(None);
         }
         for it in etcd {
-            url(it).map_err(|reason| Failure::Usage(format!("etcd: {reason}")))?;
+            check_url(it).map_err(|reason| {
+                let source = if by_flag {
+                    "--etcd".to_owned()
+                } else {
+                    context.source("etcd")
+                };
+                Failure::Usage(format!("{source}: {reason}"))
+            })?;
         }
         // Credentials of the context are not used for an etcd that a flag names.
         let context = if by_flag {
@@ -163,8 +175,19 @@ pub(super) fn usable(
 impl Cluster {
     /// How to reach etcd, from the flags, else from the settings of a node; `what` needs it.
     pub(super) fn or_configured(&self, config: &ConfigArgs, what: &str) -> Result<Etcd, Failure> {
-        if let Some(etcd) = self.etcd(&Context::in_force()?)? {
+        let context = Context::in_force()?;
+        if let Some(etcd) = self.etcd(&context)? {
             return Ok(etcd);
+        }
+        if !config.is_given() {
+            return Err(if context.is_chosen() {
+                context.lacks("etcd")
+            } else {
+                Failure::Usage(format!(
+                    "`{what}` finds the nodes in etcd; pass --etcd or set GAOCACHE_ETCD, or pass \
+                     the settings of a node (--config)"
+                ))
+            });
         }
         let registry = config.load()?.settings.registry;
         if registry.kind != RegistryKind::Etcd {
@@ -222,7 +245,7 @@ impl Etcd {
         Err(Failure::Failed(if problem.is_empty() {
             "etcd: no answer in time; check --etcd".into()
         } else {
-            problem.to_string()
+            advised(&problem, &FLAGS, true)
         }))
     }
 

@@ -8,7 +8,11 @@ use std::{
 
 use serde::Deserialize;
 
-use super::failure::Failure;
+use super::{
+    address::{Listener, Place},
+    failure::Failure,
+};
+use crate::config::url_without_password;
 
 /// Where a person's clusters are.
 const FILE: &str = "gaocache/config.toml";
@@ -42,6 +46,12 @@ pub(super) struct Context {
     pub(super) cert: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) server_name: Option<String>,
+    /// Its name, if it is one of the file.
+    #[serde(skip)]
+    name: Option<String>,
+    /// Whether the addresses are those of the environment instead.
+    #[serde(skip)]
+    by_variable: bool,
 }
 
 impl Context {
@@ -61,6 +71,7 @@ impl Context {
                 }),
                 token: None,
                 token_file: None,
+                by_variable: true,
                 ..context
             };
         }
@@ -76,14 +87,56 @@ impl Context {
         Ok(context)
     }
 
-    /// The gRPC address of a node.
-    pub(super) fn target(&self) -> Option<&String> {
-        self.target.as_ref()
+    /// The address of a node, if there is one.
+    pub(super) fn node(&self, listener: Listener) -> Result<Option<Place>, Failure> {
+        let given = match listener {
+            Listener::Grpc => &self.target,
+            Listener::Admin => &self.admin,
+        };
+        let parsed = given.as_ref().map(|text| {
+            listener.parse(text).map_err(|reason| {
+                let (source, shown) = (self.source(listener.name()), url_without_password(text));
+                Failure::Usage(format!("{source}: '{shown}': {reason}"))
+            })
+        });
+        parsed.transpose()
     }
 
-    /// The admin address of a node.
-    pub(super) fn admin(&self) -> Option<&String> {
-        self.admin.as_ref()
+    /// The node on this machine, which is meant where nothing names another. Who chose a context
+    /// means no node of this machine.
+    pub(super) fn usual(&self, listener: Listener) -> Result<Place, Failure> {
+        if self.is_chosen() {
+            return Err(self.lacks(listener.name()));
+        }
+        Ok(listener.usual())
+    }
+
+    /// Whether one of the file is in force, be it in part.
+    pub(super) fn is_chosen(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// What gave the field of that name.
+    pub(super) fn source(&self, field: &str) -> String {
+        match &self.name {
+            Some(name) if !self.by_variable => format!("{field} of the context '{name}'"),
+            _ => format!("GAOCACHE_{}", field.to_uppercase()),
+        }
+    }
+
+    /// That nothing gives the field of that name.
+    pub(super) fn lacks(&self, field: &str) -> Failure {
+        let name = self.name.as_deref().unwrap_or_default();
+        let why = if self.by_variable {
+            format!("the environment overrides the addresses of the context '{name}'")
+        } else {
+            format!("the context '{name}' has no {field}")
+        };
+        let variable = field.to_uppercase();
+        Failure::Usage(format!(
+            "{why}, so it is not known which node is meant; pass --{field}, or set GAOCACHE_{variable} \
+             or {field} of the context"
+        ))
     }
 
     fn of_file(named: Option<&str>) -> Result<Self, Failure> {
@@ -109,11 +162,15 @@ impl Context {
             return Ok(Self::default());
         };
         let names: Vec<&str> = file.contexts.keys().map(String::as_str).collect();
-        file.contexts.get(name).cloned().ok_or_else(|| {
+        let found = file.contexts.get(name).cloned().ok_or_else(|| {
             wrong(&format!(
                 "there is no context '{name}'; there are: {}",
                 names.join(", ")
             ))
+        })?;
+        Ok(Self {
+            name: Some(name.to_owned()),
+            ..found
         })
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     failure::{Failure, is_in_use},
-    output::print_line,
+    output::{print_line, tell},
     signals::{Hangup, Signals},
 };
 use crate::{
@@ -121,7 +121,8 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 
 /// As it was called: `gaocache` alone may be found nowhere, or elsewhere.
 fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "gaocache".into())
+    let called = std::env::args_os().next();
+    called.map_or_else(|| "gaocache".into(), |it| it.to_string_lossy().into_owned())
 }
 
 /// A word of a shell, which reads it as it is.
@@ -308,7 +309,9 @@ async fn bind(usual: &Config, free: &Config, registry: &Registry) -> Result<Node
             // The commands of the README would reach another program.
             let why = error.message().split(';').next().unwrap_or_default();
             let id = &usual.node.id;
-            eprintln!("gaocache: {id} takes free ports instead of the usual ones: {why}");
+            tell(&format!(
+                "gaocache: {id} takes free ports instead of the usual ones: {why}"
+            ));
             Ok(node)
         }
         other => Ok(other?),

@@ -8,7 +8,7 @@ use super::{
     access::{Access, Admin},
     address::{Place, admin_address},
     failure::Failure,
-    output::{print_json, print_line},
+    output::{counted, print_json, print_line, printable},
     tls::TlsArgs,
 };
 use crate::clock::unix_seconds;
@@ -118,7 +118,7 @@ fn lines(asked: &Value, owner: Option<&Result<Value, String>>) -> Vec<String> {
 
 fn text(value: &Value) -> String {
     // Keys and ids come from elsewhere; they must not be able to control the terminal.
-    value.as_str().unwrap_or("?").escape_debug().to_string()
+    printable(value.as_str().unwrap_or("?"))
 }
 
 fn place(member: &Value) -> String {
@@ -150,7 +150,10 @@ fn holders<'a>(asked: &'a Value, owner: Option<&'a Value>) -> Vec<&'a Value> {
 
 fn holder(it: &Value) -> String {
     let mut parts = vec![match it["bytes"].as_u64() {
-        Some(bytes) => format!("{bytes} bytes, tag {}", text(&it["tag"])),
+        Some(bytes) => {
+            let size = counted(bytes, "byte", "bytes");
+            format!("{size}, tag {}", text(&it["tag"]))
+        }
         None => "remembers that the origin has no such key".into(),
     }];
     if let Some(age) = it["age_seconds"].as_f64() {
@@ -162,7 +165,7 @@ fn holder(it: &Value) -> String {
         None => "never expires".into(),
     });
     if let Some(uses) = it["uses"].as_u64() {
-        parts.push(format!("used {uses} times"));
+        parts.push(format!("used {}", counted(uses, "time", "times")));
     }
     format!(
         "by {} ({}): {}",
@@ -179,7 +182,7 @@ fn note(it: &Value) -> String {
     let ago = (unix_seconds() - at).max(0.0);
     let took = it["took_seconds"].as_f64().unwrap_or_default();
     let error = it["error"].as_str();
-    let error = error.map_or_else(String::new, |it| format!(": {}", it.escape_debug()));
+    let error = error.map_or_else(String::new, |it| format!(": {}", printable(it)));
     format!(
         "{ago:.1} s ago, took {took:.3} s: {}{error}",
         text(&it["outcome"])

@@ -12,6 +12,8 @@ pub(super) enum Failure {
     Usage(String),
     /// Exit code 3.
     NotFound(String),
+    /// An error of the cache, with the name of its kind. Exit code 1.
+    Answered(&'static str, String),
     /// Exit code 1.
     Failed(String),
     /// The reader of our output has closed the pipe: it has read enough. Exit code 0.
@@ -25,6 +27,7 @@ impl Failure {
             Self::Configuration(message)
             | Self::Usage(message)
             | Self::NotFound(message)
+            | Self::Answered(_, message)
             | Self::Failed(message) => message,
             Self::NobodyReads => "nobody reads what is printed",
         }
@@ -44,7 +47,7 @@ impl From<Error> for Failure {
             _ if is_in_use(&error) => Self::Failed(error.to_string()),
             ErrorKind::NotFound => Self::NotFound(error.to_string()),
             ErrorKind::Configuration => Self::Configuration(error.to_string()),
-            _ => Self::Failed(error.to_string()),
+            kind => Self::Answered(kind.name(), error.to_string()),
         }
     }
 }

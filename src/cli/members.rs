@@ -16,8 +16,9 @@ use super::{
     access::{Admin, Socket},
     address::admin_of,
     cluster::{Cluster, Etcd},
+    context::Context,
     failure::Failure,
-    output::{print_json, print_line, table},
+    output::{print_json, print_line, printable, table},
     ring::fetch_report,
     sources::ConfigArgs,
     tls::{Tls, TlsArgs},
@@ -96,8 +97,8 @@ pub(super) async fn members(args: &MembersArgs) -> Result<(), Failure> {
             let since = format!("revision {}", it.since);
             let lease = it.lease.clone().unwrap_or_else(|| "none".into());
             [
-                it.id.into(),
-                it.address.into(),
+                printable(it.id),
+                printable(it.address),
                 it.state.into(),
                 since,
                 lease,
@@ -112,7 +113,14 @@ pub(super) async fn members(args: &MembersArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
-    let done = match args.access.socket().filter(|_| !args.cluster.is_named()) {
+    let context = Context::in_force()?;
+    let is_etcd_named = args.cluster.is_named() || !context.etcd.is_empty();
+    let socket = match args.access.named() {
+        Some(socket) => Some(socket.clone()),
+        None if is_etcd_named => None,
+        None => args.access.socket(&context),
+    };
+    let done = match socket {
         // The node of this machine has etcd's address and password, and an audit.
         Some(socket) => over(socket, &args.id).await?,
         None => {
@@ -123,10 +131,7 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&done);
     }
-    let text = |field: &str| {
-        let text = done["forgotten"][field].as_str().unwrap_or("?");
-        text.escape_debug().to_string()
-    };
+    let text = |field: &str| printable(done["forgotten"][field].as_str().unwrap_or("?"));
     print_line(&format!(
         "{} at {} is off the list",
         text("id"),
@@ -160,7 +165,7 @@ pub(super) async fn forget_member(etcd: &Etcd, tls: &Tls, id: &str) -> Result<Va
     };
     let alive = |why: &str| {
         refused(format!(
-            "{} at {} is not gone: {why}; stop it first",
+            "{} at {} is not gone: {why}",
             member.id, member.address
         ))
     };
@@ -169,11 +174,14 @@ pub(super) async fn forget_member(etcd: &Etcd, tls: &Tls, id: &str) -> Result<Va
     if let Ok(Ok(report)) = asked
         && report.node == *member.id
     {
-        return Err(alive("it answers at its admin listener"));
+        return Err(alive("it answers at its admin listener; stop it first"));
     }
     match forget_in(&etcd.config, &keys, member).await? {
         Forgotten::Yes => Ok(json!({ "forgotten": Shown::of(member) })),
-        Forgotten::LeaseLives => Err(alive("its lease is still alive")),
+        Forgotten::LeaseLives => Err(alive(
+            "its lease is still alive; stop it first, or, if it has just died, wait until its lease \
+             ends (registry.etcd.lease_ttl_seconds)",
+        )),
         Forgotten::Changed => Err(refused(format!(
             "{} was changed in etcd meanwhile; see `gaocache members`",
             member.id

@@ -31,6 +31,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
 use failure::Failure;
+use output::tell;
 use sources::ConfigArgs;
 
 /// A distributed read-through cache.
@@ -94,24 +95,25 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Each command that prints JSON has the flag; what comes after `--` is none.
-    let mut flags = std::env::args().take_while(|it| it != "--");
+    let mut flags = std::env::args_os().take_while(|it| it != "--");
     let json = flags.any(|it| it == "--json");
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let (code, kind, message) = match failure {
                 Failure::NobodyReads => return ExitCode::SUCCESS,
+                Failure::Answered(kind, message) => (1, kind, message),
                 Failure::Failed(message) => (1, "failed", message),
                 Failure::Usage(message) => (2, "usage", message),
                 Failure::NotFound(message) => (3, "not_found", message),
                 Failure::Configuration(message) => (64, "configuration", message),
             };
-            if json {
-                let error = json!({ "error": kind, "message": message, "exit_code": code });
-                eprintln!("{error}");
+            let told = if json {
+                json!({ "error": kind, "message": message, "exit_code": code }).to_string()
             } else {
-                eprintln!("gaocache: {message}");
-            }
+                format!("gaocache: {message}")
+            };
+            tell(&told);
             ExitCode::from(code)
         }
     }

@@ -1,7 +1,7 @@
 //! What the commands print. Results go to standard output, everything else to standard error.
 
 use std::{
-    io::{ErrorKind, IsTerminal, Write, stdout},
+    io::{ErrorKind, IsTerminal, Write, stderr, stdout},
     path::Path,
 };
 
@@ -11,6 +11,12 @@ use super::failure::Failure;
 pub(super) fn print_line(line: &str) -> Result<(), Failure> {
     let mut out = stdout().lock();
     writeln!(out, "{line}").map_err(|error| unwritten(&error))
+}
+
+/// Tells something beside the results. Whoever can't be told still gets the exit code; `eprintln!`
+/// would panic.
+pub(super) fn tell(line: &str) {
+    let _ = writeln!(stderr().lock(), "{line}");
 }
 
 /// Prints JSON on one line.
@@ -26,10 +32,40 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     written.map_err(|error| unwritten(&error))
 }
 
-/// Writes a value to a file.
+/// Writes a value to a file, which has either all of it or what it had before. What is no ordinary
+/// file, such as a pipe, is written as it is.
 pub(super) fn write_file(file: &Path, value: &[u8]) -> Result<(), Failure> {
-    let written = std::fs::write(file, value);
+    let is_new = || std::fs::symlink_metadata(file).is_err();
+    let written = match std::fs::metadata(file) {
+        Ok(it) if it.is_file() => match std::fs::canonicalize(file) {
+            Ok(there) => replace(&there, value),
+            Err(_) => std::fs::write(file, value),
+        },
+        Err(_) if is_new() => replace(file, value),
+        // Replacing `/dev/stdout` would take it away from everybody.
+        _ => std::fs::write(file, value),
+    };
     written.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))
+}
+
+/// Writes beside the file, and takes its place.
+fn replace(file: &Path, value: &[u8]) -> std::io::Result<()> {
+    let Some(name) = file.file_name() else {
+        return std::fs::write(file, value);
+    };
+    let mut beside = name.to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = file.with_file_name(beside);
+    let written = std::fs::write(&beside, value)
+        .and_then(|()| match std::fs::metadata(file) {
+            Ok(before) => std::fs::set_permissions(&beside, before.permissions()),
+            Err(_) => Ok(()),
+        })
+        .and_then(|()| std::fs::rename(&beside, file));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
 }
 
 /// Prints a value as it is. A terminal gets no binary: its bytes could be commands to it.
@@ -38,9 +74,9 @@ pub(super) fn print_value(value: &[u8]) -> Result<(), Failure> {
     let terminal = out.is_terminal();
     if terminal && !is_text(value) {
         return Err(Failure::Failed(format!(
-            "the value is binary ({} bytes) and would disturb the terminal; write it to a file with \
+            "the value is binary ({}) and would disturb the terminal; write it to a file with \
              `-o FILE`, or send it to a program, as in `… | xxd`",
-            value.len()
+            counted(value.len() as u64, "byte", "bytes")
         )));
     }
     let written = out.write_all(value).and_then(|()| {
@@ -90,8 +126,36 @@ pub(super) fn table<const N: usize>(
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Text from elsewhere, of which nothing may rule the terminal.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\'' | '"' | '\\' => shown.push(letter),
+            _ => shown.extend(letter.escape_debug()),
+        }
+    }
+    shown
+}
+
 /// A count with its noun: `1 member`, `2 members`.
 pub(super) fn counted(count: u64, singular: &str, plural: &str) -> String {
     let noun = if count == 1 { singular } else { plural };
     format!("{count} {noun}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn text_from_elsewhere_can_t_rule_the_terminal() {
+        for (given, shown) in [
+            ("can't \"be\" b\\c", "can't \"be\" b\\c"),
+            ("\u{1b}[2Jzone\n", "\\u{1b}[2Jzone\\n"),
+            ("Zürich", "Zürich"),
+        ] {
+            assert_eq!(printable(given), shown);
+        }
+    }
 }

@@ -7,17 +7,16 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     access::Admin,
-    address::{CONNECT_TIMEOUT, Listener, Place, admin_address, admin_of, here, look_up},
+    address::{CONNECT_TIMEOUT, Listener, Place, admin_address, admin_of, look_up},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
-    output::{counted, print_line},
+    output::{counted, print_line, printable, tell},
     tls::{Tls, TlsArgs},
 };
 use crate::{
-    admin::{GroupReport, OwnerReport, RingReport, report},
+    admin::{GroupReport, MemberReport, OwnerReport, RingReport, report},
     registry::etcd::view,
-    settings::ADMIN_PORT,
 };
 use gaocache_core::{
     cluster::Topology,
@@ -55,14 +54,14 @@ pub(super) struct RingArgs {
 }
 
 pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
-    let (named, usual) = (args.admin.as_ref(), here(ADMIN_PORT));
-    let whom = args
-        .cluster
-        .whom(named, Context::admin, admin_address, usual)?;
+    let context = Context::in_force()?;
+    let named = args.admin.as_ref();
+    let whom = args.cluster.whom(named, &context, Listener::Admin)?;
     let tls = args.tls.files()?;
     let admin = match whom {
-        Whom::Node(admin) | Whom::Usual(admin) => admin,
-        Whom::Cluster(etcd) => return ring_from_etcd(args, &etcd, &tls).await,
+        Some(Whom::Node(admin)) => admin,
+        Some(Whom::Cluster(etcd)) => return ring_from_etcd(args, &etcd, &tls).await,
+        None => context.usual(Listener::Admin)?,
     };
     look_up(&admin).await?;
     let mut known: Option<String> = None;
@@ -152,9 +151,9 @@ async fn has_group(topology: &Topology, group: &str, tls: &Tls) -> Result<(), Fa
         };
     }
     if !topology.view.members.is_empty() {
-        eprintln!(
+        tell(&format!(
             "gaocache: no node answered, so it is not certain that there is a group '{group}'"
-        );
+        ));
     }
     Ok(())
 }
@@ -213,8 +212,18 @@ fn table(report: &RingReport) -> String {
         report.fingerprint,
         report.node
     );
-    let width = |of: fn(&crate::admin::MemberReport) -> &String, title: &str| {
-        let longest = report.members.iter().map(|member| of(member).len()).max();
+    let members = report.members.iter().map(|member| MemberReport {
+        id: printable(&member.id),
+        address: printable(&member.address),
+        zone: printable(&member.zone),
+        ..member.clone()
+    });
+    let members: Vec<MemberReport> = members.collect();
+    let width = |of: fn(&MemberReport) -> &String, title: &str| {
+        let longest = members
+            .iter()
+            .map(|member| of(member).chars().count())
+            .max();
         longest.unwrap_or(0).max(title.len())
     };
     let (id, address, zone) = (
@@ -227,7 +236,7 @@ fn table(report: &RingReport) -> String {
         "{:id$}  {:address$}  {:zone$}  state     weight   share  version   lease",
         "id", "address", "zone"
     );
-    for member in &report.members {
+    for member in &members {
         let _ = writeln!(
             out,
             "{:id$}  {:address$}  {:zone$}  {:8}  {:6}  {:5.1}%  {:8}  {}",
@@ -242,7 +251,8 @@ fn table(report: &RingReport) -> String {
         );
     }
     for owner in &report.owners {
-        let _ = writeln!(out, "owner in group {}: {}", owner.group, owner.owner);
+        let (group, owner) = (printable(&owner.group), printable(&owner.owner));
+        let _ = writeln!(out, "owner in group {group}: {owner}");
     }
     out
 }

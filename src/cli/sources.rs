@@ -1,11 +1,14 @@
 //! Where the settings of a node come from: the file, the environment, flags, and the platform.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
 use super::failure::Failure;
-use crate::config::{self, Sources};
+use crate::config::{self, Sources, schema::VARIABLE_PREFIX};
 
 /// The sources of the settings.
 #[derive(Clone, Debug, Args)]
@@ -27,6 +30,13 @@ impl ConfigArgs {
     /// The file, if there is one.
     pub(super) fn file(&self) -> Option<&Path> {
         self.config.as_deref()
+    }
+
+    /// Whether anybody gave settings.
+    pub(super) fn is_given(&self) -> bool {
+        let mut variables = std::env::vars_os().map(|(name, _)| name);
+        let is_setting = |name: OsString| name.to_string_lossy().starts_with(VARIABLE_PREFIX);
+        self.config.is_some() || !self.overrides.is_empty() || variables.any(is_setting)
     }
 
     /// The settings, right or wrong.

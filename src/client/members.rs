@@ -20,7 +20,7 @@ use crate::{
     registry::etcd::{Keys, view},
     rpc::{bearer::BearingClient, peers::KEEP_ALIVE},
     status::grpc::from_status,
-    tls::ClientTls,
+    tls::{ClientTls, to_nodes::is_refused},
 };
 use gaocache_core::{
     cluster::{Owner, Topology},
@@ -124,6 +124,8 @@ impl Members {
         loop {
             let topology = self.rings.borrow().clone();
             let ejected = self.ejected();
+            // A certificate that is wrong or missing is so at the next attempt, too.
+            let mut hopeless = topology.ring_len() > 0;
             // Nearly always the owner answers, and no other member is needed.
             for attempt in 0.. {
                 let Some(member) = nth_usable(&topology, hash, &ejected, attempt) else {
@@ -132,11 +134,17 @@ impl Members {
                 match self.try_member(member, deadline, &call).await {
                     Ok(answer) => return Ok(answer),
                     Err(Try::Final(error)) => return Err(error),
-                    Err(Try::Next(error)) => last = error,
+                    Err(Try::Next(error)) => {
+                        hopeless &= is_refused_by_tls(&error);
+                        last = error;
+                    }
                 }
                 if Instant::now() >= deadline {
                     return Err(last);
                 }
+            }
+            if hopeless {
+                return Err(last);
             }
             if topology.ring_len() == 0 {
                 last = self.no_node();
@@ -259,6 +267,11 @@ fn nth_usable<'a>(
     let usable = members().filter(|member| !is_late(member));
     let late = std::iter::once_with(|| members().filter(is_late)).flatten();
     usable.chain(late).nth(n)
+}
+
+/// Whether no connection came about because of a certificate.
+fn is_refused_by_tls(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(is_refused)
 }
 
 /// An attempt that returned no value.

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     listener_tls::{ClientAuth, ListenerTlsSettings},
-    pem,
+    mask, pem,
     problem::Problem,
     settings::{Config, GroupSettings, OriginKind, RegistryKind},
     unsure::Unsure,
@@ -176,6 +176,12 @@ impl Checks<'_> {
 
     fn etcd(&mut self, settings: &Config) {
         let etcd = &settings.registry.etcd;
+        // It would not log in with it, and the URL is shown in the log and by probes.
+        if etcd.endpoints.iter().any(|it| mask::has_user(it)) {
+            let reason = "a URL of etcd has no user and no password in it; use \
+                          registry.etcd.username and registry.etcd.password_file";
+            self.wrong("registry.etcd.endpoints", &[], reason);
+        }
         self.both("registry.etcd.tls", &etcd.tls.cert, &etcd.tls.key);
         if etcd.username.is_empty() != etcd.password_file.as_os_str().is_empty() {
             self.wrong(
@@ -190,7 +196,8 @@ impl Checks<'_> {
             pem::text,
         );
         self.file("registry.etcd.tls.ca", &etcd.tls.ca, pem::certificates);
-        self.identity("registry.etcd.tls", &etcd.tls.cert, &etcd.tls.key);
+        let (cert, key) = (&etcd.tls.cert, &etcd.tls.key);
+        self.identity("registry.etcd.tls", cert, key, pem::valid_certificate);
     }
 
     fn peer(&mut self, settings: &Config) {
@@ -216,7 +223,8 @@ impl Checks<'_> {
             self.wrong("peer.allowed_peers", &[], reason);
         }
         let trusted = self.file("peer.tls.ca", &peer.tls.ca, pem::authorities);
-        let usable = self.identity("peer.tls", &peer.tls.cert, &peer.tls.key);
+        let (cert, key) = (&peer.tls.cert, &peer.tls.key);
+        let usable = self.identity("peer.tls", cert, key, pem::server_certificate);
         if let (true, true, Ok(allowed)) = (trusted, usable, allowed) {
             self.accepted(settings, &allowed);
         }
@@ -247,9 +255,15 @@ impl Checks<'_> {
 
     /// Checks a certificate, its key, and that they belong together. Returns whether they can be
     /// used.
-    fn identity(&mut self, section: &str, cert: &Path, key: &Path) -> bool {
+    fn identity(
+        &mut self,
+        section: &str,
+        cert: &Path,
+        key: &Path,
+        check: fn(&Path) -> Result<(), String>,
+    ) -> bool {
         let (cert_name, key_name) = (format!("{section}.cert"), format!("{section}.key"));
-        let has_cert = self.file(&cert_name, cert, pem::valid_certificate);
+        let has_cert = self.file(&cert_name, cert, check);
         let has_key = self.file(&key_name, key, pem::private_key);
         if !has_cert || !has_key {
             return false;
@@ -279,7 +293,7 @@ impl Checks<'_> {
             self.wrong(&name("client_auth"), &[&name("cert")], reason);
         }
         self.file(&name("client_ca"), &tls.client_ca, pem::authorities);
-        self.identity(section, &tls.cert, &tls.key);
+        self.identity(section, &tls.cert, &tls.key, pem::server_certificate);
     }
 
     fn listeners(&mut self, settings: &Config) {

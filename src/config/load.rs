@@ -218,10 +218,13 @@ fn gather(sources: &Sources, problems: &mut Vec<Problem>) -> Option<Stack> {
         }
     }
     for (variable, value) in &sources.environment {
-        if let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) {
+        let meant = suggest::variable(variable);
+        let meant = meant.filter(|meant| !meant.eq_ignore_ascii_case(variable));
+        let name = variable.strip_prefix(VARIABLE_PREFIX);
+        if let Some(name) = name.filter(|_| meant.is_none()) {
             let name = name.to_lowercase().replace("__", ".");
             stack.add(&format!("environment variable {variable}"), &name, value);
-        } else if let Some(meant) = suggest::variable(variable) {
+        } else if let Some(meant) = meant {
             problems.push(Problem {
                 source: Some(format!("environment variable {variable}")),
                 ..Problem::of(

@@ -46,7 +46,7 @@ pub(super) fn given(takes: Takes, value: &Value) -> Option<String> {
 
 /// A URL without its password. Its authority ends at the first slash; but if its port is not a
 /// number, that may be the beginning of a password with a slash in it.
-pub(super) fn url(text: &str) -> String {
+pub(crate) fn url(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
@@ -67,6 +67,11 @@ pub(super) fn url(text: &str) -> String {
         None => String::new(),
     };
     format!("{scheme}{user}{MASK}{}", &rest[at..])
+}
+
+/// Whether there is a user in a URL, with a password or without.
+pub(crate) fn has_user(text: &str) -> bool {
+    url(text) != text
 }
 
 /// Whether a value was masked when it was printed, and so is no value.

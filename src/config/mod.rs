@@ -23,6 +23,7 @@ mod walk;
 pub use access::JwtSettings;
 pub use listener_tls::{ClientAuth, ListenerTlsSettings};
 pub use load::{InForce, Loaded, Reading, Sources, load, loopback, read_all};
+pub(crate) use mask::{has_user, url as url_without_password};
 pub use problem::ConfigError;
 pub use schema::Applies;
 pub use settings::{

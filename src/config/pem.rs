@@ -15,10 +15,16 @@ pub(crate) fn authorities(path: &Path) -> Result<(), String> {
     pem::authorities(&read(path)?).map(drop)
 }
 
-/// A file with a certificate that has not expired.
+/// A file with a certificate that is good now.
 pub(crate) fn valid_certificate(path: &Path) -> Result<(), String> {
     let chain = pem::certificates(&read(path)?)?;
-    pem::not_expired(&chain[0]).map(drop)
+    pem::good_now(&chain[0]).map(drop)
+}
+
+/// A file with a certificate that is good now, and that servers may show.
+pub(crate) fn server_certificate(path: &Path) -> Result<(), String> {
+    let chain = pem::certificates(&read(path)?)?;
+    pem::of_server(&chain[0]).map(drop)
 }
 
 /// A file with a private key.

@@ -162,6 +162,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.worker_threads", Takes::Integer { min: 0, max: 1024 }, Some(|| node().worker_threads.to_string()), "Number of threads that serve reads. 0: one per core."),
     setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().drain_timeout)), "After SIGTERM: time limit for leaving the ring, waiting until the other nodes have seen that, and handing the entries over to them."),
     setting("node.shutdown_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().shutdown_timeout)), "After the drain: time limit for requests that are still open."),
+    setting("node.proxy_from_environment", Takes::Boolean, Some(|| "false".into()), "Whether loads from origins, and fetches of `auth.jwt.jwks_url`, go through the proxies that the environment names (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, except for `NO_PROXY`). A proxy of `http://` URLs sees the headers sent to origins. Calls to nodes and to etcd never use a proxy, nor does the command line."),
     setting("grpc.listen", Takes::Socket, Some(|| socket(node().grpc)), "Listener for clients over gRPC. Port 0: any free port."),
     setting("grpc.reflection", Takes::Boolean, Some(|| node().grpc_reflection.to_string()), "Whether the gRPC listener tells what services it has (server reflection)."),
     listener_tls!(cert, "grpc", "the gRPC listener"),

@@ -53,6 +53,7 @@ pub struct NodeSettings {
     pub weight: u32,
     pub worker_threads: usize,
     pub drain_timeout_seconds: f64,
+    pub proxy_from_environment: bool,
     pub shutdown_timeout_seconds: f64,
 }
 

@@ -130,6 +130,10 @@ mod tests {
         for (given, meant) in [
             ("GAOCACHE_CACHE_CAPACITY", Some("GAOCACHE__CACHE__CAPACITY")),
             (
+                "GAOCACHE__CACHE_CAPACITY",
+                Some("GAOCACHE__CACHE__CAPACITY"),
+            ),
+            (
                 "GAOCACHE_REGISTRY__ETCD__LEASE_TTL_SECONDS",
                 Some("GAOCACHE__REGISTRY__ETCD__LEASE_TTL_SECONDS"),
             ),

@@ -3,37 +3,57 @@
 pub mod template;
 
 use reqwest::{Client, ClientBuilder};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 use crate::tls;
 use gaocache_core::error::{Error, ErrorKind, Result, with_causes};
+
+/// Whether the variables that name proxies count (`HTTPS_PROXY`, `NO_PROXY`, …). A proxy sees the
+/// headers of requests, secrets among them, so it has to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxies {
+    /// There are none.
+    None,
+    /// Those of the environment.
+    OfEnvironment,
+}
+
+impl Proxies {
+    /// As the setting has it.
+    pub fn from_environment(is_said: bool) -> Self {
+        if is_said {
+            Self::OfEnvironment
+        } else {
+            Self::None
+        }
+    }
+}
 
 /// The builder of a client that trusts the system's CA certificates.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] if TLS can't be set up.
-pub fn builder() -> Result<ClientBuilder> {
-    trusting(None)
+pub fn builder(proxies: Proxies) -> Result<ClientBuilder> {
+    trusting(None, proxies)
 }
 
 /// A client to be; it trusts these authorities, in PEM format, instead of the system's.
 ///
 /// # Errors
 /// As `builder`, or if there is no certificate among them.
-pub fn trusting(authorities: Option<&[u8]>) -> Result<ClientBuilder> {
-    let found = match authorities {
-        Some(pem) => CertificateDer::pem_slice_iter(pem)
-            .filter_map(std::result::Result::ok)
-            .collect(),
-        None => rustls_native_certs::load_native_certs().certs,
+pub fn trusting(authorities: Option<&[u8]>, proxies: Proxies) -> Result<ClientBuilder> {
+    let roots = match authorities {
+        Some(pem) => roots(pem)?,
+        None => tls::to_nodes::system_roots(),
     };
-    if authorities.is_some() && found.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Internal,
-            "there is no certificate in PEM format",
-        ));
-    }
-    Ok(Client::builder().tls_backend_preconfigured(tls(found)?))
+    let builder = Client::builder().tls_backend_preconfigured(config(roots)?);
+    Ok(match proxies {
+        Proxies::None => builder.no_proxy(),
+        Proxies::OfEnvironment => builder,
+    })
 }
 
 /// A client without timeouts, for the command line.
@@ -41,7 +61,7 @@ pub fn trusting(authorities: Option<&[u8]>) -> Result<ClientBuilder> {
 /// # Errors
 /// As `builder` and `build`.
 pub fn plain() -> Result<Client> {
-    build(builder()?)
+    build(builder(Proxies::None)?)
 }
 
 /// The client.
@@ -55,15 +75,67 @@ pub fn build(builder: ClientBuilder) -> Result<Client> {
     })
 }
 
-fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<rustls::ClientConfig> {
-    let mut store = rustls::RootCertStore::empty();
-    // One invalid certificate in the system's store is no reason to reject them all.
-    store.add_parsable_certificates(authorities);
+/// The authorities in a text.
+fn roots(pem: &[u8]) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let found = CertificateDer::pem_slice_iter(pem);
+    roots.add_parsable_certificates(found.filter_map(std::result::Result::ok));
+    if roots.is_empty() {
+        let what = "there is no certificate of a CA in PEM format";
+        return Err(Error::new(ErrorKind::Internal, what));
+    }
+    Ok(roots)
+}
+
+fn config(roots: RootCertStore) -> Result<rustls::ClientConfig> {
     let config = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| {
             Error::new(ErrorKind::Internal, format!("TLS: {error}")).with_source(error)
         })?;
-    let roots = tls::to_nodes::system_roots();
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_authorities_of_a_file_are_trusted_instead_of_the_system_s() {
+        let authority = gaocache_testing::Authority::new();
+        let issued = authority.issue(&["127.0.0.1"]);
+        let key = PrivateKeyDer::try_from(issued.pair.serialize_der()).expect("a key");
+        let config = ServerConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![issued.certificate.der().clone()], key)
+            .expect("an identity");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+                    let _ = stream.write_all(answer).await;
+                    let _ = stream.shutdown().await;
+                }
+            }
+        });
+        let get = async |authorities: Option<&[u8]>| {
+            let builder = trusting(authorities, Proxies::None).expect("authorities");
+            let client = build(builder).expect("a client");
+            client.get(format!("https://{address}/")).send().await
+        };
+        let got = get(Some(authority.pem.as_bytes())).await;
+        assert_eq!(got.expect("trusted").status(), 204);
+        assert!(get(None).await.is_err());
+    }
 }

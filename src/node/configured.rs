@@ -16,7 +16,7 @@ use crate::{
         QueryRule, RegistryKind, Sampler, TraceSettings, seconds,
     },
     group::GroupDefinition,
-    http_client::template::kept_headers,
+    http_client::{Proxies, template::kept_headers},
     origin::{
         bounds::Bounds,
         breaker::BreakerRules,
@@ -53,7 +53,7 @@ impl NodeBuilder {
         let budget = rules::in_flight(&settings, largest.unwrap_or(0))?;
         let mut builder = Self::new(settings).registry(registry(config));
         for group in &config.groups {
-            builder = builder.group(definition(group, &budget)?);
+            builder = builder.group(definition(group, proxies(config), &budget)?);
         }
         Ok(builder.budget(budget))
     }
@@ -89,7 +89,7 @@ fn settings(config: &Config) -> Settings {
         handoff_bytes_per_second: config.handoff.max_bytes_per_second,
         in_flight: cache.in_flight,
         limits: client_limits(&config.limits),
-        auth: auth_rules(config),
+        auth: auth_rules(config, proxies(config)),
         admin_socket: file(&config.admin.socket),
         admin_insecure: config.admin.insecure,
         http_allowed_hosts: config.http.allowed_hosts.clone(),
@@ -100,7 +100,7 @@ fn settings(config: &Config) -> Settings {
 }
 
 /// Who may do what.
-pub(super) fn auth_rules(config: &Config) -> AuthRules {
+pub(super) fn auth_rules(config: &Config, proxies: Proxies) -> AuthRules {
     let auth = &config.auth;
     let audit = match config.log.audit.as_str() {
         "off" | "" => AuditTo::Off,
@@ -114,12 +114,17 @@ pub(super) fn auth_rules(config: &Config) -> AuthRules {
         grants: auth.grants.clone(),
         token_file: file(&auth.token_file),
         audit,
-        jwt: jwt_rules(&auth.jwt),
+        jwt: jwt_rules(&auth.jwt, proxies),
     }
 }
 
+/// Which proxies the HTTP clients of the node use.
+pub(super) fn proxies(config: &Config) -> Proxies {
+    Proxies::from_environment(config.node.proxy_from_environment)
+}
+
 /// Which JWTs count, if any do.
-fn jwt_rules(jwt: &JwtSettings) -> Option<JwtRules> {
+fn jwt_rules(jwt: &JwtSettings, proxies: Proxies) -> Option<JwtRules> {
     let keys = match file(&jwt.jwks_file) {
         Some(file) => KeysFrom::File(file),
         None if jwt.jwks_url.is_empty() => return None,
@@ -127,6 +132,7 @@ fn jwt_rules(jwt: &JwtSettings) -> Option<JwtRules> {
             url: jwt.jwks_url.clone(),
             ca: file(&jwt.ca),
             token_file: file(&jwt.bearer_file),
+            proxies,
         },
     };
     Some(JwtRules {
@@ -229,6 +235,7 @@ fn file(path: &Path) -> Option<PathBuf> {
 /// A group of the settings, with its origin.
 pub(super) fn definition(
     settings: &GroupSettings,
+    proxies: Proxies,
     budget: &Arc<Budget>,
 ) -> Result<GroupDefinition> {
     let origin = &settings.origin;
@@ -242,6 +249,7 @@ pub(super) fn definition(
                 honour_cache_control: origin.honour_cache_control,
                 keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
+                proxies,
                 budget: budget.clone(),
             };
             let longest = rules.longest_load();

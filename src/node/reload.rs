@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Node,
     admission::Admission,
-    configured::{auth_rules, client_limits, definition, request_log},
+    configured::{auth_rules, client_limits, definition, proxies, request_log},
     connection::Carrier,
     groups::put_in_force,
     parts::{Fixed, Parts, Stops},
@@ -78,11 +78,14 @@ impl Live {
             return Err(Error::new(ErrorKind::NotReady, what));
         }
         let budget = &self.fixed.budget;
-        let definitions = after.groups.iter().map(|it| definition(it, budget));
+        // A setting that needs a restart.
+        let proxies = proxies(before);
+        let definitions = after.groups.iter();
+        let definitions = definitions.map(|it| definition(it, proxies, budget));
         let definitions = definitions.collect::<Result<Vec<_>>>()?;
         rules::check(&definitions, self.fixed.capacity)?;
         self.check_sizes(&definitions)?;
-        let permissions = self.permissions.prepare(&auth_rules(after))?;
+        let permissions = self.permissions.prepare(&auth_rules(after, proxies))?;
         let loads = rules::loads(&definitions);
         let names = definitions.iter().map(|it| it.rules.name.clone());
         let names: Vec<Arc<str>> = names.collect();

@@ -120,7 +120,7 @@ impl Guarded {
         Error::new(
             ErrorKind::Overloaded,
             format!(
-                "{} loads from this origin are running and {} are waiting (max_concurrency, max_queue)",
+                "loads from this origin: {} running and {} waiting (max_concurrency, max_queue)",
                 self.bounds.max_concurrency, self.bounds.max_queue
             ),
         )

@@ -16,7 +16,7 @@ use reqwest::{
 use super::{cache_control, said};
 use crate::{
     http_client::{
-        self,
+        self, Proxies,
         template::{self, UrlTemplate},
     },
     telemetry::trace,
@@ -51,6 +51,8 @@ pub struct HttpRules {
     pub keep_headers: Vec<HeaderName>,
     /// Sent with every request; see [`template::headers`].
     pub headers: BTreeMap<String, String>,
+    /// Whether a proxy may be in between.
+    pub proxies: Proxies,
     /// Counts bodies while they arrive, and until they are kept.
     pub budget: Arc<Budget>,
 }
@@ -115,7 +117,7 @@ impl HttpOrigin {
     /// [`ErrorKind::Configuration`] if the rules can't work, with the reason.
     pub fn new(rules: HttpRules) -> Result<Self> {
         let template = UrlTemplate::new(rules.template.as_str())?;
-        let client = http_client::builder()?
+        let client = http_client::builder(rules.proxies)?
             .default_headers(template::headers(&rules.headers)?)
             .user_agent(concat!("gaocache/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(rules.timeout)
@@ -258,7 +260,12 @@ fn conditions(kept: &Metadata) -> HeaderMap {
 /// A status that is neither a value nor a missing key. Only 5xx may pass by itself, and what comes
 /// with `Retry-After` (429, 503) passes after that time.
 fn unexpected(status: StatusCode, headers: &HeaderMap) -> Failed {
-    let error = Error::origin_failed(format!("the origin answered {status}"));
+    let redirect = if status.is_redirection() {
+        "; redirects are not followed"
+    } else {
+        ""
+    };
+    let error = Error::origin_failed(format!("the origin answered {status}{redirect}"));
     let asked = match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => retry_after(headers),
         _ => None,
@@ -353,6 +360,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_redirect_is_told_not_to_be_followed() {
+        let failed = unexpected(StatusCode::FOUND, &HeaderMap::new());
+        let told = failed.error.message();
+        assert!(
+            told.ends_with("302 Found; redirects are not followed"),
+            "{told}"
+        );
+        assert_eq!(failed.again, Again::Never);
+    }
+
     fn rules(template: &str) -> HttpRules {
         HttpRules {
             template: template.into(),
@@ -362,6 +380,7 @@ mod tests {
             honour_cache_control: false,
             keep_headers: Vec::new(),
             headers: BTreeMap::new(),
+            proxies: Proxies::None,
             budget: Budget::new(1 << 20),
         }
     }

@@ -52,6 +52,16 @@ pub(crate) fn authorities(text: &[u8]) -> Result<RootCertStore, String> {
 
 /// The first private key of a text.
 pub(crate) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    // The first is PKCS #8's, the second OpenSSL's own.
+    let marks: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
+    let has = |mark: &[u8]| text.windows(mark.len()).any(|part| part == mark);
+    if marks.into_iter().any(has) {
+        return Err(
+            "the private key is encrypted, and nobody is asked for a passphrase; write it \
+                    without one, as `openssl pkey` does"
+                .into(),
+        );
+    }
     PrivateKeyDer::from_pem_slice(text).map_err(|error| describe(&error, "private key"))
 }
 
@@ -70,8 +80,8 @@ pub(crate) fn together(
     }
 }
 
-/// When a certificate is good, if it still is.
-pub(crate) fn not_expired(certificate: &[u8]) -> Result<Life, String> {
+/// When a certificate is good, if it is now.
+pub(crate) fn good_now(certificate: &[u8]) -> Result<Life, String> {
     let (_, parsed) = X509Certificate::from_der(certificate)
         .map_err(|error| format!("the certificate can't be read: {error}"))?;
     let validity = parsed.validity();
@@ -82,7 +92,31 @@ pub(crate) fn not_expired(certificate: &[u8]) -> Result<Life, String> {
     if (life.ends as f64) < unix_seconds() {
         return Err(format!("the certificate expired on {}", validity.not_after));
     }
+    if life.begins as f64 > unix_seconds() {
+        return Err(format!(
+            "the certificate is not good before {}; is the clock of this machine right?",
+            validity.not_before
+        ));
+    }
     Ok(life)
+}
+
+/// When a certificate is good, if it is now, and servers may show it.
+pub(crate) fn of_server(certificate: &[u8]) -> Result<Life, String> {
+    let life = good_now(certificate)?;
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| format!("the certificate can't be read: {error}"))?;
+    let usage = parsed.extended_key_usage().map_err(|error| {
+        format!("the extended key usage of the certificate can't be read: {error}")
+    })?;
+    match usage.map(|it| it.value) {
+        Some(usage) if !usage.server_auth && !usage.any => Err(
+            "the certificate is not for servers (its extended key usage lacks serverAuth), so \
+             clients would refuse it"
+                .into(),
+        ),
+        _ => Ok(life),
+    }
 }
 
 fn describe(error: &Error, what: &str) -> String {

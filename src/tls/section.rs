@@ -24,7 +24,7 @@ impl Section {
     ) -> Result<(Arc<SingleCertAndKey>, Life)> {
         let wrong = |setting| move |what| self.wrong(setting, what);
         let chain = pem::certificates(cert).map_err(wrong("cert"))?;
-        let life = pem::not_expired(&chain[0]).map_err(wrong("cert"))?;
+        let life = pem::of_server(&chain[0]).map_err(wrong("cert"))?;
         let key = pem::private_key(key).map_err(wrong("key"))?;
         let certified = pem::together(chain, key, provider).map_err(wrong("key"))?;
         Ok((Arc::new(SingleCertAndKey::from(certified)), life))

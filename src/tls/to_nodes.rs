@@ -136,18 +136,12 @@ pub(crate) fn system_roots() -> RootCertStore {
     roots
 }
 
-/// What a failed handshake means, where the error itself speaks of the protocol's innards.
-pub(crate) fn meaning(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+/// The error of TLS among the causes of another.
+fn tls_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        match error.downcast_ref() {
-            Some(rustls::Error::InvalidMessage(_)) => {
-                return Some("the server doesn't speak TLS; use http://");
-            }
-            Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
-                return Some("the server requires a client certificate");
-            }
-            _ => {}
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
         // `source()` of an IO error that wraps another error returns the source of that error, not
         // the error itself.
@@ -160,4 +154,24 @@ pub(crate) fn meaning(error: &(dyn StdError + 'static)) -> Option<&'static str> 
         };
     }
     None
+}
+
+/// Whether one end refused the other's certificate, or found none.
+pub(crate) fn is_refused(error: &(dyn StdError + 'static)) -> bool {
+    use rustls::Error::{AlertReceived, InvalidCertificate};
+    matches!(
+        tls_error(error),
+        Some(InvalidCertificate(_) | AlertReceived(_))
+    )
+}
+
+/// What a failed handshake means, where the error itself speaks of the protocol's innards.
+pub(crate) fn meaning(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    match tls_error(error)? {
+        rustls::Error::InvalidMessage(_) => Some("the server doesn't speak TLS; use http://"),
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            Some("the server requires a client certificate")
+        }
+        _ => None,
+    }
 }

@@ -280,3 +280,111 @@ fn every_command_shows_examples_that_it_takes() {
         }
     }
 }
+
+/// Arguments are bytes, and standard error may be full: neither is a reason to panic.
+#[test]
+fn odd_arguments_and_a_full_standard_error_change_no_exit_code() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let odd = OsStr::from_bytes(b"\xff.toml");
+    let full = || {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        Stdio::from(full.expect("there"))
+    };
+    let code = |arguments: &[&OsStr], errors: Stdio| {
+        let output = Command::new(PROGRAM)
+            .args(arguments)
+            .stderr(errors)
+            .output()
+            .expect("runs");
+        (output.status.code(), text(&output.stderr))
+    };
+    fn words<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
+        words.iter().map(|word| OsStr::new(*word)).collect()
+    }
+    let get = words(&["get", "g", "k", "--target", "127.0.0.1:1", "-o"]);
+    let (status, told) = code(&[&get[..], &[odd]].concat(), Stdio::piped());
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("127.0.0.1:1: can't connect"), "{told}");
+    let config = words(&["config", "--config"]);
+    let (status, told) = code(&[&config[..], &[odd]].concat(), Stdio::piped());
+    assert_eq!(status, Some(64), "{told}");
+    assert!(told.contains("No such file"), "{told}");
+
+    assert_eq!(code(&words(&["get", "--nope"]), full()).0, Some(2));
+    assert_eq!(code(&words(&["config", "--set", "x"]), full()).0, Some(64));
+    let away = words(&["get", "g", "k", "--json", "--target", "127.0.0.1:1"]);
+    assert_eq!(code(&away, full()).0, Some(1));
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    let told = ["get", "files", "a.txt", "-v", "--target"];
+    let there = words(&told);
+    let there = [&there[..], &[OsStr::new(&dev.grpc[0])]].concat();
+    assert_eq!(code(&there, full()).0, Some(0));
+}
+
+/// A script can tell what a person reads.
+#[test]
+fn json_errors_have_the_kind_of_the_node_s_answer() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    for (arguments, kind, code) in [
+        (["get", "nope", "k", "--json"], "unknown_group", 1),
+        (["get", "files", "nope", "--json"], "not_found", 3),
+        (["remove", "files", "", "--json"], "invalid_request", 1),
+    ] {
+        let output = on(&arguments, &dev.grpc[0]);
+        let told: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
+        assert_eq!(
+            (&told["error"], &told["exit_code"]),
+            (&kind.into(), &code.into()),
+            "{told}"
+        );
+    }
+    let output = on(&["get", "files", "a.txt", "--json"], "127.0.0.1:1");
+    let told: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    assert_eq!(told["error"], "failed", "no node has answered");
+}
+
+/// A disk that is full must not cost the value that was there.
+#[test]
+fn a_file_that_can_t_be_written_is_as_it_was() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    let there = tempfile::tempdir().expect("a folder");
+    let file = there.path().join("value");
+    fs::write(&file, "before").expect("written");
+    let path = file.to_str().expect("text");
+    let get = [
+        "get",
+        "files",
+        "a.txt",
+        "--target",
+        &dev.grpc[0],
+        "-o",
+        path,
+    ];
+    let limited = "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"";
+    let failed = run("sh", &[&["-c", limited, PROGRAM], &get[..]].concat());
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
+    assert_eq!(fs::read_to_string(&file).expect("there"), "before");
+    assert_eq!(run(PROGRAM, &get).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(&file).expect("there"), "first");
+    let left = fs::read_dir(there.path()).expect("a folder").count();
+    assert_eq!(left, 1, "nothing is left beside it");
+    // What is no ordinary file stays what it is.
+    let link = there.path().join("link");
+    std::os::unix::fs::symlink("/proc/self/fd/1", &link).expect("linked");
+    let link = link.to_str().expect("text");
+    let pipe = [
+        "get",
+        "files",
+        "a.txt",
+        "--target",
+        &dev.grpc[0],
+        "-o",
+        link,
+    ];
+    assert_eq!(text(&run(PROGRAM, &pipe).stdout), "first");
+    assert!(fs::symlink_metadata(link).expect("there").is_symlink());
+}

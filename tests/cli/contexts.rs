@@ -76,3 +76,74 @@ fn a_command_asks_the_flag_s_then_the_environment_s_then_the_context_s_node() {
     let (code, shown) = on(&[], &get);
     assert!(code == Some(64) && shown.contains("targt"), "{shown}");
 }
+
+/// Who chose a context does not mean the node on this machine.
+#[test]
+fn a_context_without_the_address_that_a_command_needs_is_refused() {
+    let home = tempfile::tempdir().expect("a folder");
+    fs::create_dir(home.path().join("gaocache")).expect("made");
+    let contexts = "current = \"production\"\n\
+         [contexts.production]\nadmin = \"127.0.0.1:1\"\n\
+         [contexts.target]\ntarget = \"127.0.0.1:1\"\n\
+         [contexts.garbage]\ntarget = \"garbage\"\n";
+    fs::write(home.path().join("gaocache/config.toml"), contexts).expect("written");
+    let on = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let (code, shown) = told(home.path(), variables, arguments);
+        assert_eq!(code, Some(2), "{arguments:?}: {shown}");
+        shown
+    };
+    let (purge, target) = (["purge", "users"], ("GAOCACHE_CONTEXT", "target"));
+    for (variables, arguments, wanted) in [
+        (
+            &[][..],
+            &purge[..],
+            "the context 'production' has no target, so it is not known which node is meant; pass \
+             --target, or set GAOCACHE_TARGET",
+        ),
+        (
+            &[target],
+            &["explain", "users", "a"],
+            "the context 'target' has no admin",
+        ),
+        (&[target], &["ring"], "the context 'target' has no admin"),
+        (
+            &[target],
+            &["forget", "n1"],
+            "the context 'target' has no etcd",
+        ),
+        (
+            &[target, ("GAOCACHE_ADMIN", "127.0.0.1:1")],
+            &purge,
+            "the environment overrides the addresses of the context 'target'",
+        ),
+        (
+            &[("GAOCACHE_CONTEXT", "garbage")],
+            &purge,
+            "target of the context 'garbage': 'garbage': write HOST:PORT",
+        ),
+        (
+            &[("GAOCACHE_TARGET", "garbage")],
+            &purge,
+            "GAOCACHE_TARGET: 'garbage': write HOST:PORT",
+        ),
+        (
+            &[("GAOCACHE_ADMIN", "garbage")],
+            &["reload"],
+            "GAOCACHE_ADMIN: 'garbage': write HOST:PORT",
+        ),
+        (
+            &[("GAOCACHE_ETCD", "garbage")],
+            &["members"],
+            "GAOCACHE_ETCD: write URLs",
+        ),
+    ] {
+        let shown = on(variables, arguments);
+        assert!(shown.contains(wanted), "{arguments:?}: {shown}");
+    }
+    fs::write(home.path().join("gaocache/config.toml"), "").expect("written");
+    let shown = on(&[], &["members"]);
+    assert!(
+        shown.contains("pass --etcd or set GAOCACHE_ETCD"),
+        "{shown}"
+    );
+}

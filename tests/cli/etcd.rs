@@ -181,7 +181,7 @@ async fn an_operator_forgets_members_that_are_gone_for_good() {
     // Its key stays until its lease ends.
     let (code, _, errors) = on(&etcd, &["forget", "n1"]);
     assert_eq!(code, Some(1), "{errors}");
-    assert!(errors.contains("its lease is still alive"), "{errors}");
+    assert!(errors.contains("wait until its lease ends"), "{errors}");
     nodes[2].kill();
     common::within("both vanish", async {
         let gone = |state: &str| state == "vanished";
@@ -269,6 +269,7 @@ async fn ring_invents_no_owner_and_check_shows_the_get() {
         shown.contains(", get: ") && shown.contains("bytes"),
         "{shown}"
     );
+    assert!(shown.ends_with("ok: 1 node agrees\n"), "{shown}");
 }
 
 /// A node that can't take its registration back has not drained.
@@ -282,4 +283,97 @@ async fn a_drain_that_fails_is_no_success() {
     assert_eq!(status.code(), Some(1));
     let log = node.log.lock().join("\n");
     assert!(log.contains("\"drained\":false"), "{log}");
+}
+
+/// An etcd that wants a user and a password.
+async fn with_a_login() -> Etcd {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let added = client.user_add("root", "geheim", None).await;
+    added.expect("a user");
+    client.role_add("root").await.expect("a role");
+    let granted = client.user_grant_role("root", "root").await;
+    granted.expect("granted");
+    client.auth_enable().await.expect("enabled");
+    etcd
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_the_way_to_etcd_is_told_with_what_to_do() {
+    let (plain, secured) = (with_a_login().await, SecuredEtcd::start().await);
+    let origin = CountingOrigin::start().await;
+    let over_tls = plain.url.replace("http://", "https://");
+    let over_plaintext = secured.url().replace("https://", "http://");
+    let no_etcd = format!("http://{}", origin.address);
+    let ca = secured.file("ca.pem").display().to_string();
+    for (further, wanted) in [
+        (
+            &["--etcd", &plain.url][..],
+            "etcd wants a login; see --etcd-user and --etcd-password-file",
+        ),
+        (&["--etcd", &over_tls], "does it speak TLS?"),
+        (
+            &["--etcd", secured.url()],
+            "no trusted CA signed the certificate of etcd; see --etcd-ca",
+        ),
+        (
+            &["--etcd", secured.url(), "--etcd-ca", &ca],
+            "etcd wants a client certificate; see --etcd-cert and --etcd-key",
+        ),
+        (&["--etcd", &over_plaintext], "begins with https://"),
+        (
+            &["--etcd", &no_etcd],
+            "is this the port of an etcd for clients",
+        ),
+    ] {
+        let all = [&["ring"], further].concat();
+        let (code, _, errors) = tokio::task::block_in_place(|| told(&all));
+        assert_eq!(code, Some(1), "{further:?}: {errors}");
+        assert!(errors.contains(wanted), "{further:?}: {errors}");
+    }
+    // A node says so in its log and where it is asked whether it is ready.
+    let node = NodeProcess::start("n0", &[&plain.url], &origin.url(), &[]);
+    let wanted = "etcd wants a login; see registry.etcd.username and registry.etcd.password_file";
+    let url = format!("http://127.0.0.1:{}/readyz", node.admin);
+    common::within("both tell", async {
+        loop {
+            let told = match common::http().get(&url).send().await {
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(_) => String::new(),
+            };
+            let logged = node.log.lock().iter().any(|line| line.contains(wanted));
+            if told.contains(wanted) && logged {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+/// Until the end of `--timeout`, the certificate would be the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_not_trusted_is_told_at_once() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let files = tempfile::tempdir().expect("a folder");
+    common::etcd::certificates(files.path());
+    let file = |name: &str| files.path().join(name).display().to_string();
+    let further = [
+        format!("grpc.tls.cert={}", file("server.pem")),
+        format!("grpc.tls.key={}", file("server.key")),
+    ];
+    let further = further.each_ref().map(String::as_str);
+    let node = NodeProcess::start("n0", &[&etcd.url], &origin.url(), &further);
+    node.until_ready().await;
+    let get = ["get", "users", "alice", "--etcd", &etcd.url];
+    let patient = [&get[..], &["--timeout", "86400"]].concat();
+    let status = tokio::task::block_in_place(|| {
+        let started = Command::new(PROGRAM).args(&patient).spawn();
+        ended(&mut started.expect("starts"))
+    });
+    assert_eq!(status.code(), Some(1), "it had to be killed");
+    let ca = file("ca.pem");
+    let trusting = [&get[..], &["--ca", &ca]].concat();
+    let (code, _, errors) = tokio::task::block_in_place(|| told(&trusting));
+    assert_eq!(code, Some(0), "{errors}");
 }

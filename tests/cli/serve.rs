@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use super::*;
+use common::{CountingOrigin, etcd::Etcd, process::NodeProcess};
 
 /// `gaocache serve` on free ports, alone. Killed when dropped.
 pub(super) struct Serve {
@@ -319,4 +320,39 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     kill("-TERM", &serve.child);
     let ended = ended(&mut serve.child);
     assert!(ended.success(), "it drains and ends all the same");
+}
+
+/// A proxy sees what is sent to origins, and whoever can set variables could put one in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proxies_of_the_environment_are_used_only_if_a_setting_says_so() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let proxy = CountingOrigin::start().await;
+    let at = format!("http://{}", proxy.address);
+    let variables = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].map(|it| (it, &*at));
+    let none = [("NO_PROXY", ""), ("no_proxy", "")];
+    let variables = [&variables[..], &none].concat();
+    for (setting, wanted) in [("false", (1, 0)), ("true", (1, 1))] {
+        let setting = format!("node.proxy_from_environment={setting}");
+        let url = origin.url();
+        let mut node =
+            NodeProcess::with_variables("n0", &[&etcd.url], &url, &[&setting], &variables);
+        node.until_ready().await;
+        let (grpc, admin) = (
+            format!("127.0.0.1:{}", node.grpc),
+            format!("127.0.0.1:{}", node.admin),
+        );
+        for command in [
+            &["get", "users", "alice", "--target", &grpc][..],
+            &["explain", "users", "alice", "--admin", &admin],
+            &["ring", "--admin", &admin],
+            &["check", "--etcd", &etcd.url],
+        ] {
+            let mut told = Command::new(PROGRAM);
+            told.args(command).envs(variables.iter().copied());
+            let told = tokio::task::block_in_place(|| told.output()).expect("runs");
+            assert!(told.status.success(), "{command:?}: {}", text(&told.stderr));
+        }
+        assert_eq!((origin.loads(), proxy.loads()), wanted, "{setting}");
+        node.terminate().await;
+    }
 }

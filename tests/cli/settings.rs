@@ -360,3 +360,13 @@ fn config_speaks_json() {
         false
     );
 }
+
+#[test]
+fn a_variable_with_a_single_underscore_between_section_and_name_is_told() {
+    let told = refused(GOOD, &[], &[("GAOCACHE__CACHE_CAPACITY", "1GiB")]);
+    assert!(
+        told.contains("did you mean 'GAOCACHE__CACHE__CAPACITY'?"),
+        "{told}"
+    );
+    shown(GOOD, &[], &[("GAOCACHE__CACHE__CAPACITY", "1GiB")]);
+}

@@ -115,10 +115,14 @@ async fn files_that_can_t_be_used_change_nothing_and_are_told() {
     };
     until(0.0).await;
     let expired = files.authority.issue_until(&HERE, 2020);
-    for what in [0, 1, 2] {
+    let early = files.authority.issue_from(&HERE, 3000);
+    let of_client = files.authority.issue_for_client(&HERE);
+    for what in [0, 1, 2, 3, 4] {
         match what {
             0 => files.folder.write("node.pem", "no certificate"),
             1 => files.folder.write_identity("node", &expired),
+            2 => files.folder.write_identity("node", &early),
+            3 => files.folder.write_identity("node", &of_client),
             // The key of another certificate.
             _ => {
                 files
@@ -140,5 +144,5 @@ async fn files_that_can_t_be_used_change_nothing_and_are_told() {
     let ends = ["listener=\"grpc\""];
     let name = "gaocache_certificate_not_after_timestamp_seconds";
     let shown = metric_over_tls(&node, &files, name, &ends).await;
-    assert_eq!(shown, 32_566_752_000.0, "the begin of the year 3002");
+    assert_eq!(shown, 32_629_824_000.0, "the begin of the year 3004");
 }

@@ -53,6 +53,47 @@ fn all_that_is_wrong_with_the_files_of_listeners_is_told_together() {
 }
 
 #[test]
+fn a_certificate_that_clients_would_refuse_is_refused_at_the_start() {
+    let files = Files::new();
+    let folder = &files.folder;
+    folder.write_identity("early", &files.authority.issue_from(&HERE, 3000));
+    folder.write_identity("client", &files.authority.issue_for_client(&HERE));
+    let identity = |section: &str, name: &str| {
+        let set = |setting: &str, kind: &str| {
+            format!(
+                "{section}.{setting}={}",
+                folder.text(&format!("{name}.{kind}"))
+            )
+        };
+        [set("cert", "pem"), set("key", "key")]
+    };
+    for section in ["grpc.tls", "http.tls", "admin.tls", "redis.tls"] {
+        let early = told(&identity(section, "early"));
+        assert!(
+            early.contains("the certificate is not good before Jan  1"),
+            "{section}: {early}"
+        );
+        let client = told(&identity(section, "client"));
+        assert!(
+            client.contains("the certificate is not for servers"),
+            "{client}"
+        );
+    }
+    // etcd is shown it by a client.
+    let etcd = identity("registry.etcd.tls", "client");
+    assert_eq!(told(&etcd), "");
+    folder.write(
+        "client.key",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n",
+    );
+    let encrypted = told(&etcd);
+    assert!(
+        encrypted.contains("the private key is encrypted"),
+        "{encrypted}"
+    );
+}
+
+#[test]
 fn a_node_whose_certificate_the_others_would_refuse_does_not_start() {
     let files = Files::new();
     let folder = &files.folder;

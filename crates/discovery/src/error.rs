@@ -113,7 +113,17 @@ impl Error {
                     }
                     _ => ErrorKind::Unavailable,
                 };
-                (kind, format!("{}: {}", status.code(), status.message()))
+                let mut message = format!("{}: {}", status.code(), status.message());
+                // Where no etcd answered, the reason is among the causes alone.
+                let mut cause = status.source();
+                while let Some(error) = cause {
+                    let text = error.to_string();
+                    if !message.contains(&text) {
+                        message = format!("{message}: {text}");
+                    }
+                    cause = error.source();
+                }
+                (kind, message)
             }
             etcd_client::Error::InvalidUri(_) | etcd_client::Error::InvalidArgs(_) => {
                 (ErrorKind::Configuration, error.to_string())

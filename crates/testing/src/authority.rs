@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SanType, date_time_ymd,
 };
 
 /// A certificate authority.
@@ -49,6 +50,26 @@ impl Authority {
 
     /// The same, good until that year begins.
     pub fn issue_until(&self, names: &[&str], year: i32) -> Issued {
+        self.issue_with(names, |params| {
+            params.not_after = date_time_ymd(year, 1, 1);
+        })
+    }
+
+    /// The same, good from the beginning of that year on.
+    pub fn issue_from(&self, names: &[&str], year: i32) -> Issued {
+        self.issue_with(names, |params| {
+            params.not_before = date_time_ymd(year, 1, 1);
+        })
+    }
+
+    /// One that only clients may show.
+    pub fn issue_for_client(&self, names: &[&str]) -> Issued {
+        self.issue_with(names, |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
+    fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let (uris, hosts): (Vec<&str>, Vec<&str>) =
             names.iter().partition(|name| name.contains("://"));
         let hosts: Vec<String> = hosts.into_iter().map(str::to_owned).collect();
@@ -57,7 +78,8 @@ impl Authority {
             let uri = SanType::URI(uri.try_into().unwrap());
             params.subject_alt_names.push(uri);
         }
-        params.not_after = date_time_ymd(year, 1, 1);
+        params.not_after = date_time_ymd(4096, 1, 1);
+        change(&mut params);
         let pair = KeyPair::generate().unwrap();
         Issued {
             certificate: params.signed_by(&pair, &self.issuer).unwrap(),

@@ -1,6 +1,7 @@
 //! Membership in etcd: combines a registration and a discovery (see [`gaocache_discovery`]) into
 //! the cache's registry.
 
+pub mod advice;
 mod error;
 #[cfg(feature = "cli")]
 mod forget;
@@ -18,6 +19,7 @@ pub use members::{Keys, view};
 
 use super::notices::NoticeBoard;
 use crate::telemetry::{metrics::Metrics, throttle::Throttle};
+use advice::{SETTINGS, advised};
 use gaocache_core::{
     error::Result,
     membership::{Member, MemberState},
@@ -63,6 +65,7 @@ impl EtcdRegistry {
             DiscoveryEvent::Disconnected { cause } => {
                 metrics.etcd.watch_reconnected();
                 if let Some(suppressed) = throttle.due("watch") {
+                    let cause = advised(cause, &SETTINGS, false);
                     tracing::warn!(%cause, suppressed, "the watch on etcd broke and is restarted; keeping the last ring");
                 }
             }
@@ -118,6 +121,7 @@ impl EtcdRegistry {
             }
             RegistrationEvent::Disconnected { cause } => {
                 if let Some(suppressed) = throttle.due("registration") {
+                    let cause = advised(cause, &SETTINGS, false);
                     tracing::warn!(%cause, suppressed, "could not reach etcd; retrying");
                 }
             }

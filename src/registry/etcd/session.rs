@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::advice::{SETTINGS, advised};
 use super::{
     error::registry_error,
     lease_end::LeaseEnd,
@@ -217,16 +218,17 @@ async fn follow(
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
         let registration = status.borrow_and_update().clone();
+        let problem = if registration.problem.is_empty() {
+            &snapshot.problem
+        } else {
+            &registration.problem
+        };
         let next = RegistryHealth {
             registered: registration.registered.is_some(),
             written: written(&registration),
             conflict: registration.superseded,
             expelled: registration.expelled || registration.superseded,
-            problem: if registration.problem.is_empty() {
-                snapshot.problem.clone()
-            } else {
-                registration.problem
-            },
+            problem: advised(problem, &SETTINGS, !snapshot.known).into(),
         };
         health.send_if_modified(|current| {
             let changed = *current != next;
