@@ -140,10 +140,13 @@ fn a_context_without_the_address_that_a_command_needs_is_refused() {
         let shown = on(variables, arguments);
         assert!(shown.contains(wanted), "{arguments:?}: {shown}");
     }
-    fs::write(home.path().join("gaocache/config.toml"), "").expect("written");
-    let shown = on(&[], &["members"]);
-    assert!(
-        shown.contains("pass --etcd or set GAOCACHE_ETCD"),
-        "{shown}"
-    );
+}
+
+#[test]
+fn members_without_an_etcd_say_how_to_name_one() {
+    let home = tempfile::tempdir().expect("a folder");
+    let (code, shown) = told(home.path(), &[], &["members"]);
+    assert_eq!(code, Some(2), "{shown}");
+    let wanted = "pass --etcd or set GAOCACHE_ETCD";
+    assert!(shown.contains(wanted), "{shown}");
 }
