@@ -155,7 +155,7 @@ macro_rules! listener_tls {
 /// All settings.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
-    setting("node.id", Takes::Text, None, "Identifies the node in the ring; must stay the same across restarts. Default: `POD_NAME`, else the host name."),
+    setting("node.id", Takes::Text, None, "Identifies the node in the ring. Must differ from every other node's, and stay the same across restarts. Default: `POD_NAME`, else the host name."),
     setting("node.advertise_host", Takes::Text, Some(|| text(node().advertise_host)), "Host or address at which clients and other nodes reach this node. Default: `POD_IP`, else the address in `peer.listen`, else the address of a network interface."),
     setting("node.zone", Takes::Text, Some(|| text(node().zone)), "Where the node runs, such as a cloud availability zone."),
     setting("node.weight", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().weight.to_string()), "The node's share of the keys, relative to the weights of the other nodes."),
