@@ -174,7 +174,9 @@ pub enum PeerIdentity {
         cert: PathBuf,
         /// File with its key.
         key: PathBuf,
-        /// Names of certificates that make their holder a peer, as `peer.allowed_peers` has them.
+        /// DNS names or URIs of certificates that make their holder a peer. `{id}` stands for the
+        /// id of the node that a certificate belongs to, `*` for any text in one label or segment,
+        /// and `*` alone for any certificate of the authorities.
         allowed: Vec<String>,
     },
     /// Not at all: connections are plaintext, and anyone who can reach a node's listener for peers

@@ -1,8 +1,9 @@
 //! A client's socket, as hyper sees it. It keeps track of whether the client reads, and of how many
 //! HTTP/2 control frames without data it sends.
 //!
-//! hyper limits resets and the size of heads, but no rate of frames: one connection that floods a
-//! server with `PING` takes a core. Only the nine bytes of each frame's head are looked at.
+//! hyper limits resets and the size of heads, but not the rate of frames: one connection that
+//! floods a server with `PING` takes a core. Only the nine bytes of each frame's head are looked
+//! at.
 
 use std::{
     io,

@@ -18,7 +18,7 @@ use super::{
     client_config, failed,
     followed::{Followed, Observer},
     names::{AllowedPeers, Members},
-    pem::{self, Life},
+    pem::Life,
     provider,
     section::Section,
     server_config,
@@ -124,7 +124,10 @@ impl Loaded {
 /// Why not.
 #[cfg(feature = "cli")]
 pub(crate) fn is_signed(ca: &[u8], cert: &[u8]) -> std::result::Result<(), String> {
-    let (roots, chain) = (Arc::new(pem::authorities(ca)?), pem::certificates(cert)?);
+    let (roots, chain) = (
+        Arc::new(super::pem::authorities(ca)?),
+        super::pem::certificates(cert)?,
+    );
     let (provider, now) = (provider(), UnixTime::now());
     let refused = |error: TlsError| {
         format!(

@@ -7,7 +7,7 @@ use gaocache::internal::Cli;
 use super::*;
 
 /// What needs a cluster, a network, or minutes.
-const CANNOT_RUN_HERE: [&str; 5] = ["cargo", "grpcurl", "helm", "kubectl", "make"];
+const CANNOT_RUN_HERE: [&str; 6] = ["cargo", "grpcurl", "helm", "kubectl", "make", "redis-cli"];
 
 /// A fenced block of a page: its language, and its lines.
 struct Block {
@@ -173,6 +173,9 @@ fn every_settings_file_of_a_page_is_one_that_a_node_takes() {
         }
         if !toml.contains("[[groups]]") {
             toml += "\n[[groups]]\nname = \"g\"\norigin = { kind = \"file\", path = \"/\" }\n";
+        }
+        if !toml.contains("[registry") {
+            toml += "\n[registry]\nkind = \"memory\"\n";
         }
         fs::write(&file, toml).expect("written");
         let output = Command::new(PROGRAM)

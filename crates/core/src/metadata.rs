@@ -13,7 +13,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// What all headers of a value may take: names, values, and [`FRAME_BYTES`] each.
+/// What all headers of a value may take: names, values, and `FRAME_BYTES` each.
 pub const MAX_METADATA_BYTES: usize = 2048;
 /// The lengths of a name and a value.
 const FRAME_BYTES: usize = 3;

@@ -1,6 +1,6 @@
-//! What is known of a key, in whatever shape it is held, handed over or answered.
+//! What is known about a key, in every form in which it is held, handed over or answered.
 //!
-//! A record must never get younger by travelling: clocks are not compared, so a record that arrives
+//! A record must never get younger in transit: clocks are not compared, so a record that arrives
 //! is dated back to the earliest moment at which its sender can have read it.
 
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::{metadata::Metadata, time::Timestamp};
 pub struct Record {
     /// The value; `None` if the origin said that there is no such key.
     pub value: Option<Bytes>,
-    /// From this moment on, by this node's clock, it is served only as a stale one.
+    /// From this moment on, by this node's clock, it is served only as stale.
     pub expires_at: Timestamp,
-    /// Until when it may be served as a stale one.
+    /// Until when it may be served as stale.
     pub stale: Stale,
     /// A strong validator: xxh3 of the value, computed when it was loaded.
     pub entity_tag: u64,
@@ -24,10 +24,10 @@ pub struct Record {
     pub metadata: Metadata,
 }
 
-/// Until when a value whose life is over may still be served, by this node's clock.
+/// Until when a value that has expired may still be served, by this node's clock.
 ///
 /// Both are kept, rather than one and the group's rules: what comes from another node has been
-/// judged by that node's rules, and does not tell for how long it has been over.
+/// judged by that node's rules, and does not say how long ago it expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stale {
     /// At once, while it is loaded anew.
@@ -70,7 +70,7 @@ impl Record {
         self.is_fresh(now) || now < self.stale.until()
     }
 
-    /// The life that is left at `now`; `None` if it does not expire.
+    /// The remaining lifetime at `now`; `None` if it does not expire.
     pub fn life_left(&self, now: Timestamp) -> Option<Duration> {
         (self.expires_at != Timestamp::NEVER).then(|| self.expires_at.since(now))
     }
@@ -91,7 +91,7 @@ impl Record {
 /// What is left of a record's times: so it travels, since clocks are not compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Of its life; `None`: it does not expire.
+    /// Of its lifetime; `None`: it does not expire.
     pub life: Option<Duration>,
     /// Of [`Stale::while_revalidating`].
     pub while_revalidating: Duration,
@@ -169,7 +169,7 @@ mod tests {
             Some(Duration::from_millis(996_200)),
             "it was 996 s old"
         );
-        // Its life was over: that it is not known since when must not prolong the rest.
+        // It had expired, but not knowing when must not prolong its windows.
         let stale = received(&sent, 1_001_500);
         assert!(!stale.is_fresh(Timestamp(500)));
         assert_eq!(stale.stale.while_revalidating, Timestamp(1_000));

@@ -53,7 +53,7 @@ pub struct Launch {
 pub struct Node {
     pub id: String,
     pub party: Party,
-    /// Its process. Ill: it isn't ready, stands still, is going, or can't reach the origin.
+    /// Its process. Ill: it isn't ready, is paused, is leaving, or can't reach the origin.
     pub health: Arc<Health>,
     /// Its links to etcd and to the other nodes.
     pub links: Arc<Health>,

@@ -1,4 +1,4 @@
-//! What goes wrong: links are cut, processes stand still, the registry loses its data, and keys are
+//! What goes wrong: links are cut, processes are paused, the registry loses its data, and keys are
 //! deleted in it by hand.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};

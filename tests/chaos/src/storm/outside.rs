@@ -34,14 +34,10 @@ impl Fault {
     }
 
     pub(super) async fn etcd_down(&mut self) -> Result<()> {
-        let stands_still = self.rng.bool();
-        let in_force = self.begin(if stands_still {
-            "stands still"
-        } else {
-            "killed"
-        });
+        let paused = self.rng.bool();
+        let in_force = self.begin(if paused { "paused" } else { "killed" });
         let world = self.world.clone();
-        if stands_still {
+        if paused {
             world.etcd.signal(Signal::STOP).await?;
         } else {
             world.etcd.kill().await?;

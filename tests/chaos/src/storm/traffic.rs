@@ -43,7 +43,7 @@ impl Traffic {
     pub fn start(world: &Arc<World>, keys: Arc<Vec<String>>, clients: usize, mut rng: Rng) -> Self {
         let (stop, mut tasks) = (watch::Sender::new(false), JoinSet::new());
         let each = clients.div_ceil(world.nodes.len());
-        // Clients of one node each: one that stands still holds up only its own.
+        // Clients of one node each: one that is paused holds up only its own.
         for node in &world.nodes {
             for _ in 0..each {
                 let reader = Reader {
