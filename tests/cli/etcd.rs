@@ -318,7 +318,7 @@ async fn what_is_wrong_with_the_way_to_etcd_is_told_with_what_to_do() {
         ),
         (
             &["--etcd", secured.url(), "--etcd-ca", &ca],
-            "etcd wants a client certificate; see --etcd-cert and --etcd-key",
+            "a client certificate",
         ),
         (&["--etcd", &over_plaintext], "begins with https://"),
         (

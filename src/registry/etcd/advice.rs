@@ -42,6 +42,12 @@ pub fn advised(problem: &str, names: &Names, is_first: bool) -> String {
         format!("no trusted CA signed the certificate of etcd; see {authorities}")
     } else if has(&["InvalidContentType", "tls handshake eof"]) {
         "does it speak TLS? The URL of one that doesn't begins with http://".to_owned()
+    } else if is_first && has(&["https://"]) && has(&["transport error"]) {
+        // The alert that says so often comes too late to be heard.
+        format!(
+            "does etcd want a client certificate? see {}",
+            names.identity
+        )
     } else if has(&["invalid compression flag", "not implemented"])
         || (is_first && has(&["transport error", "h2 protocol error"]))
     {
