@@ -132,7 +132,7 @@ impl GroupDefinition {
         self
     }
 
-    /// What a query string means that comes with a key over HTTP. Without it, the request is
+    /// What a query string after a key means over HTTP. Without it, the request is
     /// refused.
     pub fn query(mut self, query: Query) -> Self {
         self.rules.query = query;

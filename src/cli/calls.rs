@@ -74,7 +74,7 @@ pub(super) struct GetArgs {
     /// Write the value to a file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Print what the origin said of the value before it, as lines of headers
+    /// Print the origin's headers before the value
     #[arg(long, short, conflicts_with = "json")]
     include: bool,
     /// Print JSON: the value, what the origin said of it, where it came from, its owner and its

@@ -145,7 +145,7 @@ macro_rules! listener_tls {
         setting(concat!($section, ".tls.key"), Takes::Text, Some(|| text("")), concat!("PEM file with the key of `", $section, ".tls.cert`."))
     };
     (client_ca, $section:literal) => {
-        setting(concat!($section, ".tls.client_ca"), Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: several while one replaces another.")
+        setting(concat!($section, ".tls.client_ca"), Takes::Text, Some(|| text("")), "PEM file with the CA certificates that clients' certificates are verified against: list both while replacing one.")
     };
     (client_auth, $section:literal $(, $more:literal)?) => {
         setting(concat!($section, ".tls.client_auth"), Takes::OneOf(&["none", "optional", "required"]), Some(|| text("none")), concat!("Whether clients show certificates of `", $section, ".tls.client_ca`: they are not asked, they may, or they have to. An invalid certificate is always refused." $(, $more)?))
@@ -188,7 +188,7 @@ pub const SETTINGS: &[Setting] = &[
     listener_tls!(cert, "admin", "the admin listener"),
     listener_tls!(key, "admin"),
     listener_tls!(client_ca, "admin"),
-    listener_tls!(client_auth, "admin", " Kubernetes shows none when it probes, so `required` needs other probes."),
+    listener_tls!(client_auth, "admin", " Kubernetes probes present none, so `required` needs other probes."),
     setting("auth.anonymous", Takes::Texts, Some(|| "[\"read\"]".into()), "Roles that everybody has who reaches a listener, in all groups: `read` (get values), `remove` (remove a key), `purge` (remove all keys of a group), `admin` (change the log level, read the settings again). No role includes another."),
     setting("auth.grants", Takes::Texts, Some(|| "[]".into()), "Roles of those who prove who they are, each as `certificate:NAME ROLES [GROUPS]` (a DNS name or URI of a client certificate) or `jwt:SUBJECT ROLES [GROUPS]`, such as `jwt:system:serviceaccount:shop:web remove,purge users`. Without groups: in all."),
     setting("auth.token_file", Takes::Text, Some(|| text("")), "File with bearer tokens, one a line: `NAME SHA256 ROLES [GROUPS]`, with the hash of the token in hexadecimal digits. It is read again every second, and what changed in it counts from then on."),
@@ -210,7 +210,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("registry.etcd.tls.key", Takes::Text, Some(|| text("")), "PEM file with the private key of that certificate."),
     setting("peer.listen", Takes::Socket, Some(|| socket(node().peer)), "Listener for other nodes. Clients need no access to it."),
     setting("peer.insecure", Takes::Boolean, Some(|| "false".into()), "Whether nodes talk to each other in plaintext and trust every caller that can reach `peer.listen`. All nodes need the same. By default, each node makes a key at start and registers its fingerprint beside its address: nodes connect over mutual TLS 1.3, and accept only holders of a registered key."),
-    setting("peer.tls.ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that other nodes' certificates are verified against: several while one replaces another. With it, nodes know each other by certificates instead of registered keys. The files of `peer.tls` are read again every second, and changes take effect for new connections."),
+    setting("peer.tls.ca", Takes::Text, Some(|| text("")), "PEM file with the CA certificates that other nodes' certificates are verified against: list both while replacing one. With it, nodes know each other by certificates instead of registered keys. The files of `peer.tls` are read again every second, and changes take effect for new connections."),
     setting("peer.tls.cert", Takes::Text, Some(|| text("")), "PEM file with this node's certificate, and those between it and the CA. It must be valid for server and client authentication."),
     setting("peer.tls.key", Takes::Text, Some(|| text("")), "PEM file with the key of `peer.tls.cert`."),
     setting("peer.allowed_peers", Takes::Texts, Some(|| "[]".into()), "With `peer.tls`: DNS names or URIs that the certificates of nodes may have, such as `spiffe://cluster.local/ns/cache/sa/gaocache`. `{id}` stands for the id of the node that the certificate belongs to, `*` for any text in one label or segment, and `*` alone for any certificate of the CA."),
@@ -260,7 +260,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].error_ttl_seconds", Takes::Seconds { min: 0.0, max: 60.0 }, Some(|| "0".into()), "How long the node that loads a key remembers that the load failed (`origin_failed`, `origin_timeout`, `value_too_large`): gets fail at once with the same error, and the origin is not asked. The origin's `Retry-After` prolongs it to up to 60 s. A removal ends it. 0: not at all."),
     setting("groups[].soft_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| "0".into()), "A get whose load takes longer is answered with the value before, as a stale one, if `stale_if_error_seconds` still allows that; the load goes on. 0: gets wait for the load."),
     setting("groups[].refresh_ahead", Takes::Boolean, Some(|| "false".into()), "Whether the owner of a key loads its value anew shortly before it expires, if it is asked for then: the earlier, the longer loads take (XFetch). Keys that nobody asks for are not loaded."),
-    setting("groups[].query", Takes::OneOf(&["refuse", "append", "ignore"]), Some(|| text("refuse")), "What a query string means that comes with a key over HTTP. `refuse`: the request is refused; `append`: the `?` and all behind it belong to the key, byte for byte; `ignore`: nothing."),
+    setting("groups[].query", Takes::OneOf(&["refuse", "append", "ignore"]), Some(|| text("refuse")), "What a query string after a key means over HTTP. `refuse`: the request is refused; `append`: the `?` and all behind it belong to the key, byte for byte; `ignore`: nothing."),
     setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
     setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query. `{+key}` leaves the characters of URLs in a key as they are, so that its `/` divides the path and its `?` begins a query."),

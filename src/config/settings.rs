@@ -243,7 +243,7 @@ pub struct GroupSettings {
     pub origin: OriginSettings,
 }
 
-/// What a query string means that comes with a key over HTTP.
+/// What a query string after a key means over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueryRule {

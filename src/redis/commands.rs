@@ -69,10 +69,10 @@ use CommandClass::{Read, Remove, Session};
 #[rustfmt::skip]
 pub(super) const COMMANDS: &[Command] = &[
     command(("GET", Verb::Get, Read), 2, (1, 1), "group:key", "The value; nil if the origin has no such key."),
-    command(("MGET", Verb::Mget, Read), -2, (1, -1), "group:key …", "The values, in order. If one of them can't be had for another reason than that there is no such key, the command fails."),
+    command(("MGET", Verb::Mget, Read), -2, (1, -1), "group:key …", "The values, in order. If any of them fails for a reason other than a missing key, the command fails."),
     command(("EXISTS", Verb::Exists, Read), -2, (1, -1), "group:key …", "How many of the keys have a value. Each is read as by `GET`."),
     command(("STRLEN", Verb::Strlen, Read), 2, (1, 1), "group:key", "The length of the value, which is read as by `GET`; 0 if there is none."),
-    command(("TTL", Verb::Ttl, Read), 2, (1, 1), "group:key", "The seconds that are left of the value's life, rounded down; -1: it does not expire; -2: there is no such key. The value is read as by `GET`."),
+    command(("TTL", Verb::Ttl, Read), 2, (1, 1), "group:key", "The value's remaining lifetime in seconds, rounded down; -1: it does not expire; -2: there is no such key. The value is read as by `GET`."),
     command(("PTTL", Verb::Pttl, Read), 2, (1, 1), "group:key", "The same in milliseconds."),
     command(("DEL", Verb::Del, Remove), -2, (1, -1), "group:key …", "Removes the keys everywhere, and answers once no member serves an older value any more. The answer is the number of keys given, whether they were in memory or not."),
     command(("UNLINK", Verb::Del, Remove), -2, (1, -1), "group:key …", "As `DEL`."),
@@ -84,7 +84,7 @@ pub(super) const COMMANDS: &[Command] = &[
     command(("CLIENT", Verb::Client, Session), -2, (0, 0), "SETNAME, GETNAME, SETINFO, ID, INFO or LIST", "Names the connection, and tells of it. `LIST` tells of this connection only."),
     command(("COMMAND", Verb::Command, Session), -1, (0, 0), "[COUNT, DOCS or INFO]", "Tells which commands there are."),
     command(("INFO", Verb::Info, Session), -1, (0, 0), "[section …]", "Tells about the node. Metrics are at the admin listener."),
-    command(("RESET", Verb::Reset, Session), 1, (0, 0), "", "Makes the connection what it was at first."),
+    command(("RESET", Verb::Reset, Session), 1, (0, 0), "", "Resets the connection to its initial state."),
     command(("QUIT", Verb::Quit, Session), -1, (0, 0), "", "Closes the connection."),
 ];
 

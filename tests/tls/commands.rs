@@ -77,7 +77,7 @@ async fn commands_speak_tls_with_a_node() {
         command(&[&get, &shown[..], &["--ca", ca]].concat(), &[]).await,
         value
     );
-    // By the environment; an address without a scheme is one of TLS then.
+    // By the environment; an address without a scheme means TLS then.
     let variables = [
         ("GAOCACHE_CA", ca.as_str()),
         ("GAOCACHE_CERT", cert),

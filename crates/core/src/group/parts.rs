@@ -47,11 +47,11 @@ pub struct GroupRules {
     pub soft_timeout: Duration,
     /// Whether values that are asked for are loaded anew before their lives end.
     pub refresh_ahead: bool,
-    /// What a query string means that comes with a key over HTTP.
+    /// What a query string after a key means over HTTP.
     pub query: Query,
 }
 
-/// What a query string means that comes with a key over HTTP.
+/// What a query string after a key means over HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Query {
     /// The request is refused: dropped silently, the query would leave another key.
