@@ -11,6 +11,30 @@ use gaocache_core::{
 };
 
 /// An answer to a get.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::{BoxError, GroupDefinition, NodeBuilder, Settings, Source, loader};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), gaocache::Error> {
+/// let upper = loader(async |key: String| Ok::<_, BoxError>(key.to_uppercase()));
+/// let node = NodeBuilder::new(Settings::standalone("only"))
+///     .group(GroupDefinition::new("upper", upper).ttl(Duration::from_secs(60)))
+///     .bind()
+///     .await?;
+/// let cache = node.cache();
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let running = tokio::spawn(node.run(async { drop(stopped.await) }));
+///
+/// let answer = cache.get("upper", "a").await?;
+/// assert_eq!(answer.value, "A");
+/// assert_eq!(answer.source, Source::Origin);
+/// assert!(answer.ttl_remaining <= Some(Duration::from_secs(60)));
+/// # drop(stop);
+/// # running.await.expect("no panic")
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answer {

@@ -77,6 +77,20 @@ struct Hosts {
 
 /// A node whose listeners are open but which has not registered yet; [`NodeBuilder::bind`] returns
 /// it.
+///
+/// ```
+/// use gaocache::{NodeBuilder, Settings};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), gaocache::Error> {
+/// let node = NodeBuilder::new(Settings::loopback("only")).bind().await?;
+/// let grpc = node.addresses().grpc.expect("it listens");
+/// assert_ne!(grpc.port(), 0, "a free port was chosen");
+/// // It serves until the future that it is given resolves. Then it drains.
+/// node.run(async {}).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Node {
     me: Member,
     listeners: listeners::Listeners,

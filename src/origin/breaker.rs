@@ -22,6 +22,18 @@ use gaocache_core::{
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// When a breaker opens, and for how long.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaocache::{BoxError, BreakerRules, GroupDefinition, loader};
+///
+/// let mut rules = BreakerRules::default();
+/// rules.slow_ratio = Some(0.8);
+/// rules.slow = Duration::from_secs(2);
+/// let users = loader(async |key: String| Ok::<_, BoxError>(key));
+/// let users = GroupDefinition::new("users", users).breaker(rules);
+/// # drop(users);
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct BreakerRules {
