@@ -124,7 +124,7 @@ async fn who_does_not_read_is_cut_and_takes_no_more_than_the_budget() {
             let mut first = [0];
             good.0.read_exact(&mut first).await.unwrap();
             if first == *b"-" {
-                return good.answers("BUSY overloaded: too many bytes").await;
+                return good.answers("BUSY overloaded: the bytes in flight").await;
             }
             good = Raw::connect(&nodes[0]).await;
         }

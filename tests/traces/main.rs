@@ -196,7 +196,11 @@ async fn a_receiver_behind_tls_is_open_by_its_authority_alone() {
     let start =
         |id, settings: &[&str]| NodeProcess::start(id, &[&etcd.url], &origin.url(), settings);
     // The second knows the system's authorities only.
-    let mut nodes = [start("n0", &[&endpoint, &ca]), start("n1", &[&endpoint])];
+    let trust = "trace.trust_clients=true";
+    let mut nodes = [
+        start("n0", &[&endpoint, &ca, trust]),
+        start("n1", &[&endpoint, trust]),
+    ];
     for node in &nodes {
         node.until_ready().await;
         get(node, "k", &traceparent(true)).await.unwrap();
