@@ -289,8 +289,23 @@ async fn life(nodes: &[NodeProcess], origin: &CountingOrigin, etcd: &Etcd) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_panel_and_every_alert_has_data_in_a_real_prometheus() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    // Panels and alerts about certificates need some.
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let cert = file("tls.crt", made.cert.pem());
+    let key = file("tls.key", made.signing_key.serialize_pem());
+    let tls = [
+        format!("grpc.tls.cert={cert}"),
+        format!("grpc.tls.key={key}"),
+    ];
+    let tls = tls.each_ref().map(String::as_str);
     let nodes: Vec<NodeProcess> = ["n0", "n1", "n2"]
-        .map(|id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &[]))
+        .map(|id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &tls))
         .into();
     agree(&nodes).await;
     let prometheus = Prometheus::scraping(&nodes, &etcd).await;
