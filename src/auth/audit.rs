@@ -248,6 +248,22 @@ mod tests {
         }
     }
 
+    /// An audit whose lines stay in the queue, which has room for so many.
+    fn queue(room: usize) -> (Audit, Receiver<Line>, IntCounter) {
+        let (lines, written) = sync_channel(room);
+        let dropped = IntCounter::new("dropped", "lines").expect("a counter");
+        let sink = Sink {
+            node: "n".into(),
+            lines,
+            refusals: Mutex::new((Instant::now(), 0)),
+        };
+        let audit = Audit {
+            sink: Some(sink),
+            dropped: dropped.clone(),
+        };
+        (audit, written, dropped)
+    }
+
     #[test]
     fn a_key_forges_no_line_and_is_cut() {
         let entry = Entry::Socket { uid: Some(0) };
@@ -268,16 +284,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_nobody_reads_holds_up_nothing_and_what_is_dropped_is_counted() {
-        let (lines, _unread) = sync_channel(2);
-        let dropped = IntCounter::new("dropped", "lines").expect("a counter");
-        let audit = Audit {
-            sink: Some(Sink {
-                node: "n".into(),
-                lines,
-                refusals: Mutex::new((Instant::now(), 0)),
-            }),
-            dropped: dropped.clone(),
-        };
+        let (audit, _unread, dropped) = queue(2);
         let entry = Entry::Socket { uid: None };
         for _ in 0..10 {
             audit.tell(entry, &Who::Nobody, &call("k"), &Outcome::Ok);
@@ -287,16 +294,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_refused_calls_has_only_so_many_lines() {
-        let (lines, written) = sync_channel(MAX_WAITING);
-        let dropped = IntCounter::new("dropped", "lines").expect("a counter");
-        let audit = Audit {
-            sink: Some(Sink {
-                node: "n".into(),
-                lines,
-                refusals: Mutex::new((Instant::now(), 0)),
-            }),
-            dropped: dropped.clone(),
-        };
+        let (audit, written, dropped) = queue(MAX_WAITING);
         let entry = Entry::Socket { uid: None };
         for _ in 0..MAX_REFUSALS_PER_SECOND + 50 {
             let refused = Outcome::Refused("denied");
