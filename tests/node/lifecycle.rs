@@ -22,7 +22,7 @@ async fn two_nodes_with_one_id_and_a_port_in_use_are_errors_that_say_so() {
         .await;
     let error = bound.expect_err("the port is taken");
     assert!(
-        error.message().contains("grpc.listen") && error.message().contains("in use"),
+        error.message().contains("gRPC listener") && error.message().contains("in use"),
         "{error}"
     );
     first
