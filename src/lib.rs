@@ -84,6 +84,7 @@ mod client;
 mod clock;
 #[cfg(feature = "cli")]
 mod config;
+mod fairness;
 mod group;
 mod http;
 #[cfg(feature = "cli")]

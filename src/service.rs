@@ -7,13 +7,19 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
+use prometheus::IntCounterVec;
 use tokio::time::Instant;
 
-use crate::telemetry::{
-    metrics::{GroupMetrics, HandoffMetrics, Metrics},
-    requests,
-    throttle::Throttle,
-    trace::{self, Call, Sampling, Scope, Told},
+#[cfg(feature = "cli")]
+use crate::fairness::Quota;
+use crate::{
+    fairness::{ClientId, Excess, Miss, Quotas},
+    telemetry::{
+        metrics::{GroupMetrics, HandoffMetrics, Metrics},
+        requests,
+        throttle::Throttle,
+        trace::{self, Call, Sampling, Scope, Told},
+    },
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -24,6 +30,8 @@ use gaocache_core::{
 
 /// Keys of one `get_many` that are worked on at the same time.
 pub(crate) const MANY_AT_ONCE: usize = 64;
+/// After this, a client with too many gets under way may try again.
+const MISSES_PAUSE: Duration = Duration::from_secs(1);
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +55,8 @@ pub struct Moment {
 #[derive(Clone)]
 pub struct Service {
     inner: Arc<Inner>,
+    /// Who asks.
+    client: ClientId,
 }
 
 struct Inner {
@@ -58,16 +68,19 @@ struct Inner {
     clock: Arc<dyn Clock>,
     handoff_metrics: Arc<HandoffMetrics>,
     measuring: Measuring,
+    quotas: Arc<Quotas>,
+    refusals: IntCounterVec,
     throttle: Throttle,
 }
 
 impl Service {
-    /// Serves these groups.
-    pub fn new(
+    /// Serves these groups, within these quotas.
+    pub(crate) fn new(
         groups: Groups,
         metrics: &Metrics,
         clock: Arc<dyn Clock>,
         measuring: Measuring,
+        quotas: Arc<Quotas>,
     ) -> Self {
         let by_name = groups
             .iter()
@@ -81,9 +94,55 @@ impl Service {
                 clock,
                 handoff_metrics: metrics.handoff(),
                 measuring,
+                quotas,
+                refusals: metrics.connections.client_refusals.clone(),
                 throttle: Throttle::default(),
             }),
+            client: ClientId::NOBODY,
         }
+    }
+
+    /// The same, for this client.
+    pub(crate) fn asked_by(&self, client: ClientId) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            client,
+        }
+    }
+
+    /// From now on, clients may ask for this.
+    #[cfg(feature = "cli")]
+    pub(crate) fn limit(&self, quota: Quota) {
+        self.inner.quotas.set(quota);
+    }
+
+    /// Whether requests have to be admitted.
+    pub(crate) fn limits_requests(&self) -> bool {
+        self.inner.quotas.limits_requests()
+    }
+
+    /// Admits a request of the client, for so many keys.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooManyRequests`].
+    pub(crate) fn admit(&self, keys: usize) -> Result<()> {
+        let count = u32::try_from(keys.max(1)).unwrap_or(u32::MAX);
+        let admitted = self.inner.quotas.request(self.client, count);
+        admitted.map_err(|excess| self.refused(excess))
+    }
+
+    fn refused(&self, excess: Excess) -> Error {
+        let (reason, setting, retry_after) = match excess {
+            Excess::Rate(wait) => ("rate", "limits.max_requests_per_second_per_client", wait),
+            Excess::Misses => ("misses", "limits.max_misses_per_client", MISSES_PAUSE),
+        };
+        self.inner.refusals.with_label_values(&[reason]).inc();
+        if let Some(suppressed) = self.inner.throttle.due(reason) {
+            let client = format!("{:016x}", self.client.0);
+            tracing::warn!(client, setting, suppressed, "refused a client's requests");
+        }
+        let what = format!("this client asks for more than one client may ({setting})");
+        Error::new(ErrorKind::TooManyRequests, what).with_retry_after(retry_after)
     }
 
     /// Counts the requests of these groups by name, before they take effect.
@@ -168,15 +227,20 @@ impl Service {
     /// As [`Service::get`].
     pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
         let started = self.inner.measuring.requests.then(Instant::now);
-        let answer = match self.inner.groups.get(group) {
-            Ok(group) => group.get(key).await,
-            Err(error) => Err(error),
+        let answer = match (self.inner.groups.get(group), self.miss()) {
+            (Ok(group), Ok(_miss)) => self.client.scope(group.get(key)).await,
+            (Err(error), _) | (_, Err(error)) => Err(error),
         };
         if let Some(started) = started {
             self.measure(group, key, started.elapsed(), &answer);
         }
         self.told(group, key, &answer);
         answer
+    }
+
+    fn miss(&self) -> Result<Miss> {
+        let begun = self.inner.quotas.miss(self.client);
+        begun.map_err(|excess| self.refused(excess))
     }
 
     /// Traces and logs a client's get.
@@ -325,8 +389,8 @@ impl Service {
 
     fn log(&self, group: &str, error: &Error) {
         let kind = error.kind();
-        // The load itself has already logged failures of the origin. A missing key is not a
-        // failure.
+        // The load itself has already logged failures of the origin, and who refused a client has
+        // logged that. A missing key is not a failure.
         if matches!(
             kind,
             ErrorKind::NotFound
@@ -334,6 +398,7 @@ impl Service {
                 | ErrorKind::OriginTimeout
                 | ErrorKind::BreakerOpen
                 | ErrorKind::ValueTooLarge
+                | ErrorKind::TooManyRequests
         ) {
             return;
         }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     auth::Permissions,
     clock::MonotonicClock,
+    fairness::Quotas,
     group::GroupDefinition,
     redis,
     registry::Registry,
@@ -236,7 +237,14 @@ impl NodeBuilder {
             sampling: self.settings.sampling,
         };
         let groups = parts.groups.clone();
-        Service::new(groups, &parts.metrics, self.clock.clone(), measuring)
+        let quotas = Quotas::new(rules::quota(&self.settings.limits));
+        Service::new(
+            groups,
+            &parts.metrics,
+            self.clock.clone(),
+            measuring,
+            quotas,
+        )
     }
 }
 

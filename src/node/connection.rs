@@ -16,7 +16,7 @@ use super::socket::Socket;
 use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
-    tls::Stream,
+    tls::{Stream, Trust},
     traffic::{Budget, Cut, Patience, Traffic},
 };
 
@@ -46,6 +46,7 @@ impl Limits {
                 handshake: limits.handshake_timeout,
                 idle: limits.idle_timeout,
                 write: limits.write_timeout,
+                untrusted: limits.untrusted_timeout,
             },
             most_control_frames: limits.max_control_frames_per_second,
         }
@@ -92,8 +93,8 @@ impl Carrier {
         Socket::new(stream, traffic, self.limits.load().most_control_frames)
     }
 
-    /// Drives a connection to its end: the client's, the node's (`stop`), or that of the patience
-    /// with it. `shut_down` has it end in order.
+    /// Drives a connection to its end: the client's, the node's (`stop`), that of the patience with
+    /// it, or that of the trust in it. `shut_down` has it end in order.
     pub(super) async fn carry<C, E>(
         &self,
         listener: &'static str,
@@ -101,6 +102,7 @@ impl Carrier {
         shut_down: fn(Pin<&mut C>),
         traffic: &Traffic,
         stop: &CancellationToken,
+        mut trust: Trust,
     ) where
         C: Future<Output = Result<(), E>>,
         E: fmt::Display,
@@ -108,6 +110,7 @@ impl Carrier {
         let mut connection = pin!(connection);
         let patience = self.patience();
         let mut overstays = pin!(traffic.overstays(&patience));
+        let mut trusted = pin!(trust.ends(patience.untrusted));
         let mut stopping = false;
         let ended = loop {
             tokio::select! {
@@ -124,6 +127,11 @@ impl Carrier {
                         let _ = timeout(GOODBYE, connection.as_mut()).await;
                     }
                     break Ended::Cut(cut);
+                }
+                () = trusted.as_mut() => {
+                    shut_down(connection.as_mut());
+                    let _ = timeout(GOODBYE, connection.as_mut()).await;
+                    break Ended::Cut(Cut::Untrusted);
                 }
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;

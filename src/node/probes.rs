@@ -44,7 +44,7 @@ use crate::{
     },
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
-    tls::{ClientNames, ServerTls, Stream},
+    tls::{ClientNames, ServerTls, Stream, Trust},
     traffic::{Budget, Outgoing, Traffic},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -280,7 +280,7 @@ impl Server {
         open.dec();
     }
 
-    async fn serve_begun(&self, from: SocketAddr, (stream, names): Begun) {
+    async fn serve_begun(&self, from: SocketAddr, (stream, names, trust): Begun) {
         let traffic = self.carrier.traffic();
         let socket = TokioIo::new(self.carrier.socket(stream, traffic.clone()));
         let service = self.router(Entry::Network(from), names, &traffic);
@@ -291,7 +291,7 @@ impl Server {
         let carrier = &self.carrier;
         let shut_down = GracefulConnection::graceful_shutdown;
         carrier
-            .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
+            .carry(ADMIN, connection, shut_down, &traffic, &self.stop, trust)
             .await;
     }
 
@@ -312,8 +312,9 @@ impl Server {
         let connection = builder.serve_connection(socket, service);
         let carrier = &self.carrier;
         let shut_down = GracefulConnection::graceful_shutdown;
+        let trust = Trust::UNPROVEN;
         carrier
-            .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
+            .carry(ADMIN, connection, shut_down, &traffic, &self.stop, trust)
             .await;
     }
 

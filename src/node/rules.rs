@@ -12,6 +12,7 @@ use super::{Hosts, Limits, admission::Listener, listeners::Addresses, tls::obser
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
     auth,
+    fairness::Quota,
     group::GroupDefinition,
     members::{FIXED_NEEDS_IDENTITY, fixed_members},
     redis::RedisRules,
@@ -95,6 +96,14 @@ pub(super) fn redis(limits: &ClientLimits) -> RedisRules {
     RedisRules {
         max_keys: limits.max_keys_per_request,
         patience: limits.read_timeout,
+    }
+}
+
+/// What one client may ask for.
+pub(super) fn quota(limits: &ClientLimits) -> Quota {
+    Quota {
+        requests_per_second: limits.max_requests_per_second_per_client,
+        misses: limits.max_misses_per_client,
     }
 }
 

@@ -13,7 +13,7 @@ use reqwest::{
     },
 };
 
-use super::{cache_control, said};
+use super::{cache_control, pause::pause, said};
 use crate::{
     http_client::{
         self, Proxies,
@@ -188,6 +188,7 @@ impl HttpOrigin {
             .build();
         let loaded = (|| self.attempt(&url, kept))
             .retry(pauses)
+            .sleep(pause)
             .when(|failed: &Failed| failed.again != Again::Never)
             .adjust(|failed, pause| match failed.again {
                 Again::After(asked) => pause.map(|pause| pause.max(asked)),

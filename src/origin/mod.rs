@@ -13,6 +13,7 @@ pub(crate) mod file;
 pub(crate) mod guarded;
 #[cfg(feature = "cli")]
 pub(crate) mod http;
+mod pause;
 mod ramp;
 #[cfg(feature = "cli")]
 mod said;

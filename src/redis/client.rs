@@ -167,6 +167,9 @@ impl Client {
             let what = format!("wrong number of arguments for '{name}' command");
             return self.answer(Reply::error(what));
         }
+        if let Err(refused) = self.admit(command.class, arguments.len() - 1) {
+            return self.answer(refused);
+        }
         match command.class {
             CommandClass::Read => self.read(command, arguments),
             CommandClass::Remove => self.remove(command, arguments),
@@ -175,6 +178,20 @@ impl Client {
                 self.answer(reply);
             }
         }
+    }
+
+    /// What to answer to a command of a client that sends too many.
+    fn admit(&self, class: CommandClass, arguments: usize) -> std::result::Result<(), Reply> {
+        let service = &self.shared.service;
+        if !service.limits_requests() {
+            return Ok(());
+        }
+        let keys = match class {
+            CommandClass::Read | CommandClass::Remove => arguments,
+            CommandClass::Session | CommandClass::Refused => 1,
+        };
+        let admitted = service.asked_by(self.session.client).admit(keys);
+        admitted.map_err(|error| Reply::failed(&error))
     }
 
     fn begin(&mut self) {
@@ -249,7 +266,8 @@ impl Client {
             let reply = held(&self.traffic, reply, COPIED_BYTES);
             return self.answer(reply);
         }
-        let (service, group, key) = (service.clone(), group.to_owned(), key.to_owned());
+        let service = service.asked_by(self.session.client);
+        let (group, key) = (group.to_owned(), key.to_owned());
         let begun = self.traffic.begin();
         let traffic = self.traffic.clone();
         let load = async move {
@@ -305,7 +323,8 @@ impl Client {
             ticket.charge(arguments.total())?;
             Ok(ticket)
         });
-        let (service, traffic) = (service.clone(), self.traffic.clone());
+        let service = service.asked_by(self.session.client);
+        let traffic = self.traffic.clone();
         let load = async move {
             let _counted = match begun {
                 Ok(ticket) => ticket,

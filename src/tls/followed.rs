@@ -1,5 +1,5 @@
 //! Files that are polled for changes, and the value that is built from them. What has changed in
-//! them counts from the next connection on.
+//! them counts from the next connection on, and those before it learn of the change.
 //!
 //! Files that can't be used must not end what works: what they had before stays in use.
 
@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::pem::Life;
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -36,6 +37,7 @@ pub(super) struct Followed<T> {
     files: Vec<PathBuf>,
     make: Box<Make<T>>,
     current: ArcSwap<Current<T>>,
+    changed: watch::Sender<()>,
     observer: Observer,
 }
 
@@ -71,6 +73,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
                 made: Arc::new(made),
                 life,
             }),
+            changed: watch::Sender::new(()),
             observer,
         });
         tokio::spawn(Self::follow(Arc::downgrade(&this)));
@@ -80,6 +83,11 @@ impl<T: Send + Sync + 'static> Followed<T> {
     /// For a connection that is made now.
     pub(super) fn now(&self) -> Arc<T> {
         self.current.load().made.clone()
+    }
+
+    /// Tells of what changes from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     async fn follow(this: Weak<Self>) {
@@ -130,6 +138,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
             made: Arc::new(made),
             life,
         }));
+        self.changed.send_replace(());
         Ok(true)
     }
 }

@@ -19,6 +19,7 @@ mod signatures;
 mod stream;
 #[cfg(feature = "etcd")]
 pub(crate) mod to_nodes;
+mod trust;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub(crate) use plaintext::TOLD;
 pub use stream::Stream;
 #[cfg(feature = "etcd")]
 pub use to_nodes::ClientTls;
+pub use trust::Trust;
 
 use gaocache_core::{
     error::{Error, ErrorKind, Result},

@@ -29,6 +29,8 @@ pub struct Patience {
     pub idle: Duration,
     /// Without progress of an answer.
     pub write: Duration,
+    /// After what the client has proven has ceased to count.
+    pub untrusted: Duration,
 }
 
 /// Why a connection is cut.
@@ -44,6 +46,8 @@ pub enum Cut {
     Flood,
     /// It had not proven who it is, and newer connections needed its place.
     Displaced,
+    /// What it has proven doesn't count any more.
+    Untrusted,
 }
 
 impl Cut {
@@ -55,6 +59,7 @@ impl Cut {
             Self::Stalled => "stalled",
             Self::Flood => "flood",
             Self::Displaced => "displaced",
+            Self::Untrusted => "untrusted",
         }
     }
 }
@@ -204,6 +209,7 @@ mod tests {
         handshake: Duration::from_secs(10),
         idle: Duration::from_secs(60),
         write: Duration::from_secs(20),
+        untrusted: Duration::from_secs(10),
     };
 
     fn traffic() -> Arc<Traffic> {

@@ -34,6 +34,8 @@ pub enum ErrorKind {
     BreakerOpen,
     /// Too much is in flight already: loads that wait for the origin, or bytes.
     Overloaded,
+    /// This caller asks for more than one caller may at the same time.
+    TooManyRequests,
     /// A required member could not be reached.
     PeerUnreachable,
     /// This node does not serve yet, or is leaving.
@@ -76,6 +78,7 @@ impl ErrorKind {
         Self::OriginFailed,
         Self::BreakerOpen,
         Self::Overloaded,
+        Self::TooManyRequests,
         Self::PeerUnreachable,
         Self::NotReady,
         Self::Registry,
@@ -96,6 +99,7 @@ impl ErrorKind {
             Self::OriginFailed => "origin_failed",
             Self::BreakerOpen => "breaker_open",
             Self::Overloaded => "overloaded",
+            Self::TooManyRequests => "too_many_requests",
             Self::PeerUnreachable => "peer_unreachable",
             Self::NotReady => "not_ready",
             Self::Registry => "registry",
@@ -115,7 +119,8 @@ impl ErrorKind {
             Self::InvalidRequest
             | Self::Unauthenticated
             | Self::PermissionDenied
-            | Self::UnknownGroup => Fault::Caller,
+            | Self::UnknownGroup
+            | Self::TooManyRequests => Fault::Caller,
             Self::NotFound
             | Self::ValueTooLarge
             | Self::OriginTimeout
@@ -135,6 +140,7 @@ impl ErrorKind {
                 | Self::OriginFailed
                 | Self::BreakerOpen
                 | Self::Overloaded
+                | Self::TooManyRequests
                 | Self::PeerUnreachable
                 | Self::NotReady
                 | Self::Registry
