@@ -7,13 +7,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
-use prometheus::IntCounterVec;
 use tokio::time::Instant;
 
 #[cfg(feature = "cli")]
 use crate::fairness::Quota;
 use crate::{
-    fairness::{ClientId, Excess, Miss, Quotas},
+    fairness::{ClientId, Quotas, UnderWay},
     telemetry::{
         metrics::{GroupMetrics, HandoffMetrics, Metrics},
         requests,
@@ -30,8 +29,6 @@ use gaocache_core::{
 
 /// Keys of one `get_many` that are worked on at the same time.
 pub(crate) const MANY_AT_ONCE: usize = 64;
-/// After this, a client with too many gets under way may try again.
-const MISSES_PAUSE: Duration = Duration::from_secs(1);
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +66,6 @@ struct Inner {
     handoff_metrics: Arc<HandoffMetrics>,
     measuring: Measuring,
     quotas: Arc<Quotas>,
-    refusals: IntCounterVec,
     throttle: Throttle,
 }
 
@@ -95,7 +91,6 @@ impl Service {
                 handoff_metrics: metrics.handoff(),
                 measuring,
                 quotas,
-                refusals: metrics.connections.client_refusals.clone(),
                 throttle: Throttle::default(),
             }),
             client: ClientId::NOBODY,
@@ -127,22 +122,7 @@ impl Service {
     /// [`ErrorKind::TooManyRequests`].
     pub(crate) fn admit(&self, keys: usize) -> Result<()> {
         let count = u32::try_from(keys.max(1)).unwrap_or(u32::MAX);
-        let admitted = self.inner.quotas.request(self.client, count);
-        admitted.map_err(|excess| self.refused(excess))
-    }
-
-    fn refused(&self, excess: Excess) -> Error {
-        let (reason, setting, retry_after) = match excess {
-            Excess::Rate(wait) => ("rate", "limits.max_requests_per_second_per_client", wait),
-            Excess::Misses => ("misses", "limits.max_misses_per_client", MISSES_PAUSE),
-        };
-        self.inner.refusals.with_label_values(&[reason]).inc();
-        if let Some(suppressed) = self.inner.throttle.due(reason) {
-            let client = format!("{:016x}", self.client.0);
-            tracing::warn!(client, setting, suppressed, "refused a client's requests");
-        }
-        let what = format!("this client asks for more than one client may ({setting})");
-        Error::new(ErrorKind::TooManyRequests, what).with_retry_after(retry_after)
+        Ok(self.inner.quotas.request(self.client, count)?)
     }
 
     /// Counts the requests of these groups by name, before they take effect.
@@ -238,9 +218,8 @@ impl Service {
         answer
     }
 
-    fn miss(&self) -> Result<Miss> {
-        let begun = self.inner.quotas.miss(self.client);
-        begun.map_err(|excess| self.refused(excess))
+    fn miss(&self) -> Result<UnderWay> {
+        Ok(self.inner.quotas.miss(self.client)?)
     }
 
     /// Traces and logs a client's get.

@@ -1,4 +1,5 @@
-//! What one client may ask for: requests per second, and gets under way that memory doesn't answer.
+//! What one client may ask for: requests per second, gets under way that memory doesn't answer, and
+//! requests that have not arrived in full.
 //!
 //! Only clients that ask are kept: a count goes when it is zero, and of rates at most so many are
 //! remembered. An attacker with more addresses than that gains a fresh second of requests for some
@@ -6,6 +7,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering},
@@ -17,11 +19,16 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::client::ClientId;
+use gaocache_core::error::{Error, ErrorKind};
 
 /// Enough shards that two workers rarely contend for a lock.
 const SHARDS: usize = 16;
 /// Clients whose rates are remembered, in a shard.
 const MOST_RATES: usize = 1024;
+/// Requests of one client that arrive in parts. Nearly all arrive in one.
+const MOST_ARRIVING: usize = 256;
+/// After this, a client with too many requests under way may try again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// A client that has rested may ask at once for what its rate allows in this time.
 const BURST: Duration = Duration::from_secs(1);
 
@@ -39,16 +46,26 @@ pub(crate) struct Quotas {
     requests_per_second: AtomicU32,
     misses: AtomicUsize,
     began: Instant,
+    refused: Box<Refused>,
     shards: [Mutex<Shard>; SHARDS],
 }
+
+/// Hears of each refusal.
+type Refused = dyn Fn(ClientId, Excess) + Send + Sync;
 
 #[derive(Default)]
 struct Shard {
     /// When the requests so far would all have come, at the allowed rate: nanoseconds since the
     /// begin (GCRA, the leaky bucket as a meter).
     rates: HashMap<ClientId, u64, foldhash::fast::RandomState>,
-    /// Gets under way.
-    misses: HashMap<ClientId, usize, foldhash::fast::RandomState>,
+    under_way: HashMap<(ClientId, What), usize, foldhash::fast::RandomState>,
+}
+
+/// What is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum What {
+    Miss,
+    Arriving,
 }
 
 /// A client asks for more than it may.
@@ -58,20 +75,51 @@ pub(crate) enum Excess {
     Rate(Duration),
     /// Gets under way.
     Misses,
+    /// Requests that arrive in parts.
+    Arriving,
 }
 
-/// A get that memory didn't answer, while it is under way.
-pub(crate) struct Miss {
+/// Something that a client has under way.
+pub(crate) struct UnderWay {
     quotas: Arc<Quotas>,
     client: ClientId,
+    what: What,
+}
+
+impl Excess {
+    /// For labels and logs.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Rate(_) => "rate",
+            Self::Misses => "misses",
+            Self::Arriving => "arriving",
+        }
+    }
+}
+
+impl From<Excess> for Error {
+    fn from(excess: Excess) -> Self {
+        let (what, wait) = match excess {
+            Excess::Rate(wait) => ("requests (limits.max_requests_per_second_per_client)", wait),
+            Excess::Misses => ("misses under way (limits.max_misses_per_client)", PAUSE),
+            Excess::Arriving => ("requests that arrive in parts", PAUSE),
+        };
+        let what = format!("this client has more {what} than one client may");
+        Self::new(ErrorKind::TooManyRequests, what).with_retry_after(wait)
+    }
 }
 
 impl Quotas {
-    pub(crate) fn new(quota: Quota) -> Arc<Self> {
+    /// Tells `refused` of each refusal.
+    pub(crate) fn new(
+        quota: Quota,
+        refused: impl Fn(ClientId, Excess) + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             requests_per_second: AtomicU32::new(quota.requests_per_second),
             misses: AtomicUsize::new(quota.misses),
             began: Instant::now(),
+            refused: Box::new(refused),
             shards: Default::default(),
         })
     }
@@ -94,6 +142,11 @@ impl Quotas {
     /// # Errors
     /// [`Excess::Rate`].
     pub(crate) fn request(&self, client: ClientId, count: u32) -> Result<(), Excess> {
+        let admitted = self.count_request(client, count);
+        admitted.inspect_err(|excess| (self.refused)(client, *excess))
+    }
+
+    fn count_request(&self, client: ClientId, count: u32) -> Result<(), Excess> {
         let rate = self.requests_per_second.load(Ordering::Relaxed);
         if rate == 0 || client == ClientId::NOBODY {
             return Ok(());
@@ -116,25 +169,51 @@ impl Quotas {
     ///
     /// # Errors
     /// [`Excess::Misses`].
-    pub(crate) fn miss(self: &Arc<Self>, client: ClientId) -> Result<Miss, Excess> {
+    pub(crate) fn miss(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
         let most = self.misses.load(Ordering::Relaxed);
-        if client != ClientId::NOBODY {
-            let mut shard = self.shard(client).lock();
-            match shard.misses.entry(client) {
-                Entry::Occupied(under_way) if *under_way.get() >= most => {
-                    return Err(Excess::Misses);
-                }
-                entry => *entry.or_default() += 1,
+        self.begin(client, What::Miss, most, Excess::Misses)
+    }
+
+    /// A request of a client has to be waited for.
+    ///
+    /// # Errors
+    /// [`Excess::Arriving`].
+    pub(crate) fn arrives(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
+        self.begin(client, What::Arriving, MOST_ARRIVING, Excess::Arriving)
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        client: ClientId,
+        what: What,
+        most: usize,
+        excess: Excess,
+    ) -> Result<UnderWay, Excess> {
+        let mut shard = self.shard(client).lock();
+        match shard.under_way.entry((client, what)) {
+            Entry::Occupied(it) if *it.get() >= most && client != ClientId::NOBODY => {
+                drop(shard);
+                (self.refused)(client, excess);
+                return Err(excess);
             }
+            entry => *entry.or_default() += 1,
         }
-        Ok(Miss {
+        drop(shard);
+        Ok(UnderWay {
             quotas: self.clone(),
             client,
+            what,
         })
     }
 
     fn shard(&self, client: ClientId) -> &Mutex<Shard> {
         &self.shards[client.0 as usize % SHARDS]
+    }
+}
+
+impl fmt::Debug for Quotas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quotas").finish_non_exhaustive()
     }
 }
 
@@ -152,10 +231,10 @@ impl Shard {
     }
 }
 
-impl Drop for Miss {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut shard = self.quotas.shard(self.client).lock();
-        if let Entry::Occupied(mut under_way) = shard.misses.entry(self.client) {
+        if let Entry::Occupied(mut under_way) = shard.under_way.entry((self.client, self.what)) {
             *under_way.get_mut() -= 1;
             if *under_way.get() == 0 {
                 under_way.remove();
@@ -172,10 +251,11 @@ mod tests {
     const OTHER: ClientId = ClientId(2);
 
     fn quotas(requests_per_second: u32, misses: usize) -> Arc<Quotas> {
-        Quotas::new(Quota {
+        let quota = Quota {
             requests_per_second,
             misses,
-        })
+        };
+        Quotas::new(quota, |_, _| {})
     }
 
     fn asked(quotas: &Quotas, client: ClientId, times: u32) -> usize {
@@ -219,8 +299,21 @@ mod tests {
         assert!(quotas.miss(OTHER).is_ok());
         drop(two);
         assert!(quotas.miss(ONE).is_ok());
-        let held: usize = quotas.shards.iter().map(|it| it.lock().misses.len()).sum();
+        let held: usize = quotas
+            .shards
+            .iter()
+            .map(|it| it.lock().under_way.len())
+            .sum();
         assert_eq!(held, 0);
+    }
+
+    #[test]
+    fn requests_that_arrive_in_parts_take_nothing_from_misses_and_have_a_bound_of_their_own() {
+        let quotas = quotas(0, 1);
+        let arriving: Vec<_> = (0..=MOST_ARRIVING).map(|_| quotas.arrives(ONE)).collect();
+        let refused = arriving.iter().filter(|it| it.is_err());
+        assert_eq!(refused.count(), 1);
+        assert!(quotas.miss(ONE).is_ok() && quotas.arrives(OTHER).is_ok());
     }
 
     #[test]

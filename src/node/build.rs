@@ -145,7 +145,8 @@ impl NodeBuilder {
         let max_value = assembly.memory.max_value;
         let (parts, queued_copies) = assembly.parts(groups)?;
         let parts = Arc::new(parts);
-        let service = self.service(&parts);
+        let quotas = rules::quotas(&self.settings.limits, &budget, &parts.metrics);
+        let service = self.service(&parts, quotas.clone());
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
         let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
         let shown = (&health, self.settings.grpc_reflection);
@@ -156,7 +157,7 @@ impl NodeBuilder {
         let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
         Ok(Node {
             admission: Admission::new(&limits.clients, files, metrics.clone()),
-            carrier: Carrier::new(budget.clone(), &limits.clients, metrics),
+            carrier: Carrier::new(budget.clone(), quotas, &limits.clients, metrics),
             #[cfg(feature = "cli")]
             fixed: Fixed {
                 budget: budget.clone(),
@@ -231,13 +232,12 @@ impl NodeBuilder {
         }
     }
 
-    fn service(&self, parts: &Parts) -> Service {
+    fn service(&self, parts: &Parts, quotas: Arc<Quotas>) -> Service {
         let measuring = Measuring {
             requests: self.measured,
             sampling: self.settings.sampling,
         };
         let groups = parts.groups.clone();
-        let quotas = Quotas::new(rules::quota(&self.settings.limits));
         Service::new(
             groups,
             &parts.metrics,

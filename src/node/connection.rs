@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::socket::Socket;
 use crate::{
+    fairness::{ClientId, Quotas},
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
     tls::{Stream, Trust},
@@ -27,6 +28,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Carrier {
     budget: Arc<Budget>,
+    quotas: Arc<Quotas>,
     limits: Arc<ArcSwap<Limits>>,
     metrics: Arc<Metrics>,
     throttle: Arc<Throttle>,
@@ -65,10 +67,16 @@ enum Ended {
 }
 
 impl Carrier {
-    /// Connections whose answers count against `budget`.
-    pub(super) fn new(budget: Arc<Budget>, limits: &ClientLimits, metrics: Arc<Metrics>) -> Self {
+    /// Connections whose answers count against `budget`, of clients with these quotas.
+    pub(super) fn new(
+        budget: Arc<Budget>,
+        quotas: Arc<Quotas>,
+        limits: &ClientLimits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             budget,
+            quotas,
             limits: Arc::new(ArcSwap::from_pointee(Limits::of(limits))),
             metrics,
             throttle: Arc::default(),
@@ -85,8 +93,15 @@ impl Carrier {
         self.limits.load().patience
     }
 
+    /// Of a connection of another node, or through the admin socket.
     pub(super) fn traffic(&self) -> Arc<Traffic> {
         Traffic::new(self.budget.clone())
+    }
+
+    /// Of a client's connection.
+    pub(super) fn traffic_from(&self, from: SocketAddr) -> Arc<Traffic> {
+        let client = ClientId::at(from.ip());
+        Traffic::of_client(self.budget.clone(), self.quotas.clone(), client)
     }
 
     pub(super) fn socket(&self, stream: Stream, traffic: Arc<Traffic>) -> Socket {

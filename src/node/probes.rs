@@ -32,6 +32,7 @@ use super::{
     listeners::{ACCEPT_PAUSE, registered},
     local::LocalListener,
     per_address::PerAddress,
+    rules,
     worker::{not_started, single_thread},
 };
 use crate::{
@@ -94,12 +95,14 @@ impl Probes {
             handshake_timeout: HEAD_TIMEOUT,
             ..*limits
         };
+        let budget = Budget::new(IN_FLIGHT);
+        let quotas = rules::quotas(&limits, &budget, metrics);
         let server = Server {
             tls,
             router: admin::router(admin),
             front,
             hosts,
-            carrier: Carrier::new(Budget::new(IN_FLIGHT), &limits, metrics.clone()),
+            carrier: Carrier::new(budget, quotas, &limits, metrics.clone()),
             places: Arc::new(Semaphore::new(limits.max_admin_connections)),
             by_address: Mutex::default(),
             most_per_address: limits.max_admin_connections_per_address,
@@ -281,7 +284,7 @@ impl Server {
     }
 
     async fn serve_begun(&self, from: SocketAddr, (stream, names, trust): Begun) {
-        let traffic = self.carrier.traffic();
+        let traffic = self.carrier.traffic_from(from);
         let socket = TokioIo::new(self.carrier.socket(stream, traffic.clone()));
         let service = self.router(Entry::Network(from), names, &traffic);
         let connection = http1::Builder::new()

@@ -109,7 +109,7 @@ impl Live {
         self.rules
             .limit(limits.max_keys_per_request, limits.read_timeout);
         self.redis.limit(rules::redis(&limits));
-        self.service.limit(rules::quota(&limits));
+        self.service.limit(rules::quota(&limits, budget));
         self.admission.limit(&limits);
         self.permissions.put_in_force(permissions);
         self.carrier.limit(&limits);

@@ -129,7 +129,7 @@ impl Served {
         if listener == Listener::Redis {
             return self.serve_redis((stream, names, trust), from).await;
         }
-        let (socket, traffic) = self.socket(stream);
+        let (socket, traffic) = self.socket(stream, carrier.traffic_from(from));
         if listener == Listener::Http {
             let proven = (names, trust);
             return self.serve_http(socket, from, proven, &traffic).await;
@@ -139,10 +139,8 @@ impl Served {
             .await;
     }
 
-    fn socket(&self, stream: Stream) -> (Io, Arc<Traffic>) {
-        let carrier = &self.carrier;
-        let traffic = carrier.traffic();
-        let socket = carrier.socket(stream, traffic.clone());
+    fn socket(&self, stream: Stream, traffic: Arc<Traffic>) -> (Io, Arc<Traffic>) {
+        let socket = self.carrier.socket(stream, traffic.clone());
         (TokioIo::new(socket), traffic)
     }
 
@@ -167,7 +165,7 @@ impl Served {
             Ok(Err(error)) => return front.gate().failed(from, &error),
             Err(_) => return carrier.cut(Listener::Peer.name(), Cut::Handshake),
         };
-        let (socket, traffic) = self.socket(stream);
+        let (socket, traffic) = self.socket(stream, carrier.traffic());
         let known = Arc::new(move || permit.is_of_member());
         let visitor = front.gate().visitor(identity, from, known);
         let service = front.over(visitor.clone(), traffic.clone());
@@ -240,7 +238,7 @@ impl Served {
 
     async fn serve_redis(&self, (stream, names, trust): Begun, from: SocketAddr) {
         let carrier = &self.carrier;
-        let traffic = carrier.traffic();
+        let traffic = carrier.traffic_from(from);
         let socket = carrier.socket(stream, traffic.clone());
         let connection = self.redis.over(socket, names, traffic.clone(), from);
         let (name, shut_down) = (Listener::Redis.name(), redis::Connection::graceful_shutdown);

@@ -17,6 +17,7 @@ use super::{
     failed,
     followed::{Followed, Observer},
     names::alternative_names,
+    paced::Paced,
     pem::Life,
     plaintext::{self, Begins, Untold},
     provider,
@@ -120,7 +121,7 @@ impl ServerTls {
         }
         let changes = self.0.changes();
         let acceptor = TlsAcceptor::from(self.0.now().server.clone());
-        let accepted = acceptor.accept(Bounded::handshake(stream)).await;
+        let accepted = Paced::new(acceptor.accept(Bounded::handshake(stream))).await;
         let mut stream = accepted.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Refused::Gone,
             _ => Refused::Handshake(error),

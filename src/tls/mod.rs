@@ -11,6 +11,7 @@ mod followed;
 mod keys;
 mod listener;
 mod names;
+mod paced;
 mod peer;
 pub(crate) mod pem;
 mod plaintext;

@@ -12,6 +12,7 @@ use super::{
     fingerprint,
     followed::Observer,
     keys::{OwnKey, any_name},
+    paced::Paced,
     stream::Stream,
     trust::Trust,
 };
@@ -102,7 +103,7 @@ impl PeerTls {
             }),
         };
         let acceptor = TlsAcceptor::from(server);
-        let mut stream = acceptor.accept(Bounded::handshake(stream)).await?;
+        let mut stream = Paced::new(acceptor.accept(Bounded::handshake(stream))).await?;
         let (socket, tls) = stream.get_mut();
         socket.open();
         let chain = tls.peer_certificates().unwrap_or_default();

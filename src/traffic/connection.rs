@@ -11,6 +11,8 @@ use std::{
 use tokio::time::sleep;
 
 use super::budget::Budget;
+use crate::fairness::{ClientId, Quotas, UnderWay};
+use gaocache_core::error::Result;
 
 /// The write time limit is measured in so many steps, so that no answer needs a timer of its own.
 const STEPS: usize = 4;
@@ -68,6 +70,8 @@ impl Cut {
 #[derive(Debug)]
 pub struct Traffic {
     budget: Arc<Budget>,
+    /// Who is at the other end, as far as its address tells; `None`: somebody without a quota.
+    client: Option<(Arc<Quotas>, ClientId)>,
     /// Requests that began, above those under way; see [`BEGUN`] and [`OPEN`].
     requests: AtomicU64,
     greeted: AtomicBool,
@@ -83,8 +87,22 @@ pub struct Traffic {
 impl Traffic {
     /// A connection of a node with this budget.
     pub fn new(budget: Arc<Budget>) -> Arc<Self> {
+        Self::with(budget, None)
+    }
+
+    /// A connection of this client.
+    pub(crate) fn of_client(
+        budget: Arc<Budget>,
+        quotas: Arc<Quotas>,
+        client: ClientId,
+    ) -> Arc<Self> {
+        Self::with(budget, Some((quotas, client)))
+    }
+
+    fn with(budget: Arc<Budget>, client: Option<(Arc<Quotas>, ClientId)>) -> Arc<Self> {
         Arc::new(Self {
             budget,
+            client,
             requests: AtomicU64::new(0),
             greeted: AtomicBool::new(false),
             floods: AtomicBool::new(false),
@@ -92,6 +110,13 @@ impl Traffic {
             sending: Default::default(),
             blocked: AtomicUsize::new(0),
         })
+    }
+
+    /// A request has to be waited for.
+    pub(super) fn arrives(&self) -> Result<Option<UnderWay>> {
+        let client = self.client.as_ref();
+        let arrives = client.map(|(quotas, client)| quotas.arrives(*client));
+        Ok(arrives.transpose()?)
     }
 
     /// What the node holds for its clients.

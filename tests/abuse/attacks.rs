@@ -23,6 +23,8 @@ pub struct Attack {
     pub settings: &'static [&'static str],
     /// So many files the node may open; `None`: as many as this process.
     pub descriptors: Option<u32>,
+    /// How long the origin takes.
+    pub origin_takes: Duration,
     /// Connections that count beside the usual bound on memory.
     pub connections: u64,
     pub run: Run,
@@ -36,6 +38,7 @@ const fn attack(name: &'static str, run: Run) -> Attack {
         name,
         settings: &[],
         descriptors: None,
+        origin_takes: Duration::ZERO,
         connections: 0,
         run,
     }
@@ -51,6 +54,11 @@ const FIFO_GROUP: &str = "groups=[{ name = \"users\", ttl_seconds = 600, origin 
 /// All of them.
 pub fn all() -> Vec<Attack> {
     let with = |settings, attack| Attack { settings, ..attack };
+    let slow = |attack| Attack {
+        settings: &[SLOW_GROUP],
+        origin_takes: Duration::from_millis(20),
+        ..attack
+    };
     vec![
         attack("PUT /log with a filter of regexes", |it| {
             Box::pin(log_filter(it))
@@ -98,18 +106,12 @@ pub fn all() -> Vec<Attack> {
         attack("log injection", |it| Box::pin(log_injection(it))),
         attack("DNS rebinding (Host)", |it| Box::pin(rebinding(it))),
         attack("slow heads of HTTP/1", |it| Box::pin(slow_heads(it))),
-        with(
-            &[SLOW_GROUP],
-            attack("queue filled by clients that hang up", |it| {
-                Box::pin(hang_up(it))
-            }),
-        ),
-        with(
-            &[SLOW_GROUP],
-            attack("10,000 missing keys of one client", |it| {
-                Box::pin(missing_keys(it))
-            }),
-        ),
+        slow(attack("queue filled by clients that hang up", |it| {
+            Box::pin(hang_up(it))
+        })),
+        slow(attack("10,000 missing keys of one client", |it| {
+            Box::pin(missing_keys(it))
+        })),
         with(
             &[FIFO_GROUP],
             attack("a FIFO in a file origin", |it| Box::pin(fifo(it))),
@@ -373,7 +375,6 @@ async fn slow_heads(target: Arc<Target>) {
 }
 
 async fn hang_up(target: Arc<Target>) {
-    target.origin.takes(Duration::from_millis(20));
     let port = target.node.grpc;
     again(8, move |number| async move {
         let mut bytes = greeting();
@@ -388,7 +389,6 @@ async fn hang_up(target: Arc<Target>) {
 }
 
 async fn missing_keys(target: Arc<Target>) {
-    target.origin.takes(Duration::from_millis(20));
     let port = target.node.grpc;
     again(10, move |_| async move {
         let mut bytes = greeting_with_wide_windows();
@@ -456,7 +456,8 @@ async fn tls_garbage(target: Arc<Target>) {
             garbage[6] = 0;
         }
         if let Some(mut stream) = open(port, number, &garbage).await {
-            let read = stream.read(&mut [0; 64]);
+            let mut answer = [0; 64];
+            let read = stream.read(&mut answer);
             let _ = timeout(Duration::from_secs(1), read).await;
         }
     })

@@ -91,24 +91,22 @@ async fn observe(attack: &Attack, etcd: &str, seconds: u64) -> Row {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
     fifos(folder.path());
-    let mut target = Target::start(attack, etcd, folder.path().into()).await;
+    let target = Arc::new(Target::start(attack, etcd, folder.path()).await);
     let lasts = Duration::from_secs(seconds);
     let began = Instant::now();
     let attacked = began + (lasts / 2).max(Duration::from_secs(2));
     let ended = attacked + lasts;
-    target.until = ended;
-    let target = Arc::new(target);
     let (before, bound) = (target.membership().await, target.bound().await);
     let watching = tokio::spawn(target.clone().watch_memory());
     let seen = Arc::new(Seen::default());
     let good = tokio::spawn(good::ask(target.clone(), seen.clone()));
     sleep_until(attacked).await;
-    let attacks = tokio::spawn((attack.run)(target.clone()));
-    let aborts = attacks.abort_handle();
-    if let Ok(ended_early) = timeout_at(ended, attacks).await {
+    let mut attacks = tokio::spawn((attack.run)(target.clone()));
+    if let Ok(ended_early) = timeout_at(ended, &mut attacks).await {
         ended_early.expect("the attack goes on to its end");
     }
-    aborts.abort();
+    attacks.abort();
+    let _ = attacks.await;
     let deadline = ended + REST;
     let calm = seen.between(began, attacked);
     let mut calm_again = None;
@@ -125,7 +123,7 @@ async fn observe(attack: &Attack, etcd: &str, seconds: u64) -> Row {
         log.iter()
             .any(|line| line.contains('\u{1b}') || line.starts_with("2026-01-01T"))
     };
-    Row {
+    let row = Row {
         name: attack.name,
         calm,
         attacked: seen.between(attacked, ended),
@@ -134,7 +132,12 @@ async fn observe(attack: &Attack, etcd: &str, seconds: u64) -> Row {
         kept: before == after,
         calm_again,
         forged,
-    }
+    };
+    // In order, so that the next one is alone in etcd.
+    let _ = watching.await;
+    let target = Arc::into_inner(target);
+    target.expect("nobody else has it").node.terminate().await;
+    row
 }
 
 /// Files that never end to open.

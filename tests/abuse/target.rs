@@ -1,7 +1,7 @@
 //! The node that is attacked, its origin, and what can be seen of it from outside.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{
     attacks::Attack,
@@ -26,9 +26,6 @@ pub struct Target {
     pub node: NodeProcess,
     pub origin: CountingOrigin,
     pub redis: u16,
-    /// Of its files: certificates, a directory of an origin.
-    pub folder: PathBuf,
-    pub until: Instant,
     peak: AtomicU64,
 }
 
@@ -41,8 +38,9 @@ pub struct Membership {
 
 impl Target {
     /// A node for this attack, ready to serve.
-    pub async fn start(attack: &Attack, etcd: &str, folder: PathBuf) -> Self {
+    pub async fn start(attack: &Attack, etcd: &str, folder: &Path) -> Self {
         let origin = CountingOrigin::start().await;
+        origin.takes(attack.origin_takes);
         let redis = free_port();
         let path = folder.display();
         let mut settings = vec![format!("redis.listen=127.0.0.1:{redis}")];
@@ -61,8 +59,6 @@ impl Target {
             node,
             origin,
             redis,
-            folder,
-            until: Instant::now(),
             peak: AtomicU64::new(0),
         }
     }
@@ -93,9 +89,5 @@ impl Target {
             registrations: self.node.metric("gaocache_registrations_total", "").await,
             expulsions: self.node.metric("gaocache_expulsions_total", "").await,
         }
-    }
-
-    pub fn attack_is_over(&self) -> bool {
-        Instant::now() >= self.until
     }
 }

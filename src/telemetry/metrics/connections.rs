@@ -47,7 +47,7 @@ impl ConnectionMetrics {
     /// a series that was absent before.
     fn begin_with_zero(&self) {
         self.refusals.with_label_values(&["admin", "address"]);
-        for reason in ["rate", "misses"] {
+        for reason in ["rate", "misses", "arriving"] {
             self.client_refusals.with_label_values(&[reason]);
         }
         for listener in ["grpc", "http", "redis", "peer"] {
