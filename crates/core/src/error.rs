@@ -253,13 +253,16 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The message of a library's error with all of its causes. `text` is the message of the error
-/// itself.
+/// The message of a library's error with all of its causes, each of them once: the messages of many
+/// errors name their causes already. `text` is the message of the error itself.
 pub fn with_causes(text: String, error: &(dyn StdError + 'static)) -> String {
     let mut text = text;
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let named = format!(": {text}: ").contains(&format!(": {error}: "));
+        if !named {
+            text = format!("{text}: {error}");
+        }
         cause = error.source();
     }
     text
@@ -275,6 +278,28 @@ mod tests {
             assert_eq!(ErrorKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(ErrorKind::from_name("no such kind"), None);
+    }
+
+    #[test]
+    fn each_cause_is_told_once_whether_the_messages_name_their_causes_or_not() {
+        let disk = || std::io::Error::other("disk on fire");
+        let reading = |what: &'static str| Error::new(ErrorKind::Internal, what);
+        for (message, told) in [
+            ("reading", "loading: reading: disk on fire"),
+            ("reading: disk on fire", "loading: reading: disk on fire"),
+            // The same word is not the same cause.
+            (
+                "disk on fireplace",
+                "loading: disk on fireplace: disk on fire",
+            ),
+        ] {
+            let cause = reading(message).with_source(disk());
+            let error = reading("loading").with_source(cause.clone());
+            assert_eq!(with_causes("loading".into(), &error), told);
+            // Nor if the error names all of them.
+            let error = reading("loading").with_source(cause);
+            assert_eq!(with_causes(told.into(), &error), told);
+        }
     }
 
     #[test]
