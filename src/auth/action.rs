@@ -3,6 +3,12 @@
 use std::fmt;
 
 /// What a caller may be allowed to do. The role of the same name allows it, and nothing else.
+///
+/// ```
+/// use gaocache::Action;
+///
+/// assert_eq!(Action::Purge.name(), "purge");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {

@@ -162,6 +162,15 @@ pub struct Settings {
 }
 
 /// Which entries a second node holds.
+///
+/// ```
+/// use gaocache::{Replicate, Settings};
+///
+/// let mut settings = Settings::loopback("node-0");
+/// settings.replicas = 2;
+/// // Memory for a second copy of what is in use, and of nothing else.
+/// settings.replicate = Replicate::Hot;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(serde::Deserialize))]
 #[cfg_attr(feature = "cli", serde(rename_all = "lowercase"))]

@@ -1,9 +1,9 @@
 //! Lines on their way to a stream: those of the log, and those of the audit.
 //!
 //! A reader that stalls (a full pipe, a container runtime under pressure) must not block anything
-//! else: a thread of its own does the writing. Beyond a number of lines, or [`MAX_BYTES`], that wait
-//! for it, lines are dropped and counted. No other thread ever writes; with `tracing-appender`, one
-//! does when the process ends with a full queue, and then hangs.
+//! else: a thread of its own does the writing. Beyond a number of lines, or [`MAX_BYTES`], that
+//! wait for it, lines are dropped and counted. No other thread ever writes; with
+//! `tracing-appender`, one does when the process ends with a full queue, and then hangs.
 
 use std::{
     io::Write,

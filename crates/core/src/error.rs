@@ -10,6 +10,21 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What went wrong, classified by what a caller can do about it.
+///
+/// ```
+/// # mod gaocache { pub use gaocache_core::error::{Error, ErrorKind, Fault}; }
+/// use gaocache::{Error, ErrorKind, Fault};
+///
+/// let error = Error::origin_failed("the database is down");
+/// match error.kind() {
+///     ErrorKind::NotFound => unreachable!(),
+///     // Somebody else's fault, and it may pass.
+///     kind => assert!(kind.fault() == Fault::Origin && kind.retryable()),
+/// }
+/// // As in answers over HTTP and gRPC.
+/// assert_eq!(error.kind().name(), "origin_failed");
+/// assert_eq!(ErrorKind::from_name("origin_failed"), Some(error.kind()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -144,6 +159,20 @@ impl ErrorKind {
 
 /// An error with its kind, a human-readable message and its cause. Cheap to clone: all callers that
 /// wait for one load get the same error.
+///
+/// ```
+/// # mod gaocache { pub use gaocache_core::error::{Error, ErrorKind, Fault}; }
+/// use std::{error::Error as _, io, time::Duration};
+///
+/// use gaocache::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::OriginFailed, "no row could be read")
+///     .with_source(io::Error::other("disk on fire"))
+///     .with_retry_after(Duration::from_secs(1));
+/// assert_eq!(error.to_string(), "no row could be read");
+/// assert_eq!(error.source().expect("a cause").to_string(), "disk on fire");
+/// assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+/// ```
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
