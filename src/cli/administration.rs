@@ -37,7 +37,7 @@ pub(super) async fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let failed = |what: String| Failure::Failed(format!("{}: {what}", admin.name()));
     let done = admin.ask(Method::POST, "/reload").await.map_err(failed)?;
     let done: Value = serde_json::from_slice(&done)
-        .map_err(|error| failed(format!("the answer tells of no reload: {error}")))?;
+        .map_err(|error| failed(format!("the answer does not describe a reload: {error}")))?;
     if args.json {
         return print_json(&done);
     }

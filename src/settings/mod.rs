@@ -64,7 +64,7 @@ pub(crate) fn open_administration(
 ) -> Option<&'static str> {
     let reachable = admin.is_some_and(|admin| !admin.ip().is_loopback());
     (anonymous.contains(&Action::Admin) && reachable && !insecure).then_some(
-        "everybody can't have the role admin while admin.listen can be reached from other machines; \
+        "anonymous callers can't have the role admin while admin.listen can be reached from other machines; \
          let it listen on loopback, or set admin.insecure = true",
     )
 }
