@@ -14,8 +14,8 @@ mod names;
 mod paced;
 mod peer;
 pub(crate) mod pem;
+mod pem_file;
 mod plaintext;
-mod section;
 mod signatures;
 mod stream;
 #[cfg(feature = "etcd")]

@@ -1,4 +1,4 @@
-//! The node that is attacked, its origin, and what can be seen of it from outside.
+//! The node that is attacked, and what can be seen of it from outside.
 
 use std::{
     path::Path,
@@ -24,7 +24,6 @@ const REST: u64 = 64 * MIB;
 /// A node under attack.
 pub struct Target {
     pub node: NodeProcess,
-    pub origin: CountingOrigin,
     pub redis: u16,
     peak: AtomicU64,
 }
@@ -57,7 +56,6 @@ impl Target {
         node.until_ready().await;
         Self {
             node,
-            origin,
             redis,
             peak: AtomicU64::new(0),
         }

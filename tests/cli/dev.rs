@@ -1,10 +1,6 @@
 //! `gaocache dev`: what it serves, where, and how it ends.
 
-use std::{
-    io::Read,
-    net::TcpListener,
-    time::{Duration, Instant},
-};
+use std::{io::Read, net::TcpListener, time::Duration};
 
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -96,20 +92,26 @@ const USUAL: [u16; 3] = [7070, 8080, 9090];
 
 /// Holds a port. A test beside this one may have it for a moment. If a program keeps it for good,
 /// that does as well.
-fn held(port: u16) -> Option<TcpListener> {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        match TcpListener::bind(("127.0.0.1", port)) {
-            Ok(listener) => return Some(listener),
-            Err(_) if Instant::now() > until => return None,
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+async fn held(port: u16) -> Option<TcpListener> {
+    let free = async {
+        loop {
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+                return listener;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(20), free)
+        .await
+        .ok()
 }
 
-#[test]
-fn dev_says_when_it_is_not_where_the_readme_says() {
-    let _holders = USUAL.map(held);
+#[tokio::test]
+async fn dev_says_when_it_is_not_where_the_readme_says() {
+    let mut held_ports = Vec::new();
+    for port in USUAL {
+        held_ports.push(held(port).await);
+    }
     let folder = folder();
     let mut dev = Dev::with(folder.path().to_str().expect("text"), &[], Stdio::piped());
     let mut errors = dev.child.stderr.take().expect("piped");
