@@ -17,53 +17,53 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// How often the files are read.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What has become of a listener's files, for its metrics.
+/// What has become of the files, for metrics.
 #[derive(Clone, Copy, Debug)]
-pub enum Observed {
-    /// They are in use; the certificate is good for so long.
-    InUse(Life),
+pub enum Observed<L = Life> {
+    /// They are in use; a listener's certificate is good for so long.
+    InUse(L),
     /// What they have now can't be used.
     Unusable,
 }
 
 /// Is told what has become of the files.
-pub type Observer = Arc<dyn Fn(Observed) + Send + Sync>;
+pub type Observer<L = Life> = Arc<dyn Fn(Observed<L>) + Send + Sync>;
 
-/// What the files say now.
-pub(super) struct Followed<T> {
+/// What the files say now. `L` is what the observer learns of it.
+pub(crate) struct Followed<T, L = Life> {
     /// The section of the settings that names them.
-    section: &'static str,
+    section: Arc<str>,
     files: Vec<PathBuf>,
-    make: Box<Make<T>>,
-    current: ArcSwap<Current<T>>,
-    observer: Observer,
+    make: Box<Make<T, L>>,
+    current: ArcSwap<Current<T, L>>,
+    observer: Observer<L>,
 }
 
 /// Makes something of the files' contents, in the order of the files.
-type Make<T> = dyn Fn(&[Vec<u8>]) -> Result<(T, Life)> + Send + Sync;
+type Make<T, L> = dyn Fn(&[Vec<u8>]) -> Result<(T, L)> + Send + Sync;
 
-struct Current<T> {
+struct Current<T, L> {
     contents: Vec<Vec<u8>>,
     made: Arc<T>,
-    life: Life,
+    life: L,
 }
 
-impl<T: Send + Sync + 'static> Followed<T> {
+impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
     /// Reads the files, and follows them on the current runtime for as long as somebody needs them.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if they can't be used.
-    pub(super) fn start(
-        section: &'static str,
+    pub(crate) fn start(
+        section: impl Into<Arc<str>>,
         files: Vec<PathBuf>,
-        make: impl Fn(&[Vec<u8>]) -> Result<(T, Life)> + Send + Sync + 'static,
-        observer: Observer,
+        make: impl Fn(&[Vec<u8>]) -> Result<(T, L)> + Send + Sync + 'static,
+        observer: Observer<L>,
     ) -> Result<Arc<Self>> {
         let contents = read(&files)?;
         let (made, life) = make(&contents)?;
         observer(Observed::InUse(life));
         let this = Arc::new(Self {
-            section,
+            section: section.into(),
             files,
             make: Box::new(make),
             current: ArcSwap::from_pointee(Current {
@@ -78,7 +78,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
     }
 
     /// For a connection that is made now.
-    pub(super) fn now(&self) -> Arc<T> {
+    pub(crate) fn now(&self) -> Arc<T> {
         self.current.load().made.clone()
     }
 
@@ -87,7 +87,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
         loop {
             tokio::time::sleep(PAUSE).await;
             let Some(this) = this.upgrade() else { return };
-            let (looking, section) = (this.clone(), this.section);
+            let (looking, section) = (this.clone(), &*this.section);
             let looked = tokio::task::spawn_blocking(move || looking.look()).await;
             let looked = looked.unwrap_or_else(|error| {
                 let what = format!("reading them failed, a bug in gaocache: {error}");
