@@ -31,7 +31,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
 use failure::Failure;
-use output::tell;
+use output::{tell, tell_json};
 use sources::ConfigArgs;
 
 /// A distributed read-through cache.
@@ -108,12 +108,11 @@ pub fn main() -> ExitCode {
                 Failure::NotFound(message) => (3, "not_found", message),
                 Failure::Configuration(message) => (64, "configuration", message),
             };
-            let told = if json {
-                json!({ "error": kind, "message": message, "exit_code": code }).to_string()
+            if json {
+                tell_json(&json!({ "error": kind, "message": message, "exit_code": code }));
             } else {
-                format!("gaocache: {message}")
-            };
-            tell(&told);
+                tell(&format!("gaocache: {message}"));
+            }
             ExitCode::from(code)
         }
     }

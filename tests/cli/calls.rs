@@ -3,7 +3,7 @@
 use super::*;
 
 /// A command against that node.
-fn on(arguments: &[&str], target: &str) -> std::process::Output {
+pub(super) fn on(arguments: &[&str], target: &str) -> std::process::Output {
     let flag = match arguments[0] {
         "ring" => "--admin",
         _ => "--target",
@@ -321,29 +321,6 @@ fn odd_arguments_and_a_full_standard_error_change_no_exit_code() {
     let there = words(&told);
     let there = [&there[..], &[OsStr::new(&dev.grpc[0])]].concat();
     assert_eq!(code(&there, full()).0, Some(0));
-}
-
-/// A script can tell what a person reads.
-#[test]
-fn json_errors_have_the_kind_of_the_node_s_answer() {
-    let folder = folder();
-    let dev = Dev::start(folder.path());
-    for (arguments, kind, code) in [
-        (["get", "nope", "k", "--json"], "unknown_group", 1),
-        (["get", "files", "nope", "--json"], "not_found", 3),
-        (["remove", "files", "", "--json"], "invalid_request", 1),
-    ] {
-        let output = on(&arguments, &dev.grpc[0]);
-        let told: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
-        assert_eq!(
-            (&told["error"], &told["exit_code"]),
-            (&kind.into(), &code.into()),
-            "{told}"
-        );
-    }
-    let output = on(&["get", "files", "a.txt", "--json"], "127.0.0.1:1");
-    let told: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
-    assert_eq!(told["error"], "failed", "no node has answered");
 }
 
 /// A disk that is full must not cost the value that was there.
