@@ -240,15 +240,16 @@ fn shells_complete_the_commands_and_each_has_a_man_page() {
     );
     assert_eq!(text(&run("bash", &["-c", &complete]).stdout), "purge\n");
     let folder = tempfile::tempdir().expect("a folder");
-    let man = run(PROGRAM, &["man", folder.path().to_str().expect("text")]);
+    let pages = folder.path().join("new/man");
+    let man = run(PROGRAM, &["man", pages.to_str().expect("text")]);
     assert!(man.status.success(), "{}", text(&man.stderr));
     for page in ["gaocache.1", "gaocache-get.1", "gaocache-serve.1"] {
-        let page = fs::read_to_string(folder.path().join(page)).expect(page);
+        let page = fs::read_to_string(pages.join(page)).expect(page);
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
         assert!(!page.contains(".SH EXTRA"), "{page}");
     }
     for page in ["gaocache-get.1", "gaocache-serve.1"] {
-        let page = fs::read_to_string(folder.path().join(page)).expect(page);
+        let page = fs::read_to_string(pages.join(page)).expect(page);
         assert!(page.contains(".SH EXAMPLES\n.nf\n  gaocache "), "{page}");
     }
 }
