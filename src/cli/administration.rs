@@ -37,7 +37,7 @@ pub(super) async fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let done = admin.ask(Method::POST, "/reload").await;
     let done = done.map_err(|why| admin.failed(why))?;
     let done: Value = serde_json::from_slice(&done)
-        .map_err(|error| admin.failed(format!("the answer tells of no reload: {error}")))?;
+        .map_err(|error| admin.failed(format!("the answer does not describe a reload: {error}")))?;
     if args.json {
         return print_json(&done);
     }

@@ -253,7 +253,7 @@ fn reasons(told: &Value) -> Vec<String> {
         reasons.push("not certain to be a member, so it doesn't answer from memory".into());
     }
     if told["removed_lately"] == true {
-        reasons.push("removed lately, so only the origin is believed".into());
+        reasons.push("removed recently, so only the origin is trusted".into());
     }
     if let Some(why) = told["last_departure"].as_str() {
         reasons.push(format!("no longer in memory: {why}"));

@@ -145,7 +145,7 @@ async fn over(socket: PathBuf, id: &str) -> Result<Value, Failure> {
     let done = admin.ask(Method::POST, &path).await;
     let done = done.map_err(|why| admin.failed(why))?;
     serde_json::from_slice(&done)
-        .map_err(|error| admin.failed(format!("the answer tells of no member: {error}")))
+        .map_err(|error| admin.failed(format!("the answer does not describe a member: {error}")))
 }
 
 /// Takes a member off the list in etcd; returns it as JSON.

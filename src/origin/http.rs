@@ -123,12 +123,8 @@ impl HttpOrigin {
             None => Clients::OfSystem(client(&rules, headers, None)?),
             Some(ca) => {
                 let rules = rules.clone();
-                let section = format!("origin.ca = {}", ca.display());
-                let make = move |contents: &[Vec<u8>]| {
-                    let made = client(&rules, headers.clone(), Some(&contents[0]))?;
-                    Ok((made, ()))
-                };
-                Clients::OfFile(Followed::start(section, vec![ca], make, Arc::new(|_| {}))?)
+                let make = move |pem: &[u8]| client(&rules, headers.clone(), Some(pem));
+                Clients::OfFile(Followed::of_authorities(ca, make)?)
             }
         };
         Ok(Self {

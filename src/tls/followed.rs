@@ -3,15 +3,21 @@
 //!
 //! Files that can't be used must not end what works: what they had before stays in use.
 
+#[cfg(feature = "cli")]
+use std::path::PathBuf;
 use std::{
-    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 
-use super::pem::Life;
+#[cfg(feature = "cli")]
+use super::pem_file::Has;
+use super::{
+    pem::Life,
+    pem_file::{Content, PemFile},
+};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// How often the files are read.
@@ -29,21 +35,22 @@ pub enum Observed<L = Life> {
 /// Is told what has become of the files.
 pub type Observer<L = Life> = Arc<dyn Fn(Observed<L>) + Send + Sync>;
 
-/// What the files say now. `L` is what the observer learns of it.
+/// What the files say now.
+/// `L` is what the observer learns of it.
 pub(crate) struct Followed<T, L = Life> {
-    /// The section of the settings that names them.
-    section: Arc<str>,
-    files: Vec<PathBuf>,
+    /// Whose they are: a listener, or `origin`.
+    listener: &'static str,
+    files: Vec<Arc<PemFile>>,
     make: Box<Make<T, L>>,
     current: ArcSwap<Current<T, L>>,
     observer: Observer<L>,
 }
 
 /// Makes something of the files' contents, in the order of the files.
-type Make<T, L> = dyn Fn(&[Vec<u8>]) -> Result<(T, L)> + Send + Sync;
+type Make<T, L> = dyn Fn(&[Content]) -> Result<(T, L)> + Send + Sync;
 
 struct Current<T, L> {
-    contents: Vec<Vec<u8>>,
+    contents: Vec<Content>,
     made: Arc<T>,
     life: L,
 }
@@ -53,17 +60,17 @@ impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if they can't be used.
-    pub(crate) fn start(
-        section: impl Into<Arc<str>>,
-        files: Vec<PathBuf>,
-        make: impl Fn(&[Vec<u8>]) -> Result<(T, L)> + Send + Sync + 'static,
+    pub(super) fn start(
+        listener: &'static str,
+        files: Vec<Arc<PemFile>>,
+        make: impl Fn(&[Content]) -> Result<(T, L)> + Send + Sync + 'static,
         observer: Observer<L>,
     ) -> Result<Arc<Self>> {
         let contents = read(&files)?;
         let (made, life) = make(&contents)?;
         observer(Observed::InUse(life));
         let this = Arc::new(Self {
-            section: section.into(),
+            listener,
             files,
             make: Box::new(make),
             current: ArcSwap::from_pointee(Current {
@@ -87,7 +94,7 @@ impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
         loop {
             tokio::time::sleep(PAUSE).await;
             let Some(this) = this.upgrade() else { return };
-            let (looking, section) = (this.clone(), &*this.section);
+            let (looking, listener) = (this.clone(), this.listener);
             let looked = tokio::task::spawn_blocking(move || looking.look()).await;
             let looked = looked.unwrap_or_else(|error| {
                 let what = format!("reading them failed, a bug in gaocache: {error}");
@@ -99,7 +106,7 @@ impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
                     told = None;
                     (this.observer)(Observed::InUse(this.current.load().life));
                     if changed {
-                        tracing::info!(section, "loaded new certificates");
+                        tracing::info!(listener, "loaded new certificates");
                     }
                 }
                 Err(error) => {
@@ -107,7 +114,7 @@ impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
                     (this.observer)(Observed::Unusable);
                     if told.as_ref() != Some(&what) {
                         tracing::warn!(
-                            section,
+                            listener,
                             error = what,
                             "new certificates can't be used; what the files had before stays in use"
                         );
@@ -121,7 +128,8 @@ impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
     /// Applies what has changed. Returns whether something has.
     fn look(&self) -> Result<bool> {
         let contents = read(&self.files)?;
-        if contents == self.current.load().contents {
+        let texts = contents.iter().map(|it| &it.text);
+        if texts.eq(self.current.load().contents.iter().map(|it| &it.text)) {
             return Ok(false);
         }
         let (made, life) = (self.make)(&contents)?;
@@ -134,12 +142,25 @@ impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
     }
 }
 
-fn read(files: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
-    let read = files.iter().map(|path| {
-        std::fs::read(path).map_err(|error| {
-            let what = format!("{}: {error}", path.display());
-            Error::new(ErrorKind::Configuration, what).with_source(error)
-        })
-    });
-    read.collect()
+fn read(files: &[Arc<PemFile>]) -> Result<Vec<Content>> {
+    files.iter().map(PemFile::read).collect()
+}
+
+#[cfg(feature = "cli")]
+impl<T: Send + Sync + 'static> Followed<T, ()> {
+    /// The same for the authorities of an origin, which are in one file.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub(crate) fn of_authorities(
+        file: PathBuf,
+        make: impl Fn(&[u8]) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>> {
+        let file = PemFile::new("the origin".into(), Has::Authorities, file);
+        let make = move |contents: &[Content]| {
+            contents[0].authorities()?;
+            Ok((make(&contents[0].text)?, ()))
+        };
+        Self::start("origin", vec![file], make, Arc::new(|_| {}))
+    }
 }
