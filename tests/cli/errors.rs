@@ -27,7 +27,7 @@ fn json_errors_have_the_kind_of_the_node_s_answer() {
         (&["log", "bogus"], "invalid_request"),
         (&["reload"], "invalid_request"),
     ] {
-        let admin = dev.admin[0].trim_start_matches("http://");
+        let admin = bare(&dev.admin[0]);
         let output = run(
             PROGRAM,
             &[arguments, &["--json", "--admin", admin]].concat(),
@@ -68,4 +68,27 @@ async fn nothing_that_a_node_says_rules_the_terminal() {
     let told: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
     assert!(told["message"].to_string().contains("\\u001b[2J"), "{told}");
     served.abort();
+}
+
+/// The origin never answers; the command gives up at its own limit.
+#[test]
+fn a_person_who_has_to_wait_is_told_for_what_and_a_script_is_not() {
+    let origin = SilentOrigin::start();
+    let url = format!("http://{}/{{key}}", origin.address);
+    let patient = ["--set", "groups[0].origin.timeout_seconds=60"];
+    let dev = Dev::with(&url, &patient, Stdio::inherit());
+    let target = &dev.grpc[0];
+    let get = format!("{PROGRAM} get web k --timeout 4 --target {target}");
+    let told = text(&run("script", &["-qec", &get, "/dev/null"]).stdout);
+    assert!(
+        told.contains("still waiting for the value; Ctrl-C gives up"),
+        "{told}"
+    );
+    assert!(told.contains("no answer within 4 s (--timeout)"), "{told}");
+    let piped = run("sh", &["-c", &get]);
+    assert!(!text(&piped.stderr).contains("still waiting"), "{piped:?}");
+}
+
+fn bare(url: &str) -> &str {
+    url.trim_start_matches("http://")
 }
