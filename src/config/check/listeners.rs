@@ -112,7 +112,7 @@ impl Checks<'_> {
             }
         }
         self.file("auth.jwt.jwks_file", &jwt.jwks_file, auth::check_jwks);
-        self.file("auth.jwt.ca", &jwt.ca, pem::certificates);
+        self.file("auth.jwt.ca", &jwt.ca, pem::authorities);
         self.file("auth.jwt.bearer_file", &jwt.bearer_file, pem::text);
     }
 }
