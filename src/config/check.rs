@@ -15,6 +15,7 @@ use super::{
     settings::{Config, GroupSettings, OriginKind, RegistryKind},
     unsure::Unsure,
     walk::InForce,
+    zone,
 };
 use crate::{
     auth::{self, Action, Actions},
@@ -52,12 +53,13 @@ pub(super) fn together(settings: &Config, unsure: &Unsure) -> Vec<Problem> {
 /// would have no effect, which their author doesn't expect.
 pub(super) fn leftovers(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     /// The others are for every kind.
-    const HTTP: [&str; 5] = [
+    const HTTP: [&str; 6] = [
         "url",
         "retries",
         "honour_cache_control",
         "keep_headers",
         "headers",
+        "header_files",
     ];
     const FILE: [&str; 1] = ["path"];
     let mut problems = Vec::new();
@@ -135,6 +137,9 @@ impl Checks<'_> {
         }
         if let Err(reason) = advertised(&settings.node.advertise_host) {
             self.wrong("node.advertise_host", &[], reason);
+        }
+        if let Err(reason) = zone::of(&settings.node) {
+            self.wrong("node.zone_file", &["node.zone"], reason);
         }
     }
 

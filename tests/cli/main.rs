@@ -14,6 +14,7 @@ mod secrets;
 mod serve;
 mod settings;
 mod transcripts;
+mod zone;
 
 use std::{
     fs,
