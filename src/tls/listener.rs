@@ -14,7 +14,7 @@ use super::{
     followed::{Followed, Observer},
     names::alternative_names,
     pem::Life,
-    plaintext::{self, Begins},
+    plaintext::{self, Begins, Untold},
     provider,
     section::Section,
     server_config,
@@ -54,8 +54,8 @@ pub struct ServerTls(Arc<Followed<ServerConfig>>);
 pub enum Refused {
     /// The client hung up.
     Gone,
-    /// It speaks plaintext.
-    Plaintext,
+    /// It speaks plaintext, and is to be told so.
+    Plaintext(Untold),
     /// It doesn't speak TLS 1.3, shows no certificate or an invalid one, or doesn't trust this
     /// node's.
     Handshake(io::Error),
@@ -99,7 +99,7 @@ impl ServerTls {
     /// certificate.
     ///
     /// # Errors
-    /// Why there is none. A client that speaks plaintext has been told so.
+    /// Why there is none.
     pub async fn accept(
         &self,
         stream: TcpStream,
@@ -107,11 +107,7 @@ impl ServerTls {
         match plaintext::begins(&stream).await {
             Ok(Begins::WithTls) => {}
             Ok(Begins::Never) | Err(_) => return Err(Refused::Gone),
-            Ok(otherwise) => {
-                // Who doesn't wait for the answer doesn't need it.
-                let _ = plaintext::tell(stream, otherwise).await;
-                return Err(Refused::Plaintext);
-            }
+            Ok(otherwise) => return Err(Refused::Plaintext(Untold::new(stream, otherwise))),
         }
         let acceptor = TlsAcceptor::from(self.0.now());
         let accepted = acceptor.accept(Bounded::handshake(stream)).await;

@@ -28,6 +28,10 @@ pub const FLAGS: Names = Names {
 /// A problem, and what to do about it. `is_first`: etcd has never answered, so it may be none.
 pub fn advised(problem: &str, names: &Names, is_first: bool) -> String {
     let has = |marks: &[&str]| marks.iter().any(|mark| problem.contains(mark));
+    if has(&["tcp connect error", "dns error"]) {
+        // Nothing was reached that could want something.
+        return problem.to_owned();
+    }
     let what = if has(&["user name is empty"]) {
         format!("etcd wants a login; see {}", names.login)
     } else if has(&["CertificateRequired"]) {
