@@ -6,6 +6,7 @@ mod clients;
 mod clusters;
 #[path = "../common/mod.rs"]
 mod common;
+mod ipv6;
 
 use std::time::Duration;
 
