@@ -3,6 +3,19 @@
 use std::path::PathBuf;
 
 /// How nodes know each other.
+///
+/// ```
+/// use gaocache::{PeerIdentity, Settings};
+///
+/// let mut settings = Settings::loopback("node-0");
+/// // Certificates of one's own CA, each for the name of a node.
+/// settings.peer_identity = PeerIdentity::Certificates {
+///     ca: "/tls/ca.crt".into(),
+///     cert: "/tls/tls.crt".into(),
+///     key: "/tls/tls.key".into(),
+///     allowed: vec!["{id}.cache.example".into()],
+/// };
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum PeerIdentity {
@@ -64,6 +77,14 @@ impl ListenerTls {
 }
 
 /// Whether clients show certificates.
+///
+/// ```
+/// use gaocache::{ClientCertificates, ListenerTls};
+///
+/// let mut tls = ListenerTls::new("/tls/tls.crt", "/tls/tls.key");
+/// assert_eq!(tls.clients, ClientCertificates::NotAsked);
+/// tls.clients = ClientCertificates::Optional { ca: "/tls/ca.crt".into() };
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum ClientCertificates {

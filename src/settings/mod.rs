@@ -64,7 +64,7 @@ pub(crate) fn open_administration(
 ) -> Option<&'static str> {
     let reachable = admin.is_some_and(|admin| !admin.ip().is_loopback());
     (anonymous.contains(&Action::Admin) && reachable && !insecure).then_some(
-        "everybody can't have the role admin while admin.listen can be reached from other machines; \
+        "anonymous callers can't have the role admin while admin.listen can be reached from other machines; \
          let it listen on loopback, or set admin.insecure = true",
     )
 }
@@ -162,6 +162,15 @@ pub struct Settings {
 }
 
 /// Which entries a second node holds.
+///
+/// ```
+/// use gaocache::{Replicate, Settings};
+///
+/// let mut settings = Settings::loopback("node-0");
+/// settings.replicas = 2;
+/// // Memory for a second copy of what is in use, and of nothing else.
+/// settings.replicate = Replicate::Hot;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(serde::Deserialize))]
 #[cfg_attr(feature = "cli", serde(rename_all = "lowercase"))]

@@ -57,8 +57,8 @@ impl Untold {
         Self { stream, begins }
     }
 
-    /// Tells the client, and closes the connection. Takes as long as the client wants to read, so it
-    /// needs a time limit.
+    /// Tells the client, and closes the connection. Takes as long as the client wants to read, so
+    /// it needs a time limit.
     pub async fn tell(self) {
         // Who doesn't wait for the answer doesn't need it.
         let _ = tell(self.stream, self.begins).await;

@@ -45,7 +45,8 @@ impl Checks<'_> {
                 self.wrong(&name("max_value"), &["cache.capacity"], reason);
             }
             if group.soft_timeout_seconds > 0.0 && group.stale_if_error_seconds == 0.0 {
-                let reason = "needs stale_if_error_seconds: past its life, no value is kept else";
+                let reason =
+                    "needs stale_if_error_seconds: otherwise no value is kept past its TTL";
                 let rests_on = name("stale_if_error_seconds");
                 self.wrong(&name("soft_timeout_seconds"), &[&rests_on], reason);
             }

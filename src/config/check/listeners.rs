@@ -94,7 +94,7 @@ impl Checks<'_> {
             self.wrong(
                 "auth.jwt.jwks_file",
                 &["auth.jwt.jwks_url"],
-                "keys are in a file or behind a URL, not both",
+                "set either a file or a URL, not both",
             );
         }
         if !file && jwt.jwks_url.is_empty() {
@@ -105,7 +105,7 @@ impl Checks<'_> {
             ("auth.jwt.audience", &jwt.audience),
         ] {
             if value.is_empty() {
-                let reason = "must be set where JWTs count, or those for others would count, too";
+                let reason = "must be set if JWTs are accepted, or those for other services would be accepted too";
                 self.wrong(name, &[], reason);
             }
         }

@@ -45,7 +45,7 @@ pub fn advised(problem: &str, names: &Names, is_first: bool) -> String {
         let authorities = names.authorities;
         format!("no trusted CA signed the certificate of etcd; see {authorities}")
     } else if has(&["InvalidContentType", "tls handshake eof"]) {
-        "does it speak TLS? The URL of one that doesn't begins with http://".to_owned()
+        "does it speak TLS? If not, its URL begins with http://".to_owned()
     } else if is_first && has(&["https://"]) && has(&["transport error"]) {
         // The alert that says so often comes too late to be heard.
         format!(
