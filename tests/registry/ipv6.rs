@@ -12,9 +12,9 @@ use super::common::{
 async fn nodes_that_listen_on_ipv6_register_in_brackets_and_answer_for_each_other() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
     // What the chart sets with `listenAddress: "::"`; Kubernetes sets the address.
-    let listeners = ["grpc", "peer", "http", "admin"].map(|it| format!("{it}.listen=[::]:0"));
+    let listeners = ["grpc", "peer", "http"].map(|it| format!("{it}.listen=[::]:0"));
     let mut settings: Vec<&str> = listeners.iter().map(String::as_str).collect();
-    settings.push("node.advertise_host=::1");
+    settings.extend(["admin.listen=[::1]:0", "node.advertise_host=::1"]);
     let mut members = Vec::new();
     for id in ["n0", "n1"] {
         let settings = node_settings(id, &etcd.url, &origin, &settings);
