@@ -98,13 +98,13 @@ chart-docs: ## generates the chart's README from the comments in values.yaml; ne
 chart-schema: ## generates the settings in the chart's schema from docs/configuration.md
 	tools/chart-schema
 
-kind-up: cluster-tools ## creates a kind cluster with a control plane and two workers
+kind-up: cluster-tools ## creates a kind cluster with a control plane and three workers in three zones
 	kind create cluster --name $(CLUSTER) $(if $(KIND_NODE_IMAGE),--image $(KIND_NODE_IMAGE)) --config tests/kind/cluster.yaml --wait 120s
 
 kind-load: cluster-tools image ## loads the images into the kind cluster
 	tools/kind-load $(CLUSTER)
 
-kind-test: cluster-tools image ## runs the end-to-end test: install, scale, roll, kill, lose etcd, drain, upgrade, misconfigure, uninstall
+kind-test: cluster-tools image ## runs the end-to-end test: install, scale, roll, kill, lose etcd, drain, upgrade, lose a zone, misconfigure, uninstall
 	CLUSTER=$(CLUSTER)-test REPLICAS=$(REPLICAS) KEEP_ON_FAILURE=$(KEEP_ON_FAILURE) KIND_NODE_IMAGE=$(KIND_NODE_IMAGE) tests/kind/run
 
 # Before anything is built, so that a missing tool is reported at once.

@@ -398,7 +398,7 @@ pub(super) fn with_advice(causes: String, listener: Listener) -> String {
     causes
 }
 
-fn read_token(path: &Path) -> Result<String, Failure> {
+pub(super) fn read_token(path: &Path) -> Result<String, Failure> {
     let wrong = |why: String| Failure::Usage(format!("token file {}: {why}", path.display()));
     let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
     if length.len() > MAX_TOKEN_FILE_BYTES {

@@ -68,6 +68,10 @@ Examples:
   gaocache config --config gaocache.toml
   gaocache config --set cache.capacity=2GiB --json";
 
+pub(super) const ZONE: &str = "\
+Examples:
+  gaocache zone --node \"$NODE_NAME\" --output /run/gaocache/zone";
+
 pub(super) const COMPLETIONS: &str = "\
 Examples:
   gaocache completions bash >/etc/bash_completion.d/gaocache

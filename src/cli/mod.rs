@@ -25,6 +25,7 @@ mod serve;
 mod signals;
 mod sources;
 mod tls;
+mod zone;
 
 use std::process::ExitCode;
 
@@ -85,6 +86,9 @@ enum Command {
     /// Print the effective settings and the source of each
     #[command(after_long_help = examples::CONFIG)]
     Config(config::ShowArgs),
+    /// Write the zone of a Kubernetes node into a file, for node.zone_file
+    #[command(after_long_help = examples::ZONE)]
+    Zone(zone::ZoneArgs),
     /// Print a script that completes commands and flags in a shell
     #[command(after_long_help = examples::COMPLETIONS)]
     Completions(pages::CompletionsArgs),
@@ -144,6 +148,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Forget(args) => members::forget(&args).await,
             Command::Check(args) => patiently("etcd and the nodes", check::check(&args)).await,
             Command::Config(args) => config::show(&args),
+            Command::Zone(args) => zone::zone(&args).await,
             Command::Completions(args) => pages::completions(&args, Cli::command()),
             Command::Man(args) => pages::man(&args, Cli::command()),
         }

@@ -2,7 +2,7 @@
 
 pub mod template;
 
-use reqwest::{Client, ClientBuilder};
+use reqwest::{Client, ClientBuilder, RequestBuilder};
 use rustls::RootCertStore;
 
 use crate::tls;
@@ -71,6 +71,29 @@ pub fn build(builder: ClientBuilder) -> Result<Client> {
         let what = format!("HTTP client: {}", with_causes(error.to_string(), &error));
         Error::new(ErrorKind::Internal, what).with_source(error)
     })
+}
+
+/// The body of the answer, if that is a success and no larger than `most` bytes.
+///
+/// # Errors
+/// What went wrong, as a phrase. It doesn't name the URL, which may contain a password.
+pub async fn answer(request: RequestBuilder, most: usize) -> std::result::Result<Vec<u8>, String> {
+    let told = |error: reqwest::Error| {
+        let error = error.without_url();
+        with_causes(error.to_string(), &error)
+    };
+    let mut response = request.send().await.map_err(told)?;
+    if !response.status().is_success() {
+        return Err(format!("it answered {}", response.status()));
+    }
+    let mut content = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(told)? {
+        if content.len() + piece.len() > most {
+            return Err(format!("it is larger than {most} bytes"));
+        }
+        content.extend_from_slice(&piece);
+    }
+    Ok(content)
 }
 
 fn config(roots: RootCertStore) -> Result<rustls::ClientConfig> {

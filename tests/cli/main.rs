@@ -19,6 +19,7 @@ mod secrets;
 mod serve;
 mod settings;
 mod transcripts;
+mod zone;
 
 use std::{
     fs,

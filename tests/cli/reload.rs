@@ -265,6 +265,60 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
     serve.logs("the settings were read again");
 }
 
+/// An origin whose values are the header that came with the request.
+async fn telling_origin() -> String {
+    let tell = async |headers: axum::http::HeaderMap| {
+        let header = headers.get("authorization").map(|it| it.as_bytes());
+        header.unwrap_or_default().to_vec()
+    };
+    let router = axum::Router::new().route("/users/{key}", axum::routing::get(tell));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}/users/{{key}}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_in_a_file_is_sent_and_a_changed_one_is_taken_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    fs::write(&token, "first\n").expect("written");
+    let headers = format!(
+        "origin.headers = {{ authorization = \"Bearer \" }}\norigin.header_files = {{ authorization = {token:?} }}\n"
+    );
+    let origin = telling_origin().await;
+    let mut mounted = Mounted::new(&(group("users", 600, &origin) + &headers));
+    let (mut serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    assert_eq!(asked.get("users", "a").await.2, "Bearer first");
+    let rotated = async |value: &str| {
+        let mut n = 0;
+        within("the new token", async {
+            while asked.get("users", &format!("{value}{n}")).await.2 != format!("Bearer {value}") {
+                n += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    };
+    fs::write(&token, "second").expect("written");
+    rotated("second").await;
+    // Nothing that would be sent without it: what was good before goes on.
+    fs::write(&token, "").expect("written");
+    serve.logs("the file is empty");
+    assert_eq!(asked.get("users", "b").await.2, "Bearer second");
+    // Another file, by the settings, is followed too.
+    let other = folder.path().join("other");
+    fs::write(&other, "third").expect("written");
+    let headers = headers.replace("/token\"", "/other\"");
+    mounted.change(&(group("users", 600, &origin) + &headers));
+    rotated("third").await;
+    fs::write(&other, "fourth").expect("written");
+    rotated("fourth").await;
+    let shown = asked.setting("groups[0].origin.headers").await.to_string();
+    assert!(!shown.contains("fourth"), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_are_wrong_change_nothing_and_what_is_wrong_is_told() {
     let origin = CountingOrigin::start().await;

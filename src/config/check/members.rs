@@ -7,6 +7,7 @@ use crate::{
     config::{
         mask, pem,
         settings::{Config, RegistryKind},
+        zone,
     },
     members::{self, fixed_members},
     settings::{ID_RULE, is_id},
@@ -20,6 +21,9 @@ impl Checks<'_> {
         }
         if let Err(reason) = advertised(&settings.node.advertise_host) {
             self.wrong("node.advertise_host", &[], reason);
+        }
+        if let Err(reason) = zone::of(&settings.node) {
+            self.wrong("node.zone_file", &["node.zone"], reason);
         }
     }
 
