@@ -206,7 +206,9 @@ fn files() -> PemFolder {
     files.write_identity("node", &authority.issue(&["127.0.0.1", "n0"]));
     files.write("text", "secret");
     files.write("tokens", &format!("ci {} read\n", "ab".repeat(32)));
-    files.write("jwks.json", "{\"keys\":[]}");
+    // The key of RFC 8037, A.2.
+    let key = r#"{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","use":"sig","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    files.write("jwks.json", &format!("{{\"keys\":[{key}]}}"));
     files
 }
 
