@@ -115,7 +115,8 @@ impl HttpOrigin {
     /// An origin with its own connection pool.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] if the rules can't work, with the reason.
+    /// [`Configuration`](gaocache_core::error::ErrorKind::Configuration) if the rules can't work,
+    /// with the reason.
     pub fn new(rules: HttpRules) -> Result<Self> {
         let template = UrlTemplate::new(rules.template.as_str())?;
         let headers = template::headers(&rules.headers)?;
