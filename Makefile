@@ -16,8 +16,8 @@ SEEDS ?= 10000
 PICTURES ?=
 # semver: the git revision to compare with; if empty, the latest tag.
 BASELINE ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
-# run: the profile to compile with; `quick` compiles without optimization.
-RUN_PROFILE ?= dev
+# run: the profile to compile with. Without optimization, the first answer comes soonest.
+RUN_PROFILE ?= quick
 RELEASE ?= cache
 NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
