@@ -36,7 +36,8 @@ Examples:
 pub(super) const EXPLAIN: &str = "\
 Examples:
   gaocache explain users 42
-  gaocache explain users 42 --admin 10.0.0.7:9090 --json";
+  gaocache explain users 42 --admin 10.0.0.7:9090 --json
+  gaocache explain users 42 --etcd http://127.0.0.1:2379";
 
 pub(super) const RELOAD: &str = "\
 Examples:

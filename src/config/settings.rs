@@ -272,6 +272,7 @@ pub enum OriginKind {
 pub struct OriginSettings {
     pub kind: OriginKind,
     pub url: String,
+    pub ca: PathBuf,
     pub path: PathBuf,
     pub ramp_seconds: f64,
     pub timeout_seconds: f64,

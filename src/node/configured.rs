@@ -255,6 +255,7 @@ pub(super) fn definition(
                 keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
                 proxies,
+                ca: file(&origin.ca),
                 budget: budget.clone(),
             };
             let longest = rules.longest_load();

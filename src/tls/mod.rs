@@ -35,6 +35,8 @@ pub use client_names::ClientNames;
 pub use files::PeerFiles;
 #[cfg(feature = "cli")]
 pub(crate) use files::is_signed;
+#[cfg(feature = "cli")]
+pub(crate) use followed::Followed;
 pub use followed::{Observed, Observer};
 pub use listener::{Asked, ListenerFiles, Refused, ServerTls};
 #[cfg(feature = "cli")]

@@ -45,7 +45,9 @@ impl Checks<'_> {
                 }
                 if !settings.peer.insecure && settings.peer.tls.ca.as_os_str().is_empty() {
                     let rests_on = ["registry.kind"];
-                    self.wrong("peer.insecure", &rests_on, members::FIXED_NEEDS_IDENTITY);
+                    let why = members::FIXED_NEEDS_IDENTITY;
+                    let what = format!("{why}; set peer.tls, or peer.insecure = true");
+                    self.wrong("peer.insecure", &rests_on, what);
                 }
             }
             RegistryKind::Etcd | RegistryKind::Memory => {}
