@@ -84,7 +84,7 @@ impl Checks<'_> {
 /// would have no effect, which their author doesn't expect.
 pub fn leftovers(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     /// The others are for every kind.
-    const HTTP: [&str; 6] = [
+    const HTTP: [&str; 7] = [
         "url",
         "ca",
         "retries",
