@@ -30,7 +30,7 @@ use gaocache_discovery::{
     expulsion::{self, Records},
 };
 use lease_end::LeaseEnd;
-use members::endpoint;
+pub(super) use members::endpoint;
 use session::EtcdSession;
 
 /// The registry of one service.
