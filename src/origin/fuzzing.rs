@@ -5,7 +5,7 @@ use std::time::Duration;
 use gaocache_core::{error::Result, metadata::Metadata, ports::Freshness};
 use reqwest::header::{HeaderMap, HeaderName};
 
-use super::{cache_control, http, said};
+use super::{attempt, cache_control, said};
 
 /// How long an answer may be kept.
 pub fn freshness(headers: &HeaderMap) -> Freshness {
@@ -27,5 +27,5 @@ pub fn said(headers: &HeaderMap, keep: &[HeaderName]) -> Result<Metadata> {
 
 /// When the origin wants to be asked again.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    http::retry_after(headers)
+    attempt::retry_after(headers)
 }

@@ -10,6 +10,7 @@ mod connection;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod output;
+mod place;
 mod reply;
 mod request;
 mod session;

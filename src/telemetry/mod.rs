@@ -8,6 +8,7 @@ mod filter;
 pub mod fuzzing;
 pub(crate) mod level;
 pub(crate) mod line;
+pub(crate) mod line_writer;
 #[cfg(feature = "cli")]
 pub(crate) mod log;
 pub(crate) mod metrics;
