@@ -94,7 +94,7 @@ fn redis_calls() -> Vec<(Call, Option<&'static str>)> {
         "TTL {group}:k",
         "PTTL {group}:k",
     ];
-    let remove = ["DEL {group}:k {group}:l", "UNLINK {group}:k"];
+    let remove = ["DEL {group}:k", "UNLINK {group}:k"];
     let open = [
         "PING",
         "ECHO x",
