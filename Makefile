@@ -12,6 +12,9 @@ SECONDS_OF_CHAOS ?= 600
 SCENARIO ?=
 # simulation-test: how many histories.
 SEEDS ?= 10000
+# fuzz: how many hours in all, and which targets; if empty, all of them.
+HOURS ?= 8
+TARGETS ?=
 # page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
 # semver: the git revision to compare with; if empty, the latest tag.
@@ -24,7 +27,7 @@ NAMESPACE ?= gaocache
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test redis-test redis-bench outside-test check public-api semver bench observability-test \
-	page-test warm-test idle-test model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
+	page-test warm-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -69,7 +72,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tools/kind-load tools/check-cluster-tools tests/chart/cluster_tools \
 	  tools/release-version tools/release-notes tools/release-chart tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
-	  tools/outside-test tools/redis-test tools/redis-bench tools/chaos-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
+	  tools/outside-test tools/redis-test tools/redis-bench tools/chaos-proof tools/fuzz tools/fuzz-rustc tools/fuzz-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
 
 public-api: ## regenerates the list of public items, docs/public-api.txt
 	tools/ensure-check-tools $(TOOLS)
@@ -146,6 +149,16 @@ model-test: ## checks the model of the removal protocol within larger bounds: a 
 simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, over SEEDS histories
 	GAOCACHE_SEEDS=$(SEEDS) RUSTFLAGS="--cfg tokio_unstable" $(CARGO) test --locked --profile test-release \
 	  -p gaocache-core --lib -- --nocapture cuts_tests
+
+fuzz-quick: ## runs each fuzz target on the inputs that are checked in, and for a few seconds on new ones; needs a C++ compiler
+	$(CARGO) test --locked -p gaocache-fuzz --features targets
+	CARGO="$(CARGO)" tools/fuzz 5
+
+fuzz: ## fuzzes for HOURS, shared by all targets (or TARGETS); needs a C++ compiler
+	CARGO="$(CARGO)" tools/fuzz $$(($(HOURS) * 3600 / $(or $(words $(TARGETS)),$$(ls crates/fuzz/corpus | wc -l)))) $(TARGETS)
+
+fuzz-proof: ## shows that each fuzz target finds a bug that is put in on purpose (crates/fuzz/bugs)
+	CARGO="$(CARGO)" tools/fuzz-proof
 
 chaos-build:
 	tools/ensure-etcd >/dev/null && tools/ensure-iproute2

@@ -84,6 +84,9 @@ mod client;
 mod clock;
 #[cfg(feature = "cli")]
 mod config;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod http;
 #[cfg(feature = "cli")]

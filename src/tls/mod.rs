@@ -8,6 +8,8 @@ mod bounded;
 mod client_names;
 mod files;
 mod followed;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod keys;
 mod listener;
 mod names;
