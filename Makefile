@@ -10,6 +10,9 @@ KEEP_ON_FAILURE ?=
 # chaos-test: how long, or which scenario instead.
 SECONDS_OF_CHAOS ?= 600
 SCENARIO ?=
+# abuse-test: seconds of each attack, and a part of the names of the attacks.
+SECONDS_OF_ABUSE ?= 10
+ONLY ?=
 # simulation-test: how many histories.
 SEEDS ?= 10000
 # fuzz: how many hours in all, and which targets; if empty, all of them.
@@ -27,7 +30,7 @@ NAMESPACE ?= gaocache
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test redis-test redis-bench outside-test check public-api semver bench observability-test \
-	page-test warm-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
+	page-test warm-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -139,6 +142,10 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
+
+abuse-test: ## attacks on a node with a good client beside each, as a table; ONLY=name chooses some
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_ABUSE_SECONDS=$(SECONDS_OF_ABUSE) GAOCACHE_TEST_ETCD=$$etcd \
+	  $(CARGO) test --locked --profile test-release --features warm --test abuse -- $(ONLY)
 
 idle-test: ## what an idle node costs among ten and among a thousand members: three minutes, optimized
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_IDLE_SECONDS=60 GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile test-release --test idle -- --nocapture
