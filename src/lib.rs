@@ -85,6 +85,9 @@ mod clock;
 #[cfg(feature = "cli")]
 mod config;
 mod fairness;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod http;
 #[cfg(feature = "cli")]

@@ -157,7 +157,8 @@ macro_rules! listener_tls {
 pub const SETTINGS: &[Setting] = &[
     setting("node.id", Takes::Text, None, "Identifies the node in the ring. Must differ from every other node's, and stay the same across restarts. Default: `POD_NAME`, else the host name."),
     setting("node.advertise_host", Takes::Text, Some(|| text(node().advertise_host)), "Host or address at which clients and other nodes reach this node. Default: `POD_IP`, else the address in `peer.listen`, else the address of a network interface."),
-    setting("node.zone", Takes::Text, Some(|| text(node().zone)), "Where the node runs, such as a cloud availability zone."),
+    setting("node.zone", Takes::Text, Some(|| text(node().zone)), "Where the node runs, such as a cloud availability zone. With two replicas, an entry's copy is in another zone than its owner."),
+    setting("node.zone_file", Takes::Text, Some(|| text("")), "File with the zone, in place of `node.zone`, such as an init container writes with `gaocache zone`. An empty file means that the zone is not known."),
     setting("node.weight", Takes::Integer { min: 1, max: 1_000_000 }, Some(|| node().weight.to_string()), "The node's share of the keys, relative to the weights of the other nodes."),
     setting("node.worker_threads", Takes::Integer { min: 0, max: 1024 }, Some(|| node().worker_threads.to_string()), "Number of threads that serve reads. 0: one per core."),
     setting("node.drain_timeout_seconds", Takes::Seconds { min: 0.0, max: 3600.0 }, Some(|| seconds(node().drain_timeout)), "After SIGTERM: time limit for leaving the ring, waiting until the other nodes have seen that, and handing the entries over to them."),
@@ -200,6 +201,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("auth.jwt.bearer_file", Takes::Text, Some(|| text("")), "File with a bearer token to send to `jwks_url`."),
     setting("registry.kind", Takes::OneOf(&["etcd", "static", "memory"]), Some(|| text("etcd")), "How nodes find each other: through leases in etcd, from a fixed list, or within one process."),
     setting("registry.service", Takes::Text, Some(|| text(DEFAULT_SERVICE)), "Name under which the nodes find each other, and the prefix of their keys in etcd."),
+    setting("registry.cluster_id", Takes::Text, Some(|| text("")), "For `etcd`: id of the cluster that the node belongs to. If another has this name in etcd, the node does not join it, and says so. Empty: the node joins the cluster that is there, or founds one with a random id."),
     setting("registry.static.peers", Takes::Texts, Some(|| "[]".into()), "For `static`: all nodes, including this one, each as `id=host:port`."),
     setting("registry.etcd.endpoints", Takes::Urls, Some(|| "[]".into()), "For `etcd`: URLs of the etcd members, such as `http://etcd-0.etcd:2379`."),
     setting("registry.etcd.lease_ttl_seconds", Takes::Integer { min: 2, max: 3600 }, Some(|| seconds(EtcdConfig::new([""; 0]).lease_ttl)), "Time to live of the node's lease: how long after its last renewal a node is considered dead."),
@@ -236,7 +238,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.max_requests_per_second_per_client", Takes::Integer { min: 0, max: 100_000_000 }, Some(|| node().limits.max_requests_per_second_per_client.to_string()), "Maximum number of requests per second of one client: of the holder of a certificate or token, else of an address (IPv6: one /64 network). Each key of a `GetMany` or of a Redis command counts. After a pause, a client may send as many at once as in a second. 0: no limit."),
     setting("limits.max_misses_per_client", Takes::Integer { min: 1, max: 10_000_000 }, Some(|| node().limits.max_misses_per_client.to_string()), "Maximum number of gets of one such client at the same time that are not answered from this node's memory; at most a third of what fits `cache.in_flight`, at one KiB each."),
     setting("handoff.max_bytes_per_second", Takes::Bytes, Some(|| bytes(node().handoff_bytes_per_second)), "Limit on the rate at which a node sends entries to their new owners in the background. A leaving node goes faster if half of its drain timeout would not be enough."),
-    setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`."),
+    setting("log.level", Takes::Text, Some(|| text("info")), "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,gaocache::rpc=debug`. `debug` applies to the libraries too; `info,gaocache=debug` shows what the node itself does."),
     setting("log.format", Takes::OneOf(&["text", "json"]), Some(|| text("text")), "Format of log lines."),
     setting("log.keys", Takes::Boolean, Some(|| "false".into()), "Whether warnings about loads from an origin, and lines about requests, name the key, which may be personal data."),
     setting("log.requests", Takes::OneOf(&["off", "errors", "slow", "all"]), Some(|| text("off")), "Which gets of clients have a log line each, at level `info`: none; those that failed (a missing key is no failure); those and the slow ones; or all."),
@@ -267,6 +269,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
     setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query. `{+key}` leaves the characters of URLs in a key as they are, so that its `/` divides the path and its `?` begins a query."),
+    setting("groups[].origin.ca", Takes::Text, Some(|| text("")), "For `http`: PEM file with the CA certificates that the certificate of an `https` URL is verified against. The file is read again every second, and changes take effect for the next load; a file that can't be used changes nothing. Empty: the system's CA certificates."),
     setting("groups[].origin.path", Takes::Text, Some(|| text("")), "For `file`: the directory. A key is a path below it."),
     setting("groups[].origin.timeout_seconds", Takes::Seconds { min: 0.001, max: 3600.0 }, Some(|| "5".into()), "Time limit for one attempt to load. A load ends at the latest after all attempts and the pauses between them."),
     setting("groups[].origin.retries", Takes::Integer { min: 0, max: 100 }, Some(|| "2".into()), "Number of further attempts after a transient failure: a connection that could not be opened or broke, an invalid response, or a status from 500 to 599. A 429 or 503 with `Retry-After` is retried after that time if it is at most 2 s, and otherwise not at all. Any other status, and an attempt that took longer than `timeout_seconds`, is never retried."),
@@ -282,6 +285,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].origin.honour_cache_control", Takes::Boolean, Some(|| "false".into()), "For `http`: whether the origin's `Cache-Control`, `Age` and `Vary` override `ttl_seconds`; `docs/http.md` lists the cases."),
     setting("groups[].origin.keep_headers", Takes::Texts, Some(|| "[]".into()), "For `http`: headers of a response that are kept and passed on with its value, beside `Content-Type`, `Content-Encoding`, `Content-Language`, `ETag` and `Last-Modified`; all of them together have at most 2 KiB. With `Cache-Control`, clients get the origin's own, with `Age`, instead of the remaining TTL here."),
     setting("groups[].origin.headers", Takes::Table, Some(|| "{}".into()), "For `http`: headers to send with every request."),
+    setting("groups[].origin.header_files", Takes::Table, Some(|| "{}".into()), "For `http`: files with values of such headers, for example of a mounted Secret; what `headers` has for the same header comes before it, such as `Bearer `. A changed file is taken up as changed settings are."),
 ];
 
 /// When a node that runs applies a new value of a setting.

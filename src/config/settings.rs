@@ -50,6 +50,7 @@ pub struct NodeSettings {
     pub id: String,
     pub advertise_host: String,
     pub zone: String,
+    pub zone_file: PathBuf,
     pub weight: u32,
     pub worker_threads: usize,
     pub drain_timeout_seconds: f64,
@@ -82,6 +83,7 @@ pub enum RegistryKind {
 pub struct RegistrySettings {
     pub kind: RegistryKind,
     pub service: String,
+    pub cluster_id: String,
     #[serde(rename = "static")]
     pub fixed: StaticSettings,
     pub etcd: EtcdSettings,
@@ -273,6 +275,7 @@ pub enum OriginKind {
 pub struct OriginSettings {
     pub kind: OriginKind,
     pub url: String,
+    pub ca: PathBuf,
     pub path: PathBuf,
     pub ramp_seconds: f64,
     pub timeout_seconds: f64,
@@ -288,6 +291,7 @@ pub struct OriginSettings {
     pub honour_cache_control: bool,
     pub keep_headers: Vec<String>,
     pub headers: BTreeMap<String, String>,
+    pub header_files: BTreeMap<String, PathBuf>,
 }
 
 /// Converts a setting in seconds to a duration. Validation has already checked its range.

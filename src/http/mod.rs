@@ -3,6 +3,8 @@
 mod answer;
 mod cache_status;
 mod conditional;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod range;
 
 use std::{
@@ -189,7 +191,7 @@ async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) ->
         permissions,
     } = served;
     served.admit(caller)?;
-    let (group, key) = group_and_key(service, path, uri)?;
+    let (group, key) = group_and_key(|group| service.query(group), path, uri)?;
     permissions.check(caller, Action::Read, &group)?;
     match service.get_held(&group, &key, &mut service.moment()) {
         Some(held) => held,
@@ -211,7 +213,7 @@ async fn remove(
     let scope = service.begin(DELETE, &headers);
     let removed = pin!(async {
         served.admit(&caller)?;
-        let (group, key) = group_and_key(service, path, &uri)?;
+        let (group, key) = group_and_key(|group| service.query(group), path, &uri)?;
         let call = Changes::remove(&group, &key);
         permissions
             .run(&caller, call, service.remove(&group, &key))
@@ -239,7 +241,12 @@ async fn no_such_method() -> Response {
     not_allowed("this path supports GET, HEAD and DELETE")
 }
 
-fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {
+/// What a request names; `rule` is what its group makes of a query.
+fn group_and_key(
+    rule: impl FnOnce(&str) -> Result<Query>,
+    path: GroupAndKey,
+    uri: &Uri,
+) -> Result<(String, String)> {
     let (group, key) = path.map(|Path(both)| both).map_err(|rejection| {
         let what = format!("group and key must be percent-encoded UTF-8: {rejection}");
         Error::new(ErrorKind::InvalidRequest, what).with_source(rejection)
@@ -247,7 +254,7 @@ fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(Str
     let Some(query) = uri.query() else {
         return Ok((group, key));
     };
-    match service.query(&group)? {
+    match rule(&group)? {
         Query::Append => Ok((group, format!("{key}?{query}"))),
         Query::Ignore => Ok((group, key)),
         Query::Refuse => {

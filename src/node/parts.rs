@@ -196,6 +196,7 @@ impl Parts {
             readiness: self.readiness.subscribe(),
             cluster: self.cluster.clone(),
             groups: self.groups.clone(),
+            peers: Arc::new(self.peers.clone()),
             metrics: self.metrics.clone(),
             changes: self.changes.clone(),
             stores: Arc::new([("owned", self.owned.clone()), ("hot", self.hot.clone())]),

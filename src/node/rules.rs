@@ -248,9 +248,19 @@ pub(super) fn registry(
         Choice::Made(registry) => registry,
         Choice::Fixed(peers) => Arc::new(FixedRegistry::new(fixed_members(&peers, id)?)),
         #[cfg(feature = "etcd")]
-        Choice::Etcd { config, service } => {
+        Choice::Etcd {
+            config,
+            service,
+            cluster_id,
+        } => {
             let (metrics, clock) = (metrics.clone(), clock.clone());
-            Arc::new(EtcdRegistry::new(config, &service, metrics, clock))
+            Arc::new(EtcdRegistry::new(
+                config,
+                &service,
+                &cluster_id,
+                metrics,
+                clock,
+            ))
         }
     })
 }

@@ -12,6 +12,8 @@ pub(crate) mod breaker;
 mod cache_control;
 #[cfg(feature = "cli")]
 pub(crate) mod file;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub(crate) mod guarded;
 #[cfg(feature = "cli")]
 pub(crate) mod http;

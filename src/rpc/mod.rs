@@ -11,6 +11,8 @@ mod bounded;
 pub mod cache;
 mod convert;
 pub mod front;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gate;
 mod lean;
 mod many;

@@ -76,7 +76,8 @@ impl Certificates {
             (Has::Certificate, cert),
             (Has::Key, key),
         ];
-        let files = files.map(|(has, path)| PemFile::new(LISTENER, has, path));
+        let files =
+            files.map(|(has, path)| PemFile::new(format!("the {LISTENER} listener"), has, path));
         Ok(Self {
             allowed,
             provider,

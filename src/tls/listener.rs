@@ -101,7 +101,8 @@ impl ServerTls {
             (Has::Key, Some(key)),
             (Has::Authorities, client_ca),
         ];
-        let file = |(has, path): (Has, Option<_>)| Some(PemFile::new(listener, has, path?));
+        let whose = || format!("the {listener} listener");
+        let file = |(has, path): (Has, Option<_>)| Some(PemFile::new(whose(), has, path?));
         let files = files.into_iter().filter_map(file).collect();
         let provider = provider();
         let make = move |contents: &[Content]| made(contents, asked, protocols, &provider);

@@ -8,6 +8,8 @@ mod bounded;
 mod client_names;
 mod files;
 mod followed;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod keys;
 mod listener;
 mod names;
@@ -37,6 +39,8 @@ pub use client_names::ClientNames;
 pub use files::PeerFiles;
 #[cfg(feature = "cli")]
 pub(crate) use files::is_signed;
+#[cfg(feature = "cli")]
+pub(crate) use followed::Followed;
 pub use followed::{Observed, Observer};
 pub use listener::{Asked, ListenerFiles, Refused, ServerTls};
 #[cfg(feature = "cli")]
