@@ -115,8 +115,8 @@ async fn observe(attack: &Attack, etcd: &str, seconds: u64) -> Row {
         calm_again = seen.calm_again(ended, calm.p99);
     }
     seen.stop();
-    let ended = tokio::task::spawn_blocking(move || good.join()).await;
-    assert!(ended.unwrap().is_ok(), "the good client doesn't panic");
+    let joined = tokio::task::spawn_blocking(move || good.join()).await;
+    assert!(joined.unwrap().is_ok(), "the good client doesn't panic");
     watching.abort();
     let after = target.membership().await;
     let forged = {
