@@ -20,7 +20,10 @@ HOURS ?= 8
 TARGETS ?=
 # page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
-# semver: the git revision to compare with; if empty, the latest tag.
+# roll-test: where it begins as long as nothing is tagged. Since then, nodes and messages between
+# them have kept their form.
+ROLL_FROM ?= 0f60612
+# semver, roll-test: the git revision to compare with; if empty, the latest tag.
 BASELINE ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
 # run: the profile to compile with. Without optimization, the first answer comes soonest.
 RUN_PROFILE ?= quick
@@ -30,7 +33,7 @@ NAMESPACE ?= gaocache
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test redis-test redis-bench outside-test check public-api semver bench observability-test \
-	page-test warm-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
+	page-test warm-test roll-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -142,6 +145,14 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
+
+roll-test: ## rolls three nodes from BASELINE (by default the latest tag, else ROLL_FROM) to this build and back, under load
+	rm -rf target/roll && git worktree prune
+	git worktree add --detach target/roll $(or $(BASELINE),$(ROLL_FROM))
+	cd target/roll && CARGO_TARGET_DIR=$(CURDIR)/target $(CARGO) build --locked --bin gaocache
+	mv target/debug/gaocache target/roll/gaocache
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_OLD_BIN=target/roll/gaocache GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features warm --test roll
+	git worktree remove --force target/roll
 
 abuse-test: ## attacks on a node with a good client beside each, as a table; ONLY=name chooses some
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_ABUSE_SECONDS=$(SECONDS_OF_ABUSE) GAOCACHE_TEST_ETCD=$$etcd \

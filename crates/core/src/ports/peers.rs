@@ -277,6 +277,12 @@ pub trait Peers: Send + Sync + 'static {
         member: &Member,
         revision: u64,
     ) -> Result<Box<dyn HandoffStream>, PeerError>;
-    /// Returns when that member's view has reached `revision`.
-    async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
+    /// Returns when that member's view [has](crate::cluster::Topology::has_seen) the revision and
+    /// the incarnation.
+    async fn await_revision(
+        &self,
+        member: &Member,
+        revision: u64,
+        listed: IdHash,
+    ) -> Result<(), PeerError>;
 }
