@@ -6,6 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use futures::{Stream, StreamExt, stream};
 use http::HeaderMap;
 use tokio::time::Instant;
 
@@ -17,13 +18,10 @@ use crate::telemetry::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{Answer, Group, Groups, Query, Source},
-    ports::{Clock, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
+    group::{Answer, Group, Groups, Query, Room, Source},
+    ports::{Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
     standing::Standing,
 };
-
-/// Keys of one `get_many` that are worked on at the same time.
-pub(crate) const MANY_AT_ONCE: usize = 64;
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -153,13 +151,57 @@ impl Service {
     /// next get of a batch is timed from there on.
     pub fn get_held(&self, group: &str, key: &str, moment: &mut Moment) -> Option<Result<Answer>> {
         let answer = self.inner.groups.held(group, key, moment.now)?;
+        self.has_held(group, key, moment, &answer);
+        Some(answer)
+    }
+
+    fn has_held(&self, group: &str, key: &str, moment: &mut Moment, answer: &Result<Answer>) {
         if let Some(started) = &mut moment.started {
             let ended = Instant::now();
-            self.measure(group, key, ended - *started, &answer);
+            self.measure(group, key, ended - *started, answer);
             *started = ended;
         }
-        self.told(group, key, &answer);
-        Some(answer)
+        self.told(group, key, answer);
+    }
+
+    /// A client's get of several keys: answers as they come, each with the place of its key, first
+    /// those that memory has. What is not in memory is asked for at once, in one message to each
+    /// owner.
+    pub fn get_many(
+        &self,
+        group: &str,
+        keys: Arc<[String]>,
+    ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
+        let (mut moment, room) = (self.moment(), Room::default());
+        let (mut held, mut missed) = (Vec::new(), Vec::new());
+        for (place, key) in keys.iter().enumerate() {
+            // What finds no room is looked for again in its turn.
+            match self.inner.groups.held(group, key, moment.now) {
+                Some(answer) if room.take(answer.as_ref().map_or(0, |it| it.value.len())) => {
+                    self.has_held(group, key, &mut moment, &answer);
+                    held.push((place, answer));
+                }
+                _ => missed.push(place),
+            }
+        }
+        let rest: Vec<&str> = missed.iter().map(|place| &*keys[*place]).collect();
+        let rest = match self.inner.groups.get(group) {
+            Ok(known) => known.get_many(&rest).left_stream(),
+            Err(error) => {
+                let refused = (0..rest.len()).map(move |nth| (nth, Err(error.clone())));
+                stream::iter(refused).right_stream()
+            }
+        };
+        let (service, group) = (self.clone(), Box::<str>::from(group));
+        let rest = rest.map(move |(nth, answer)| {
+            let key = &keys[missed[nth]];
+            if let Some(started) = moment.started {
+                service.measure(&group, key, started.elapsed(), &answer);
+            }
+            service.told(&group, key, &answer);
+            (missed[nth], answer)
+        });
+        stream::iter(held).chain(rest)
     }
 
     /// A client's get, after [`Service::get_held`] has found nothing.
@@ -204,11 +246,42 @@ impl Service {
             Ok(group) => group.answer_peer(key).await,
             Err(error) => Err(error),
         };
-        let source = answer.as_ref().map(|it| it.source);
+        self.told_peer(group, key, answer.as_ref());
+        answer
+    }
+
+    /// Another node's fetch of several keys: answers as they come, each with the place of its key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`].
+    pub fn answer_peer_many(
+        &self,
+        group: &str,
+        keys: Vec<String>,
+    ) -> Result<impl Stream<Item = (usize, Result<Fetched>)> + Send + use<>> {
+        let known = self.inner.groups.get(group)?;
+        let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let answers = known.answer_peer_many(&asked);
+        let service = self.clone();
+        Ok(answers.map(move |(place, answer)| {
+            match &answer {
+                Ok(Fetched::Answer(answer)) => {
+                    service.told_peer(known.name(), &keys[place], Ok(answer));
+                }
+                // It is fetched once more.
+                Ok(Fetched::Large) => {}
+                Err(error) => service.told_peer(known.name(), &keys[place], Err(error)),
+            }
+            (place, answer)
+        }))
+    }
+
+    /// Counts and traces the answer to another node's fetch.
+    fn told_peer(&self, group: &str, key: &str, answer: Result<&PeerAnswer, &Error>) {
+        let source = answer.map(|it| it.source);
         let outcome = source.map_err(Error::kind);
         self.count(group, |metrics| metrics.peer_request(outcome));
-        let value = answer.as_ref().ok();
-        let value = value.and_then(|it| it.record.value.as_ref());
+        let value = answer.ok().and_then(|it| it.record.value.as_ref());
         trace::ended(
             source.map(Source::name),
             Told {
@@ -218,7 +291,6 @@ impl Service {
                 bytes: value.map(|it| it.len()),
             },
         );
-        answer
     }
 
     /// Another node's peek. It never loads.

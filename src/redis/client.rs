@@ -1,7 +1,7 @@
 //! Carries out the commands of one connection. What memory has is answered on the spot; loads run
 //! side by side, and their answers leave in turn.
 
-use std::{net::SocketAddr, sync::Arc, task::Context};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, task::Context};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -17,14 +17,14 @@ use super::{
 };
 use crate::{
     auth::{Action, Call},
-    service::{MANY_AT_ONCE, Moment, Service},
+    service::{Moment, Service},
     telemetry::metrics::{CommandClass, CommandCounts},
     tls::ClientNames,
     traffic::{Ticket, Traffic},
 };
 use gaocache_core::{
     error::{Error, Result},
-    group::Answer,
+    group::{Answer, MANY_AT_ONCE},
     ports::Timestamp,
 };
 
@@ -311,12 +311,7 @@ impl Client {
                 Ok(ticket) => ticket,
                 Err(error) => return Reply::failed(&error),
             };
-            let (service, traffic) = (&service, &traffic);
-            let read = stream::iter(rest).map(async |(group, key)| {
-                let answer = service.get(&group, &key).await;
-                held(traffic, wanted.reply(answer, || service.now()), 0)
-            });
-            let read = std::pin::pin!(read.buffered(MANY_AT_ONCE).collect::<Vec<Reply>>());
+            let read = std::pin::pin!(read_together(&service, &traffic, wanted, rest));
             replies.extend(scope.run(read).await);
             all(replies, gather)
         };
@@ -436,6 +431,32 @@ fn held(traffic: &Arc<Traffic>, reply: Reply, most: usize) -> Reply {
         },
         other => other,
     }
+}
+
+/// The replies for these groups and keys, in order: one batch a group.
+async fn read_together(
+    service: &Service,
+    traffic: &Arc<Traffic>,
+    wanted: Wanted,
+    places: Vec<(String, String)>,
+) -> Vec<Reply> {
+    let mut replies = vec![Reply::Nil; places.len()];
+    let mut groups = HashMap::<String, (Vec<usize>, Vec<String>)>::new();
+    for (place, (group, key)) in places.into_iter().enumerate() {
+        let (places, keys) = groups.entry(group).or_default();
+        places.push(place);
+        keys.push(key);
+    }
+    let batches = groups.into_iter().map(|(group, (places, keys))| {
+        let answers = service.get_many(&group, keys.into());
+        Box::pin(answers.map(move |(nth, answer)| (places[nth], answer)))
+    });
+    let mut answers = stream::select_all(batches);
+    while let Some((place, answer)) = answers.next().await {
+        let reply = wanted.reply(answer, || service.now());
+        replies[place] = held(traffic, reply, 0);
+    }
+    replies
 }
 
 /// All replies as one, or the first that is an error.

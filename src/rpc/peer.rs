@@ -10,12 +10,14 @@ use super::{
     convert,
     gate::Visitor,
     lean::Reply,
+    many,
     wire::{self, peer_server::Peer},
 };
 use crate::{
     service::Service,
     status::grpc::to_status,
     telemetry::trace::{Call, Scope},
+    traffic::Traffic,
 };
 use gaocache_core::{
     error::Error,
@@ -67,6 +69,18 @@ impl Peer for PeerService {
         Ok(Response::new(convert::fetch_response(
             answer, asked_at, now,
         )))
+    }
+
+    type FetchManyStream = BoxStream<'static, Result<wire::FetchManyResponse, Status>>;
+
+    async fn fetch_many(
+        &self,
+        request: Request<wire::FetchManyRequest>,
+    ) -> Result<Response<Self::FetchManyStream>, Status> {
+        let traffic = request.extensions().get::<Arc<Traffic>>().cloned();
+        let answers = many::fetched(self.service.clone(), request.into_inner(), traffic);
+        let answers = answers.map_err(|error| to_status(&error))?;
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn peek(

@@ -48,7 +48,8 @@ metrics! {
     BREAKER_STATE = "gaocache_origin_breaker_state", "gauge", ["group"], "State of the group's circuit breaker: 0 closed (or none), 1 half-open (one load finds out whether the origin is back), 2 open.";
     BREAKER_REFUSALS = "gaocache_origin_breaker_refusals_total", "counter", ["group"], "Loads that were refused because the circuit breaker was open.";
     PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values requested from another node: hit (it had the value), origin (it loaded the value), error (it answered with an error, or its load took too long), unreachable, unavailable (it does not have the group yet, or is leaving), incompatible (it runs another version).";
-    PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Duration of fetches from other nodes.";
+    PEER_MESSAGES = "gaocache_peer_messages_total", "counter", ["peer", "call"], "Messages that ask another node for values: fetch (for one), fetch_many (for several at once; each of them counts in gaocache_peer_fetches_total) or peek (for what it has in memory).";
+    PEER_FETCH_DURATION = "gaocache_peer_fetch_duration_seconds", "histogram", [], "Duration of fetches from other nodes; one that asks for several values is one fetch.";
     PEERS_EJECTED = "gaocache_peers_ejected", "gauge", [], "Peers that are currently not asked because they failed.";
     PEER_REFUSALS = "gaocache_peer_refusals_total", "counter", ["reason"], "Calls and connections that the listener for other nodes refused: handshake (it proved no identity), unknown (no member has the identity that it proved; usual for a moment while a node joins) or sender (it claimed to be another member).";
     PEEKS = "gaocache_peeks_total", "counter", ["group", "outcome"], "Keys that other members were asked for before a load: found or missing.";

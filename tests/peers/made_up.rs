@@ -34,6 +34,13 @@ impl Peer for Other {
             None => Err(Status::unimplemented("")),
         }
     }
+    type FetchManyStream = tokio_stream::Empty<Result<wire::FetchManyResponse, Status>>;
+    async fn fetch_many(
+        &self,
+        _: Request<wire::FetchManyRequest>,
+    ) -> Result<Response<Self::FetchManyStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn peek(
         &self,
         _: Request<wire::PeekRequest>,

@@ -12,7 +12,7 @@ use crate::rpc::{
 };
 use gaocache_core::{
     membership::{IdHash, Member},
-    ports::{HandoffStream, Peeked, PeerAnswer, PeerError, Peers, Removed, Voucher},
+    ports::{HandoffStream, KeyAsked, Peeked, PeerAnswer, PeerError, Peers, Removed, Voucher},
 };
 
 /// Bound on a peek, which the peer answers from memory: past it the next is asked, and then the
@@ -32,6 +32,10 @@ impl Peers for GrpcPeers {
         key: &str,
     ) -> Result<PeerAnswer, PeerError> {
         self.fetch_traced(member, group, key).await
+    }
+
+    async fn fetch_many(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
+        self.fetch_together(member, group, asked).await;
     }
 
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError> {

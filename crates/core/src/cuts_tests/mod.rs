@@ -41,7 +41,7 @@ use crate::{
     group::{GroupRules, Source},
     harness_tests::{
         Plan, TestNet, TestNode, group_rules,
-        simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds},
+        simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds, some_keys},
     },
     membership::{Member, MemberState},
     ports::{Loaded, Origin},
@@ -229,21 +229,23 @@ impl World {
             let Some(node) = self.somebody() else {
                 continue;
             };
-            let key = format!("k{}", self.dice.below(KEYS));
-            let floor = self.ledger.floor(&key);
-            let got = timeout(ENDS, node.group.get(&key)).await.expect("ends");
-            let answer = match got {
-                Err(error) if self.stale && error.kind() == ErrorKind::OriginFailed => continue,
-                got => got.expect("no get fails"),
-            };
-            if answer.source == Source::Stale {
-                self.stale_answers.fetch_add(1, Ordering::Relaxed);
+            let keys = some_keys(&self.dice, KEYS);
+            let floors: Vec<u64> = keys.iter().map(|key| self.ledger.floor(key)).collect();
+            let got = timeout(ENDS, node.get_all(&keys)).await.expect("ends");
+            for ((key, floor), got) in keys.iter().zip(floors).zip(got) {
+                let answer = match got {
+                    Err(error) if self.stale && error.kind() == ErrorKind::OriginFailed => continue,
+                    got => got.expect("no get fails"),
+                };
+                if answer.source == Source::Stale {
+                    self.stale_answers.fetch_add(1, Ordering::Relaxed);
+                }
+                let version = std::str::from_utf8(&answer.value)
+                    .expect("text")
+                    .parse::<u64>();
+                let version = version.expect("a number");
+                self.ledger.got(&node, key, version, floor);
             }
-            let version = std::str::from_utf8(&answer.value)
-                .expect("text")
-                .parse::<u64>();
-            let version = version.expect("a number");
-            self.ledger.got(&node, &key, version, floor);
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     error::Result,
     harness_tests::{
         Plan as Nodes, TTL_MS, TestNet, TestNode, group_rules,
-        simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds},
+        simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds, some_keys},
     },
     membership::{Member, MemberState, View},
     ports::{Clock, Loaded, Origin, Timestamp},
@@ -271,27 +271,33 @@ impl World {
             let Some(node) = self.dice.one_of(&self.alive) else {
                 continue;
             };
-            let key = format!("k{}", self.dice.below(KEYS));
-            let floor = self.ledger.floor(&key);
+            let keys = some_keys(&self.dice, KEYS);
+            let floors: Vec<u64> = keys.iter().map(|key| self.ledger.floor(key)).collect();
             let asked_at = self.clock.now();
-            let place = (node.id.to_string(), key.clone());
-            *self.asking.lock().entry(place.clone()).or_default() += 1;
-            let got = timeout(ENDS, node.group.get(&key)).await;
-            *self.asking.lock().entry(place).or_default() -= 1;
-            let answer = got.expect("ends").expect("no get fails");
-            let text = std::str::from_utf8(&answer.value).expect("text").to_owned();
-            let (version, loaded_at) = text.split_once(' ').expect("two numbers");
-            let version: u64 = version.parse().expect("a number");
-            let loaded_at: u64 = loaded_at.parse().expect("a number");
-            self.ledger.got(&node, &key, version, floor);
-            // Two seconds are granted for clocks that differ, see `core::group`; a load takes up to
-            // 200 ms.
-            let expires = loaded_at + 200 + TTL_MS + 2_000;
-            assert!(
-                asked_at.0 < expires,
-                "{key}: {text}, asked at {}",
-                asked_at.0
-            );
+            let place = |key: &String| (node.id.to_string(), key.clone());
+            for key in &keys {
+                *self.asking.lock().entry(place(key)).or_default() += 1;
+            }
+            let got = timeout(ENDS, node.get_all(&keys)).await.expect("ends");
+            for key in &keys {
+                *self.asking.lock().entry(place(key)).or_default() -= 1;
+            }
+            for ((key, floor), got) in keys.iter().zip(floors).zip(got) {
+                let answer = got.expect("no get fails");
+                let text = std::str::from_utf8(&answer.value).expect("text").to_owned();
+                let (version, loaded_at) = text.split_once(' ').expect("two numbers");
+                let version: u64 = version.parse().expect("a number");
+                let loaded_at: u64 = loaded_at.parse().expect("a number");
+                self.ledger.got(&node, key, version, floor);
+                // Two seconds are granted for clocks that differ, see `core::group`; a load takes
+                // up to 200 ms.
+                let expires = loaded_at + 200 + TTL_MS + 2_000;
+                assert!(
+                    asked_at.0 < expires,
+                    "{key}: {text}, asked at {}",
+                    asked_at.0
+                );
+            }
         }
     }
 

@@ -77,6 +77,15 @@ impl Dice {
     }
 }
 
+/// What one get asks for: mostly one of so many keys, now and then several at once.
+pub(crate) fn some_keys(dice: &Dice, keys: usize) -> Vec<String> {
+    let many = 1 + usize::from(dice.below(4) == 0) * dice.below(keys);
+    let first = dice.below(keys);
+    (0..many)
+        .map(|nth| format!("k{}", (first + nth) % keys))
+        .collect()
+}
+
 /// The version of each key at the origin, and that which removals answered for.
 #[derive(Default)]
 pub(crate) struct Ledger {
