@@ -23,6 +23,16 @@ use gaocache_core::{
     standing::Standing,
 };
 
+/// Keys of one request that are asked for at the same time.
+pub(crate) const MANY_FLIGHTS: usize = 1024;
+/// What a key that is asked for takes meanwhile, in bytes: its flight and the task of that.
+const FLIGHT_BYTES: usize = 2 << 10;
+
+/// What the keys of a request take while they are asked for, in bytes.
+pub(crate) fn flight_bytes(keys: usize) -> usize {
+    keys.min(MANY_FLIGHTS) * FLIGHT_BYTES
+}
+
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Measuring {
@@ -166,15 +176,29 @@ impl Service {
 
     /// A client's get of several keys: answers as they come, each with the place of its key, first
     /// those that memory has. What is not in memory is asked for at once, in one message to each
-    /// owner.
+    /// owner; but no more than [`MANY_FLIGHTS`] keys at a time.
     pub fn get_many(
         &self,
         group: &str,
         keys: Arc<[String]>,
     ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
+        let (service, group) = (self.clone(), Arc::<str>::from(group));
+        let first = (0..keys.len()).step_by(MANY_FLIGHTS);
+        let parts = first.map(move |first| service.get_part(&group, &keys, first));
+        stream::iter(parts).flatten()
+    }
+
+    /// The keys from that place on, as far as they may be worked on at once.
+    fn get_part(
+        &self,
+        group: &Arc<str>,
+        keys: &Arc<[String]>,
+        first: usize,
+    ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
         let (mut moment, room) = (self.moment(), Room::default());
         let (mut held, mut missed) = (Vec::new(), Vec::new());
-        for (place, key) in keys.iter().enumerate() {
+        let end = keys.len().min(first + MANY_FLIGHTS);
+        for (place, key) in (first..end).zip(&keys[first..end]) {
             // What finds no room is looked for again in its turn.
             match self.inner.groups.held(group, key, moment.now) {
                 Some(answer) if room.take(answer.as_ref().map_or(0, |it| it.value.len())) => {
@@ -192,7 +216,7 @@ impl Service {
                 stream::iter(refused).right_stream()
             }
         };
-        let (service, group) = (self.clone(), Box::<str>::from(group));
+        let (service, group, keys) = (self.clone(), group.clone(), keys.clone());
         let rest = rest.map(move |(nth, answer)| {
             let key = &keys[missed[nth]];
             if let Some(started) = moment.started {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     auth::{Action, Call},
-    service::{Moment, Service},
+    service::{Moment, Service, flight_bytes},
     telemetry::metrics::{CommandClass, CommandCounts},
     tls::ClientNames,
     traffic::{Ticket, Traffic},
@@ -302,7 +302,7 @@ impl Client {
         let owned = |(group, key): &(&str, &str)| ((*group).to_owned(), (*key).to_owned());
         let rest: Vec<(String, String)> = rest.iter().map(owned).collect();
         let begun = self.traffic.begin().and_then(|mut ticket| {
-            ticket.charge(arguments.total())?;
+            ticket.charge(arguments.total() + flight_bytes(missed))?;
             Ok(ticket)
         });
         let (service, traffic) = (service.clone(), self.traffic.clone());

@@ -87,6 +87,7 @@ impl Cache for CacheService {
         allowed.map_err(|refusal| to_status(&refusal.into()))?;
         let traffic = request.extensions().get::<Arc<Traffic>>().cloned();
         let answers = many::answers(self.service.clone(), request.into_inner(), traffic);
+        let answers = answers.map_err(|error| to_status(&error))?;
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -7,7 +7,11 @@ use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 
 use super::{bounded::has_at_most, convert, wire};
-use crate::{service::Service, telemetry::trace::Scope, traffic::Traffic};
+use crate::{
+    service::{Service, flight_bytes},
+    telemetry::trace::Scope,
+    traffic::{Ticket, Traffic},
+};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     ports::Fetched,
@@ -45,21 +49,31 @@ fn check_keys(body: &Bytes, most: usize, limit: &str) -> Result<()> {
 }
 
 /// The answers to a client's request that came over a connection.
+///
+/// # Errors
+/// [`ErrorKind::Overloaded`] if too many bytes are in flight.
 pub(super) fn answers(
     service: Service,
     request: wire::GetManyRequest,
     traffic: Option<Arc<Traffic>>,
-) -> impl Stream<Item = Result<wire::GetManyResponse, Status>> + Send {
+) -> Result<impl Stream<Item = Result<wire::GetManyResponse, Status>> + Send> {
+    let counted = traffic.as_ref().map(|traffic| -> Result<Ticket> {
+        let mut ticket = traffic.begin()?;
+        ticket.charge(flight_bytes(request.keys.len()))?;
+        Ok(ticket)
+    });
+    let counted = counted.transpose()?;
     let keys: Arc<[String]> = request.keys.into();
     let answers = service.get_many(&request.group, keys.clone());
-    in_scope(answers).map(move |(place, answer)| {
+    Ok(in_scope(answers).map(move |(place, answer)| {
+        let _counted = &counted;
         let answer = answer.and_then(|mut answer| {
             answer.value = held(traffic.as_ref(), answer.value)?;
             Ok(answer)
         });
         let key = keys[place].clone();
         Ok(convert::many_response(key, answer, service.now()))
-    })
+    }))
 }
 
 /// The answers to another node's request.
