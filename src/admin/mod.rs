@@ -61,7 +61,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/reload", post(settings::reload))
         .route("/forget", post(settings::forget))
         .fallback(async || no_such_path("no such path; see docs/api.md"))
-        .method_not_allowed_fallback(async || not_allowed("this path takes another method"))
+        .method_not_allowed_fallback(async || not_allowed("this path doesn't support this method"))
         .with_state(admin)
 }
 

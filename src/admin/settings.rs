@@ -73,7 +73,7 @@ pub(super) async fn forget(
 async fn wish(settings: &Reloads, wish: impl FnOnce(Tell) -> Wish) -> Result<Value> {
     let (tell, told) = oneshot::channel();
     if settings.wishes.try_send(wish(tell)).is_err() {
-        let what = "this is being done for others already";
+        let what = "this is already being done for other callers";
         return Err(Error::new(ErrorKind::Overloaded, what));
     }
     match tokio::time::timeout(PATIENCE, told).await {

@@ -3,6 +3,12 @@
 use std::fmt;
 
 /// What a caller may be allowed to do. The role of the same name allows it, and nothing else.
+///
+/// ```
+/// use gaocache::Action;
+///
+/// assert_eq!(Action::Purge.name(), "purge");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
@@ -65,7 +71,7 @@ impl Actions {
         let actions = roles.into_iter().map(|role| {
             Action::of_role(role).ok_or_else(|| {
                 let shown: String = role.escape_debug().take(64).collect();
-                format!("'{shown}' is no role; there are read, remove, purge and admin")
+                format!("'{shown}' is not a role; the roles are read, remove, purge and admin")
             })
         });
         actions.collect::<Result<Vec<_>, _>>().map(Self::of)

@@ -1,17 +1,13 @@
 //! Who changed what, and who was refused, as JSON lines on a stream of their own.
 //!
-//! It must never hold up a call: lines wait in a bounded queue for a thread that writes them, and
-//! are dropped and counted if it is full. A flood of refused calls must not fill a disk, so only so
-//! many of them have a line.
+//! It must never hold up a call: lines that the stream doesn't take are dropped and counted. A
+//! flood of refused calls must not fill a disk, so only so many of them have a line.
 
 use std::{
     fs::{File, OpenOptions},
     io::Write,
     path::Path,
-    sync::{
-        Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,9 +15,10 @@ use parking_lot::Mutex;
 use prometheus::IntCounter;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{call::Call, caller::Entry, rules::AuditTo, who::Who};
+use crate::telemetry::line_writer::LineWriter;
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Lines that wait to be written.
@@ -30,8 +27,6 @@ const MAX_WAITING: usize = 1_024;
 const MAX_REFUSALS_PER_SECOND: u32 = 100;
 /// The most bytes of a key, or of another word of a caller's, in a line.
 const MAX_WORD: usize = 1_024;
-/// Bound on writing what waits when the node ends.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Takes lines, and never waits.
 pub(super) struct Audit {
@@ -41,15 +36,9 @@ pub(super) struct Audit {
 
 struct Sink {
     node: Arc<str>,
-    lines: SyncSender<Line>,
+    lines: LineWriter,
     /// When the second began, and how many lines about refusals it has.
     refusals: Mutex<(Instant, u32)>,
-}
-
-enum Line {
-    Text(String),
-    /// Told once all before it are written.
-    End(oneshot::Sender<()>),
 }
 
 /// How a call ended.
@@ -77,22 +66,10 @@ impl Audit {
             AuditTo::Stderr => Box::new(std::io::stderr()),
             AuditTo::File(path) => Box::new(open(path)?),
         };
-        let (lines, waiting) = sync_channel(MAX_WAITING);
         let lost = dropped.clone();
-        std::thread::Builder::new()
-            .name("gaocache-audit".into())
-            .spawn(move || write(out, &waiting, &lost))
-            .map_err(|error| {
-                let what = format!("could not start the thread of the audit: {error}");
-                Error::new(ErrorKind::Internal, what).with_source(error)
-            })?;
-        let sink = Sink {
-            node: node.into(),
-            lines,
-            refusals: Mutex::new((Instant::now(), 0)),
-        };
+        let lines = LineWriter::start("gaocache-audit", MAX_WAITING, out, move || lost.inc())?;
         Ok(Self {
-            sink: Some(sink),
+            sink: Some(Sink::new(node, lines)),
             dropped,
         })
     }
@@ -106,8 +83,10 @@ impl Audit {
     pub(super) fn tell(&self, entry: Entry, who: &Who, call: &Call<'_>, outcome: &Outcome<'_>) {
         let Some(sink) = &self.sink else { return };
         let is_due = !matches!(outcome, Outcome::Refused(_)) || sink.has_room_for_a_refusal();
-        let line = || Line::Text(line(&sink.node, entry, who, call, outcome));
-        if !is_due || sink.lines.try_send(line()).is_err() {
+        if is_due {
+            let line = line(&sink.node, entry, who, call, outcome);
+            sink.lines.send(line.into_bytes());
+        } else {
             self.dropped.inc();
         }
     }
@@ -115,14 +94,20 @@ impl Audit {
     /// Returns when all lines are written, or the time for it is over.
     pub(super) async fn flush(&self) {
         let Some(sink) = &self.sink else { return };
-        let (tell, told) = oneshot::channel();
-        if sink.lines.try_send(Line::End(tell)).is_ok() {
-            let _ = tokio::time::timeout(LAST_WORDS, told).await;
-        }
+        let lines = sink.lines.clone();
+        let _ = tokio::task::spawn_blocking(move || lines.flush()).await;
     }
 }
 
 impl Sink {
+    fn new(node: &str, lines: LineWriter) -> Self {
+        Self {
+            node: node.into(),
+            lines,
+            refusals: Mutex::new((Instant::now(), 0)),
+        }
+    }
+
     fn has_room_for_a_refusal(&self) -> bool {
         let mut refusals = self.refusals.lock();
         if refusals.0.elapsed() >= Duration::from_secs(1) {
@@ -143,24 +128,9 @@ fn open(path: &Path) -> Result<File> {
         options.mode(0o600);
     }
     options.open(path).map_err(|error| {
-        let what = format!("log.audit = {:?}: {error}", path.display().to_string());
+        let what = format!("the file of the audit, {}: {error}", path.display());
         Error::new(ErrorKind::Configuration, what).with_source(error)
     })
-}
-
-/// Writes lines for as long as there may be any.
-fn write(mut out: Box<dyn Write + Send>, lines: &Receiver<Line>, lost: &IntCounter) {
-    while let Ok(line) = lines.recv() {
-        match line {
-            // In one piece, so that no other line comes between.
-            Line::Text(line) => {
-                if out.write_all(line.as_bytes()).is_err() || out.flush().is_err() {
-                    lost.inc();
-                }
-            }
-            Line::End(tell) => drop(tell.send(())),
-        }
-    }
 }
 
 fn line(node: &str, entry: Entry, who: &Who, call: &Call<'_>, outcome: &Outcome<'_>) -> String {
@@ -237,7 +207,7 @@ fn escaped(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Action;
+    use crate::{auth::Action, telemetry::line_writer::Waiting};
 
     fn call(key: &str) -> Call<'_> {
         Call {
@@ -249,19 +219,15 @@ mod tests {
     }
 
     /// An audit whose lines stay in the queue, which has room for so many.
-    fn queue(room: usize) -> (Audit, Receiver<Line>, IntCounter) {
-        let (lines, written) = sync_channel(room);
+    fn queue(room: usize) -> (Audit, Waiting, IntCounter) {
         let dropped = IntCounter::new("dropped", "lines").expect("a counter");
-        let sink = Sink {
-            node: "n".into(),
-            lines,
-            refusals: Mutex::new((Instant::now(), 0)),
-        };
+        let lost = dropped.clone();
+        let (lines, waiting) = LineWriter::new(room, move || lost.inc());
         let audit = Audit {
-            sink: Some(sink),
+            sink: Some(Sink::new("n", lines)),
             dropped: dropped.clone(),
         };
-        (audit, written, dropped)
+        (audit, waiting, dropped)
     }
 
     #[test]
@@ -301,12 +267,12 @@ mod tests {
             audit.tell(entry, &Who::Nobody, &call("k"), &refused);
         }
         audit.tell(entry, &Who::Nobody, &call("k"), &Outcome::Ok);
-        let lines = written.try_iter().count();
+        let lines = written.take();
         assert_eq!(lines, MAX_REFUSALS_PER_SECOND as usize + 1);
         assert_eq!(dropped.get(), 50);
         tokio::time::advance(Duration::from_secs(1)).await;
         let refused = Outcome::Refused("denied");
         audit.tell(entry, &Who::Nobody, &call("k"), &refused);
-        assert_eq!(written.try_iter().count(), 1, "the next second has its own");
+        assert_eq!(written.take(), 1, "the next second has its own");
     }
 }

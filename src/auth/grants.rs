@@ -22,7 +22,7 @@ impl Grant {
         let actions = Actions::parse(roles.split(','))?;
         let groups = words.next().unwrap_or("*");
         if words.next().is_some() {
-            return Err("there is more than roles and groups; separate groups by commas".into());
+            return Err("there is something after the groups; separate groups by commas".into());
         }
         let groups = (groups != "*").then(|| groups.split(',').map(Into::into).collect());
         let grant = Self { actions, groups };

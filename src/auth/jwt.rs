@@ -175,7 +175,7 @@ fn keys(content: &[u8]) -> std::result::Result<Vec<Key>, String> {
         return Err(format!("it is larger than {MAX_JWKS_BYTES} bytes"));
     }
     let set: JwkSet =
-        serde_json::from_slice(content).map_err(|error| format!("it is no JWKS: {error}"))?;
+        serde_json::from_slice(content).map_err(|error| format!("it is not a JWKS: {error}"))?;
     let keys: Vec<Key> = set.keys.iter().filter_map(Key::of).collect();
     if keys.is_empty() {
         return Err("it has no key for RS256, ES256 or EdDSA".into());

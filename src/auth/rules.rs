@@ -49,6 +49,13 @@ impl Default for AuthRules {
 }
 
 /// Where it is told who changed what.
+///
+/// ```
+/// use gaocache::{AuditTo, Settings};
+///
+/// let mut settings = Settings::loopback("node-0");
+/// settings.auth.audit = AuditTo::File("/var/log/gaocache/audit.json".into());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuditTo {

@@ -140,7 +140,7 @@ impl Follower {
                 tracing::warn!(
                     source,
                     error,
-                    "what calls are held against can't be read; what it was before stays in force"
+                    "tokens or keys can't be read; those from before stay in force"
                 );
                 self.told.insert(source, error);
             }
@@ -218,7 +218,7 @@ async fn fetch(
         .map_err(|error| error.to_string())?;
     let mut request = client.get(url);
     if let Some(token) = token {
-        let token = String::from_utf8(token).map_err(|_| "the token is no text".to_owned())?;
+        let token = String::from_utf8(token).map_err(|_| "the token is not text".to_owned())?;
         request = request.bearer_auth(token.trim());
     }
     // A URL may contain a password.

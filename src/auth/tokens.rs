@@ -41,7 +41,7 @@ pub(crate) fn check(path: &Path) -> Result<(), String> {
 pub(super) fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let length = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if !length.is_file() {
-        return Err("it is no file".into());
+        return Err("it is not a file".into());
     }
     if length.len() > most {
         return Err(format!("it is larger than {most} bytes"));
@@ -58,7 +58,7 @@ impl Tokens {
     /// Which line is wrong, and why. The line itself is not quoted: it may hold a token that
     /// somebody forgot to hash.
     pub(super) fn parse(content: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(content).map_err(|_| "it is no text".to_owned())?;
+        let text = std::str::from_utf8(content).map_err(|_| "it is not text".to_owned())?;
         let (mut tokens, mut hashes) = (Vec::new(), HashSet::new());
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();

@@ -53,6 +53,21 @@ pub(super) struct Socket {
     socket: Option<PathBuf>,
 }
 
+/// Which node's admin listener a command asks, and how.
+#[derive(Debug, Args)]
+pub(super) struct AdminArgs {
+    /// The admin address of the node: HOST:PORT, or with https:// if it speaks TLS
+    ///
+    /// [default: GAOCACHE_ADMIN, else that of the context, else the admin socket of a node on this
+    /// machine, else 127.0.0.1:9090]
+    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address, conflicts_with = "socket")]
+    admin: Option<Place>,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
 impl Socket {
     /// The socket, if one is meant although no flag names it. Who chose a context does not mean the
     /// node that happens to be on this machine.
@@ -104,23 +119,22 @@ impl Access {
     pub(super) fn named_socket(&self) -> Option<&PathBuf> {
         self.local.named()
     }
+}
 
-    /// Where the paths of the admin listener are: at `named`, else at a socket, else where the
-    /// context says, else on this machine.
-    pub(super) async fn admin(
-        &self,
-        named: Option<&Place>,
-        tls: &TlsArgs,
-    ) -> Result<Admin, Failure> {
-        if let Some(socket) = self.named_socket() {
+impl AdminArgs {
+    /// Where the paths of the admin listener are: at the node that a flag names, else at a socket,
+    /// else where the context says, else on this machine.
+    pub(super) async fn place(&self) -> Result<Admin, Failure> {
+        let Self { admin, access, tls } = self;
+        if let Some(socket) = access.named_socket() {
             return Ok(Admin::at_socket(socket.clone()));
         }
         let context = Context::in_force()?;
-        let bearer = self.bearer(&context, named.is_some())?;
-        let place = match (named, context.node(Listener::Admin)?) {
+        let bearer = access.bearer(&context, admin.is_some())?;
+        let place = match (admin, context.node(Listener::Admin)?) {
             (Some(place), _) => place.clone(),
             (None, Some(place)) => place,
-            (None, None) => match self.socket(&context) {
+            (None, None) => match access.socket(&context) {
                 Some(socket) => return Ok(Admin::at_socket(socket)),
                 None => context.usual(Listener::Admin)?,
             },

@@ -6,28 +6,18 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    access::Access,
-    address::{Place, admin_address},
+    access::AdminArgs,
     failure::Failure,
     output::{print_json, print_line, printable},
-    tls::TlsArgs,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct ReloadArgs {
-    /// The admin address of the node: HOST:PORT, or with https:// if it speaks TLS
-    ///
-    /// [default: GAOCACHE_ADMIN, else that of the context, else the admin socket of a node on this
-    /// machine, else 127.0.0.1:9090]
-    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address, conflicts_with = "socket")]
-    admin: Option<Place>,
     /// Print JSON: what changed, and what needs a restart
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    access: Access,
-    #[command(flatten)]
-    tls: TlsArgs,
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -35,27 +25,19 @@ pub(super) struct LogArgs {
     /// The new level, such as `debug`, or a filter such as `info,gaocache::rpc=debug`; without it,
     /// the level is printed
     level: Option<String>,
-    /// The admin address of the node: HOST:PORT, or with https:// if it speaks TLS
-    ///
-    /// [default: GAOCACHE_ADMIN, else that of the context, else the admin socket of a node on this
-    /// machine, else 127.0.0.1:9090]
-    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address, conflicts_with = "socket")]
-    admin: Option<Place>,
     /// Print JSON: the level
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    access: Access,
-    #[command(flatten)]
-    tls: TlsArgs,
+    admin: AdminArgs,
 }
 
 pub(super) async fn reload(args: &ReloadArgs) -> Result<(), Failure> {
-    let admin = args.access.admin(args.admin.as_ref(), &args.tls).await?;
+    let admin = args.admin.place().await?;
     let failed = |what: String| Failure::Failed(format!("{}: {what}", admin.name()));
     let done = admin.ask(Method::POST, "/reload").await.map_err(failed)?;
     let done: Value = serde_json::from_slice(&done)
-        .map_err(|error| failed(format!("the answer tells of no reload: {error}")))?;
+        .map_err(|error| failed(format!("the answer does not describe a reload: {error}")))?;
     if args.json {
         return print_json(&done);
     }
@@ -81,7 +63,7 @@ pub(super) async fn reload(args: &ReloadArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn log(args: &LogArgs) -> Result<(), Failure> {
-    let admin = args.access.admin(args.admin.as_ref(), &args.tls).await?;
+    let admin = args.admin.place().await?;
     let failed = |what: String| Failure::Failed(format!("{}: {what}", admin.name()));
     let answer = match &args.level {
         Some(level) => {

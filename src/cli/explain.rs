@@ -5,11 +5,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    access::{Access, Admin},
-    address::{Place, admin_address},
+    access::{Admin, AdminArgs},
     failure::Failure,
     output::{counted, print_json, print_line, printable},
-    tls::TlsArgs,
 };
 use crate::clock::unix_seconds;
 
@@ -19,23 +17,15 @@ pub(super) struct ExplainArgs {
     group: String,
     /// The key
     key: String,
-    /// The admin address of the node to ask first: HOST:PORT, or with https:// if it speaks TLS
-    ///
-    /// [default: GAOCACHE_ADMIN, else that of the context, else the admin socket of a node on this
-    /// machine, else 127.0.0.1:9090]
-    #[arg(long, value_name = "HOST:PORT", value_parser = admin_address, conflicts_with = "socket")]
-    admin: Option<Place>,
     /// Print JSON: what the node knows, and what the owner does if it is another one
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    access: Access,
-    #[command(flatten)]
-    tls: TlsArgs,
+    admin: AdminArgs,
 }
 
 pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
-    let admin = args.access.admin(args.admin.as_ref(), &args.tls).await?;
+    let admin = args.admin.place().await?;
     let failed = |what| Failure::Failed(format!("{}: {what}", admin.name()));
     let asked = ask(&admin, args).await.map_err(failed)?;
     let owner = &asked["owner"];
@@ -196,7 +186,7 @@ fn reasons(told: &Value) -> Vec<String> {
         reasons.push("not certain to be a member, so it doesn't answer from memory".into());
     }
     if told["removed_lately"] == true {
-        reasons.push("removed lately, so only the origin is believed".into());
+        reasons.push("removed recently, so only the origin is trusted".into());
     }
     if let Some(why) = told["last_departure"].as_str() {
         reasons.push(format!("no longer in memory: {why}"));

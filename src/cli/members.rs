@@ -145,7 +145,7 @@ async fn over(socket: PathBuf, id: &str) -> Result<Value, Failure> {
     let path = format!("/forget?id={}", utf8_percent_encode(id, NON_ALPHANUMERIC));
     let done = admin.ask(Method::POST, &path).await.map_err(failed)?;
     serde_json::from_slice(&done)
-        .map_err(|error| failed(format!("the answer tells of no member: {error}")))
+        .map_err(|error| failed(format!("the answer does not describe a member: {error}")))
 }
 
 /// Takes a member off the list in etcd; returns it as JSON.

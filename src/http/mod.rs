@@ -234,7 +234,7 @@ fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(Str
         Query::Ignore => Ok((group, key)),
         Query::Refuse => {
             // Dropped silently, it would answer, or remove, another key than the client meant.
-            let what = "a query string is no part of a key of this group (groups[].query); write \
+            let what = "a query string is not part of a key in this group (groups[].query); write \
                  '?' in a key as %3F";
             Err(Error::new(ErrorKind::InvalidRequest, what))
         }

@@ -28,12 +28,12 @@ impl Carrier {
             return Some((Stream::Plain(stream), None));
         };
         let from = stream.peer_addr().ok()?;
+        let displaced = place
+            .as_ref()
+            .map_or_else(CancellationToken::new, |place| place.displaced().clone());
         let accepted = timeout(self.patience().handshake, tls.accept(stream));
         let accepted = async {
-            let Some(place) = &place else {
-                return Some(accepted.await);
-            };
-            let accepted = place.displaced().run_until_cancelled(accepted).await;
+            let accepted = displaced.run_until_cancelled(accepted).await;
             if accepted.is_none() {
                 self.cut(listener, Cut::Displaced);
             }
@@ -43,9 +43,14 @@ impl Carrier {
             Ok(Ok(begun)) => return Some(begun),
             // As probes of load balancers do.
             Ok(Err(Refused::Gone)) => {}
-            Ok(Err(Refused::Plaintext)) => {
+            Ok(Err(Refused::Plaintext(client))) => {
                 let what = "the client speaks plaintext, and this listener TLS";
+                // Counted first: how long the client takes to read the answer changes nothing.
                 self.refused(listener, from, "plaintext", &what);
+                let told = timeout(self.patience().handshake, client.tell());
+                let _ = stop
+                    .run_until_cancelled(displaced.run_until_cancelled(told))
+                    .await;
             }
             Ok(Err(Refused::Handshake(error))) => self.refused(listener, from, "tls", &error),
             Err(_) => self.cut(listener, Cut::Handshake),

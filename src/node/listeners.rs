@@ -29,6 +29,21 @@ const BACKLOG: i32 = 1024;
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a node listens; `None`: it doesn't.
+///
+/// ```
+/// use gaocache::{NodeBuilder, Settings};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), gaocache::Error> {
+/// let mut settings = Settings::loopback("only");
+/// settings.http = None;
+/// let node = NodeBuilder::new(settings).bind().await?;
+/// let addresses = node.addresses();
+/// assert!(addresses.grpc.is_some_and(|it| it.ip().is_loopback() && it.port() != 0));
+/// assert_eq!(addresses.http, None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Addresses {

@@ -44,7 +44,7 @@ impl LocalListener {
         };
         match path.symlink_metadata() {
             Ok(found) if !found.file_type().is_socket() => {
-                return Err(wrong("there is a file that is no socket".into()));
+                return Err(wrong("there is a file that is not a socket".into()));
             }
             Ok(_) if UnixStream::connect(path).is_ok() => {
                 return Err(wrong("another process listens there".into()));

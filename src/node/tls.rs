@@ -27,10 +27,10 @@ impl ListenersTls {
     pub(super) fn start(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Self> {
         const HTTP2: &[u8] = b"h2";
         const HTTP1: &[u8] = b"http/1.1";
-        let start = |tls: &Option<settings::ListenerTls>, section, listener, protocols| {
+        let start = |tls: &Option<settings::ListenerTls>, name, label, protocols| {
             let tls = tls.as_ref().map(|tls| {
                 let files = ListenerFiles {
-                    section,
+                    listener: name,
                     cert: tls.cert.clone(),
                     key: tls.key.clone(),
                     clients: match &tls.clients {
@@ -39,21 +39,16 @@ impl ListenersTls {
                         ClientCertificates::Required { ca } => Some((ca.clone(), Asked::Required)),
                     },
                 };
-                ServerTls::start(files, protocols, observer(listener, metrics))
+                ServerTls::start(files, protocols, observer(label, metrics))
             });
             tls.transpose()
         };
         let (grpc, http) = (Listener::Grpc.name(), Listener::Http.name());
         Ok(Self {
-            grpc: start(&settings.grpc_tls, "grpc.tls", grpc, &[HTTP2])?,
-            http: start(&settings.http_tls, "http.tls", http, &[HTTP2, HTTP1])?,
-            redis: start(
-                &settings.redis_tls,
-                "redis.tls",
-                Listener::Redis.name(),
-                &[],
-            )?,
-            admin: start(&settings.admin_tls, "admin.tls", ADMIN, &[HTTP1])?,
+            grpc: start(&settings.grpc_tls, "gRPC", grpc, &[HTTP2])?,
+            http: start(&settings.http_tls, "HTTP", http, &[HTTP2, HTTP1])?,
+            redis: start(&settings.redis_tls, "Redis", Listener::Redis.name(), &[])?,
+            admin: start(&settings.admin_tls, "admin", ADMIN, &[HTTP1])?,
         })
     }
 }

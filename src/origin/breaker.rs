@@ -12,14 +12,11 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::outcomes::{Counts, Outcomes};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     ports::{BreakerState, LoadObserver},
 };
-
-/// Outcomes are counted in this window and the one before it: those of the last ten to twenty
-/// seconds decide.
-const WINDOW: Duration = Duration::from_secs(10);
 
 /// When a breaker opens, and for how long.
 ///
@@ -82,57 +79,12 @@ enum State {
     HalfOpen,
 }
 
-/// The outcomes in two windows.
-#[derive(Default)]
-struct Counts {
-    began: Option<Instant>,
-    current: Outcomes,
-    previous: Outcomes,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Outcomes {
-    loads: u32,
-    failed: u32,
-    slow: u32,
-}
-
 /// Permission to load. Dropped without [`Pass::ended`], the load counts as not begun.
 pub(super) struct Pass<'a> {
     breaker: &'a Breaker,
     era: u64,
     /// Whether this load finds out if the origin is back, and has not done so yet.
     probe: bool,
-}
-
-impl Counts {
-    fn add(&mut self, outcome: Outcomes, now: Instant) {
-        let began = *self.began.get_or_insert(now);
-        let windows = (now - began).as_nanos() / WINDOW.as_nanos();
-        if windows > 0 {
-            self.previous = match windows {
-                1 => std::mem::take(&mut self.current),
-                _ => Outcomes::default(),
-            };
-            self.current = Outcomes::default();
-            self.began = Some(now);
-        }
-        self.current = self.current.plus(outcome);
-    }
-
-    fn total(&self) -> Outcomes {
-        self.current.plus(self.previous)
-    }
-}
-
-impl Outcomes {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            loads: self.loads.saturating_add(other.loads),
-            failed: self.failed.saturating_add(other.failed),
-            slow: self.slow.saturating_add(other.slow),
-        }
-    }
 }
 
 impl BreakerRules {
@@ -289,7 +241,7 @@ impl Drop for Pass<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::origin::guarded::tests::Nobody;
+    use crate::origin::{guarded::tests::Nobody, outcomes::WINDOW};
 
     const MS: Duration = Duration::from_millis(1);
     const RULES: BreakerRules = BreakerRules {

@@ -4,6 +4,8 @@
 //! An origin only loads. What every origin needs around it (a concurrency limit, metrics) is in
 //! [`guarded`].
 
+#[cfg(feature = "cli")]
+mod attempt;
 pub(crate) mod bounds;
 pub(crate) mod breaker;
 #[cfg(feature = "cli")]
@@ -13,6 +15,7 @@ pub(crate) mod file;
 pub(crate) mod guarded;
 #[cfg(feature = "cli")]
 pub(crate) mod http;
+mod outcomes;
 mod ramp;
 #[cfg(feature = "cli")]
 mod said;

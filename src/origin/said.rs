@@ -27,7 +27,7 @@ pub(super) fn of_value(headers: &HeaderMap, keep: &[HeaderName]) -> Result<Metad
     single("last-modified", is_date);
     for value in headers.get_all("content-encoding") {
         let read = text(value).ok_or_else(|| {
-            Error::origin_failed("the origin's Content-Encoding is no valid header")
+            Error::origin_failed("the origin's Content-Encoding is not a valid header")
         })?;
         said.push(("content-encoding", read));
     }

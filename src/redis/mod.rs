@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod connection;
 mod output;
+mod place;
 mod reply;
 mod request;
 mod session;

@@ -186,7 +186,7 @@ impl Decoder {
         self.begin();
         let line = &bytes[..end];
         if line.iter().any(|byte| matches!(byte, b'"' | b'\'')) {
-            return violation("quotes in a line of words are not understood; send an array");
+            return violation("quotes in an inline command are not supported; send an array");
         }
         let mut begin = 0;
         for (at, byte) in line.iter().chain(b" ").enumerate() {

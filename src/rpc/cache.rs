@@ -126,7 +126,7 @@ impl Cache for CacheService {
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let noted = request.extensions().get::<Caller>().cloned();
     noted.ok_or_else(|| {
-        let what = "the listener did not note who calls, a bug in gaocache";
+        let what = "the listener did not record who is calling, a bug in gaocache";
         to_status(&Error::new(ErrorKind::Internal, what))
     })
 }

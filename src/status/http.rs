@@ -49,7 +49,7 @@ pub fn other_host() -> Response {
 
 /// A request that the page of another site sends, by the browser's word.
 pub fn another_site() -> Response {
-    let what = "the page of another site can't change anything here";
+    let what = "a page of another site can't change anything here";
     respond(
         &Error::new(ErrorKind::PermissionDenied, what),
         Some("another_site"),

@@ -6,6 +6,7 @@ pub(crate) mod exporter;
 mod filter;
 pub(crate) mod level;
 pub(crate) mod line;
+pub(crate) mod line_writer;
 #[cfg(feature = "cli")]
 pub(crate) mod log;
 pub(crate) mod metrics;

@@ -65,7 +65,7 @@ metrics! {
     RING_CHANGES = "gaocache_ring_changes_total", "counter", [], "Ring changes applied by this node.";
     LEASE_RENEWALS = "gaocache_lease_renewals_total", "counter", ["outcome"], "Renewals of this node's lease in etcd: ok, failed (not acknowledged) or lost (the lease no longer existed).";
     LEASE_EXPIRY = "gaocache_lease_expiry_timestamp_seconds", "gauge", [], "Time at which this node's lease expires, according to the last acknowledged renewal.";
-    EXPULSIONS = "gaocache_expulsions_total", "counter", [], "Times that the other members took this node off the list while it could not be reached. It dropped its entries and joined again.";
+    EXPULSIONS = "gaocache_expulsions_total", "counter", [], "Times that this node was taken off the list for good: by the other members while it could not be reached, or because another process registered under its id. It dropped its entries, and joins again as soon as the id is free.";
     REGISTRATIONS = "gaocache_registrations_total", "counter", ["reason"], "Writes of this node's key in etcd, by reason: start, changed, lease_lost, key_lost, superseded (another process wrote the key).";
     WATCH_RECONNECTS = "gaocache_watch_reconnects_total", "counter", [], "Times that the watch on etcd was restarted.";
     REGISTRY_HEARD = "gaocache_registry_heard_timestamp_seconds", "gauge", [], "Time at which this node last heard from etcd.";

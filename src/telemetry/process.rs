@@ -10,7 +10,7 @@ use super::{
     output::Output,
     requests, trace,
 };
-use gaocache_core::error::{Error, ErrorKind, Result};
+use gaocache_core::error::Result;
 
 /// Keeps what [`start`] started, until [`Telemetry::flush`].
 #[must_use]
@@ -35,13 +35,7 @@ impl Telemetry {
 /// # Errors
 /// An invalid log filter, or an exporter that can't be set up; the message says what is wrong.
 pub fn start(log: &LogRules, spans: Option<&ExporterRules>) -> Result<Telemetry> {
-    let output = Output::of_the_process().map_err(|error| {
-        Error::new(
-            ErrorKind::Internal,
-            format!("can't start the log's thread: {error}"),
-        )
-        .with_source(error)
-    })?;
+    let output = Output::of_the_process()?;
     let (lines, level) = log::layer(log, output.clone())?;
     let exporter = spans.map(Exporter::start).transpose()?;
     let layers = layers(lines, exporter.as_ref());

@@ -19,15 +19,14 @@ use super::{
     followed::{Followed, Observer},
     names::{AllowedPeers, Members},
     pem::Life,
-    provider,
-    section::Section,
-    server_config,
+    pem_file::{self, Content, Has, PemFile},
+    provider, server_config,
     signatures::signatures_of_tls13,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
-/// The section of the settings that names the files.
-const SECTION: Section = Section("peer.tls");
+/// Whose files they are.
+const LISTENER: &str = "peer";
 
 /// Where a node's certificate and its authorities are, and who may be a peer.
 #[derive(Clone, Debug)]
@@ -38,7 +37,7 @@ pub struct PeerFiles {
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
-    /// Names that peers may have; see `peer.allowed_peers`.
+    /// Names that peers may have; see [`AllowedPeers::parse`].
     pub allowed: Vec<String>,
 }
 
@@ -64,15 +63,21 @@ impl Certificates {
     pub(super) fn start(files: PeerFiles, observer: Observer) -> Result<Self> {
         let wrong = |what: String| Error::new(ErrorKind::Configuration, what);
         let allowed = AllowedPeers::parse(&files.allowed);
-        let allowed = allowed.map_err(|what| wrong(format!("peer.allowed_peers: {what}")))?;
+        let allowed = allowed.map_err(|what| wrong(format!("the names of peers: {what}")))?;
         let provider = provider();
         let made_with = provider.clone();
-        let make = move |contents: &[Vec<u8>]| Loaded::new(contents, &made_with);
+        let make = move |contents: &[Content]| Loaded::new(contents, &made_with);
         let PeerFiles { ca, cert, key, .. } = files;
+        let files = [
+            (Has::Authorities, ca),
+            (Has::Certificate, cert),
+            (Has::Key, key),
+        ];
+        let files = files.map(|(has, path)| PemFile::new(LISTENER, has, path));
         Ok(Self {
             allowed,
             provider,
-            files: Followed::start(SECTION.0, vec![ca, cert, key], make, observer)?,
+            files: Followed::start(LISTENER, files.into(), make, observer)?,
         })
     }
 
@@ -100,12 +105,12 @@ impl Certificates {
 }
 
 impl Loaded {
-    fn new(contents: &[Vec<u8>], provider: &Arc<CryptoProvider>) -> Result<(Self, Life)> {
+    fn new(contents: &[Content], provider: &Arc<CryptoProvider>) -> Result<(Self, Life)> {
         let [ca, cert, key] = contents else {
             return Err(Error::new(ErrorKind::Internal, "a peer has three files"));
         };
-        let roots = SECTION.authorities("ca", ca)?;
-        let (shown, life) = SECTION.identity(cert, key, provider)?;
+        let roots = ca.authorities()?;
+        let (shown, life) = pem_file::identity(cert, key, provider)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
         let verifier = verifier.build().map_err(failed)?;
         let server = server_config(provider, verifier, shown.clone())?;

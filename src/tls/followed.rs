@@ -4,14 +4,16 @@
 //! Files that can't be used must not end what works: what they had before stays in use.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 
-use super::pem::Life;
+use super::{
+    pem::Life,
+    pem_file::{Content, PemFile},
+};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// How often the files are read.
@@ -31,19 +33,19 @@ pub type Observer = Arc<dyn Fn(Observed) + Send + Sync>;
 
 /// What the files say now.
 pub(super) struct Followed<T> {
-    /// The section of the settings that names them.
-    section: &'static str,
-    files: Vec<PathBuf>,
+    /// Whose they are.
+    listener: &'static str,
+    files: Vec<Arc<PemFile>>,
     make: Box<Make<T>>,
     current: ArcSwap<Current<T>>,
     observer: Observer,
 }
 
 /// Makes something of the files' contents, in the order of the files.
-type Make<T> = dyn Fn(&[Vec<u8>]) -> Result<(T, Life)> + Send + Sync;
+type Make<T> = dyn Fn(&[Content]) -> Result<(T, Life)> + Send + Sync;
 
 struct Current<T> {
-    contents: Vec<Vec<u8>>,
+    contents: Vec<Content>,
     made: Arc<T>,
     life: Life,
 }
@@ -54,16 +56,16 @@ impl<T: Send + Sync + 'static> Followed<T> {
     /// # Errors
     /// [`ErrorKind::Configuration`] if they can't be used.
     pub(super) fn start(
-        section: &'static str,
-        files: Vec<PathBuf>,
-        make: impl Fn(&[Vec<u8>]) -> Result<(T, Life)> + Send + Sync + 'static,
+        listener: &'static str,
+        files: Vec<Arc<PemFile>>,
+        make: impl Fn(&[Content]) -> Result<(T, Life)> + Send + Sync + 'static,
         observer: Observer,
     ) -> Result<Arc<Self>> {
         let contents = read(&files)?;
         let (made, life) = make(&contents)?;
         observer(Observed::InUse(life));
         let this = Arc::new(Self {
-            section,
+            listener,
             files,
             make: Box::new(make),
             current: ArcSwap::from_pointee(Current {
@@ -87,7 +89,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
         loop {
             tokio::time::sleep(PAUSE).await;
             let Some(this) = this.upgrade() else { return };
-            let (looking, section) = (this.clone(), this.section);
+            let (looking, listener) = (this.clone(), this.listener);
             let looked = tokio::task::spawn_blocking(move || looking.look()).await;
             let looked = looked.unwrap_or_else(|error| {
                 let what = format!("reading them failed, a bug in gaocache: {error}");
@@ -99,7 +101,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
                     told = None;
                     (this.observer)(Observed::InUse(this.current.load().life));
                     if changed {
-                        tracing::info!(section, "loaded new certificates");
+                        tracing::info!(listener, "loaded new certificates");
                     }
                 }
                 Err(error) => {
@@ -107,7 +109,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
                     (this.observer)(Observed::Unusable);
                     if told.as_ref() != Some(&what) {
                         tracing::warn!(
-                            section,
+                            listener,
                             error = what,
                             "new certificates can't be used; what the files had before stays in use"
                         );
@@ -121,7 +123,8 @@ impl<T: Send + Sync + 'static> Followed<T> {
     /// Applies what has changed. Returns whether something has.
     fn look(&self) -> Result<bool> {
         let contents = read(&self.files)?;
-        if contents == self.current.load().contents {
+        let texts = contents.iter().map(|it| &it.text);
+        if texts.eq(self.current.load().contents.iter().map(|it| &it.text)) {
             return Ok(false);
         }
         let (made, life) = (self.make)(&contents)?;
@@ -134,12 +137,6 @@ impl<T: Send + Sync + 'static> Followed<T> {
     }
 }
 
-fn read(files: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
-    let read = files.iter().map(|path| {
-        std::fs::read(path).map_err(|error| {
-            let what = format!("{}: {error}", path.display());
-            Error::new(ErrorKind::Configuration, what).with_source(error)
-        })
-    });
-    read.collect()
+fn read(files: &[Arc<PemFile>]) -> Result<Vec<Content>> {
+    files.iter().map(PemFile::read).collect()
 }

@@ -14,10 +14,9 @@ use super::{
     followed::{Followed, Observer},
     names::alternative_names,
     pem::Life,
-    plaintext::{self, Begins},
-    provider,
-    section::Section,
-    server_config,
+    pem_file::{self, Content, Has, PemFile},
+    plaintext::{self, Begins, Untold},
+    provider, server_config,
     stream::Stream,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -25,8 +24,8 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// A listener's files.
 #[derive(Clone, Debug)]
 pub struct ListenerFiles {
-    /// The section of the settings, such as `grpc.tls`.
-    pub section: &'static str,
+    /// Whose they are, for errors and the log: such as `gRPC`.
+    pub listener: &'static str,
     /// The certificate, with those between it and its authority.
     pub cert: PathBuf,
     /// Its key.
@@ -54,8 +53,8 @@ pub struct ServerTls(Arc<Followed<ServerConfig>>);
 pub enum Refused {
     /// The client hung up.
     Gone,
-    /// It speaks plaintext.
-    Plaintext,
+    /// It speaks plaintext, and is to be told so.
+    Plaintext(Untold),
     /// It doesn't speak TLS 1.3, shows no certificate or an invalid one, or doesn't trust this
     /// node's.
     Handshake(io::Error),
@@ -79,27 +78,33 @@ impl ServerTls {
         observer: Observer,
     ) -> Result<Self> {
         let ListenerFiles {
-            section,
+            listener,
             cert,
             key,
             clients,
         } = files;
         let (client_ca, asked) = clients.unzip();
-        let files = [cert, key].into_iter().chain(client_ca).collect();
+        let files = [
+            (Has::Certificate, Some(cert)),
+            (Has::Key, Some(key)),
+            (Has::Authorities, client_ca),
+        ];
+        let file = |(has, path): (Has, Option<_>)| Some(PemFile::new(listener, has, path?));
+        let files = files.into_iter().filter_map(file).collect();
         let provider = provider();
-        let make = move |contents: &[Vec<u8>]| {
-            let (mut server, life) = server(Section(section), contents, asked, &provider)?;
+        let make = move |contents: &[Content]| {
+            let (mut server, life) = server(contents, asked, &provider)?;
             server.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
             Ok((server, life))
         };
-        Followed::start(section, files, make, observer).map(Self)
+        Followed::start(listener, files, make, observer).map(Self)
     }
 
     /// Takes a connection. Returns the names that the client has proven, if it has shown a
     /// certificate.
     ///
     /// # Errors
-    /// Why there is none. A client that speaks plaintext has been told so.
+    /// Why there is none.
     pub async fn accept(
         &self,
         stream: TcpStream,
@@ -107,11 +112,7 @@ impl ServerTls {
         match plaintext::begins(&stream).await {
             Ok(Begins::WithTls) => {}
             Ok(Begins::Never) | Err(_) => return Err(Refused::Gone),
-            Ok(otherwise) => {
-                // Who doesn't wait for the answer doesn't need it.
-                let _ = plaintext::tell(stream, otherwise).await;
-                return Err(Refused::Plaintext);
-            }
+            Ok(otherwise) => return Err(Refused::Plaintext(Untold::new(stream, otherwise))),
         }
         let acceptor = TlsAcceptor::from(self.0.now());
         let accepted = acceptor.accept(Bounded::handshake(stream)).await;
@@ -131,8 +132,7 @@ impl ServerTls {
 
 /// What the files make: certificate, key and perhaps the authorities of clients.
 fn server(
-    section: Section,
-    contents: &[Vec<u8>],
+    contents: &[Content],
     asked: Option<Asked>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<(ServerConfig, Life)> {
@@ -140,11 +140,11 @@ fn server(
         let what = "a certificate has two files";
         return Err(Error::new(ErrorKind::Internal, what));
     };
-    let (shown, life) = section.identity(cert, key, provider)?;
+    let (shown, life) = pem_file::identity(cert, key, provider)?;
     let verifier = match rest.first().zip(asked) {
         None => WebPkiClientVerifier::no_client_auth(),
         Some((ca, asked)) => {
-            let roots = section.authorities("client_ca", ca)?;
+            let roots = ca.authorities()?;
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
             let verifier = match asked {
                 Asked::Required => verifier,

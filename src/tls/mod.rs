@@ -13,8 +13,8 @@ mod listener;
 mod names;
 mod peer;
 pub(crate) mod pem;
+mod pem_file;
 mod plaintext;
-mod section;
 mod signatures;
 mod stream;
 #[cfg(feature = "etcd")]

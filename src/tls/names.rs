@@ -67,7 +67,7 @@ impl AllowedPeers {
         let names = alternative_names(certificate)?;
         self.members(names.iter().map(String::as_str))
             .ok_or_else(|| {
-                TlsError::General("the certificate has no name of peer.allowed_peers".into())
+                TlsError::General("no name of the certificate is allowed for a peer".into())
             })
     }
 

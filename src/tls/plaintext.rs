@@ -45,8 +45,27 @@ pub(super) async fn begins(stream: &TcpStream) -> io::Result<Begins> {
     })
 }
 
-/// Tells the client, and closes the connection.
-pub(super) async fn tell(mut stream: TcpStream, begins: Begins) -> io::Result<()> {
+/// A client that speaks plaintext and has not been told yet.
+#[derive(Debug)]
+pub struct Untold {
+    stream: TcpStream,
+    begins: Begins,
+}
+
+impl Untold {
+    pub(super) fn new(stream: TcpStream, begins: Begins) -> Self {
+        Self { stream, begins }
+    }
+
+    /// Tells the client, and closes the connection. Takes as long as the client wants to read, so
+    /// it needs a time limit.
+    pub async fn tell(self) {
+        // Who doesn't wait for the answer doesn't need it.
+        let _ = tell(self.stream, self.begins).await;
+    }
+}
+
+async fn tell(mut stream: TcpStream, begins: Begins) -> io::Result<()> {
     let answer = match begins {
         Begins::WithHttp2 => {
             let mut answer = Vec::from(SETTINGS);

@@ -1,6 +1,6 @@
 //! `gaocache dev`: what it serves, where, and how it ends.
 
-use std::{io::Read, net::TcpListener};
+use std::{io::Read, net::TcpListener, time::Duration};
 
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -90,10 +90,28 @@ fn dev_blames_the_flag_that_is_wrong() {
 /// The ports that the README names.
 const USUAL: [u16; 3] = [7070, 8080, 9090];
 
-#[test]
-fn dev_says_when_it_is_not_where_the_readme_says() {
-    // Some may be taken already, which is as good.
-    let _holders = USUAL.map(|port| TcpListener::bind(("127.0.0.1", port)));
+/// Holds a port. A test beside this one may have it for a moment. If a program keeps it for good,
+/// that does as well.
+async fn held(port: u16) -> Option<TcpListener> {
+    let free = async {
+        loop {
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+                return listener;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), free)
+        .await
+        .ok()
+}
+
+#[tokio::test]
+async fn dev_says_when_it_is_not_where_the_readme_says() {
+    let mut held_ports = Vec::new();
+    for port in USUAL {
+        held_ports.push(held(port).await);
+    }
     let folder = folder();
     let mut dev = Dev::with(folder.path().to_str().expect("text"), &[], Stdio::piped());
     let mut errors = dev.child.stderr.take().expect("piped");

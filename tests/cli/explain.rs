@@ -112,7 +112,7 @@ async fn a_person_reads_why_a_key_is_not_in_memory() {
         "replica    n0 in zone a",
         "held       no node that was asked holds this key",
         "(at n1)",
-        "n1: removed lately, so only the origin is believed",
+        "n1: removed recently, so only the origin is trusted",
         "n1: no longer in memory: removed, purged or handed over",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");

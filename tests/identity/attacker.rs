@@ -14,11 +14,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     sign::CertifiedKey,
 };
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tonic::transport::Channel;
 
-use super::common::tls::channel;
+use super::common::tls::{channel, connect};
 
 /// What the attacker holds.
 pub(super) struct Held {
@@ -167,11 +165,6 @@ pub(super) fn with_key(address: SocketAddr, held: &Held) -> PeerClient<Channel> 
 pub(super) async fn shown_by(address: SocketAddr) -> CertificateDer<'static> {
     let held = Held::new();
     let config = showing(Some((&held.certificate, &held)));
-    let stream = TcpStream::connect(address).await.unwrap();
-    let name = ServerName::try_from("node").unwrap();
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .unwrap();
+    let stream = connect(address, "node", config).await.unwrap();
     stream.get_ref().1.peer_certificates().unwrap()[0].clone()
 }

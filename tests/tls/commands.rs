@@ -55,6 +55,26 @@ impl Secured {
     }
 }
 
+/// Nodes that have found each other in etcd.
+async fn members(
+    ids: &[&str],
+    etcd: &Etcd,
+    origin: &CountingOrigin,
+    further: &[&str],
+) -> Vec<TestNode> {
+    let mut nodes = Vec::new();
+    for id in ids {
+        let settings = node_settings(id, &etcd.url, origin, further);
+        let node = builder(&settings).bind().await.expect("binds");
+        nodes.push(TestNode::start(node));
+    }
+    for node in &mut nodes {
+        node.ring_of(ids.len()).await;
+        node.ready().await;
+    }
+    nodes
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_speak_tls_with_a_node() {
     let secured = Secured::start().await;
@@ -177,16 +197,7 @@ async fn who_finds_nodes_in_etcd_learns_there_that_they_speak_tls() {
         .write_identity("node", &files.authority.issue(&["localhost"]));
     let settings = files.settings();
     let further: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let mut nodes = Vec::new();
-    for id in ["n0", "n1"] {
-        let settings = node_settings(id, &etcd.url, &origin, &further);
-        let node = builder(&settings).bind().await.expect("binds");
-        nodes.push(TestNode::start(node));
-    }
-    for node in &mut nodes {
-        node.ring_of(2).await;
-        node.ready().await;
-    }
+    let _nodes = members(&["n0", "n1"], &etcd, &origin, &further).await;
     // The address is an IP, and the certificate is for a name.
     let ca = files.folder.text("ca.pem");
     let tls = ClientTls::new().with_ca(&ca).with_server_name("localhost");
@@ -230,10 +241,7 @@ async fn who_finds_nodes_in_etcd_learns_there_that_they_speak_tls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_wants_tls_asks_no_node_in_plaintext() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
-    let settings = node_settings("n0", &etcd.url, &origin, &[]);
-    let mut node = TestNode::start(builder(&settings).bind().await.expect("binds"));
-    node.ring_of(1).await;
-    node.ready().await;
+    let _nodes = members(&["n0"], &etcd, &origin, &[]).await;
     let options = ClientOptions::default()
         .with_tls(ClientTls::new())
         .with_deadline(std::time::Duration::from_millis(500));

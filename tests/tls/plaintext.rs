@@ -1,5 +1,7 @@
 //! Ends that don't speak the same.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 
 #[tokio::test]
@@ -17,13 +19,23 @@ async fn plaintext_on_a_port_of_tls_is_told_so_and_counted() {
     let error = client.get(get_request("a")).await.unwrap_err();
     let told = gaocache_core::error::with_causes(error.to_string(), &error);
     assert!(told.contains("this listener speaks TLS"), "{told}");
-    for listener in ["grpc", "http", "admin"] {
+    // A client that has been told and doesn't hang up is counted all the same.
+    let mut stays = tokio::net::TcpStream::connect(node.addresses.http)
+        .await
+        .unwrap();
+    stays.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut told = String::new();
+    within("its answer", stays.read_to_string(&mut told))
+        .await
+        .unwrap();
+    assert!(told.starts_with("HTTP/1.1 400 "), "{told}");
+    for (listener, count) in [("grpc", 1.0), ("http", 2.0), ("admin", 1.0)] {
         let label = format!("listener=\"{listener}\"");
         let labels = [&*label, "reason=\"plaintext\""];
         let name = "gaocache_connection_refusals_total";
         assert_eq!(
             metric_over_tls(&node, &files, name, &labels).await,
-            1.0,
+            count,
             "{listener}"
         );
     }

@@ -10,6 +10,21 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What went wrong, classified by what a caller can do about it.
+///
+/// ```
+/// # mod gaocache { pub use gaocache_core::error::{Error, ErrorKind, Fault}; }
+/// use gaocache::{Error, ErrorKind, Fault};
+///
+/// let error = Error::origin_failed("the database is down");
+/// match error.kind() {
+///     ErrorKind::NotFound => unreachable!(),
+///     // Somebody else's fault, and it may pass.
+///     kind => assert!(kind.fault() == Fault::Origin && kind.retryable()),
+/// }
+/// // As in answers over HTTP and gRPC.
+/// assert_eq!(error.kind().name(), "origin_failed");
+/// assert_eq!(ErrorKind::from_name("origin_failed"), Some(error.kind()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -144,6 +159,20 @@ impl ErrorKind {
 
 /// An error with its kind, a human-readable message and its cause. Cheap to clone: all callers that
 /// wait for one load get the same error.
+///
+/// ```
+/// # mod gaocache { pub use gaocache_core::error::{Error, ErrorKind, Fault}; }
+/// use std::{error::Error as _, io, time::Duration};
+///
+/// use gaocache::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::OriginFailed, "no row could be read")
+///     .with_source(io::Error::other("disk on fire"))
+///     .with_retry_after(Duration::from_secs(1));
+/// assert_eq!(error.to_string(), "no row could be read");
+/// assert_eq!(error.source().expect("a cause").to_string(), "disk on fire");
+/// assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+/// ```
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -253,13 +282,16 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The message of a library's error with all of its causes. `text` is the message of the error
-/// itself.
+/// The message of a library's error with all of its causes, each of them once: the messages of many
+/// errors name their causes already. `text` is the message of the error itself.
 pub fn with_causes(text: String, error: &(dyn StdError + 'static)) -> String {
     let mut text = text;
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let named = format!(": {text}: ").contains(&format!(": {error}: "));
+        if !named {
+            text = format!("{text}: {error}");
+        }
         cause = error.source();
     }
     text
@@ -275,6 +307,28 @@ mod tests {
             assert_eq!(ErrorKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(ErrorKind::from_name("no such kind"), None);
+    }
+
+    #[test]
+    fn each_cause_is_told_once_whether_the_messages_name_their_causes_or_not() {
+        let disk = || std::io::Error::other("disk on fire");
+        let reading = |what: &'static str| Error::new(ErrorKind::Internal, what);
+        for (message, told) in [
+            ("reading", "loading: reading: disk on fire"),
+            ("reading: disk on fire", "loading: reading: disk on fire"),
+            // The same word is not the same cause.
+            (
+                "disk on fireplace",
+                "loading: disk on fireplace: disk on fire",
+            ),
+        ] {
+            let cause = reading(message).with_source(disk());
+            let error = reading("loading").with_source(cause.clone());
+            assert_eq!(with_causes("loading".into(), &error), told);
+            // Nor if the error names all of them.
+            let error = reading("loading").with_source(cause);
+            assert_eq!(with_causes(told.into(), &error), told);
+        }
     }
 
     #[test]

@@ -255,7 +255,7 @@ fn check(name: &str, value: &str) -> Result<(), &'static str> {
         return Err("has a character in it that no header may have");
     }
     if name == "etag" && !is_entity_tag(value) {
-        return Err("is no entity tag; it has to be in quotes");
+        return Err("is not an entity tag; it must be in quotes");
     }
     Ok(())
 }

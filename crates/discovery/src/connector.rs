@@ -23,6 +23,13 @@ use crate::error::{Error, ErrorKind, Result};
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A user name, and the file that contains the password.
+///
+/// ```
+/// use gaocache_discovery::{Credentials, EtcdConfig};
+///
+/// let etcd = EtcdConfig::new(["http://127.0.0.1:2379"])
+///     .with_credentials(Credentials::new("greeter", "/run/secrets/etcd-password"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Credentials {
@@ -43,6 +50,15 @@ impl Credentials {
 }
 
 /// PEM files for TLS.
+///
+/// ```
+/// use gaocache_discovery::{EtcdConfig, TlsFiles};
+///
+/// let files = TlsFiles::default()
+///     .with_ca("/tls/etcd-ca.crt")
+///     .with_identity("/tls/client.crt", "/tls/client.key");
+/// let etcd = EtcdConfig::new(["https://etcd.example:2379"]).with_tls(files);
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct TlsFiles {

@@ -5,6 +5,19 @@ use std::{sync::Arc, time::Duration};
 use crate::endpoint::Endpoint;
 
 /// How a registration fares.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use gaocache_discovery::{Endpoint, EtcdConfig, Registration};
+///
+/// let etcd = EtcdConfig::new(["http://127.0.0.1:1"]);
+/// let me = Endpoint::new("10.0.0.7:50051");
+/// let registration = Registration::start(etcd, "greeter/10.0.0.7:50051", me);
+/// let status = registration.status().borrow().clone();
+/// assert_eq!(status.registered, None, "nobody has answered yet");
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct RegistrationStatus {
@@ -24,6 +37,23 @@ pub struct RegistrationStatus {
 }
 
 /// An event of a registration, for metrics and logs.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use gaocache_discovery::{Endpoint, EtcdConfig, Registration, RegistrationEvent};
+///
+/// let etcd = EtcdConfig::new(["http://127.0.0.1:1"]);
+/// let me = Endpoint::new("10.0.0.7:50051");
+/// let at_once = std::future::ready(());
+/// let registration = Registration::start_after(etcd, "greeter/1", me, at_once, |event| {
+///     if let RegistrationEvent::Registered { reason, .. } = event {
+///         println!("registered: {reason}");
+///     }
+/// });
+/// # drop(registration);
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegistrationEvent {

@@ -27,6 +27,23 @@ pub use crate::{
 
 /// As [`Registration::start_after`], with a record beside the key: a copy of the endpoint without a
 /// lease. Key and record are written, and deleted at the end, in one transaction.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use gaocache_discovery::{Endpoint, EtcdConfig, expulsion};
+///
+/// let keys = expulsion::RecordKeys {
+///     record: "greeter.roster/1".into(),
+///     history: "greeter.history".into(),
+///     young: "greeter.young".into(),
+/// };
+/// let (etcd, me) = (EtcdConfig::new(["http://127.0.0.1:1"]), Endpoint::new("10.0.0.7:50051"));
+/// let at_once = std::future::ready(());
+/// let registration = expulsion::register(etcd, "greeter/1", keys, me, at_once, |_| {});
+/// assert!(!registration.status().borrow().expelled);
+/// # }
+/// ```
 pub fn register(
     config: EtcdConfig,
     key: impl Into<String>,

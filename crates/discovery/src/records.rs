@@ -23,6 +23,19 @@ pub struct RecordKeys {
 }
 
 /// Reads and writes single keys. Cheap to clone; each call is bounded by the request timeout.
+///
+/// ```no_run
+/// # async fn example(lease: i64, revision: i64) -> gaocache_discovery::Result<()> {
+/// use gaocache_discovery::{EtcdConfig, expulsion::Records};
+///
+/// let records = Records::new(EtcdConfig::new(["http://127.0.0.1:2379"]));
+/// // Only if the member can't renew its lease any more, and has not come back meanwhile.
+/// if records.has_ended(lease).await? {
+///     records.delete_unchanged("greeter.roster/1", revision).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Records {
     connector: Arc<Connector>,

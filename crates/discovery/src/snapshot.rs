@@ -8,6 +8,18 @@ use std::{
 use crate::endpoint::Endpoint;
 
 /// What is known about the prefixes.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use gaocache_discovery::{Discovery, EtcdConfig};
+///
+/// let discovery = Discovery::start(EtcdConfig::new(["http://127.0.0.1:1"]), ["greeter/"]);
+/// let snapshot = discovery.changes().borrow().clone();
+/// // An etcd that has not answered yet is another thing than an empty list.
+/// assert!(!snapshot.known && snapshot.endpoints.is_empty());
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Snapshot {
@@ -25,6 +37,21 @@ pub struct Snapshot {
 }
 
 /// An event of a discovery, for metrics and logs.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use gaocache_discovery::{Discovery, DiscoveryEvent, EtcdConfig};
+///
+/// let etcd = EtcdConfig::new(["http://127.0.0.1:1"]);
+/// let discovery = Discovery::start_with(etcd, ["greeter/"], |event| match event {
+///     DiscoveryEvent::Disconnected { cause } => eprintln!("etcd is away: {cause}"),
+///     DiscoveryEvent::Malformed { key } => eprintln!("{key} is no endpoint"),
+///     _ => {}
+/// });
+/// # drop(discovery);
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DiscoveryEvent {
@@ -45,6 +72,13 @@ pub enum DiscoveryEvent {
 }
 
 /// A range of keys: from the first, up to and without the second.
+///
+/// ```
+/// use gaocache_discovery::KeyRange;
+///
+/// // `0` comes after `/`.
+/// assert_eq!(KeyRange::prefix("greeter/"), KeyRange::new("greeter/", "greeter0"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRange {
     pub(crate) from: Vec<u8>,

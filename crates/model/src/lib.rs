@@ -10,11 +10,15 @@
 //! decisions is written again in [`protocol`], one step for each that the nodes take. Each rule can
 //! be left out: then the checker has to find how the old value comes back ([`Rule`]).
 
+pub mod bounds;
 pub mod decisions;
 pub mod protocol;
 pub mod reads;
+pub mod rule;
 pub mod state;
 mod steps;
 
-pub use protocol::{Bounds, Protocol, Rule};
+pub use bounds::Bounds;
+pub use protocol::Protocol;
+pub use rule::Rule;
 pub use state::State;

@@ -62,6 +62,20 @@ impl<'a> Slot<'a> {
 }
 
 /// An immutable ring. Members are named by their index in the slice that it was built from.
+///
+/// ```
+/// use gaocache_ring::{DEFAULT_WEIGHT, Ring, Slot, group_seed, hash_key};
+///
+/// let members = ["a", "b", "c"];
+/// let ring = Ring::new(&members.map(|id| Slot::new(id, DEFAULT_WEIGHT)));
+/// let key = hash_key(group_seed("users"), "42");
+/// let ranked: Vec<&str> = ring.ranked(key).map(|at| members[at]).collect();
+/// assert_eq!(ring.owner(key).map(|at| members[at]), Some(ranked[0]));
+/// // Without the owner, the next one in the ranking owns the key.
+/// let left = &ranked[1..];
+/// let ring = Ring::new(&[Slot::new(left[0], DEFAULT_WEIGHT), Slot::new(left[1], DEFAULT_WEIGHT)]);
+/// assert_eq!(ring.owner(key), Some(0));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Ring {
     /// In the order of ids, as what follows. In case of a tie, the first member wins.

@@ -33,7 +33,7 @@ impl Etcd {
         Self::with_scheme(size, "http", further).await
     }
 
-    /// The same over `http` or `https`; over `https`, its first answer is not awaited.
+    /// The same over `http` or `https`; over `https`, only its listener is awaited, not an answer.
     pub async fn with_scheme(size: usize, scheme: &str, further: &[&str]) -> Vec<Self> {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let ports: Vec<(u16, u16)> = (0..size).map(|_| (free_port(), free_port())).collect();
@@ -74,9 +74,11 @@ impl Etcd {
             member.spawn();
             members.push(member);
         }
-        if scheme == "http" {
-            for member in &members {
+        for member in &members {
+            if scheme == "http" {
                 member.answers().await;
+            } else {
+                member.listens().await;
             }
         }
         members
@@ -104,6 +106,17 @@ impl Etcd {
                         return;
                     }
                 }
+                // Between two attempts at a process that is just starting.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
+    async fn listens(&self) {
+        let address = self.url.rsplit('/').next().unwrap();
+        within("etcd listens", async {
+            while tokio::net::TcpStream::connect(address).await.is_err() {
                 // Between two attempts at a process that is just starting.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -28,6 +28,10 @@ pub const FLAGS: Names = Names {
 /// A problem, and what to do about it. `is_first`: etcd has never answered, so it may be none.
 pub fn advised(problem: &str, names: &Names, is_first: bool) -> String {
     let has = |marks: &[&str]| marks.iter().any(|mark| problem.contains(mark));
+    if has(&["tcp connect error", "dns error"]) {
+        // Nothing was reached that could want something.
+        return problem.to_owned();
+    }
     let what = if has(&["user name is empty"]) {
         format!("etcd wants a login; see {}", names.login)
     } else if has(&["CertificateRequired"]) {
@@ -41,7 +45,7 @@ pub fn advised(problem: &str, names: &Names, is_first: bool) -> String {
         let authorities = names.authorities;
         format!("no trusted CA signed the certificate of etcd; see {authorities}")
     } else if has(&["InvalidContentType", "tls handshake eof"]) {
-        "does it speak TLS? The URL of one that doesn't begins with http://".to_owned()
+        "does it speak TLS? If not, its URL begins with http://".to_owned()
     } else if is_first && has(&["https://"]) && has(&["transport error"]) {
         // The alert that says so often comes too late to be heard.
         format!(

@@ -75,7 +75,7 @@ impl MembershipMetrics {
         self.lease_expiry.get()
     }
 
-    /// Records that the other members took this node off the list.
+    /// Records that this node was taken off the list for good.
     pub fn expelled(&self) {
         self.expulsions.inc();
     }

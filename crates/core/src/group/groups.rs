@@ -213,7 +213,7 @@ impl Groups {
     ) -> Result<Receipt> {
         standing.may_accept(sender.member, reading)?;
         if reading.now.since(reading.read_at) >= TRANSFER_TIMEOUT {
-            let why = "the entries were under way for too long";
+            let why = "the entries were in transit for too long";
             return Err(Error::new(ErrorKind::NotReady, why));
         }
         let mut receipt = Receipt::default();

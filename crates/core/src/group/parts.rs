@@ -52,6 +52,14 @@ pub struct GroupRules {
 }
 
 /// What a query string after a key means over HTTP.
+///
+/// ```
+/// # mod gaocache { pub use gaocache_core::group::Query; }
+/// use gaocache::Query;
+///
+/// // See `GroupDefinition::query`.
+/// assert_eq!(Query::default(), Query::Refuse);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Query {
     /// The request is refused: dropped silently, the query would leave another key.

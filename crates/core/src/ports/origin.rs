@@ -9,6 +9,20 @@ use futures::future::{BoxFuture, join_all};
 use crate::{error::BoxError, metadata::Metadata};
 
 /// How long a loaded value may be kept, according to the origin.
+///
+/// ```
+/// # mod gaocache {
+/// #     pub use gaocache_core::{error::BoxError, ports::{Freshness, Loaded, loader}};
+/// # }
+/// use gaocache::{BoxError, Freshness, Loaded, loader};
+///
+/// // A price of this moment is given to those who wait for it, and to nobody else.
+/// let prices = loader(async |article: String| {
+///     let price = Loaded::from(format!("price of {article}"));
+///     Ok::<_, BoxError>(price.with_freshness(Freshness::Uncacheable))
+/// });
+/// # drop(prices);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Freshness {
@@ -81,6 +95,36 @@ impl<T: Into<Bytes>> From<T> for Loaded {
 }
 
 /// The result of a load of a value that is kept already.
+///
+/// ```
+/// # mod gaocache {
+/// #     pub use async_trait::async_trait;
+/// #     pub use gaocache_core::{error::BoxError, metadata::Metadata};
+/// #     pub use gaocache_core::ports::{Freshness, Loaded, Origin, Reloaded};
+/// # }
+/// use gaocache::{BoxError, Freshness, Loaded, Metadata, Origin, Reloaded, async_trait};
+///
+/// /// One value, which never changes.
+/// struct Constant;
+///
+/// #[async_trait]
+/// impl Origin for Constant {
+///     async fn load(&self, _: &str) -> Result<Loaded, BoxError> {
+///         let metadata = Metadata::new([("etag", "\"1\"")])?;
+///         Ok(Loaded::from("a large value").with_metadata(metadata))
+///     }
+///
+///     async fn reload(&self, key: &str, kept: &Metadata) -> Result<Reloaded, BoxError> {
+///         if kept.get("etag") != Some("\"1\"") {
+///             return self.load(key).await.map(Reloaded::Changed);
+///         }
+///         Ok(Reloaded::Unchanged {
+///             freshness: Freshness::Unsaid,
+///             metadata: Metadata::NONE,
+///         })
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Reloaded {

@@ -21,6 +21,13 @@ use tokio::sync::oneshot;
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where an answer came from, as the asked node sees it.
+///
+/// ```
+/// # mod gaocache { pub use gaocache_core::ports::Source; }
+/// use gaocache::Source;
+///
+/// assert_eq!(Source::Stale.name(), "stale");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {

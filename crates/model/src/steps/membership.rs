@@ -2,8 +2,10 @@
 
 use super::effects::{drop_everything, fence_broke, is_running, only};
 use crate::{
+    bounds::Nodes,
     decisions,
-    protocol::{Nodes, Protocol, Rule},
+    protocol::Protocol,
+    rule::Rule,
     state::{Entry, Expulsion, List, Lives, NODES, Phase, State},
 };
 

@@ -10,7 +10,9 @@ use self::{
     membership::{crash, delete_key},
 };
 use crate::{
-    protocol::{Nodes, Protocol, Rule, Step},
+    bounds::Nodes,
+    protocol::{Protocol, Step},
+    rule::Rule,
     state::{Entry, NODES, Phase, Removal, State},
 };
 

@@ -2,7 +2,8 @@
 
 use super::effects::{ground, is_running, only};
 use crate::{
-    protocol::{Protocol, Rule},
+    protocol::Protocol,
+    rule::Rule,
     state::{Lives, NODES, Phase, Removal, State},
 };
 

@@ -3,7 +3,8 @@
 use super::effects::{is_running, only};
 use crate::{
     decisions,
-    protocol::{Protocol, Rule},
+    protocol::Protocol,
+    rule::Rule,
     state::{Kind, Phase, Removal, State, Way},
 };
 

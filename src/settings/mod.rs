@@ -1,5 +1,13 @@
 //! How a node behaves, as plain values. Its defaults are those of the program too.
 
+mod identity;
+mod limits;
+
+pub use identity::{ClientCertificates, ListenerTls, PeerIdentity};
+pub use limits::ClientLimits;
+#[cfg(feature = "cli")]
+pub(crate) use limits::SHORTEST_LIMIT;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -19,9 +27,6 @@ use gaocache_core::{
 
 /// Default maximum size of a group's values, in bytes.
 pub(crate) const MAX_VALUE: u64 = 8 << 20;
-
-/// Time limits of connections are checked in steps, so a limit must be long enough to be divided.
-pub(crate) const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
 
 /// The most members that hold a key.
 pub(crate) const MAX_REPLICAS: usize = 2;
@@ -59,7 +64,7 @@ pub(crate) fn open_administration(
 ) -> Option<&'static str> {
     let reachable = admin.is_some_and(|admin| !admin.ip().is_loopback());
     (anonymous.contains(&Action::Admin) && reachable && !insecure).then_some(
-        "everybody can't have the role admin while admin.listen can be reached from other machines; \
+        "anonymous callers can't have the role admin while admin.listen can be reached from other machines; \
          let it listen on loopback, or set admin.insecure = true",
     )
 }
@@ -156,144 +161,16 @@ pub struct Settings {
     pub sampling: Sampling,
 }
 
-/// How nodes know each other.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub enum PeerIdentity {
-    /// Each node makes a key when it starts and registers it beside its address. Nodes connect by
-    /// mutual TLS, and accept only registered keys. So whoever can write to the registry can become
-    /// a node. Not with [`Registry::fixed`](crate::Registry::fixed), which registers nothing.
-    #[default]
-    RegisteredKeys,
-    /// By certificates of authorities that all nodes trust. The files are followed: what changes in
-    /// them counts from the next connection on.
-    Certificates {
-        /// File with the authorities, in PEM format. Two at once while one replaces the other.
-        ca: PathBuf,
-        /// File with this node's certificate, valid for server and client authentication.
-        cert: PathBuf,
-        /// File with its key.
-        key: PathBuf,
-        /// DNS names or URIs of certificates that make their holder a peer. `{id}` stands for the
-        /// id of the node that a certificate belongs to, `*` for any text in one label or segment,
-        /// and `*` alone for any certificate of the authorities.
-        allowed: Vec<String>,
-    },
-    /// Not at all: connections are plaintext, and anyone who can reach a node's listener for peers
-    /// is believed.
-    Plaintext,
-}
-
-/// TLS 1.3 of a listener for clients. The files are followed: what changes in them counts from the
-/// next connection on.
-///
-/// ```
-/// use gaocache::{ClientCertificates, ListenerTls, Settings};
-///
-/// let mut settings = Settings::loopback("node-0");
-/// let mut tls = ListenerTls::new("/tls/tls.crt", "/tls/tls.key");
-/// tls.clients = ClientCertificates::Required { ca: "/tls/ca.crt".into() };
-/// settings.grpc_tls = Some(tls);
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ListenerTls {
-    /// File with the listener's certificate and those between it and its CA, in PEM format.
-    pub cert: PathBuf,
-    /// File with its key.
-    pub key: PathBuf,
-    /// Whether clients show certificates.
-    pub clients: ClientCertificates,
-}
-
-impl ListenerTls {
-    /// With this certificate and its key; clients are asked for none.
-    pub fn new(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self {
-            cert: cert.into(),
-            key: key.into(),
-            clients: ClientCertificates::NotAsked,
-        }
-    }
-}
-
-/// Whether clients show certificates.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub enum ClientCertificates {
-    /// They are not asked for any.
-    #[default]
-    NotAsked,
-    /// A client may show one. A wrong one is refused.
-    Optional {
-        /// File with the authorities, in PEM format. Two at once while one replaces the other.
-        ca: PathBuf,
-    },
-    /// A client without a certificate is refused as well.
-    Required {
-        /// File with the authorities, in PEM format. Two at once while one replaces the other.
-        ca: PathBuf,
-    },
-}
-
-/// Limits on clients: the number of their connections, and the time that they may take.
-///
-/// ```
-/// use std::time::Duration;
-/// use gaocache::Settings;
-///
-/// let mut settings = Settings::loopback("node-0");
-/// settings.limits.max_connections = 100;
-/// settings.limits.write_timeout = Duration::from_secs(5);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ClientLimits {
-    /// Connections of the gRPC, HTTP and Redis listeners together. It is less if the process may
-    /// open fewer files.
-    pub max_connections: usize,
-    /// Connections from one address (IPv6: one /64 network).
-    pub max_connections_per_address: usize,
-    /// Connections of the admin listener. Further ones wait.
-    pub max_admin_connections: usize,
-    /// Those from one address. Further ones are closed.
-    pub max_admin_connections_per_address: usize,
-    /// File descriptors that are reserved for everything except connections of clients.
-    pub reserved_descriptors: usize,
-    /// From the connect to the HTTP/2 preface, and for the head of an HTTP/1 request.
-    pub handshake_timeout: Duration,
-    /// For a connection without any request.
-    pub idle_timeout: Duration,
-    /// For the arrival of a request.
-    pub read_timeout: Duration,
-    /// For a client that does not read its answer: how long until its connection is closed.
-    pub write_timeout: Duration,
-    /// HTTP/2 control frames without data (`PING`, `SETTINGS` and so on), beyond those that go with
-    /// requests and answers.
-    pub max_control_frames_per_second: u32,
-    /// Keys of one `GetMany`, or of one command of Redis.
-    pub max_keys_per_request: usize,
-}
-
-impl Default for ClientLimits {
-    fn default() -> Self {
-        Self {
-            max_connections: 10_000,
-            max_connections_per_address: 1_000,
-            max_admin_connections: 256,
-            max_admin_connections_per_address: 64,
-            reserved_descriptors: 512,
-            handshake_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(300),
-            read_timeout: Duration::from_secs(20),
-            write_timeout: Duration::from_secs(20),
-            max_control_frames_per_second: 1_000,
-            max_keys_per_request: 10_000,
-        }
-    }
-}
-
 /// Which entries a second node holds.
+///
+/// ```
+/// use gaocache::{Replicate, Settings};
+///
+/// let mut settings = Settings::loopback("node-0");
+/// settings.replicas = 2;
+/// // Memory for a second copy of what is in use, and of nothing else.
+/// settings.replicate = Replicate::Hot;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(serde::Deserialize))]
 #[cfg_attr(feature = "cli", serde(rename_all = "lowercase"))]
@@ -404,28 +281,7 @@ impl Settings {
         {
             return wrong(what);
         }
-        let limits = &self.limits;
-        if [
-            limits.max_connections,
-            limits.max_connections_per_address,
-            limits.max_admin_connections,
-            limits.max_admin_connections_per_address,
-            limits.max_keys_per_request,
-        ]
-        .contains(&0)
-        {
-            return wrong("a limit on connections or keys must not be 0");
-        }
-        let times = [
-            limits.handshake_timeout,
-            limits.idle_timeout,
-            limits.read_timeout,
-            limits.write_timeout,
-        ];
-        if times.iter().any(|it| *it < SHORTEST_LIMIT) {
-            return wrong("a time limit of connections must be at least 10 ms");
-        }
-        Ok(())
+        self.limits.check()
     }
 }
 
