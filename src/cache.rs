@@ -166,4 +166,35 @@ impl Cache {
     pub async fn purge(&self, group: &str) -> Result<u64> {
         self.service.purge(group).await
     }
+
+    /// Drops all keys of a group whose values carry that tag
+    /// ([`Metadata::with_tags`](crate::Metadata::with_tags)), on every node.
+    ///
+    /// # Errors
+    /// As [`Cache::remove`].
+    ///
+    /// ```
+    /// # use gaocache::{
+    /// #     Error, GroupDefinition, Loaded, Metadata, NodeBuilder, Settings, Source, loader,
+    /// # };
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let shout = loader(async |key: String| {
+    /// #     let tags = Metadata::default().with_tags(["loud"])?;
+    /// #     Ok::<_, Error>(Loaded::from(key.to_uppercase()).with_metadata(tags))
+    /// # });
+    /// # let node = NodeBuilder::new(Settings::standalone("only"))
+    /// #     .group(GroupDefinition::new("shout", shout))
+    /// #     .bind()
+    /// #     .await?;
+    /// # let cache = node.cache();
+    /// cache.get("shout", "night").await?;
+    /// cache.purge_tag("shout", "loud").await?;
+    /// assert_eq!(cache.get("shout", "night").await?.source, Source::Origin);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn purge_tag(&self, group: &str, tag: &str) -> Result<()> {
+        self.service.purge_tag(group, tag).await
+    }
 }

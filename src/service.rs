@@ -19,7 +19,9 @@ use crate::telemetry::{
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::{Answer, Group, Groups, Query, Room, Source},
-    ports::{Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
+    ports::{
+        Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Removal, Sender, Timestamp,
+    },
     standing::Standing,
 };
 
@@ -351,8 +353,8 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
-    pub fn remove_here(&self, group: &str, key: Option<&str>) -> Result<u64> {
-        Ok(self.inner.groups.told(group)?.remove_here(key))
+    pub fn remove_here(&self, group: &str, what: &Removal) -> Result<u64> {
+        Ok(self.inner.groups.told(group)?.remove_here(what))
     }
 
     /// A client's removal of a key.
@@ -372,6 +374,16 @@ impl Service {
     pub async fn purge(&self, group: &str) -> Result<u64> {
         self.invalidate(group, async |group| group.purge().await)
             .await
+    }
+
+    /// A client's removal of all that carries a tag.
+    ///
+    /// # Errors
+    /// As [`Group::purge_tag`], or [`ErrorKind::UnknownGroup`].
+    pub async fn purge_tag(&self, group: &str, tag: &str) -> Result<()> {
+        self.invalidate(group, async |group| group.purge_tag(tag).await.map(|()| 0))
+            .await
+            .map(|_| ())
     }
 
     async fn invalidate(

@@ -229,6 +229,9 @@ impl Origin for Guarded {
                 Err((error, true)) => Err(error),
                 Err((error, false)) => return Err(error.into()),
             };
+            if let Ok(Reloaded::Unchanged { .. }) = &result {
+                self.observer.renewed();
+            }
             let outcome = result.as_ref().map(Reloaded::value_bytes);
             self.observer.loaded(key, started.elapsed(), outcome);
             result.map_err(Into::into)
@@ -253,6 +256,7 @@ pub(super) mod tests {
     pub(in super::super) struct Nobody;
     impl LoadObserver for Nobody {
         fn loaded(&self, _key: &str, _took: Duration, _outcome: Result<usize, &Error>) {}
+        fn renewed(&self) {}
         fn refused_by_breaker(&self) {}
         fn breaker(&self, _state: BreakerState) {}
     }

@@ -120,6 +120,19 @@ impl Cache for CacheService {
         let entries = purged.map_err(|error| to_status(&error))?;
         Ok(Response::new(wire::PurgeResponse { entries }))
     }
+
+    async fn purge_tag(
+        &self,
+        request: Request<wire::PurgeTagRequest>,
+    ) -> Result<Response<wire::PurgeTagResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire::PurgeTagRequest { group, tag } = request.into_inner();
+        let call = Call::purge_tag(&group, &tag);
+        let purge = self.service.purge_tag(&group, &tag);
+        let purged = self.permissions.run(&caller, call, purge).await;
+        purged.map_err(|error| to_status(&error))?;
+        Ok(Response::new(wire::PurgeTagResponse {}))
+    }
 }
 
 /// Who calls, as the listener has noted it.

@@ -22,7 +22,7 @@ use crate::{
 use gaocache_core::{
     error::Error,
     membership::IdHash,
-    ports::{Sender, Timestamp},
+    ports::{Removal, Sender, Timestamp},
     standing::Standing,
 };
 
@@ -99,8 +99,12 @@ impl Peer for PeerService {
         request: Request<wire::RemoveHereRequest>,
     ) -> Result<Response<wire::RemoveHereResponse>, Status> {
         let request = request.into_inner();
-        let key = request.key.as_deref();
-        let entries = self.service.remove_here(&request.group, key);
+        let what = match (request.key, request.tag) {
+            (Some(key), _) => Removal::Key(key.into()),
+            (None, Some(tag)) => Removal::Tag(tag.into()),
+            (None, None) => Removal::All,
+        };
+        let entries = self.service.remove_here(&request.group, &what);
         let entries = entries.map_err(|error| to_status(&error))?;
         Ok(Response::new(wire::RemoveHereResponse {
             entries,

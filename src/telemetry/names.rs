@@ -39,12 +39,14 @@ metrics! {
     STORE_CAPACITY = "gaocache_store_capacity_bytes", "gauge", ["tier"], "Memory available for entries.";
     STORE_EVICTIONS = "gaocache_store_evictions_total", "counter", ["group", "tier"], "Entries evicted to make room for others.";
     STORE_EXPIRATIONS = "gaocache_store_expirations_total", "counter", ["group", "tier"], "Entries that were found to have expired.";
+    STORE_PURGED_TAGS = "gaocache_store_purged_tags", "gauge", ["tier"], "Purged tags that are remembered until all entries were compared with them; at most 100,000 of a group. About 40 bytes each.";
     STORE_REFUSALS = "gaocache_store_refusals_total", "counter", ["group"], "Values that were served but not kept, because they are too large for the store.";
     FLIGHT_WAITS = "gaocache_flight_waits_total", "counter", ["group"], "Requests that joined a load in flight instead of starting one.";
     HOT_COPIES = "gaocache_hot_copies_total", "counter", ["group"], "Hot copies made of keys that another node owns.";
     ORIGIN_LOADS = "gaocache_origin_loads_total", "counter", ["group", "outcome"], "Loads from the origin: ok, or the kind of error (not_found: the key does not exist).";
     ORIGIN_DURATION = "gaocache_origin_load_duration_seconds", "histogram", ["group"], "Duration of loads from the origin, including time in the queue and retries.";
     ORIGIN_BYTES = "gaocache_origin_loaded_bytes_total", "counter", ["group"], "Bytes loaded from the origin.";
+    ORIGIN_RENEWALS = "gaocache_origin_renewals_total", "counter", ["group"], "Loads that the origin answered with 304: the value that is kept got another lifetime, and no bytes moved.";
     BREAKER_STATE = "gaocache_origin_breaker_state", "gauge", ["group"], "State of the group's circuit breaker: 0 closed (or none), 1 half-open (one load finds out whether the origin is back), 2 open.";
     BREAKER_REFUSALS = "gaocache_origin_breaker_refusals_total", "counter", ["group"], "Loads that were refused because the circuit breaker was open.";
     PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values requested from another node: hit (it had the value), origin (it loaded the value), error (it answered with an error, or its load took too long), unreachable, unavailable (it does not have the group yet, or is leaving), incompatible (it runs another version).";

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use gaocache::internal::wire::{
-    GetManyRequest, GetRequest, PurgeRequest, RemoveRequest, cache_client::CacheClient,
+    GetManyRequest, GetRequest, PurgeRequest, PurgeTagRequest, RemoveRequest,
+    cache_client::CacheClient,
 };
 use reqwest::Method;
 use tonic::{
@@ -37,6 +38,7 @@ pub enum Call {
     GetMany,
     Remove,
     Purge,
+    PurgeTag,
     /// Over HTTP; `{group}` in the path is the group.
     Path(&'static str, &'static str),
 }
@@ -48,6 +50,7 @@ pub fn calls(listener: &Listener) -> Vec<(Call, Option<&'static str>)> {
         (Call::GetMany, Some("read")),
         (Call::Remove, Some("remove")),
         (Call::Purge, Some("purge")),
+        (Call::PurgeTag, Some("purge")),
     ];
     let admin = [
         (Call::Path("GET", "/livez"), None),
@@ -71,6 +74,7 @@ pub fn calls(listener: &Listener) -> Vec<(Call, Option<&'static str>)> {
             (Call::Path("GET", "/v1/{group}/k"), Some("read")),
             (Call::Path("HEAD", "/v1/{group}/k"), Some("read")),
             (Call::Path("DELETE", "/v1/{group}/k"), Some("remove")),
+            (Call::Path("DELETE", "/v1/{group}?tag=t"), Some("purge")),
         ],
         Listener::Admin(_) => admin.to_vec(),
         Listener::Socket(_) => [&grpc[..], &admin[..]].concat(),
@@ -164,6 +168,11 @@ async fn over_grpc(listener: &Listener, call: Call, group: &str, token: Option<&
             .purge(with(token, PurgeRequest { group }))
             .await
             .err(),
+        Call::PurgeTag => {
+            let tag = "t".to_owned();
+            let request = with(token, PurgeTagRequest { group, tag });
+            client.purge_tag(request).await.err()
+        }
         Call::Path(..) => unreachable!("over HTTP"),
     };
     verdict(outcome.as_ref())

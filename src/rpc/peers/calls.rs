@@ -12,7 +12,9 @@ use crate::rpc::{
 };
 use gaocache_core::{
     membership::{IdHash, Member},
-    ports::{HandoffStream, KeyAsked, Peeked, PeerAnswer, PeerError, Peers, Removed, Voucher},
+    ports::{
+        HandoffStream, KeyAsked, Peeked, PeerAnswer, PeerError, Peers, Removal, Removed, Voucher,
+    },
 };
 
 /// Bound on a peek, which the peer answers from memory: past it the next is asked, and then the
@@ -53,12 +55,15 @@ impl Peers for GrpcPeers {
         &self,
         member: &Member,
         group: &str,
-        key: Option<&str>,
+        what: &Removal,
     ) -> Result<Removed, PeerError> {
-        let request = wire::RemoveHereRequest {
-            group: group.to_owned(),
-            key: key.map(str::to_owned),
+        let (key, tag) = match what {
+            Removal::Key(key) => (Some(key.to_string()), None),
+            Removal::Tag(tag) => (None, Some(tag.to_string())),
+            Removal::All => (None, None),
         };
+        let group = group.to_owned();
+        let request = wire::RemoveHereRequest { group, key, tag };
         let send = |mut client: PeerClient<Channel>| {
             let request = request.clone();
             async move { client.remove(request).await }

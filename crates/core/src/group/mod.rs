@@ -235,7 +235,9 @@ impl Group {
     /// Which flights a get of this node may share where a flight may bring what another member
     /// holds.
     fn sharing(&self, hash: KeyHash) -> Sharing {
-        let removed = self.tombstones.refuse(hash, self.shared.clock.now());
+        let now = self.shared.clock.now();
+        // What a flight brings may have any tag.
+        let removed = self.tombstones.refuse(hash, now) || self.tombstones.has_tags(now);
         if removed || !self.is_sure() {
             // A member that is notified later than this one may still hand out the old value; and
             // once off the list, this node hears of no removals that would ground its flights.

@@ -123,7 +123,11 @@ impl Group {
             let keep = pass.is_some_and(|pass| fence.still(pass, now))
                 && now.since(departed) < TRANSFER_TIMEOUT
                 && !self.tombstones.refuse(hash, now);
-            if let Some(entry) = copy.filter(|_| keep)
+            let removed = |entry: &Arc<Entry>| {
+                let metadata = &entry.record.metadata;
+                self.tombstones.refuse_tags(metadata, now)
+            };
+            if let Some(entry) = copy.filter(|entry| keep && !removed(entry))
                 && self.shared.hot.insert(key, entry)
             {
                 self.observer.kept_hot_copy();

@@ -21,7 +21,9 @@ use crate::{
     error::Result,
     harness_tests::{
         Plan as Nodes, TTL_MS, TestNet, TestNode, group_rules,
-        simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds, some_keys},
+        simulation::{
+            Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds, some_keys, tag_of, tagged,
+        },
     },
     membership::{Member, MemberState, View},
     ports::{Clock, Loaded, Origin, Timestamp},
@@ -43,9 +45,10 @@ struct Versions {
 #[async_trait]
 impl Origin for Versions {
     async fn load(&self, key: &str) -> Result<Loaded, crate::error::BoxError> {
-        let value = format!("{} {}", self.ledger.version(key), self.clock.now().0);
+        let version = self.ledger.version(key);
+        let value = format!("{version} {}", self.clock.now().0);
         sleep(Duration::from_millis(self.dice.number(1..200))).await;
-        Ok(value.into_bytes().into())
+        Ok(tagged(value, key, version))
     }
 }
 
@@ -308,17 +311,28 @@ impl World {
                 continue;
             };
             let key = format!("k{}", self.dice.below(KEYS));
-            let version = self.ledger.bump(&key);
-            let done = if self.dice.below(20) == 0 {
-                let purged = timeout(ENDS, node.group.purge()).await;
-                purged.expect("ends").map(|_| ())
-            } else {
-                timeout(ENDS, node.group.remove(&key)).await.expect("ends")
+            let what = self.dice.below(20);
+            let tag = tag_of(&key);
+            let keys = (0..KEYS).map(|key| format!("k{key}"));
+            let keys: Vec<String> = match what {
+                1..6 => keys.filter(|key| tag_of(key) == tag).collect(),
+                _ => vec![key.clone()],
             };
+            let versions: Vec<u64> = keys.iter().map(|key| self.ledger.bump(key)).collect();
+            let done = async {
+                match what {
+                    0 => node.group.purge().await.map(|_| ()),
+                    1..6 => node.group.purge_tag(&tag).await,
+                    _ => node.group.remove(&key).await,
+                }
+            };
+            let done = timeout(ENDS, done).await.expect("ends");
             // A removal by a node that is off the list by now isn't one: it is not known which
             // members it reached.
             if done.is_ok() && self.alive.lock().iter().any(|it| Arc::ptr_eq(it, &node)) {
-                self.ledger.removed(key, version);
+                for (key, version) in keys.into_iter().zip(versions) {
+                    self.ledger.removed(key, version);
+                }
             }
         }
     }

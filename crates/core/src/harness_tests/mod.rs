@@ -78,6 +78,8 @@ pub(super) struct TestOrigin {
     /// How often it said that a value has not changed.
     pub(super) unchanged: AtomicUsize,
     pub(super) answer: Mutex<Option<Error>>,
+    /// The tags of its values.
+    pub(super) tags: Mutex<Vec<&'static str>>,
     /// By how many bytes its values are longer.
     pub(super) padding: AtomicUsize,
     /// How many keys it takes at once.
@@ -95,6 +97,7 @@ impl Default for TestOrigin {
             answer: Mutex::default(),
             is_tagged: AtomicBool::new(false),
             unchanged: AtomicUsize::new(0),
+            tags: Mutex::default(),
             padding: AtomicUsize::new(0),
             batch: AtomicUsize::new(1),
             batches: AtomicUsize::new(0),
@@ -113,9 +116,12 @@ impl Origin for TestOrigin {
         if let Some(error) = self.answer.lock().clone() {
             return Err(error.into());
         }
-        let loaded = Loaded::from(Bytes::from(value));
+        let mut loaded = Loaded::from(Bytes::from(value));
+        let tags = self.tags.lock().clone();
+        loaded.metadata = loaded.metadata.with_tags(tags)?;
         if self.is_tagged.load(Ordering::SeqCst) {
-            return Ok(loaded.with_metadata(self.said()?));
+            let said = self.said()?.with_tags(self.tags.lock().clone())?;
+            return Ok(loaded.with_metadata(said));
         }
         Ok(loaded)
     }

@@ -21,7 +21,7 @@ use crate::{
     membership::{IdHash, Member},
     ports::{
         Clock, Fetched, Handed, HandoffStream, KeyAsked, Parcel, Peeked, PeerAnswer, PeerError,
-        Peers, Reading, Receipt, Removed, Sender, Timestamp, Voucher,
+        Peers, Reading, Receipt, Removal, Removed, Sender, Timestamp, Voucher,
     },
     record::Record,
     standing::Standing,
@@ -174,27 +174,22 @@ impl Peers for TestPeers {
         Ok(answer)
     }
 
-    async fn remove(
-        &self,
-        member: &Member,
-        _: &str,
-        key: Option<&str>,
-    ) -> Result<Removed, PeerError> {
+    async fn remove(&self, member: &Member, _: &str, what: &Removal) -> Result<Removed, PeerError> {
         let race = self
             .net
             .reads_before
             .lock()
             .take_if(|race| race.1 == member.id);
-        if let (Some((reader, _)), Some(key)) = (race, key) {
+        if let (Some((reader, _)), Removal::Key(key)) = (race, what) {
             let reader = self.net.groups.lock()[&reader].clone();
-            reader.remove_here(Some(key));
+            reader.remove_here(what);
             for _ in 0..=HOT_AFTER {
                 reader.get(key).await.expect("the old value");
             }
         }
         self.net.pass(&self.me, &member.id).await?;
         let removed = Removed {
-            entries: self.net.group(&member.id)?.remove_here(key),
+            entries: self.net.group(&member.id)?.remove_here(what),
             incarnation: self
                 .net
                 .standing(&member.id)?

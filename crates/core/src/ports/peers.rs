@@ -276,10 +276,21 @@ pub trait HandoffStream: Send {
     async fn receipt(&mut self) -> Result<Receipt, PeerError>;
 }
 
+/// What a removal takes from a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// A key.
+    Key(Arc<str>),
+    /// All values that carry a tag.
+    Tag(Arc<str>),
+    /// Everything.
+    All,
+}
+
 /// What a member answers to a removal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Entries that went.
+    /// Entries that went; 0 for those with a tag, which are not counted.
     pub entries: u64,
     /// Who answered: a member that was started anew meanwhile is another.
     pub incarnation: IdHash,
@@ -303,8 +314,8 @@ pub trait Peers: Send + Sync + 'static {
     /// takes as long as the member's load may take; the caller may drop it at any time.
     async fn fetch(&self, member: &Member, group: &str, key: &str)
     -> Result<PeerAnswer, PeerError>;
-    /// Gets several values from that member, each by the rules of [`Peers::fetch`]. It ends when all
-    /// are answered or given up. Without a method of its own, it fetches them one by one.
+    /// Gets several values from that member, each by the rules of [`Peers::fetch`]. It ends when
+    /// all are answered or given up. Without a method of its own, it fetches them one by one.
     async fn fetch_many(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
         let fetches = asked.into_iter().map(|one| async move {
             let key = one.key().to_owned();
@@ -319,12 +330,12 @@ pub trait Peers: Send + Sync + 'static {
     }
     /// Gets what that member has in memory. It never loads.
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError>;
-    /// Drops a key, or with `None` the whole group, at that member.
+    /// Removes at that member.
     async fn remove(
         &self,
         member: &Member,
         group: &str,
-        key: Option<&str>,
+        what: &Removal,
     ) -> Result<Removed, PeerError>;
     /// Asks that member whether it would vouch for `asker`, which counts on the members `counted`.
     async fn vouch(

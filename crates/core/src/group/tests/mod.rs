@@ -9,6 +9,7 @@ mod removal;
 mod renewal;
 mod stale_model;
 mod staleness;
+mod tags;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -21,7 +22,7 @@ use futures::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::ports::{Freshness, Loaded, Timestamp};
+use crate::ports::{Freshness, Loaded, Removal, Timestamp};
 use crate::{
     cluster::Cluster,
     harness_tests::{
