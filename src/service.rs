@@ -3,37 +3,35 @@
 //!
 //! It must not depend on the protocol of a request.
 
+mod many;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::telemetry::{
-    metrics::{GroupMetrics, HandoffMetrics, Metrics},
-    requests,
-    throttle::Throttle,
-    trace::{self, Call, Sampling, Scope, Told},
+#[cfg(feature = "cli")]
+use crate::fairness::Quota;
+use crate::{
+    fairness::{ClientId, Quotas, UnderWay},
+    telemetry::{
+        metrics::{GroupMetrics, HandoffMetrics, Metrics},
+        requests,
+        throttle::Throttle,
+        trace::{self, Call, Sampling, Scope, Told},
+    },
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{Answer, Group, Groups, Query, Room, Source},
+    group::{Answer, Group, Groups, Query, Source},
     ports::{
         Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Removal, Sender, Timestamp,
     },
     standing::Standing,
 };
-
-/// Keys of one request that are asked for at the same time.
-pub(crate) const MANY_FLIGHTS: usize = 1024;
-/// What a key that is asked for takes meanwhile, in bytes: its flight and the task of that.
-const FLIGHT_BYTES: usize = 2 << 10;
-
-/// What the keys of a request take while they are asked for, in bytes.
-pub(crate) fn flight_bytes(keys: usize) -> usize {
-    keys.min(MANY_FLIGHTS) * FLIGHT_BYTES
-}
+pub(crate) use many::flight_bytes;
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +55,8 @@ pub struct Moment {
 #[derive(Clone)]
 pub struct Service {
     inner: Arc<Inner>,
+    /// Who asks.
+    client: ClientId,
 }
 
 struct Inner {
@@ -68,16 +68,18 @@ struct Inner {
     clock: Arc<dyn Clock>,
     handoff_metrics: Arc<HandoffMetrics>,
     measuring: Measuring,
+    quotas: Arc<Quotas>,
     throttle: Throttle,
 }
 
 impl Service {
-    /// Serves these groups.
-    pub fn new(
+    /// Serves these groups, within these quotas.
+    pub(crate) fn new(
         groups: Groups,
         metrics: &Metrics,
         clock: Arc<dyn Clock>,
         measuring: Measuring,
+        quotas: Arc<Quotas>,
     ) -> Self {
         let by_name = groups
             .iter()
@@ -91,9 +93,39 @@ impl Service {
                 clock,
                 handoff_metrics: metrics.handoff(),
                 measuring,
+                quotas,
                 throttle: Throttle::default(),
             }),
+            client: ClientId::NOBODY,
         }
+    }
+
+    /// The same, for this client.
+    pub(crate) fn asked_by(&self, client: ClientId) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            client,
+        }
+    }
+
+    /// From now on, clients may ask for this.
+    #[cfg(feature = "cli")]
+    pub(crate) fn limit(&self, quota: Quota) {
+        self.inner.quotas.set(quota);
+    }
+
+    /// Whether requests have to be admitted.
+    pub(crate) fn limits_requests(&self) -> bool {
+        self.inner.quotas.limits_requests()
+    }
+
+    /// Admits a request of the client, for so many keys.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooManyRequests`].
+    pub(crate) fn admit(&self, keys: usize) -> Result<()> {
+        let count = u32::try_from(keys.max(1)).unwrap_or(u32::MAX);
+        Ok(self.inner.quotas.request(self.client, count)?)
     }
 
     /// Counts the requests of these groups by name, before they take effect.
@@ -176,75 +208,25 @@ impl Service {
         self.told(group, key, answer);
     }
 
-    /// A client's get of several keys: answers as they come, each with the place of its key, first
-    /// those that memory has. What is not in memory is asked for at once, in one message to each
-    /// owner; but no more than [`MANY_FLIGHTS`] keys at a time.
-    pub fn get_many(
-        &self,
-        group: &str,
-        keys: Arc<[String]>,
-    ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
-        let (service, group) = (self.clone(), Arc::<str>::from(group));
-        let first = (0..keys.len()).step_by(MANY_FLIGHTS);
-        let parts = first.map(move |first| service.get_part(&group, &keys, first));
-        stream::iter(parts).flatten()
-    }
-
-    /// The keys from that place on, as far as they may be worked on at once.
-    fn get_part(
-        &self,
-        group: &Arc<str>,
-        keys: &Arc<[String]>,
-        first: usize,
-    ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
-        let (mut moment, room) = (self.moment(), Room::default());
-        let (mut held, mut missed) = (Vec::new(), Vec::new());
-        let end = keys.len().min(first + MANY_FLIGHTS);
-        for (place, key) in (first..end).zip(&keys[first..end]) {
-            // What finds no room is looked for again in its turn.
-            match self.inner.groups.held(group, key, moment.now) {
-                Some(answer) if room.take(answer.as_ref().map_or(0, |it| it.value.len())) => {
-                    self.has_held(group, key, &mut moment, &answer);
-                    held.push((place, answer));
-                }
-                _ => missed.push(place),
-            }
-        }
-        let rest: Vec<&str> = missed.iter().map(|place| &*keys[*place]).collect();
-        let rest = match self.inner.groups.get(group) {
-            Ok(known) => known.get_many(&rest).left_stream(),
-            Err(error) => {
-                let refused = (0..rest.len()).map(move |nth| (nth, Err(error.clone())));
-                stream::iter(refused).right_stream()
-            }
-        };
-        let (service, group, keys) = (self.clone(), group.clone(), keys.clone());
-        let rest = rest.map(move |(nth, answer)| {
-            let key = &keys[missed[nth]];
-            if let Some(started) = moment.started {
-                service.measure(&group, key, started.elapsed(), &answer);
-            }
-            service.told(&group, key, &answer);
-            (missed[nth], answer)
-        });
-        stream::iter(held).chain(rest)
-    }
-
     /// A client's get, after [`Service::get_held`] has found nothing.
     ///
     /// # Errors
     /// As [`Service::get`].
     pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
         let started = self.inner.measuring.requests.then(Instant::now);
-        let answer = match self.inner.groups.get(group) {
-            Ok(group) => group.get(key).await,
-            Err(error) => Err(error),
+        let answer = match (self.inner.groups.get(group), self.miss()) {
+            (Ok(group), Ok(_miss)) => self.client.scope(group.get(key)).await,
+            (Err(error), _) | (_, Err(error)) => Err(error),
         };
         if let Some(started) = started {
             self.measure(group, key, started.elapsed(), &answer);
         }
         self.told(group, key, &answer);
         answer
+    }
+
+    fn miss(&self) -> Result<UnderWay> {
+        Ok(self.inner.quotas.miss(self.client)?)
     }
 
     /// Traces and logs a client's get.
@@ -433,8 +415,8 @@ impl Service {
 
     fn log(&self, group: &str, error: &Error) {
         let kind = error.kind();
-        // The load itself has already logged failures of the origin. A missing key is not a
-        // failure.
+        // The load itself has already logged failures of the origin, and who refused a client has
+        // logged that. A missing key is not a failure.
         if matches!(
             kind,
             ErrorKind::NotFound
@@ -442,6 +424,7 @@ impl Service {
                 | ErrorKind::OriginTimeout
                 | ErrorKind::BreakerOpen
                 | ErrorKind::ValueTooLarge
+                | ErrorKind::TooManyRequests
         ) {
             return;
         }

@@ -1,21 +1,20 @@
 //! Wraps every origin: limits how many loads run, how many wait, and how long one may take, refuses
-//! them while the circuit breaker is open, and counts them.
+//! them while the circuit breaker is open, and counts them. Clients take turns.
 //!
-//! A queued load whose callers have all gone is cancelled. One that runs continues, because the
-//! origin is already working on it.
+//! A load whose callers have all gone is cancelled while it waits: in the queue, or between two
+//! attempts. One that runs continues, because the origin is already working on it, unless the group
+//! wants it otherwise.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tracing::Instrument;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::{bounds::Bounds, breaker::Breaker, ramp::Ramp};
-use crate::telemetry::trace;
+use super::{bounds::Bounds, breaker::Breaker, pause::unless_abandoned, ramp::Ramp};
+use crate::{fairness::ClientId, telemetry::trace};
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
     metadata::Metadata,
@@ -26,8 +25,6 @@ use gaocache_core::{
 pub struct Guarded {
     origin: Arc<dyn Origin>,
     observer: Arc<dyn LoadObserver>,
-    /// Counts the loads that run and those that wait.
-    admitted: Semaphore,
     bounds: Bounds,
     ramp: Ramp,
     breaker: Option<Breaker>,
@@ -35,7 +32,7 @@ pub struct Guarded {
 
 /// Why a load did not begin.
 enum NotBegun {
-    /// All callers had given up before.
+    /// All callers had given up before, or between two attempts.
     GivenUp,
     /// The breaker is open.
     Refused(Error),
@@ -46,7 +43,6 @@ enum NotBegun {
 impl Guarded {
     /// Wraps an origin in these limits.
     pub fn new(origin: Arc<dyn Origin>, observer: Arc<dyn LoadObserver>, bounds: Bounds) -> Self {
-        let admitted = bounds.max_concurrency.saturating_add(bounds.max_queue);
         let breaker = bounds.breaker;
         // The group may have had another origin before.
         observer.breaker(BreakerState::Closed);
@@ -54,7 +50,6 @@ impl Guarded {
             origin,
             breaker: breaker.map(|rules| Breaker::new(rules, observer.clone())),
             observer,
-            admitted: Semaphore::new(admitted.min(Semaphore::MAX_PERMITS)),
             bounds,
             ramp: Ramp::new(bounds.max_concurrency, bounds.ramp),
         }
@@ -64,7 +59,8 @@ impl Guarded {
     /// origin's fault.
     async fn in_turn<T>(
         &self,
-        abandoned: BoxFuture<'_, ()>,
+        key: &str,
+        mut abandoned: BoxFuture<'_, ()>,
         load: impl Future<Output = T>,
         is_fault: impl FnOnce(&T) -> bool,
     ) -> std::result::Result<T, NotBegun> {
@@ -73,21 +69,20 @@ impl Guarded {
         if let Some(Err(refused)) = breaker.map(|it| it.check(Instant::now())) {
             return Err(NotBegun::Refused(refused));
         }
-        let Ok(_admitted) = self.admitted.try_acquire() else {
-            return Err(NotBegun::NoRoom(self.overloaded()));
-        };
         self.ramp.widen(Instant::now());
-        let running = tokio::select! {
+        let client = ClientId::current();
+        let most = self.bounds.max_concurrency;
+        let most = most.saturating_add(self.bounds.max_queue);
+        let turn = tokio::select! {
             biased;
-            running = self.ramp.place() => running,
-            () = abandoned => {
+            turn = self.ramp.places().take(client, line_key(key), most) => turn,
+            () = &mut abandoned => {
                 trace::event("given up in the queue", None);
                 return Err(NotBegun::GivenUp);
             }
         };
-        let Ok(_running) = running else {
-            let what = "the origin was closed";
-            return Err(NotBegun::NoRoom(Error::new(ErrorKind::Internal, what)));
+        let Ok(_running) = turn else {
+            return Err(NotBegun::NoRoom(self.overloaded()));
         };
         trace::event("left the queue", None);
         // Once more: it may have opened while this load waited for its turn.
@@ -96,7 +91,11 @@ impl Guarded {
             Err(refused) => return Err(NotBegun::Refused(refused)),
         };
         let began = Instant::now();
-        let loaded = load.await;
+        let anyway = self.bounds.cancel_abandoned;
+        let Some(loaded) = unless_abandoned(load, abandoned, anyway).await else {
+            trace::event("given up between two attempts", None);
+            return Err(NotBegun::GivenUp);
+        };
         let now = Instant::now();
         if pass.is_some_and(|pass| pass.ended(now - began, is_fault(&loaded), now)) {
             self.ramp.restart(now);
@@ -164,6 +163,11 @@ impl Guarded {
     }
 }
 
+/// By which a load is found in the line.
+fn line_key(key: &str) -> u64 {
+    xxh3_64(key.as_bytes())
+}
+
 /// Whether the load failed because of the state of the origin. A missing key or a value that is too
 /// large say nothing about it, nor does a lack of memory here.
 fn is_origins_fault<T>(loaded: &Result<T>) -> bool {
@@ -196,7 +200,8 @@ impl Origin for Guarded {
             let nobody = Box::pin(std::future::pending());
             let load = self.load_many_in_time(keys);
             let all_fail = |loaded: &Vec<Result<Loaded>>| loaded.iter().all(is_origins_fault);
-            let loaded = self.in_turn(nobody, load, all_fail).await;
+            let first = keys.first().copied().unwrap_or_default();
+            let loaded = self.in_turn(first, nobody, load, all_fail).await;
             let loaded = match loaded.map_err(|it| self.not_begun(it)) {
                 Ok(loaded) => loaded,
                 Err((error, true)) => vec![Err(error); keys.len()],
@@ -223,7 +228,7 @@ impl Origin for Guarded {
         let load = async {
             let started = Instant::now();
             let load = self.load_in_time(key, kept);
-            let loaded = self.in_turn(abandoned, load, is_origins_fault).await;
+            let loaded = self.in_turn(key, abandoned, load, is_origins_fault).await;
             let result = match loaded.map_err(|it| self.not_begun(it)) {
                 Ok(loaded) => loaded,
                 Err((error, true)) => Err(error),
@@ -237,6 +242,11 @@ impl Origin for Guarded {
             result.map_err(Into::into)
         };
         load.instrument(trace::load_span()).await
+    }
+
+    fn also_wanted(&self, key: &str) {
+        let places = self.ramp.places();
+        places.also_for(ClientId::current(), line_key(key));
     }
 }
 

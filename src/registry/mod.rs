@@ -4,6 +4,8 @@
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
 pub(crate) mod fixed;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub(crate) mod memory;
 #[cfg(feature = "etcd")]
 mod notices;
@@ -45,6 +47,8 @@ pub(crate) enum Choice {
     Etcd {
         config: EtcdConfig,
         service: String,
+        /// Empty: whatever cluster is there.
+        cluster_id: String,
     },
 }
 
@@ -92,6 +96,7 @@ impl Registry {
         Self(Choice::Etcd {
             config,
             service: service.into(),
+            cluster_id: String::new(),
         })
     }
 }

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::{bounded::has_at_most, convert, wire};
 use crate::{
+    fairness::ClientId,
     service::{Service, flight_bytes},
     telemetry::trace::Scope,
     traffic::{Ticket, Traffic},
@@ -109,9 +110,11 @@ fn held(traffic: Option<&Arc<Traffic>>, value: Bytes) -> Result<Bytes> {
     }
 }
 
-/// A stream that continues the present trace wherever it is read: it outlives the call.
+/// A stream that continues the present trace, for the same client, wherever it is read: it outlives
+/// the call.
 fn in_scope<S: Stream + Send>(stream: S) -> impl Stream<Item = S::Item> + Send {
     let scope = Scope::current();
+    let stream = ClientId::current().reads(stream);
     stream::unfold(
         (Box::pin(stream), scope),
         |(mut stream, scope)| async move {

@@ -14,7 +14,7 @@ use http_body::Body;
 use tonic::service::Routes;
 
 use super::{
-    bounded,
+    asked_for, bounded,
     gate::{Gate, Visitor},
     lean, many,
     peer::PeerService,
@@ -128,17 +128,22 @@ where
             ..
         } = self.front.clone();
         match path {
-            FETCH => Box::pin(async move {
-                let scope = |headers: &_| peer.follow(traced(FETCH), headers);
-                let handle = async |it| peer.reply(it).await;
-                let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
-                Ok(answer.await.map(FrontBody::Lean))
-            }),
+            FETCH => {
+                let client = asked_for::read(request.headers(), self.visitor.from().ip());
+                Box::pin(async move {
+                    let scope = |headers: &_| peer.follow(traced(FETCH), headers);
+                    let handle = async |it| client.scope(peer.reply(it)).await;
+                    let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+                    Ok(answer.await.map(FrontBody::Lean))
+                })
+            }
             FETCH_MANY => {
+                let client = asked_for::read(request.headers(), self.visitor.from().ip());
                 let scope = peer.follow(traced(FETCH_MANY), request.headers());
                 Box::pin(async move {
                     let answer = routed.whole(request, ticket, many::check_fetch);
-                    Ok(FrontBody::of(scope.run(pin!(answer)).await))
+                    let answer = client.scope(scope.run(pin!(answer))).await;
+                    Ok(FrontBody::of(answer))
                 })
             }
             HANDOFF => {

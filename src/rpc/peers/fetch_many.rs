@@ -14,6 +14,7 @@ use tracing::Instrument;
 use super::{failed::Failed, failure::Failure, fetch::load_too_long, links::Lane, pool::GrpcPeers};
 use crate::{
     rpc::{
+        asked_for,
         many::{MAX_FETCHED_KEY_BYTES, MAX_FETCHED_KEYS},
         wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
     },
@@ -110,7 +111,8 @@ impl GrpcPeers {
             keys: open.keys(),
         };
         let send = |mut client: PeerClient<Channel>| {
-            let request = trace::request(message.clone());
+            let mut request = trace::request(message.clone());
+            asked_for::tell(request.metadata_mut().as_mut());
             async move { known(client.fetch_many(request).await) }
         };
         self.counted(member, "fetch_many");

@@ -85,10 +85,20 @@ impl Group {
             });
         } else {
             self.observer.waited_for_flight();
+            self.also_wanted(key, hash);
         }
         WaitingRemotely {
             waiter: joined.waiter,
             collapsed,
+        }
+    }
+
+    /// A fetch may wait for its turn: somebody else wants its key now, too.
+    fn also_wanted(&self, key: &HashedKey<'_>, hash: KeyHash) {
+        let topology = self.shared.cluster.snapshot();
+        if let Owner::Other(owner) = topology.owner(hash) {
+            let peers = &self.shared.peers;
+            peers.also_wanted(owner, &self.name, key.text());
         }
     }
 

@@ -328,6 +328,10 @@ pub trait Peers: Send + Sync + 'static {
             .collect::<()>()
             .await;
     }
+    /// Somebody else wants this key, too, whose fetch from that member may wait for its turn.
+    fn also_wanted(&self, member: &Member, group: &str, key: &str) {
+        let _ = (member, group, key);
+    }
     /// Gets what that member has in memory. It never loads.
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError>;
     /// Removes at that member.
