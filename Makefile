@@ -32,7 +32,7 @@ NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test redis-test redis-bench outside-test check public-api semver bench observability-test \
+.PHONY: help run test interop-test redis-test redis-bench nginx-test cache-tests outside-test check public-api semver bench observability-test \
 	page-test warm-test roll-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
@@ -56,6 +56,13 @@ redis-bench: ## CPU of gets through the listener for Redis clients, beside a Red
 	$(CARGO) build --locked --profile bench --bin gaocache
 	tools/redis-bench
 
+nginx-test: ## tests with nginx as an origin; installs it if it is missing
+	nginx=$$(tools/ensure-nginx) && GAOCACHE_TEST_NGINX=$$nginx $(CARGO) test --locked --test metadata nginx
+
+cache-tests: ## runs the public test suite for HTTP caches against a node, and prints the outcome; needs Node.js and npm
+	$(CARGO) build --locked --bin gaocache
+	tools/cache-tests
+
 outside-test: ## builds and runs a program outside the workspace that embeds a node, without protoc
 	tools/outside-test
 
@@ -78,7 +85,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tools/kind-load tools/check-cluster-tools tests/chart/cluster_tools \
 	  tools/release-version tools/release-notes tools/release-chart tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
-	  tools/outside-test tools/redis-test tools/redis-bench tools/chaos-proof tools/fuzz tools/fuzz-rustc tools/fuzz-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
+	  tools/outside-test tools/redis-test tools/redis-bench tools/ensure-nginx tools/cache-tests tools/chaos-proof tools/fuzz tools/fuzz-rustc tools/fuzz-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
 
 public-api: ## regenerates the list of public items, docs/public-api.txt
 	tools/ensure-check-tools $(TOOLS)

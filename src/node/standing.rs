@@ -284,10 +284,10 @@ impl Joined {
     /// Carries out a notice; false if it can't be confirmed yet.
     fn carry_out(&self, notice: &Notice, ring: &Topology) -> bool {
         match notice {
-            Notice::Remove { group, key } => {
+            Notice::Remove { group, what } => {
                 // A group that was never configured here holds nothing.
                 if let Ok(group) = self.parts.groups.told(group) {
-                    group.remove_here(key.as_deref());
+                    group.remove_here(what);
                 }
                 true
             }

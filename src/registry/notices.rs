@@ -16,7 +16,7 @@ use std::{
 
 use gaocache_core::{
     membership::IdHash,
-    ports::{Notice, NoticeId, Notices},
+    ports::{Notice, NoticeId, Notices, Removal},
 };
 use gaocache_discovery::{Discovery, Endpoint, EtcdConfig, KeyRange, Result, expulsion::Records};
 use serde_json::Value;
@@ -140,11 +140,13 @@ pub(super) fn read(prefix: &str, endpoints: &BTreeMap<Arc<str>, Endpoint>) -> No
 
 pub(super) fn stored(notice: &Notice) -> Endpoint {
     match notice {
-        Notice::Remove { group, key } => {
+        Notice::Remove { group, what } => {
             let value = Endpoint::new("remove").with_metadata("group", &**group);
-            match key {
-                Some(key) => value.with_metadata("key", &**key),
-                None => value,
+            match what {
+                Removal::Key(key) => value.with_metadata("key", &**key),
+                // An older release purges the whole group.
+                Removal::Tag(tag) => value.with_metadata("tag", &**tag),
+                Removal::All => value,
             }
         }
         Notice::Seen { revision, listed } => Endpoint::new("seen")
@@ -157,7 +159,11 @@ fn notice(value: &Endpoint) -> Option<Notice> {
     match &*value.address {
         "remove" => Some(Notice::Remove {
             group: value.text("group")?.into(),
-            key: value.text("key").map(Into::into),
+            what: match (value.text("key"), value.text("tag")) {
+                (Some(key), _) => Removal::Key(key.into()),
+                (None, Some(tag)) => Removal::Tag(tag.into()),
+                (None, None) => Removal::All,
+            },
         }),
         "seen" => Some(Notice::Seen {
             revision: value.number("revision")?,
@@ -183,11 +189,15 @@ mod tests {
         let notices = [
             Notice::Remove {
                 group: "users".into(),
-                key: Some("ä/b".into()),
+                what: Removal::Key("ä/b".into()),
             },
             Notice::Remove {
                 group: "users".into(),
-                key: None,
+                what: Removal::Tag("red".into()),
+            },
+            Notice::Remove {
+                group: "users".into(),
+                what: Removal::All,
             },
             Notice::Seen {
                 revision: 7,

@@ -6,6 +6,7 @@ mod broken_connection;
 #[path = "../common/mod.rs"]
 mod common;
 mod made_up;
+mod many;
 mod other_release;
 mod slow;
 mod unreachable;

@@ -11,6 +11,7 @@ mod ejected;
 mod failed;
 mod failure;
 mod fetch;
+mod fetch_many;
 mod handoff;
 mod life;
 mod links;

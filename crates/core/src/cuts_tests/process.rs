@@ -355,8 +355,8 @@ impl Process {
                 continue;
             };
             let done = carried_out.carry_out(me, &standing, |notice| {
-                if let Notice::Remove { key, .. } = notice {
-                    self.node.group.remove_here(key.as_deref());
+                if let Notice::Remove { what, .. } = notice {
+                    self.node.group.remove_here(what);
                 }
                 true
             });

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::Timestamp;
+use super::{Removal, Timestamp};
 use crate::{
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member, MemberState, View},
@@ -23,12 +23,12 @@ pub struct NoticeId(pub u64);
 /// What a member publishes in the registry for the others, since it can't reach one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A key was removed, or with `None` the whole group.
+    /// Something was removed.
     Remove {
         /// Name of the group.
         group: Arc<str>,
-        /// The key.
-        key: Option<Box<str>>,
+        /// What is removed from it.
+        what: Removal,
     },
     /// Confirm when your view has this revision and this incarnation, as in
     /// [`Peers::await_revision`](super::Peers::await_revision).
