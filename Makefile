@@ -10,21 +10,27 @@ KEEP_ON_FAILURE ?=
 # chaos-test: how long, or which scenario instead.
 SECONDS_OF_CHAOS ?= 600
 SCENARIO ?=
+# abuse-test: seconds of each attack, and a part of the names of the attacks.
+SECONDS_OF_ABUSE ?= 10
+ONLY ?=
 # simulation-test: how many histories.
 SEEDS ?= 10000
+# fuzz: how many hours in all, and which targets; if empty, all of them.
+HOURS ?= 8
+TARGETS ?=
 # page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
 # semver: the git revision to compare with; if empty, the latest tag.
 BASELINE ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
-# run: the profile to compile with; `quick` compiles without optimization.
-RUN_PROFILE ?= dev
+# run: the profile to compile with. Without optimization, the first answer comes soonest.
+RUN_PROFILE ?= quick
 RELEASE ?= cache
 NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test redis-test redis-bench outside-test check public-api semver bench observability-test \
-	page-test warm-test idle-test model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
+	page-test warm-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -69,7 +75,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tools/kind-load tools/check-cluster-tools tests/chart/cluster_tools \
 	  tools/release-version tools/release-notes tools/release-chart tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
-	  tools/outside-test tools/redis-test tools/redis-bench tools/chaos-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
+	  tools/outside-test tools/redis-test tools/redis-bench tools/chaos-proof tools/fuzz tools/fuzz-rustc tools/fuzz-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
 
 public-api: ## regenerates the list of public items, docs/public-api.txt
 	tools/ensure-check-tools $(TOOLS)
@@ -137,6 +143,10 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
 
+abuse-test: ## attacks on a node with a good client beside each, as a table; ONLY=name chooses some
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_ABUSE_SECONDS=$(SECONDS_OF_ABUSE) GAOCACHE_TEST_ETCD=$$etcd \
+	  $(CARGO) test --locked --profile test-release --features warm --test abuse -- $(ONLY)
+
 idle-test: ## what an idle node costs among ten and among a thousand members: three minutes, optimized
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_IDLE_SECONDS=60 GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile test-release --test idle -- --nocapture
 
@@ -146,6 +156,16 @@ model-test: ## checks the model of the removal protocol within larger bounds: a 
 simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, over SEEDS histories
 	GAOCACHE_SEEDS=$(SEEDS) RUSTFLAGS="--cfg tokio_unstable" $(CARGO) test --locked --profile test-release \
 	  -p gaocache-core --lib -- --nocapture cuts_tests
+
+fuzz-quick: ## runs each fuzz target on the inputs that are checked in, and for a few seconds on new ones; needs a C++ compiler
+	$(CARGO) test --locked -p gaocache-fuzz --features targets
+	CARGO="$(CARGO)" tools/fuzz 5
+
+fuzz: ## fuzzes for HOURS, shared by all targets (or TARGETS); needs a C++ compiler
+	CARGO="$(CARGO)" tools/fuzz $$(($(HOURS) * 3600 / $(or $(words $(TARGETS)),$$(ls crates/fuzz/corpus | wc -l)))) $(TARGETS)
+
+fuzz-proof: ## shows that each fuzz target finds a bug that is put in on purpose (crates/fuzz/bugs)
+	CARGO="$(CARGO)" tools/fuzz-proof
 
 chaos-build:
 	tools/ensure-etcd >/dev/null && tools/ensure-iproute2

@@ -84,6 +84,10 @@ mod client;
 mod clock;
 #[cfg(feature = "cli")]
 mod config;
+mod fairness;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod http;
 #[cfg(feature = "cli")]

@@ -5,7 +5,7 @@
 //! the node's answers as its own. So names are checked; addresses need no check, since a page
 //! that was loaded from an address is of whoever has it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::{
     HeaderMap, Method, Uri,
@@ -86,9 +86,17 @@ impl Hosts {
         let Ok(authority) = authority.parse::<Authority>() else {
             return false;
         };
+        // A host in brackets ends with them for the parser, whatever comes behind.
+        let behind = authority.as_str().rsplit_once(authority.host());
+        let port = behind.map_or("", |it| it.1);
+        if !port.bytes().all(|it| it == b':' || it.is_ascii_digit()) {
+            return false;
+        }
         let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<IpAddr>().is_ok()
+        if let Some(inner) = host.strip_prefix('[') {
+            return inner.trim_end_matches(']').parse::<Ipv6Addr>().is_ok();
+        }
+        host.parse::<IpAddr>().is_ok()
             || (!host.is_empty() && !host.contains('.'))
             || self.names.iter().any(|it| **it == *host)
             || self.ends.iter().any(|end| host.ends_with(&**end))
@@ -180,6 +188,10 @@ mod tests {
             "cache.shop.svc.evil.com",
             "a@b:c:d",
             "evilshop.test",
+            "[::1].evil.com",
+            "[evil].com:80",
+            "[evil]",
+            "10.0.0.7:evil",
         ] {
             assert_eq!(of(wrong), Some(Misdirected::Host), "{wrong}");
         }

@@ -17,6 +17,8 @@ mod action;
 mod audit;
 mod call;
 mod caller;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grants;
 mod hosts;
 #[cfg(feature = "cli")]

@@ -1,4 +1,5 @@
-//! A word to a person who waits, so that a command that takes long doesn't look like one that hangs.
+//! A word to a person who waits, so that a command that takes long doesn't look like one that
+//! hangs.
 
 use std::{
     io::{IsTerminal, stderr},

@@ -17,6 +17,7 @@ use tokio::{
 use super::{cluster::Etcd, config::value, members::forget_member, sources::ConfigArgs, tls::Tls};
 use crate::{
     admin::{Reloads, Wish},
+    auth::Call,
     config::{Applies, ConfigError, InForce, Loaded, RegistryKind, RegistrySettings},
     node::{configured::etcd_config, reload::Live},
 };
@@ -83,8 +84,8 @@ impl Reloader {
                         tokio::spawn(async move { tell.send(forget(registry, &id).await) });
                     }
                 },
-                Some(()) = self.hangups.recv() => drop(self.reload(&live, "SIGHUP").await),
-                () = files.changed() => drop(self.reload(&live, "a file changed").await),
+                Some(()) = self.hangups.recv() => self.reload_by_itself(&live, "SIGHUP").await,
+                () = files.changed() => self.reload_by_itself(&live, "a file changed").await,
             }
             // New settings may name other files.
             let named = self.files();
@@ -100,6 +101,12 @@ impl Reloader {
         let headers = groups.flat_map(|group| group.origin.header_files.values());
         let file = self.sources.file().map(Path::to_owned);
         file.into_iter().chain(headers.cloned()).collect()
+    }
+
+    /// A reload that no caller has asked for.
+    async fn reload_by_itself(&mut self, live: &Live, cause: &'static str) {
+        let done = self.reload(live, cause).await;
+        live.tell_audit(cause, &Call::admin("reload", None), &done);
     }
 
     async fn reload(&mut self, live: &Live, cause: &str) -> Result<Value> {

@@ -148,8 +148,11 @@ pub struct LimitSettings {
     pub idle_timeout_seconds: f64,
     pub read_timeout_seconds: f64,
     pub write_timeout_seconds: f64,
+    pub untrusted_timeout_seconds: f64,
     pub max_control_frames_per_second: u32,
     pub max_keys_per_request: usize,
+    pub max_requests_per_second_per_client: u32,
+    pub max_misses_per_client: usize,
 }
 
 /// `[handoff]`
@@ -284,6 +287,7 @@ pub struct OriginSettings {
     pub breaker_slow_seconds: f64,
     pub breaker_min_loads: u32,
     pub breaker_open_seconds: f64,
+    pub cancel_abandoned: bool,
     pub honour_cache_control: bool,
     pub keep_headers: Vec<String>,
     pub headers: BTreeMap<String, String>,

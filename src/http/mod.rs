@@ -3,6 +3,8 @@
 mod answer;
 mod cache_status;
 mod conditional;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod range;
 
 use std::{
@@ -43,6 +45,19 @@ use gaocache_core::{
 struct Served {
     service: Service,
     permissions: Permissions,
+}
+
+impl Served {
+    fn asked_by(&self, caller: &Caller) -> Service {
+        self.service.asked_by(self.permissions.client(caller))
+    }
+
+    fn admit(&self, caller: &Caller) -> Result<()> {
+        match self.service.limits_requests() {
+            true => self.asked_by(caller).admit(1),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The routes to a node's groups.
@@ -175,9 +190,13 @@ async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) ->
         service,
         permissions,
     } = served;
-    let (group, key) = group_and_key(service, path, uri)?;
+    served.admit(caller)?;
+    let (group, key) = group_and_key(|group| service.query(group), path, uri)?;
     permissions.check(caller, Action::Read, &group)?;
-    service.get(&group, &key).await
+    match service.get_held(&group, &key, &mut service.moment()) {
+        Some(held) => held,
+        None => served.asked_by(caller).get_elsewhere(&group, &key).await,
+    }
 }
 
 async fn remove(
@@ -193,7 +212,8 @@ async fn remove(
     } = &served;
     let scope = service.begin(DELETE, &headers);
     let removed = pin!(async {
-        let (group, key) = group_and_key(service, path, &uri)?;
+        served.admit(&caller)?;
+        let (group, key) = group_and_key(|group| service.query(group), path, &uri)?;
         let call = Changes::remove(&group, &key);
         permissions
             .run(&caller, call, service.remove(&group, &key))
@@ -221,7 +241,12 @@ async fn no_such_method() -> Response {
     not_allowed("this path supports GET, HEAD and DELETE")
 }
 
-fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(String, String)> {
+/// What a request names; `rule` is what its group makes of a query.
+fn group_and_key(
+    rule: impl FnOnce(&str) -> Result<Query>,
+    path: GroupAndKey,
+    uri: &Uri,
+) -> Result<(String, String)> {
     let (group, key) = path.map(|Path(both)| both).map_err(|rejection| {
         let what = format!("group and key must be percent-encoded UTF-8: {rejection}");
         Error::new(ErrorKind::InvalidRequest, what).with_source(rejection)
@@ -229,7 +254,7 @@ fn group_and_key(service: &Service, path: GroupAndKey, uri: &Uri) -> Result<(Str
     let Some(query) = uri.query() else {
         return Ok((group, key));
     };
-    match service.query(&group)? {
+    match rule(&group)? {
         Query::Append => Ok((group, format!("{key}?{query}"))),
         Query::Ignore => Ok((group, key)),
         Query::Refuse => {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 /// What part of a value a client wants.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub enum Asked {
     /// All of it.
     Whole,
     /// These bytes of it; never none.

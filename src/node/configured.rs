@@ -185,8 +185,11 @@ pub(super) fn client_limits(limits: &LimitSettings) -> ClientLimits {
         idle_timeout: seconds(limits.idle_timeout_seconds),
         read_timeout: seconds(limits.read_timeout_seconds),
         write_timeout: seconds(limits.write_timeout_seconds),
+        untrusted_timeout: seconds(limits.untrusted_timeout_seconds),
         max_control_frames_per_second: limits.max_control_frames_per_second,
         max_keys_per_request: limits.max_keys_per_request,
+        max_requests_per_second_per_client: limits.max_requests_per_second_per_client,
+        max_misses_per_client: limits.max_misses_per_client,
     }
 }
 
@@ -300,6 +303,7 @@ pub(super) fn definition(
             load_timeout,
             ramp: seconds(origin.ramp_seconds),
             breaker: breaker(origin),
+            cancel_abandoned: origin.cancel_abandoned,
         },
     })
 }

@@ -11,6 +11,8 @@ pub(crate) mod configured;
 mod confirmations;
 mod connection;
 mod descriptors;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod groups;
 mod handshake;
 mod listeners;

@@ -10,6 +10,7 @@ use super::groups::put_in_force;
 use crate::{
     admin::{Admin, Changes, Scrapes},
     auth::Permissions,
+    fairness,
     group::GroupDefinition,
     rpc::peers::GrpcPeers,
     telemetry::{metrics::Metrics, throttle::Throttle, trace},
@@ -176,7 +177,7 @@ impl Assembly {
             hot_keys: Arc::new(HotKeys::new(memory.hot_after)),
             replicas: self.handoff.replicas,
             copies,
-            wrap_task: trace::wrap_task,
+            wrap_task: |task| fairness::wrap_task(trace::wrap_task(task)),
         }
     }
 }

@@ -146,10 +146,10 @@ enum At {
 
 /// Counts control frames without data; empty `DATA` frames count as such.
 #[derive(Debug)]
-struct Frames {
+pub(super) struct Frames {
     at: At,
     /// A first frame, or something else than HTTP/2, has come.
-    greeted: bool,
+    pub(super) greeted: bool,
     most_per_second: u64,
     since: Instant,
     control: u64,
@@ -158,7 +158,7 @@ struct Frames {
 }
 
 impl Frames {
-    fn new(most_per_second: u32) -> Self {
+    pub(super) fn new(most_per_second: u32) -> Self {
         Self {
             at: At::Preface(0),
             greeted: false,
@@ -171,7 +171,7 @@ impl Frames {
     }
 
     /// Follows what was read. Returns whether it is a flood.
-    fn pass(&mut self, mut bytes: &[u8]) -> bool {
+    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> bool {
         while let [first, rest @ ..] = bytes {
             match &mut self.at {
                 At::Unframed => return false,

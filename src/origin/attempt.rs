@@ -70,7 +70,7 @@ pub(super) fn unexpected(status: StatusCode, headers: &HeaderMap) -> Failed {
 
 /// `Retry-After`: seconds, or a date, which is compared with the answer's own `Date`, since clocks
 /// differ.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok();
     let asked = text(RETRY_AFTER)?.trim();
     if let Ok(seconds) = asked.parse() {

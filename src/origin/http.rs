@@ -13,7 +13,9 @@ use reqwest::{
 
 use super::{
     attempt::{Again, FIRST_PAUSE, Failed, LAST_PAUSE, failed, unexpected},
-    cache_control, said,
+    cache_control,
+    pause::pause,
+    said,
 };
 use crate::{
     http_client::{
@@ -192,6 +194,7 @@ impl HttpOrigin {
             .build();
         let loaded = (|| self.attempt(&url, kept))
             .retry(pauses)
+            .sleep(pause)
             .when(|failed: &Failed| failed.again != Again::Never)
             .adjust(|failed, pause| match failed.again {
                 Again::After(asked) => pause.map(|pause| pause.max(asked)),

@@ -12,10 +12,13 @@ pub(crate) mod breaker;
 mod cache_control;
 #[cfg(feature = "cli")]
 pub(crate) mod file;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub(crate) mod guarded;
 #[cfg(feature = "cli")]
 pub(crate) mod http;
 mod outcomes;
+mod pause;
 mod ramp;
 #[cfg(feature = "cli")]
 mod said;

@@ -7,6 +7,8 @@
 mod client;
 mod commands;
 mod connection;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod output;
 mod place;
 mod reply;

@@ -9,9 +9,11 @@ use gaocache_core::error::{Error, ErrorKind};
 
 /// The version of the protocol that a connection speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub enum Protocol {
+    /// The one that connections begin with.
     #[default]
     Resp2,
+    /// The one that they may choose.
     Resp3,
 }
 
@@ -26,14 +28,20 @@ impl Protocol {
 
 /// An answer to a command, or a part of one.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Reply {
+pub enum Reply {
+    /// A word.
     Status(&'static str),
     /// The code, and what happened.
     Error(&'static str, Cow<'static, str>),
+    /// A number.
     Integer(i64),
+    /// There is none.
     Nil,
+    /// Bytes; large ones go out as they are.
     Value(Bytes),
+    /// A text.
     Text(String),
+    /// A list.
     Array(Vec<Reply>),
     /// In version 2, an array.
     Set(Vec<Reply>),
@@ -85,7 +93,7 @@ impl Reply {
 
 /// Values up to this size are copied behind what is written already, since one write costs less
 /// than two.
-pub(super) const COPIED_BYTES: usize = 4 * 1024;
+pub const COPIED_BYTES: usize = 4 * 1024;
 
 /// What takes written answers.
 pub(super) trait Written {

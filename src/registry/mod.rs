@@ -4,6 +4,8 @@
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
 pub(crate) mod fixed;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub(crate) mod memory;
 #[cfg(feature = "etcd")]
 mod notices;

@@ -107,7 +107,7 @@ fn id(name: &str) -> Option<NoticeId> {
     u64::from_str_radix(name, 16).ok().map(NoticeId)
 }
 
-fn read(prefix: &str, endpoints: &BTreeMap<Arc<str>, Endpoint>) -> Notices {
+pub(super) fn read(prefix: &str, endpoints: &BTreeMap<Arc<str>, Endpoint>) -> Notices {
     let mut notices = Notices::default();
     for (key, value) in endpoints {
         let Some(name) = key.strip_prefix(prefix) else {
@@ -129,7 +129,7 @@ fn read(prefix: &str, endpoints: &BTreeMap<Arc<str>, Endpoint>) -> Notices {
     notices
 }
 
-fn stored(notice: &Notice) -> Endpoint {
+pub(super) fn stored(notice: &Notice) -> Endpoint {
     match notice {
         Notice::Remove { group, key } => {
             let value = Endpoint::new("remove").with_metadata("group", &**group);

@@ -22,8 +22,8 @@ use crate::status::grpc::to_status;
 use gaocache_core::{handoff::MAX_BATCH_ENTRIES, membership::IdHash};
 
 /// The field numbers of `sender` and `entries` in `HandoffBatch`.
-const SENDER: u32 = 2;
-const ENTRIES: u32 = 5;
+pub(super) const SENDER: u32 = 2;
+pub(super) const ENTRIES: u32 = 5;
 
 /// Whether the message has the field at most that often.
 pub(super) fn has_at_most(mut message: impl Buf, field: u32, most: usize) -> bool {
@@ -45,7 +45,7 @@ pub(super) fn has_at_most(mut message: impl Buf, field: u32, most: usize) -> boo
 }
 
 /// The value of a `fixed64` field; the last one, as decoders have it. 0 if there is none.
-fn fixed64(mut message: impl Buf, field: u32) -> u64 {
+pub(super) fn fixed64(mut message: impl Buf, field: u32) -> u64 {
     let mut value = 0;
     while message.has_remaining() {
         let Ok((number, wire_type)) = decode_key(&mut message) else {

@@ -125,7 +125,7 @@ impl Reply {
     }
 
     /// The whole message, without gRPC's prefix.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn message(mut self) -> Bytes {
         self.head.advance(PREFIX_BYTES);
         self.head.put_slice(&self.value);

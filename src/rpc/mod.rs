@@ -4,12 +4,15 @@
 //! decides which callers that one accepts, [`cache`] and [`peer`] are the services behind them, and
 //! [`peers`] calls other nodes.
 
+mod asked_for;
 #[cfg(feature = "etcd")]
 pub mod bearer;
 mod bounded;
 pub mod cache;
 mod convert;
 pub mod front;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gate;
 mod lean;
 mod many;

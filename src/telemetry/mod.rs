@@ -4,6 +4,8 @@
 pub(crate) mod exporter;
 #[cfg(feature = "cli")]
 mod filter;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub(crate) mod level;
 pub(crate) mod line;
 pub(crate) mod line_writer;

@@ -1,5 +1,5 @@
 //! Files that are polled for changes, and the value that is built from them. What has changed in
-//! them counts from the next connection on.
+//! them counts from the next connection on, and those before it learn of the change.
 //!
 //! Files that can't be used must not end what works: what they had before stays in use.
 
@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 #[cfg(feature = "cli")]
 use super::pem_file::Has;
@@ -43,6 +44,7 @@ pub(crate) struct Followed<T, L = Life> {
     files: Vec<Arc<PemFile>>,
     make: Box<Make<T, L>>,
     current: ArcSwap<Current<T, L>>,
+    changed: watch::Sender<()>,
     observer: Observer<L>,
 }
 
@@ -78,6 +80,7 @@ impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
                 made: Arc::new(made),
                 life,
             }),
+            changed: watch::Sender::new(()),
             observer,
         });
         tokio::spawn(Self::follow(Arc::downgrade(&this)));
@@ -87,6 +90,11 @@ impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
     /// For a connection that is made now.
     pub(crate) fn now(&self) -> Arc<T> {
         self.current.load().made.clone()
+    }
+
+    /// Tells of what changes from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     async fn follow(this: Weak<Self>) {
@@ -138,6 +146,7 @@ impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
             made: Arc::new(made),
             life,
         }));
+        self.changed.send_replace(());
         Ok(true)
     }
 }

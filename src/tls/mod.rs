@@ -8,9 +8,12 @@ mod bounded;
 mod client_names;
 mod files;
 mod followed;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod keys;
 mod listener;
 mod names;
+mod paced;
 mod peer;
 pub(crate) mod pem;
 mod pem_file;
@@ -19,6 +22,7 @@ mod signatures;
 mod stream;
 #[cfg(feature = "etcd")]
 pub(crate) mod to_nodes;
+mod trust;
 
 use std::sync::Arc;
 
@@ -47,6 +51,7 @@ pub(crate) use plaintext::TOLD;
 pub use stream::Stream;
 #[cfg(feature = "etcd")]
 pub use to_nodes::ClientTls;
+pub use trust::Trust;
 
 use gaocache_core::{
     error::{Error, ErrorKind, Result},

@@ -48,7 +48,10 @@ impl AllowedPeers {
     }
 
     /// The members that a certificate with these names is valid for; `None` for none at all.
-    fn members<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Option<Members> {
+    pub(super) fn members<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Option<Members> {
         let mut ids = Vec::new();
         for pattern in &self.0 {
             for name in names.clone() {

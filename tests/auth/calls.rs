@@ -6,12 +6,16 @@ use gaocache::internal::wire::{
     GetManyRequest, GetRequest, PurgeRequest, RemoveRequest, cache_client::CacheClient,
 };
 use reqwest::Method;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
 };
 
-use crate::common::http;
+use crate::common::{http, within};
 
 /// Whether a call was allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,7 @@ pub enum Listener {
     Grpc(u16),
     Http(u16),
     Admin(u16),
+    Redis(u16),
     Socket(PathBuf),
 }
 
@@ -39,6 +44,8 @@ pub enum Call {
     Purge,
     /// Over HTTP; `{group}` in the path is the group.
     Path(&'static str, &'static str),
+    /// Of Redis; `{group}` in it is the group.
+    Words(&'static str),
 }
 
 /// Every call that a listener has, with the role that it needs; none: everybody may.
@@ -66,6 +73,7 @@ pub fn calls(listener: &Listener) -> Vec<(Call, Option<&'static str>)> {
         (Call::Path("POST", "/forget?id=nobody"), Some("admin")),
     ];
     match listener {
+        Listener::Redis(_) => redis_calls(),
         Listener::Grpc(_) => grpc.to_vec(),
         Listener::Http(_) => vec![
             (Call::Path("GET", "/v1/{group}/k"), Some("read")),
@@ -77,12 +85,45 @@ pub fn calls(listener: &Listener) -> Vec<(Call, Option<&'static str>)> {
     }
 }
 
+fn redis_calls() -> Vec<(Call, Option<&'static str>)> {
+    let read = [
+        "GET {group}:k",
+        "MGET {group}:k {group}:l",
+        "EXISTS {group}:k",
+        "STRLEN {group}:k",
+        "TTL {group}:k",
+        "PTTL {group}:k",
+    ];
+    let remove = ["DEL {group}:k", "UNLINK {group}:k"];
+    let open = [
+        "PING",
+        "ECHO x",
+        "SELECT 0",
+        "CLIENT ID",
+        "COMMAND COUNT",
+        "INFO",
+        "HELLO 3",
+        "RESET",
+        "QUIT",
+    ];
+    let read = read.map(|it| (Call::Words(it), Some("read")));
+    let remove = remove.map(|it| (Call::Words(it), Some("remove")));
+    let open = open.map(|it| (Call::Words(it), None));
+    [&read[..], &remove, &open].concat()
+}
+
 /// Makes a call.
 pub async fn make(listener: &Listener, call: Call, group: &str, token: Option<&str>) -> Verdict {
     match call {
         Call::Path(method, path) => {
             let path = path.replace("{group}", group);
             over_http(listener, method, &path, token).await
+        }
+        Call::Words(words) => {
+            let Listener::Redis(port) = listener else {
+                unreachable!("words are for Redis")
+            };
+            over_redis(*port, &words.replace("{group}", group), token).await
         }
         _ => over_grpc(listener, call, group, token).await,
     }
@@ -95,7 +136,7 @@ async fn over_http(listener: &Listener, method: &str, path: &str, token: Option<
             http().request(method, format!("http://127.0.0.1:{port}{path}"))
         }
         Listener::Socket(socket) => over(socket).request(method, format!("http://localhost{path}")),
-        Listener::Grpc(_) => unreachable!("it has no paths"),
+        Listener::Grpc(_) | Listener::Redis(_) => unreachable!("it has no paths"),
     };
     let request = match token {
         Some(token) => request.bearer_auth(token),
@@ -164,9 +205,37 @@ async fn over_grpc(listener: &Listener, call: Call, group: &str, token: Option<&
             .purge(with(token, PurgeRequest { group }))
             .await
             .err(),
-        Call::Path(..) => unreachable!("over HTTP"),
+        Call::Path(..) | Call::Words(_) => unreachable!("not over gRPC"),
     };
     verdict(outcome.as_ref())
+}
+
+/// Each call has a connection of its own. The token is a password, which is looked at only when a
+/// command needs a role.
+async fn over_redis(port: u16, words: &str, token: Option<&str>) -> Verdict {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await;
+    let mut stream = BufReader::new(stream.expect("connects"));
+    let mut answer = async |words: &str| {
+        let words = format!("{words}\r\n");
+        stream
+            .write_all(words.as_bytes())
+            .await
+            .expect("it is open");
+        let mut line = String::new();
+        within("an answer", stream.read_line(&mut line))
+            .await
+            .expect("an answer");
+        line
+    };
+    if let Some(token) = token {
+        assert_eq!(answer(&format!("AUTH {token}")).await, "+OK\r\n");
+    }
+    match answer(words).await {
+        line if line.starts_with("-NOAUTH ") => Verdict::Unauthenticated,
+        line if line.starts_with("-NOPERM ") => Verdict::Denied,
+        line if line.starts_with('-') => panic!("{words}: {line}"),
+        _ => Verdict::Allowed,
+    }
 }
 
 /// A request that carries a token.

@@ -6,6 +6,7 @@ use reqwest::Method;
 use crate::{
     calls::{Verdict, verdict},
     common::{CountingOrigin, TestNode, joining, tls},
+    redis::Typed,
 };
 use gaocache::{
     Registry,
@@ -27,7 +28,8 @@ async fn node(clients: &Clients, folder: &PemFolder) -> TestNode {
         "auth.grants=[\"certificate:web.test read,remove users\", \"certificate:web.test admin\"]"
             .into(),
     ];
-    for listener in ["grpc", "http", "admin"] {
+    further.push("redis.listen=127.0.0.1:0".into());
+    for listener in ["grpc", "http", "admin", "redis"] {
         further.extend([
             format!("{listener}.tls.cert={}", folder.text("node.pem")),
             format!("{listener}.tls.key={}", folder.text("node.key")),
@@ -85,6 +87,18 @@ async fn a_client_has_what_is_granted_to_a_name_of_its_certificate_at_every_list
                 _ => Verdict::Allowed,
             };
             assert_eq!(given, wanted, "{method} {url}");
+        }
+        let redis = node.addresses.redis.expect("it listens");
+        let stream = tls::connect(redis, "localhost", trusting()).await;
+        let mut typed = Typed::new(stream.expect("connects"));
+        for words in ["GET users:k", "DEL users:k"] {
+            let answer = typed.answer(words).await;
+            let given = match answer.split(' ').next() {
+                Some("-NOAUTH") => Verdict::Unauthenticated,
+                Some("-NOPERM") => Verdict::Denied,
+                _ => Verdict::Allowed,
+            };
+            assert_eq!(given, wanted, "{words}: {answer}");
         }
     }
     node.stopped().await;

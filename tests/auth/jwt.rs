@@ -2,8 +2,14 @@
 
 use std::{fs, sync::Arc};
 
-use axum::{Router, routing};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode},
+    routing,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use gaocache_testing::{Authority, PemFolder};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use parking_lot::Mutex;
 use ring::{
     hmac,
@@ -13,11 +19,12 @@ use ring::{
         RsaKeyPair, RsaPublicKeyComponents,
     },
 };
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 
 use crate::{
     calls::{Call, Listener, Verdict, make},
-    common::{CountingOrigin, TestNode, joining, within},
+    common::{CountingOrigin, TestNode, joining, metric, within},
 };
 use gaocache::Registry;
 
@@ -161,6 +168,10 @@ const WRONG: [(&str, Change); 9] = [
 ];
 
 async fn node(keys: &str) -> TestNode {
+    node_with(&[keys]).await
+}
+
+async fn node_with(keys: &[&str]) -> TestNode {
     let origin = CountingOrigin::start().await;
     let grant = format!("auth.grants=jwt:{SUBJECT} remove users");
     let further = [
@@ -168,8 +179,8 @@ async fn node(keys: &str) -> TestNode {
         "auth.jwt.issuer=https://issuer.test",
         "auth.jwt.audience=gaocache",
         &grant,
-        keys,
     ];
+    let further = [&further, keys].concat();
     joining(&Registry::memory(), "n0", &origin.url(), &further).await
 }
 
@@ -275,6 +286,140 @@ async fn who_knows_the_public_keys_can_sign_nothing() {
     let header = json!({ "alg": "ES256", "kid": "rsa" });
     let forged = token(&header, &claims(|_| ()), |it| key.sign(it));
     assert_eq!(removes(&node, &forged).await, Verdict::Unauthenticated);
+    node.stopped().await;
+}
+
+/// The JWKS of a cluster as its API server shows it: over HTTPS, with a certificate of the
+/// cluster's own authority, to who has a token.
+struct ApiServer {
+    port: u16,
+    shown: Arc<Mutex<String>>,
+    /// The token that it knows.
+    token: Arc<Mutex<String>>,
+}
+
+impl ApiServer {
+    async fn start(authority: &Authority) -> Self {
+        let (shown, token) = (
+            Arc::<Mutex<String>>::default(),
+            Arc::<Mutex<String>>::default(),
+        );
+        let (keys, known) = (shown.clone(), token.clone());
+        let answer = move |headers: HeaderMap| {
+            let bearer = format!("Bearer {}", known.lock());
+            let knows = headers
+                .get("authorization")
+                .is_some_and(|it| *it == *bearer);
+            std::future::ready(match knows {
+                true => Ok(keys.lock().clone()),
+                false => Err(StatusCode::UNAUTHORIZED),
+            })
+        };
+        let router = Router::new().route("/openid/v1/jwks", routing::get(answer));
+        let own = authority.issue(&["localhost"]);
+        let key = PrivateKeyDer::Pkcs8(own.pair.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.certificate.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let service = TowerToHyperService::new(router.clone());
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        });
+        Self { port, shown, token }
+    }
+
+    fn settings(&self, folder: &PemFolder) -> [String; 3] {
+        [
+            format!(
+                "auth.jwt.jwks_url=https://localhost:{}/openid/v1/jwks",
+                self.port
+            ),
+            format!("auth.jwt.ca={}", folder.text("ca.pem")),
+            format!("auth.jwt.bearer_file={}", folder.text("token")),
+        ]
+    }
+}
+
+#[tokio::test]
+async fn a_service_account_is_known_by_the_keys_that_the_cluster_s_api_server_shows() {
+    let (cluster, folder) = (Authority::new(), PemFolder::new());
+    let api = ApiServer::start(&cluster).await;
+    let key = Key::rsa();
+    *api.shown.lock() = json!({ "keys": [key.jwk("1")] }).to_string();
+    *api.token.lock() = "first".into();
+    folder.write("ca.pem", &cluster.pem);
+    // With a line break, as files have it.
+    folder.write("token", "first\n");
+    let [url, ca, bearer] = api.settings(&folder);
+    let node = node_with(&[&url, &ca, &bearer]).await;
+    let projected = key.token("1", &claims(|_| ()));
+    let until = async |token: &str, wanted| {
+        within("the keys", async {
+            while removes(&node, token).await != wanted {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    until(&projected, Verdict::Allowed).await;
+    let other = claims(|it| it["sub"] = "system:serviceaccount:shop:other".into());
+    assert_eq!(
+        removes(&node, &key.token("1", &other)).await,
+        Verdict::Denied
+    );
+
+    // The kubelet replaces the node's token, and the cluster has a new key.
+    let second = Key::ec();
+    *api.shown.lock() = json!({ "keys": [key.jwk("1"), second.jwk("2")] }).to_string();
+    *api.token.lock() = "second".into();
+    folder.write("token", "second");
+    until(&second.token("2", &claims(|_| ())), Verdict::Allowed).await;
+    until(&projected, Verdict::Allowed).await;
+    node.stopped().await;
+}
+
+#[tokio::test]
+async fn keys_that_another_than_the_cluster_s_authority_vouches_for_count_for_nothing() {
+    let (cluster, other, folder) = (Authority::new(), Authority::new(), PemFolder::new());
+    let api = ApiServer::start(&other).await;
+    let key = Key::rsa();
+    *api.shown.lock() = json!({ "keys": [key.jwk("1")] }).to_string();
+    *api.token.lock() = "first".into();
+    folder.write("ca.pem", &cluster.pem);
+    folder.write("token", "first");
+    let [url, ca, bearer] = api.settings(&folder);
+    let node = node_with(&[&url, &ca, &bearer]).await;
+    let stale = async || metric(&node, "gaocache_auth_source_stale", &["jwks"]).await;
+    within("the server to be refused", async {
+        while stale().await < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let token = key.token("1", &claims(|_| ()));
+    assert_eq!(removes(&node, &token).await, Verdict::Unauthenticated);
+    // Once it is the cluster's, all is well without a restart.
+    folder.write("ca.pem", &other.pem);
+    within("the keys", async {
+        while removes(&node, &token).await != Verdict::Allowed {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     node.stopped().await;
 }
 

@@ -1,5 +1,5 @@
-//! Who may do what: roles × calls × listeners, tokens and their file, JWTs, the admin socket, the
-//! audit, and what a browser may be tricked into.
+//! Who may do what: roles × calls × listeners, tokens and their file, JWTs, the admin socket,
+//! passwords of Redis clients, the audit, and what a browser may be tricked into.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod audit;
@@ -11,6 +11,7 @@ mod command;
 mod common;
 mod jwt;
 mod matrix;
+mod redis;
 mod socket;
 mod tokens;
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     calls::{Call, Listener, Verdict, calls, make},
-    common::{CountingOrigin, process::NodeProcess, within},
+    common::{CountingOrigin, etcd::free_port, process::NodeProcess, within},
     line,
 };
 
@@ -88,11 +88,13 @@ async fn every_role_is_heard_for_its_calls_and_for_no_other_on_every_listener() 
     let (mut cells, mut refused) = (0, 0);
     for (number, open) in OPEN.iter().enumerate() {
         let socket = folder.path().join(format!("{number}.sock"));
-        let node = node(&origin, open, &tokens, &socket).await;
+        let redis = free_port();
+        let node = node(&origin, open, &tokens, &socket, redis).await;
         let listeners = [
             Listener::Grpc(node.grpc),
             Listener::Http(node.http),
             Listener::Admin(node.admin),
+            Listener::Redis(redis),
             Listener::Socket(socket),
         ];
         let mut refused_here = 0;
@@ -121,7 +123,7 @@ async fn every_role_is_heard_for_its_calls_and_for_no_other_on_every_listener() 
 /// The groups that a call is tried with: another than the one that is granted, too.
 fn groups(call: Call) -> &'static [&'static str] {
     match call {
-        Call::Path(_, path) if !path.contains("{group}") => &["users"],
+        Call::Path(_, text) | Call::Words(text) if !text.contains("{group}") => &["users"],
         _ => &["users", "orders"],
     }
 }
@@ -131,6 +133,7 @@ async fn node(
     open: &[&str],
     tokens: &std::path::Path,
     socket: &std::path::Path,
+    redis: u16,
 ) -> NodeProcess {
     let group = |name: &str| {
         format!(
@@ -144,6 +147,7 @@ async fn node(
         format!("auth.anonymous={}", open.join(",")),
         format!("auth.token_file={}", tokens.display()),
         format!("admin.socket={}", socket.display()),
+        format!("redis.listen=127.0.0.1:{redis}"),
         format!("groups=[{}, {}]", group("users"), group("orders")),
     ];
     let further: Vec<&str> = further.iter().map(String::as_str).collect();

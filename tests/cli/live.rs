@@ -41,49 +41,26 @@ fn rows() -> Vec<Row> {
     rows.collect()
 }
 
-/// The settings that are changed to change one: as TOML, or `None` to leave it out. Where others
-/// have to change with it, they are named.
-fn changes(row: &Row, files: &PemFolder) -> Vec<(String, Option<String>)> {
-    let one = |value: &str| vec![(row.name.clone(), Some(value.to_owned()))];
-    let all = |given: &[(&str, &str)]| {
-        let given = given.iter();
-        let given = given.map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
-        given.collect::<Vec<_>>()
-    };
-    let file = |name: &str| format!("{:?}", files.text(name));
-    let (ca, cert, key) = (file("ca.pem"), file("node.pem"), file("node.key"));
+/// The settings that are changed to change one: as TOML, or `None` to leave it out.
+type Changes = Vec<(String, Option<String>)>;
+
+fn all(given: &[(&str, &str)]) -> Changes {
+    let given = given.iter();
+    let given = given.map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
+    given.collect()
+}
+
+/// What changes a setting. Where others have to change with it, they are named.
+fn changes(row: &Row, files: &PemFolder) -> Changes {
     if let Some((section, setting)) = row.name.split_once(".tls.") {
-        let name = |rest: &str| format!("{section}.tls.{rest}");
-        let mut changed = vec![(name("cert"), Some(cert)), (name("key"), Some(key))];
-        match (section, setting) {
-            ("registry.etcd", "ca") => changed = one(&ca),
-            ("peer", _) => changed.push((name("ca"), Some(ca))),
-            (_, "client_ca" | "client_auth") => {
-                changed.push((name("client_ca"), Some(ca)));
-                changed.push((name("client_auth"), Some("\"optional\"".into())));
-            }
-            _ => {}
-        }
-        if section == "peer" {
-            changed.push(("peer.allowed_peers".into(), Some("[\"*\"]".into())));
-        }
-        return changed;
+        return of_tls(section, setting, files);
     }
-    let jwt = [("auth.jwt.issuer", "\"i\""), ("auth.jwt.audience", "\"a\"")];
-    let jwks = file("jwks.json");
-    let by_file = [&jwt[..], &[("auth.jwt.jwks_file", &jwks)]].concat();
-    let url = ("auth.jwt.jwks_url", "\"http://127.0.0.1:1/keys\"");
-    let (text, tokens) = (file("text"), file("tokens"));
+    if row.name.starts_with("auth.") {
+        return of_auth(row, files);
+    }
+    let one = |value: &str| all(&[(&row.name, value)]);
+    let file = |name: &str| format!("{:?}", files.text(name));
     match &*row.name {
-        "auth.anonymous" => one("[\"read\", \"admin\"]"),
-        "auth.grants" => one("[\"certificate:web remove users\"]"),
-        "auth.token_file" => one(&tokens),
-        "auth.jwt.jwks_file" | "auth.jwt.issuer" | "auth.jwt.audience" => all(&by_file),
-        "auth.jwt.jwks_url" => all(&[&jwt[..], &[url]].concat()),
-        "auth.jwt.ca" => all(&[&jwt[..], &[url, ("auth.jwt.ca", &ca)]].concat()),
-        "auth.jwt.bearer_file" => {
-            all(&[&jwt[..], &[url, ("auth.jwt.bearer_file", &text)]].concat())
-        }
         "registry.static.peers" => one("[\"n0=127.0.0.1:7071\"]"),
         "registry.kind" => all(&[
             ("registry.kind", "\"etcd\""),
@@ -91,16 +68,17 @@ fn changes(row: &Row, files: &PemFolder) -> Vec<(String, Option<String>)> {
         ]),
         "registry.etcd.username" | "registry.etcd.password_file" => all(&[
             ("registry.etcd.username", "\"root\""),
-            ("registry.etcd.password_file", &text),
+            ("registry.etcd.password_file", &file("text")),
         ]),
         "registry.etcd.endpoints" => one("[\"http://127.0.0.1:1\"]"),
         "node.advertise_host" => one("\"127.0.0.2\""),
+        "node.zone_file" => one(&file("text")),
         "peer.allowed_peers" => one("[\"*\"]"),
         "cache.in_flight" => one("\"64MiB\""),
         "log.level" => one("\"debug\""),
         "log.format" => one("\"text\""),
         "log.audit" => one("\"stdout\""),
-        "trace.ca" | "groups[].origin.ca" => one(&ca),
+        "trace.ca" | "groups[].origin.ca" => one(&file("ca.pem")),
         "groups[].max_value" => one("\"1MiB\""),
         "groups[].soft_timeout_seconds" => all(&[
             ("groups[].soft_timeout_seconds", "1.0"),
@@ -116,8 +94,52 @@ fn changes(row: &Row, files: &PemFolder) -> Vec<(String, Option<String>)> {
             changed
         }
         "groups[].origin.keep_headers" => one("[\"x-one\"]"),
-        "groups[].origin.headers" => one("{ x-one = \"1\" }"),
+        "groups[].origin.header_files" => one(&format!("{{ x-one = {} }}", file("text"))),
         _ => one(&another(row)),
+    }
+}
+
+fn of_tls(section: &str, setting: &str, files: &PemFolder) -> Changes {
+    let name = |rest: &str| format!("{section}.tls.{rest}");
+    let file = |name: &str| Some(format!("{:?}", files.text(name)));
+    let ca = file("ca.pem");
+    if (section, setting) == ("registry.etcd", "ca") {
+        return vec![(name("ca"), ca)];
+    }
+    let mut changed = vec![
+        (name("cert"), file("node.pem")),
+        (name("key"), file("node.key")),
+    ];
+    if section == "peer" {
+        changed.push((name("ca"), ca));
+        changed.push(("peer.allowed_peers".into(), Some("[\"*\"]".into())));
+    } else if setting.starts_with("client_") {
+        changed.push((name("client_ca"), ca));
+        changed.push((name("client_auth"), Some("\"optional\"".into())));
+    }
+    changed
+}
+
+fn of_auth(row: &Row, files: &PemFolder) -> Changes {
+    let name = &*row.name;
+    let file = |name: &str| format!("{:?}", files.text(name));
+    let (jwks, ca, text) = (file("jwks.json"), file("ca.pem"), file("text"));
+    let url = ("auth.jwt.jwks_url", "\"http://127.0.0.1:1/keys\"");
+    let jwt = |further: &[(&str, &str)]| {
+        let needed = [("auth.jwt.issuer", "\"i\""), ("auth.jwt.audience", "\"a\"")];
+        all(&[&needed, further].concat())
+    };
+    match name {
+        "auth.anonymous" => all(&[(name, "[\"read\", \"admin\"]")]),
+        "auth.grants" => all(&[(name, "[\"certificate:web remove users\"]")]),
+        "auth.token_file" => all(&[(name, &file("tokens"))]),
+        "auth.jwt.jwks_url" => jwt(&[url]),
+        "auth.jwt.ca" => jwt(&[url, (name, &ca)]),
+        "auth.jwt.bearer_file" => jwt(&[url, (name, &text)]),
+        "auth.jwt.jwks_file" | "auth.jwt.issuer" | "auth.jwt.audience" => {
+            jwt(&[("auth.jwt.jwks_file", &jwks)])
+        }
+        _ => all(&[(name, &another(row))]),
     }
 }
 
@@ -135,6 +157,7 @@ fn another(row: &Row) -> String {
         "string" => "\"other\"".into(),
         "list of strings" => "[\"other.example\"]".into(),
         "ratio from 0 to 1" => "0.5".into(),
+        "table of strings" => "{ x-one = \"1\" }".into(),
         it if it.starts_with("integer") || it.starts_with("seconds") => {
             let step = if most().is_some_and(|most| number() < most) {
                 1.0
@@ -192,7 +215,8 @@ fn changed(base: &str, changes: &[(String, Option<String>)]) -> String {
 fn shown(row: &Row, changes: &[(String, Option<String>)]) -> Option<Value> {
     let (_, value) = changes.iter().find(|(name, _)| *name == row.name)?;
     let value: Table = format!("it = {}", value.as_ref()?).parse().expect("TOML");
-    let plain = !row.takes.starts_with("size") && row.name != "groups[].origin.headers";
+    // The values of tables are masked.
+    let plain = !row.takes.starts_with("size") && row.takes != "table of strings";
     plain.then(|| json!(value["it"]))
 }
 
@@ -206,7 +230,9 @@ fn files() -> PemFolder {
     files.write_identity("node", &authority.issue(&["127.0.0.1", "n0"]));
     files.write("text", "secret");
     files.write("tokens", &format!("ci {} read\n", "ab".repeat(32)));
-    files.write("jwks.json", "{\"keys\":[]}");
+    // The key of RFC 8037, A.2.
+    let key = r#"{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","use":"sig","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    files.write("jwks.json", &format!("{{\"keys\":[{key}]}}"));
     files
 }
 

@@ -181,6 +181,17 @@ fn sighup_does_not_kill_and_sigterm_drains_after_it() {
     assert!(ended(&mut serve.child).success());
 }
 
+#[test]
+fn a_reload_by_signal_is_in_the_audit() {
+    let folder = folder();
+    let files = files(folder.path(), "");
+    let settings = ["registry.kind=memory", &files, "log.audit=stdout"];
+    let mut serve = Serve::start(&settings, &[]);
+    serve.logs("\"ready\"");
+    kill("-HUP", &serve.child);
+    serve.logs("\"audit\":\"reload\",\"from\":\"SIGHUP\"");
+}
+
 /// As a supervisor sends them that signals the process and its group.
 #[test]
 fn two_signals_at_once_are_one() {

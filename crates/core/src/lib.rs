@@ -27,7 +27,13 @@ pub mod time;
 
 #[cfg(test)]
 mod cuts_tests;
-#[cfg(test)]
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+#[allow(clippy::expect_used, clippy::panic)]
+pub mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports))]
+#[allow(clippy::expect_used, clippy::panic)]
 mod harness_tests;
 
 pub use error::{Error, ErrorKind, Result};

@@ -94,7 +94,7 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
 }
 
 /// What is registered of this member.
-pub(super) fn endpoint(me: &Member) -> Endpoint {
+pub(in crate::registry) fn endpoint(me: &Member) -> Endpoint {
     let mut endpoint = Endpoint::new(me.address.clone())
         .with_metadata("id", &*me.id)
         .with_metadata("zone", &*me.zone)

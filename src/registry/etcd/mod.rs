@@ -32,7 +32,8 @@ use gaocache_discovery::{
     expulsion::{self, Records},
 };
 use lease_end::LeaseEnd;
-use members::{endpoint, of_cluster};
+pub(super) use members::endpoint;
+use members::of_cluster;
 use session::EtcdSession;
 
 /// The registry of one service.

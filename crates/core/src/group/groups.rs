@@ -81,7 +81,7 @@ impl Groups {
     }
 
     /// One group that is made already.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(group: &Arc<Group>) -> Self {
         Self::made(std::iter::once(group.clone()))
     }
