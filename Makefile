@@ -10,6 +10,9 @@ KEEP_ON_FAILURE ?=
 # chaos-test: how long, or which scenario instead.
 SECONDS_OF_CHAOS ?= 600
 SCENARIO ?=
+# abuse-test: seconds of each attack, and a part of the names of the attacks.
+SECONDS_OF_ABUSE ?= 10
+ONLY ?=
 # simulation-test: how many histories.
 SEEDS ?= 10000
 # fuzz: how many hours in all, and which targets; if empty, all of them.
@@ -19,15 +22,15 @@ TARGETS ?=
 PICTURES ?=
 # semver: the git revision to compare with; if empty, the latest tag.
 BASELINE ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
-# run: the profile to compile with; `quick` compiles without optimization.
-RUN_PROFILE ?= dev
+# run: the profile to compile with. Without optimization, the first answer comes soonest.
+RUN_PROFILE ?= quick
 RELEASE ?= cache
 NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test redis-test redis-bench outside-test check public-api semver bench observability-test \
-	page-test warm-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
+	page-test warm-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -101,13 +104,13 @@ chart-docs: ## generates the chart's README from the comments in values.yaml; ne
 chart-schema: ## generates the settings in the chart's schema from docs/configuration.md
 	tools/chart-schema
 
-kind-up: cluster-tools ## creates a kind cluster with a control plane and two workers
+kind-up: cluster-tools ## creates a kind cluster with a control plane and three workers in three zones
 	kind create cluster --name $(CLUSTER) $(if $(KIND_NODE_IMAGE),--image $(KIND_NODE_IMAGE)) --config tests/kind/cluster.yaml --wait 120s
 
 kind-load: cluster-tools image ## loads the images into the kind cluster
 	tools/kind-load $(CLUSTER)
 
-kind-test: cluster-tools image ## runs the end-to-end test: install, scale, roll, kill, lose etcd, drain, upgrade, misconfigure, uninstall
+kind-test: cluster-tools image ## runs the end-to-end test: install, scale, roll, kill, lose etcd, drain, upgrade, lose a zone, misconfigure, uninstall
 	CLUSTER=$(CLUSTER)-test REPLICAS=$(REPLICAS) KEEP_ON_FAILURE=$(KEEP_ON_FAILURE) KIND_NODE_IMAGE=$(KIND_NODE_IMAGE) tests/kind/run
 
 # Before anything is built, so that a missing tool is reported at once.
@@ -139,6 +142,10 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
+
+abuse-test: ## attacks on a node with a good client beside each, as a table; ONLY=name chooses some
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_ABUSE_SECONDS=$(SECONDS_OF_ABUSE) GAOCACHE_TEST_ETCD=$$etcd \
+	  $(CARGO) test --locked --profile test-release --features warm --test abuse -- $(ONLY)
 
 idle-test: ## what an idle node costs among ten and among a thousand members: three minutes, optimized
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_IDLE_SECONDS=60 GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile test-release --test idle -- --nocapture

@@ -84,6 +84,7 @@ mod client;
 mod clock;
 #[cfg(feature = "cli")]
 mod config;
+mod fairness;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -7,8 +7,7 @@ use gaocache_core::{
 
 /// Why a fixed list needs more settings.
 pub const FIXED_NEEDS_IDENTITY: &str = "a fixed list holds no keys by which nodes could know each \
-     other, so nodes need certificates (peer.tls), or plaintext (peer.insecure) in a network that \
-     nobody else reaches";
+     other, so nodes need certificates, or plaintext in a network that nobody else reaches";
 
 /// Parses entries of the form `id=host:port`.
 ///

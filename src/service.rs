@@ -9,11 +9,16 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::telemetry::{
-    metrics::{GroupMetrics, HandoffMetrics, Metrics},
-    requests,
-    throttle::Throttle,
-    trace::{self, Call, Sampling, Scope, Told},
+#[cfg(feature = "cli")]
+use crate::fairness::Quota;
+use crate::{
+    fairness::{ClientId, Quotas, UnderWay},
+    telemetry::{
+        metrics::{GroupMetrics, HandoffMetrics, Metrics},
+        requests,
+        throttle::Throttle,
+        trace::{self, Call, Sampling, Scope, Told},
+    },
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -47,6 +52,8 @@ pub struct Moment {
 #[derive(Clone)]
 pub struct Service {
     inner: Arc<Inner>,
+    /// Who asks.
+    client: ClientId,
 }
 
 struct Inner {
@@ -58,16 +65,18 @@ struct Inner {
     clock: Arc<dyn Clock>,
     handoff_metrics: Arc<HandoffMetrics>,
     measuring: Measuring,
+    quotas: Arc<Quotas>,
     throttle: Throttle,
 }
 
 impl Service {
-    /// Serves these groups.
-    pub fn new(
+    /// Serves these groups, within these quotas.
+    pub(crate) fn new(
         groups: Groups,
         metrics: &Metrics,
         clock: Arc<dyn Clock>,
         measuring: Measuring,
+        quotas: Arc<Quotas>,
     ) -> Self {
         let by_name = groups
             .iter()
@@ -81,9 +90,39 @@ impl Service {
                 clock,
                 handoff_metrics: metrics.handoff(),
                 measuring,
+                quotas,
                 throttle: Throttle::default(),
             }),
+            client: ClientId::NOBODY,
         }
+    }
+
+    /// The same, for this client.
+    pub(crate) fn asked_by(&self, client: ClientId) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            client,
+        }
+    }
+
+    /// From now on, clients may ask for this.
+    #[cfg(feature = "cli")]
+    pub(crate) fn limit(&self, quota: Quota) {
+        self.inner.quotas.set(quota);
+    }
+
+    /// Whether requests have to be admitted.
+    pub(crate) fn limits_requests(&self) -> bool {
+        self.inner.quotas.limits_requests()
+    }
+
+    /// Admits a request of the client, for so many keys.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooManyRequests`].
+    pub(crate) fn admit(&self, keys: usize) -> Result<()> {
+        let count = u32::try_from(keys.max(1)).unwrap_or(u32::MAX);
+        Ok(self.inner.quotas.request(self.client, count)?)
     }
 
     /// Counts the requests of these groups by name, before they take effect.
@@ -168,15 +207,19 @@ impl Service {
     /// As [`Service::get`].
     pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
         let started = self.inner.measuring.requests.then(Instant::now);
-        let answer = match self.inner.groups.get(group) {
-            Ok(group) => group.get(key).await,
-            Err(error) => Err(error),
+        let answer = match (self.inner.groups.get(group), self.miss()) {
+            (Ok(group), Ok(_miss)) => self.client.scope(group.get(key)).await,
+            (Err(error), _) | (_, Err(error)) => Err(error),
         };
         if let Some(started) = started {
             self.measure(group, key, started.elapsed(), &answer);
         }
         self.told(group, key, &answer);
         answer
+    }
+
+    fn miss(&self) -> Result<UnderWay> {
+        Ok(self.inner.quotas.miss(self.client)?)
     }
 
     /// Traces and logs a client's get.
@@ -325,8 +368,8 @@ impl Service {
 
     fn log(&self, group: &str, error: &Error) {
         let kind = error.kind();
-        // The load itself has already logged failures of the origin. A missing key is not a
-        // failure.
+        // The load itself has already logged failures of the origin, and who refused a client has
+        // logged that. A missing key is not a failure.
         if matches!(
             kind,
             ErrorKind::NotFound
@@ -334,6 +377,7 @@ impl Service {
                 | ErrorKind::OriginTimeout
                 | ErrorKind::BreakerOpen
                 | ErrorKind::ValueTooLarge
+                | ErrorKind::TooManyRequests
         ) {
             return;
         }

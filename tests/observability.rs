@@ -157,6 +157,8 @@ fn panels() -> Vec<Panel> {
             .replace("$cluster", ".*")
             .replace("$namespace", "gaocache")
             .replace("$release", "gaocache")
+            .replace("$pod", ".*")
+            .replace("$group", ".*")
             .replace("$__rate_interval", "10s"),
         legend: text(&target["legendFormat"]),
     };

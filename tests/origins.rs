@@ -275,10 +275,16 @@ async fn a_failure_is_remembered_if_the_group_says_so() {
     for (group, attempts) in [("", 3), ("error_ttl_seconds = 60,", 1)] {
         let node = node_of(address, group, "retries = 0").await;
         tries.store(0, Ordering::SeqCst);
+        let mut told = Vec::new();
         for _ in 0..3 {
-            let (status, kind, _) = outcome(&node, "fails").await;
+            let (status, kind, after) = outcome(&node, "fails").await;
             assert_eq!((status, kind.as_str()), (502, "origin_failed"));
+            told.push(after.parse::<u64>().unwrap());
         }
+        // The first answer already says when a retry may help.
+        let remembered = attempts == 1;
+        let fits = |after: &u64| (30..=60).contains(after) == remembered;
+        assert!(told.iter().all(fits), "{told:?}");
         assert_eq!(tries.load(Ordering::SeqCst), attempts, "{group}");
         assert_eq!(outcome(&node, "value").await.0, 200);
     }

@@ -34,7 +34,7 @@ use gaocache_core::error::{Error, ErrorKind};
 #[cfg(feature = "cli")]
 pub use report::{GroupReport, MemberReport, OwnerReport};
 pub use report::{RingReport, report};
-use report::{group_reports, owners};
+use report::{group_reports, owners, unreachable};
 pub use scrapes::Scrapes;
 pub use state::{Admin, Readiness};
 #[cfg(feature = "cli")]
@@ -167,5 +167,6 @@ async fn ring(State(admin): State<Admin>, Query(query): Query<RingQuery>) -> Res
     let owners = query.key.map(|key| owners(&admin.groups, &topology, &key));
     let mut report = report(&admin.id, &topology, owners.unwrap_or_default());
     report.groups = Some(group_reports(&admin.groups));
+    report.unreachable = unreachable(&topology, &*admin.peers);
     Json(report).into_response()
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use gaocache_core::{cluster::Topology, group::Groups};
+use gaocache_core::{cluster::Topology, group::Groups, ports::Peers};
 
 /// The ring, as served by `/ring` and read by `gaocache ring`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct RingReport {
     /// The reporting node's groups, by name. All nodes must have the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<GroupReport>>,
+    /// The ids of members to which the reporting node can't connect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreachable: Vec<String>,
 }
 
 /// A group in a report.
@@ -93,6 +96,7 @@ pub fn report(node: &str, topology: &Topology, owners: Vec<OwnerReport>) -> Ring
             .collect(),
         owners,
         groups: None,
+        unreachable: Vec::new(),
     }
 }
 
@@ -110,6 +114,13 @@ pub(super) fn group_reports(groups: &Groups) -> Vec<GroupReport> {
     let mut reports: Vec<GroupReport> = reports.collect();
     reports.sort_by(|a, b| a.name.cmp(&b.name));
     reports
+}
+
+/// The members that this node tried to call, and could not.
+pub(super) fn unreachable(topology: &Topology, peers: &dyn Peers) -> Vec<String> {
+    let members = topology.view.members.iter();
+    let out_of_reach = members.filter(|it| !peers.usable(it));
+    out_of_reach.map(|it| it.id.to_string()).collect()
 }
 
 /// The owner of the key in each group.

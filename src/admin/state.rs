@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{changes::Changes, scrapes::Scrapes};
 use crate::{auth::Permissions, telemetry::metrics::Metrics, traffic::Budget};
-use gaocache_core::{cluster::Cluster, error::Result, group::Groups, store::Store};
+use gaocache_core::{cluster::Cluster, error::Result, group::Groups, ports::Peers, store::Store};
 
 /// Why a node is not ready; empty if it is ready.
 pub type Readiness = watch::Receiver<Arc<str>>;
@@ -25,6 +25,8 @@ pub struct Admin {
     pub cluster: Arc<Cluster>,
     /// Its groups.
     pub groups: Groups,
+    /// Its calls to other members.
+    pub peers: Arc<dyn Peers>,
     /// Who may do what.
     pub(crate) permissions: Permissions,
     /// Its metrics.

@@ -147,6 +147,7 @@ fn line(node: &str, entry: Entry, who: &Who, call: &Call<'_>, outcome: &Outcome<
             put("from", "socket".into());
             put("uid", json!(uid));
         }
+        Entry::Process(what) => put("from", what.into()),
     }
     if !call.group.is_empty() {
         put("group", cut(call.group).into());
@@ -172,6 +173,7 @@ fn who_as_json(who: &Who) -> Value {
     match who {
         Who::Nobody => json!({ "kind": "anonymous" }),
         Who::Socket => json!({ "kind": "socket" }),
+        Who::Operator => json!({ "kind": "operator" }),
         Who::Token(name) => json!({ "kind": "token", "name": cut(name) }),
         Who::Certificate(name) => json!({ "kind": "certificate", "name": cut(name) }),
         Who::Subject(name) => json!({ "kind": "jwt", "name": cut(name) }),

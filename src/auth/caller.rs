@@ -22,6 +22,9 @@ pub(crate) enum Entry {
         /// The user's id, as the kernel tells it.
         uid: Option<u32>,
     },
+    /// Nowhere: the process itself has found this to do, such as "SIGHUP".
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    Process(&'static str),
 }
 
 /// Who calls: where the connection came in, and what it or the request has brought as a proof.
@@ -62,6 +65,13 @@ impl Caller {
         Self::new(entry)
             .with_names(extensions.get().cloned())
             .with_token(bearer(headers).map(Bytes::copy_from_slice))
+    }
+}
+
+impl Caller {
+    /// Whether there is anything that may prove who it is.
+    pub(super) fn has_proof(&self) -> bool {
+        self.names.is_some() || self.token.is_some()
     }
 }
 

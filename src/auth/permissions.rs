@@ -12,12 +12,13 @@ use super::{
     action::{Action, Actions},
     audit::{Audit, Outcome},
     call::Call,
-    caller::Caller,
+    caller::{Caller, Entry},
     proof::InForce,
     refusal::Refusal,
     rules::AuthRules,
+    who::Who,
 };
-use crate::telemetry::metrics::Metrics;
+use crate::{fairness::ClientId, telemetry::metrics::Metrics};
 use gaocache_core::error::Result;
 
 /// Who may do what on the listeners of a node. Clones are the same permissions.
@@ -107,6 +108,31 @@ impl Permissions {
         done
     }
 
+    /// Tells the audit of what the process has done because of this, such as "SIGHUP".
+    #[cfg(feature = "cli")]
+    pub(crate) fn done_because<T>(&self, of: &'static str, call: &Call<'_>, done: &Result<T>) {
+        let outcome = match done {
+            Ok(_) => Outcome::Ok,
+            Err(error) => Outcome::Failed(error.kind()),
+        };
+        let audit = &self.0.audit;
+        audit.tell(Entry::Process(of), &Who::Operator, call, &outcome);
+    }
+
+    /// Whom a caller's requests are counted for.
+    pub(crate) fn client(&self, caller: &Caller) -> ClientId {
+        if caller.has_proof() {
+            let who = self.0.in_force.load().prove(caller).who;
+            if let Some(client) = who.client() {
+                return client;
+            }
+        }
+        match caller.entry {
+            Entry::Network(from) => ClientId::at(from.ip()),
+            Entry::Socket { .. } | Entry::Process(_) => ClientId::NOBODY,
+        }
+    }
+
     fn decide(&self, caller: &Caller, call: &Call<'_>) -> Result<(), Refusal> {
         let rules = self.0.in_force.load();
         let proof = rules.prove(caller);
@@ -179,7 +205,7 @@ pub(crate) struct Prepared(InForce);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{auth::Entry, tls::ClientNames};
+    use crate::tls::ClientNames;
     use gaocache_core::error::{Error, ErrorKind};
 
     fn permissions(anonymous: &[Action], grants: &[&str]) -> Permissions {
@@ -247,6 +273,29 @@ mod tests {
             let open = permissions.is_open(action);
             assert_eq!(open, action == Action::Read, "{action}");
         }
+    }
+
+    #[test]
+    fn requests_are_counted_for_whoever_has_proven_to_be_somebody_and_else_for_the_address() {
+        let permissions = permissions(&[Action::Read], &["certificate:web.test remove users"]);
+        let client = |caller: &Caller| permissions.client(caller);
+        let address = client(&stranger());
+        assert_eq!(
+            address,
+            ClientId::at("10.0.0.7".parse().expect("an address"))
+        );
+        assert_eq!(
+            client(&named(&["web.test"])),
+            ClientId::named("certificate", "web.test")
+        );
+        let wrong = stranger().with_token(Some("wrong".into()));
+        assert_eq!(
+            client(&wrong),
+            address,
+            "a token that nobody knows proves nothing"
+        );
+        let socket = Caller::new(Entry::Socket { uid: None });
+        assert_eq!(client(&socket), ClientId::NOBODY);
     }
 
     #[test]

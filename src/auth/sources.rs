@@ -221,21 +221,5 @@ async fn fetch(
         let token = String::from_utf8(token).map_err(|_| "the token is not text".to_owned())?;
         request = request.bearer_auth(token.trim());
     }
-    // A URL may contain a password.
-    let told = |error: reqwest::Error| {
-        let error = error.without_url();
-        gaocache_core::error::with_causes(error.to_string(), &error)
-    };
-    let mut response = request.send().await.map_err(told)?;
-    if !response.status().is_success() {
-        return Err(format!("it answered {}", response.status()));
-    }
-    let mut content = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(told)? {
-        if content.len() + piece.len() > MAX_JWKS_BYTES {
-            return Err(format!("it is larger than {MAX_JWKS_BYTES} bytes"));
-        }
-        content.extend_from_slice(&piece);
-    }
-    Ok(content)
+    http_client::answer(request, MAX_JWKS_BYTES).await
 }

@@ -1,14 +1,17 @@
 //! How a command reaches a node, and what it proves there: an address and a token, or the socket
 //! of a node on this machine, which needs no proof.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use clap::Args;
 use reqwest::{ClientBuilder, Method};
 
 use super::{
-    address::{CONNECT_TIMEOUT, Listener, Place, Scheme, admin_address, look_up},
+    address::{CONNECT_TIMEOUT, Listener, Place, Scheme, admin_address, admin_of, look_up},
     context::Context,
     failure::Failure,
     tls::{Tls, TlsArgs},
@@ -19,7 +22,10 @@ use crate::{
     status::{KIND_HEADER, http::NO_SUCH_PATH},
     tls::{ClientTls, TOLD, to_nodes::meaning},
 };
-use gaocache_core::error::with_causes;
+use gaocache_core::{
+    error::{ErrorKind, with_causes},
+    membership::Member,
+};
 
 /// Where the image and the chart have the socket of a node.
 const USUAL_SOCKET: &str = "/run/gaocache/admin.sock";
@@ -30,6 +36,16 @@ const MAX_TOKEN_FILE_BYTES: u64 = 64 << 10;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options for access")]
 pub(super) struct Access {
+    #[command(flatten)]
+    token: Token,
+    #[command(flatten)]
+    local: Socket,
+}
+
+/// A proof that is sent over the network.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for access")]
+pub(super) struct Token {
     /// Bearer token; others can see it in the list of processes, unlike the variable or a file
     ///
     /// [default: GAOCACHE_TOKEN, else that of the context]
@@ -38,8 +54,6 @@ pub(super) struct Access {
     /// File with the bearer token
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    #[command(flatten)]
-    local: Socket,
 }
 
 /// The socket of a node on this machine.
@@ -86,7 +100,7 @@ impl Socket {
     }
 }
 
-impl Access {
+impl Token {
     /// The token to send. That of a context is for its nodes alone: `named` says that the node was
     /// named by a flag.
     pub(super) fn bearer(&self, context: &Context, named: bool) -> Result<Bearer, Failure> {
@@ -109,6 +123,13 @@ impl Access {
         };
         Bearer::new(&token).map_err(|error| Failure::Usage(error.to_string()))
     }
+}
+
+impl Access {
+    /// As [`Token::bearer`].
+    pub(super) fn bearer(&self, context: &Context, named: bool) -> Result<Bearer, Failure> {
+        self.token.bearer(context, named)
+    }
 
     /// As [`Socket::socket`].
     pub(super) fn socket(&self, context: &Context) -> Option<PathBuf> {
@@ -122,6 +143,19 @@ impl Access {
 }
 
 impl AdminArgs {
+    /// Whether a flag says which node.
+    pub(super) fn is_named(&self) -> bool {
+        self.admin.is_some() || self.access.named_socket().is_some()
+    }
+
+    /// What is proved to nodes that are found in etcd; `named` says that a flag names it.
+    pub(super) fn proof(&self, context: &Context, named: bool) -> Result<Proof, Failure> {
+        Ok(Proof {
+            bearer: self.access.bearer(context, named)?,
+            tls: self.tls.files()?,
+        })
+    }
+
     /// Where the paths of the admin listener are: at the node that a flag names, else at a socket,
     /// else where the context says, else on this machine.
     pub(super) async fn place(&self) -> Result<Admin, Failure> {
@@ -147,6 +181,39 @@ impl AdminArgs {
     }
 }
 
+/// What is proved to several nodes.
+pub(super) struct Proof {
+    bearer: Bearer,
+    tls: Tls,
+}
+
+/// Why an admin listener brought nothing.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    /// Of the error that a node answered, if one did.
+    kind: Option<ErrorKind>,
+    what: String,
+}
+
+impl From<String> for NoAnswer {
+    fn from(what: String) -> Self {
+        Self { kind: None, what }
+    }
+}
+
+impl NoAnswer {
+    /// Whether a node said so.
+    pub(super) fn is_answer(&self) -> bool {
+        self.kind.is_some()
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
 /// The paths of an admin listener.
 pub(super) struct Admin {
     way: Way,
@@ -167,9 +234,17 @@ impl Admin {
         }
     }
 
+    /// Of a member, as it registered it.
+    pub(super) fn of(member: &Member, proof: &Proof) -> Result<Self, String> {
+        Ok(Self {
+            way: Way::Network(admin_of(member)?, proof.tls.clone()),
+            bearer: proof.bearer.clone(),
+        })
+    }
+
     /// At the address that another node names, with the same proof. The address says whether it is
     /// one of TLS.
-    pub(super) fn other(&self, address: &str) -> Result<Self, String> {
+    pub(super) fn other(&self, address: &str) -> Result<Self, NoAnswer> {
         let mut place = admin_address(address)?;
         place.scheme.get_or_insert(Scheme::Http);
         let tls = match &self.way {
@@ -199,12 +274,12 @@ impl Admin {
     }
 
     /// What it answers, if that is a success.
-    pub(super) async fn get(&self, path: &str) -> Result<Bytes, String> {
+    pub(super) async fn get(&self, path: &str) -> Result<Bytes, NoAnswer> {
         self.ask(Method::GET, path).await
     }
 
     /// The same, for what changes something.
-    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Bytes, String> {
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Bytes, NoAnswer> {
         let doubt = Listener::Admin.doubt();
         let (client, url) = self.client(path).await?;
         let mut request = client.request(method, url);
@@ -213,34 +288,49 @@ impl Admin {
         }
         let response = request.send().await.map_err(|error| {
             if let Some(meaning) = meaning(&error) {
-                return meaning.to_owned();
+                return NoAnswer::from(meaning.to_owned());
             }
             let refused = error.is_connect();
-            let causes = with_causes("no answer".into(), &error);
-            if refused {
+            let causes = with_advice(with_causes("no answer".into(), &error), Listener::Admin);
+            NoAnswer::from(if refused {
                 causes
             } else {
                 format!("{causes}; {doubt}")
-            }
+            })
         })?;
         let status = response.status();
         if status.is_success() {
             let body = response.bytes().await;
-            return body.map_err(|error| with_causes("the answer broke off".into(), &error));
+            let broke = |error| with_causes("the answer broke off".into(), &error);
+            return body.map_err(|error| broke(error).into());
         }
         // The node's own words, if it is one.
         let ours = response.headers().contains_key(KIND_HEADER);
         let body = response.bytes().await.unwrap_or_default();
         if body.trim_ascii() == TOLD.as_bytes() {
-            return Err(TOLD.into());
+            return Err(TOLD.to_owned().into());
         }
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let kind = body["error"].as_str();
         Err(match body["message"].as_str().filter(|_| ours) {
             // The HTTP listener of a node names the kinds of its errors, too.
-            Some(message) if body["reason"] == NO_SUCH_PATH => format!("{message}; {doubt}"),
-            Some(message) => with_hint(message, body["error"].as_str()),
-            None => format!("it answered {status}; {doubt}"),
+            Some(message) if body["reason"] == NO_SUCH_PATH => format!("{message}; {doubt}").into(),
+            Some(message) => NoAnswer {
+                kind: kind.and_then(ErrorKind::from_name),
+                what: with_hint(message, kind),
+            },
+            None => format!("it answered {status}; {doubt}").into(),
         })
+    }
+
+    /// The failure of a command that got no answer here.
+    pub(super) fn failed(&self, why: impl Into<NoAnswer>) -> Failure {
+        let NoAnswer { kind, what } = why.into();
+        let what = format!("{}: {what}", self.name());
+        match kind {
+            Some(kind) => Failure::Answered(kind.name(), what),
+            None => Failure::Failed(what),
+        }
     }
 
     /// A client for it, and the URL of `path`.
@@ -295,7 +385,20 @@ pub(super) fn with_hint(message: &str, kind: Option<&str>) -> String {
     }
 }
 
-fn read_token(path: &Path) -> Result<String, Failure> {
+/// Why no connection could be made, and what to do about it where that is known.
+pub(super) fn with_advice(causes: String, listener: Listener) -> String {
+    if causes.contains("UnknownIssuer") {
+        return format!("{causes}; name the CA of the node's certificate with --ca");
+    }
+    // Somebody is there who speaks something else.
+    let other = ["NoApplicationProtocol", "deadline has elapsed"];
+    if other.iter().any(|it| causes.contains(it)) {
+        return format!("{causes}; {}", listener.doubt());
+    }
+    causes
+}
+
+pub(super) fn read_token(path: &Path) -> Result<String, Failure> {
     let wrong = |why: String| Failure::Usage(format!("token file {}: {why}", path.display()));
     let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
     if length.len() > MAX_TOKEN_FILE_BYTES {

@@ -34,10 +34,10 @@ pub(super) struct LogArgs {
 
 pub(super) async fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let admin = args.admin.place().await?;
-    let failed = |what: String| Failure::Failed(format!("{}: {what}", admin.name()));
-    let done = admin.ask(Method::POST, "/reload").await.map_err(failed)?;
+    let done = admin.ask(Method::POST, "/reload").await;
+    let done = done.map_err(|why| admin.failed(why))?;
     let done: Value = serde_json::from_slice(&done)
-        .map_err(|error| failed(format!("the answer does not describe a reload: {error}")))?;
+        .map_err(|error| admin.failed(format!("the answer does not describe a reload: {error}")))?;
     if args.json {
         return print_json(&done);
     }
@@ -64,7 +64,6 @@ pub(super) async fn reload(args: &ReloadArgs) -> Result<(), Failure> {
 
 pub(super) async fn log(args: &LogArgs) -> Result<(), Failure> {
     let admin = args.admin.place().await?;
-    let failed = |what: String| Failure::Failed(format!("{}: {what}", admin.name()));
     let answer = match &args.level {
         Some(level) => {
             let level = utf8_percent_encode(level, NON_ALPHANUMERIC);
@@ -73,7 +72,7 @@ pub(super) async fn log(args: &LogArgs) -> Result<(), Failure> {
         }
         None => admin.get("/log").await,
     };
-    let level = answer.map_err(failed)?;
+    let level = answer.map_err(|why| admin.failed(why))?;
     let level = String::from_utf8_lossy(&level).trim().to_owned();
     if args.json {
         return print_json(&json!({ "level": level }));

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tonic::{Status, transport::Endpoint};
 
 use super::{
-    access::{Access, with_hint},
+    access::{Access, with_advice, with_hint},
     address::{CONNECT_TIMEOUT, Listener, Place, grpc_address, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
@@ -30,6 +30,7 @@ use crate::{
         wire,
     },
     status::{codes, grpc::from_status},
+    tls::TOLD,
 };
 use gaocache_core::{
     error::{ErrorKind, with_causes},
@@ -169,14 +170,16 @@ impl Target {
         if let Some(error) = from_status(status).filter(|it| codes(it.kind()).0 == status.code()) {
             let kind = error.kind().name();
             return match error.kind() {
-                ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {
-                    Failure::Answered(kind, with_hint(error.message(), Some(kind)))
+                // That says nothing of the node.
+                ErrorKind::NotFound => error.into(),
+                _ => {
+                    let message = with_hint(error.message(), Some(kind));
+                    Failure::Answered(kind, format!("{address}: {message}"))
                 }
-                _ => error.into(),
             };
         }
         let cause = std::error::Error::source(status);
-        let mut causes = std::iter::successors(cause, |cause| cause.source());
+        let mut causes = cause.into_iter().flat_map(chain);
         if causes.any(<dyn std::error::Error>::is::<tonic::TimeoutExpired>) {
             return Failure::Failed(format!(
                 "{address}: no answer within {} s (--timeout)",
@@ -185,11 +188,21 @@ impl Target {
         }
         let doubt = Listener::Grpc.doubt();
         let what = match cause {
+            Some(cause) if chain(cause).any(|cause| cause.to_string().contains(TOLD)) => {
+                return Failure::Failed(format!("{address}: {TOLD}"));
+            }
             Some(cause) => with_causes("the connection broke".into(), cause),
             None => "the response is not from a gaocache node".into(),
         };
         Failure::Failed(format!("{address}: {what}; {doubt}"))
     }
+}
+
+/// An error and its causes.
+fn chain<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 /// A client of the node there.
@@ -206,7 +219,9 @@ pub(super) async fn connect(
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))
         .timeout(timeout);
     let connected = connection::now(&endpoint, &address, tls).await;
-    let channel = connected.map_err(|error| with_causes("can't connect".into(), &error))?;
+    let channel = connected.map_err(|error| {
+        with_advice(with_causes("can't connect".into(), &error), Listener::Grpc)
+    })?;
     Ok(bearer.client(channel))
 }
 

@@ -8,9 +8,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    access::{Token, with_hint},
     address::{admin_of, grpc_of},
     calls::connect,
     cluster::Cluster,
+    context::Context,
     failure::Failure,
     output::{counted, print_json, print_line},
     ring::fetch_report,
@@ -48,6 +50,8 @@ pub(super) struct CheckArgs {
     #[arg(long, requires = "group")]
     key: Option<String>,
     #[command(flatten)]
+    token: Token,
+    #[command(flatten)]
     cluster: Cluster,
     #[command(flatten)]
     tls: TlsArgs,
@@ -56,12 +60,15 @@ pub(super) struct CheckArgs {
 pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     let etcd = args.cluster.or_configured(&args.config, "check")?;
     let tls = args.tls.files()?;
+    let bearer = args
+        .token
+        .bearer(&Context::in_force()?, args.cluster.is_named())?;
     let (keys, discovery) = etcd.discover().await?;
     let view = view(&keys, &discovery.list());
     let wanted = args.members.unwrap_or(view.members.len().max(1));
     let mut survey = Survey::of(&view, wanted);
     for member in view.members.iter() {
-        match ask(member, args, &tls).await {
+        match ask(member, args, &tls, &bearer).await {
             Ok((report, got)) => survey.add(member, report, got),
             Err(problem) => {
                 let problem = format!("{} at {}: {problem}", member.id, member.address);
@@ -119,6 +126,13 @@ impl Survey {
             let problem = format!("the ring of {} differs from etcd", member.id);
             self.problems.push(problem);
         }
+        self.problems.extend(report.unreachable.iter().map(|other| {
+            let id = &member.id;
+            format!(
+                "{id} can't connect to {other}; the log of {id} says why (is peer.listen open \
+                 between them, and does each accept the other's certificate?)"
+            )
+        }));
         // An older release doesn't tell its groups.
         if let Some(own) = report.groups {
             let (first, groups) = self.groups.get_or_insert((member.id.clone(), own.clone()));
@@ -213,19 +227,26 @@ async fn ask(
     member: &Member,
     args: &CheckArgs,
     tls: &Tls,
+    bearer: &Bearer,
 ) -> Result<(RingReport, Option<String>), String> {
     let admin = admin_of(member)?;
     let report = tokio::time::timeout(TIMEOUT, fetch_report(&admin, tls, None, None)).await;
-    let report = report.map_err(|_| "the admin listener did not answer in time".to_owned())??;
+    let report = report.map_err(|_| "the admin listener did not answer in time".to_owned())?;
+    let report = report.map_err(|why| why.to_string())?;
     let got = match args.group.as_ref().zip(args.key.as_ref()) {
-        Some((group, key)) => Some(get(member, tls, group, key).await?),
+        Some((group, key)) => Some(get(member, tls, bearer, (group, key)).await?),
         None => None,
     };
     Ok((report, got))
 }
 
-async fn get(member: &Member, tls: &Tls, group: &str, key: &str) -> Result<String, String> {
-    let mut client = connect(&grpc_of(member), tls, &Bearer::default(), TIMEOUT).await?;
+async fn get(
+    member: &Member,
+    tls: &Tls,
+    bearer: &Bearer,
+    (group, key): (&str, &str),
+) -> Result<String, String> {
+    let mut client = connect(&grpc_of(member), tls, bearer, TIMEOUT).await?;
     let request = GetRequest {
         group: group.to_owned(),
         key: key.to_owned(),
@@ -238,7 +259,11 @@ async fn get(member: &Member, tls: &Tls, group: &str, key: &str) -> Result<Strin
         )),
         Err(status) => match from_status(&status) {
             Some(error) if error.kind() == ErrorKind::NotFound => Ok("no such key".into()),
-            _ => Err(format!(
+            Some(error) => {
+                let (kind, message) = (error.kind().name(), error.message());
+                Err(format!("get {key}: {}", with_hint(message, Some(kind))))
+            }
+            None => Err(format!(
                 "get {key}: {}: {}",
                 status.code(),
                 status.message()

@@ -133,8 +133,9 @@ impl Context {
             format!("the context '{name}' has no {field}")
         };
         let variable = field.to_uppercase();
+        let whom = if field == "etcd" { "cluster" } else { "node" };
         Failure::Usage(format!(
-            "{why}, so it is not known which node is meant; pass --{field}, or set GAOCACHE_{variable} \
+            "{why}, so it is not known which {whom} is meant; pass --{field}, or set GAOCACHE_{variable} \
              or {field} of the context"
         ))
     }

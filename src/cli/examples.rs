@@ -36,7 +36,8 @@ Examples:
 pub(super) const EXPLAIN: &str = "\
 Examples:
   gaocache explain users 42
-  gaocache explain users 42 --admin 10.0.0.7:9090 --json";
+  gaocache explain users 42 --admin 10.0.0.7:9090 --json
+  gaocache explain users 42 --etcd http://127.0.0.1:2379";
 
 pub(super) const RELOAD: &str = "\
 Examples:
@@ -66,6 +67,10 @@ pub(super) const CONFIG: &str = "\
 Examples:
   gaocache config --config gaocache.toml
   gaocache config --set cache.capacity=2GiB --json";
+
+pub(super) const ZONE: &str = "\
+Examples:
+  gaocache zone --node \"$NODE_NAME\" --output /run/gaocache/zone";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -1,15 +1,27 @@
 //! `gaocache explain`: what a node knows of a key, and what its owner does.
 
+use std::time::Duration;
+
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    access::{Admin, AdminArgs},
+    access::{Admin, AdminArgs, NoAnswer, Proof},
+    address::Listener,
+    cluster::{Cluster, Etcd, Whom},
+    context::Context,
     failure::Failure,
     output::{counted, print_json, print_line, printable},
 };
-use crate::clock::unix_seconds;
+use crate::{clock::unix_seconds, registry::etcd::view};
+use gaocache_core::{
+    cluster::{Owner, Topology},
+    ring::{group_seed, hash_key},
+};
+
+/// Time limit for the answer of a node that was found in etcd: another one may be asked instead.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
@@ -22,12 +34,19 @@ pub(super) struct ExplainArgs {
     json: bool,
     #[command(flatten)]
     admin: AdminArgs,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
-    let admin = args.admin.place().await?;
-    let failed = |what| Failure::Failed(format!("{}: {what}", admin.name()));
-    let asked = ask(&admin, args).await.map_err(failed)?;
+    let (admin, asked) = match args.etcd()? {
+        Some((etcd, proof)) => ask_any(args, &etcd, &proof).await?,
+        None => {
+            let admin = args.admin.place().await?;
+            let asked = ask(&admin, args).await.map_err(|why| admin.failed(why))?;
+            (admin, asked)
+        }
+    };
     let owner = &asked["owner"];
     let owner = match owner["admin"].as_str() {
         Some(other) if owner["id"] != asked["node"] => Some(match admin.other(other) {
@@ -39,7 +58,7 @@ pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     if args.json {
         let (told, problem) = match owner {
             Some(Ok(told)) => (told, Value::Null),
-            Some(Err(problem)) => (Value::Null, problem.into()),
+            Some(Err(problem)) => (Value::Null, problem.to_string().into()),
             None => (Value::Null, Value::Null),
         };
         return print_json(&json!({
@@ -54,17 +73,65 @@ pub(super) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn ask(admin: &Admin, ExplainArgs { group, key, .. }: &ExplainArgs) -> Result<Value, String> {
+impl ExplainArgs {
+    /// Where the nodes are found, if no flag names one.
+    fn etcd(&self) -> Result<Option<(Etcd, Proof)>, Failure> {
+        let (context, named) = (Context::in_force()?, self.cluster.is_named());
+        if self.admin.is_named() {
+            let what = "--etcd finds the node to ask; leave out --admin and --socket";
+            return if named {
+                Err(Failure::Usage(what.into()))
+            } else {
+                Ok(None)
+            };
+        }
+        match self.cluster.whom(None, &context, Listener::Admin)? {
+            Some(Whom::Cluster(etcd)) => Ok(Some((etcd, self.admin.proof(&context, named)?))),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Asks the key's owner, or else the first member in ring order that answers: each knows something.
+async fn ask_any(
+    args: &ExplainArgs,
+    etcd: &Etcd,
+    proof: &Proof,
+) -> Result<(Admin, Value), Failure> {
+    let (keys, discovery) = etcd.discover().await?;
+    let topology = Topology::new("", view(&keys, &discovery.list()));
+    let hash = hash_key(group_seed(&args.group), &args.key);
+    let mut failure = etcd.nobody();
+    for owner in topology.ranked(hash) {
+        let Owner::Other(member) = owner else {
+            continue;
+        };
+        let admin = Admin::of(member, proof).map_err(Failure::Failed)?;
+        match tokio::time::timeout(TIMEOUT, ask(&admin, args)).await {
+            Ok(Ok(asked)) => return Ok((admin, asked)),
+            // Others would answer the same.
+            Ok(Err(why)) if why.is_answer() => return Err(admin.failed(why)),
+            Ok(Err(why)) => failure = admin.failed(why),
+            Err(_) => failure = admin.failed("no answer in time".to_owned()),
+        }
+    }
+    Err(failure)
+}
+
+async fn ask(
+    admin: &Admin,
+    ExplainArgs { group, key, .. }: &ExplainArgs,
+) -> Result<Value, NoAnswer> {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let (group, key) = (encoded(group), encoded(key));
     let path = format!("/explain?group={group}&key={key}");
     let body = admin.get(&path).await?;
     serde_json::from_slice(&body)
-        .map_err(|error| format!("the response is not an explanation: {error}"))
+        .map_err(|error| format!("the response is not an explanation: {error}").into())
 }
 
 /// For a person.
-fn lines(asked: &Value, owner: Option<&Result<Value, String>>) -> Vec<String> {
+fn lines(asked: &Value, owner: Option<&Result<Value, NoAnswer>>) -> Vec<String> {
     let mut lines = vec![
         format!("owner      {}", place(&asked["owner"])),
         format!("replica    {}", place(&asked["replica"])),

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    access::{Admin, Socket},
+    access::{Admin, NoAnswer, Socket},
     address::admin_of,
     cluster::{Cluster, Etcd},
     context::Context,
@@ -141,11 +141,11 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
 
 async fn over(socket: PathBuf, id: &str) -> Result<Value, Failure> {
     let admin = Admin::at_socket(socket);
-    let failed = |what: String| Failure::Failed(format!("{}: {what}", admin.name()));
     let path = format!("/forget?id={}", utf8_percent_encode(id, NON_ALPHANUMERIC));
-    let done = admin.ask(Method::POST, &path).await.map_err(failed)?;
+    let done = admin.ask(Method::POST, &path).await;
+    let done = done.map_err(|why| admin.failed(why))?;
     serde_json::from_slice(&done)
-        .map_err(|error| failed(format!("the answer does not describe a member: {error}")))
+        .map_err(|error| admin.failed(format!("the answer does not describe a member: {error}")))
 }
 
 /// Takes a member off the list in etcd; returns it as JSON.
@@ -189,6 +189,6 @@ pub(super) async fn forget_member(etcd: &Etcd, tls: &Tls, id: &str) -> Result<Va
     }
 }
 
-async fn fetch_report_of(member: &Member, tls: &Tls) -> Result<crate::admin::RingReport, String> {
+async fn fetch_report_of(member: &Member, tls: &Tls) -> Result<crate::admin::RingReport, NoAnswer> {
     fetch_report(&admin_of(member)?, tls, None, None).await
 }

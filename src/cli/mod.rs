@@ -18,12 +18,14 @@ mod failure;
 mod members;
 mod output;
 mod pages;
+mod patience;
 mod reload;
 mod ring;
 mod serve;
 mod signals;
 mod sources;
 mod tls;
+mod zone;
 
 use std::process::ExitCode;
 
@@ -31,7 +33,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
 use failure::Failure;
-use output::tell;
+use output::{tell, tell_json};
+use patience::patiently;
 use sources::ConfigArgs;
 
 /// A distributed read-through cache.
@@ -83,6 +86,9 @@ enum Command {
     /// Print the effective settings and the source of each
     #[command(after_long_help = examples::CONFIG)]
     Config(config::ShowArgs),
+    /// Write the zone of a Kubernetes node into a file, for node.zone_file
+    #[command(after_long_help = examples::ZONE)]
+    Zone(zone::ZoneArgs),
     /// Print a script that completes commands and flags in a shell
     #[command(after_long_help = examples::COMPLETIONS)]
     Completions(pages::CompletionsArgs),
@@ -108,16 +114,18 @@ pub fn main() -> ExitCode {
                 Failure::NotFound(message) => (3, "not_found", message),
                 Failure::Configuration(message) => (64, "configuration", message),
             };
-            let told = if json {
-                json!({ "error": kind, "message": message, "exit_code": code }).to_string()
+            if json {
+                tell_json(&json!({ "error": kind, "message": message, "exit_code": code }));
             } else {
-                format!("gaocache: {message}")
-            };
-            tell(&told);
+                tell(&format!("gaocache: {message}"));
+            }
             ExitCode::from(code)
         }
     }
 }
+
+/// What a removal waits for.
+const MEMBERS: &str = "every member to confirm the removal";
 
 fn run(command: Command) -> Result<(), Failure> {
     // One thread: reads have their own threads, and this one runs membership, admin and probes.
@@ -129,17 +137,18 @@ fn run(command: Command) -> Result<(), Failure> {
         match command {
             Command::Serve(args) => serve::serve(&args).await,
             Command::Dev(args) => dev::dev(&args).await,
-            Command::Get(args) => calls::get(&args).await,
-            Command::Remove(args) => calls::remove(&args).await,
-            Command::Purge(args) => calls::purge(&args).await,
+            Command::Get(args) => patiently("the value", calls::get(&args)).await,
+            Command::Remove(args) => patiently(MEMBERS, calls::remove(&args)).await,
+            Command::Purge(args) => patiently(MEMBERS, calls::purge(&args)).await,
             Command::Ring(args) => ring::ring(&args).await,
-            Command::Explain(args) => explain::explain(&args).await,
-            Command::Reload(args) => administration::reload(&args).await,
+            Command::Explain(args) => patiently("the nodes", explain::explain(&args)).await,
+            Command::Reload(args) => patiently("the node", administration::reload(&args)).await,
             Command::Log(args) => administration::log(&args).await,
-            Command::Members(args) => members::members(&args).await,
+            Command::Members(args) => patiently("etcd", members::members(&args)).await,
             Command::Forget(args) => members::forget(&args).await,
-            Command::Check(args) => check::check(&args).await,
+            Command::Check(args) => patiently("etcd and the nodes", check::check(&args)).await,
             Command::Config(args) => config::show(&args),
+            Command::Zone(args) => zone::zone(&args).await,
             Command::Completions(args) => pages::completions(&args, Cli::command()),
             Command::Man(args) => pages::man(&args, Cli::command()),
         }

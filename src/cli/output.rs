@@ -13,10 +13,16 @@ pub(super) fn print_line(line: &str) -> Result<(), Failure> {
     writeln!(out, "{line}").map_err(|error| unwritten(&error))
 }
 
-/// Tells something beside the results. Whoever can't be told still gets the exit code; `eprintln!`
-/// would panic.
-pub(super) fn tell(line: &str) {
-    let _ = writeln!(stderr().lock(), "{line}");
+/// Tells something beside the results. Nothing in it may rule the terminal: ids, groups and other
+/// nodes' words are in it. Whoever can't be told still gets the exit code; `eprintln!` would panic.
+pub(super) fn tell(text: &str) {
+    let lines = text.split('\n').map(printable);
+    let _ = writeln!(stderr().lock(), "{}", lines.collect::<Vec<_>>().join("\n"));
+}
+
+/// The same as JSON, which escapes by itself what could rule the terminal.
+pub(super) fn tell_json(told: &serde_json::Value) {
+    let _ = writeln!(stderr().lock(), "{told}");
 }
 
 /// Prints JSON on one line.

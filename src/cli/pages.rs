@@ -54,7 +54,8 @@ fn name_examples(page: &Path) -> std::io::Result<()> {
 
 pub(super) fn man(args: &ManArgs, program: Command) -> Result<(), Failure> {
     let names = pages(&program, "gaocache");
-    let written = clap_mangen::generate_to(program, &args.directory);
+    let written = std::fs::create_dir_all(&args.directory)
+        .and_then(|()| clap_mangen::generate_to(program, &args.directory));
     let failed = |error| Failure::Failed(format!("{}: {error}", args.directory.display()));
     written.map_err(failed)?;
     for page in names {

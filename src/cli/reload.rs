@@ -1,5 +1,5 @@
-//! Reads the settings of a node that runs again: on SIGHUP, on `POST /reload`, and when the file's
-//! content changes. Whatever is wrong with them, the node goes on with those that it has.
+//! Reads the settings of a node that runs again: on SIGHUP, on `POST /reload`, and when the content
+//! of a file changes. Whatever is wrong with them, the node goes on with those that it has.
 
 use std::{
     collections::HashMap,
@@ -17,12 +17,13 @@ use tokio::{
 use super::{cluster::Etcd, config::value, members::forget_member, sources::ConfigArgs, tls::Tls};
 use crate::{
     admin::{Reloads, Wish},
+    auth::Call,
     config::{Applies, ConfigError, InForce, Loaded, RegistryKind, RegistrySettings},
     node::{configured::etcd_config, reload::Live},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
-/// How often the file is read. A ConfigMap is a link to a link, so there is no one file to watch.
+/// How often files are read. A ConfigMap is a link to a link, so there is no one file to watch.
 const POLL: Duration = Duration::from_secs(1);
 
 /// Names of changed settings in a log line.
@@ -69,7 +70,7 @@ impl Reloader {
 
     /// Brings new settings to the node for as long as it is polled.
     pub(super) async fn run(mut self, live: Live) -> std::convert::Infallible {
-        let mut file = Watched::new(self.sources.file());
+        let mut files = Watched::new(self.files());
         loop {
             tokio::select! {
                 // The requester may have gone.
@@ -83,10 +84,29 @@ impl Reloader {
                         tokio::spawn(async move { tell.send(forget(registry, &id).await) });
                     }
                 },
-                Some(()) = self.hangups.recv() => drop(self.reload(&live, "SIGHUP").await),
-                () = file.changed() => drop(self.reload(&live, "the file changed").await),
+                Some(()) = self.hangups.recv() => self.reload_by_itself(&live, "SIGHUP").await,
+                () = files.changed() => self.reload_by_itself(&live, "a file changed").await,
+            }
+            // New settings may name other files.
+            let named = self.files();
+            if files.paths != named {
+                files = Watched::new(named);
             }
         }
+    }
+
+    /// The file of the settings, and those that these settings take the values of headers from.
+    fn files(&self) -> Vec<PathBuf> {
+        let groups = self.in_force.settings.groups.iter();
+        let headers = groups.flat_map(|group| group.origin.header_files.values());
+        let file = self.sources.file().map(Path::to_owned);
+        file.into_iter().chain(headers.cloned()).collect()
+    }
+
+    /// A reload that no caller has asked for.
+    async fn reload_by_itself(&mut self, live: &Live, cause: &'static str) {
+        let done = self.reload(live, cause).await;
+        live.tell_audit(cause, &Call::admin("reload", None), &done);
     }
 
     async fn reload(&mut self, live: &Live, cause: &str) -> Result<Value> {
@@ -225,44 +245,53 @@ fn check_groups(before: &Loaded, after: &Loaded) -> Result<()> {
     Ok(())
 }
 
-/// A file whose content is compared.
+/// Files whose content is compared.
 struct Watched {
-    path: Option<PathBuf>,
-    /// As it was read last.
-    seen: Option<Vec<u8>>,
+    paths: Vec<PathBuf>,
+    /// As they were read last; `None` for one that can't be read.
+    seen: Contents,
 }
 
+type Contents = Vec<Option<Vec<u8>>>;
+
 impl Watched {
-    fn new(path: Option<&Path>) -> Self {
-        Self {
-            path: path.map(Path::to_owned),
-            seen: path.and_then(|path| std::fs::read(path).ok()),
-        }
+    fn new(paths: Vec<PathBuf>) -> Self {
+        let seen = read(&paths);
+        Self { paths, seen }
     }
 
-    /// Returns when the file has another content, and has had it for a while: an editor writes it
+    /// Returns when a file has another content, and has had it for a while: an editor writes it
     /// piece by piece, and its first half may be valid. A file that can't be read is as good as
     /// unchanged.
     async fn changed(&mut self) {
-        let Some(path) = self.path.clone() else {
+        if self.paths.is_empty() {
             return std::future::pending().await;
-        };
-        let mut new: Option<Vec<u8>> = None;
+        }
+        let mut new: Option<Contents> = None;
         loop {
             sleep(POLL).await;
-            let path = path.clone();
-            let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
-            let Ok(Ok(content)) = read else {
+            let paths = self.paths.clone();
+            let read = tokio::task::spawn_blocking(move || read(&paths)).await;
+            let Ok(mut contents) = read else {
                 continue;
             };
-            if self.seen.as_ref() == Some(&content) {
+            for (content, seen) in contents.iter_mut().zip(&self.seen) {
+                if content.is_none() {
+                    content.clone_from(seen);
+                }
+            }
+            if self.seen == contents {
                 new = None;
-            } else if new.as_ref() == Some(&content) {
-                self.seen = new;
+            } else if new.as_ref() == Some(&contents) {
+                self.seen = contents;
                 return;
             } else {
-                new = Some(content);
+                new = Some(contents);
             }
         }
     }
+}
+
+fn read(paths: &[PathBuf]) -> Contents {
+    paths.iter().map(|path| std::fs::read(path).ok()).collect()
 }

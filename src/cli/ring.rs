@@ -6,7 +6,7 @@ use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    access::Admin,
+    access::{Admin, NoAnswer},
     address::{CONNECT_TIMEOUT, Listener, Place, admin_address, admin_of, look_up},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
@@ -174,7 +174,7 @@ async fn fetch(
 ) -> Result<RingReport, Failure> {
     let mut report = fetch_report(admin, tls, args.key.as_deref(), known)
         .await
-        .map_err(|what| Failure::Failed(format!("{admin}: {what}")))?;
+        .map_err(|why| Admin::at(admin, tls).failed(why))?;
     if let Some(group) = &args.group {
         report.owners.retain(|owner| owner.group == *group);
         if let (true, Some(groups)) = (report.owners.is_empty(), &report.groups) {
@@ -190,7 +190,7 @@ pub(super) async fn fetch_report(
     tls: &Tls,
     key: Option<&str>,
     known: Option<&str>,
-) -> Result<RingReport, String> {
+) -> Result<RingReport, NoAnswer> {
     let mut url = String::from("/ring?");
     if let Some(key) = key {
         let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
@@ -201,7 +201,8 @@ pub(super) async fn fetch_report(
     }
     let body = Admin::at(admin, tls).get(&url).await?;
     let doubt = Listener::Admin.doubt();
-    serde_json::from_slice(&body).map_err(|_| format!("the response is not a ring; {doubt}"))
+    let read = serde_json::from_slice(&body);
+    read.map_err(|_| format!("the response is not a ring; {doubt}").into())
 }
 
 fn table(report: &RingReport) -> String {
@@ -249,6 +250,11 @@ fn table(report: &RingReport) -> String {
             member.version,
             member.lease.as_deref().unwrap_or("-")
         );
+    }
+    if !report.unreachable.is_empty() {
+        let (node, others) = (&report.node, report.unreachable.join(", "));
+        let (node, others) = (printable(node), printable(&others));
+        let _ = writeln!(out, "{node} can't connect to: {others}");
     }
     for owner in &report.owners {
         let (group, owner) = (printable(&owner.group), printable(&owner.owner));

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub use super::walk::InForce;
 use super::{
-    check,
+    check, header_files,
     numbered::Numbered,
     problem::{ConfigError, Problem},
     schema::{self, Applies, VARIABLE_PREFIX},
@@ -147,8 +147,9 @@ pub fn read_all(sources: &Sources) -> Reading {
     } = walk;
     in_force.sort_by_key(InForce::place);
     let settings = match Config::deserialize(checked) {
-        Ok(settings) => {
-            let mut together = check::together(&settings, &unsure);
+        Ok(mut settings) => {
+            let mut together = header_files::fill(&mut settings);
+            together.extend(check::together(&settings, &unsure));
             together.extend(check::leftovers(&settings, &in_force));
             problems.extend(together.into_iter().map(|mut problem| {
                 let known = in_force.iter().find(|known| known.name == problem.name);

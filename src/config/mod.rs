@@ -6,6 +6,7 @@
 
 mod access;
 mod check;
+mod header_files;
 mod listener_tls;
 pub mod load;
 mod mask;
@@ -19,6 +20,7 @@ mod show;
 mod suggest;
 mod unsure;
 mod walk;
+pub(crate) mod zone;
 
 pub use access::JwtSettings;
 pub use listener_tls::{ClientAuth, ListenerTlsSettings};

@@ -50,6 +50,7 @@ pub struct NodeSettings {
     pub id: String,
     pub advertise_host: String,
     pub zone: String,
+    pub zone_file: PathBuf,
     pub weight: u32,
     pub worker_threads: usize,
     pub drain_timeout_seconds: f64,
@@ -82,6 +83,7 @@ pub enum RegistryKind {
 pub struct RegistrySettings {
     pub kind: RegistryKind,
     pub service: String,
+    pub cluster_id: String,
     #[serde(rename = "static")]
     pub fixed: StaticSettings,
     pub etcd: EtcdSettings,
@@ -146,8 +148,11 @@ pub struct LimitSettings {
     pub idle_timeout_seconds: f64,
     pub read_timeout_seconds: f64,
     pub write_timeout_seconds: f64,
+    pub untrusted_timeout_seconds: f64,
     pub max_control_frames_per_second: u32,
     pub max_keys_per_request: usize,
+    pub max_requests_per_second_per_client: u32,
+    pub max_misses_per_client: usize,
 }
 
 /// `[handoff]`
@@ -270,6 +275,7 @@ pub enum OriginKind {
 pub struct OriginSettings {
     pub kind: OriginKind,
     pub url: String,
+    pub ca: PathBuf,
     pub path: PathBuf,
     pub ramp_seconds: f64,
     pub timeout_seconds: f64,
@@ -281,9 +287,11 @@ pub struct OriginSettings {
     pub breaker_slow_seconds: f64,
     pub breaker_min_loads: u32,
     pub breaker_open_seconds: f64,
+    pub cancel_abandoned: bool,
     pub honour_cache_control: bool,
     pub keep_headers: Vec<String>,
     pub headers: BTreeMap<String, String>,
+    pub header_files: BTreeMap<String, PathBuf>,
 }
 
 /// Converts a setting in seconds to a duration. Validation has already checked its range.

@@ -47,6 +47,19 @@ struct Served {
     permissions: Permissions,
 }
 
+impl Served {
+    fn asked_by(&self, caller: &Caller) -> Service {
+        self.service.asked_by(self.permissions.client(caller))
+    }
+
+    fn admit(&self, caller: &Caller) -> Result<()> {
+        match self.service.limits_requests() {
+            true => self.asked_by(caller).admit(1),
+            false => Ok(()),
+        }
+    }
+}
+
 /// The routes to a node's groups.
 pub fn router(service: Service, permissions: Permissions) -> Router {
     let served = Served {
@@ -177,9 +190,13 @@ async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) ->
         service,
         permissions,
     } = served;
+    served.admit(caller)?;
     let (group, key) = group_and_key(|group| service.query(group), path, uri)?;
     permissions.check(caller, Action::Read, &group)?;
-    service.get(&group, &key).await
+    match service.get_held(&group, &key, &mut service.moment()) {
+        Some(held) => held,
+        None => served.asked_by(caller).get_elsewhere(&group, &key).await,
+    }
 }
 
 async fn remove(
@@ -195,6 +212,7 @@ async fn remove(
     } = &served;
     let scope = service.begin(DELETE, &headers);
     let removed = pin!(async {
+        served.admit(&caller)?;
         let (group, key) = group_and_key(|group| service.query(group), path, &uri)?;
         let call = Changes::remove(&group, &key);
         permissions

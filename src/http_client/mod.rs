@@ -2,11 +2,8 @@
 
 pub mod template;
 
-use reqwest::{Client, ClientBuilder};
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use reqwest::{Client, ClientBuilder, RequestBuilder};
+use rustls::RootCertStore;
 
 use crate::tls;
 use gaocache_core::error::{Error, ErrorKind, Result, with_causes};
@@ -43,10 +40,11 @@ pub fn builder(proxies: Proxies) -> Result<ClientBuilder> {
 /// A client to be; it trusts these authorities, in PEM format, instead of the system's.
 ///
 /// # Errors
-/// As `builder`, or if there is no certificate among them.
+/// As `builder`, or [`ErrorKind::Configuration`] if they are no certificates of authorities.
 pub fn trusting(authorities: Option<&[u8]>, proxies: Proxies) -> Result<ClientBuilder> {
     let roots = match authorities {
-        Some(pem) => roots(pem)?,
+        Some(pem) => tls::pem::authorities(pem)
+            .map_err(|reason| Error::new(ErrorKind::Configuration, reason))?,
         None => tls::to_nodes::system_roots(),
     };
     let builder = Client::builder().tls_backend_preconfigured(config(roots)?);
@@ -75,16 +73,27 @@ pub fn build(builder: ClientBuilder) -> Result<Client> {
     })
 }
 
-/// The authorities in a text.
-fn roots(pem: &[u8]) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    let found = CertificateDer::pem_slice_iter(pem);
-    roots.add_parsable_certificates(found.filter_map(std::result::Result::ok));
-    if roots.is_empty() {
-        let what = "there is no certificate of a CA in PEM format";
-        return Err(Error::new(ErrorKind::Internal, what));
+/// The body of the answer, if that is a success and no larger than `most` bytes.
+///
+/// # Errors
+/// What went wrong, as a phrase. It doesn't name the URL, which may contain a password.
+pub async fn answer(request: RequestBuilder, most: usize) -> std::result::Result<Vec<u8>, String> {
+    let told = |error: reqwest::Error| {
+        let error = error.without_url();
+        with_causes(error.to_string(), &error)
+    };
+    let mut response = request.send().await.map_err(told)?;
+    if !response.status().is_success() {
+        return Err(format!("it answered {}", response.status()));
     }
-    Ok(roots)
+    let mut content = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(told)? {
+        if content.len() + piece.len() > most {
+            return Err(format!("it is larger than {most} bytes"));
+        }
+        content.extend_from_slice(&piece);
+    }
+    Ok(content)
 }
 
 fn config(roots: RootCertStore) -> Result<rustls::ClientConfig> {

@@ -16,10 +16,11 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    lobby::{Lobby, Ticket, group},
+    lobby::{Lobby, Ticket},
     per_address::PerAddress,
 };
 use crate::{
+    fairness::network,
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
 };
@@ -157,7 +158,7 @@ impl Admission {
 
     /// Takes a connection, or refuses it; the refusal is counted and logged.
     pub(super) fn admit(self: &Arc<Self>, from: SocketAddr, listener: Listener) -> Option<Permit> {
-        let address = group(from.ip());
+        let address = network(from.ip());
         let place = match listener {
             Listener::Peer => Place::Peer {
                 ticket: self.open.lock().strangers.enter(address, self.strangers),

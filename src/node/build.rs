@@ -19,6 +19,7 @@ use super::{
 use crate::{
     auth::Permissions,
     clock::MonotonicClock,
+    fairness::Quotas,
     group::GroupDefinition,
     redis,
     registry::Registry,
@@ -144,7 +145,8 @@ impl NodeBuilder {
         let max_value = assembly.memory.max_value;
         let (parts, queued_copies) = assembly.parts(groups)?;
         let parts = Arc::new(parts);
-        let service = self.service(&parts);
+        let quotas = rules::quotas(&self.settings.limits, &budget, &parts.metrics);
+        let service = self.service(&parts, quotas.clone());
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
         let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
         let shown = (&health, self.settings.grpc_reflection);
@@ -155,7 +157,7 @@ impl NodeBuilder {
         let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
         Ok(Node {
             admission: Admission::new(&limits.clients, files, metrics.clone()),
-            carrier: Carrier::new(budget.clone(), &limits.clients, metrics),
+            carrier: Carrier::new(budget.clone(), quotas, &limits.clients, metrics),
             #[cfg(feature = "cli")]
             fixed: Fixed {
                 budget: budget.clone(),
@@ -230,13 +232,19 @@ impl NodeBuilder {
         }
     }
 
-    fn service(&self, parts: &Parts) -> Service {
+    fn service(&self, parts: &Parts, quotas: Arc<Quotas>) -> Service {
         let measuring = Measuring {
             requests: self.measured,
             sampling: self.settings.sampling,
         };
         let groups = parts.groups.clone();
-        Service::new(groups, &parts.metrics, self.clock.clone(), measuring)
+        Service::new(
+            groups,
+            &parts.metrics,
+            self.clock.clone(),
+            measuring,
+            quotas,
+        )
     }
 }
 

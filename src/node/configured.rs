@@ -13,7 +13,7 @@ use crate::{
     config::{
         ClientAuth, Config, EtcdSettings, GroupSettings, JwtSettings, LimitSettings,
         ListenerTlsSettings, LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings,
-        QueryRule, RegistryKind, Sampler, TraceSettings, seconds,
+        QueryRule, RegistryKind, Sampler, TraceSettings, seconds, zone,
     },
     group::GroupDefinition,
     http_client::{Proxies, template::kept_headers},
@@ -23,7 +23,7 @@ use crate::{
         file::FileOrigin,
         http::{HttpOrigin, HttpRules},
     },
-    registry::Registry,
+    registry::{Choice, Registry},
     settings::{ClientCertificates, ClientLimits, ListenerTls, PeerIdentity, Settings},
     telemetry::{
         exporter::ExporterRules,
@@ -35,7 +35,7 @@ use crate::{
     traffic::Budget,
 };
 use gaocache_core::{
-    error::Result,
+    error::{Error, ErrorKind, Result},
     group::{GroupRules, Query},
     ports::Origin,
 };
@@ -48,7 +48,7 @@ impl NodeBuilder {
     /// An origin that can't work, or too small a budget.
     pub(crate) fn configured(config: &Config) -> Result<Self> {
         descriptors::raise();
-        let settings = settings(config);
+        let settings = settings(config)?;
         let largest = config.groups.iter().map(|group| group.max_value).max();
         let budget = rules::in_flight(&settings, largest.unwrap_or(0))?;
         let mut builder = Self::new(settings).registry(registry(config));
@@ -60,12 +60,13 @@ impl NodeBuilder {
 }
 
 /// What the program's settings say of the node.
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config) -> Result<Settings> {
     let Config { node, cache, .. } = config;
-    Settings {
+    let wrong = |why| Error::new(ErrorKind::Configuration, format!("node.zone_file: {why}"));
+    Ok(Settings {
         id: node.id.clone(),
         advertise_host: node.advertise_host.clone(),
-        zone: node.zone.clone(),
+        zone: zone::of(node).map_err(wrong)?,
         weight: node.weight,
         worker_threads: node.worker_threads,
         drain_timeout: seconds(node.drain_timeout_seconds),
@@ -96,7 +97,7 @@ fn settings(config: &Config) -> Settings {
         admin_allowed_hosts: config.admin.allowed_hosts.clone(),
         grpc_reflection: config.grpc.reflection,
         sampling: sampling(&config.trace),
-    }
+    })
 }
 
 /// Who may do what.
@@ -184,8 +185,11 @@ pub(super) fn client_limits(limits: &LimitSettings) -> ClientLimits {
         idle_timeout: seconds(limits.idle_timeout_seconds),
         read_timeout: seconds(limits.read_timeout_seconds),
         write_timeout: seconds(limits.write_timeout_seconds),
+        untrusted_timeout: seconds(limits.untrusted_timeout_seconds),
         max_control_frames_per_second: limits.max_control_frames_per_second,
         max_keys_per_request: limits.max_keys_per_request,
+        max_requests_per_second_per_client: limits.max_requests_per_second_per_client,
+        max_misses_per_client: limits.max_misses_per_client,
     }
 }
 
@@ -212,7 +216,11 @@ fn registry(config: &Config) -> Registry {
     match registry.kind {
         RegistryKind::Memory => Registry::memory(),
         RegistryKind::Static => Registry::fixed(&registry.fixed.peers),
-        RegistryKind::Etcd => Registry::etcd(etcd_config(&registry.etcd), &registry.service),
+        RegistryKind::Etcd => Registry(Choice::Etcd {
+            config: etcd_config(&registry.etcd),
+            service: registry.service.clone(),
+            cluster_id: registry.cluster_id.clone(),
+        }),
     }
 }
 
@@ -250,6 +258,7 @@ pub(super) fn definition(
                 keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
                 proxies,
+                ca: file(&origin.ca),
                 budget: budget.clone(),
             };
             let longest = rules.longest_load();
@@ -294,6 +303,7 @@ pub(super) fn definition(
             load_timeout,
             ramp: seconds(origin.ramp_seconds),
             breaker: breaker(origin),
+            cancel_abandoned: origin.cancel_abandoned,
         },
     })
 }
@@ -356,6 +366,17 @@ pub fn start_telemetry(config: &Config, instance: &str) -> Result<Telemetry> {
 mod tests {
     use super::*;
     use crate::config::loopback;
+
+    #[test]
+    fn a_node_is_in_the_zone_of_its_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("zone");
+        std::fs::write(&file, "eu-1a\n").expect("written");
+        let setting = format!("node.zone_file={}", file.display());
+        let config = loopback("n", &[&setting]).expect("good settings");
+        let settings = settings(&config).expect("good settings");
+        assert_eq!(settings.zone, "eu-1a");
+    }
 
     #[test]
     fn samplers_are_shares_with_or_without_the_caller_s_say() {

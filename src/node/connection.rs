@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::socket::Socket;
 use crate::{
+    fairness::{ClientId, Quotas},
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
-    tls::Stream,
+    tls::{Stream, Trust},
     traffic::{Budget, Cut, Patience, Traffic},
 };
 
@@ -27,6 +28,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Carrier {
     budget: Arc<Budget>,
+    quotas: Arc<Quotas>,
     limits: Arc<ArcSwap<Limits>>,
     metrics: Arc<Metrics>,
     throttle: Arc<Throttle>,
@@ -46,6 +48,7 @@ impl Limits {
                 handshake: limits.handshake_timeout,
                 idle: limits.idle_timeout,
                 write: limits.write_timeout,
+                untrusted: limits.untrusted_timeout,
             },
             most_control_frames: limits.max_control_frames_per_second,
         }
@@ -64,10 +67,16 @@ enum Ended {
 }
 
 impl Carrier {
-    /// Connections whose answers count against `budget`.
-    pub(super) fn new(budget: Arc<Budget>, limits: &ClientLimits, metrics: Arc<Metrics>) -> Self {
+    /// Connections whose answers count against `budget`, of clients with these quotas.
+    pub(super) fn new(
+        budget: Arc<Budget>,
+        quotas: Arc<Quotas>,
+        limits: &ClientLimits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             budget,
+            quotas,
             limits: Arc::new(ArcSwap::from_pointee(Limits::of(limits))),
             metrics,
             throttle: Arc::default(),
@@ -84,16 +93,23 @@ impl Carrier {
         self.limits.load().patience
     }
 
+    /// Of a connection of another node, or through the admin socket.
     pub(super) fn traffic(&self) -> Arc<Traffic> {
         Traffic::new(self.budget.clone())
+    }
+
+    /// Of a client's connection.
+    pub(super) fn traffic_from(&self, from: SocketAddr) -> Arc<Traffic> {
+        let client = ClientId::at(from.ip());
+        Traffic::of_client(self.budget.clone(), self.quotas.clone(), client)
     }
 
     pub(super) fn socket(&self, stream: Stream, traffic: Arc<Traffic>) -> Socket {
         Socket::new(stream, traffic, self.limits.load().most_control_frames)
     }
 
-    /// Drives a connection to its end: the client's, the node's (`stop`), or that of the patience
-    /// with it. `shut_down` has it end in order.
+    /// Drives a connection to its end: the client's, the node's (`stop`), that of the patience with
+    /// it, or that of the trust in it. `shut_down` has it end in order.
     pub(super) async fn carry<C, E>(
         &self,
         listener: &'static str,
@@ -101,6 +117,7 @@ impl Carrier {
         shut_down: fn(Pin<&mut C>),
         traffic: &Traffic,
         stop: &CancellationToken,
+        mut trust: Trust,
     ) where
         C: Future<Output = Result<(), E>>,
         E: fmt::Display,
@@ -108,6 +125,7 @@ impl Carrier {
         let mut connection = pin!(connection);
         let patience = self.patience();
         let mut overstays = pin!(traffic.overstays(&patience));
+        let mut trusted = pin!(trust.ends(patience.untrusted));
         let mut stopping = false;
         let ended = loop {
             tokio::select! {
@@ -124,6 +142,11 @@ impl Carrier {
                         let _ = timeout(GOODBYE, connection.as_mut()).await;
                     }
                     break Ended::Cut(cut);
+                }
+                () = trusted.as_mut() => {
+                    shut_down(connection.as_mut());
+                    let _ = timeout(GOODBYE, connection.as_mut()).await;
+                    break Ended::Cut(Cut::Untrusted);
                 }
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;

@@ -5,12 +5,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{admission::Handshake, connection::Carrier};
 use crate::{
-    tls::{ClientNames, Refused, ServerTls, Stream},
+    tls::{ClientNames, Refused, ServerTls, Stream, Trust},
     traffic::Cut,
 };
 
-/// A connection of a client, and the names that it has proven.
-pub(super) type Begun = (Stream, Option<ClientNames>);
+/// A connection of a client, the names that it has proven, and whether they still count.
+pub(super) type Begun = (Stream, Option<ClientNames>, Trust);
 
 impl Carrier {
     /// Runs the handshake within its time limit and returns the connection; without TLS, returns it
@@ -25,7 +25,7 @@ impl Carrier {
         stop: &CancellationToken,
     ) -> Option<Begun> {
         let Some(tls) = tls else {
-            return Some((Stream::Plain(stream), None));
+            return Some((Stream::Plain(stream), None, Trust::UNPROVEN));
         };
         let from = stream.peer_addr().ok()?;
         let displaced = place

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
 };
 
 use tokio_util::sync::CancellationToken;
@@ -71,15 +71,6 @@ impl Lobby {
     }
 }
 
-/// The address as one client: of IPv6 a whole network, since a client has all of it.
-pub(super) fn group(address: IpAddr) -> IpAddr {
-    const NETWORK: u128 = !0 << 64;
-    match address.to_canonical() {
-        IpAddr::V6(it) => Ipv6Addr::from_bits(it.to_bits() & NETWORK).into(),
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,13 +93,5 @@ mod tests {
             assert!(lobby.leave(ticket));
         }
         assert_eq!(lobby.len(), 0);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_client() {
-        let of = |text: &str| group(text.parse().expect("an address"));
-        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:10.0.0.7"), of("10.0.0.7"));
     }
 }

@@ -10,6 +10,7 @@ use super::groups::put_in_force;
 use crate::{
     admin::{Admin, Changes, Scrapes},
     auth::Permissions,
+    fairness,
     group::GroupDefinition,
     rpc::peers::GrpcPeers,
     telemetry::{metrics::Metrics, throttle::Throttle, trace},
@@ -176,7 +177,7 @@ impl Assembly {
             hot_keys: Arc::new(HotKeys::new(memory.hot_after)),
             replicas: self.handoff.replicas,
             copies,
-            wrap_task: trace::wrap_task,
+            wrap_task: |task| fairness::wrap_task(trace::wrap_task(task)),
         }
     }
 }
@@ -195,6 +196,7 @@ impl Parts {
             readiness: self.readiness.subscribe(),
             cluster: self.cluster.clone(),
             groups: self.groups.clone(),
+            peers: Arc::new(self.peers.clone()),
             metrics: self.metrics.clone(),
             changes: self.changes.clone(),
             stores: Arc::new([("owned", self.owned.clone()), ("hot", self.hot.clone())]),

@@ -32,6 +32,7 @@ use super::{
     listeners::{ACCEPT_PAUSE, registered},
     local::LocalListener,
     per_address::PerAddress,
+    rules,
     worker::{not_started, single_thread},
 };
 use crate::{
@@ -44,7 +45,7 @@ use crate::{
     },
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
-    tls::{ClientNames, ServerTls, Stream},
+    tls::{ClientNames, ServerTls, Stream, Trust},
     traffic::{Budget, Outgoing, Traffic},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
@@ -94,12 +95,14 @@ impl Probes {
             handshake_timeout: HEAD_TIMEOUT,
             ..*limits
         };
+        let budget = Budget::new(IN_FLIGHT);
+        let quotas = rules::quotas(&limits, &budget, metrics);
         let server = Server {
             tls,
             router: admin::router(admin),
             front,
             hosts,
-            carrier: Carrier::new(Budget::new(IN_FLIGHT), &limits, metrics.clone()),
+            carrier: Carrier::new(budget, quotas, &limits, metrics.clone()),
             places: Arc::new(Semaphore::new(limits.max_admin_connections)),
             by_address: Mutex::default(),
             most_per_address: limits.max_admin_connections_per_address,
@@ -280,8 +283,8 @@ impl Server {
         open.dec();
     }
 
-    async fn serve_begun(&self, from: SocketAddr, (stream, names): Begun) {
-        let traffic = self.carrier.traffic();
+    async fn serve_begun(&self, from: SocketAddr, (stream, names, trust): Begun) {
+        let traffic = self.carrier.traffic_from(from);
         let socket = TokioIo::new(self.carrier.socket(stream, traffic.clone()));
         let service = self.router(Entry::Network(from), names, &traffic);
         let connection = http1::Builder::new()
@@ -291,7 +294,7 @@ impl Server {
         let carrier = &self.carrier;
         let shut_down = GracefulConnection::graceful_shutdown;
         carrier
-            .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
+            .carry(ADMIN, connection, shut_down, &traffic, &self.stop, trust)
             .await;
     }
 
@@ -312,8 +315,9 @@ impl Server {
         let connection = builder.serve_connection(socket, service);
         let carrier = &self.carrier;
         let shut_down = GracefulConnection::graceful_shutdown;
+        let trust = Trust::UNPROVEN;
         carrier
-            .carry(ADMIN, connection, shut_down, &traffic, &self.stop)
+            .carry(ADMIN, connection, shut_down, &traffic, &self.stop, trust)
             .await;
     }
 

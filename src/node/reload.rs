@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     admin::Reloads,
-    auth::Permissions,
+    auth::{Call, Permissions},
     config::{Config, GroupSettings, LogSettings},
     group::GroupDefinition,
     redis,
@@ -109,6 +109,7 @@ impl Live {
         self.rules
             .limit(limits.max_keys_per_request, limits.read_timeout);
         self.redis.limit(rules::redis(&limits));
+        self.service.limit(rules::quota(&limits, budget));
         self.admission.limit(&limits);
         self.permissions.put_in_force(permissions);
         self.carrier.limit(&limits);
@@ -119,6 +120,11 @@ impl Live {
     /// Counts how an attempt ended: `changed`, `unchanged` or `refused`.
     pub(crate) fn count(&self, outcome: &str) {
         self.parts.metrics.runtimes.reloaded(outcome);
+    }
+
+    /// Tells the audit of what the process has done because of this.
+    pub(crate) fn tell_audit<T>(&self, cause: &'static str, call: &Call<'_>, done: &Result<T>) {
+        self.permissions.done_because(cause, call, done);
     }
 
     fn check_sizes(&self, definitions: &[GroupDefinition]) -> Result<()> {

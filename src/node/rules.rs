@@ -12,6 +12,7 @@ use super::{Hosts, Limits, admission::Listener, listeners::Addresses, tls::obser
 use crate::registry::etcd::EtcdRegistry;
 use crate::{
     auth,
+    fairness::{Quota, Quotas},
     group::GroupDefinition,
     members::{FIXED_NEEDS_IDENTITY, fixed_members},
     redis::RedisRules,
@@ -21,7 +22,7 @@ use crate::{
         routed::FrontRules,
     },
     settings::{ClientLimits, PeerIdentity, Replicate, Settings, largest_value},
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, throttle::Throttle},
     tls::{PeerFiles, PeerTls},
     traffic::Budget,
 };
@@ -96,6 +97,29 @@ pub(super) fn redis(limits: &ClientLimits) -> RedisRules {
         max_keys: limits.max_keys_per_request,
         patience: limits.read_timeout,
     }
+}
+
+/// What one client may ask for: of misses, no more than a third of what fits the budget.
+pub(super) fn quota(limits: &ClientLimits, budget: &Budget) -> Quota {
+    let share = usize::try_from(budget.requests() / 3).unwrap_or(usize::MAX);
+    Quota {
+        requests_per_second: limits.max_requests_per_second_per_client,
+        misses: limits.max_misses_per_client.min(share.max(1)),
+    }
+}
+
+/// The same, with what clients have asked for. Refusals are counted and logged.
+pub(super) fn quotas(limits: &ClientLimits, budget: &Budget, metrics: &Metrics) -> Arc<Quotas> {
+    let refusals = metrics.connections.client_refusals.clone();
+    let throttle = Throttle::default();
+    Quotas::new(quota(limits, budget), move |client, excess| {
+        let reason = excess.reason();
+        refusals.with_label_values(&[reason]).inc();
+        if let Some(suppressed) = throttle.due(reason) {
+            let client = format!("{:016x}", client.0);
+            tracing::warn!(client, reason, suppressed, "refused a client's requests");
+        }
+    })
 }
 
 /// Threads for the listeners, if there are any that need them.
@@ -224,9 +248,19 @@ pub(super) fn registry(
         Choice::Made(registry) => registry,
         Choice::Fixed(peers) => Arc::new(FixedRegistry::new(fixed_members(&peers, id)?)),
         #[cfg(feature = "etcd")]
-        Choice::Etcd { config, service } => {
+        Choice::Etcd {
+            config,
+            service,
+            cluster_id,
+        } => {
             let (metrics, clock) = (metrics.clone(), clock.clone());
-            Arc::new(EtcdRegistry::new(config, &service, metrics, clock))
+            Arc::new(EtcdRegistry::new(
+                config,
+                &service,
+                &cluster_id,
+                metrics,
+                clock,
+            ))
         }
     })
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admission::{Listener, Permit},
     connection::Carrier,
+    handshake::Begun,
     tls::ListenersTls,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     http::ConnectedRouter,
     redis,
     rpc::{front::Front, peer_front::PeerFront, routed::FrontBody},
-    tls::{ClientNames, PeerTls, Stream},
+    tls::{ClientNames, PeerTls, Stream, Trust},
     traffic::{Cut, Traffic},
 };
 
@@ -122,24 +123,24 @@ impl Served {
         };
         let handshake = tls.and_then(|_| permit.handshake());
         let begun = carrier.begin(listener.name(), tls, stream, handshake, &self.stop);
-        let Some((stream, names)) = begun.await else {
+        let Some((stream, names, trust)) = begun.await else {
             return;
         };
         if listener == Listener::Redis {
-            return self.serve_redis(stream, from, names).await;
+            return self.serve_redis((stream, names, trust), from).await;
         }
-        let (socket, traffic) = self.socket(stream);
+        let (socket, traffic) = self.socket(stream, carrier.traffic_from(from));
         if listener == Listener::Http {
-            return self.serve_http(socket, from, names, &traffic).await;
+            let proven = (names, trust);
+            return self.serve_http(socket, from, proven, &traffic).await;
         }
         let service = front.over(names, traffic.clone(), Entry::Network(from));
-        self.serve_grpc(listener, socket, service, &traffic).await;
+        self.serve_grpc(listener, socket, service, &traffic, trust)
+            .await;
     }
 
-    fn socket(&self, stream: Stream) -> (Io, Arc<Traffic>) {
-        let carrier = &self.carrier;
-        let traffic = carrier.traffic();
-        let socket = carrier.socket(stream, traffic.clone());
+    fn socket(&self, stream: Stream, traffic: Arc<Traffic>) -> (Io, Arc<Traffic>) {
+        let socket = self.carrier.socket(stream, traffic.clone());
         (TokioIo::new(socket), traffic)
     }
 
@@ -159,21 +160,34 @@ impl Served {
         let Some(accepted) = self.stop.run_until_cancelled(handshake).await else {
             return;
         };
-        let (stream, identity) = match accepted {
+        let (stream, identity, trust) = match accepted {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) => return front.gate().failed(from, &error),
             Err(_) => return carrier.cut(Listener::Peer.name(), Cut::Handshake),
         };
-        let (socket, traffic) = self.socket(stream);
+        let (socket, traffic) = self.socket(stream, carrier.traffic());
         let known = Arc::new(move || permit.is_of_member());
         let visitor = front.gate().visitor(identity, from, known);
-        let service = front.over(visitor, traffic.clone());
-        self.serve_grpc(Listener::Peer, socket, service, &traffic)
-            .await;
+        let service = front.over(visitor.clone(), traffic.clone());
+        let served = self.serve_grpc(Listener::Peer, socket, service, &traffic, trust);
+        let patience = carrier.patience().untrusted;
+        tokio::select! {
+            () = served => {}
+            // Its calls have been refused for long, so there is none to wait for.
+            () = visitor.is_forgotten(patience) => {
+                carrier.cut(Listener::Peer.name(), Cut::Untrusted);
+            }
+        }
     }
 
-    async fn serve_grpc<S>(&self, listener: Listener, socket: Io, service: S, traffic: &Traffic)
-    where
+    async fn serve_grpc<S>(
+        &self,
+        listener: Listener,
+        socket: Io,
+        service: S,
+        traffic: &Traffic,
+        trust: Trust,
+    ) where
         S: hyper::service::Service<
                 http::Request<hyper::body::Incoming>,
                 Response = http::Response<FrontBody>,
@@ -185,7 +199,7 @@ impl Served {
         let (carrier, name) = (&self.carrier, listener.name());
         let shut_down = GracefulConnection::graceful_shutdown;
         carrier
-            .carry(name, connection, shut_down, traffic, &self.stop)
+            .carry(name, connection, shut_down, traffic, &self.stop, trust)
             .await;
     }
 
@@ -193,7 +207,7 @@ impl Served {
         &self,
         socket: Io,
         from: SocketAddr,
-        names: Option<ClientNames>,
+        (names, trust): (Option<ClientNames>, Trust),
         traffic: &Arc<Traffic>,
     ) {
         let carrier = &self.carrier;
@@ -218,18 +232,18 @@ impl Served {
         let connection = builder.serve_connection(socket, service);
         let (name, shut_down) = (Listener::Http.name(), GracefulConnection::graceful_shutdown);
         carrier
-            .carry(name, connection, shut_down, traffic, &self.stop)
+            .carry(name, connection, shut_down, traffic, &self.stop, trust)
             .await;
     }
 
-    async fn serve_redis(&self, stream: Stream, from: SocketAddr, names: Option<ClientNames>) {
+    async fn serve_redis(&self, (stream, names, trust): Begun, from: SocketAddr) {
         let carrier = &self.carrier;
-        let traffic = carrier.traffic();
+        let traffic = carrier.traffic_from(from);
         let socket = carrier.socket(stream, traffic.clone());
         let connection = self.redis.over(socket, names, traffic.clone(), from);
         let (name, shut_down) = (Listener::Redis.name(), redis::Connection::graceful_shutdown);
         carrier
-            .carry(name, connection, shut_down, &traffic, &self.stop)
+            .carry(name, connection, shut_down, &traffic, &self.stop, trust)
             .await;
     }
 }

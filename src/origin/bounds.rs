@@ -22,6 +22,8 @@ pub struct Bounds {
     pub ramp: Duration,
     /// When the origin is not asked for a while; `None`: it always is.
     pub breaker: Option<BreakerRules>,
+    /// Whether a load that runs is cancelled, too, when all callers have gone.
+    pub cancel_abandoned: bool,
 }
 
 impl Default for Bounds {
@@ -32,6 +34,7 @@ impl Default for Bounds {
             load_timeout: Duration::from_secs(30),
             ramp: Duration::ZERO,
             breaker: None,
+            cancel_abandoned: false,
         }
     }
 }
@@ -73,7 +76,7 @@ mod tests {
             max_queue,
             load_timeout: Duration::from_secs(4),
             ramp: Duration::from_secs(10),
-            breaker: None,
+            ..Bounds::default()
         };
         assert_eq!(bounds(10, 0).longest_load().as_secs(), 14);
         assert_eq!(bounds(10, 21).longest_load().as_secs(), 4 * 4 + 10);

@@ -1,21 +1,20 @@
 //! Wraps every origin: limits how many loads run, how many wait, and how long one may take, refuses
-//! them while the circuit breaker is open, and counts them.
+//! them while the circuit breaker is open, and counts them. Clients take turns.
 //!
-//! A queued load whose callers have all gone is cancelled. One that runs continues, because the
-//! origin is already working on it.
+//! A load whose callers have all gone is cancelled while it waits: in the queue, or between two
+//! attempts. One that runs continues, because the origin is already working on it, unless the group
+//! wants it otherwise.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tracing::Instrument;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::{bounds::Bounds, breaker::Breaker, ramp::Ramp};
-use crate::telemetry::trace;
+use super::{bounds::Bounds, breaker::Breaker, pause::unless_abandoned, ramp::Ramp};
+use crate::{fairness::ClientId, telemetry::trace};
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
     metadata::Metadata,
@@ -26,8 +25,6 @@ use gaocache_core::{
 pub struct Guarded {
     origin: Arc<dyn Origin>,
     observer: Arc<dyn LoadObserver>,
-    /// Counts the loads that run and those that wait.
-    admitted: Semaphore,
     bounds: Bounds,
     ramp: Ramp,
     breaker: Option<Breaker>,
@@ -35,7 +32,7 @@ pub struct Guarded {
 
 /// How a load went.
 enum Outcome {
-    /// All callers had given up before it began.
+    /// All callers had given up before it began, or between two attempts.
     GivenUp,
     /// The breaker is open, and it did not begin.
     Refused(Error),
@@ -46,7 +43,6 @@ enum Outcome {
 impl Guarded {
     /// Wraps an origin in these limits.
     pub fn new(origin: Arc<dyn Origin>, observer: Arc<dyn LoadObserver>, bounds: Bounds) -> Self {
-        let admitted = bounds.max_concurrency.saturating_add(bounds.max_queue);
         let breaker = bounds.breaker;
         // The group may have had another origin before.
         observer.breaker(BreakerState::Closed);
@@ -54,7 +50,6 @@ impl Guarded {
             origin,
             breaker: breaker.map(|rules| Breaker::new(rules, observer.clone())),
             observer,
-            admitted: Semaphore::new(admitted.min(Semaphore::MAX_PERMITS)),
             bounds,
             ramp: Ramp::new(bounds.max_concurrency, bounds.ramp),
         }
@@ -64,28 +59,27 @@ impl Guarded {
         &self,
         key: &str,
         kept: Option<&Metadata>,
-        abandoned: BoxFuture<'_, ()>,
+        mut abandoned: BoxFuture<'_, ()>,
     ) -> Outcome {
         let breaker = self.breaker.as_ref();
         // Loads that hang may hold all places: no load should wait behind them.
         if let Some(Err(refused)) = breaker.map(|it| it.check(Instant::now())) {
             return Outcome::Refused(refused);
         }
-        let Ok(_admitted) = self.admitted.try_acquire() else {
-            return Outcome::Ended(Err(self.overloaded()));
-        };
         self.ramp.widen(Instant::now());
-        let running = tokio::select! {
+        let client = ClientId::current();
+        let most = self.bounds.max_concurrency;
+        let most = most.saturating_add(self.bounds.max_queue);
+        let turn = tokio::select! {
             biased;
-            running = self.ramp.place() => running,
-            () = abandoned => {
+            turn = self.ramp.places().take(client, line_key(key), most) => turn,
+            () = &mut abandoned => {
                 trace::event("given up in the queue", None);
                 return Outcome::GivenUp;
             }
         };
-        let Ok(_running) = running else {
-            let what = "the origin was closed";
-            return Outcome::Ended(Err(Error::new(ErrorKind::Internal, what)));
+        let Ok(_running) = turn else {
+            return Outcome::Ended(Err(self.overloaded()));
         };
         trace::event("left the queue", None);
         // Once more: it may have opened while this load waited for its turn.
@@ -94,7 +88,12 @@ impl Guarded {
             Err(refused) => return Outcome::Refused(refused),
         };
         let began = Instant::now();
-        let loaded = self.load_in_time(key, kept).await;
+        let load = self.load_in_time(key, kept);
+        let anyway = self.bounds.cancel_abandoned;
+        let Some(loaded) = unless_abandoned(load, abandoned, anyway).await else {
+            trace::event("given up between two attempts", None);
+            return Outcome::GivenUp;
+        };
         let now = Instant::now();
         if pass.is_some_and(|pass| pass.ended(now - began, is_origins_fault(&loaded), now)) {
             self.ramp.restart(now);
@@ -135,6 +134,11 @@ impl Guarded {
             ),
         )
     }
+}
+
+/// By which a load is found in the line.
+fn line_key(key: &str) -> u64 {
+    xxh3_64(key.as_bytes())
 }
 
 /// Whether the load failed because of the state of the origin. A missing key or a value that is too
@@ -181,6 +185,11 @@ impl Origin for Guarded {
             result.map_err(Into::into)
         };
         load.instrument(trace::load_span()).await
+    }
+
+    fn also_wanted(&self, key: &str) {
+        let places = self.ramp.places();
+        places.also_for(ClientId::current(), line_key(key));
     }
 }
 

@@ -1,7 +1,7 @@
 //! An HTTP service as an origin. The body is bounded while it is read, because `Content-Length` may
 //! be wrong; what is kept of the headers, before the body is read.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
@@ -13,7 +13,9 @@ use reqwest::{
 
 use super::{
     attempt::{Again, FIRST_PAUSE, Failed, LAST_PAUSE, failed, unexpected},
-    cache_control, said,
+    cache_control,
+    pause::pause,
+    said,
 };
 use crate::{
     http_client::{
@@ -21,6 +23,7 @@ use crate::{
         template::{self, UrlTemplate},
     },
     telemetry::trace,
+    tls::Followed,
     traffic::{Budget, Charge},
 };
 use gaocache_core::{
@@ -48,6 +51,9 @@ pub struct HttpRules {
     pub headers: BTreeMap<String, String>,
     /// Whether a proxy may be in between.
     pub proxies: Proxies,
+    /// PEM file with the authorities that are trusted instead of the system's. A new content counts
+    /// from the next load on; one that can't be used changes nothing.
+    pub ca: Option<PathBuf>,
     /// Counts bodies while they arrive, and until they are kept.
     pub budget: Arc<Budget>,
 }
@@ -71,9 +77,38 @@ impl HttpRules {
     }
 }
 
+/// Has a connection pool of its own. One whose authorities were replaced ends with its last load.
+enum Clients {
+    /// Trusts the system's authorities.
+    OfSystem(Client),
+    /// Trusts those of a file.
+    OfFile(Arc<Followed<Client, ()>>),
+}
+
+impl Clients {
+    /// For a load that begins now.
+    fn now(&self) -> Client {
+        match self {
+            Self::OfSystem(client) => client.clone(),
+            Self::OfFile(followed) => Client::clone(&followed.now()),
+        }
+    }
+}
+
+fn client(rules: &HttpRules, headers: HeaderMap, authorities: Option<&[u8]>) -> Result<Client> {
+    let client = http_client::trusting(authorities, rules.proxies)?
+        .default_headers(headers)
+        .user_agent(concat!("gaocache/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(rules.timeout)
+        .timeout(rules.timeout)
+        // A redirect could send our headers to any host.
+        .redirect(reqwest::redirect::Policy::none());
+    http_client::build(client)
+}
+
 /// An HTTP service.
 pub struct HttpOrigin {
-    client: Client,
+    client: Clients,
     template: UrlTemplate,
     rules: HttpRules,
 }
@@ -82,18 +117,21 @@ impl HttpOrigin {
     /// An origin with its own connection pool.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] if the rules can't work, with the reason.
+    /// [`Configuration`](gaocache_core::error::ErrorKind::Configuration) if the rules can't work,
+    /// with the reason.
     pub fn new(rules: HttpRules) -> Result<Self> {
         let template = UrlTemplate::new(rules.template.as_str())?;
-        let client = http_client::builder(rules.proxies)?
-            .default_headers(template::headers(&rules.headers)?)
-            .user_agent(concat!("gaocache/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(rules.timeout)
-            .timeout(rules.timeout)
-            // A redirect could send our headers to any host.
-            .redirect(reqwest::redirect::Policy::none());
+        let headers = template::headers(&rules.headers)?;
+        let client = match rules.ca.clone() {
+            None => Clients::OfSystem(client(&rules, headers, None)?),
+            Some(ca) => {
+                let rules = rules.clone();
+                let make = move |pem: &[u8]| client(&rules, headers.clone(), Some(pem));
+                Clients::OfFile(Followed::of_authorities(ca, make)?)
+            }
+        };
         Ok(Self {
-            client: http_client::build(client)?,
+            client,
             template,
             rules,
         })
@@ -102,7 +140,7 @@ impl HttpOrigin {
     async fn attempt(&self, url: &Url, kept: Option<&Metadata>) -> Result<Reloaded, Failed> {
         let mut headers = kept.map_or_else(HeaderMap::new, conditions);
         trace::hand_on(&mut headers);
-        let request = self.client.get(url.clone()).headers(headers);
+        let request = self.client.now().get(url.clone()).headers(headers);
         let response = request.send().await.map_err(failed)?;
         match (response.status(), kept) {
             (StatusCode::OK, _) => self.changed(response).await.map(Reloaded::Changed),
@@ -156,6 +194,7 @@ impl HttpOrigin {
             .build();
         let loaded = (|| self.attempt(&url, kept))
             .retry(pauses)
+            .sleep(pause)
             .when(|failed: &Failed| failed.again != Again::Never)
             .adjust(|failed, pause| match failed.again {
                 Again::After(asked) => pause.map(|pause| pause.max(asked)),
@@ -243,6 +282,7 @@ mod tests {
             keep_headers: Vec::new(),
             headers: BTreeMap::new(),
             proxies: Proxies::None,
+            ca: None,
             budget: Budget::new(1 << 20),
         }
     }

@@ -18,6 +18,7 @@ pub(crate) mod guarded;
 #[cfg(feature = "cli")]
 pub(crate) mod http;
 mod outcomes;
+mod pause;
 mod ramp;
 #[cfg(feature = "cli")]
 mod said;

@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::{AcquireError, Semaphore, SemaphorePermit},
-    time::Instant,
-};
+use tokio::time::Instant;
+
+use crate::fairness::Turns;
 
 /// The places of running loads.
 pub(super) struct Ramp {
-    running: Semaphore,
+    running: Turns,
     first: usize,
     last: usize,
     over: Duration,
@@ -29,14 +28,14 @@ struct Grown {
 impl Ramp {
     /// Grows to `max_concurrency` within `over`, from the first load on. Zero means at once.
     pub(super) fn new(max_concurrency: usize, over: Duration) -> Self {
-        let last = max_concurrency.min(Semaphore::MAX_PERMITS);
+        let last = max_concurrency;
         let first = if over.is_zero() {
             last
         } else {
             last.div_ceil(10)
         };
         Self {
-            running: Semaphore::new(first),
+            running: Turns::new(first),
             first,
             last,
             over,
@@ -47,9 +46,9 @@ impl Ramp {
         }
     }
 
-    /// Waits for a place.
-    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
-        self.running.acquire().await
+    /// The places that there are by now.
+    pub(super) fn places(&self) -> &Turns {
+        &self.running
     }
 
     /// Lets as many more loads run as are due by now. Every load calls this when it begins and when
@@ -64,8 +63,8 @@ impl Ramp {
         let more = ((self.last - self.first) as f64 * done.min(1.0)) as usize;
         let target = self.first + more;
         if target > grown.granted {
-            self.running.add_permits(target - grown.granted);
             grown.granted = target;
+            self.running.set_places(target);
         }
     }
 
@@ -73,19 +72,20 @@ impl Ramp {
     /// The places of loads that still run stay.
     pub(super) fn restart(&self, now: Instant) {
         let mut grown = self.grown.lock();
-        let surplus = grown.granted.saturating_sub(self.first);
-        grown.granted -= self.running.forget_permits(surplus);
+        grown.granted = self.first;
         grown.began = Some(now);
+        self.running.set_places(self.first);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fairness::ClientId;
 
     fn places_after(ramp: &Ramp, now: Instant) -> usize {
         ramp.widen(now);
-        ramp.running.available_permits()
+        ramp.running.free()
     }
 
     #[test]
@@ -106,9 +106,10 @@ mod tests {
         let after = |seconds| began + Duration::from_secs(seconds);
         ramp.widen(began);
         ramp.widen(after(10));
-        let busy = ramp.running.try_acquire_many(60).expect("places");
+        let take = |_| ramp.running.try_take(ClientId::NOBODY).expect("a place");
+        let busy: Vec<_> = (0..60).map(take).collect();
         ramp.restart(after(20));
-        assert_eq!(ramp.running.available_permits(), 0, "sixty still run");
+        assert_eq!(ramp.running.free(), 0, "sixty still run");
         drop(busy);
         assert_eq!(places_after(&ramp, after(30)), 64);
         ramp.restart(after(40));

@@ -11,7 +11,8 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    auth::{Caller, Entry},
+    auth::{Caller, Entry, Permissions},
+    fairness::ClientId,
     tls::ClientNames,
 };
 
@@ -21,12 +22,14 @@ const MOST_NAME: usize = 128;
 const USER: &[u8] = b"default";
 
 /// One connection, as its client has set it up.
-#[derive(Debug)]
 pub(super) struct Session {
     id: u64,
     from: SocketAddr,
     /// Who calls, as far as it has proven it.
     pub(super) caller: Caller,
+    /// Whom its commands are counted for.
+    pub(super) client: ClientId,
+    permissions: Permissions,
     since: Instant,
     pub(super) protocol: Protocol,
     name: String,
@@ -36,10 +39,13 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(shared: &Shared, names: Option<ClientNames>, from: SocketAddr) -> Self {
+        let caller = Caller::new(Entry::Network(from)).with_names(names);
         Self {
+            client: shared.permissions.client(&caller),
+            permissions: shared.permissions.clone(),
             id: shared.next_id.fetch_add(1, Ordering::Relaxed),
             from,
-            caller: Caller::new(Entry::Network(from)).with_names(names),
+            caller,
             since: Instant::now(),
             protocol: Protocol::default(),
             name: String::new(),
@@ -112,7 +118,7 @@ impl Session {
             return Reply::Error("WRONGPASS", what.into());
         }
         let token = Bytes::copy_from_slice(password);
-        self.caller = self.caller.clone().with_token(Some(token));
+        self.is_now(self.caller.clone().with_token(Some(token)));
         Reply::OK
     }
 
@@ -154,10 +160,15 @@ impl Session {
 
     /// `RESET`: as it was when the client connected.
     pub(super) fn reset(&mut self) -> Reply {
-        self.caller = self.caller.clone().with_token(None);
+        self.is_now(self.caller.clone().with_token(None));
         self.protocol = Protocol::default();
         self.name.clear();
         Reply::Status("RESET")
+    }
+
+    fn is_now(&mut self, caller: Caller) {
+        self.client = self.permissions.client(&caller);
+        self.caller = caller;
     }
 
     fn id(&self) -> Reply {

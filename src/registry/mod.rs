@@ -47,6 +47,8 @@ pub(crate) enum Choice {
     Etcd {
         config: EtcdConfig,
         service: String,
+        /// Empty: whatever cluster is there.
+        cluster_id: String,
     },
 }
 
@@ -94,6 +96,7 @@ impl Registry {
         Self(Choice::Etcd {
             config,
             service: service.into(),
+            cluster_id: String::new(),
         })
     }
 }

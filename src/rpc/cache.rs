@@ -19,7 +19,10 @@ use crate::{
     telemetry::trace::{Call as Traced, Scope},
     traffic::Traffic,
 };
-use gaocache_core::error::{Error, ErrorKind};
+use gaocache_core::{
+    error::{Error, ErrorKind},
+    group::Answer,
+};
 
 /// The service for a node's groups.
 #[derive(Clone)]
@@ -42,18 +45,37 @@ impl CacheService {
         self.service.begin(call, headers)
     }
 
-    /// `Get` with the value kept separate, for the lean path; `None` calls where everybody may.
+    /// `Get` with the value kept separate, for the lean path.
     pub(super) async fn reply(
         &self,
-        caller: Option<Caller>,
+        caller: Caller,
         request: wire::GetRequest,
     ) -> Result<Reply, Error> {
-        if let Some(caller) = caller {
-            let group = &request.group;
-            self.permissions.check(&caller, Action::Read, group)?;
-        }
-        let answer = self.service.get(&request.group, &request.key).await?;
+        let answer = self.find(&caller, &request).await?;
         Ok(convert::get_reply(answer, self.service.now()))
+    }
+
+    async fn find(&self, caller: &Caller, request: &wire::GetRequest) -> Result<Answer, Error> {
+        let wire::GetRequest { group, key } = request;
+        self.admit(caller, 1)?;
+        self.permissions.check(caller, Action::Read, group)?;
+        let mut moment = self.service.moment();
+        match self.service.get_held(group, key, &mut moment) {
+            Some(held) => held,
+            // Only now it matters who asks.
+            None => self.asked_by(caller).get_elsewhere(group, key).await,
+        }
+    }
+
+    fn asked_by(&self, caller: &Caller) -> Service {
+        self.service.asked_by(self.permissions.client(caller))
+    }
+
+    fn admit(&self, caller: &Caller, keys: usize) -> Result<(), Error> {
+        match self.service.limits_requests() {
+            true => self.asked_by(caller).admit(keys),
+            false => Ok(()),
+        }
     }
 }
 
@@ -64,10 +86,7 @@ impl Cache for CacheService {
         request: Request<wire::GetRequest>,
     ) -> Result<Response<wire::GetResponse>, Status> {
         let caller = caller(&request)?;
-        let wire::GetRequest { group, key } = request.into_inner();
-        let allowed = self.permissions.check(&caller, Action::Read, &group);
-        allowed.map_err(|refusal| to_status(&refusal.into()))?;
-        let answer = self.service.get(&group, &key).await;
+        let answer = self.find(&caller, request.get_ref()).await;
         let answer = answer.map_err(|error| to_status(&error))?;
         Ok(Response::new(convert::get_response(
             answer,
@@ -82,11 +101,13 @@ impl Cache for CacheService {
         request: Request<wire::GetManyRequest>,
     ) -> Result<Response<Self::GetManyStream>, Status> {
         let caller = caller(&request)?;
-        let group = &request.get_ref().group;
+        let wire::GetManyRequest { group, keys } = request.get_ref();
+        let admitted = self.admit(&caller, keys.len());
+        admitted.map_err(|error| to_status(&error))?;
         let allowed = self.permissions.check(&caller, Action::Read, group);
         allowed.map_err(|refusal| to_status(&refusal.into()))?;
         let traffic = request.extensions().get::<Arc<Traffic>>().cloned();
-        let answers = many::answers(self.service.clone(), request.into_inner(), traffic);
+        let answers = many::answers(self.asked_by(&caller), request.into_inner(), traffic);
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -95,6 +116,8 @@ impl Cache for CacheService {
         request: Request<wire::RemoveRequest>,
     ) -> Result<Response<wire::RemoveResponse>, Status> {
         let caller = caller(&request)?;
+        let admitted = self.admit(&caller, 1);
+        admitted.map_err(|error| to_status(&error))?;
         let wire::RemoveRequest { group, key } = request.into_inner();
         let (call, removal) = (
             Call::remove(&group, &key),
@@ -110,6 +133,8 @@ impl Cache for CacheService {
         request: Request<wire::PurgeRequest>,
     ) -> Result<Response<wire::PurgeResponse>, Status> {
         let caller = caller(&request)?;
+        let admitted = self.admit(&caller, 1);
+        admitted.map_err(|error| to_status(&error))?;
         let group = request.into_inner().group;
         let purge = self.service.purge(&group);
         let purged = self

@@ -1,7 +1,14 @@
 //! Which callers the listener for other nodes accepts: members, as the core finds them by what
 //! their connection has proven. All others are refused before any part of a request is read.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::telemetry::{metrics::Metrics, throttle::Throttle};
 use gaocache_core::{
@@ -30,6 +37,8 @@ pub struct Visitor {
     caller: Arc<Caller>,
     from: SocketAddr,
     known: Known,
+    /// Whether it has made a call as a member.
+    was_heard: Arc<AtomicBool>,
 }
 
 /// Is called with each call that a member makes.
@@ -55,6 +64,7 @@ impl Gate {
             caller: Arc::new(Caller::new(identity)),
             from,
             known,
+            was_heard: Arc::default(),
         }
     }
 
@@ -77,6 +87,11 @@ impl Gate {
 }
 
 impl Visitor {
+    /// Where it connected from.
+    pub(super) fn from(&self) -> SocketAddr {
+        self.from
+    }
+
     /// Whether it is a member.
     ///
     /// # Errors
@@ -95,6 +110,21 @@ impl Visitor {
         self.heard(self.caller.may_ask(&self.gate.inner.cluster))
     }
 
+    /// Returns when it has been heard, but would not have been for so long: its key is no member's
+    /// any more.
+    pub async fn is_forgotten(&self, patience: Duration) {
+        let mut refused = Duration::ZERO;
+        while refused < patience {
+            let pause = patience / 4;
+            tokio::time::sleep(pause).await;
+            let is_refused = self.caller.may_ask(&self.gate.inner.cluster).is_err();
+            refused = match is_refused && self.was_heard.load(Ordering::Relaxed) {
+                true => refused + pause,
+                false => Duration::ZERO,
+            };
+        }
+    }
+
     /// Whether it may speak as the member with that incarnation. An unknown incarnation is not
     /// refused here: `Standing::may_accept` does that.
     ///
@@ -110,6 +140,9 @@ impl Visitor {
 
     fn heard(&self, found: std::result::Result<(), Stranger>) -> Result<()> {
         found.map_err(|stranger| self.refused(stranger))?;
+        if !self.was_heard.load(Ordering::Relaxed) {
+            self.was_heard.store(true, Ordering::Relaxed);
+        }
         (self.known)();
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! decides which callers that one accepts, [`cache`] and [`peer`] are the services behind them, and
 //! [`peers`] calls other nodes.
 
+mod asked_for;
 #[cfg(feature = "etcd")]
 pub mod bearer;
 mod bounded;

@@ -14,7 +14,7 @@ use http_body::Body;
 use tonic::service::Routes;
 
 use super::{
-    bounded,
+    asked_for, bounded,
     gate::{Gate, Visitor},
     lean,
     peer::PeerService,
@@ -127,12 +127,15 @@ where
             ..
         } = self.front.clone();
         match path {
-            FETCH => Box::pin(async move {
-                let scope = |headers: &_| peer.follow(traced(FETCH), headers);
-                let handle = async |it| peer.reply(it).await;
-                let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
-                Ok(answer.await.map(FrontBody::Lean))
-            }),
+            FETCH => {
+                let client = asked_for::read(request.headers(), self.visitor.from().ip());
+                Box::pin(async move {
+                    let scope = |headers: &_| peer.follow(traced(FETCH), headers);
+                    let handle = async |it| client.scope(peer.reply(it)).await;
+                    let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+                    Ok(answer.await.map(FrontBody::Lean))
+                })
+            }
             HANDOFF => {
                 let visitor = self.visitor.clone();
                 Box::pin(async move {

@@ -39,11 +39,19 @@ pub struct ClientLimits {
     pub read_timeout: Duration,
     /// For a client that does not read its answer: how long until its connection is closed.
     pub write_timeout: Duration,
+    /// For a connection after its certificate has ceased to be accepted, because the authority was
+    /// taken out, or its key to be a member's.
+    pub untrusted_timeout: Duration,
     /// HTTP/2 control frames without data (`PING`, `SETTINGS` and so on), beyond those that go with
     /// requests and answers.
     pub max_control_frames_per_second: u32,
     /// Keys of one `GetMany`, or of one command of Redis.
     pub max_keys_per_request: usize,
+    /// Requests of one client; each key of a `GetMany` counts. 0: as many as it likes. A client is
+    /// who it has proven to be, or else its address (IPv6: one /64 network).
+    pub max_requests_per_second_per_client: u32,
+    /// Gets of one client that are under way and that memory doesn't answer.
+    pub max_misses_per_client: usize,
 }
 
 impl Default for ClientLimits {
@@ -58,8 +66,11 @@ impl Default for ClientLimits {
             idle_timeout: Duration::from_secs(300),
             read_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(20),
+            untrusted_timeout: Duration::from_secs(10),
             max_control_frames_per_second: 1_000,
             max_keys_per_request: 10_000,
+            max_requests_per_second_per_client: 0,
+            max_misses_per_client: 4096,
         }
     }
 }

@@ -64,8 +64,8 @@ pub(crate) fn open_administration(
 ) -> Option<&'static str> {
     let reachable = admin.is_some_and(|admin| !admin.ip().is_loopback());
     (anonymous.contains(&Action::Admin) && reachable && !insecure).then_some(
-        "anonymous callers can't have the role admin while admin.listen can be reached from other machines; \
-         let it listen on loopback, or set admin.insecure = true",
+        "anonymous callers can't have the role admin while the admin listener can be reached from \
+         other machines",
     )
 }
 

@@ -31,6 +31,7 @@ pub const fn codes(kind: ErrorKind) -> (Code, StatusCode) {
         ErrorKind::OriginTimeout => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT),
         ErrorKind::OriginFailed => (Code::Unavailable, StatusCode::BAD_GATEWAY),
         ErrorKind::Overloaded => (Code::ResourceExhausted, StatusCode::SERVICE_UNAVAILABLE),
+        ErrorKind::TooManyRequests => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
         ErrorKind::BreakerOpen
         | ErrorKind::PeerUnreachable
         | ErrorKind::NotReady
@@ -62,12 +63,13 @@ mod tests {
         ];
         for &kind in ErrorKind::ALL {
             let (code, http) = codes(kind);
-            let http_says_later = matches!(http.as_u16(), 502..=504);
+            let http_says_later = matches!(http.as_u16(), 429 | 502..=504);
             if kind.retryable() {
                 assert!(http_says_later, "{kind:?}");
                 assert!(!FINAL.contains(&code), "{kind:?}");
             }
-            assert_eq!(http.is_client_error(), FINAL.contains(&code), "{kind:?}");
+            let http_says_final = http.is_client_error() && !http_says_later;
+            assert_eq!(http_says_final, FINAL.contains(&code), "{kind:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ pub const fn code(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unauthenticated => "NOAUTH",
         ErrorKind::PermissionDenied => "NOPERM",
-        ErrorKind::Overloaded => "BUSY",
+        ErrorKind::Overloaded | ErrorKind::TooManyRequests => "BUSY",
         ErrorKind::PeerUnreachable | ErrorKind::NotReady | ErrorKind::Registry => "TRYAGAIN",
         _ => "ERR",
     }

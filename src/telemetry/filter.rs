@@ -61,7 +61,7 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 26] = [
+const MODULES: [&str; 27] = [
     "admin",
     "answer",
     "auth",
@@ -71,6 +71,7 @@ const MODULES: [&str; 26] = [
     "client",
     "clock",
     "config",
+    "fairness",
     "group",
     "http",
     "http_client",

@@ -10,9 +10,10 @@ use rustls::{
     },
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
-    server::{ParsedCertificate, WebPkiClientVerifier},
+    server::{ParsedCertificate, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
 };
+use tokio::sync::watch;
 
 use super::{
     client_config, failed,
@@ -22,6 +23,7 @@ use super::{
     pem_file::{self, Content, Has, PemFile},
     provider, server_config,
     signatures::signatures_of_tls13,
+    trust::{Trust, verifies},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -53,6 +55,7 @@ struct Loaded {
     roots: Arc<RootCertStore>,
     shown: Arc<SingleCertAndKey>,
     server: Arc<ServerConfig>,
+    verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl Certificates {
@@ -73,7 +76,8 @@ impl Certificates {
             (Has::Certificate, cert),
             (Has::Key, key),
         ];
-        let files = files.map(|(has, path)| PemFile::new(LISTENER, has, path));
+        let files =
+            files.map(|(has, path)| PemFile::new(format!("the {LISTENER} listener"), has, path));
         Ok(Self {
             allowed,
             provider,
@@ -84,6 +88,24 @@ impl Certificates {
     /// For a connection that was accepted now.
     pub(super) fn server(&self) -> Arc<ServerConfig> {
         self.files.now().server.clone()
+    }
+
+    /// Whether a chain that such a connection has shown still counts; `changes` was subscribed to
+    /// before.
+    pub(super) fn trust(
+        &self,
+        chain: &[CertificateDer<'_>],
+        changes: watch::Receiver<()>,
+    ) -> Trust {
+        let files = self.files.clone();
+        Trust::in_chain(chain, changes, move |chain| {
+            verifies(&*files.now().verifier, chain)
+        })
+    }
+
+    /// Tells of what changes from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.files.changes()
     }
 
     /// For which members the holder of a certificate may speak.
@@ -113,11 +135,12 @@ impl Loaded {
         let (shown, life) = pem_file::identity(cert, key, provider)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
         let verifier = verifier.build().map_err(failed)?;
-        let server = server_config(provider, verifier, shown.clone())?;
+        let server = server_config(provider, verifier.clone(), shown.clone())?;
         let loaded = Self {
             roots,
             shown,
             server: Arc::new(server),
+            verifier,
         };
         Ok((loaded, life))
     }

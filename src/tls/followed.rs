@@ -1,15 +1,20 @@
 //! Files that are polled for changes, and the value that is built from them. What has changed in
-//! them counts from the next connection on.
+//! them counts from the next connection on, and those before it learn of the change.
 //!
 //! Files that can't be used must not end what works: what they had before stays in use.
 
+#[cfg(feature = "cli")]
+use std::path::PathBuf;
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
+#[cfg(feature = "cli")]
+use super::pem_file::Has;
 use super::{
     pem::Life,
     pem_file::{Content, PemFile},
@@ -19,38 +24,40 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// How often the files are read.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What has become of a listener's files, for its metrics.
+/// What has become of the files, for metrics.
 #[derive(Clone, Copy, Debug)]
-pub enum Observed {
-    /// They are in use; the certificate is good for so long.
-    InUse(Life),
+pub enum Observed<L = Life> {
+    /// They are in use; a listener's certificate is good for so long.
+    InUse(L),
     /// What they have now can't be used.
     Unusable,
 }
 
 /// Is told what has become of the files.
-pub type Observer = Arc<dyn Fn(Observed) + Send + Sync>;
+pub type Observer<L = Life> = Arc<dyn Fn(Observed<L>) + Send + Sync>;
 
 /// What the files say now.
-pub(super) struct Followed<T> {
-    /// Whose they are.
+/// `L` is what the observer learns of it.
+pub(crate) struct Followed<T, L = Life> {
+    /// Whose they are: a listener, or `origin`.
     listener: &'static str,
     files: Vec<Arc<PemFile>>,
-    make: Box<Make<T>>,
-    current: ArcSwap<Current<T>>,
-    observer: Observer,
+    make: Box<Make<T, L>>,
+    current: ArcSwap<Current<T, L>>,
+    changed: watch::Sender<()>,
+    observer: Observer<L>,
 }
 
 /// Makes something of the files' contents, in the order of the files.
-type Make<T> = dyn Fn(&[Content]) -> Result<(T, Life)> + Send + Sync;
+type Make<T, L> = dyn Fn(&[Content]) -> Result<(T, L)> + Send + Sync;
 
-struct Current<T> {
+struct Current<T, L> {
     contents: Vec<Content>,
     made: Arc<T>,
-    life: Life,
+    life: L,
 }
 
-impl<T: Send + Sync + 'static> Followed<T> {
+impl<T: Send + Sync + 'static, L: Copy + Send + Sync + 'static> Followed<T, L> {
     /// Reads the files, and follows them on the current runtime for as long as somebody needs them.
     ///
     /// # Errors
@@ -58,8 +65,8 @@ impl<T: Send + Sync + 'static> Followed<T> {
     pub(super) fn start(
         listener: &'static str,
         files: Vec<Arc<PemFile>>,
-        make: impl Fn(&[Content]) -> Result<(T, Life)> + Send + Sync + 'static,
-        observer: Observer,
+        make: impl Fn(&[Content]) -> Result<(T, L)> + Send + Sync + 'static,
+        observer: Observer<L>,
     ) -> Result<Arc<Self>> {
         let contents = read(&files)?;
         let (made, life) = make(&contents)?;
@@ -73,6 +80,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
                 made: Arc::new(made),
                 life,
             }),
+            changed: watch::Sender::new(()),
             observer,
         });
         tokio::spawn(Self::follow(Arc::downgrade(&this)));
@@ -80,8 +88,13 @@ impl<T: Send + Sync + 'static> Followed<T> {
     }
 
     /// For a connection that is made now.
-    pub(super) fn now(&self) -> Arc<T> {
+    pub(crate) fn now(&self) -> Arc<T> {
         self.current.load().made.clone()
+    }
+
+    /// Tells of what changes from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     async fn follow(this: Weak<Self>) {
@@ -133,10 +146,30 @@ impl<T: Send + Sync + 'static> Followed<T> {
             made: Arc::new(made),
             life,
         }));
+        self.changed.send_replace(());
         Ok(true)
     }
 }
 
 fn read(files: &[Arc<PemFile>]) -> Result<Vec<Content>> {
     files.iter().map(PemFile::read).collect()
+}
+
+#[cfg(feature = "cli")]
+impl<T: Send + Sync + 'static> Followed<T, ()> {
+    /// The same for the authorities of an origin, which are in one file.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub(crate) fn of_authorities(
+        file: PathBuf,
+        make: impl Fn(&[u8]) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>> {
+        let file = PemFile::new("the origin".into(), Has::Authorities, file);
+        let make = move |contents: &[Content]| {
+            contents[0].authorities()?;
+            Ok((make(&contents[0].text)?, ()))
+        };
+        Self::start("origin", vec![file], make, Arc::new(|_| {}))
+    }
 }

@@ -3,7 +3,11 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
-use rustls::{ServerConfig, crypto::CryptoProvider, server::WebPkiClientVerifier};
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -13,11 +17,13 @@ use super::{
     failed,
     followed::{Followed, Observer},
     names::alternative_names,
+    paced::Paced,
     pem::Life,
     pem_file::{self, Content, Has, PemFile},
     plaintext::{self, Begins, Untold},
     provider, server_config,
     stream::Stream,
+    trust::{Trust, verifies},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -46,7 +52,13 @@ pub enum Asked {
 
 /// The TLS acceptor of one listener. Cheap to clone.
 #[derive(Clone)]
-pub struct ServerTls(Arc<Followed<ServerConfig>>);
+pub struct ServerTls(Arc<Followed<Made>>);
+
+/// What the files make.
+struct Made {
+    server: Arc<ServerConfig>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
 
 /// Why a handshake failed.
 #[derive(Debug)]
@@ -89,53 +101,59 @@ impl ServerTls {
             (Has::Key, Some(key)),
             (Has::Authorities, client_ca),
         ];
-        let file = |(has, path): (Has, Option<_>)| Some(PemFile::new(listener, has, path?));
+        let whose = || format!("the {listener} listener");
+        let file = |(has, path): (Has, Option<_>)| Some(PemFile::new(whose(), has, path?));
         let files = files.into_iter().filter_map(file).collect();
         let provider = provider();
-        let make = move |contents: &[Content]| {
-            let (mut server, life) = server(contents, asked, &provider)?;
-            server.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
-            Ok((server, life))
-        };
+        let make = move |contents: &[Content]| made(contents, asked, protocols, &provider);
         Followed::start(listener, files, make, observer).map(Self)
     }
 
     /// Takes a connection. Returns the names that the client has proven, if it has shown a
-    /// certificate.
+    /// certificate, and whether it still counts.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn accept(
         &self,
         stream: TcpStream,
-    ) -> std::result::Result<(Stream, Option<ClientNames>), Refused> {
+    ) -> std::result::Result<(Stream, Option<ClientNames>, Trust), Refused> {
         match plaintext::begins(&stream).await {
             Ok(Begins::WithTls) => {}
             Ok(Begins::Never) | Err(_) => return Err(Refused::Gone),
             Ok(otherwise) => return Err(Refused::Plaintext(Untold::new(stream, otherwise))),
         }
-        let acceptor = TlsAcceptor::from(self.0.now());
-        let accepted = acceptor.accept(Bounded::handshake(stream)).await;
+        let changes = self.0.changes();
+        let acceptor = TlsAcceptor::from(self.0.now().server.clone());
+        let accepted = Paced::new(acceptor.accept(Bounded::handshake(stream))).await;
         let mut stream = accepted.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Refused::Gone,
             _ => Refused::Handshake(error),
         })?;
         let (socket, tls) = stream.get_mut();
         socket.open();
-        let shown = tls.peer_certificates().and_then(|chain| chain.first());
-        let names = shown.map(|it| alternative_names(it)).transpose();
+        let chain = tls.peer_certificates().unwrap_or_default();
+        let files = self.0.clone();
+        let trust = match chain {
+            [] => Trust::UNPROVEN,
+            chain => Trust::in_chain(chain, changes, move |chain| {
+                verifies(&*files.now().verifier, chain)
+            }),
+        };
+        let names = chain.first().map(|it| alternative_names(it)).transpose();
         let names = names.map_err(|error| Refused::Handshake(io::Error::other(error)))?;
         let names = names.map(|names| ClientNames(names.into()));
-        Ok((Stream::Tls(Box::new(stream.into())), names))
+        Ok((Stream::Tls(Box::new(stream.into())), names, trust))
     }
 }
 
 /// What the files make: certificate, key and perhaps the authorities of clients.
-fn server(
+fn made(
     contents: &[Content],
     asked: Option<Asked>,
+    protocols: &[&[u8]],
     provider: &Arc<CryptoProvider>,
-) -> Result<(ServerConfig, Life)> {
+) -> Result<(Made, Life)> {
     let [cert, key, rest @ ..] = contents else {
         let what = "a certificate has two files";
         return Err(Error::new(ErrorKind::Internal, what));
@@ -153,5 +171,8 @@ fn server(
             verifier.build().map_err(failed)?
         }
     };
-    Ok((server_config(provider, verifier, shown)?, life))
+    let mut server = server_config(provider, verifier.clone(), shown)?;
+    server.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
+    let server = Arc::new(server);
+    Ok((Made { server, verifier }, life))
 }

@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod keys;
 mod listener;
 mod names;
+mod paced;
 mod peer;
 pub(crate) mod pem;
 mod pem_file;
@@ -21,6 +22,7 @@ mod signatures;
 mod stream;
 #[cfg(feature = "etcd")]
 pub(crate) mod to_nodes;
+mod trust;
 
 use std::sync::Arc;
 
@@ -37,6 +39,8 @@ pub use client_names::ClientNames;
 pub use files::PeerFiles;
 #[cfg(feature = "cli")]
 pub(crate) use files::is_signed;
+#[cfg(feature = "cli")]
+pub(crate) use followed::Followed;
 pub use followed::{Observed, Observer};
 pub use listener::{Asked, ListenerFiles, Refused, ServerTls};
 #[cfg(feature = "cli")]
@@ -47,6 +51,7 @@ pub(crate) use plaintext::TOLD;
 pub use stream::Stream;
 #[cfg(feature = "etcd")]
 pub use to_nodes::ClientTls;
+pub use trust::Trust;
 
 use gaocache_core::{
     error::{Error, ErrorKind, Result},

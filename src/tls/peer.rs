@@ -12,7 +12,9 @@ use super::{
     fingerprint,
     followed::Observer,
     keys::{OwnKey, any_name},
+    paced::Paced,
     stream::Stream,
+    trust::Trust,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -78,13 +80,20 @@ impl PeerTls {
         }
     }
 
-    /// Takes a connection of another node. Returns what it has proven.
+    /// Takes a connection of another node. Returns what it has proven, and whether that still
+    /// counts as far as files tell.
     ///
     /// # Errors
     /// What ended the handshake.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<(Stream, Identity)> {
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<(Stream, Identity, Trust)> {
+        let files = match &self.0 {
+            Kind::Files(files) => Some((files, files.changes())),
+            Kind::Plaintext | Kind::Keys(_) => None,
+        };
         let (server, identify): (_, Identify<'_>) = match &self.0 {
-            Kind::Plaintext => return Ok((Stream::Plain(stream), Identity::Unproven)),
+            Kind::Plaintext => {
+                return Ok((Stream::Plain(stream), Identity::Unproven, Trust::UNPROVEN));
+            }
             Kind::Keys(own) => (own.server.clone(), &|certificate| {
                 Ok(Identity::Key(fingerprint(certificate)))
             }),
@@ -94,15 +103,18 @@ impl PeerTls {
             }),
         };
         let acceptor = TlsAcceptor::from(server);
-        let mut stream = acceptor.accept(Bounded::handshake(stream)).await?;
+        let mut stream = Paced::new(acceptor.accept(Bounded::handshake(stream))).await?;
         let (socket, tls) = stream.get_mut();
         socket.open();
-        let shown = tls.peer_certificates();
-        let certificate = shown
-            .and_then(|chain| chain.first())
+        let chain = tls.peer_certificates().unwrap_or_default();
+        let certificate = chain
+            .first()
             .ok_or_else(|| io::Error::other("no certificate, though one is required"))?;
         let identity = identify(certificate)?;
-        Ok((Stream::Tls(Box::new(stream.into())), identity))
+        let trust = files.map_or(Trust::UNPROVEN, |(files, changes)| {
+            files.trust(chain, changes)
+        });
+        Ok((Stream::Tls(Box::new(stream.into())), identity, trust))
     }
 
     /// The way to a member.

@@ -1,4 +1,4 @@
-//! Files with a certificate, its key, or authorities, which belong to a listener.
+//! Files with a certificate, its key, or authorities, which belong to a listener or an origin.
 //!
 //! Errors name the file and what it is for, but no setting: a program that embeds a node has none.
 
@@ -9,10 +9,10 @@ use rustls::{RootCertStore, crypto::CryptoProvider, sign::SingleCertAndKey};
 use super::pem::{self, Life};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
-/// A file of a listener.
+/// A file of a listener or an origin.
 pub(super) struct PemFile {
-    /// Whose it is, such as `gRPC`.
-    listener: &'static str,
+    /// Whose it is, such as `the gRPC listener`.
+    whose: String,
     has: Has,
     path: PathBuf,
 }
@@ -32,12 +32,8 @@ pub(super) struct Content {
 }
 
 impl PemFile {
-    pub(super) fn new(listener: &'static str, has: Has, path: PathBuf) -> Arc<Self> {
-        Arc::new(Self {
-            listener,
-            has,
-            path,
-        })
+    pub(super) fn new(whose: String, has: Has, path: PathBuf) -> Arc<Self> {
+        Arc::new(Self { whose, has, path })
     }
 
     /// # Errors
@@ -53,7 +49,7 @@ impl PemFile {
 
     fn wrong(&self, what: &str) -> Error {
         let (has, path) = (self.has.name(), self.path.display());
-        let what = format!("{has} of the {} listener, {path}: {what}", self.listener);
+        let what = format!("{has} of {}, {path}: {what}", self.whose);
         Error::new(ErrorKind::Configuration, what)
     }
 }
@@ -103,7 +99,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_file_and_whose_it_is_and_no_setting() {
-        let file = |has, path: &str| PemFile::new("gRPC", has, path.into());
+        let file = |has, path: &str| PemFile::new("the gRPC listener".into(), has, path.into());
         let missing = file(Has::Key, "/no/such.key").read().err();
         let missing = missing.expect("there is none");
         assert_eq!(missing.kind(), ErrorKind::Configuration);

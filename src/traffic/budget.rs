@@ -26,6 +26,8 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 const SMALL_PART: u64 = 8;
 /// What is no larger than the limit divided by this is small.
 const SMALL: u64 = 64;
+/// What an open request is counted with: the state of its stream, and its task.
+pub(super) const REQUEST_BYTES: u64 = 1024;
 /// Beside a value: its head, and the state of its stream.
 const FRAME: u64 = 64 << 10;
 
@@ -76,6 +78,11 @@ impl Budget {
     /// The limit, in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// How many requests it has room for that take nothing else.
+    pub fn requests(&self) -> u64 {
+        self.limit / REQUEST_BYTES
     }
 
     /// Bytes in use.

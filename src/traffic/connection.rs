@@ -11,6 +11,8 @@ use std::{
 use tokio::time::sleep;
 
 use super::budget::Budget;
+use crate::fairness::{ClientId, Quotas, UnderWay};
+use gaocache_core::error::Result;
 
 /// The write time limit is measured in so many steps, so that no answer needs a timer of its own.
 const STEPS: usize = 4;
@@ -29,6 +31,8 @@ pub struct Patience {
     pub idle: Duration,
     /// Without progress of an answer.
     pub write: Duration,
+    /// After what the client has proven has ceased to count.
+    pub untrusted: Duration,
 }
 
 /// Why a connection is cut.
@@ -44,6 +48,8 @@ pub enum Cut {
     Flood,
     /// It had not proven who it is, and newer connections needed its place.
     Displaced,
+    /// What it has proven doesn't count any more.
+    Untrusted,
 }
 
 impl Cut {
@@ -55,6 +61,7 @@ impl Cut {
             Self::Stalled => "stalled",
             Self::Flood => "flood",
             Self::Displaced => "displaced",
+            Self::Untrusted => "untrusted",
         }
     }
 }
@@ -63,6 +70,8 @@ impl Cut {
 #[derive(Debug)]
 pub struct Traffic {
     budget: Arc<Budget>,
+    /// Who is at the other end, as far as its address tells; `None`: somebody without a quota.
+    client: Option<(Arc<Quotas>, ClientId)>,
     /// Requests that began, above those under way; see [`BEGUN`] and [`OPEN`].
     requests: AtomicU64,
     greeted: AtomicBool,
@@ -78,8 +87,22 @@ pub struct Traffic {
 impl Traffic {
     /// A connection of a node with this budget.
     pub fn new(budget: Arc<Budget>) -> Arc<Self> {
+        Self::with(budget, None)
+    }
+
+    /// A connection of this client.
+    pub(crate) fn of_client(
+        budget: Arc<Budget>,
+        quotas: Arc<Quotas>,
+        client: ClientId,
+    ) -> Arc<Self> {
+        Self::with(budget, Some((quotas, client)))
+    }
+
+    fn with(budget: Arc<Budget>, client: Option<(Arc<Quotas>, ClientId)>) -> Arc<Self> {
         Arc::new(Self {
             budget,
+            client,
             requests: AtomicU64::new(0),
             greeted: AtomicBool::new(false),
             floods: AtomicBool::new(false),
@@ -87,6 +110,13 @@ impl Traffic {
             sending: Default::default(),
             blocked: AtomicUsize::new(0),
         })
+    }
+
+    /// A request has to be waited for.
+    pub(super) fn arrives(&self) -> Result<Option<UnderWay>> {
+        let client = self.client.as_ref();
+        let arrives = client.map(|(quotas, client)| quotas.arrives(*client));
+        Ok(arrives.transpose()?)
     }
 
     /// What the node holds for its clients.
@@ -204,6 +234,7 @@ mod tests {
         handshake: Duration::from_secs(10),
         idle: Duration::from_secs(60),
         write: Duration::from_secs(20),
+        untrusted: Duration::from_secs(10),
     };
 
     fn traffic() -> Arc<Traffic> {

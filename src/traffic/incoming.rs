@@ -42,7 +42,14 @@ where
     let mut body = pin!(body);
     let mut collected = Collected::default();
     let mut timer = pin!(None);
-    while let Some(frame) = next_frame(body.as_mut(), timer.as_mut(), patience).await? {
+    let mut place = None;
+    loop {
+        let arrives = || {
+            place = ticket.traffic().arrives()?;
+            Ok(())
+        };
+        let frame = next_frame(body.as_mut(), timer.as_mut(), patience, arrives);
+        let Some(frame) = frame.await? else { break };
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -60,21 +67,26 @@ where
 }
 
 /// The next frame of a body. A whole request has mostly arrived before anybody looks, so the timer
-/// is set only when there is something to wait for.
+/// is set only when there is something to wait for; then `arrives` may object.
 async fn next_frame<B>(
     mut body: Pin<&mut B>,
     mut timer: Pin<&mut Option<Sleep>>,
     patience: Duration,
+    arrives: impl FnOnce() -> Result<()>,
 ) -> Result<Option<Frame<Bytes>>>
 where
     B: Body<Data = Bytes>,
 {
+    let mut arrives = Some(arrives);
     let mut frame = body.frame();
     let frame = std::future::poll_fn(|cx| {
         if let Poll::Ready(frame) = Pin::new(&mut frame).poll(cx) {
             return Poll::Ready(Ok(frame));
         }
         if timer.is_none() {
+            if let Some(arrives) = arrives.take() {
+                arrives()?;
+            }
             timer.set(Some(sleep(patience)));
         }
         match timer.as_mut().as_pin_mut() {

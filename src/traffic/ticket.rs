@@ -6,13 +6,10 @@ use std::sync::{Arc, atomic::Ordering};
 use bytes::Bytes;
 
 use super::{
-    budget::{Held, Pinned},
+    budget::{Held, Pinned, REQUEST_BYTES},
     connection::Traffic,
 };
 use gaocache_core::error::Result;
-
-/// What an open request is counted with: the state of its stream, and its task.
-const REQUEST_BYTES: u64 = 1024;
 
 impl Traffic {
     /// A request begins.

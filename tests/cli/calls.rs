@@ -3,7 +3,7 @@
 use super::*;
 
 /// A command against that node.
-fn on(arguments: &[&str], target: &str) -> std::process::Output {
+pub(super) fn on(arguments: &[&str], target: &str) -> std::process::Output {
     let flag = match arguments[0] {
         "ring" => "--admin",
         _ => "--target",
@@ -240,15 +240,16 @@ fn shells_complete_the_commands_and_each_has_a_man_page() {
     );
     assert_eq!(text(&run("bash", &["-c", &complete]).stdout), "purge\n");
     let folder = tempfile::tempdir().expect("a folder");
-    let man = run(PROGRAM, &["man", folder.path().to_str().expect("text")]);
+    let pages = folder.path().join("new/man");
+    let man = run(PROGRAM, &["man", pages.to_str().expect("text")]);
     assert!(man.status.success(), "{}", text(&man.stderr));
     for page in ["gaocache.1", "gaocache-get.1", "gaocache-serve.1"] {
-        let page = fs::read_to_string(folder.path().join(page)).expect(page);
+        let page = fs::read_to_string(pages.join(page)).expect(page);
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
         assert!(!page.contains(".SH EXTRA"), "{page}");
     }
     for page in ["gaocache-get.1", "gaocache-serve.1"] {
-        let page = fs::read_to_string(folder.path().join(page)).expect(page);
+        let page = fs::read_to_string(pages.join(page)).expect(page);
         assert!(page.contains(".SH EXAMPLES\n.nf\n  gaocache "), "{page}");
     }
 }
@@ -321,29 +322,6 @@ fn odd_arguments_and_a_full_standard_error_change_no_exit_code() {
     let there = words(&told);
     let there = [&there[..], &[OsStr::new(&dev.grpc[0])]].concat();
     assert_eq!(code(&there, full()).0, Some(0));
-}
-
-/// A script can tell what a person reads.
-#[test]
-fn json_errors_have_the_kind_of_the_node_s_answer() {
-    let folder = folder();
-    let dev = Dev::start(folder.path());
-    for (arguments, kind, code) in [
-        (["get", "nope", "k", "--json"], "unknown_group", 1),
-        (["get", "files", "nope", "--json"], "not_found", 3),
-        (["remove", "files", "", "--json"], "invalid_request", 1),
-    ] {
-        let output = on(&arguments, &dev.grpc[0]);
-        let told: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
-        assert_eq!(
-            (&told["error"], &told["exit_code"]),
-            (&kind.into(), &code.into()),
-            "{told}"
-        );
-    }
-    let output = on(&["get", "files", "a.txt", "--json"], "127.0.0.1:1");
-    let told: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
-    assert_eq!(told["error"], "failed", "no node has answered");
 }
 
 /// A disk that is full must not cost the value that was there.

@@ -10,7 +10,7 @@ use common::{
 };
 
 /// Exit code, standard output and standard error.
-fn told(arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(super) fn told(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = run(PROGRAM, arguments);
     (
         output.status.code(),

@@ -125,7 +125,7 @@ async fn a_person_reads_why_a_key_is_not_in_memory() {
     let error: Value = serde_json::from_slice(&output.stderr).expect("an error as JSON");
     assert_eq!(
         (&error["error"], &error["exit_code"]),
-        (&"failed".into(), &1.into())
+        (&"unknown_group".into(), &1.into())
     );
     let message = error["message"].to_string();
     assert!(message.contains("no group 'nope'"), "{error}");

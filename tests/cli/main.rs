@@ -3,17 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod calls;
+mod certificates;
+mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod contexts;
 mod dev;
+mod errors;
 mod etcd;
 mod explain;
+mod large;
+mod live;
 mod reload;
 mod secrets;
 mod serve;
 mod settings;
 mod transcripts;
+mod zone;
 
 use std::{
     fs,

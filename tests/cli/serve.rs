@@ -28,6 +28,13 @@ impl Serve {
         Self::run(command, further, &[])
     }
 
+    /// With the settings of this file and no others.
+    pub(super) fn with_only(file: &Path) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--config"]).arg(file);
+        Self::spawn(command)
+    }
+
     fn run(mut command: Command, further: &[&str], variables: &[(&str, &str)]) -> Self {
         for listener in ["grpc", "http", "peer", "admin"] {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
@@ -36,11 +43,13 @@ impl Serve {
         for setting in further {
             command.args(["--set", setting]);
         }
-        let mut child = command
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("starts");
+        command.envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let child = command.stdout(Stdio::piped()).spawn();
+        let mut child = child.expect("starts");
         let log = lines(child.stdout.take().expect("piped"));
         let mut serve = Self {
             child,
@@ -170,6 +179,17 @@ fn sighup_does_not_kill_and_sigterm_drains_after_it() {
     serve.logs("draining");
     serve.logs("stopped");
     assert!(ended(&mut serve.child).success());
+}
+
+#[test]
+fn a_reload_by_signal_is_in_the_audit() {
+    let folder = folder();
+    let files = files(folder.path(), "");
+    let settings = ["registry.kind=memory", &files, "log.audit=stdout"];
+    let mut serve = Serve::start(&settings, &[]);
+    serve.logs("\"ready\"");
+    kill("-HUP", &serve.child);
+    serve.logs("\"audit\":\"reload\",\"from\":\"SIGHUP\"");
 }
 
 /// As a supervisor sends them that signals the process and its group.

@@ -88,7 +88,7 @@ fn every_command_of_a_page_that_can_run_here_runs() {
         command
             .replace("http://127.0.0.1:8080", &dev.http[0])
             .replace("http://127.0.0.1:9090", &dev.admin[0])
-            .replace("target/debug/gaocache", PROGRAM)
+            .replace("target/quick/gaocache", PROGRAM)
     };
     let mut ran = 0;
     for block in blocks().iter().filter(|it| it.language == "sh") {

@@ -10,8 +10,11 @@ OUT=${OUT:-target/kind-test}
 RELEASE=cache NS=gaocache NAME=cache-gaocache
 # The name under which the nodes find each other, and the beginning of their keys in etcd.
 SERVICE=$NS.$NAME
-# The chart's replicasKeptBy.
+# The chart's replicasKeptBy, and what upgrades have changed.
 KEPT_BY=autoscaler
+CHANGED=()
+# The worker that stands still, if one does.
+FROZEN=""
 export KUBECONFIG=$PWD/$OUT/kubeconfig
 
 TABLE=() CASES=() STEP="" STARTED=$SECONDS
@@ -117,7 +120,7 @@ pods_gone() { # waits until at most COUNT pods are left, including terminating o
 }
 
 install_or_upgrade() { # the chart with the test's values and further arguments
-  helm upgrade --install "$RELEASE" charts/gaocache -n "$NS" -f tests/kind/values.yaml --set "replicas=$REPLICAS" --set "replicasKeptBy=$KEPT_BY" --wait --timeout 4m "$@" >/dev/null
+  helm upgrade --install "$RELEASE" charts/gaocache -n "$NS" -f tests/kind/values.yaml --set "replicas=$REPLICAS" --set "replicasKeptBy=$KEPT_BY" "${CHANGED[@]}" --wait --timeout 4m "$@" >/dev/null
 }
 
 collect() { # collects everything that may explain the failure in one directory
@@ -158,6 +161,7 @@ table() {
 finish() {
   local status=$?
   trap - EXIT
+  [ -z "$FROZEN" ] || docker unpause "$FROZEN" >/dev/null
   if [ "$status" = 0 ]; then junit 0; else junit 1; collect; fi
   [ ${#TABLE[@]} = 0 ] || table
   if [ "$status" = 0 ] || [ -z "$KEEP_ON_FAILURE" ]; then

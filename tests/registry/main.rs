@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod clients;
+mod clusters;
 #[path = "../common/mod.rs"]
 mod common;
+mod ipv6;
 
 use std::time::Duration;
 

@@ -139,7 +139,8 @@ async fn commands_tell_why_tls_with_a_node_fails() {
     let shown = ["--cert", cert, "--cert-key", key];
     let get = ["get", "users", "a", "--target", &target];
     let unknown = command(&[&get[..], &shown].concat(), &[]).await;
-    assert!(unknown.1.contains("UnknownIssuer"), "{unknown:?}");
+    let wanted = "UnknownIssuer; name the CA of the node's certificate with --ca";
+    assert!(unknown.1.contains(wanted), "{unknown:?}");
     let unnamed = command(&[&get, &["--ca", ca][..]].concat(), &[]).await;
     assert!(
         unnamed
@@ -157,10 +158,8 @@ async fn commands_tell_why_tls_with_a_node_fails() {
         "{told}"
     );
     let (_, told) = command(&["get", "users", "a", "--target", &bare], &[]).await;
-    assert!(
-        told.contains("this listener speaks TLS; use https://"),
-        "{told}"
-    );
+    let wanted = format!("gaocache: {bare}: this listener speaks TLS; use https://\n");
+    assert_eq!(told, wanted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod listeners;
+mod origin;
 mod plaintext;
 mod rotation;
 mod settings;

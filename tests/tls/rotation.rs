@@ -96,6 +96,57 @@ async fn an_authority_is_replaced_under_load_without_a_failed_get() {
     getting.await.expect("no get failed");
 }
 
+/// A connection of HTTP/2 as its client drives it: who sends requests, and its end.
+async fn driven(
+    to: std::net::SocketAddr,
+    mut config: ClientConfig,
+) -> (
+    hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>,
+    tokio::task::JoinHandle<hyper::Result<()>>,
+) {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = tls::connect(to, "localhost", config).await.expect("let in");
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let connected = hyper::client::conn::http2::handshake(executor, io).await;
+    let (sender, connection) = connected.expect("it speaks HTTP/2");
+    (sender, tokio::spawn(connection))
+}
+
+#[tokio::test]
+async fn connections_do_not_outlive_the_authority_of_their_certificates() {
+    let (origin, files) = (CountingOrigin::start().await, Files::new());
+    let (old, new) = (&files.authority, Authority::new());
+    let mut settings = files.settings();
+    settings.extend(files.asking("grpc", "required"));
+    settings.extend(files.asking("http", "optional"));
+    settings.push("limits.untrusted_timeout_seconds=0.2".into());
+    let mut node = node(&origin, &settings).await;
+    node.ready().await;
+    let both = [&*old.pem, &*new.pem];
+    files.folder.write("clients.pem", &both.concat());
+    let by_new = tls::trusting(&both, Some(&new.issue(&["client"])));
+    accepts(&node, &by_new, true).await;
+    let by_old = tls::trusting(&both, Some(&old.issue(&["client"])));
+    let grpc = driven(node.addresses.grpc, by_old.clone()).await;
+    let http = driven(node.addresses.http, by_old.clone()).await;
+    let stays = driven(node.addresses.grpc, by_new.clone()).await;
+    let without = driven(node.addresses.http, tls::trusting(&both, None)).await;
+    files.folder.write("clients.pem", &new.pem);
+    for (sender, ended) in [grpc, http] {
+        let ended = within("the node closes it", ended).await.unwrap();
+        ended.expect("in order");
+        assert!(sender.is_closed());
+    }
+    accepts(&node, &by_old, false).await;
+    for (sender, ended) in [&stays, &without] {
+        assert!(!ended.is_finished() && !sender.is_closed());
+    }
+    let name = "gaocache_connection_cuts_total";
+    let cuts = metric_over_tls(&node, &files, name, &["untrusted"]).await;
+    assert_eq!(cuts, 2.0);
+}
+
 #[tokio::test]
 async fn files_that_can_t_be_used_change_nothing_and_are_told() {
     let (origin, files) = (CountingOrigin::start().await, Files::new());

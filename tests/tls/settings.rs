@@ -5,7 +5,7 @@ use gaocache::internal::loopback;
 use super::*;
 
 /// What is told of these settings.
-fn told(given: &[String]) -> String {
+pub(super) fn told(given: &[String]) -> String {
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
     match loopback("n0", &given) {
         Ok(_) => String::new(),

@@ -180,6 +180,12 @@ the caller nor a missing key is to blame for. Prometheus 3 writes the bound "1" 
     summary: {{ `"{{ $value }} nodes can't read what proves who their callers are ({{ $labels.source }})"` }}
     description: {{ `"Tokens or keys that were replaced or taken back since then count as before. The log of the nodes says what is wrong with the file or URL."` }}
     {{- include "gaocache.runbook" (list . "GaocacheCredentialsStale") }}
+{{ include "gaocache.alert" (list . "GaocacheSettingsRefused" "warning" "5m") }}
+  expr: count by (namespace, release) (gaocache_reload_refused{ {{- $s }}} == 1)
+  annotations:
+    summary: {{ `"{{ $value }} nodes refused their new settings and run with older ones"` }}
+    description: {{ `"Nothing of the new settings is in force. A node that restarts with them will not start. GET /config on the admin listener, and the log, say what is wrong."` }}
+    {{- include "gaocache.runbook" (list . "GaocacheSettingsRefused") }}
 {{ include "gaocache.alert" (list . "GaocacheCertificateUnusable" "warning" "5m") }}
   # While files are replaced one after the other, they don't fit each other for a moment.
   expr: max by (namespace, release, pod, listener) (gaocache_certificate_files_unusable{ {{- $s }}}) > 0

@@ -10,6 +10,9 @@
 {{- fail (printf "cache.capacity (%s) is more than 80 %% of resources.limits.memory (%v): the node would be killed once the cache is full. Lower the capacity, or raise the limit" .Values.cache.capacity .Values.resources.limits.memory) }}
 {{- end }}
 {{- end }}
+{{- if and (.Values.settings.node).zone .Values.zone.fromMachine }}
+{{- fail "settings.node.zone contradicts zone.fromMachine" }}
+{{- end }}
 {{- if and (.Values.settings.node).zone .Values.zone.podLabel }}
 {{- fail "settings.node.zone would be the same zone for all nodes, and zone.podLabel overrides it; set zone.podLabel to an empty string if all nodes do run in one zone" }}
 {{- end }}
@@ -63,6 +66,20 @@
 {{- end }}
 {{- if and (gt $replicas 1) (not .Values.etcd.persistence.enabled) }}
 {{- fail "etcd.persistence.enabled=false requires etcd.replicas=1: of three members, one that comes back without its data breaks the cluster" }}
+{{- end }}
+{{- with .Values.etcd.tls }}
+{{- if and .enabled (not .secret) (not .certManager.enabled) }}
+{{- fail "etcd.tls.enabled requires a certificate: set etcd.tls.secret or etcd.tls.certManager.enabled" }}
+{{- end }}
+{{- if and .enabled .secret .certManager.enabled }}
+{{- fail "etcd.tls.secret contradicts etcd.tls.certManager.enabled, which makes Secrets of its own" }}
+{{- end }}
+{{- if and .certManager.enabled (not .certManager.issuerRef.name) }}
+{{- fail "etcd.tls.certManager.enabled requires etcd.tls.certManager.issuerRef.name" }}
+{{- end }}
+{{- if and (or .secret .certManager.enabled) (not .enabled) }}
+{{- fail "there is a certificate for etcd, but etcd.tls.enabled is false" }}
+{{- end }}
 {{- end }}
 {{- /* This only makes the message clear. Where nothing can be looked up, as with Argo CD, the API
 server rejects the change, because the name of the volume claims has the size in it. */}}

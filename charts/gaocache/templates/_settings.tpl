@@ -43,7 +43,7 @@
 {{- if .Values.etcd.enabled }}
 {{- $urls := list }}
 {{- range $member := until (int .Values.etcd.replicas) }}
-{{- $urls = append $urls (printf "http://%s-%d.%s-headless:2379" $name $member $name) }}
+{{- $urls = append $urls (printf "%s://%s-%d.%s-headless:2379" (ternary "https" "http" $.Values.etcd.tls.enabled) $name $member $name) }}
 {{- end }}
 {{- toJson $urls }}
 {{- else }}
@@ -53,20 +53,32 @@
 
 {{- define "gaocache.etcdSettings" -}}
 {{- $etcd := dict "endpoints" (include "gaocache.etcdEndpoints" . | fromJsonArray) }}
-{{- if not .Values.etcd.enabled }}
-{{- if .Values.externalEtcd.credentialsSecret }}
+{{- if and (not .Values.etcd.enabled) .Values.externalEtcd.credentialsSecret }}
 {{- $_ := set $etcd "password_file" "/etc/gaocache/etcd-credentials/password" }}
 {{- end }}
-{{- if .Values.externalEtcd.tlsSecret }}
+{{- if include "gaocache.etcdTlsSecret" . }}
 {{- $tls := dict "ca" "/etc/gaocache/etcd-tls/ca.crt" }}
-{{- if .Values.externalEtcd.clientCertificate }}
+{{- if or .Values.etcd.enabled .Values.externalEtcd.clientCertificate }}
 {{- $_ := set $tls "cert" "/etc/gaocache/etcd-tls/tls.crt" }}
 {{- $_ := set $tls "key" "/etc/gaocache/etcd-tls/tls.key" }}
 {{- end }}
 {{- $_ := set $etcd "tls" $tls }}
 {{- end }}
-{{- end }}
 {{- toJson $etcd }}
+{{- end }}
+
+{{/* The Secret with what nodes need for TLS with etcd; empty if etcd speaks none. */}}
+{{- define "gaocache.etcdTlsSecret" -}}
+{{- if not .Values.etcd.enabled }}{{ .Values.externalEtcd.tlsSecret }}
+{{- else if not .Values.etcd.tls.enabled }}
+{{- else if .Values.etcd.tls.certManager.enabled }}{{ include "gaocache.etcdName" . }}-client-tls
+{{- else }}{{ .Values.etcd.tls.clientSecret | default .Values.etcd.tls.secret }}
+{{- end }}
+{{- end }}
+
+{{/* The Secret with the certificate of etcd's members. */}}
+{{- define "gaocache.etcdMemberTlsSecret" -}}
+{{- if .Values.etcd.tls.certManager.enabled }}{{ include "gaocache.etcdName" . }}-tls{{ else }}{{ .Values.etcd.tls.secret }}{{ end }}
 {{- end }}
 
 {{/* The Secret with the certificate of the listeners; empty if none speaks TLS. */}}
@@ -121,7 +133,23 @@
 {{- $hosts = concat $hosts .Values.httpRoute.hostnames }}
 {{- end }}
 {{- $_ := set $config "http" (dict "allowed_hosts" (uniq $hosts)) }}
-{{- with .Values.groups }}
+{{- $groups := list }}
+{{- range deepCopy .Values.groups }}
+{{- $files := dict }}
+{{- $headers := .origin.headers | default dict }}
+{{- range $header, $from := get $.Values.headersFromSecrets .name | default dict }}
+{{- $_ := set $files $header (printf "/etc/gaocache/headers/%s/%s" $from.secretName $from.key) }}
+{{- with $from.prefix }}
+{{- $_ := set $headers $header . }}
+{{- end }}
+{{- end }}
+{{- if $files }}
+{{- $_ := set .origin "headers" $headers }}
+{{- $_ := set .origin "header_files" $files }}
+{{- end }}
+{{- $groups = append $groups . }}
+{{- end }}
+{{- with $groups }}
 {{- $_ := set $config "groups" . }}
 {{- end }}
 {{- if .Values.peer.tlsSecret }}
@@ -161,7 +189,7 @@
 {{/* "Secret" if the settings may contain credentials, else "ConfigMap". */}}
 {{- define "gaocache.configKind" -}}
 {{- $secret := false }}
-{{- range (include "gaocache.config" . | fromToml).groups }}
+{{- range .Values.groups }}
 {{- if or .origin.headers (contains "@" (.origin.url | default "")) }}{{ $secret = true }}{{ end }}
 {{- end }}
 {{- ternary "Secret" "ConfigMap" $secret }}
@@ -185,10 +213,15 @@
 - name: etcd-credentials
   secret: {secretName: {{ . }}}
 {{- end }}
-{{- with .Values.externalEtcd.tlsSecret }}
+{{- end }}
+{{- with include "gaocache.etcdTlsSecret" . }}
 - name: etcd-tls
   secret: {secretName: {{ . }}}
 {{- end }}
+{{- with include "gaocache.headerSecrets" . }}
+- name: headers
+  projected:
+    sources: {{- . | nindent 6 }}
 {{- end }}
 {{- with .Values.peer.tlsSecret }}
 - name: peer-tls
@@ -213,9 +246,12 @@
 {{- if .Values.externalEtcd.credentialsSecret }}
 - {name: etcd-credentials, mountPath: /etc/gaocache/etcd-credentials, readOnly: true}
 {{- end }}
-{{- if .Values.externalEtcd.tlsSecret }}
+{{- end }}
+{{- if include "gaocache.etcdTlsSecret" . }}
 - {name: etcd-tls, mountPath: /etc/gaocache/etcd-tls, readOnly: true}
 {{- end }}
+{{- if include "gaocache.headerSecrets" . }}
+- {name: headers, mountPath: /etc/gaocache/headers, readOnly: true}
 {{- end }}
 {{- if .Values.peer.tlsSecret }}
 - {name: peer-tls, mountPath: /etc/gaocache/peer-tls, readOnly: true}
@@ -231,25 +267,45 @@
 {{- end }}
 {{- end }}
 
-{{/* Headers from Secrets: Kubernetes puts each Secret's value into a variable, and these into one that
-sets all headers of the group. The literal strings of TOML need no escapes; those with three quotes
-may hold the line break at the end of a Secret that was made from a file, which the node drops. */}}
-{{- define "gaocache.headersEnv" -}}
-{{- range $number, $group := .Values.groups }}
-{{- with get $.Values.headersFromSecrets $group.name }}
-{{- $headers := list }}
-{{- range $header, $value := $group.origin.headers | default dict }}
-{{- $headers = append $headers (printf "%s = %s" (toJson $header) (toJson $value | replace "$(" "$$(")) }}
+{{/* The Secrets with headers, as sources of a projected volume, whose changes the kubelet follows.
+Each value is at SECRET/KEY: headers of several groups may come from one. */}}
+{{- define "gaocache.headerSecrets" -}}
+{{- $keys := dict }}
+{{- range $group, $headers := .Values.headersFromSecrets }}
+{{- range $header, $from := $headers }}
+{{- $_ := set $keys $from.secretName (append (get $keys $from.secretName | default list) $from.key | uniq | sortAlpha) }}
 {{- end }}
-{{- range $index, $header := keys . | sortAlpha }}
-{{- $from := get (get $.Values.headersFromSecrets $group.name) $header }}
-{{- $variable := printf "GAOCACHE_HEADER_%d_%d" $number $index }}
-{{- $headers = append $headers (printf "%s = '''%s$(%s)'''" (toJson $header) ($from.prefix | default "") $variable) }}
-- name: {{ $variable }}
-  valueFrom: {secretKeyRef: {name: {{ $from.secretName }}, key: {{ $from.key }}}}
 {{- end }}
-- name: GAOCACHE__GROUPS__{{ $number }}__ORIGIN__HEADERS
-  value: {{ printf "{ %s }" (join ", " $headers) | quote }}
+{{- range $secret, $names := $keys }}
+- secret:
+    name: {{ $secret }}
+    items:
+      {{- range $names }}
+      - {key: {{ . }}, path: {{ $secret }}/{{ . }}}
+      {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What a changed value of restarts pods: all settings but those that nodes take up while they run,
+which files/live-settings.txt lists. A value can't grow beyond the largest max_value at the start. */}}
+{{- define "gaocache.checksum" -}}
+{{- $config := include "gaocache.config" . | fromToml }}
+{{- $largest := 0 }}
+{{- range $config.groups }}
+{{- $largest = max $largest (include "gaocache.bytes" (.max_value | default 0)) }}
+{{- end }}
+{{- $lines := include "gaocache.settingLines" (list "" $config (.Files.Lines "files/live-settings.txt")) }}
+{{- printf "%d%s" $largest $lines | sha256sum }}
+{{- end }}
+
+{{- define "gaocache.settingLines" -}}
+{{- $live := index . 2 }}
+{{- range $name, $value := index . 1 }}
+{{- $path := printf "%s%s" (index $ 0) $name }}
+{{- if kindIs "map" $value }}
+{{- include "gaocache.settingLines" (list (printf "%s." $path) $value $live) }}
+{{- else if not (has $path $live) }}
+{{ $path }}={{ toJson $value }}
 {{- end }}
 {{- end }}
 {{- end }}

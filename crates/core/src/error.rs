@@ -49,6 +49,8 @@ pub enum ErrorKind {
     BreakerOpen,
     /// Too much is in flight already: loads that wait for the origin, or bytes.
     Overloaded,
+    /// This caller asks for more than one caller may at the same time.
+    TooManyRequests,
     /// A required member could not be reached.
     PeerUnreachable,
     /// This node does not serve yet, or is leaving.
@@ -91,6 +93,7 @@ impl ErrorKind {
         Self::OriginFailed,
         Self::BreakerOpen,
         Self::Overloaded,
+        Self::TooManyRequests,
         Self::PeerUnreachable,
         Self::NotReady,
         Self::Registry,
@@ -111,6 +114,7 @@ impl ErrorKind {
             Self::OriginFailed => "origin_failed",
             Self::BreakerOpen => "breaker_open",
             Self::Overloaded => "overloaded",
+            Self::TooManyRequests => "too_many_requests",
             Self::PeerUnreachable => "peer_unreachable",
             Self::NotReady => "not_ready",
             Self::Registry => "registry",
@@ -130,7 +134,8 @@ impl ErrorKind {
             Self::InvalidRequest
             | Self::Unauthenticated
             | Self::PermissionDenied
-            | Self::UnknownGroup => Fault::Caller,
+            | Self::UnknownGroup
+            | Self::TooManyRequests => Fault::Caller,
             Self::NotFound
             | Self::ValueTooLarge
             | Self::OriginTimeout
@@ -150,6 +155,7 @@ impl ErrorKind {
                 | Self::OriginFailed
                 | Self::BreakerOpen
                 | Self::Overloaded
+                | Self::TooManyRequests
                 | Self::PeerUnreachable
                 | Self::NotReady
                 | Self::Registry

@@ -11,6 +11,9 @@ pub const IDENTITY: &str = "instance";
 /// The name of the metadata with the `state` of the incarnation that this one replaced.
 pub const PREDECESSOR: &str = "predecessor";
 
+/// The name of the metadata with the id of the cluster that an endpoint belongs to.
+pub const CLUSTER: &str = "cluster";
+
 /// The address of a service, and metadata about it.
 ///
 /// ```

@@ -12,6 +12,8 @@
 //!   unless it has changed meanwhile: then the member is back.
 //! - A member whose record was deleted sees [`RegistrationStatus::expelled`], and writes nothing
 //!   any more until its endpoint has another [`IDENTITY`].
+//! - A member whose endpoint names a [`CLUSTER`] is written only where that is the cluster's id in
+//!   etcd. If etcd has none, as after a loss of its data, the member writes it back.
 //!
 //! [`RegistrationStatus::expelled`]: crate::RegistrationStatus::expelled
 
@@ -21,7 +23,7 @@ use crate::{
 };
 
 pub use crate::{
-    endpoint::{IDENTITY, PREDECESSOR},
+    endpoint::{CLUSTER, IDENTITY, PREDECESSOR},
     records::{RecordKeys, Records},
 };
 

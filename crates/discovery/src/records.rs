@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
 
 use crate::{
     connector::{Connector, EtcdConfig},
@@ -20,6 +20,8 @@ pub struct RecordKeys {
     /// A key that exists for one lease TTL from the first registration on, since etcd may have lost
     /// its data, and those that registered before may not know it yet. The same for all.
     pub young: String,
+    /// The key with the id of the cluster. The same for all.
+    pub cluster: String,
 }
 
 /// Reads and writes single keys. Cheap to clone; each call is bounded by the request timeout.
@@ -74,6 +76,25 @@ impl Records {
         let written = self.call(put).await?;
         let revision = written.header().map_or(0, |header| header.revision());
         Ok(u64::try_from(revision).unwrap_or(0))
+    }
+
+    /// Writes a key without a lease, unless there is one; returns what stands there then.
+    ///
+    /// # Errors
+    /// As [`Records::put`].
+    pub async fn create(&self, key: &str, value: &Endpoint) -> Result<Endpoint> {
+        let absent = Compare::create_revision(key, CompareOp::Equal, 0);
+        let create = TxnOp::put(key, value.to_json(), None);
+        let read = TxnOp::get(key, None);
+        let guarded = Txn::new().when([absent]).and_then([create]).or_else([read]);
+        let answer = self
+            .call(async |client: &mut Client| client.txn(guarded).await)
+            .await?;
+        let standing = answer.op_responses().into_iter().find_map(|it| match it {
+            TxnOpResponse::Get(it) => Endpoint::from_stored(it.kvs().first()?.value()),
+            _ => None,
+        });
+        Ok(standing.unwrap_or_else(|| value.clone()))
     }
 
     /// Deletes a key, if it is there.

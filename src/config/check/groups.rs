@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Checks;
 use crate::{
     config::{
+        pem,
         problem::Problem,
         settings::{Config, GroupSettings, OriginKind},
         walk::InForce,
@@ -61,6 +62,7 @@ impl Checks<'_> {
                 if let Err(error) = UrlTemplate::new(origin.url.as_str()) {
                     self.wrong(&name("origin.url"), &[&kind], error.message());
                 }
+                self.file(&name("origin.ca"), &origin.ca, pem::authorities);
                 if let Err(error) = template::kept_headers(&origin.keep_headers) {
                     self.wrong(&name("origin.keep_headers"), &[&kind], error.message());
                 }
@@ -82,12 +84,14 @@ impl Checks<'_> {
 /// would have no effect, which their author doesn't expect.
 pub fn leftovers(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     /// The others are for every kind.
-    const HTTP: [&str; 5] = [
+    const HTTP: [&str; 7] = [
         "url",
+        "ca",
         "retries",
         "honour_cache_control",
         "keep_headers",
         "headers",
+        "header_files",
     ];
     const FILE: [&str; 1] = ["path"];
     let mut problems = Vec::new();

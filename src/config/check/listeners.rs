@@ -68,7 +68,9 @@ impl Checks<'_> {
         let (admin, insecure) = (settings.admin.listen, settings.admin.insecure);
         if let Some(reason) = open_administration(&anonymous, Some(admin), insecure) {
             let rests_on = ["admin.listen", "admin.insecure"];
-            self.wrong("auth.anonymous", &rests_on, reason);
+            let what =
+                format!("{reason}; let admin.listen be on loopback, or set admin.insecure = true");
+            self.wrong("auth.anonymous", &rests_on, what);
         }
         let grants = auth::check_grants(&auth.grants);
         if let Err(reason) = grants {
@@ -110,7 +112,7 @@ impl Checks<'_> {
             }
         }
         self.file("auth.jwt.jwks_file", &jwt.jwks_file, auth::check_jwks);
-        self.file("auth.jwt.ca", &jwt.ca, pem::certificates);
+        self.file("auth.jwt.ca", &jwt.ca, pem::authorities);
         self.file("auth.jwt.bearer_file", &jwt.bearer_file, pem::text);
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     config::{
         mask, pem,
         settings::{Config, RegistryKind},
+        zone,
     },
     members::{self, fixed_members},
     settings::{ID_RULE, is_id},
@@ -20,6 +21,9 @@ impl Checks<'_> {
         }
         if let Err(reason) = advertised(&settings.node.advertise_host) {
             self.wrong("node.advertise_host", &[], reason);
+        }
+        if let Err(reason) = zone::of(&settings.node) {
+            self.wrong("node.zone_file", &["node.zone"], reason);
         }
     }
 
@@ -41,7 +45,9 @@ impl Checks<'_> {
                 }
                 if !settings.peer.insecure && settings.peer.tls.ca.as_os_str().is_empty() {
                     let rests_on = ["registry.kind"];
-                    self.wrong("peer.insecure", &rests_on, members::FIXED_NEEDS_IDENTITY);
+                    let why = members::FIXED_NEEDS_IDENTITY;
+                    let what = format!("{why}; set peer.tls, or peer.insecure = true");
+                    self.wrong("peer.insecure", &rests_on, what);
                 }
             }
             RegistryKind::Etcd | RegistryKind::Memory => {}

@@ -154,6 +154,9 @@ impl Client {
             let what = format!("wrong number of arguments for '{name}' command");
             return self.answer(Reply::error(what));
         }
+        if let Err(refused) = self.admit(command.class, arguments.len() - 1) {
+            return self.answer(refused);
+        }
         match command.class {
             CommandClass::Read => self.read(command, arguments),
             CommandClass::Remove => self.remove(command, arguments),
@@ -162,6 +165,20 @@ impl Client {
                 self.answer(reply);
             }
         }
+    }
+
+    /// What to answer to a command of a client that sends too many.
+    fn admit(&self, class: CommandClass, arguments: usize) -> Result<(), Reply> {
+        let service = &self.shared.service;
+        if !service.limits_requests() {
+            return Ok(());
+        }
+        let keys = match class {
+            CommandClass::Read | CommandClass::Remove => arguments,
+            CommandClass::Session | CommandClass::Refused => 1,
+        };
+        let admitted = service.asked_by(self.session.client).admit(keys);
+        admitted.map_err(|error| Reply::failed(&error))
     }
 
     fn begin(&mut self) {

@@ -61,7 +61,8 @@ impl Client {
             let reply = held(&self.traffic, reply, COPIED_BYTES);
             return self.answer(reply);
         }
-        let (service, group, key) = (service.clone(), group.to_owned(), key.to_owned());
+        let service = service.asked_by(self.session.client);
+        let (group, key) = (group.to_owned(), key.to_owned());
         let begun = self.traffic.begin();
         let traffic = self.traffic.clone();
         let load = async move {
@@ -117,7 +118,8 @@ impl Client {
             ticket.charge(arguments.total())?;
             Ok(ticket)
         });
-        let (service, traffic) = (service.clone(), self.traffic.clone());
+        let service = service.asked_by(self.session.client);
+        let traffic = self.traffic.clone();
         let load = async move {
             let _counted = match begun {
                 Ok(ticket) => ticket,

@@ -9,7 +9,7 @@ use gaocache_core::membership::{
 };
 use gaocache_discovery::{
     Endpoint, KeyRange, Snapshot,
-    expulsion::{PREDECESSOR, RecordKeys},
+    expulsion::{CLUSTER, PREDECESSOR, RecordKeys},
 };
 
 /// The name of the metadata with the revision from which on a member has been in the ring, where
@@ -32,6 +32,8 @@ pub struct Keys {
     history: String,
     /// Stands for the first lease after that.
     young: String,
+    /// The id of the cluster.
+    pub(super) cluster: String,
     service: String,
 }
 
@@ -43,6 +45,7 @@ impl Keys {
             roster: format!("{service}.roster/"),
             history: format!("{service}.history"),
             young: format!("{service}.young"),
+            cluster: format!("{service}.cluster"),
             service: service.into(),
         }
     }
@@ -53,6 +56,7 @@ impl Keys {
             record: format!("{}{id}", self.roster),
             history: self.history.clone(),
             young: self.young.clone(),
+            cluster: self.cluster.clone(),
         }
     }
 
@@ -108,6 +112,14 @@ pub(in crate::registry) fn endpoint(me: &Member) -> Endpoint {
     }
     match me.contact.key {
         Some(key) => endpoint.with_metadata("peer_key", key.to_string()),
+        None => endpoint,
+    }
+}
+
+/// The same, as a member of that cluster, if it is known.
+pub(super) fn of_cluster(endpoint: Endpoint, cluster: Option<&Arc<str>>) -> Endpoint {
+    match cluster {
+        Some(id) => endpoint.with_metadata(CLUSTER, &**id),
         None => endpoint,
     }
 }

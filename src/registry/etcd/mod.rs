@@ -2,6 +2,7 @@
 //! the cache's registry.
 
 pub mod advice;
+mod cluster_id;
 mod error;
 #[cfg(feature = "cli")]
 mod forget;
@@ -20,6 +21,7 @@ pub use members::{Keys, view};
 use super::notices::NoticeBoard;
 use crate::telemetry::{metrics::Metrics, throttle::Throttle};
 use advice::{SETTINGS, advised};
+use cluster_id::ClusterId;
 use gaocache_core::{
     error::Result,
     membership::{Member, MemberState},
@@ -31,27 +33,31 @@ use gaocache_discovery::{
 };
 use lease_end::LeaseEnd;
 pub(super) use members::endpoint;
+use members::of_cluster;
 use session::EtcdSession;
 
 /// The registry of one service.
 pub struct EtcdRegistry {
     config: EtcdConfig,
     service: Arc<str>,
+    cluster_id: Arc<str>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
 }
 
 impl EtcdRegistry {
-    /// Nodes register as `<service>/<id>`.
+    /// Nodes register as `<service>/<id>`. With a `cluster_id`, they join no other cluster.
     pub fn new(
         config: EtcdConfig,
         service: &str,
+        cluster_id: &str,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             config,
             service: service.into(),
+            cluster_id: cluster_id.into(),
             metrics,
             clock,
         }
@@ -144,6 +150,9 @@ impl Registry for EtcdRegistry {
             self.discovery_listener(),
         );
         let lease = Arc::new(LeaseEnd::default());
+        let records = Records::new(self.config.clone());
+        let cluster = ClusterId::new(&keys.cluster, records.clone(), &self.cluster_id);
+        let cluster = Arc::new(cluster);
         // Watch first, then register: so the own key is seen coming, and a node is ready when it
         // has seen it.
         let listed = discovery.clone();
@@ -153,14 +162,15 @@ impl Registry for EtcdRegistry {
             self.config.clone(),
             format!("{}{}", keys.members, me.id),
             keys.records(&me.id),
-            endpoint(&me),
+            of_cluster(endpoint(&me), cluster.known()),
             async move {
                 listed.known().await;
             },
             self.registration_listener(lease.clone()),
         );
         Ok(Box::new(EtcdSession::new(
-            Records::new(self.config.clone()),
+            records,
+            cluster,
             NoticeBoard::new(self.config.clone(), &self.service),
             keys,
             lease,

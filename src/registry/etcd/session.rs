@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::advice::{SETTINGS, advised};
 use super::{
+    cluster_id::ClusterId,
     error::registry_error,
     lease_end::LeaseEnd,
     members::{Keys, SINCE, view},
@@ -26,13 +27,14 @@ use gaocache_core::{
 };
 use gaocache_discovery::{
     Discovery, Endpoint, Registration, RegistrationStatus,
-    expulsion::{IDENTITY, Records},
+    expulsion::{CLUSTER, IDENTITY, Records},
 };
 
 /// A node's membership in etcd, for as long as it lives.
 pub(super) struct EtcdSession {
     registration: Mutex<Option<Registration>>,
     records: Records,
+    cluster: Arc<ClusterId>,
     board: NoticeBoard,
     keys: Keys,
     lease: Arc<LeaseEnd>,
@@ -47,6 +49,7 @@ impl EtcdSession {
     /// Of this registration, and of what the discovery hears.
     pub(super) fn new(
         records: Records,
+        cluster: Arc<ClusterId>,
         board: NoticeBoard,
         keys: Keys,
         lease: Arc<LeaseEnd>,
@@ -59,12 +62,14 @@ impl EtcdSession {
             discovery,
             registration.status(),
             keys.clone(),
+            cluster.clone(),
             views.clone(),
             health.clone(),
         );
         Self {
             registration: Mutex::new(Some(registration)),
             records,
+            cluster,
             board,
             keys,
             lease,
@@ -141,12 +146,20 @@ impl Session for EtcdSession {
     }
 
     async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
+        // Nobody serves who doesn't know where it belongs.
+        let cluster = match state {
+            MemberState::Serving => Some(self.cluster.join().await?),
+            _ => None,
+        };
         let since = self.serves_since.load(Ordering::Acquire);
         let change = |endpoint: &mut Endpoint| {
             let metadata = &mut endpoint.metadata;
             metadata.insert("state".into(), state.name().into());
             if since > 0 {
                 metadata.insert(SINCE.into(), since.into());
+            }
+            if let Some(cluster) = cluster {
+                metadata.insert(CLUSTER.into(), (*cluster).into());
             }
         };
         let revision = self.change(change).await?;
@@ -211,6 +224,7 @@ async fn follow(
     discovery: Discovery,
     mut status: watch::Receiver<RegistrationStatus>,
     keys: Keys,
+    cluster: Arc<ClusterId>,
     views: watch::Sender<View>,
     health: watch::Sender<RegistryHealth>,
 ) {
@@ -218,6 +232,7 @@ async fn follow(
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
         let registration = status.borrow_and_update().clone();
+        let another = cluster.conflict(&snapshot);
         let problem = if registration.problem.is_empty() {
             &snapshot.problem
         } else {
@@ -226,16 +241,23 @@ async fn follow(
         let next = RegistryHealth {
             registered: registration.registered.is_some(),
             written: written(&registration),
-            conflict: registration.superseded,
+            conflict: registration.superseded || another.is_some(),
             expelled: registration.expelled || registration.superseded,
-            problem: advised(problem, &SETTINGS, !snapshot.known).into(),
+            problem: match &another {
+                Some(another) => another.as_str().into(),
+                None => advised(problem, &SETTINGS, !snapshot.known).into(),
+            },
         };
         health.send_if_modified(|current| {
             let changed = *current != next;
+            if let Some(why) = another.as_ref().filter(|_| current.problem != next.problem) {
+                tracing::error!(%why, "takes no part in another cluster");
+            }
             *current = next;
             changed
         });
-        if snapshot.known {
+        // The last ring stays, as if etcd were away.
+        if snapshot.known && another.is_none() {
             let view = view(&keys, &snapshot);
             views.send_if_modified(|current| {
                 let changed = *current != view;

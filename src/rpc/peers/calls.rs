@@ -34,6 +34,10 @@ impl Peers for GrpcPeers {
         self.fetch_traced(member, group, key).await
     }
 
+    fn also_wanted(&self, member: &Member, group: &str, key: &str) {
+        self.fetch_also_wanted(member, group, key);
+    }
+
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError> {
         let found = match self.link(Lane::Data, member) {
             Ok(link) => {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     rpc::{
-        convert,
+        asked_for, convert,
         wire::{self, peer_client::PeerClient},
     },
     telemetry::trace::{self, Told},
@@ -51,6 +51,17 @@ impl GrpcPeers {
         let took = started.elapsed().as_secs_f64();
         self.metrics().peers.fetch_duration.observe(took);
         result.map_err(|failed| failed.error)
+    }
+
+    /// The current client wants a key, too, whose fetch may wait for a place.
+    pub(super) fn fetch_also_wanted(&self, member: &Member, group: &str, key: &str) {
+        let Some(bounds) = self.load_bounds(group) else {
+            return;
+        };
+        // It may wait on the connection of another worker.
+        for link in self.links_to(member) {
+            link.places.line(group, &bounds).also_wanted(key);
+        }
     }
 
     fn told(&self, member: &Member, result: &Result<PeerAnswer, Failed>) {
@@ -110,7 +121,7 @@ impl GrpcPeers {
                     Err(failed) if matches!(failed.why, Why::Late | Why::Incompatible) => {}
                     Err(failed) => return Err(failed),
                 }
-                let place = timeout(bounds.longest, link.places.take(&line)).await;
+                let place = timeout(bounds.longest, link.places.take(&line, key)).await;
                 let place = place.map_err(|_| load_too_long(member))?;
                 if self.is_ejected(member) {
                     return Err(Failed::not_connected(member));
@@ -135,6 +146,7 @@ impl GrpcPeers {
                 key: key.to_owned(),
             });
             request.set_timeout(bound);
+            asked_for::tell(request.metadata_mut().as_mut());
             async move { client.fetch(request).await }
         };
         let asked_at = self.now();

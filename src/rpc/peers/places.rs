@@ -3,13 +3,17 @@
 //! A fetch may be answered from memory at once or wait for a slow origin; the caller can't know.
 //! HTTP/2 bounds the calls under way on a connection, so without bounds per group, the loads of one
 //! group would hold up everybody's hits. A fetch that finds no place free first asks for what the
-//! peer has in memory, which needs none, and waits for a place only if that brings nothing.
+//! peer has in memory, which needs none, and waits for a place only if that brings nothing. Clients
+//! take turns.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::fairness::{ClientId, Turn, Turns};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// Fetches under way on one connection. A node accepts 1,024 calls on a connection, so room is left
@@ -38,13 +42,14 @@ pub(super) struct Places {
 /// The places of one group, and the calls that wait for them.
 pub(super) struct Line {
     made_for: LoadBounds,
-    free: Semaphore,
-    queue: Semaphore,
+    places: Turns,
+    /// Calls with a place, and those that wait, at most.
+    most: usize,
 }
 
 /// Held while a fetch is under way.
 pub(super) struct Place<'a> {
-    _of_group: SemaphorePermit<'a>,
+    _of_group: Turn<'a>,
     _of_all: SemaphorePermit<'a>,
 }
 
@@ -69,8 +74,8 @@ impl Places {
             .clamp(OF_A_GROUP, ON_A_CONNECTION / 2);
         let line = Arc::new(Line {
             made_for: *bounds,
-            free: Semaphore::new(places),
-            queue: Semaphore::new(bounds.max_queue.min(Semaphore::MAX_PERMITS)),
+            places: Turns::new(places),
+            most: places.saturating_add(bounds.max_queue),
         });
         groups.insert(group.into(), line.clone());
         line
@@ -79,27 +84,41 @@ impl Places {
     /// A place if one is free.
     pub(super) fn try_take<'a>(&'a self, line: &'a Line) -> Option<Place<'a>> {
         Some(Place {
-            _of_group: line.free.try_acquire().ok()?,
+            _of_group: line.places.try_take(ClientId::current())?,
             _of_all: self.all.try_acquire().ok()?,
         })
     }
 
-    /// Waits for a place. A call that gives up frees its place in the queue.
+    /// Waits for a place to fetch this key. A call that gives up frees its place in the queue.
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] if too many wait already.
-    pub(super) async fn take<'a>(&'a self, line: &'a Line) -> Result<Place<'a>> {
-        let _waiting = line.queue.try_acquire().map_err(|_| {
+    pub(super) async fn take<'a>(&'a self, line: &'a Line, key: &str) -> Result<Place<'a>> {
+        let client = ClientId::current();
+        let turn = line.places.take(client, line_key(key), line.most);
+        let turn = turn.await.map_err(|_| {
             let what = "too many requests already wait for the key's owner (max_queue)";
             Error::new(ErrorKind::Overloaded, what)
         })?;
         let closed =
             |error| Error::new(ErrorKind::Internal, "a connection was closed").with_source(error);
         Ok(Place {
-            _of_group: line.free.acquire().await.map_err(closed)?,
+            _of_group: turn,
             _of_all: self.all.acquire().await.map_err(closed)?,
         })
     }
+}
+
+impl Line {
+    /// The current client wants a key, too, whose fetch may wait.
+    pub(super) fn also_wanted(&self, key: &str) {
+        self.places.also_for(ClientId::current(), line_key(key));
+    }
+}
+
+/// By which a fetch is found in its line.
+fn line_key(key: &str) -> u64 {
+    xxh3_64(key.as_bytes())
 }
 
 #[cfg(test)]
@@ -134,13 +153,13 @@ mod tests {
         let line = places.line("slow", &BOUNDS);
         let mut taken: Vec<_> = std::iter::from_fn(|| places.try_take(&line)).collect();
         {
-            let mut first = pin!(places.take(&line));
+            let mut first = pin!(places.take(&line, "1"));
             assert!(poll!(first.as_mut()).is_pending());
-            let refused = places.take(&line).now_or_never().expect("at once");
+            let refused = places.take(&line, "2").now_or_never().expect("at once");
             let kind = refused.err().map(|error| error.kind());
             assert_eq!(kind, Some(ErrorKind::Overloaded));
         }
-        let mut second = pin!(places.take(&line));
+        let mut second = pin!(places.take(&line, "3"));
         assert!(
             poll!(second.as_mut()).is_pending(),
             "the queue is free again"

@@ -131,6 +131,11 @@ impl GrpcPeers {
         })
     }
 
+    /// All connections for reads to a member.
+    pub(super) fn links_to(&self, member: &Member) -> Vec<Arc<Link>> {
+        self.inner.links.for_reads(member)
+    }
+
     /// One call within `bound`; again if a connection that was established ends under it.
     pub(super) async fn call<T, F>(
         &self,

@@ -14,6 +14,8 @@ pub struct ConnectionMetrics {
     pub refusals: IntCounterVec,
     /// By listener and reason.
     pub cuts: IntCounterVec,
+    /// Of requests, by reason.
+    pub client_refusals: IntCounterVec,
     certificate_begins: IntGaugeVec,
     certificate_ends: IntGaugeVec,
     certificate_unusable: IntGaugeVec,
@@ -29,6 +31,7 @@ impl ConnectionMetrics {
             limit: registrar.gauge(names::CONNECTIONS_LIMIT)?,
             refusals: registrar.counters(names::CONNECTION_REFUSALS)?,
             cuts: registrar.counters(names::CONNECTION_CUTS)?,
+            client_refusals: registrar.counters(names::CLIENT_REFUSALS)?,
             certificate_begins: registrar.gauges(names::CERTIFICATE_BEGINS)?,
             certificate_ends: registrar.gauges(names::CERTIFICATE_ENDS)?,
             certificate_unusable: registrar.gauges(names::CERTIFICATE_UNUSABLE)?,
@@ -44,6 +47,9 @@ impl ConnectionMetrics {
     /// a series that was absent before.
     fn begin_with_zero(&self) {
         self.refusals.with_label_values(&["admin", "address"]);
+        for reason in ["rate", "misses", "arriving"] {
+            self.client_refusals.with_label_values(&[reason]);
+        }
         for listener in ["grpc", "http", "redis", "peer"] {
             for reason in ["total", "address", "failed"] {
                 let refusals = &self.refusals;
@@ -61,6 +67,9 @@ impl ConnectionMetrics {
         }
         for listener in ["grpc", "http", "peer"] {
             self.cuts.with_label_values(&[listener, "displaced"]);
+        }
+        for listener in ["grpc", "http", "redis", "peer", "admin"] {
+            self.cuts.with_label_values(&[listener, "untrusted"]);
         }
     }
 

@@ -2,18 +2,22 @@
 //! requests that it has, and one that was expelled may go on for long without knowing it. Neither
 //! keeps anything, so both need the others for each get.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::membership::{Member, View};
 
 /// The most that are remembered: as many as may leave at once.
 const MOST: usize = 1024;
+/// For how long. A node that has not come back by then loads what it needs by itself, and a key
+/// that was taken out opens nothing any more.
+const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
 /// The members that left last, the latest incarnation of each.
 #[derive(Debug, Default)]
-pub(super) struct Departed(Mutex<VecDeque<Member>>);
+pub(super) struct Departed(Mutex<VecDeque<(Instant, Member)>>);
 
 impl Departed {
     /// Notes who left or came back as another.
@@ -24,17 +28,23 @@ impl Departed {
         };
         for member in before.members.iter().filter(gone) {
             let mut departed = self.0.lock();
-            departed.retain(|it| it.id != member.id);
+            departed.retain(|(_, it)| it.id != member.id);
             if departed.len() == MOST {
                 departed.pop_front();
             }
-            departed.push_back(member.clone());
+            departed.push_back((Instant::now(), member.clone()));
         }
     }
 
     /// Whether any of them matches.
     pub(super) fn any(&self, is_so: impl Fn(&Member) -> bool) -> bool {
-        self.0.lock().iter().any(is_so)
+        let mut departed = self.0.lock();
+        while let Some((since, _)) = departed.front()
+            && since.elapsed() > REMEMBERED
+        {
+            departed.pop_front();
+        }
+        departed.iter().any(|(_, member)| is_so(member))
     }
 }
 
@@ -60,5 +70,16 @@ mod tests {
         departed.view_changed(&view(&many, 1), &view(&[], 1));
         assert!(knows("n10", "h:1") && !knows("n1", "h:2"));
         assert_eq!(departed.0.lock().len(), MOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_remembered_for_ever() {
+        let departed = Departed::default();
+        let view = View::new(1, [Member::new("n1", "h:1")]);
+        departed.view_changed(&view, &View::new(2, []));
+        tokio::time::advance(REMEMBERED).await;
+        assert!(departed.any(|member| *member.id == *"n1"));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!departed.any(|_| true));
     }
 }

@@ -123,25 +123,31 @@ impl Cluster {
     }
 
     /// Members that may hold the key's value although this node doesn't, most likely first: those
-    /// that owned it before and may not have given it away yet, and its owner, if that is another.
-    /// Empty when the last move has ended and this node owns the key.
+    /// that owned it before and may not have given it away yet, its owner, if that is another, and
+    /// who holds its copy in another zone. Empty when the last move has ended and this node owns
+    /// the key.
     pub fn may_hold(&self, key: KeyHash) -> Vec<Member> {
         let topology = self.topology.load();
-        if self.settled.is_quiet() && topology.owner(key) == Owner::Me {
-            return Vec::new();
-        }
-        let former = topology.former().owners(key);
-        let unsettled = self.settled.unsettled();
-        let members = former.into_iter().map(|it| {
+        let copy = topology.copy_elsewhere(key);
+        let copy = copy.map(|member| (member, Some(topology.view.revision)));
+        let at_rest = self.settled.is_quiet() && topology.owner(key) == Owner::Me;
+        let former = match at_rest {
+            true => Vec::new(),
+            false => topology.former().owners(key),
+        };
+        let former = former.into_iter().map(|it| {
             let member = &topology.view.members[it.at as usize];
             (member, it.until)
         });
-        members
-            .filter(|(member, until)| {
-                until.is_none_or(|until| unsettled(member.incarnation(), until))
-            })
-            .map(|(member, _)| member.clone())
-            .collect()
+        let mut members: Vec<(&Member, Option<u64>)> = former.collect();
+        if let Some(copy) = copy.filter(|it| members.iter().all(|known| known.0.id != it.0.id)) {
+            members.push(copy);
+        }
+        let unsettled = self.settled.unsettled();
+        members.retain(|(member, until)| {
+            until.is_none_or(|until| unsettled(member.incarnation(), until))
+        });
+        members.into_iter().map(|it| it.0.clone()).collect()
     }
 
     /// Whether any member that departed lately matches.

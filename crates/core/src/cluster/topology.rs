@@ -24,6 +24,8 @@ pub struct Topology {
     ring: Ring,
     /// Indices of the ring's members in `view.members`, ascending.
     ring_members: Vec<u32>,
+    /// Whether the ring's members are known to be in different zones.
+    zoned: bool,
     /// Index of this node in `view.members`.
     me: Option<usize>,
     /// Incarnations and indices in `view.members`, by incarnation. Computed once a view, since it
@@ -57,6 +59,12 @@ impl Topology {
             .map(|at| at as u32)
             .collect();
         let ring = view.ring(&ring_members);
+        let zones = ring_members
+            .iter()
+            .map(|&at| &*view.members[at as usize].zone);
+        let mut zones = zones.filter(|zone| !zone.is_empty());
+        let first = zones.next();
+        let zoned = zones.any(|zone| Some(zone) != first);
         let me = view.place(my_id);
         let mut incarnations: Vec<(IdHash, u32)> = (0..)
             .zip(view.members.iter())
@@ -68,6 +76,7 @@ impl Topology {
             view,
             ring,
             ring_members,
+            zoned,
             me,
             incarnations,
             former: OnceLock::new(),
@@ -95,8 +104,46 @@ impl Topology {
     }
 
     /// The key's owner, followed by its stand-ins in order. The cost grows with how many are taken.
+    ///
+    /// The first stand-in, which may hold a copy, is the first in another zone than the owner's if
+    /// there is one. The others are in ring order. So whoever owns the key after the owner's zone
+    /// is lost had its copy; after the owner alone is lost, that may be another, which
+    /// [`Topology::copy_elsewhere`] names the holder for.
     pub fn ranked(&self, key: KeyHash) -> impl Iterator<Item = Owner<'_>> {
-        self.ring.ranked(key).map(|at| self.place(at))
+        let mut ranked = self.ring.ranked(key);
+        let mut first = Vec::new();
+        if self.zoned {
+            let owner = ranked.next();
+            first.extend(owner);
+            let zone = owner.map_or("", |at| self.zone(at));
+            while !zone.is_empty() {
+                let Some(at) = ranked.next() else { break };
+                if ![zone, ""].contains(&self.zone(at)) {
+                    first.insert(1, at);
+                    break;
+                }
+                first.push(at);
+            }
+        }
+        let ranked = first.into_iter().chain(ranked);
+        ranked.map(|at| self.place(at))
+    }
+
+    /// If this node owns the key: the member that holds its copy for the sake of its zone, and so
+    /// may have it from another that owned the key before.
+    pub(super) fn copy_elsewhere(&self, key: KeyHash) -> Option<&Member> {
+        if !self.zoned {
+            return None;
+        }
+        let mut ranked = self.ranked(key);
+        match (ranked.next()?, ranked.next()?) {
+            (Owner::Me, Owner::Other(member)) => Some(member),
+            _ => None,
+        }
+    }
+
+    fn zone(&self, ring_index: usize) -> &str {
+        &self.view.members[self.ring_members[ring_index] as usize].zone
     }
 
     /// The index in the view of the key's owner; `None` if there is no ring yet.
@@ -234,6 +281,51 @@ mod tests {
                 1
             );
         }
+    }
+
+    #[test]
+    fn the_first_stand_in_is_in_another_zone_and_the_owner_once_that_of_the_owner_is_lost() {
+        let members = (0..9).map(|n| Member {
+            // One doesn't know its zone.
+            zone: ["a", "b", "c"].get(n / 2).copied().unwrap_or("").into(),
+            ..Member::new(format!("n{n}"), format!("h:{n}"))
+        });
+        let members: Vec<Member> = members.filter(|it| *it.id != *"n8").collect();
+        let plain = members.iter().cloned().map(|it| Member {
+            zone: "".into(),
+            ..it
+        });
+        let plain = Topology::new("outside", View::new(1, plain));
+        let zoned = Topology::new("outside", View::new(1, members.iter().cloned()));
+        let ids = |topology: &Topology, key| -> Vec<Arc<str>> {
+            let ranked = topology.ranked(key).map(|it| match it {
+                Owner::Other(member) => member.id.clone(),
+                Owner::Me => unreachable!("outside is no member"),
+            });
+            ranked.collect()
+        };
+        let zone_of = |id: &Arc<str>| &zoned.view.member(id).expect("a member").zone;
+        let mut moved = 0;
+        for key in (0..200).map(|n| hash_key(0, &n.to_string())) {
+            let (plain, ranked) = (ids(&plain, key), ids(&zoned, key));
+            assert_eq!(ranked[0], plain[0], "the owner is the ring's");
+            let zone = zone_of(&ranked[0]);
+            if zone.is_empty() {
+                assert_eq!(ranked, plain);
+                continue;
+            }
+            let elsewhere = |id: &&Arc<str>| !zone_of(id).is_empty() && zone_of(id) != zone;
+            let second = plain.iter().find(elsewhere).expect("other zones");
+            assert_eq!(ranked[1], *second);
+            let rest = plain[1..].iter().filter(|id| *id != second);
+            assert!(ranked[2..].iter().eq(rest), "the others in ring order");
+            moved += usize::from(plain[1] != *second);
+            let left = members.iter().filter(|it| it.zone != *zone);
+            let left = left.filter(|it| !it.zone.is_empty()).cloned();
+            let left = Topology::new("outside", View::new(2, left));
+            assert_eq!(left.owner_id(key), Some(second));
+        }
+        assert!(moved > 20, "{moved}");
     }
 
     #[test]

@@ -51,15 +51,10 @@ impl Failures {
 
     /// Keeps the failure in mind for that long, if it is one of the origin; zero: not at all.
     pub(super) fn note(&self, key: KeyHash, error: &Error, ttl: Duration, now: Timestamp) {
-        let of_origin = matches!(
-            error.kind(),
-            ErrorKind::OriginFailed | ErrorKind::OriginTimeout | ErrorKind::ValueTooLarge
-        );
-        if ttl.is_zero() || !of_origin {
+        let Some(time) = kept_for(error, ttl) else {
             return;
-        }
-        let asked = error.retry_after().unwrap_or_default().min(LONGEST);
-        let until = now.after(ttl.max(asked));
+        };
+        let until = now.after(time);
         let mut kept = self.kept.lock();
         kept.make_room(now);
         let error = error.clone();
@@ -75,6 +70,27 @@ impl Failures {
     /// All keys were removed.
     pub(super) fn forget_all(&self) {
         *self.kept.lock() = Kept::default();
+    }
+}
+
+/// For how long a failure is kept in mind; `None`: not at all.
+fn kept_for(error: &Error, ttl: Duration) -> Option<Duration> {
+    let of_origin = matches!(
+        error.kind(),
+        ErrorKind::OriginFailed | ErrorKind::OriginTimeout | ErrorKind::ValueTooLarge
+    );
+    let asked = error.retry_after().unwrap_or_default().min(LONGEST);
+    (of_origin && !ttl.is_zero()).then(|| ttl.max(asked))
+}
+
+/// A failure as its first callers get it: a retry can't help before it is forgotten.
+pub(super) fn with_time(error: Error, ttl: Duration) -> Error {
+    match kept_for(&error, ttl) {
+        Some(time) => {
+            let asked = error.retry_after().unwrap_or_default();
+            error.with_retry_after(time.max(asked))
+        }
+        None => error,
     }
 }
 

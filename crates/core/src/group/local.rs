@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{FlightOutcome, Group, Source};
+use super::{FlightOutcome, Group, Source, failures};
 use crate::{
     cluster::Owner,
     error::Result,
@@ -125,14 +125,15 @@ impl Group {
             !outcome.uncacheable && (outcome.source == Source::Origin || self.holds(hash))
         });
         let kept = kept.map(|outcome| outcome.entry.clone());
+        let error_ttl = self.now.load().rules.error_ttl;
+        let result = result.map_err(|error| failures::with_time(error, error_ttl));
         let failed = result.as_ref().err().cloned();
         let replaced = matches!(&result, Ok(outcome) if outcome.uncacheable);
         let result = self.or_stale(key, result);
         leader.land(result, || {
             let now = self.shared.clock.now();
             if let Some(error) = failed {
-                let ttl = self.now.load().rules.error_ttl;
-                self.failures.note(hash, &error, ttl, now);
+                self.failures.note(hash, &error, error_ttl, now);
             }
             // Only if the fence was open all the time: otherwise this node may have missed a
             // removal.

@@ -41,6 +41,7 @@ impl Group {
             });
         } else {
             self.observer.waited_for_flight();
+            self.also_wanted(key, hash);
         }
         let mut outcome = joined
             .waiter
@@ -48,6 +49,15 @@ impl Group {
             .unwrap_or_else(|_| Err(abandoned(key.text())))?;
         outcome.course.collapsed |= shared;
         Ok(outcome)
+    }
+
+    /// A fetch may wait for its turn: somebody else wants its key now, too.
+    fn also_wanted(&self, key: &HashedKey<'_>, hash: KeyHash) {
+        let topology = self.shared.cluster.snapshot();
+        if let Owner::Other(owner) = topology.owner(hash) {
+            let peers = &self.shared.peers;
+            peers.also_wanted(owner, &self.name, key.text());
+        }
     }
 
     /// One flight; returns the duty to fly again, if somebody waits for that.

@@ -112,6 +112,7 @@ impl Group {
         } = self.join_here(key, hash, purpose);
         if collapsed {
             self.observer.waited_for_flight();
+            self.now.load().origin.also_wanted(key.text());
         }
         let in_time = match patience {
             Some(patience) => timeout(patience, &mut waiter).await.ok(),

@@ -42,6 +42,54 @@ async fn with_two_replicas_a_crash_costs_nothing() {
     }
 }
 
+/// Serving members whose zone is the first letter of their id.
+fn in_zones(revision: u64, ids: &[&str]) -> View {
+    let members = view(revision, ids)
+        .members
+        .iter()
+        .cloned()
+        .collect::<Vec<_>>();
+    let members = members.into_iter().map(|it| Member {
+        zone: it.id[..1].into(),
+        ..it
+    });
+    View::new(revision, members)
+}
+
+#[tokio::test]
+async fn with_zones_neither_a_crash_nor_a_lost_zone_costs_anything() {
+    let scene = scene(&["a1", "a2", "b1", "b2", "c1", "c2"], 2);
+    scene.install(&in_zones(2, &["a1", "a2", "b1", "b2", "c1", "c2"]));
+    scene.warm("a1").await;
+    scene.settle().await;
+    for number in 0..KEYS {
+        let zones: Vec<&str> = scene.held_by(number).iter().map(|id| &id[..1]).collect();
+        assert!(zones.len() == 2 && zones[0] != zones[1], "{zones:?}");
+    }
+    // Its keys go to whoever is next in the ring, in whatever zone, and the copies are elsewhere.
+    scene.net.down.lock().insert("a1".into());
+    let left = in_zones(3, &["a2", "b1", "b2", "c1", "c2"]);
+    scene.install(&left);
+    let next_to_a1 = (0..KEYS).filter(|number| {
+        let holders = scene.held_by(*number);
+        holders.contains(&"a1") && !holders.contains(&&*scene.owner(*number, &left))
+    });
+    assert!(
+        next_to_a1.count() > 5,
+        "some keys have a new owner without a copy"
+    );
+    scene.warm("b1").await;
+    assert_eq!(scene.loads(), KEYS, "a crash");
+    scene.settle().await;
+    for id in ["b1", "b2"] {
+        scene.net.down.lock().insert(id.into());
+    }
+    scene.warm("c1").await;
+    scene.install(&in_zones(4, &["a2", "c1", "c2"]));
+    scene.warm("c2").await;
+    assert_eq!(scene.loads(), KEYS, "a lost zone");
+}
+
 #[tokio::test]
 async fn new_entries_are_copied_as_they_come() {
     let scene = scene(&["a", "b", "c"], 2);

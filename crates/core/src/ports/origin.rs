@@ -211,6 +211,12 @@ pub trait Origin: Send + Sync + 'static {
             None => self.load(key).await.map(Reloaded::Changed),
         }
     }
+
+    /// Somebody else wants this key, too, whose load may wait for its turn.
+    #[doc(hidden)] // for the node's own wrapper of origins
+    fn also_wanted(&self, key: &str) {
+        let _ = key;
+    }
 }
 
 /// An [`Origin`] from an async closure, like groupcache's `GetterFunc`.

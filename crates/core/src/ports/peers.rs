@@ -248,6 +248,10 @@ pub trait Peers: Send + Sync + 'static {
     /// takes as long as the member's load may take; the caller may drop it at any time.
     async fn fetch(&self, member: &Member, group: &str, key: &str)
     -> Result<PeerAnswer, PeerError>;
+    /// Somebody else wants this key, too, whose fetch from that member may wait for its turn.
+    fn also_wanted(&self, member: &Member, group: &str, key: &str) {
+        let _ = (member, group, key);
+    }
     /// Gets what that member has in memory. It never loads.
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError>;
     /// Drops a key, or with `None` the whole group, at that member.

@@ -53,6 +53,9 @@ struct Arguments {
     /// Time limit for a get in seconds, including all attempts
     #[arg(long, default_value_t = 5)]
     deadline: u64,
+    /// Time limit for each attempt in seconds: what doesn't answer then may stand still
+    #[arg(long, default_value_t = 5)]
+    attempt: u64,
     /// Where /stats and /sweep are answered
     #[arg(long, default_value = "0.0.0.0:8001")]
     listen: String,
@@ -105,7 +108,9 @@ async fn get_one(arguments: &Arguments, stats: &Stats, client: &HttpClient, key:
     let deadline = started + Duration::from_secs(arguments.deadline);
     let done = loop {
         stats.attempts.fetch_add(1, Ordering::Relaxed);
-        let tried = tokio::time::timeout_at(deadline, attempt(client, &url, &expected)).await;
+        let bound = Instant::now() + Duration::from_secs(arguments.attempt);
+        let trying = attempt(client, &url, &expected);
+        let tried = tokio::time::timeout_at(deadline.min(bound), trying).await;
         let error = match tried {
             Ok(Ok(())) => break true,
             Ok(Err(error)) => error,

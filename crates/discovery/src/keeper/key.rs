@@ -9,7 +9,7 @@ use etcd_client::{
 
 use super::{Keeper, Session, end::End, stored::Record};
 use crate::{
-    endpoint::{Endpoint, PREDECESSOR},
+    endpoint::{CLUSTER, Endpoint, PREDECESSOR},
     error::{Error, Result},
     events::{RegistrationEvent, RegistrationStatus},
     lease::Lease,
@@ -21,6 +21,8 @@ struct Standing {
     record: Option<KeyValue>,
     /// Whether the history is marked; without records it need not be.
     marked: bool,
+    /// The id of the cluster.
+    cluster: Option<KeyValue>,
     revision: i64,
 }
 
@@ -32,12 +34,14 @@ impl Keeper {
             key: standing,
             record,
             marked,
+            cluster,
             revision,
         } = self.read(client).await?;
         let Some(lease) = self.lease else {
             return Err(End::Again);
         };
         let wanted = self.wanted.borrow_and_update().clone();
+        self.stay_with_cluster(client, &wanted, cluster).await?;
         let forgot = self.has_forgotten(revision);
         if !forgot && self.is_expelled(&wanted, record.as_ref()) {
             self.expelled();
@@ -78,7 +82,8 @@ impl Keeper {
     async fn read(&self, client: &mut Client) -> Result<Standing, End> {
         let mut gets = vec![TxnOp::get(self.key.clone(), None)];
         if let Some(Record { keys, .. }) = &self.record {
-            gets.extend([&keys.record, &keys.history].map(|key| TxnOp::get(&**key, None)));
+            let beside = [&keys.record, &keys.history, &keys.cluster];
+            gets.extend(beside.map(|key| TxnOp::get(&**key, None)));
         }
         let read = client.txn(Txn::new().and_then(gets));
         let read = self.connector.bounded(read).await?;
@@ -90,6 +95,7 @@ impl Keeper {
             key: found.next().flatten(),
             record: found.next().flatten(),
             marked: found.next().is_none_or(|mark| mark.is_some()),
+            cluster: found.next().flatten(),
             revision: read.header().map_or(0, |header| header.revision()),
         })
     }
@@ -119,7 +125,7 @@ impl Keeper {
             Err(error) => return Err(error.into()),
         };
         if !written.succeeded() {
-            // The record is not as we left it: the next session finds out.
+            // The record or the cluster's id is not as we left it: the next session finds out.
             return Err(End::Again);
         }
         let revision = written.header().map_or(0, |header| header.revision());
@@ -177,6 +183,11 @@ impl Keeper {
                 let as_left =
                     Compare::mod_revision(&*record.keys.record, CompareOp::Equal, record.revision);
                 guards.push(as_left);
+            }
+            if let Some(cluster) = endpoint.text(CLUSTER) {
+                let as_read = record.cluster.clone();
+                let id = as_read.unwrap_or_else(|| Endpoint::new(cluster).to_json());
+                guards.push(Compare::value(&*record.keys.cluster, CompareOp::Equal, id));
             }
         }
         Txn::new().when(guards).and_then(puts)

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::{Keeper, end::End, stored::Record};
 use crate::{
-    endpoint::{Endpoint, IDENTITY, PREDECESSOR},
+    endpoint::{CLUSTER, Endpoint, IDENTITY, PREDECESSOR},
+    error::{Error, ErrorKind},
     events::RegistrationEvent,
     lease::doubt,
 };
@@ -57,6 +58,37 @@ impl Keeper {
         let marked = client.txn(Txn::new().when([unmarked]).and_then(marks));
         self.connector.bounded(marked).await?;
         Ok(())
+    }
+
+    /// Makes sure that what is written next stands beside the id of the endpoint's own cluster.
+    /// Each write is guarded by it, so whoever registers has left its id in an etcd that lost its
+    /// data, before others may found another cluster there.
+    pub(super) async fn stay_with_cluster(
+        &mut self,
+        client: &mut Client,
+        wanted: &Endpoint,
+        standing: Option<KeyValue>,
+    ) -> Result<(), End> {
+        let (Some(record), Some(ours)) = (&mut self.record, wanted.text(CLUSTER)) else {
+            return Ok(());
+        };
+        let Some(standing) = standing else {
+            let id = Endpoint::new(ours).to_json();
+            let absent = Compare::create_revision(&*record.keys.cluster, CompareOp::Equal, 0);
+            let put = TxnOp::put(&*record.keys.cluster, id.clone(), None);
+            record.cluster = Some(id);
+            let written = client.txn(Txn::new().when([absent]).and_then([put]));
+            self.connector.bounded(written).await?;
+            return Ok(());
+        };
+        let theirs = Endpoint::from_stored(standing.value()).map(|it| it.address);
+        if theirs.as_deref() == Some(ours) {
+            record.cluster = Some(standing.value().to_vec());
+            return Ok(());
+        }
+        let theirs = theirs.as_deref().unwrap_or_default();
+        let why = format!("etcd has the cluster '{theirs}' here, and this endpoint is of '{ours}'");
+        Err(Error::new(ErrorKind::Conflict, why).into())
     }
 
     /// Whether the record that we wrote is gone or another's. Notes its revision otherwise: a write

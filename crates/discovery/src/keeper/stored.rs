@@ -14,6 +14,8 @@ pub(crate) struct Record {
     /// etcd has lost its data. The same incarnation goes on there if it is registered again before
     /// this moment: later, others may have begun without it.
     pub(super) resumes_until: Option<Instant>,
+    /// The id of the cluster as it stood in etcd when that was last looked at.
+    pub(super) cluster: Option<Vec<u8>>,
 }
 
 impl Record {
@@ -23,6 +25,7 @@ impl Record {
             revision: 0,
             predecessor: None,
             resumes_until: None,
+            cluster: None,
         }
     }
 
@@ -45,12 +48,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_stands_again_after_its_lease_would_have_ended_is_late_until_it_begins_anew() {
-        let keys = ["r", "h", "y"].map(str::to_owned);
-        let [record, history, young] = keys;
+        let keys = ["r", "h", "y", "c"].map(str::to_owned);
+        let [record, history, young, cluster] = keys;
         let mut record = Record::new(RecordKeys {
             record,
             history,
             young,
+            cluster,
         });
         assert!(!record.resumes_late(), "nothing was lost");
         let lease = Duration::from_secs(1);

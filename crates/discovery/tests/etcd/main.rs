@@ -21,6 +21,7 @@ fn records(id: &str) -> RecordKeys {
         record: format!("svc.roster/{id}"),
         history: "svc.history".into(),
         young: "svc.young".into(),
+        cluster: "svc.cluster".into(),
     }
 }
 

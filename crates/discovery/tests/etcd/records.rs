@@ -2,7 +2,7 @@
 //! history.
 
 use super::{config, records, registered, until};
-use gaocache_discovery::{Discovery, Endpoint, RegistrationEvent, expulsion};
+use gaocache_discovery::{Discovery, Endpoint, RegistrationEvent, RegistrationStatus, expulsion};
 use gaocache_testing::{Etcd, Proxy, within};
 
 #[tokio::test]
@@ -74,4 +74,51 @@ async fn who_registers_first_marks_the_history_as_young_for_a_while() {
     let standing = etcd.keys("svc").await;
     let standing: Vec<&str> = standing.iter().map(|(key, _)| &**key).collect();
     assert_eq!(standing, ["svc.history", "svc.roster/b", "svc/b"]);
+}
+
+#[tokio::test]
+async fn who_names_a_cluster_is_written_beside_its_id_alone_and_brings_the_id_along() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let register = |id: &str, cluster: &str| {
+        let endpoint = Endpoint::new("h:1")
+            .with_metadata("instance", id)
+            .with_metadata(expulsion::CLUSTER, cluster);
+        let (key, records) = (format!("svc/{id}"), records(id));
+        let begin = std::future::ready(());
+        let config = config(&[&etcd.url]);
+        expulsion::register(config, key, records, endpoint, begin, |_| {})
+    };
+    let first = register("a", "ours");
+    registered(&mut first.status()).await;
+    let id = etcd.keys("svc.cluster").await;
+    assert_eq!(id[0].1.as_bytes(), Endpoint::new("ours").to_json());
+    let stranger = register("b", "theirs");
+    let mut status = stranger.status();
+    let told = |it: &RegistrationStatus| it.problem.contains("the cluster 'ours'");
+    within("a reason", status.wait_for(told)).await.unwrap();
+    assert!(etcd.keys("svc/b").await.is_empty());
+    assert!(etcd.keys("svc.roster/b").await.is_empty());
+    // The key goes, and the id with it, as from an etcd that lost its data: both come back.
+    client.delete("svc.cluster", None).await.unwrap();
+    client.delete("svc/a", None).await.unwrap();
+    let discovery = Discovery::start(config(&[&etcd.url]), ["svc"]);
+    let seen = until(&discovery, "the key", |it| {
+        it.endpoints.contains_key("svc/a")
+    })
+    .await;
+    assert_eq!(&*seen.endpoints["svc.cluster"].address, "ours");
+    // Beside another's id nothing is written, also by who is written already.
+    let theirs = Endpoint::new("theirs").to_json();
+    client.put("svc.cluster", theirs, None).await.unwrap();
+    let update = first.update(|it| drop(it.metadata.insert("state".into(), "serving".into())));
+    let refused = async {
+        let mut status = first.status();
+        let told = |it: &RegistrationStatus| it.problem.contains("the cluster 'theirs'");
+        status.wait_for(told).await.map(|_| ())
+    };
+    tokio::select! {
+        _ = update => panic!("was written in another cluster"),
+        refused = within("a reason", refused) => refused.unwrap(),
+    }
 }

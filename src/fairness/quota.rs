@@ -1,0 +1,328 @@
+//! What one client may ask for: requests per second, gets under way that memory doesn't answer, and
+//! requests that have not arrived in full.
+//!
+//! Only clients that ask are kept: a count goes when it is zero, and of rates at most so many are
+//! remembered. An attacker with more addresses than that gains a fresh second of requests for some
+//! of them, which it has for all others anyway.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::client::ClientId;
+use gaocache_core::error::{Error, ErrorKind};
+
+/// Enough shards that two workers rarely contend for a lock.
+const SHARDS: usize = 16;
+/// Clients whose rates are remembered, in a shard.
+const MOST_RATES: usize = 1024;
+/// Requests of one client that arrive in parts. Nearly all arrive in one.
+const MOST_ARRIVING: usize = 256;
+/// After this, a client with too many requests under way may try again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A client that has rested may ask at once for what its rate allows in this time.
+const BURST: Duration = Duration::from_secs(1);
+
+/// What each client may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quota {
+    /// Requests per second; 0: as many as it likes.
+    pub(crate) requests_per_second: u32,
+    /// Gets under way that memory doesn't answer.
+    pub(crate) misses: usize,
+}
+
+/// What clients have asked for.
+pub(crate) struct Quotas {
+    requests_per_second: AtomicU32,
+    misses: AtomicUsize,
+    began: Instant,
+    refused: Box<Refused>,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+/// Hears of each refusal.
+type Refused = dyn Fn(ClientId, Excess) + Send + Sync;
+
+#[derive(Default)]
+struct Shard {
+    /// When the requests so far would all have come, at the allowed rate: nanoseconds since the
+    /// begin (GCRA, the leaky bucket as a meter).
+    rates: HashMap<ClientId, u64, foldhash::fast::RandomState>,
+    under_way: HashMap<(ClientId, What), usize, foldhash::fast::RandomState>,
+}
+
+/// What is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum What {
+    Miss,
+    Arriving,
+}
+
+/// A client asks for more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Excess {
+    /// Requests per second. It may ask again after this time.
+    Rate(Duration),
+    /// Gets under way.
+    Misses,
+    /// Requests that arrive in parts.
+    Arriving,
+}
+
+/// Something that a client has under way.
+pub(crate) struct UnderWay {
+    quotas: Arc<Quotas>,
+    client: ClientId,
+    what: What,
+}
+
+impl Excess {
+    /// For labels and logs.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Rate(_) => "rate",
+            Self::Misses => "misses",
+            Self::Arriving => "arriving",
+        }
+    }
+}
+
+impl From<Excess> for Error {
+    fn from(excess: Excess) -> Self {
+        let (what, wait) = match excess {
+            Excess::Rate(wait) => ("requests (limits.max_requests_per_second_per_client)", wait),
+            Excess::Misses => ("misses under way (limits.max_misses_per_client)", PAUSE),
+            Excess::Arriving => ("requests that arrive in parts", PAUSE),
+        };
+        let what = format!("this client has more {what} than one client may");
+        Self::new(ErrorKind::TooManyRequests, what).with_retry_after(wait)
+    }
+}
+
+impl Quotas {
+    /// Tells `refused` of each refusal.
+    pub(crate) fn new(
+        quota: Quota,
+        refused: impl Fn(ClientId, Excess) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            requests_per_second: AtomicU32::new(quota.requests_per_second),
+            misses: AtomicUsize::new(quota.misses),
+            began: Instant::now(),
+            refused: Box::new(refused),
+            shards: Default::default(),
+        })
+    }
+
+    /// From now on, clients may ask for this.
+    #[cfg(feature = "cli")]
+    pub(crate) fn set(&self, quota: Quota) {
+        let rate = quota.requests_per_second;
+        self.requests_per_second.store(rate, Ordering::Relaxed);
+        self.misses.store(quota.misses, Ordering::Relaxed);
+    }
+
+    /// Whether requests are limited at all: only then, who asks for a hit has to be known.
+    pub(crate) fn limits_requests(&self) -> bool {
+        self.requests_per_second.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts so many requests of a client.
+    ///
+    /// # Errors
+    /// [`Excess::Rate`].
+    pub(crate) fn request(&self, client: ClientId, count: u32) -> Result<(), Excess> {
+        let admitted = self.count_request(client, count);
+        admitted.inspect_err(|excess| (self.refused)(client, *excess))
+    }
+
+    fn count_request(&self, client: ClientId, count: u32) -> Result<(), Excess> {
+        let rate = self.requests_per_second.load(Ordering::Relaxed);
+        if rate == 0 || client == ClientId::NOBODY {
+            return Ok(());
+        }
+        let each = (Duration::from_secs(1) / rate).as_nanos() as u64;
+        let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mut shard = self.shard(client).lock();
+        let due = shard.rates.get(&client).copied().unwrap_or(0).max(now);
+        let next = due.saturating_add(each.saturating_mul(count.into()));
+        // Who has rested may send one request of any size, and pays for it afterwards.
+        let ahead = Duration::from_nanos(next - now);
+        if due > now && ahead > BURST {
+            return Err(Excess::Rate(ahead - BURST));
+        }
+        shard.remember(client, next, now);
+        Ok(())
+    }
+
+    /// A get of a client begins that memory doesn't answer.
+    ///
+    /// # Errors
+    /// [`Excess::Misses`].
+    pub(crate) fn miss(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
+        let most = self.misses.load(Ordering::Relaxed);
+        self.begin(client, What::Miss, most, Excess::Misses)
+    }
+
+    /// A request of a client has to be waited for.
+    ///
+    /// # Errors
+    /// [`Excess::Arriving`].
+    pub(crate) fn arrives(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
+        self.begin(client, What::Arriving, MOST_ARRIVING, Excess::Arriving)
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        client: ClientId,
+        what: What,
+        most: usize,
+        excess: Excess,
+    ) -> Result<UnderWay, Excess> {
+        let mut shard = self.shard(client).lock();
+        match shard.under_way.entry((client, what)) {
+            Entry::Occupied(it) if *it.get() >= most && client != ClientId::NOBODY => {
+                drop(shard);
+                (self.refused)(client, excess);
+                return Err(excess);
+            }
+            entry => *entry.or_default() += 1,
+        }
+        drop(shard);
+        Ok(UnderWay {
+            quotas: self.clone(),
+            client,
+            what,
+        })
+    }
+
+    fn shard(&self, client: ClientId) -> &Mutex<Shard> {
+        &self.shards[client.0 as usize % SHARDS]
+    }
+}
+
+impl fmt::Debug for Quotas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quotas").finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    fn remember(&mut self, client: ClientId, next: u64, now: u64) {
+        if self.rates.len() >= MOST_RATES && !self.rates.contains_key(&client) {
+            // Who has rested is as one who has never asked.
+            self.rates.retain(|_, due| *due > now);
+            if self.rates.len() >= MOST_RATES {
+                let any = self.rates.keys().next().copied();
+                any.and_then(|any| self.rates.remove(&any));
+            }
+        }
+        self.rates.insert(client, next);
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut shard = self.quotas.shard(self.client).lock();
+        if let Entry::Occupied(mut under_way) = shard.under_way.entry((self.client, self.what)) {
+            *under_way.get_mut() -= 1;
+            if *under_way.get() == 0 {
+                under_way.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: ClientId = ClientId(1);
+    const OTHER: ClientId = ClientId(2);
+
+    fn quotas(requests_per_second: u32, misses: usize) -> Arc<Quotas> {
+        let quota = Quota {
+            requests_per_second,
+            misses,
+        };
+        Quotas::new(quota, |_, _| {})
+    }
+
+    fn asked(quotas: &Quotas, client: ClientId, times: u32) -> usize {
+        let asks = (0..times).filter(|_| quotas.request(client, 1).is_ok());
+        asks.count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_its_rate_and_a_second_s_worth_at_once() {
+        let quotas = quotas(100, 1);
+        assert_eq!(asked(&quotas, ONE, 1_000), 100);
+        assert_eq!(asked(&quotas, OTHER, 10), 10, "another's own");
+        let wait = Duration::from_millis(10);
+        assert_eq!(quotas.request(ONE, 1), Err(Excess::Rate(wait)));
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!(asked(&quotas, ONE, 1_000), 50);
+        assert_eq!(
+            asked(&quotas, ClientId::NOBODY, 1_000),
+            1_000,
+            "the node's own"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_for_many_keys_is_paid_for_afterwards() {
+        let quotas = quotas(100, 1);
+        assert_eq!(quotas.request(ONE, 1_000), Ok(()));
+        assert_eq!(
+            quotas.request(ONE, 1),
+            Err(Excess::Rate(Duration::from_millis(9_010)))
+        );
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(quotas.request(ONE, 1), Ok(()));
+    }
+
+    #[test]
+    fn what_is_under_way_is_bounded_for_each_client_and_forgotten_when_it_ends() {
+        let quotas = quotas(0, 2);
+        let two = [quotas.miss(ONE), quotas.miss(ONE)];
+        assert_eq!(quotas.miss(ONE).err(), Some(Excess::Misses));
+        assert!(quotas.miss(OTHER).is_ok());
+        drop(two);
+        assert!(quotas.miss(ONE).is_ok());
+        let held: usize = quotas
+            .shards
+            .iter()
+            .map(|it| it.lock().under_way.len())
+            .sum();
+        assert_eq!(held, 0);
+    }
+
+    #[test]
+    fn requests_that_arrive_in_parts_take_nothing_from_misses_and_have_a_bound_of_their_own() {
+        let quotas = quotas(0, 1);
+        let arriving: Vec<_> = (0..=MOST_ARRIVING).map(|_| quotas.arrives(ONE)).collect();
+        let refused = arriving.iter().filter(|it| it.is_err());
+        assert_eq!(refused.count(), 1);
+        assert!(quotas.miss(ONE).is_ok() && quotas.arrives(OTHER).is_ok());
+    }
+
+    #[test]
+    fn an_attacker_with_many_addresses_fills_no_memory() {
+        let quotas = quotas(1, 1);
+        for client in 1..100_000 {
+            assert_eq!(quotas.request(ClientId(client), 1), Ok(()));
+        }
+        let held: usize = quotas.shards.iter().map(|it| it.lock().rates.len()).sum();
+        assert!(held <= SHARDS * MOST_RATES, "{held}");
+    }
+}

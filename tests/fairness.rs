@@ -1,0 +1,329 @@
+//! What clients take from each other: places of loads, and requests within a time. Attackers come
+//! from another address of this machine than the good client.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    routing,
+};
+use common::{get_request as get, *};
+use gaocache::internal::wire::{GetManyRequest, RemoveRequest, cache_client::CacheClient};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
+    task::JoinSet,
+};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+
+const GOOD: [u8; 4] = [127, 0, 0, 1];
+const ATTACKER: [u8; 4] = [127, 0, 0, 2];
+
+/// An origin that remembers in which order it was asked. Loads wait until it is opened.
+#[derive(Clone)]
+struct OrderedOrigin {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    open: Arc<watch::Sender<bool>>,
+}
+
+impl OrderedOrigin {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = Self {
+            address: listener.local_addr().unwrap(),
+            asked: Arc::default(),
+            open: Arc::new(watch::Sender::new(false)),
+        };
+        let answer = async |State(origin): State<Self>, Path(key): Path<String>| {
+            origin.asked.lock().push(key.clone());
+            let mut open = origin.open.subscribe();
+            open.wait_for(|open| *open).await.unwrap();
+            key
+        };
+        let router = Router::new().route("/{key}", routing::get(answer));
+        let router = router.with_state(origin.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        origin
+    }
+
+    /// A group whose loads from it run one at a time.
+    fn group(&self, further: &str) -> String {
+        format!(
+            "groups=[{{ name = \"users\", ttl_seconds = 600, origin = {{ kind = \"http\", \
+             url = \"http://{}/{{key}}\", timeout_seconds = 60, max_concurrency = 1{further} }} }}]",
+            self.address
+        )
+    }
+
+    async fn is_asked_for(&self, count: usize) {
+        within("a load", async {
+            while self.asked.lock().len() < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// How many keys were asked for before that one.
+    fn before(&self, key: &str) -> usize {
+        let asked = self.asked.lock();
+        asked.iter().position(|it| it == key).expect("asked for")
+    }
+}
+
+async fn client_from(from: [u8; 4], to: SocketAddr) -> CacheClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{to}")).unwrap();
+    let endpoint = endpoint.local_address(Some(IpAddr::from(from)));
+    CacheClient::new(endpoint.connect().await.expect("connects"))
+}
+
+/// Asks for these keys at once.
+fn ask(client: &CacheClient<Channel>, keys: impl Iterator<Item = String>) -> JoinSet<Code> {
+    let mut asked = JoinSet::new();
+    for key in keys {
+        let mut client = client.clone();
+        asked.spawn(async move {
+            let answer = client.get(get(&key)).await;
+            answer.err().map_or(Code::Ok, |status| status.code())
+        });
+    }
+    asked
+}
+
+async fn in_flight(node: &TestNode) -> f64 {
+    metric(node, "gaocache_in_flight_bytes", &[]).await
+}
+
+/// Polls until so many more requests are under way at a node.
+async fn until_in_flight(node: &TestNode, is_enough: impl Fn(f64) -> bool) {
+    within("requests under way", async {
+        while !is_enough(in_flight(node).await) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_clients_that_hung_up_wanted_is_never_loaded_and_holds_up_nobody() {
+    let origin = OrderedOrigin::start().await;
+    let further = [&origin.group(""), "node.worker_threads=1"];
+    let nodes = cluster(1, "", &further).await;
+    let address = nodes[0].addresses.grpc;
+    let good = client_from(GOOD, address).await;
+    let mut held = ask(&good, ["held".to_owned()].into_iter());
+    origin.is_asked_for(1).await;
+    let before = in_flight(&nodes[0]).await;
+    {
+        // From the same address: no turn of its own protects the good client.
+        let hangs_up = client_from(GOOD, address).await;
+        let asked = ask(&hangs_up, (0..500).map(|number| format!("bad-{number}")));
+        until_in_flight(&nodes[0], |bytes| bytes > before * 400.0).await;
+        drop(asked);
+    }
+    until_in_flight(&nodes[0], |bytes| bytes <= before).await;
+    let mut wanted = ask(&good, ["wanted".to_owned()].into_iter());
+    until_in_flight(&nodes[0], |bytes| bytes > before).await;
+    origin.open.send_replace(true);
+    for asked in [&mut held, &mut wanted] {
+        let answer = within("an answer", asked.join_next()).await;
+        assert_eq!(answer.unwrap().unwrap(), Code::Ok);
+    }
+    assert_eq!(*origin.asked.lock(), ["held", "wanted"]);
+}
+
+/// Asks for these keys, of the same length, and returns when all are under way at the node. The
+/// origin is asked for the first alone.
+async fn all_wait(
+    node: &TestNode,
+    origin: &OrderedOrigin,
+    client: &CacheClient<Channel>,
+    keys: &[String],
+) -> (JoinSet<Code>, f64) {
+    let mut asked = ask(client, keys[..1].iter().cloned());
+    origin.is_asked_for(1).await;
+    let one = in_flight(node).await;
+    let all = one * (keys.len() as f64 - 0.5);
+    let mut rest = ask(client, keys[1..].iter().cloned());
+    until_in_flight(node, |bytes| bytes >= all).await;
+    asked.spawn(async move {
+        while let Some(code) = rest.join_next().await {
+            if code.unwrap() != Code::Ok {
+                return Code::Unknown;
+            }
+        }
+        Code::Ok
+    });
+    (asked, one)
+}
+
+async fn all_answered(mut asked: JoinSet<Code>) {
+    while let Some(answer) = within("an answer", asked.join_next()).await {
+        assert_eq!(answer.unwrap(), Code::Ok);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_hundreds_of_keys_delays_another_by_its_share() {
+    let origin = OrderedOrigin::start().await;
+    let nodes = cluster(1, "", &[&origin.group("")]).await;
+    let address = nodes[0].addresses.grpc;
+    let greedy = client_from(ATTACKER, address).await;
+    let keys: Vec<String> = (0..600).map(|number| format!("bad-{number:03}")).collect();
+    let (greedy, one) = all_wait(&nodes[0], &origin, &greedy, &keys).await;
+    let good = client_from(GOOD, address).await;
+    // A key of its own, and one that the other wants as well.
+    let wanted = ["good-00", "bad-599"];
+    let asked = ask(&good, wanted.map(str::to_owned).into_iter());
+    until_in_flight(&nodes[0], |bytes| bytes >= one * 601.5).await;
+    origin.open.send_replace(true);
+    all_answered(asked).await;
+    all_answered(greedy).await;
+    for key in wanted {
+        let before = origin.before(key);
+        assert!(before <= 6, "{key} waited for {before} of 600 others");
+    }
+    assert_eq!(origin.asked.lock().len(), 601, "one load a key");
+}
+
+#[tokio::test]
+async fn it_does_so_too_if_another_node_owns_the_keys() {
+    let origin = OrderedOrigin::start().await;
+    let further = [&origin.group(""), "node.worker_threads=1"];
+    let nodes = cluster(2, "", &further).await;
+    let address = nodes[0].addresses.grpc;
+    let ring = nodes[0].rings.borrow().clone();
+    let group = gaocache_core::ring::group_seed("users");
+    let of_other = |key: &String| {
+        let hash = gaocache_core::ring::hash_key(group, key);
+        ring.owner(hash) != gaocache_core::cluster::Owner::Me
+    };
+    let named = |name: &'static str| (0..).map(move |number| format!("{name}-{number:04}"));
+    // More than there are places on the connection to the owner.
+    let keys: Vec<String> = named("bad").filter(of_other).take(600).collect();
+    let wanted = named("god").find(of_other).unwrap();
+    let greedy = client_from(ATTACKER, address).await;
+    let (greedy, one) = all_wait(&nodes[0], &origin, &greedy, &keys).await;
+    let good = client_from(GOOD, address).await;
+    let good = ask(&good, [wanted.clone()].into_iter());
+    until_in_flight(&nodes[0], |bytes| bytes >= one * 600.5).await;
+    origin.open.send_replace(true);
+    all_answered(good).await;
+    all_answered(greedy).await;
+    let before = origin.before(&wanted);
+    assert!(before <= 100, "it waited for {before} of 600 others");
+}
+
+/// Sends a command of Redis, and returns the first line of the answer.
+async fn redis(from: [u8; 4], node: &TestNode, command: &str) -> String {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let to = node.addresses.redis.expect("listens");
+    let mut stream = socket.connect(to).await.expect("connects");
+    stream.write_all(command.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1024];
+    let read = within("an answer", stream.read(&mut answer)).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_client_past_its_rate_is_told_so_by_every_listener_and_others_are_served() {
+    let origin = CountingOrigin::start().await;
+    let further = [
+        "limits.max_requests_per_second_per_client=1",
+        "redis.listen=127.0.0.1:0",
+    ];
+    let nodes = cluster(1, &origin.url(), &further).await;
+    let mut client = client_from(GOOD, nodes[0].addresses.grpc).await;
+    let many = |keys: usize| GetManyRequest {
+        group: "users".into(),
+        keys: (0..keys).map(|number| format!("k{number}")).collect(),
+    };
+    // It pays afterwards: for an hour.
+    let mut answers = client.get_many(many(3_600)).await.unwrap().into_inner();
+    let mut found = 0;
+    while let Some(_answer) = answers.message().await.unwrap() {
+        found += 1;
+    }
+    assert_eq!(found, 3_600);
+    let removal = RemoveRequest {
+        group: "users".into(),
+        key: "alice".into(),
+    };
+    let refused = [
+        client.get(get("alice")).await.expect_err("too many"),
+        client.get_many(many(1)).await.expect_err("too many"),
+        client.remove(removal).await.expect_err("too many"),
+    ];
+    for status in refused {
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let kind = status.metadata().get("gaocache-error").unwrap();
+        assert_eq!(kind, "too_many_requests");
+        assert!(status.metadata().get("gaocache-retry-after-ms").is_some());
+    }
+    let answer = http().get(nodes[0].http("/v1/users/alice")).send().await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), 429);
+    let wait = answer.headers()["retry-after"].to_str().unwrap();
+    assert!(wait.parse::<u64>().unwrap() > 3_000, "{wait}");
+    let get_alice = "GET users:alice\r\n";
+    let refused = redis(GOOD, &nodes[0], get_alice).await;
+    assert!(refused.starts_with("-BUSY too_many_requests"), "{refused}");
+    let refused = redis(GOOD, &nodes[0], "AUTH guess\r\n").await;
+    assert!(refused.starts_with("-BUSY too_many_requests"), "{refused}");
+    assert_eq!(redis(ATTACKER, &nodes[0], get_alice).await, "$14");
+    let name = "gaocache_client_refusals_total";
+    assert_eq!(metric(&nodes[0], name, &["reason=\"rate\""]).await, 6.0);
+}
+
+#[tokio::test]
+async fn a_client_has_so_many_misses_at_a_time_and_hits_beside_them() {
+    let origin = CountingOrigin::start().await;
+    let nodes = cluster(1, &origin.url(), &["limits.max_misses_per_client=2"]).await;
+    let address = nodes[0].addresses.grpc;
+    let mut client = client_from(GOOD, address).await;
+    client.get(get("known")).await.expect("a value");
+    origin.hold();
+    let keys = ["a", "b"].map(str::to_owned);
+    let mut waiting = ask(&client, keys.into_iter());
+    within("both wait", async {
+        while origin.loads() < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let refused = client.get(get("c")).await.expect_err("a third");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    client.get(get("known")).await.expect("a hit");
+    let other = client_from(ATTACKER, address).await;
+    let mut other = ask(&other, ["d".to_owned()].into_iter());
+    within("another's", async {
+        while origin.loads_of("d") == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    origin.release();
+    for waiting in [&mut waiting, &mut other] {
+        while let Some(answer) = within("an answer", waiting.join_next()).await {
+            assert_eq!(answer.unwrap(), Code::Ok);
+        }
+    }
+    client.get(get("c")).await.expect("room again");
+    let name = "gaocache_client_refusals_total";
+    assert_eq!(metric(&nodes[0], name, &["reason=\"misses\""]).await, 1.0);
+}
