@@ -61,6 +61,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	$(CARGO) fmt --manifest-path tests/chaos/Cargo.toml --check
 	$(CARGO) fmt --manifest-path tests/outside/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --features interop,observability,warm -- -D warnings
+	$(CARGO) clippy --locked -p gaocache-fuzz --all-targets --features targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib --example embedded -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --features etcd --lib -- -D warnings
 	$(CARGO) clippy --locked --manifest-path tests/chaos/Cargo.toml --target-dir target/chaos --all-targets -- -D warnings

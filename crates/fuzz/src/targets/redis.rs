@@ -32,6 +32,9 @@ pub fn commands(input: &[u8]) {
             let other = decode2(command).expect("valid").expect("whole");
             assert_eq!(strings(other.0).as_ref(), Some(arguments));
             assert_eq!(other.1, command.len());
+            // A number may be written with zeros before it; nothing else may differ.
+            let canonical = canonical(arguments);
+            assert!(canonical.len() != command.len() || canonical == command);
         }
         begin = *end;
     }
