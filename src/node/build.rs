@@ -136,8 +136,7 @@ impl NodeBuilder {
         let me = rules::member(&self.settings, listeners.addresses(), key);
         let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
-        let (health, health_service) = tonic_health::server::health_reporter();
-        drop(health_service);
+        let health = tonic_health::server::health_reporter().0;
         let largest = largest(&groups);
         let budget = self.chosen_budget(largest)?;
         let peers = rules::peers(&self.settings, &groups, largest, peer_tls.clone());

@@ -32,10 +32,8 @@ mod cuts_tests;
 #[allow(clippy::expect_used, clippy::panic)]
 pub mod fuzzing;
 #[cfg(any(test, feature = "fuzzing"))]
-#[cfg_attr(
-    not(test),
-    allow(dead_code, unused_imports, clippy::expect_used, clippy::panic)
-)]
+#[cfg_attr(not(test), allow(dead_code, unused_imports))]
+#[allow(clippy::expect_used, clippy::panic)]
 mod harness_tests;
 
 pub use error::{Error, ErrorKind, Result};
