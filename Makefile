@@ -159,7 +159,6 @@ simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, 
 	  -p gaocache-core --lib -- --nocapture cuts_tests
 
 fuzz-quick: ## runs each fuzz target on the inputs that are checked in, and for a few seconds on new ones; needs a C++ compiler
-	$(CARGO) test --locked -p gaocache-fuzz --features targets
 	CARGO="$(CARGO)" tools/fuzz 5
 
 fuzz: ## fuzzes for HOURS, shared by all targets (or TARGETS); needs a C++ compiler
