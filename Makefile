@@ -71,6 +71,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	$(CARGO) fmt --manifest-path tests/chaos/Cargo.toml --check
 	$(CARGO) fmt --manifest-path tests/outside/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --features interop,observability,warm -- -D warnings
+	$(CARGO) clippy --locked -p gaocache-fuzz --all-targets --features targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib --example embedded -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --features etcd --lib -- -D warnings
 	$(CARGO) clippy --locked --manifest-path tests/chaos/Cargo.toml --target-dir target/chaos --all-targets -- -D warnings
@@ -176,7 +177,6 @@ simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, 
 	  -p gaocache-core --lib -- --nocapture cuts_tests
 
 fuzz-quick: ## runs each fuzz target on the inputs that are checked in, and for a few seconds on new ones; needs a C++ compiler
-	$(CARGO) test --locked -p gaocache-fuzz --features targets
 	CARGO="$(CARGO)" tools/fuzz 5
 
 fuzz: ## fuzzes for HOURS, shared by all targets (or TARGETS); needs a C++ compiler
