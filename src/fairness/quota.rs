@@ -192,6 +192,12 @@ impl Quotas {
         self.begin(client, What::Miss, most, Excess::Misses)
     }
 
+    /// The same if there is room for one; none is no refusal.
+    pub(crate) fn miss_if_room(self: &Arc<Self>, client: ClientId) -> Option<UnderWay> {
+        let most = self.misses.load(Ordering::Relaxed);
+        self.begin_within(client, What::Miss, most)
+    }
+
     /// A client has connected.
     pub(crate) fn connected(self: &Arc<Self>, client: ClientId) -> OpenRequests {
         let mut shard = self.shard(client).lock();
@@ -201,12 +207,6 @@ impl Quotas {
             client,
             count,
         }
-    }
-
-    /// The same if there is room for one; none is no refusal.
-    pub(crate) fn miss_if_room(self: &Arc<Self>, client: ClientId) -> Option<UnderWay> {
-        let most = self.misses.load(Ordering::Relaxed);
-        self.begin_within(client, What::Miss, most)
     }
 
     /// A request of a client has to be waited for.
