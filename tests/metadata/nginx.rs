@@ -155,7 +155,8 @@ async fn what_nginx_says_of_a_file_comes_with_it_from_every_node() {
         assert_eq!(get(&nodes[0], key, &[]).await.status(), status, "{key}");
     }
     nginx.write("large", &"x".repeat(2_000));
-    assert_eq!(get(&nodes[0], "large", &[]).await.status(), 413);
+    let large = get(&nodes[0], "large", &[]).await;
+    assert_eq!(lines(&large, "gaocache-error"), ["value_too_large"]);
 }
 
 #[tokio::test]
