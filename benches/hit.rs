@@ -76,6 +76,12 @@ impl Cache for Echo {
     ) -> Result<Response<wire::PurgeResponse>, Status> {
         Err(Status::unimplemented(""))
     }
+    async fn purge_tag(
+        &self,
+        _: Request<wire::PurgeTagRequest>,
+    ) -> Result<Response<wire::PurgeTagResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 async fn serve_echo() {

@@ -2,12 +2,9 @@
 
 use std::fmt;
 
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 
-use crate::{
-    answer::Answer,
-    service::{MANY_AT_ONCE, Service},
-};
+use crate::{answer::Answer, service::Service};
 use gaocache_core::error::Result;
 
 /// A node's cache, for use inside its process; [`Node::cache`](crate::Node::cache) returns it.
@@ -106,12 +103,15 @@ impl Cache {
     /// # }
     /// ```
     pub async fn get_many(&self, group: &str, keys: &[impl AsRef<str>]) -> Vec<Result<Answer>> {
-        // Not by a closure: its future could not be spawned (rust-lang/rust#64552).
-        let mut gets = Vec::with_capacity(keys.len());
-        for key in keys {
-            gets.push(self.get(group, key.as_ref()));
-        }
-        stream::iter(gets).buffered(MANY_AT_ONCE).collect().await
+        let keys = keys.iter().map(|key| key.as_ref().to_owned()).collect();
+        let answers = self.service.get_many(group, keys);
+        let now = || self.service.now();
+        let mut answers: Vec<_> = answers
+            .map(|(place, answer)| (place, answer.map(|it| Answer::at(now(), it))))
+            .collect()
+            .await;
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
     /// Drops a key on every node. When this returns `Ok`, no node serves what it held before.
@@ -165,5 +165,36 @@ impl Cache {
     /// ```
     pub async fn purge(&self, group: &str) -> Result<u64> {
         self.service.purge(group).await
+    }
+
+    /// Drops all keys of a group whose values carry that tag
+    /// ([`Metadata::with_tags`](crate::Metadata::with_tags)), on every node.
+    ///
+    /// # Errors
+    /// As [`Cache::remove`].
+    ///
+    /// ```
+    /// # use gaocache::{
+    /// #     Error, GroupDefinition, Loaded, Metadata, NodeBuilder, Settings, Source, loader,
+    /// # };
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let shout = loader(async |key: String| {
+    /// #     let tags = Metadata::default().with_tags(["loud"])?;
+    /// #     Ok::<_, Error>(Loaded::from(key.to_uppercase()).with_metadata(tags))
+    /// # });
+    /// # let node = NodeBuilder::new(Settings::standalone("only"))
+    /// #     .group(GroupDefinition::new("shout", shout))
+    /// #     .bind()
+    /// #     .await?;
+    /// # let cache = node.cache();
+    /// cache.get("shout", "night").await?;
+    /// cache.purge_tag("shout", "loud").await?;
+    /// assert_eq!(cache.get("shout", "night").await?.source, Source::Origin);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn purge_tag(&self, group: &str, tag: &str) -> Result<()> {
+        self.service.purge_tag(group, tag).await
     }
 }

@@ -3,9 +3,12 @@
 //!
 //! It must not depend on the protocol of a request.
 
+mod many;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use futures::{Stream, StreamExt};
 use http::HeaderMap;
 use tokio::time::Instant;
 
@@ -23,12 +26,12 @@ use crate::{
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::{Answer, Group, Groups, Query, Source},
-    ports::{Clock, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
+    ports::{
+        Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Removal, Sender, Timestamp,
+    },
     standing::Standing,
 };
-
-/// Keys of one `get_many` that are worked on at the same time.
-pub(crate) const MANY_AT_ONCE: usize = 64;
+pub(crate) use many::flight_bytes;
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -192,13 +195,17 @@ impl Service {
     /// next get of a batch is timed from there on.
     pub fn get_held(&self, group: &str, key: &str, moment: &mut Moment) -> Option<Result<Answer>> {
         let answer = self.inner.groups.held(group, key, moment.now)?;
+        self.has_held(group, key, moment, &answer);
+        Some(answer)
+    }
+
+    fn has_held(&self, group: &str, key: &str, moment: &mut Moment, answer: &Result<Answer>) {
         if let Some(started) = &mut moment.started {
             let ended = Instant::now();
-            self.measure(group, key, ended - *started, &answer);
+            self.measure(group, key, ended - *started, answer);
             *started = ended;
         }
-        self.told(group, key, &answer);
-        Some(answer)
+        self.told(group, key, answer);
     }
 
     /// A client's get, after [`Service::get_held`] has found nothing.
@@ -247,11 +254,42 @@ impl Service {
             Ok(group) => group.answer_peer(key).await,
             Err(error) => Err(error),
         };
-        let source = answer.as_ref().map(|it| it.source);
+        self.told_peer(group, key, answer.as_ref());
+        answer
+    }
+
+    /// Another node's fetch of several keys: answers as they come, each with the place of its key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`].
+    pub fn answer_peer_many(
+        &self,
+        group: &str,
+        keys: Vec<String>,
+    ) -> Result<impl Stream<Item = (usize, Result<Fetched>)> + Send + use<>> {
+        let known = self.inner.groups.get(group)?;
+        let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let answers = known.answer_peer_many(&asked);
+        let service = self.clone();
+        Ok(answers.map(move |(place, answer)| {
+            match &answer {
+                Ok(Fetched::Answer(answer)) => {
+                    service.told_peer(known.name(), &keys[place], Ok(answer));
+                }
+                // It is fetched once more.
+                Ok(Fetched::Large) => {}
+                Err(error) => service.told_peer(known.name(), &keys[place], Err(error)),
+            }
+            (place, answer)
+        }))
+    }
+
+    /// Counts and traces the answer to another node's fetch.
+    fn told_peer(&self, group: &str, key: &str, answer: Result<&PeerAnswer, &Error>) {
+        let source = answer.map(|it| it.source);
         let outcome = source.map_err(Error::kind);
         self.count(group, |metrics| metrics.peer_request(outcome));
-        let value = answer.as_ref().ok();
-        let value = value.and_then(|it| it.record.value.as_ref());
+        let value = answer.ok().and_then(|it| it.record.value.as_ref());
         trace::ended(
             source.map(Source::name),
             Told {
@@ -261,7 +299,6 @@ impl Service {
                 bytes: value.map(|it| it.len()),
             },
         );
-        answer
     }
 
     /// Another node's peek. It never loads.
@@ -298,8 +335,8 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].
-    pub fn remove_here(&self, group: &str, key: Option<&str>) -> Result<u64> {
-        Ok(self.inner.groups.told(group)?.remove_here(key))
+    pub fn remove_here(&self, group: &str, what: &Removal) -> Result<u64> {
+        Ok(self.inner.groups.told(group)?.remove_here(what))
     }
 
     /// A client's removal of a key.
@@ -319,6 +356,16 @@ impl Service {
     pub async fn purge(&self, group: &str) -> Result<u64> {
         self.invalidate(group, async |group| group.purge().await)
             .await
+    }
+
+    /// A client's removal of all that carries a tag.
+    ///
+    /// # Errors
+    /// As [`Group::purge_tag`], or [`ErrorKind::UnknownGroup`].
+    pub async fn purge_tag(&self, group: &str, tag: &str) -> Result<()> {
+        self.invalidate(group, async |group| group.purge_tag(tag).await.map(|()| 0))
+            .await
+            .map(|_| ())
     }
 
     async fn invalidate(

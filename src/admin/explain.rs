@@ -19,6 +19,7 @@ use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::{Explained, Group, Held},
     membership::Member,
+    metadata::Metadata,
     store::Departure,
 };
 
@@ -103,6 +104,8 @@ fn held(me: &str, group: &Group, known: &Explained) -> Vec<Value> {
             "ttl_remaining_seconds": it.left.map(|left| left.as_secs_f64()),
             "age_seconds": age(ttl, it),
             "uses": it.use_count,
+            "headers": headers(&it.metadata),
+            "tags": it.metadata.tags().count(),
         })
     };
     let here = [("owned", &known.owned), ("hot", &known.hot)];
@@ -112,6 +115,12 @@ fn held(me: &str, group: &Group, known: &Explained) -> Vec<Value> {
     let others = known.others.iter();
     let others = others.filter_map(|(id, it)| Some(show(id, "owned", it.as_ref().ok()?.as_ref()?)));
     here.chain(others).collect()
+}
+
+/// What the origin said of the value, in its order.
+fn headers(metadata: &Metadata) -> Vec<Value> {
+    let header = |(name, value): (&str, &str)| json!({ "name": name, "value": value });
+    metadata.iter().map(header).collect()
 }
 
 /// How old a value is, if its TTL is the group's. Entries don't keep the time of their load.

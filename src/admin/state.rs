@@ -75,7 +75,8 @@ impl Admin {
             .connections
             .in_flight(budget.used(), budget.limit(), budget.refused());
         for (tier, store) in self.stores.iter() {
-            self.metrics.stores.holds(tier, store.capacity());
+            let stores = &self.metrics.stores;
+            stores.holds(tier, store.capacity(), store.purged_tags());
             for group in self.groups.ever() {
                 let stats = store.stats(group.id());
                 self.metrics.stores.of_group(group.name(), tier, stats);

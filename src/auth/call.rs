@@ -36,6 +36,16 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A purge of what carries a tag.
+    pub(crate) const fn purge_tag(group: &'a str, tag: &'a str) -> Self {
+        Self {
+            action: Action::Purge,
+            name: "purge",
+            group,
+            detail: Some(("tag", tag)),
+        }
+    }
+
     /// What changes the node itself.
     pub(crate) const fn admin(name: &'static str, detail: Option<(&'static str, &'a str)>) -> Self {
         Self {

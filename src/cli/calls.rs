@@ -100,10 +100,13 @@ pub(super) struct RemoveArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct GroupArgs {
+pub(super) struct PurgeArgs {
     /// Name of the group
     group: String,
-    /// Print JSON: the group and the number of removed entries
+    /// Remove only the keys whose values carry this tag
+    #[arg(long)]
+    tag: Option<String>,
+    /// Print JSON: the group and the number of removed entries, or the tag
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -370,8 +373,11 @@ pub(super) async fn remove(args: &RemoveArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
-    let GroupArgs { group, target, .. } = args;
+pub(super) async fn purge(args: &PurgeArgs) -> Result<(), Failure> {
+    let PurgeArgs { group, target, .. } = args;
+    if let Some(tag) = &args.tag {
+        return purge_tag(args, tag).await;
+    }
     let entries = match target.connect().await? {
         Callee::Node(mut client, address) => {
             let request = wire::PurgeRequest {
@@ -389,6 +395,25 @@ pub(super) async fn purge(args: &GroupArgs) -> Result<(), Failure> {
         return print_json(&json!({ "group": group, "entries": entries }));
     }
     print_line(&format!("removed {}", counted(entries, "entry", "entries")))
+}
+
+async fn purge_tag(args: &PurgeArgs, tag: &str) -> Result<(), Failure> {
+    let PurgeArgs { group, target, .. } = args;
+    match target.connect().await? {
+        Callee::Node(mut client, address) => {
+            let request = wire::PurgeTagRequest {
+                group: group.clone(),
+                tag: tag.to_owned(),
+            };
+            let purged = client.purge_tag(request).await;
+            purged.map_err(|status| target.failed(&address, &status))?;
+        }
+        Callee::Cluster(client) => client.purge_tag(group, tag).await?,
+    }
+    if args.json {
+        print_json(&json!({ "group": group, "tag": tag, "removed": true }))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

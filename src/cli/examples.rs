@@ -25,6 +25,7 @@ Examples:
 pub(super) const PURGE: &str = "\
 Examples:
   gaocache purge users --target 10.0.0.7:7070 --token-file token
+  gaocache purge users --tag team-7 --target 10.0.0.7:7070 --token-file token
   gaocache purge users --socket /run/gaocache/admin.sock";
 
 pub(super) const RING: &str = "\

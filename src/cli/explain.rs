@@ -141,10 +141,13 @@ fn lines(asked: &Value, owner: Option<&Result<Value, NoAnswer>>) -> Vec<String> 
     if held.is_empty() {
         lines.push("held       no node that was asked holds this key".into());
     }
-    lines.extend(
-        held.into_iter()
-            .map(|it| format!("held       {}", holder(it))),
-    );
+    for it in held {
+        lines.push(format!("held       {}", holder(it)));
+        let headers = it["headers"].as_array().into_iter().flatten();
+        let said =
+            headers.map(|it| format!("           {}: {}", text(&it["name"]), text(&it["value"])));
+        lines.extend(said);
+    }
     let not_asked = asked["not_asked"].as_array().into_iter().flatten();
     lines.extend(
         not_asked.map(|it| format!("not asked  {}: {}", text(&it["node"]), text(&it["problem"]))),
@@ -221,6 +224,9 @@ fn holder(it: &Value) -> String {
         Some(left) => format!("expires in {left:.1} s"),
         None => "never expires".into(),
     });
+    if let Some(tags) = it["tags"].as_u64().filter(|tags| *tags > 0) {
+        parts.push(counted(tags, "tag", "tags"));
+    }
     if let Some(uses) = it["uses"].as_u64() {
         parts.push(format!("used {}", counted(uses, "time", "times")));
     }

@@ -59,9 +59,9 @@ enum Command {
     /// Remove a key from all nodes
     #[command(after_long_help = examples::REMOVE)]
     Remove(calls::RemoveArgs),
-    /// Remove all keys of a group from all nodes
+    /// Remove all keys of a group, or those with a tag, from all nodes
     #[command(after_long_help = examples::PURGE)]
-    Purge(calls::GroupArgs),
+    Purge(calls::PurgeArgs),
     /// Show the ring as a node sees it
     #[command(after_long_help = examples::RING)]
     Ring(ring::RingArgs),

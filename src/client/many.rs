@@ -14,7 +14,7 @@ use super::{convert, members::Members};
 use crate::{
     answer::Answer,
     rpc::bearer::BearingClient,
-    rpc::wire::{GetManyRequest, GetManyResponse, KeyError, get_many_response::Outcome},
+    rpc::wire::{GetManyRequest, GetManyResponse, get_many_response::Outcome},
     status::grpc::to_status,
     telemetry::trace,
 };
@@ -125,7 +125,7 @@ impl Progress {
     fn take(&mut self, answer: GetManyResponse) {
         let outcome = match answer.outcome {
             Some(Outcome::Found(found)) => Ok(convert::answer(found)),
-            Some(Outcome::Error(error)) => Err(key_error(&error)),
+            Some(Outcome::Error(error)) => Err(error.error()),
             None => return,
         };
         match outcome {
@@ -152,16 +152,10 @@ impl Progress {
     }
 }
 
-fn key_error(error: &KeyError) -> Error {
-    // A kind from a newer release is still an answer.
-    let kind = ErrorKind::from_name(&error.kind).unwrap_or(ErrorKind::Internal);
-    Error::new(kind, &*error.message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::wire::GetResponse;
+    use crate::rpc::wire::{GetResponse, KeyError};
 
     fn answer(key: &str, outcome: Outcome) -> GetManyResponse {
         GetManyResponse {
@@ -175,6 +169,7 @@ mod tests {
             code: 0,
             kind: kind.name().into(),
             message: "why".into(),
+            ..KeyError::default()
         })
     }
 

@@ -188,4 +188,29 @@ impl Client {
             .await
             .map(|answer| answer.into_inner().entries)
     }
+
+    /// Removes all keys of a group whose values carry that tag from all nodes.
+    ///
+    /// # Errors
+    /// As [`Client::remove`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// client.purge_tag("users", "team-7").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn purge_tag(&self, group: &str, tag: &str) -> Result<()> {
+        let request = wire::PurgeTagRequest {
+            group: group.to_owned(),
+            tag: tag.to_owned(),
+        };
+        self.members
+            .call(group, "", self.members.deadline(), move |mut client| {
+                let request = request.clone();
+                async move { client.purge_tag(trace::request(request)).await }
+            })
+            .await
+            .map(|_| ())
+    }
 }

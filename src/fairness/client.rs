@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use futures::future::BoxFuture;
+use futures::{Stream, future::BoxFuture, stream};
 use xxhash_rust::xxh3::Xxh3;
 
 /// A client, or what stands for one. The same client is the same number at every node, so that its
@@ -47,6 +47,17 @@ impl ClientId {
     /// For whom the current task works.
     pub(crate) fn current() -> Self {
         CURRENT.try_with(|it| *it).unwrap_or(Self::NOBODY)
+    }
+
+    /// Does for the client what waits for nothing.
+    pub(crate) fn within<R>(self, work: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self, work)
+    }
+
+    /// Reads a stream for the client.
+    pub(crate) fn reads<S: Stream>(self, stream: S) -> impl Stream<Item = S::Item> {
+        let mut stream = Box::pin(stream);
+        stream::poll_fn(move |task| self.within(|| stream.as_mut().poll_next(task)))
     }
 
     /// Does this work for the client.

@@ -192,6 +192,12 @@ impl Quotas {
         self.begin(client, What::Miss, most, Excess::Misses)
     }
 
+    /// The same if there is room for one; none is no refusal.
+    pub(crate) fn miss_if_room(self: &Arc<Self>, client: ClientId) -> Option<UnderWay> {
+        let most = self.misses.load(Ordering::Relaxed);
+        self.begin_within(client, What::Miss, most)
+    }
+
     /// A client has connected.
     pub(crate) fn connected(self: &Arc<Self>, client: ClientId) -> OpenRequests {
         let mut shard = self.shard(client).lock();
@@ -218,17 +224,26 @@ impl Quotas {
         most: usize,
         excess: Excess,
     ) -> Result<UnderWay, Excess> {
+        let begun = self.begin_within(client, what, most);
+        begun.ok_or_else(|| {
+            (self.refused)(client, excess);
+            excess
+        })
+    }
+
+    fn begin_within(
+        self: &Arc<Self>,
+        client: ClientId,
+        what: What,
+        most: usize,
+    ) -> Option<UnderWay> {
         let mut shard = self.shard(client).lock();
         match shard.under_way.entry((client, what)) {
-            Entry::Occupied(it) if *it.get() >= most && client != ClientId::NOBODY => {
-                drop(shard);
-                (self.refused)(client, excess);
-                return Err(excess);
-            }
+            Entry::Occupied(it) if *it.get() >= most && client != ClientId::NOBODY => return None,
             entry => *entry.or_default() += 1,
         }
         drop(shard);
-        Ok(UnderWay {
+        Some(UnderWay {
             quotas: self.clone(),
             client,
             what,

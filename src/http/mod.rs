@@ -1,4 +1,5 @@
-//! The HTTP listener for clients: `GET` and `DELETE /v1/{group}/{key}`.
+//! The HTTP listener for clients: `GET` and `DELETE /v1/{group}/{key}`, and `DELETE
+//! /v1/{group}?tag=…`.
 
 mod answer;
 mod cache_status;
@@ -16,10 +17,13 @@ use std::{
 use axum::{
     Extension, Router,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{
+        Path, Query as Parameters, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, Method, Request, StatusCode, Uri},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{delete, get},
 };
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -69,6 +73,7 @@ pub fn router(service: Service, permissions: Permissions) -> Router {
     Router::new()
         .route("/v1/{group}/{*key}", get(read).delete(remove))
         .route("/v1/{group}/", get(no_key).delete(no_key))
+        .route("/v1/{group}", delete(purge_tag))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(served)
@@ -164,6 +169,7 @@ type GroupAndKey = std::result::Result<Path<(String, String)>, PathRejection>;
 
 const GET: Call = Call::http("GET /v1/{group}/{key}");
 const DELETE: Call = Call::http("DELETE /v1/{group}/{key}");
+const PURGE_TAG: Call = Call::http("DELETE /v1/{group}");
 
 async fn read(
     State(served): State<Served>,
@@ -220,6 +226,41 @@ async fn remove(
             .await
     });
     match scope.run(removed).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tag {
+    tag: String,
+}
+
+/// Never a whole group: a key that was left out must not remove everything.
+async fn purge_tag(
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
+    path: std::result::Result<Path<String>, PathRejection>,
+    tag: std::result::Result<Parameters<Tag>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let Served {
+        service,
+        permissions,
+    } = &served;
+    let scope = service.begin(PURGE_TAG, &headers);
+    let purged = pin!(async {
+        let (Ok(Path(group)), Ok(Parameters(Tag { tag }))) = (path, tag) else {
+            let what = "say which key, as in DELETE /v1/users/42, or which tag, as in DELETE \
+                 /v1/users?tag=red";
+            return Err(Error::new(ErrorKind::InvalidRequest, what));
+        };
+        let call = Changes::purge_tag(&group, &tag);
+        let purge = service.purge_tag(&group, &tag);
+        permissions.run(&caller, call, purge).await
+    });
+    match scope.run(purged).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => failed(&error),
     }

@@ -7,23 +7,40 @@
 use std::time::Duration;
 
 use gaocache_core::ports::Freshness;
-use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, VARY};
+use reqwest::header::{
+    AGE, CACHE_CONTROL, DATE, EXPIRES, HeaderMap, HeaderName, HeaderValue, VARY,
+};
 
 /// Longer lifetimes are reduced to this: ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
-/// What `Cache-Control`, `Age` and `Vary` say of a response.
+/// What `Cache-Control`, `Expires`, `Age` and `Vary` say of a response.
 pub(super) fn freshness(headers: &HeaderMap) -> Freshness {
     let directives = Directives::of(headers);
     if directives.forbidden || varies(headers) {
         return Freshness::Uncacheable;
     }
-    let Some(life) = directives.shared_max_age.or(directives.max_age) else {
+    let said = directives.shared_max_age.or(directives.max_age);
+    let Some(life) = said.or_else(|| expires(headers)) else {
         return Freshness::Unsaid;
     };
     // It has spent that long in caches between here and the origin.
     let life = life.min(LONGEST).saturating_sub(age(headers));
     Freshness::For(life)
+}
+
+/// What is left until `Expires`, by the response's own `Date`: clocks differ. What is no date has
+/// expired (5.3). `None` without either.
+fn expires(headers: &HeaderMap) -> Option<Duration> {
+    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?.trim()).ok();
+    let all = headers.get_all(EXPIRES).iter();
+    let sent = headers.get(DATE).and_then(date);
+    let lives = all.map(|value| match (date(value), sent) {
+        (Some(until), Some(sent)) => Some(until.duration_since(sent).unwrap_or_default()),
+        (Some(_), None) => None,
+        (None, _) => Some(Duration::ZERO),
+    });
+    lives.flatten().min()
 }
 
 #[derive(Default)]
@@ -83,8 +100,6 @@ fn varies(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderValue;
-
     use super::*;
 
     fn of(given: &[(&'static str, &'static str)]) -> Freshness {
@@ -113,6 +128,24 @@ mod tests {
         for forbidden in ["max-age=60, no-store", "private", "No-Cache, max-age=9"] {
             assert_eq!(control(forbidden), Freshness::Uncacheable, "{forbidden}");
         }
+    }
+
+    #[test]
+    fn expires_counts_where_cache_control_says_nothing_and_by_the_response_s_own_date() {
+        const DATE: (&str, &str) = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        const LATER: (&str, &str) = ("expires", "Sun, 06 Nov 1994 08:50:37 GMT");
+        const EARLIER: (&str, &str) = ("expires", "Sun, 06 Nov 1994 08:48:37 GMT");
+        assert_eq!(of(&[DATE, LATER]), secs(60));
+        assert_eq!(of(&[DATE, LATER, ("age", "50")]), secs(10));
+        assert_eq!(of(&[DATE, LATER, ("cache-control", "max-age=5")]), secs(5));
+        assert_eq!(of(&[DATE, LATER, EARLIER]), secs(0));
+        assert_eq!(of(&[DATE, EARLIER]), secs(0));
+        for odd in ["0", "-1", "", "tomorrow"] {
+            assert_eq!(of(&[DATE, ("expires", odd)]), secs(0), "{odd}");
+        }
+        assert_eq!(of(&[LATER]), Freshness::Unsaid, "nobody knows since when");
+        let far = ("expires", "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(of(&[DATE, far]), Freshness::For(LONGEST));
     }
 
     #[test]

@@ -30,14 +30,14 @@ pub struct Guarded {
     breaker: Option<Breaker>,
 }
 
-/// How a load went.
-enum Outcome {
-    /// All callers had given up before it began, or between two attempts.
+/// Why a load did not begin.
+enum NotBegun {
+    /// All callers had given up before, or between two attempts.
     GivenUp,
-    /// The breaker is open, and it did not begin.
+    /// The breaker is open.
     Refused(Error),
-    /// It ended, or there was no room for it.
-    Ended(Result<Reloaded>),
+    /// There was no room for it.
+    NoRoom(Error),
 }
 
 impl Guarded {
@@ -55,16 +55,19 @@ impl Guarded {
         }
     }
 
-    async fn queue_and_load(
+    /// Runs a load, or a batch of loads, in its turn. `is_fault`: whether the outcome is the
+    /// origin's fault.
+    async fn in_turn<T>(
         &self,
         key: &str,
-        kept: Option<&Metadata>,
         mut abandoned: BoxFuture<'_, ()>,
-    ) -> Outcome {
+        load: impl Future<Output = T>,
+        is_fault: impl FnOnce(&T) -> bool,
+    ) -> std::result::Result<T, NotBegun> {
         let breaker = self.breaker.as_ref();
         // Loads that hang may hold all places: no load should wait behind them.
         if let Some(Err(refused)) = breaker.map(|it| it.check(Instant::now())) {
-            return Outcome::Refused(refused);
+            return Err(NotBegun::Refused(refused));
         }
         self.ramp.widen(Instant::now());
         let client = ClientId::current();
@@ -75,31 +78,40 @@ impl Guarded {
             turn = self.ramp.places().take(client, line_key(key), most) => turn,
             () = &mut abandoned => {
                 trace::event("given up in the queue", None);
-                return Outcome::GivenUp;
+                return Err(NotBegun::GivenUp);
             }
         };
         let Ok(_running) = turn else {
-            return Outcome::Ended(Err(self.overloaded()));
+            return Err(NotBegun::NoRoom(self.overloaded()));
         };
         trace::event("left the queue", None);
         // Once more: it may have opened while this load waited for its turn.
         let pass = match breaker.map(|it| it.admit(Instant::now())).transpose() {
             Ok(pass) => pass,
-            Err(refused) => return Outcome::Refused(refused),
+            Err(refused) => return Err(NotBegun::Refused(refused)),
         };
         let began = Instant::now();
-        let load = self.load_in_time(key, kept);
         let anyway = self.bounds.cancel_abandoned;
         let Some(loaded) = unless_abandoned(load, abandoned, anyway).await else {
             trace::event("given up between two attempts", None);
-            return Outcome::GivenUp;
+            return Err(NotBegun::GivenUp);
         };
         let now = Instant::now();
-        if pass.is_some_and(|pass| pass.ended(now - began, is_origins_fault(&loaded), now)) {
+        if pass.is_some_and(|pass| pass.ended(now - began, is_fault(&loaded), now)) {
             self.ramp.restart(now);
         }
         self.ramp.widen(now);
-        Outcome::Ended(loaded)
+        Ok(loaded)
+    }
+
+    async fn load_many_in_time(&self, keys: &[&str]) -> Vec<Result<Loaded>> {
+        match timeout(self.bounds.load_timeout, self.origin.load_many(keys)).await {
+            Ok(loaded) => {
+                let results = loaded.into_iter();
+                results.map(|it| it.map_err(Error::from_loader)).collect()
+            }
+            Err(_) => vec![Err(self.too_slow()); keys.len()],
+        }
     }
 
     async fn load_in_time(&self, key: &str, kept: Option<&Metadata>) -> Result<Reloaded> {
@@ -112,6 +124,21 @@ impl Guarded {
         match timeout(self.bounds.load_timeout, load).await {
             Ok(loaded) => loaded.map_err(Error::from_loader),
             Err(_) => Err(self.too_slow()),
+        }
+    }
+
+    /// What the callers get, and whether it counts as a load that failed.
+    fn not_begun(&self, why: NotBegun) -> (Error, bool) {
+        match why {
+            NotBegun::NoRoom(error) => (error, true),
+            NotBegun::Refused(error) => {
+                self.observer.refused_by_breaker();
+                (error, false)
+            }
+            NotBegun::GivenUp => {
+                let what = "no caller waits for this load any more";
+                (Error::new(ErrorKind::Overloaded, what), false)
+            }
         }
     }
 
@@ -143,7 +170,7 @@ fn line_key(key: &str) -> u64 {
 
 /// Whether the load failed because of the state of the origin. A missing key or a value that is too
 /// large say nothing about it, nor does a lack of memory here.
-fn is_origins_fault(loaded: &Result<Reloaded>) -> bool {
+fn is_origins_fault<T>(loaded: &Result<T>) -> bool {
     let kind = loaded.as_ref().err().map(Error::kind);
     matches!(
         kind,
@@ -161,6 +188,37 @@ impl Origin for Guarded {
         }
     }
 
+    fn batch_size(&self) -> usize {
+        self.origin.batch_size()
+    }
+
+    /// A batch takes one place, and counts as one load for the breaker: as a failed one, if the
+    /// origin answered for no key.
+    async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
+        let load = async {
+            let started = Instant::now();
+            let nobody = Box::pin(std::future::pending());
+            let load = self.load_many_in_time(keys);
+            let all_fail = |loaded: &Vec<Result<Loaded>>| loaded.iter().all(is_origins_fault);
+            let first = keys.first().copied().unwrap_or_default();
+            let loaded = self.in_turn(first, nobody, load, all_fail).await;
+            let loaded = match loaded.map_err(|it| self.not_begun(it)) {
+                Ok(loaded) => loaded,
+                Err((error, true)) => vec![Err(error); keys.len()],
+                Err((error, false)) => {
+                    return keys.iter().map(|_| Err(error.clone().into())).collect();
+                }
+            };
+            for (key, loaded) in keys.iter().zip(&loaded) {
+                let outcome = loaded.as_ref().map(|it| it.value.len());
+                self.observer.loaded(key, started.elapsed(), outcome);
+            }
+            let results = loaded.into_iter();
+            results.map(|it| it.map_err(Into::into)).collect()
+        };
+        load.instrument(trace::load_span()).await
+    }
+
     async fn load_in_turn(
         &self,
         key: &str,
@@ -169,17 +227,16 @@ impl Origin for Guarded {
     ) -> Result<Reloaded, BoxError> {
         let load = async {
             let started = Instant::now();
-            let result = match self.queue_and_load(key, kept, abandoned).await {
-                Outcome::Ended(result) => result,
-                Outcome::Refused(error) => {
-                    self.observer.refused_by_breaker();
-                    return Err(error.into());
-                }
-                Outcome::GivenUp => {
-                    let what = "no caller waits for this load any more";
-                    return Err(Error::new(ErrorKind::Overloaded, what).into());
-                }
+            let load = self.load_in_time(key, kept);
+            let loaded = self.in_turn(key, abandoned, load, is_origins_fault).await;
+            let result = match loaded.map_err(|it| self.not_begun(it)) {
+                Ok(loaded) => loaded,
+                Err((error, true)) => Err(error),
+                Err((error, false)) => return Err(error.into()),
             };
+            if let Ok(Reloaded::Unchanged { .. }) = &result {
+                self.observer.renewed();
+            }
             let outcome = result.as_ref().map(Reloaded::value_bytes);
             self.observer.loaded(key, started.elapsed(), outcome);
             result.map_err(Into::into)
@@ -209,6 +266,7 @@ pub(super) mod tests {
     pub(in super::super) struct Nobody;
     impl LoadObserver for Nobody {
         fn loaded(&self, _key: &str, _took: Duration, _outcome: Result<usize, &Error>) {}
+        fn renewed(&self) {}
         fn refused_by_breaker(&self) {}
         fn breaker(&self, _state: BreakerState) {}
     }
@@ -353,6 +411,64 @@ pub(super) mod tests {
         for _ in 0..10 {
             assert!(origin.load("k").await.is_ok(), "it is back");
         }
+    }
+
+    /// Takes batches of any size, and notes how large they are.
+    struct Batches(AtomicUsize);
+
+    #[async_trait]
+    impl Origin for Batches {
+        async fn load(&self, _key: &str) -> Result<Loaded, BoxError> {
+            Ok("alone".into())
+        }
+        fn batch_size(&self) -> usize {
+            usize::MAX
+        }
+        async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            if keys.contains(&"hangs") {
+                std::future::pending::<()>().await;
+            }
+            let load = |key: &&str| match *key {
+                "broken" => Err(Error::origin_failed("broken").into()),
+                _ => Ok("v".into()),
+            };
+            keys.iter().map(load).collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_takes_one_place_and_one_time_limit_and_each_key_has_its_outcome() {
+        let batches = Arc::new(Batches(AtomicUsize::new(0)));
+        let bounds = Bounds {
+            max_concurrency: 1,
+            max_queue: 1,
+            breaker: Some(BreakerRules::default()),
+            ..Bounds::default()
+        };
+        let origin = Guarded::new(batches.clone(), Arc::new(Nobody), bounds);
+        assert_eq!(origin.batch_size(), usize::MAX);
+        // Were one broken key the origin's failure, the breaker would open.
+        for _ in 0..100 {
+            let loaded = origin.load_many(&["1", "broken", "2"]).await;
+            let is_ok: Vec<bool> = loaded.iter().map(Result::is_ok).collect();
+            assert_eq!(is_ok, [true, false, true]);
+        }
+        assert_eq!(batches.0.load(Ordering::SeqCst), 100);
+        let (hung, waits, refused) = tokio::join!(
+            origin.load_many(&["hangs", "3"]),
+            origin.load_many(&["4"]),
+            origin.load_many(&["5", "6"]),
+        );
+        let kinds = |loaded: Vec<Result<Loaded, BoxError>>| -> Vec<Option<ErrorKind>> {
+            let kind = |it: Result<Loaded, BoxError>| {
+                it.err().map(|error| Error::from_loader(error).kind())
+            };
+            loaded.into_iter().map(kind).collect()
+        };
+        assert_eq!(kinds(hung), [Some(ErrorKind::OriginTimeout); 2]);
+        assert_eq!(kinds(waits), [None]);
+        assert_eq!(kinds(refused), [Some(ErrorKind::Overloaded); 2]);
     }
 
     #[tokio::test]

@@ -154,8 +154,8 @@ impl HttpOrigin {
 
     async fn changed(&self, response: Response) -> Result<Loaded, Failed> {
         let headers = response.headers();
-        let freshness = self.freshness(headers);
         let metadata = said::of_value(headers, &self.rules.keep_headers)?;
+        let (metadata, freshness) = self.tagged(metadata, headers);
         let value = self.body(response).await?;
         let loaded = Loaded::from(value).with_freshness(freshness);
         Ok(loaded.with_metadata(metadata))
@@ -166,10 +166,20 @@ impl HttpOrigin {
             let what = "the origin answered 304 Not Modified with another ETag than was asked for";
             return Err(Error::origin_failed(what).into());
         }
+        let metadata = said::of_unchanged(headers, &self.rules.keep_headers)?;
+        let (metadata, freshness) = self.tagged(metadata, headers);
         Ok(Reloaded::Unchanged {
-            freshness: self.freshness(headers),
-            metadata: said::of_unchanged(headers, &self.rules.keep_headers)?,
+            freshness,
+            metadata,
         })
+    }
+
+    /// With the tags of the value, and how long it lives.
+    fn tagged(&self, said: Metadata, headers: &HeaderMap) -> (Metadata, Freshness) {
+        match said::tagged(&said, headers) {
+            Some(tagged) => (tagged, self.freshness(headers)),
+            None => (said, Freshness::Uncacheable),
+        }
     }
 
     fn freshness(&self, headers: &HeaderMap) -> Freshness {

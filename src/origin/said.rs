@@ -47,6 +47,22 @@ pub(super) fn of_unchanged(headers: &HeaderMap, keep: &[HeaderName]) -> Result<M
     whole(modified.into_iter().chain(kept(headers, keep)), headers)
 }
 
+/// The tags of a value: `Cache-Tag`, divided by commas, and `Surrogate-Key`, divided by spaces.
+/// `None` if they can't all be kept: then the value can't be either, since a purge would miss it.
+pub(super) fn tagged(said: &Metadata, headers: &HeaderMap) -> Option<Metadata> {
+    let all = |name: &str| -> Option<Vec<&str>> {
+        let values = headers.get_all(name).iter();
+        values.map(text).collect()
+    };
+    let (by_comma, by_space) = (all("cache-tag")?, all("surrogate-key")?);
+    let by_comma = by_comma.iter().flat_map(|it| it.split(','));
+    let by_space = by_space.iter().flat_map(|it| it.split([' ', '\t']));
+    let tags = by_comma
+        .chain(by_space)
+        .map(|it| it.trim_matches([' ', '\t']));
+    said.with_tags(tags.filter(|it| !it.is_empty())).ok()
+}
+
 /// Whether a 304 is about another value than the one that was named.
 pub(super) fn is_of_another(headers: &HeaderMap, named: &Metadata) -> bool {
     let opaque = |tag: &str| tag.trim_start_matches("W/").to_owned();
@@ -190,6 +206,39 @@ mod tests {
         );
         let error = of_value(&odd, &[]).expect_err("what is it?");
         assert_eq!(error.kind(), ErrorKind::OriginFailed);
+    }
+
+    #[test]
+    fn tags_are_read_from_either_header_and_all_of_them_or_none() {
+        let tags = |given: &[(&'static str, &'static str)]| {
+            let said = tagged(&Metadata::NONE, &headers(given))?;
+            Some(said.tags().count())
+        };
+        assert_eq!(tags(&[]), Some(0));
+        let both = [
+            ("cache-tag", "a, b,,"),
+            ("cache-tag", "c"),
+            ("surrogate-key", " d  a "),
+        ];
+        assert_eq!(tags(&both), Some(4));
+        let said = tagged(&Metadata::NONE, &headers(&both)).expect("good");
+        assert!(["a", "b", "c", "d"].iter().all(|it| said.has_tag(it)));
+        assert_eq!(tags(&[("cache-tag", "two words")]), None);
+        assert_eq!(tags(&[("cache-tag", "\u{e4}")]), Some(1));
+        let numbers = |count: usize| (0..count).map(|it| format!("{it} ")).collect::<String>();
+        for (count, read) in [(64, Some(64)), (65, None), (10_000, None)] {
+            let mut many = HeaderMap::new();
+            let value = HeaderValue::from_str(&numbers(count)).expect("valid");
+            many.insert("surrogate-key", value);
+            let tags = tagged(&Metadata::NONE, &many).map(|it| it.tags().count());
+            assert_eq!(tags, read, "{count}");
+        }
+        let mut odd = HeaderMap::new();
+        odd.insert(
+            "cache-tag",
+            HeaderValue::from_bytes(b"a,\xff").expect("a value"),
+        );
+        assert_eq!(tagged(&Metadata::NONE, &odd), None);
     }
 
     #[test]

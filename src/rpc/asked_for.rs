@@ -1,5 +1,5 @@
-//! For which client one node asks another: clients take turns at the owner's origin, whichever nodes
-//! they ask.
+//! For which client one node asks another: clients take turns at the owner's origin, whichever
+//! nodes they ask.
 //!
 //! It travels as metadata, which nodes that don't know it leave alone.
 

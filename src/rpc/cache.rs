@@ -108,6 +108,7 @@ impl Cache for CacheService {
         allowed.map_err(|refusal| to_status(&refusal.into()))?;
         let traffic = request.extensions().get::<Arc<Traffic>>().cloned();
         let answers = many::answers(self.asked_by(&caller), request.into_inner(), traffic);
+        let answers = answers.map_err(|error| to_status(&error))?;
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -143,6 +144,19 @@ impl Cache for CacheService {
             .await;
         let entries = purged.map_err(|error| to_status(&error))?;
         Ok(Response::new(wire::PurgeResponse { entries }))
+    }
+
+    async fn purge_tag(
+        &self,
+        request: Request<wire::PurgeTagRequest>,
+    ) -> Result<Response<wire::PurgeTagResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire::PurgeTagRequest { group, tag } = request.into_inner();
+        let call = Call::purge_tag(&group, &tag);
+        let purge = self.service.purge_tag(&group, &tag);
+        let purged = self.permissions.run(&caller, call, purge).await;
+        purged.map_err(|error| to_status(&error))?;
+        Ok(Response::new(wire::PurgeTagResponse {}))
     }
 }
 

@@ -11,11 +11,11 @@ use super::{
 };
 use crate::status::grpc::to_status;
 use gaocache_core::{
-    error::Error,
+    error::{Error, ErrorKind},
     group::{Answer, Course, Source},
     membership::IdHash,
     metadata::Metadata,
-    ports::{Fate, Handed, Parcel, Peeked, PeerAnswer, Receipt, Timestamp, Voucher},
+    ports::{Fate, Fetched, Handed, Parcel, Peeked, PeerAnswer, Receipt, Timestamp, Voucher},
     record::{Left, Record, Stale},
 };
 
@@ -275,6 +275,46 @@ pub(super) fn key_error(error: &Error) -> wire::KeyError {
         code: status.code().into(),
         kind: error.kind().name().into(),
         message: error.message().into(),
+        max_value_bytes: error.max_value(),
+        retry_after_ms: error.retry_after().map(millis),
+    }
+}
+
+impl wire::KeyError {
+    /// The error that it tells of.
+    pub(crate) fn error(&self) -> Error {
+        // A kind from a newer release is still an answer.
+        let kind = ErrorKind::from_name(&self.kind).unwrap_or(ErrorKind::Internal);
+        let error = match self.max_value_bytes {
+            Some(max_value) if kind == ErrorKind::ValueTooLarge => {
+                Error::value_too_large(&*self.message, max_value)
+            }
+            _ => Error::new(kind, &*self.message),
+        };
+        match self.retry_after_ms {
+            Some(millis) => error.with_retry_after(Duration::from_millis(millis)),
+            None => error,
+        }
+    }
+}
+
+/// A node's answer at `now` for the key at that place of a batch that came at `asked_at`.
+pub(super) fn fetch_many_response(
+    place: usize,
+    answer: Result<Fetched, Error>,
+    asked_at: Timestamp,
+    now: Timestamp,
+) -> wire::FetchManyResponse {
+    use wire::fetch_many_response::Outcome;
+    let outcome = match answer {
+        Ok(Fetched::Answer(answer)) => Outcome::Found(fetch_response(answer, asked_at, now)),
+        Ok(Fetched::Large) => Outcome::Large(wire::Large {}),
+        Err(error) => Outcome::Error(key_error(&error)),
+    };
+    wire::FetchManyResponse {
+        // A batch has far fewer keys.
+        place: u32::try_from(place).unwrap_or(u32::MAX),
+        outcome: Some(outcome),
     }
 }
 

@@ -33,10 +33,11 @@ const GET: &str = "/gaocache.v1.Cache/Get";
 const GET_MANY: &str = "/gaocache.v1.Cache/GetMany";
 
 /// The calls of clients that go through tonic.
-const ROUTED: [&str; 3] = [
+const ROUTED: [&str; 4] = [
     GET_MANY,
     "/gaocache.v1.Cache/Remove",
     "/gaocache.v1.Cache/Purge",
+    "/gaocache.v1.Cache/PurgeTag",
 ];
 
 /// The service whose requests are streams of messages.

@@ -1,4 +1,4 @@
-//! `GetMany`: many keys in one call, answered as they become ready.
+//! `GetMany` and `FetchMany`: many keys in one call, answered as they become ready.
 
 use std::{pin::pin, sync::Arc};
 
@@ -6,59 +6,122 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 
-use super::{bounded::has_at_most, convert, wire};
+use super::{convert, scan::has_at_most, wire};
 use crate::{
-    service::{MANY_AT_ONCE, Service},
+    fairness::ClientId,
+    service::{Service, flight_bytes},
     telemetry::trace::Scope,
-    traffic::Traffic,
+    traffic::{Ticket, Traffic},
 };
-use gaocache_core::error::{Error, ErrorKind, Result};
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    ports::Fetched,
+};
 
-/// The field number of the keys in a request.
+/// The most keys of one message between nodes.
+pub(super) const MAX_FETCHED_KEYS: usize = 1024;
+/// All keys of one message between nodes, in bytes.
+pub(super) const MAX_FETCHED_KEY_BYTES: usize = 1 << 20;
+
+/// The field number of the keys in either request.
 const KEYS: u32 = 2;
 
-/// Refuses a request of more than `most` keys, before it is decoded: a key of no bytes takes two in
-/// the request, many times that once decoded, and as much again for its answer. What is no valid
-/// message is left to the decoder.
+/// Refuses a client's request of more than `most` keys, before it is decoded.
 pub(super) fn check(body: &Bytes, most: usize) -> Result<()> {
+    check_keys(body, most, " (limits.max_keys_per_request)")
+}
+
+/// The same for the request of another node.
+pub(super) fn check_fetch(body: &Bytes) -> Result<()> {
+    check_keys(body, MAX_FETCHED_KEYS, "")
+}
+
+/// A key of no bytes takes two in the request, many times that once decoded, and as much again for
+/// its answer. What is no valid message is left to the decoder.
+fn check_keys(body: &Bytes, most: usize, limit: &str) -> Result<()> {
     /// gRPC's prefix of a message.
     const PREFIX_BYTES: usize = 5;
     let message = body.slice(PREFIX_BYTES.min(body.len())..);
     if has_at_most(message, KEYS, most) {
         return Ok(());
     }
-    let what = format!("at most {most} keys in one request (limits.max_keys_per_request)");
+    let what = format!("at most {most} keys in one request{limit}");
     Err(Error::new(ErrorKind::InvalidRequest, what))
 }
 
-/// The answers to a request that came over a connection.
+/// The answers to a client's request that came over a connection.
+///
+/// # Errors
+/// [`ErrorKind::Overloaded`] if too many bytes are in flight.
 pub(super) fn answers(
     service: Service,
     request: wire::GetManyRequest,
     traffic: Option<Arc<Traffic>>,
-) -> impl Stream<Item = Result<wire::GetManyResponse, Status>> + Send {
-    let group: Arc<str> = request.group.into();
-    // The stream outlives this call and continues its trace.
-    let scope = Scope::current();
-    let answers = stream::iter(request.keys).map(move |key| {
-        let (service, group) = (service.clone(), group.clone());
-        let (scope, traffic) = (scope.clone(), traffic.clone());
-        async move {
-            let mut answer = scope.run(pin!(service.get(&group, &key))).await;
-            // Answers that are ready wait until the client has read those before.
-            if let (Ok(answer), Some(traffic)) = (&mut answer, traffic) {
-                let value = std::mem::take(&mut answer.value);
-                match traffic.hold(value) {
-                    Ok(value) => answer.value = value,
-                    Err(error) => {
-                        return Ok(convert::many_response(key, Err(error), service.now()));
-                    }
-                }
-            }
-            Ok(convert::many_response(key, answer, service.now()))
-        }
+) -> Result<impl Stream<Item = Result<wire::GetManyResponse, Status>> + Send> {
+    let counted = traffic.as_ref().map(|traffic| -> Result<Ticket> {
+        let mut ticket = traffic.begin()?;
+        ticket.charge(flight_bytes(request.keys.len()))?;
+        Ok(ticket)
     });
-    answers.buffer_unordered(MANY_AT_ONCE)
+    let counted = counted.transpose()?;
+    let keys: Arc<[String]> = request.keys.into();
+    let answers = service.get_many(&request.group, keys.clone());
+    Ok(in_scope(answers).map(move |(place, answer)| {
+        let _counted = &counted;
+        let answer = answer.and_then(|mut answer| {
+            answer.value = held(traffic.as_ref(), answer.value)?;
+            Ok(answer)
+        });
+        let key = keys[place].clone();
+        Ok(convert::many_response(key, answer, service.now()))
+    }))
+}
+
+/// The answers to another node's request.
+///
+/// # Errors
+/// [`ErrorKind::UnknownGroup`].
+pub(super) fn fetched(
+    service: Service,
+    request: wire::FetchManyRequest,
+    traffic: Option<Arc<Traffic>>,
+) -> Result<impl Stream<Item = Result<wire::FetchManyResponse, Status>> + Send> {
+    let asked_at = service.now();
+    let answers = service.answer_peer_many(&request.group, request.keys)?;
+    Ok(in_scope(answers).map(move |(place, fetched)| {
+        let fetched = fetched.and_then(|mut fetched| {
+            if let Fetched::Answer(answer) = &mut fetched
+                && let Some(value) = answer.record.value.take()
+            {
+                answer.record.value = Some(held(traffic.as_ref(), value)?);
+            }
+            Ok(fetched)
+        });
+        let now = service.now();
+        Ok(convert::fetch_many_response(place, fetched, asked_at, now))
+    }))
+}
+
+/// The value, counted: answers that are ready wait until their reader has taken those before.
+fn held(traffic: Option<&Arc<Traffic>>, value: Bytes) -> Result<Bytes> {
+    match traffic {
+        Some(traffic) => traffic.hold(value),
+        None => Ok(value),
+    }
+}
+
+/// A stream that continues the present trace, for the same client, wherever it is read: it outlives
+/// the call.
+fn in_scope<S: Stream + Send>(stream: S) -> impl Stream<Item = S::Item> + Send {
+    let scope = Scope::current();
+    let stream = ClientId::current().reads(stream);
+    stream::unfold(
+        (Box::pin(stream), scope),
+        |(mut stream, scope)| async move {
+            let item = scope.run(pin!(stream.next())).await?;
+            Some((item, (stream, scope)))
+        },
+    )
 }
 
 #[cfg(test)]

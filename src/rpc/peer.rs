@@ -10,17 +10,20 @@ use super::{
     convert,
     gate::Visitor,
     lean::Reply,
+    many,
     wire::{self, peer_server::Peer},
 };
 use crate::{
     service::Service,
     status::grpc::to_status,
     telemetry::trace::{Call, Scope},
+    traffic::Traffic,
 };
 use gaocache_core::{
+    cluster::Topology,
     error::Error,
     membership::IdHash,
-    ports::{Sender, Timestamp},
+    ports::{Removal, Sender, Timestamp},
     standing::Standing,
 };
 
@@ -69,6 +72,18 @@ impl Peer for PeerService {
         )))
     }
 
+    type FetchManyStream = BoxStream<'static, Result<wire::FetchManyResponse, Status>>;
+
+    async fn fetch_many(
+        &self,
+        request: Request<wire::FetchManyRequest>,
+    ) -> Result<Response<Self::FetchManyStream>, Status> {
+        let traffic = request.extensions().get::<Arc<Traffic>>().cloned();
+        let answers = many::fetched(self.service.clone(), request.into_inner(), traffic);
+        let answers = answers.map_err(|error| to_status(&error))?;
+        Ok(Response::new(answers.boxed()))
+    }
+
     async fn peek(
         &self,
         request: Request<wire::PeekRequest>,
@@ -85,8 +100,12 @@ impl Peer for PeerService {
         request: Request<wire::RemoveHereRequest>,
     ) -> Result<Response<wire::RemoveHereResponse>, Status> {
         let request = request.into_inner();
-        let key = request.key.as_deref();
-        let entries = self.service.remove_here(&request.group, key);
+        let what = match (request.key, request.tag) {
+            (Some(key), _) => Removal::Key(key.into()),
+            (None, Some(tag)) => Removal::Tag(tag.into()),
+            (None, None) => Removal::All,
+        };
+        let entries = self.service.remove_here(&request.group, &what);
         let entries = entries.map_err(|error| to_status(&error))?;
         Ok(Response::new(wire::RemoveHereResponse {
             entries,
@@ -124,9 +143,10 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::AwaitRevisionRequest>,
     ) -> Result<Response<wire::AwaitRevisionResponse>, Status> {
-        let wanted = request.into_inner().revision;
+        let wire::AwaitRevisionRequest { revision, listed } = request.into_inner();
         let mut rings = self.standing.cluster().rings();
-        let reached = rings.wait_for(|ring| ring.view.revision >= wanted).await;
+        let seen = |ring: &Arc<Topology>| ring.has_seen(revision, IdHash(listed));
+        let reached = rings.wait_for(seen).await;
         let revision = match reached {
             Ok(ring) => ring.view.revision,
             Err(_) => return Err(Status::unavailable("this node is stopping")),

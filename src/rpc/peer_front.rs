@@ -16,7 +16,7 @@ use tonic::service::Routes;
 use super::{
     asked_for, bounded,
     gate::{Gate, Visitor},
-    lean,
+    lean, many,
     peer::PeerService,
     peers::message_limit,
     routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},
@@ -29,6 +29,7 @@ use gaocache_core::{
 };
 
 const FETCH: &str = "/gaocache.v1.Peer/Fetch";
+const FETCH_MANY: &str = "/gaocache.v1.Peer/FetchMany";
 const PEEK: &str = "/gaocache.v1.Peer/Peek";
 const HANDOFF: &str = "/gaocache.v1.Peer/Handoff";
 const AWAIT_REVISION: &str = "/gaocache.v1.Peer/AwaitRevision";
@@ -102,7 +103,7 @@ where
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let heard = match request.uri().path() {
-            FETCH | PEEK | AWAIT_REVISION | HEALTH => self.visitor.may_ask(),
+            FETCH | FETCH_MANY | PEEK | AWAIT_REVISION | HEALTH => self.visitor.may_ask(),
             _ => self.visitor.is_member(),
         };
         if let Err(error) = heard {
@@ -113,7 +114,7 @@ where
         // The calls that carry no value are few and small, and removals and membership depend on
         // them: they are heard however many bytes are in flight.
         let ticket = match path {
-            FETCH | PEEK | HANDOFF => self.traffic.begin(),
+            FETCH | FETCH_MANY | PEEK | HANDOFF => self.traffic.begin(),
             _ => Ok(self.traffic.begin_anyway()),
         };
         let ticket = match ticket {
@@ -134,6 +135,15 @@ where
                     let handle = async |it| client.scope(peer.reply(it)).await;
                     let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
                     Ok(answer.await.map(FrontBody::Lean))
+                })
+            }
+            FETCH_MANY => {
+                let client = asked_for::read(request.headers(), self.visitor.from().ip());
+                let scope = peer.follow(traced(FETCH_MANY), request.headers());
+                Box::pin(async move {
+                    let answer = routed.whole(request, ticket, many::check_fetch);
+                    let answer = client.scope(scope.run(pin!(answer))).await;
+                    Ok(FrontBody::of(answer))
                 })
             }
             HANDOFF => {

@@ -289,13 +289,13 @@ pub fn request<T>(message: T) -> tonic::Request<T> {
     request
 }
 
-/// The span of a fetch from another node.
-pub fn fetch_span(member: &Member, group: &str) -> Span {
+/// The span of a fetch from another node, by that call of `Peer`.
+pub fn fetch_span(call: &'static str, member: &Member, group: &str) -> Span {
     if !is_traced() {
         return Span::none();
     }
     tracing::info_span!(
-        target: TARGET, "fetch", otel.name = "gaocache.v1.Peer/Fetch", otel.kind = "client", peer = &*member.id,
+        target: TARGET, "fetch", otel.name = call, otel.kind = "client", peer = &*member.id,
         server.address = &*member.contact.address, group, outcome = Empty, value_bytes = Empty, otel.status_code = Empty
     )
 }

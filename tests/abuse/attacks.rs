@@ -52,6 +52,7 @@ const SLOW_GROUP: &str = "groups=[{ name = \"users\", ttl_seconds = 600, origin 
 const FIFO_GROUP: &str = "groups=[{ name = \"users\", ttl_seconds = 600, origin = { kind = \"http\", url = \"ORIGIN\" } }, { name = \"files\", origin = { kind = \"file\", path = \"FOLDER/files\" } }]";
 
 /// All of them.
+#[allow(clippy::too_many_lines, reason = "a table")]
 pub fn all() -> Vec<Attack> {
     let with = |settings, attack| Attack { settings, ..attack };
     let slow = |attack| Attack {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use gaocache::internal::wire::{
-    GetManyRequest, GetRequest, PurgeRequest, RemoveRequest, cache_client::CacheClient,
+    GetManyRequest, GetRequest, PurgeRequest, PurgeTagRequest, RemoveRequest,
+    cache_client::CacheClient,
 };
 use reqwest::Method;
 use tokio::{
@@ -42,6 +43,7 @@ pub enum Call {
     GetMany,
     Remove,
     Purge,
+    PurgeTag,
     /// Over HTTP; `{group}` in the path is the group.
     Path(&'static str, &'static str),
     /// Of Redis; `{group}` in it is the group.
@@ -55,6 +57,7 @@ pub fn calls(listener: &Listener) -> Vec<(Call, Option<&'static str>)> {
         (Call::GetMany, Some("read")),
         (Call::Remove, Some("remove")),
         (Call::Purge, Some("purge")),
+        (Call::PurgeTag, Some("purge")),
     ];
     let admin = [
         (Call::Path("GET", "/livez"), None),
@@ -79,6 +82,7 @@ pub fn calls(listener: &Listener) -> Vec<(Call, Option<&'static str>)> {
             (Call::Path("GET", "/v1/{group}/k"), Some("read")),
             (Call::Path("HEAD", "/v1/{group}/k"), Some("read")),
             (Call::Path("DELETE", "/v1/{group}/k"), Some("remove")),
+            (Call::Path("DELETE", "/v1/{group}?tag=t"), Some("purge")),
         ],
         Listener::Admin(_) => admin.to_vec(),
         Listener::Socket(_) => [&grpc[..], &admin[..]].concat(),
@@ -205,6 +209,11 @@ async fn over_grpc(listener: &Listener, call: Call, group: &str, token: Option<&
             .purge(with(token, PurgeRequest { group }))
             .await
             .err(),
+        Call::PurgeTag => {
+            let tag = "t".to_owned();
+            let request = with(token, PurgeTagRequest { group, tag });
+            client.purge_tag(request).await.err()
+        }
         Call::Path(..) | Call::Words(_) => unreachable!("not over gRPC"),
     };
     verdict(outcome.as_ref())

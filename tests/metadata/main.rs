@@ -5,8 +5,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod http_rules;
+mod nginx;
 mod origin;
 mod renewal;
+mod tags;
 mod travel;
 
 use common::*;

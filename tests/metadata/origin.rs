@@ -138,11 +138,18 @@ fn answer(request: &str, state: &State) -> Vec<u8> {
         "garbled-encoding" => b"HTTP/1.1 200 OK\r\ncontent-encoding: \xff\r\ncontent-length: 5\r\n\
              connection: close\r\n\r\nfirst"
             .to_vec(),
+        "red" => ok(&format!("etag: {tag}\r\ncache-tag: red, warm\r\n")),
+        "blue" => ok("surrogate-key: blue cold\r\n"),
+        "many-tags" => ok(&format!("surrogate-key: {}\r\n", numbers(100))),
         "absurd" => ok("cache-control: max-age=99999999999\r\n"),
         "negative" => ok("cache-control: max-age=-1\r\n"),
         "digits" => whole("200 OK", "etag: \"d\"\r\n", "0123456789"),
         _ => ok(""),
     }
+}
+
+fn numbers(count: usize) -> String {
+    (0..count).map(|number| format!("{number} ")).collect()
 }
 
 /// A response with nothing wrong about its form.

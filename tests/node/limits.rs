@@ -107,6 +107,7 @@ async fn a_request_without_end_is_given_up() {
         (clients, "Cache/GetMany"),
         (clients, "Cache/Remove"),
         (peers, "Peer/Fetch"),
+        (peers, "Peer/FetchMany"),
         (peers, "Peer/Remove"),
         (peers, "Peer/Handoff"),
     ] {

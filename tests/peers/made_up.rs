@@ -1,14 +1,20 @@
 //! A peer whose answers the test makes up: of another release, or as slow as the test wants.
 
+use futures::StreamExt;
 use gaocache::internal::wire::peer_server::{Peer, PeerServer};
 use tonic::{Request, Response, Status};
 
 use super::*;
 
+/// An answer for one of several keys.
+pub(super) type Many = Result<wire::FetchManyResponse, Status>;
+
 /// Answers in a format of the future, or, like a release without the service, not at all.
 #[derive(Default)]
 pub(super) struct Other {
     pub(super) format: Option<u32>,
+    /// What it answers for several keys; `None`: it does not know the call.
+    pub(super) answers_many: Option<fn(Vec<String>) -> Vec<Many>>,
     /// The revision that its view has reached; asked for a later one, it waits.
     pub(super) revision: Option<watch::Receiver<u64>>,
     /// The revision that it was asked for last.
@@ -33,6 +39,17 @@ impl Peer for Other {
             })),
             None => Err(Status::unimplemented("")),
         }
+    }
+    type FetchManyStream = futures::stream::BoxStream<'static, Many>;
+    async fn fetch_many(
+        &self,
+        request: Request<wire::FetchManyRequest>,
+    ) -> Result<Response<Self::FetchManyStream>, Status> {
+        let Some(answers) = self.answers_many else {
+            return Err(Status::unimplemented(""));
+        };
+        let keys = request.into_inner().keys;
+        Ok(Response::new(futures::stream::iter(answers(keys)).boxed()))
     }
     async fn peek(
         &self,

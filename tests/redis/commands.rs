@@ -52,6 +52,27 @@ async fn values_are_read_and_removed_in_both_versions_of_the_protocol() {
 }
 
 #[tokio::test]
+async fn the_keys_of_an_mget_take_one_message_to_their_owner() {
+    let origin = CountingOrigin::start().await;
+    let nodes = nodes(2, &origin, &[]).await;
+    let mut client = redis_client(&nodes[0], 3).await;
+    let keys: Vec<String> = (0..100).map(|number| format!("users:{number}")).collect();
+    for round in [1.0, 2.0] {
+        let many: Vec<String> = client.mget(&keys).await.unwrap();
+        for (number, value) in many.iter().enumerate() {
+            assert_eq!(*value, format!("value of {number}"));
+        }
+        let messages = |call: &'static str| {
+            let node = &nodes[0];
+            async move { metric(node, "gaocache_peer_messages_total", &[call]).await }
+        };
+        assert_eq!(messages("fetch_many").await, round);
+        assert_eq!(messages("\"fetch\"").await, 0.0);
+    }
+    assert_eq!(origin.loads(), 100);
+}
+
+#[tokio::test]
 async fn presence_length_and_life_are_those_of_the_value_that_a_get_would_bring() {
     let origin = CountingOrigin::start().await;
     let nodes = nodes(1, &origin, &[]).await;

@@ -23,6 +23,7 @@ pub mod ports;
 pub mod record;
 pub mod standing;
 pub mod store;
+pub mod tags;
 pub mod time;
 
 #[cfg(test)]

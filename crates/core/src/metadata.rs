@@ -1,5 +1,5 @@
 //! What the origin said of a value beside its bytes, in the words of HTTP: its type, its encoding,
-//! its validators, and what else the group keeps.
+//! its validators, and what else the group keeps; and the tags by which it may be removed.
 //!
 //! It is one allocation that never changes, and none where the origin said nothing. It must never
 //! hold what could break the framing of a response, or what only a node may say.
@@ -10,6 +10,7 @@ use triomphe::ThinArc;
 
 use crate::{
     error::{Error, ErrorKind, Result},
+    tags::{MAX_TAGS, TagHash, check_tag},
     time::Timestamp,
 };
 
@@ -20,6 +21,11 @@ const FRAME_BYTES: usize = 3;
 /// What the allocation takes beside the headers: its counts, [`Seen`], and the allocator's
 /// rounding.
 const OVERHEAD_BYTES: usize = 48;
+
+/// What the tags of a value are kept under, before its headers: no header can have that name. The
+/// value is the hash of each, as sixteen hexadecimal digits.
+const TAGS: &str = ":tags";
+const TAG_DIGITS: usize = 16;
 
 /// Headers that may be there only once: of two, neither could be believed.
 const SINGLE: [&str; 3] = ["content-type", "etag", "last-modified"];
@@ -116,15 +122,95 @@ impl Metadata {
         Self(some.then(|| ThinArc::from_header_and_slice(seen, packed)))
     }
 
+    /// The same, for a value that carries these tags, and no others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for more than [`MAX_TAGS`] of them, or what can't be a tag.
+    ///
+    /// ```
+    /// # mod gaocache { pub use gaocache_core::{Result, metadata::Metadata}; }
+    /// use gaocache::{Metadata, Result};
+    ///
+    /// # fn main() -> Result<()> {
+    /// let metadata = Metadata::default().with_tags(["user:7", "article"])?;
+    /// assert!(metadata.has_tag("article"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_tags<'a>(&self, tags: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut hashes = Vec::new();
+        for tag in tags {
+            check_tag(tag)?;
+            hashes.push(TagHash::of(tag));
+            if hashes.len() > MAX_TAGS {
+                let what = format!("a value has at most {MAX_TAGS} tags");
+                return Err(Error::new(ErrorKind::InvalidRequest, what));
+            }
+        }
+        hashes.sort_unstable();
+        hashes.dedup();
+        Ok(self.tagged(hashes.into_iter()))
+    }
+
+    fn tagged(&self, tags: impl Iterator<Item = TagHash>) -> Self {
+        let digits: String = tags.map(|TagHash(hash)| format!("{hash:016x}")).collect();
+        let mut packed = Vec::new();
+        // At most sixty-four times sixteen.
+        if let (Ok(length), false) = (u16::try_from(digits.len()), digits.is_empty()) {
+            packed.push(TAGS.len() as u8);
+            packed.extend_from_slice(TAGS.as_bytes());
+            packed.extend_from_slice(&length.to_be_bytes());
+            packed.extend_from_slice(digits.as_bytes());
+        }
+        packed.extend_from_slice(self.headers_alone());
+        let seen = self.0.as_ref().map_or(Seen::NEW, |it| it.seen());
+        Self::of(seen, &packed)
+    }
+
+    /// The hashes of its tags.
+    pub fn tags(&self) -> impl Iterator<Item = TagHash> {
+        let digits = match unpack(self.as_bytes()) {
+            Some((TAGS, digits, _)) => digits.as_bytes(),
+            _ => &[],
+        };
+        let tags = digits.chunks_exact(TAG_DIGITS);
+        tags.filter_map(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u64::from_str_radix(digits, 16).ok().map(TagHash)
+        })
+    }
+
+    /// Whether it has that tag.
+    pub fn has_tag(&self, tag: &str) -> bool {
+        let tag = TagHash::of(tag);
+        self.tags().any(|it| it == tag)
+    }
+
+    /// The packed headers, without the tags before them.
+    fn headers_alone(&self) -> &[u8] {
+        let packed = self.as_bytes();
+        match unpack(packed) {
+            Some((TAGS, _, behind)) => behind,
+            _ => packed,
+        }
+    }
+
     /// From the bytes that [`Metadata::as_bytes`] gave elsewhere; `None` if they can't be from
     /// there.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > MAX_METADATA_BYTES {
+        let headers = match unpack(bytes) {
+            Some((TAGS, digits, behind)) => {
+                are_tags(digits).then_some(())?;
+                behind
+            }
+            _ => bytes,
+        };
+        if headers.len() > MAX_METADATA_BYTES {
             return None;
         }
-        let mut rest = bytes;
+        let mut rest = headers;
         while !rest.is_empty() {
-            let before = &bytes[..bytes.len() - rest.len()];
+            let before = &headers[..headers.len() - rest.len()];
             let (name, value, behind) = unpack(rest)?;
             check(name, value).ok()?;
             check_single(before, name).ok()?;
@@ -152,7 +238,7 @@ impl Metadata {
 
     /// Each header: its name in lower case, and its value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        headers(self.as_bytes())
+        headers(self.headers_alone())
     }
 
     /// The first header of that name, which is in lower case.
@@ -165,7 +251,8 @@ impl Metadata {
         self.get("etag").is_some() || self.get("last-modified").is_some()
     }
 
-    /// The same, with the headers of `newer` in place of those with their names.
+    /// The same, with the headers of `newer` in place of those with their names, and its tags in
+    /// place of all if it has any.
     ///
     /// # Errors
     /// As [`Metadata::new`].
@@ -173,6 +260,10 @@ impl Metadata {
         let kept = self.iter().filter(|(name, _)| newer.get(name).is_none());
         let updated = Self::new(kept.chain(newer.iter()))?;
         let age = newer.0.as_ref().map_or(Duration::ZERO, |it| it.seen().age);
+        let updated = match newer.tags().next() {
+            Some(_) => updated.tagged(newer.tags()),
+            None => updated.tagged(self.tags()),
+        };
         Ok(updated.with_age(age))
     }
 
@@ -242,6 +333,14 @@ pub fn is_entity_tag(text: &str) -> bool {
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));
     inner.is_some_and(|inner| inner.bytes().all(|byte| byte > b' ' && byte != b'"'))
+}
+
+/// Whether these are hashes of tags, as many as a value may have.
+fn are_tags(digits: &str) -> bool {
+    let is_hash =
+        |digits: &[u8]| digits.len() == TAG_DIGITS && digits.iter().all(u8::is_ascii_hexdigit);
+    (1..=MAX_TAGS * TAG_DIGITS).contains(&digits.len())
+        && digits.as_bytes().chunks(TAG_DIGITS).all(is_hash)
 }
 
 fn check(name: &str, value: &str) -> Result<(), &'static str> {

@@ -112,3 +112,48 @@ fn newer_headers_take_the_place_of_those_with_their_names() {
     let wanted = [("etag", "\"1\""), ("x", "1"), ("link", "c"), ("y", "2")];
     assert_eq!(updated.expect("fits"), of(&wanted).expect("good"));
 }
+
+#[test]
+fn tags_travel_with_the_headers_and_are_none_of_them() {
+    let headers = Metadata::new([("etag", "\"1\""), ("x", "y")]).expect("good");
+    let tagged = headers.with_tags(["b", "a", "b"]).expect("good");
+    assert_eq!(tagged.tags().count(), 2);
+    assert!(tagged.has_tag("a") && tagged.has_tag("b") && !tagged.has_tag("c"));
+    assert!(tagged.iter().eq(headers.iter()), "hidden");
+    assert_eq!(tagged.get(":tags"), None);
+    assert!(Metadata::new([(":tags", "0123456789abcdef")]).is_err());
+    let arrived = Metadata::from_bytes(tagged.as_bytes()).expect("good");
+    assert_eq!(arrived, tagged);
+    assert_eq!(tagged.with_tags([]).expect("good"), headers);
+    assert_eq!(tagged.with_tags(["c"]).expect("good").tags().count(), 1);
+
+    // A 304 keeps the tags, unless it has others.
+    let newer = Metadata::new([("x", "z")]).expect("good");
+    let updated = tagged.updated(&newer).expect("good");
+    assert!(updated.has_tag("a") && updated.get("x") == Some("z"));
+    let newer = newer.with_tags(["c"]).expect("good");
+    let updated = tagged.updated(&newer).expect("good");
+    assert!(updated.has_tag("c") && !updated.has_tag("a"));
+}
+
+#[test]
+fn there_are_no_more_tags_than_a_value_may_have() {
+    let all: Vec<String> = (0..=MAX_TAGS).map(|it| it.to_string()).collect();
+    let tags = |count: usize| Metadata::NONE.with_tags(all[..count].iter().map(|it| &**it));
+    let most = tags(MAX_TAGS).expect("good");
+    assert_eq!(most.tags().count(), MAX_TAGS);
+    assert!(tags(MAX_TAGS + 1).is_err());
+    assert!(Metadata::NONE.with_tags(["a b"]).is_err());
+    // What another node would have to make up.
+    let mut forged = most.as_bytes().to_vec();
+    assert!(Metadata::from_bytes(&forged).is_some());
+    forged[8] = b'g';
+    assert!(Metadata::from_bytes(&forged).is_none(), "no hash");
+    let longer = [&[5][..], b":tags", &[4, 16], &[b'0'; 1040]].concat();
+    assert!(Metadata::from_bytes(&longer).is_none(), "too many");
+    let twice = [most.as_bytes(), most.as_bytes()].concat();
+    assert!(
+        Metadata::from_bytes(&twice).is_none(),
+        "only before all headers"
+    );
+}

@@ -1,6 +1,6 @@
 //! Commands that read. What memory has is answered on the spot; the rest is loaded.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{StreamExt, stream};
 
@@ -14,7 +14,7 @@ use crate::{
         request::Arguments,
         waiting::Meanwhile,
     },
-    service::MANY_AT_ONCE,
+    service::{Service, flight_bytes},
     traffic::Traffic,
 };
 use gaocache_core::{error::Result, group::Answer, ports::Timestamp};
@@ -115,7 +115,7 @@ impl Client {
         let owned = |(group, key): &(&str, &str)| ((*group).to_owned(), (*key).to_owned());
         let rest: Vec<(String, String)> = rest.iter().map(owned).collect();
         let begun = self.traffic.begin().and_then(|mut ticket| {
-            ticket.charge(arguments.total())?;
+            ticket.charge(arguments.total() + flight_bytes(missed))?;
             Ok(ticket)
         });
         let service = service.asked_by(self.session.client);
@@ -125,12 +125,7 @@ impl Client {
                 Ok(ticket) => ticket,
                 Err(error) => return Reply::failed(&error),
             };
-            let (service, traffic) = (&service, &traffic);
-            let read = stream::iter(rest).map(async |(group, key)| {
-                let answer = service.get(&group, &key).await;
-                held(traffic, wanted.reply(answer, || service.now()), 0)
-            });
-            let read = std::pin::pin!(read.buffered(MANY_AT_ONCE).collect::<Vec<Reply>>());
+            let read = std::pin::pin!(read_together(&service, &traffic, wanted, rest));
             replies.extend(scope.run(read).await);
             all(replies, gather)
         };
@@ -188,6 +183,32 @@ fn held(traffic: &Arc<Traffic>, reply: Reply, most: usize) -> Reply {
         },
         other => other,
     }
+}
+
+/// The replies for these groups and keys, in order: one batch a group.
+async fn read_together(
+    service: &Service,
+    traffic: &Arc<Traffic>,
+    wanted: Wanted,
+    places: Vec<(String, String)>,
+) -> Vec<Reply> {
+    let mut replies = vec![Reply::Nil; places.len()];
+    let mut groups = HashMap::<String, (Vec<usize>, Vec<String>)>::new();
+    for (place, (group, key)) in places.into_iter().enumerate() {
+        let (places, keys) = groups.entry(group).or_default();
+        places.push(place);
+        keys.push(key);
+    }
+    let batches = groups.into_iter().map(|(group, (places, keys))| {
+        let answers = service.get_many(&group, keys.into());
+        Box::pin(answers.map(move |(nth, answer)| (places[nth], answer)))
+    });
+    let mut answers = stream::select_all(batches);
+    while let Some((place, answer)) = answers.next().await {
+        let reply = wanted.reply(answer, || service.now());
+        replies[place] = held(traffic, reply, 0);
+    }
+    replies
 }
 
 /// All replies as one, or the first that is an error.

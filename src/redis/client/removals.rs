@@ -9,9 +9,9 @@ use crate::{
         commands::Command, place::group_and_key, reply::Reply, request::Arguments,
         waiting::Meanwhile,
     },
-    service::{MANY_AT_ONCE, Service},
+    service::Service,
 };
-use gaocache_core::error::Result;
+use gaocache_core::{error::Result, ports::MANY_AT_ONCE};
 
 impl Client {
     pub(super) fn remove(&mut self, command: &'static Command, arguments: Arguments<'_>) {

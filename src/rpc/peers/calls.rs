@@ -12,7 +12,9 @@ use crate::rpc::{
 };
 use gaocache_core::{
     membership::{IdHash, Member},
-    ports::{HandoffStream, Peeked, PeerAnswer, PeerError, Peers, Removed, Voucher},
+    ports::{
+        HandoffStream, KeyAsked, Peeked, PeerAnswer, PeerError, Peers, Removal, Removed, Voucher,
+    },
 };
 
 /// Bound on a peek, which the peer answers from memory: past it the next is asked, and then the
@@ -34,6 +36,10 @@ impl Peers for GrpcPeers {
         self.fetch_traced(member, group, key).await
     }
 
+    async fn fetch_many(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
+        self.fetch_together(member, group, asked).await;
+    }
+
     fn also_wanted(&self, member: &Member, group: &str, key: &str) {
         self.fetch_also_wanted(member, group, key);
     }
@@ -53,12 +59,15 @@ impl Peers for GrpcPeers {
         &self,
         member: &Member,
         group: &str,
-        key: Option<&str>,
+        what: &Removal,
     ) -> Result<Removed, PeerError> {
-        let request = wire::RemoveHereRequest {
-            group: group.to_owned(),
-            key: key.map(str::to_owned),
+        let (key, tag) = match what {
+            Removal::Key(key) => (Some(key.to_string()), None),
+            Removal::Tag(tag) => (None, Some(tag.to_string())),
+            Removal::All => (None, None),
         };
+        let group = group.to_owned();
+        let request = wire::RemoveHereRequest { group, key, tag };
         let send = |mut client: PeerClient<Channel>| {
             let request = request.clone();
             async move { client.remove(request).await }
@@ -105,8 +114,14 @@ impl Peers for GrpcPeers {
         Ok(Box::new(opened?))
     }
 
-    async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError> {
-        let request = wire::AwaitRevisionRequest { revision };
+    async fn await_revision(
+        &self,
+        member: &Member,
+        revision: u64,
+        listed: IdHash,
+    ) -> Result<(), PeerError> {
+        let listed = listed.0;
+        let request = wire::AwaitRevisionRequest { revision, listed };
         let send =
             |mut client: PeerClient<Channel>| async move { client.await_revision(request).await };
         // Its caller bounds it: the answer waits for what the member is to see.

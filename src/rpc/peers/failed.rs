@@ -10,6 +10,7 @@ use gaocache_core::{
 };
 
 /// A call that failed: what the core learns, and why.
+#[derive(Clone)]
 pub(in crate::rpc) struct Failed {
     pub(in crate::rpc) error: PeerError,
     pub(super) why: Why,
@@ -45,18 +46,7 @@ impl Failed {
             Error::new(ErrorKind::PeerUnreachable, what).with_source(status.clone())
         };
         match failure {
-            Failure::Answered(error) => {
-                let passing = [ErrorKind::UnknownGroup, ErrorKind::NotReady];
-                let passing = passing.contains(&error.kind());
-                Self {
-                    why: if passing {
-                        Why::Unavailable
-                    } else {
-                        Why::Error
-                    },
-                    error: PeerError::Answered(error),
-                }
-            }
+            Failure::Answered(error) => Self::by_peer(error),
             Failure::NotKnown(error) => {
                 let what = "a member doesn't know the identity of this node (yet)";
                 let error = Error::new(ErrorKind::NotReady, what).with_source(error);
@@ -79,6 +69,20 @@ impl Failed {
                 why: Why::Incompatible,
                 ..Self::unreachable(cause())
             },
+        }
+    }
+
+    /// The peer's answer is this error.
+    pub(super) fn by_peer(error: Error) -> Self {
+        let passing = [ErrorKind::UnknownGroup, ErrorKind::NotReady];
+        let passing = passing.contains(&error.kind());
+        Self {
+            why: if passing {
+                Why::Unavailable
+            } else {
+                Why::Error
+            },
+            error: PeerError::Answered(error),
         }
     }
 

@@ -29,7 +29,7 @@ use gaocache_core::{
     error::{Error, ErrorKind},
     group::Source,
     membership::Member,
-    ports::{Peeked, PeerAnswer, PeerError},
+    ports::{Peeked, PeerAnswer, PeerError, Timestamp},
 };
 
 impl GrpcPeers {
@@ -41,7 +41,7 @@ impl GrpcPeers {
         key: &str,
     ) -> Result<PeerAnswer, PeerError> {
         let started = Instant::now();
-        let span = trace::fetch_span(member, group);
+        let span = trace::fetch_span("gaocache.v1.Peer/Fetch", member, group);
         let call = async {
             let result = self.fetch_in_turn(member, group, key).await;
             self.told(member, &result);
@@ -64,7 +64,7 @@ impl GrpcPeers {
         }
     }
 
-    fn told(&self, member: &Member, result: &Result<PeerAnswer, Failed>) {
+    pub(super) fn told(&self, member: &Member, result: &Result<PeerAnswer, Failed>) {
         let outcome = match result {
             Ok(answer) if answer.source != Source::Origin => "hit",
             Ok(_) => "origin",
@@ -90,6 +90,12 @@ impl GrpcPeers {
         );
     }
 
+    /// A message leaves that asks for values.
+    pub(super) fn counted(&self, member: &Member, call: &str) {
+        let messages = &self.metrics().peers.messages;
+        messages.with_label_values(&[&*member.id, call]).inc();
+    }
+
     /// A fetch over a place of its group; where none is free, a peek first.
     async fn fetch_in_turn(
         &self,
@@ -97,10 +103,7 @@ impl GrpcPeers {
         group: &str,
         key: &str,
     ) -> Result<PeerAnswer, Failed> {
-        let bounds = self.load_bounds(group).ok_or_else(|| {
-            let what = format!("no group '{group}' is configured here");
-            Failed::answered(Error::new(ErrorKind::UnknownGroup, what))
-        })?;
+        let bounds = self.bounds_of(group)?;
         let link = self.link(Lane::Data, member)?;
         let line = link.places.line(group, &bounds);
         let _place = match link.places.try_take(&line) {
@@ -132,6 +135,13 @@ impl GrpcPeers {
         self.call_fetch(member, &link, (group, key), &bounds).await
     }
 
+    pub(super) fn bounds_of(&self, group: &str) -> Result<LoadBounds, Failed> {
+        self.load_bounds(group).ok_or_else(|| {
+            let what = format!("no group '{group}' is configured here");
+            Failed::answered(Error::new(ErrorKind::UnknownGroup, what))
+        })
+    }
+
     async fn call_fetch(
         &self,
         member: &Member,
@@ -149,13 +159,24 @@ impl GrpcPeers {
             asked_for::tell(request.metadata_mut().as_mut());
             async move { client.fetch(request).await }
         };
+        self.counted(member, "fetch");
         let asked_at = self.now();
         match self.call(member, link, bound, send).await {
-            Ok(response) => convert::peer_answer(response, asked_at)
-                .ok_or_else(|| self.failed(member, &Status::unimplemented("unknown entry format"))),
+            Ok(response) => self.read(member, response, asked_at),
             Err(failed) if failed.why == Why::Late => Err(load_too_long(member)),
             Err(failed) => Err(failed),
         }
+    }
+
+    /// The answer to a request that was sent at `asked_at`.
+    pub(super) fn read(
+        &self,
+        member: &Member,
+        response: wire::FetchResponse,
+        asked_at: Timestamp,
+    ) -> Result<PeerAnswer, Failed> {
+        convert::peer_answer(response, asked_at)
+            .ok_or_else(|| self.failed(member, &Status::unimplemented("unknown entry format")))
     }
 
     /// What the member has in memory.
@@ -170,6 +191,7 @@ impl GrpcPeers {
             let request = request.clone();
             async move { client.peek(request).await }
         };
+        self.counted(member, "peek");
         let asked_at = self.now();
         let found = self.call(member, link, bound, send).await?;
         Ok(convert::peeked(found, asked_at))
@@ -184,7 +206,7 @@ pub(super) fn peek_request(group: &str, key: &str) -> wire::PeekRequest {
     }
 }
 
-fn load_too_long(member: &Member) -> Failed {
+pub(super) fn load_too_long(member: &Member) -> Failed {
     let what = format!(
         "{} has not loaded the value in the time that loads of this group may take",
         member.id

@@ -65,6 +65,7 @@ pub(super) struct GroupFamilies {
     origin_bytes: IntCounterVec,
     breaker_state: IntGaugeVec,
     breaker_refusals: IntCounterVec,
+    renewals: IntCounterVec,
     /// One for each group, so that everything is counted in the same place.
     made: Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>,
 }
@@ -85,6 +86,7 @@ impl GroupFamilies {
             origin_bytes: registrar.counters(names::ORIGIN_BYTES)?,
             breaker_state: registrar.gauges(names::BREAKER_STATE)?,
             breaker_refusals: registrar.counters(names::BREAKER_REFUSALS)?,
+            renewals: registrar.counters(names::ORIGIN_RENEWALS)?,
             made: Mutex::default(),
         })
     }
@@ -120,6 +122,7 @@ impl GroupFamilies {
             origin_bytes: of(&self.origin_bytes),
             breaker_state: self.breaker_state.with_label_values(&[name]),
             breaker_refusals: of(&self.breaker_refusals),
+            renewals: of(&self.renewals),
             throttle: Throttle::default(),
             loads: Recent::default(),
             misses: Recent::default(),
@@ -145,6 +148,7 @@ pub struct GroupMetrics {
     origin_bytes: IntCounter,
     breaker_state: IntGauge,
     breaker_refusals: IntCounter,
+    renewals: IntCounter,
     throttle: Throttle,
     /// The latest loads.
     pub loads: Recent,
@@ -259,6 +263,10 @@ impl LoadObserver for GroupMetrics {
                 ..Told::default()
             },
         );
+    }
+
+    fn renewed(&self) {
+        self.renewals.inc();
     }
 
     fn refused_by_breaker(&self) {

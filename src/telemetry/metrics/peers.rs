@@ -9,6 +9,8 @@ use crate::telemetry::names;
 pub struct PeerMetrics {
     /// By peer and outcome.
     pub fetches: IntCounterVec,
+    /// Calls that ask for values, by peer and call.
+    pub messages: IntCounterVec,
     /// Time of fetches.
     pub fetch_duration: Histogram,
     /// Peers that are currently ejected.
@@ -27,6 +29,7 @@ impl PeerMetrics {
         Ok(Self {
             refusals,
             fetches: registrar.counters(names::PEER_FETCHES)?,
+            messages: registrar.counters(names::PEER_MESSAGES)?,
             fetch_duration: registrar.histogram(names::PEER_FETCH_DURATION)?,
             ejected: registrar.gauge(names::PEERS_EJECTED)?,
         })

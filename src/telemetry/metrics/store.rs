@@ -11,6 +11,7 @@ pub struct StoreMetrics {
     items: IntGaugeVec,
     bytes: IntGaugeVec,
     capacity: IntGaugeVec,
+    purged_tags: IntGaugeVec,
     evictions: IntCounterVec,
     expirations: IntCounterVec,
 }
@@ -21,16 +22,20 @@ impl StoreMetrics {
             items: registrar.gauges(names::STORE_ITEMS)?,
             bytes: registrar.gauges(names::STORE_BYTES)?,
             capacity: registrar.gauges(names::STORE_CAPACITY)?,
+            purged_tags: registrar.gauges(names::STORE_PURGED_TAGS)?,
             evictions: registrar.counters(names::STORE_EVICTIONS)?,
             expirations: registrar.counters(names::STORE_EXPIRATIONS)?,
         })
     }
 
-    /// Records the capacity of a store.
-    pub fn holds(&self, tier: &str, bytes: u64) {
+    /// Records the capacity of a store, and how many purged tags it remembers.
+    pub fn holds(&self, tier: &str, bytes: u64, purged_tags: usize) {
         self.capacity
             .with_label_values(&[tier])
             .set(as_gauge(bytes));
+        self.purged_tags
+            .with_label_values(&[tier])
+            .set(as_gauge(purged_tags as u64));
     }
 
     /// Records a store's numbers for a group; called before each scrape.

@@ -23,8 +23,10 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     group.breaker(BreakerState::Open);
     group.refused_by_breaker();
     metrics.stores.of_group("g", "owned", GroupStats::default());
-    metrics.stores.holds("owned", 1);
+    metrics.stores.holds("owned", 1, 0);
     metrics.peers.fetches.with_label_values(&["p", "hit"]).inc();
+    let messages = &metrics.peers.messages;
+    messages.with_label_values(&["p", "fetch"]).inc();
     metrics.connections.open("grpc").set(0);
     metrics.connections.certificate_in_use("grpc", 1, 2);
     for refusals in [&metrics.connections.refusals, &metrics.connections.cuts] {

@@ -41,7 +41,9 @@ use crate::{
     group::{GroupRules, Source},
     harness_tests::{
         Plan, TestNet, TestNode, group_rules,
-        simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds},
+        simulation::{
+            Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds, some_keys, tag_of, tagged,
+        },
     },
     membership::{Member, MemberState},
     ports::{Loaded, Origin},
@@ -81,7 +83,7 @@ impl Origin for Versions {
         if self.fails && fastrand::bool() {
             return Err(Error::origin_failed("down").into());
         }
-        Ok(version.to_string().into_bytes().into())
+        Ok(tagged(version.to_string(), key, version))
     }
 }
 
@@ -229,21 +231,23 @@ impl World {
             let Some(node) = self.somebody() else {
                 continue;
             };
-            let key = format!("k{}", self.dice.below(KEYS));
-            let floor = self.ledger.floor(&key);
-            let got = timeout(ENDS, node.group.get(&key)).await.expect("ends");
-            let answer = match got {
-                Err(error) if self.stale && error.kind() == ErrorKind::OriginFailed => continue,
-                got => got.expect("no get fails"),
-            };
-            if answer.source == Source::Stale {
-                self.stale_answers.fetch_add(1, Ordering::Relaxed);
+            let keys = some_keys(&self.dice, KEYS);
+            let floors: Vec<u64> = keys.iter().map(|key| self.ledger.floor(key)).collect();
+            let got = timeout(ENDS, node.get_all(&keys)).await.expect("ends");
+            for ((key, floor), got) in keys.iter().zip(floors).zip(got) {
+                let answer = match got {
+                    Err(error) if self.stale && error.kind() == ErrorKind::OriginFailed => continue,
+                    got => got.expect("no get fails"),
+                };
+                if answer.source == Source::Stale {
+                    self.stale_answers.fetch_add(1, Ordering::Relaxed);
+                }
+                let version = std::str::from_utf8(&answer.value)
+                    .expect("text")
+                    .parse::<u64>();
+                let version = version.expect("a number");
+                self.ledger.got(&node, key, version, floor);
             }
-            let version = std::str::from_utf8(&answer.value)
-                .expect("text")
-                .parse::<u64>();
-            let version = version.expect("a number");
-            self.ledger.got(&node, &key, version, floor);
         }
     }
 
@@ -254,14 +258,32 @@ impl World {
                 continue;
             };
             let key = format!("k{}", self.dice.below(KEYS));
-            let version = self.ledger.bump(&key);
-            let done = timeout(ENDS, node.group.remove(&key)).await.expect("ends");
+            let tag = (self.dice.below(3) == 0).then(|| tag_of(&key));
+            let keys = match &tag {
+                Some(tag) => keys_of(tag),
+                None => vec![key.clone()],
+            };
+            let versions: Vec<u64> = keys.iter().map(|key| self.ledger.bump(key)).collect();
+            let done = async {
+                match &tag {
+                    Some(tag) => node.group.purge_tag(tag).await,
+                    None => node.group.remove(&key).await,
+                }
+            };
+            let done = timeout(ENDS, done).await.expect("ends");
             // A process that has crashed doesn't answer.
             if done.is_ok() && self.alive.lock().iter().any(|it| Arc::ptr_eq(it, &node)) {
-                self.ledger.removed(key, version);
+                for (key, version) in keys.into_iter().zip(versions) {
+                    self.ledger.removed(key, version);
+                }
             }
         }
     }
+}
+
+fn keys_of(tag: &str) -> Vec<String> {
+    let keys = (0..KEYS).map(|key| format!("k{key}"));
+    keys.filter(|key| tag_of(key) == tag).collect()
 }
 
 async fn simulate(seed: u64, replicas: usize, with: [bool; 2]) -> [usize; 4] {

@@ -12,6 +12,7 @@ use crate::{
     cluster::Owner,
     error::{Error, Result},
     membership::Member,
+    metadata::Metadata,
     ports::{PeerError, Timestamp},
     record::Record,
     store::{Departure, Entry},
@@ -48,7 +49,7 @@ pub struct Explained {
 }
 
 /// An entry that is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Size of the value; `None`: it is held that there is no such key.
     pub bytes: Option<usize>,
@@ -58,6 +59,8 @@ pub struct Held {
     pub left: Option<Duration>,
     /// Whether it has expired, and may still be served as stale.
     pub stale: bool,
+    /// What its origin said of it.
+    pub metadata: Metadata,
     /// How often it was used; `None` where the holder doesn't tell.
     pub use_count: Option<u32>,
 }
@@ -70,6 +73,7 @@ impl Held {
             entity_tag: record.entity_tag,
             left: (expires != Timestamp::NEVER).then(|| expires.since(now)),
             stale: !record.is_fresh(now),
+            metadata: record.metadata.clone(),
             use_count,
         }
     }

@@ -11,7 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Course, FlightOutcome, Group, Source,
-    local::{Duty, Purpose},
+    local::{Departure, Duty, Purpose},
+    many::load_with_others,
     stale::Life,
 };
 use crate::{
@@ -32,9 +33,9 @@ impl Group {
         key: &HashedKey<'_>,
         hash: KeyHash,
         duty: &Duty,
-        why: Purpose,
+        departure: Departure,
     ) -> Result<FlightOutcome> {
-        let abandoned: BoxFuture<'_, ()> = match why {
+        let abandoned: BoxFuture<'_, ()> = match departure.why {
             Purpose::Answer => Box::pin(duty.abandoned()),
             Purpose::Refresh | Purpose::Ahead(_) => Box::pin(std::future::pending()),
         };
@@ -47,8 +48,17 @@ impl Group {
         let old = old.filter(|it| it.record.value.is_some());
         let known = old.as_ref().map(|it| &it.record.metadata);
         let known = known.filter(|it| it.has_validator());
-        let origin = self.origin();
-        let loaded = origin.load_in_turn(key.text(), known, abandoned).await;
+        let loaded = match departure.seat.filter(|_| known.is_none()) {
+            // One place in the queue for the whole batch: it is not given up.
+            Some(seat) => load_with_others(seat, key.text())
+                .await
+                .map(Reloaded::Changed),
+            None => {
+                self.origin()
+                    .load_in_turn(key.text(), known, abandoned)
+                    .await
+            }
+        };
         let entry = match loaded.map_err(Error::from_loader) {
             Ok(Reloaded::Changed(loaded)) => self.changed(loaded, hash),
             Ok(Reloaded::Unchanged {

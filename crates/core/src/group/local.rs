@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{FlightOutcome, Group, Source, failures};
+use super::{FlightOutcome, Group, Source, failures, many::LoadSeat};
 use crate::{
     cluster::Owner,
     error::Result,
@@ -32,6 +32,19 @@ pub(super) enum Purpose {
     Ahead(Timestamp),
 }
 
+/// How a local flight departs.
+pub(super) struct Departure {
+    pub(super) why: Purpose,
+    /// If it loads as a part of a batch.
+    pub(super) seat: Option<LoadSeat>,
+}
+
+impl From<Purpose> for Departure {
+    fn from(why: Purpose) -> Self {
+        Self { why, seat: None }
+    }
+}
+
 /// A place in a flight.
 pub(super) struct Waiting {
     pub(super) waiter: oneshot::Receiver<Result<FlightOutcome>>,
@@ -45,7 +58,7 @@ impl Group {
         self: &Arc<Self>,
         key: &HashedKey<'_>,
         hash: KeyHash,
-        purpose: Purpose,
+        departure: Departure,
     ) -> Waiting {
         // Under a tombstone these flights ask only the origin, so they may be shared.
         let sharing = if self.is_sure() {
@@ -56,7 +69,7 @@ impl Group {
         let joined = self.local.join(key, sharing);
         let collapsed = joined.leader.is_none();
         if let Some(leader) = joined.leader {
-            self.depart(key, hash, leader, purpose);
+            self.depart(key, hash, leader, departure);
         }
         Waiting {
             waiter: joined.waiter,
@@ -79,19 +92,25 @@ impl Group {
         if self.ahead.is_due(hash, expires_at, now)
             && self.shared.cluster.topology().owner(hash) == Owner::Me
         {
-            self.join_here(key, hash, Purpose::Ahead(expires_at));
+            self.join_here(key, hash, Purpose::Ahead(expires_at).into());
         }
     }
 
     /// Flies in a task of its own.
-    fn depart(self: &Arc<Self>, key: &HashedKey<'_>, hash: KeyHash, leader: Duty, why: Purpose) {
+    fn depart(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+        leader: Duty,
+        departure: Departure,
+    ) {
         let (group, text) = (self.clone(), key.text().to_owned());
         self.shared.spawn(async move {
             let key = group.hashed(&text);
-            let (mut leader, mut why) = (Some(leader), why);
-            while let Some(duty) = leader {
-                leader = group.fly_locally(&key, hash, duty, why).await;
-                why = Purpose::Answer;
+            let mut next = Some((leader, departure));
+            while let Some((duty, departure)) = next {
+                let again = group.fly_locally(&key, hash, duty, departure).await;
+                next = again.map(|duty| (duty, Purpose::Answer.into()));
             }
         });
     }
@@ -102,11 +121,11 @@ impl Group {
         key: &HashedKey<'_>,
         hash: KeyHash,
         leader: Duty,
-        why: Purpose,
+        departure: Departure,
     ) -> Option<Duty> {
         let fence = &self.shared.standing.fence;
         let pass = fence.pass(self.shared.clock.now());
-        let result = match self.find_instead(key, hash, why).await {
+        let result = match self.find_instead(key, hash, departure.why).await {
             Some(Found::Here(entry)) => {
                 return leader.land(Ok(FlightOutcome::hit(entry)), || {});
             }
@@ -116,7 +135,7 @@ impl Group {
                     let result = self.or_stale(key, Err(error));
                     return leader.land(result, || {});
                 }
-                None => self.load(key, hash, &leader, why).await,
+                None => self.load(key, hash, &leader, departure).await,
             },
         };
         let kept = result.as_ref().ok().filter(|outcome| {

@@ -15,10 +15,12 @@ mod failures;
 mod groups;
 mod load;
 mod local;
+mod many;
 mod parts;
 mod remote;
 mod removal;
 mod stale;
+mod together;
 mod tombstones;
 mod transfer;
 
@@ -29,6 +31,7 @@ use arc_swap::ArcSwap;
 pub use explain::{Explained, Held, Told};
 use failures::Failures;
 pub use groups::{GroupChanges, Groups};
+pub use many::Room;
 pub use parts::{Answer, GROUP_NAME_RULE, GroupRules, Query, Shared, Wanted, is_group_name};
 use tombstones::Tombstones;
 
@@ -80,7 +83,7 @@ pub struct Group {
     observer: Arc<dyn GroupObserver>,
     shared: Shared,
     local: Flights<Result<FlightOutcome>>,
-    remote: Flights<Result<FlightOutcome>>,
+    remote: Flights<Landed>,
     tombstones: Tombstones,
     failures: Failures,
     ahead: Ahead,
@@ -191,21 +194,21 @@ impl Group {
     /// # Errors
     /// As [`Group::get`], except that a missing key is an answer without a value.
     pub async fn answer_peer(self: &Arc<Self>, key: &str) -> Result<PeerAnswer> {
-        check_key(key)?;
-        if !self.is_sure() {
-            // Another member's memory may have it, and this node would load it without keeping it.
-            let why = "this node is not sure to be a member at the moment";
-            return Err(Error::new(ErrorKind::NotReady, why));
+        if let Some(held) = self.held_for_peer(key) {
+            return held;
         }
-        let key = self.hashed(key);
-        let outcome = match self.find_owned(&key) {
-            Some(entry) => {
-                self.refresh_ahead(&key, &entry);
-                FlightOutcome::hit(entry)
-            }
-            None => self.get_here(&key, self.hash(key.text())).await?,
-        };
+        let outcome = self.get_here(&self.hashed(key), self.hash(key)).await?;
         Ok(to_peer(&outcome))
+    }
+
+    /// Whether other members may be answered at all.
+    fn may_answer_peers(&self) -> Result<()> {
+        if self.is_sure() {
+            return Ok(());
+        }
+        // Another member's memory may have it, and this node would load it without keeping it.
+        let why = "this node is not sure to be a member at the moment";
+        Err(Error::new(ErrorKind::NotReady, why))
     }
 
     /// What this node holds of the key; never loads, and doesn't count as a use.
@@ -232,7 +235,9 @@ impl Group {
     /// Which flights a get of this node may share where a flight may bring what another member
     /// holds.
     fn sharing(&self, hash: KeyHash) -> Sharing {
-        let removed = self.tombstones.refuse(hash, self.shared.clock.now());
+        let now = self.shared.clock.now();
+        // What a flight brings may have any tag.
+        let removed = self.tombstones.refuse(hash, now) || self.tombstones.has_tags(now);
         if removed || !self.is_sure() {
             // A member that is notified later than this one may still hand out the old value; and
             // once off the list, this node hears of no removals that would ground its flights.
@@ -285,6 +290,10 @@ impl Group {
         owner.map(|owner| owner.id.clone()).unwrap_or_default()
     }
 }
+
+/// What a remote flight brings; `None`: the value is too large for the batch that asked for it, and
+/// has to be asked for alone.
+type Landed = Result<Option<FlightOutcome>>;
 
 fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
     PeerAnswer {

@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
-use super::{FlightOutcome, Group, Source, abandoned};
+use tokio::sync::oneshot;
+
+use super::{FlightOutcome, Group, Landed, Source, abandoned, many::FetchSeat};
 use crate::{
     cluster::Owner,
     error::{Error, ErrorKind, Result},
     flight::Leader,
     key::HashedKey,
     membership::Member,
-    ports::{PeerError, TRANSFER_TIMEOUT},
+    ports::{Fetched, PeerError, TRANSFER_TIMEOUT},
     record::{Record, Stale},
     ring::KeyHash,
     store::Entry,
@@ -20,6 +22,26 @@ use crate::{
 /// itself.
 const MAX_STAND_INS: usize = 2;
 
+/// A place in a remote flight.
+pub(super) struct WaitingRemotely {
+    waiter: oneshot::Receiver<Landed>,
+    /// Another has begun the flight.
+    collapsed: bool,
+}
+
+impl WaitingRemotely {
+    /// What the flight brings.
+    pub(super) async fn landed(self, key: &str) -> Landed {
+        let landed = self.waiter.await.unwrap_or_else(|_| Err(abandoned(key)));
+        landed.map(|outcome| {
+            outcome.map(|mut it| {
+                it.course.collapsed |= self.collapsed;
+                it
+            })
+        })
+    }
+}
+
 impl Group {
     /// Asks the owner, or its stand-in, once for all callers that ask this node at the same moment.
     pub(super) async fn ask_owner(
@@ -27,28 +49,44 @@ impl Group {
         key: &HashedKey<'_>,
         hash: KeyHash,
     ) -> Result<FlightOutcome> {
+        loop {
+            let waiting = self.join_remote(key, hash, None);
+            // A flight of a batch may bring only word of the value. The next one is this get's own,
+            // unless another batch comes first.
+            if let Some(outcome) = waiting.landed(key.text()).await? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Joins the call to the owner, or begins it; as a part of a batch, if there is a seat.
+    pub(super) fn join_remote(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        hash: KeyHash,
+        seat: Option<FetchSeat>,
+    ) -> WaitingRemotely {
         let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
         let joined = self.remote.join(key, self.sharing(hash));
-        let shared = joined.leader.is_none();
+        let collapsed = joined.leader.is_none();
         if let Some(leader) = joined.leader {
             let (group, text) = (self.clone(), key.text().to_owned());
             self.shared.spawn(async move {
                 let key = group.hashed(&text);
-                let mut leader = Some(leader);
+                let (mut leader, mut seat) = (Some(leader), seat);
                 while let Some(duty) = leader {
-                    leader = group.fly_remotely(&key, hash, hot, duty).await;
+                    let flight = group.fly_remotely(&key, hash, hot, duty, seat.take());
+                    leader = flight.await;
                 }
             });
         } else {
             self.observer.waited_for_flight();
             self.also_wanted(key, hash);
         }
-        let mut outcome = joined
-            .waiter
-            .await
-            .unwrap_or_else(|_| Err(abandoned(key.text())))?;
-        outcome.course.collapsed |= shared;
-        Ok(outcome)
+        WaitingRemotely {
+            waiter: joined.waiter,
+            collapsed,
+        }
     }
 
     /// A fetch may wait for its turn: somebody else wants its key now, too.
@@ -66,30 +104,36 @@ impl Group {
         key: &HashedKey<'_>,
         hash: KeyHash,
         hot: bool,
-        leader: Leader<Result<FlightOutcome>>,
-    ) -> Option<Leader<Result<FlightOutcome>>> {
+        leader: Leader<Landed>,
+        seat: Option<FetchSeat>,
+    ) -> Option<Leader<Landed>> {
         let fence = &self.shared.standing.fence;
         let departed = self.shared.clock.now();
         let pass = fence.pass(departed);
         // A fetch without callers is dropped, so that it holds no slot here or at the owner.
         // The owner goes on with a load that runs already.
         let result = tokio::select! {
-            result = self.fetch(key, hash) => result,
+            result = self.fetch(key, hash, seat) => result,
             () = leader.abandoned() => Err(given_up()),
         };
-        let copy = result
-            .as_ref()
-            .ok()
-            .filter(|(outcome, from_peer)| hot && *from_peer && !outcome.uncacheable)
-            .map(|(outcome, _)| outcome.entry.clone());
-        leader.land(result.map(|(outcome, _)| outcome), || {
+        let copy = match &result {
+            Ok(Brought::ByPeer(outcome)) if hot && !outcome.uncacheable => {
+                Some(outcome.entry.clone())
+            }
+            _ => None,
+        };
+        leader.land(result.map(Brought::landed), || {
             let now = self.shared.clock.now();
             // Keep it only if the fence stayed open, there is no tombstone, and the fetch was too
             // short to outlast one.
             let keep = pass.is_some_and(|pass| fence.still(pass, now))
                 && now.since(departed) < TRANSFER_TIMEOUT
                 && !self.tombstones.refuse(hash, now);
-            if let Some(entry) = copy.filter(|_| keep)
+            let removed = |entry: &Arc<Entry>| {
+                let metadata = &entry.record.metadata;
+                self.tombstones.refuse_tags(metadata, now)
+            };
+            if let Some(entry) = copy.filter(|entry| keep && !removed(entry))
                 && self.shared.hot.insert(key, entry)
             {
                 self.observer.kept_hot_copy();
@@ -97,43 +141,48 @@ impl Group {
         })
     }
 
-    /// The value from the owner or a stand-in; true beside it if it came from a peer, false if we
-    /// ended up loading it.
+    /// The value from the owner or a stand-in, or loaded here in the end.
     async fn fetch(
         self: &Arc<Self>,
         key: &HashedKey<'_>,
         hash: KeyHash,
-    ) -> Result<(FlightOutcome, bool)> {
+        mut seat: Option<FetchSeat>,
+    ) -> Result<Brought> {
         let topology = self.shared.cluster.snapshot();
         // The owner, then its stand-ins. A node that is a member loads the value itself when
         // its turn comes; one that isn't asks on, since it may not keep what it loads.
         let sure = self.is_sure();
         let ranked = topology.ranked(hash).take(1 + MAX_STAND_INS);
         for member in ranked.take_while(|member| !sure || *member != Owner::Me) {
-            if let Some(answer) = self.try_member(member, key.text()).await {
-                return answer.map(|outcome| (outcome, true));
+            if let Some(answer) = self.try_member(member, key.text(), &mut seat).await {
+                return answer;
             }
         }
-        self.get_here(key, hash)
-            .await
-            .map(|outcome| (outcome, false))
+        // The others don't wait for it.
+        drop(seat);
+        self.get_here(key, hash).await.map(Brought::Here)
     }
 
     /// One peer's answer; `None` if it is us, ejected, out of reach, or another may know better.
-    async fn try_member(&self, owner: Owner<'_>, key: &str) -> Option<Result<FlightOutcome>> {
+    async fn try_member(
+        &self,
+        owner: Owner<'_>,
+        key: &str,
+        seat: &mut Option<FetchSeat>,
+    ) -> Option<Result<Brought>> {
         let Owner::Other(member) = owner else {
             return None;
         };
         if !self.shared.peers.usable(member) {
             return None;
         }
-        let mut fetched = self.fetch_from(member, key).await;
+        let mut fetched = self.fetch_from(member, key, seat.take()).await;
         if let Ok(None) = fetched {
             // Its owner finds it expired too by now, and loads it.
-            fetched = self.fetch_from(member, key).await;
+            fetched = self.fetch_from(member, key, None).await;
         }
         match fetched {
-            Ok(outcome) => outcome.map(Ok),
+            Ok(brought) => brought.map(Ok),
             Err(PeerError::Answered(error)) if self.may_be_had_elsewhere(&error) => None,
             Err(PeerError::Answered(error)) => Some(Err(error)),
             Err(PeerError::Unreachable(_)) => None,
@@ -156,9 +205,18 @@ impl Group {
         &self,
         member: &Member,
         key: &str,
-    ) -> Result<Option<FlightOutcome>, PeerError> {
-        let peers = &self.shared.peers;
-        let answer = peers.fetch(member, &self.name, key).await?;
+        seat: Option<FetchSeat>,
+    ) -> Result<Option<Brought>, PeerError> {
+        let answer = match seat {
+            Some(seat) => match self.fetch_together(seat, member, key).await? {
+                Fetched::Answer(answer) => answer,
+                Fetched::Large => return Ok(Some(Brought::Large)),
+            },
+            None => {
+                let peers = &self.shared.peers;
+                peers.fetch(member, &self.name, key).await?
+            }
+        };
         let now = self.shared.clock.now();
         let expired = !answer.record.is_fresh(now);
         let source = match answer.source {
@@ -177,12 +235,31 @@ impl Group {
         // Its tag is taken as it is: it comes from the same member as the value, and both go to the
         // same caller.
         let within = self.now.load().rules.within_life(&record, now);
-        Ok(Some(FlightOutcome {
+        Ok(Some(Brought::ByPeer(FlightOutcome {
             source,
             course: answer.course,
             uncacheable: answer.uncacheable || within.is_none(),
             entry: Arc::new(Entry::new(&within.unwrap_or(record))),
-        }))
+        })))
+    }
+}
+
+/// What came of asking others.
+enum Brought {
+    /// The answer of another member.
+    ByPeer(FlightOutcome),
+    /// This node ended up loading it.
+    Here(FlightOutcome),
+    /// Word from another member that the value is too large for a batch.
+    Large,
+}
+
+impl Brought {
+    fn landed(self) -> Option<FlightOutcome> {
+        match self {
+            Self::ByPeer(outcome) | Self::Here(outcome) => Some(outcome),
+            Self::Large => None,
+        }
     }
 }
 

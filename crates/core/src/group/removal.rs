@@ -1,5 +1,5 @@
-//! Removal: once `remove` or `purge` has answered OK, no get that begins later returns a value
-//! whose load began before.
+//! Removal: once `remove`, `purge` or `purge_tag` has answered OK, no get that begins later returns
+//! a value whose load began before.
 //!
 //! The node that is asked (the coordinator) drops the key and notifies every member that it knows,
 //! including those that vanished and may still be running. Each drops the key, grounds the loads in
@@ -30,8 +30,9 @@ use crate::{
     error::{Error, ErrorKind, Result},
     membership::{IdHash, Member},
     notices,
-    ports::{Notice, NoticeId, Notices, PeerError, Removed, Session},
+    ports::{Notice, NoticeId, Notices, PeerError, Removal, Removed, Session},
     standing::Waiting,
+    tags::{TagHash, check_tag},
 };
 
 /// A member that has not confirmed within this time is notified through the registry as well, and
@@ -57,7 +58,8 @@ impl Group {
     /// Calling again is safe after either.
     pub async fn remove(self: &Arc<Self>, key: &str) -> Result<()> {
         check_key(key)?;
-        self.remove_everywhere(Some(key)).await.map(|_| ())
+        let what = Removal::Key(key.into());
+        self.remove_everywhere(&what).await.map(|_| ())
     }
 
     /// Drops all keys of the group everywhere; returns how many entries went.
@@ -65,15 +67,25 @@ impl Group {
     /// # Errors
     /// As [`Group::remove`].
     pub async fn purge(self: &Arc<Self>) -> Result<u64> {
-        self.remove_everywhere(None).await
+        self.remove_everywhere(&Removal::All).await
     }
 
-    /// Drops a key, or with `None` all keys, at this node only; returns how many entries went.
-    pub fn remove_here(&self, key: Option<&str>) -> u64 {
+    /// Drops all keys everywhere whose values carry that tag.
+    ///
+    /// # Errors
+    /// As [`Group::remove`], and [`ErrorKind::InvalidRequest`] for what can't be a tag.
+    pub async fn purge_tag(self: &Arc<Self>, tag: &str) -> Result<()> {
+        check_tag(tag)?;
+        let what = Removal::Tag(tag.into());
+        self.remove_everywhere(&what).await.map(|_| ())
+    }
+
+    /// Removes at this node only; returns how many entries went, as far as it is known.
+    pub fn remove_here(&self, what: &Removal) -> u64 {
         let shared = &self.shared;
         let now = shared.clock.now();
-        match key {
-            Some(key) => {
+        match what {
+            Removal::Key(key) => {
                 let (hash, key) = (self.hash(key), self.hashed(key));
                 let owned = self.local.ground(&key, || {
                     self.tombstones.removed(hash, now);
@@ -83,7 +95,17 @@ impl Group {
                 let hot = self.remote.ground(&key, || shared.hot.remove(&key));
                 u64::from(owned) + u64::from(hot)
             }
-            None => {
+            Removal::Tag(tag) => {
+                let tag = TagHash::of(tag);
+                self.tombstones.tag_removed(tag, now);
+                // Of a flight it is not known which tags its value will have.
+                self.ground_all();
+                shared.owned.purge_tag(self.id, tag);
+                shared.hot.purge_tag(self.id, tag);
+                self.sweep();
+                0
+            }
+            Removal::All => {
                 self.tombstones.purged(now);
                 self.drop_everything()
             }
@@ -94,29 +116,38 @@ impl Group {
     /// freed in the background.
     pub fn drop_everything(&self) -> u64 {
         // Flights first: one that lands between the two is purged with the rest.
+        self.ground_all();
+        let entries = self.shared.owned.purge(self.id) + self.shared.hot.purge(self.id);
+        self.sweep();
+        entries
+    }
+
+    fn ground_all(&self) {
         self.local.ground_all();
         self.remote.ground_all();
         self.failures.forget_all();
+    }
+
+    /// Frees the memory of what was purged, in the background.
+    fn sweep(&self) {
         let (owned, hot) = (self.shared.owned.clone(), self.shared.hot.clone());
-        let entries = owned.purge(self.id) + hot.purge(self.id);
         self.shared.spawn(async move {
             owned.sweep().await;
             hot.sweep().await;
         });
-        entries
     }
 
     /// A node that is not sure to be a member waits until it is: it may be about to join, or have
     /// lost touch for a moment.
-    async fn remove_everywhere(self: &Arc<Self>, key: Option<&str>) -> Result<u64> {
+    async fn remove_everywhere(self: &Arc<Self>, what: &Removal) -> Result<u64> {
         let standing = &self.shared.standing;
         let clock = &*self.shared.clock;
         let (bound, began) = (standing.removal_bound(), clock.now());
         let deadline = Instant::now() + bound;
         let mut entries = 0;
         while let Ok(true) = timeout_at(deadline, standing.fence.opened(clock)).await {
-            let mut round = Round::new(self, key);
-            round.entries += self.remove_here(key);
+            let mut round = Round::new(self, what);
+            round.entries += self.remove_here(what);
             let done = round.run(deadline).await;
             round.withdraw();
             entries += round.entries;
@@ -138,7 +169,7 @@ impl Group {
 /// One removal at the node that was asked.
 struct Round<'a> {
     group: &'a Arc<Group>,
-    key: Option<&'a str>,
+    what: &'a Removal,
     rings: watch::Receiver<Arc<Topology>>,
     /// Members that are being notified, or were.
     begun: HashSet<IdHash>,
@@ -156,13 +187,13 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn new(group: &'a Arc<Group>, key: Option<&'a str>) -> Self {
+    fn new(group: &'a Arc<Group>, what: &'a Removal) -> Self {
         let session = group.shared.standing.session().ok();
         let mut rings = group.shared.cluster.rings();
         rings.mark_changed();
         Self {
             group,
-            key,
+            what,
             rings,
             begun: HashSet::new(),
             confirmed: HashSet::new(),
@@ -231,7 +262,7 @@ impl<'a> Round<'a> {
             let incarnation = member.incarnation();
             if self.begun.insert(incarnation) {
                 let problems = self.problems.clone();
-                let telling = tell(self.group.clone(), member.clone(), self.key, problems);
+                let telling = tell(self.group.clone(), member.clone(), self.what, problems);
                 self.telling.push(Box::pin(telling));
             }
             if !self.confirmed.contains(&incarnation) {
@@ -245,7 +276,7 @@ impl<'a> Round<'a> {
         let session = self.group.shared.standing.session().ok()?.clone();
         let notice = Notice::Remove {
             group: self.group.name().clone(),
-            key: self.key.map(Into::into),
+            what: self.what.clone(),
         };
         Some(Box::pin(async move { session.post(&notice).await.ok() }))
     }
@@ -295,11 +326,11 @@ impl<'a> Round<'a> {
 }
 
 /// Tells one member, for as long as it takes.
-async fn tell(group: Arc<Group>, member: Member, key: Option<&str>, problems: Problems) -> Removed {
+async fn tell(group: Arc<Group>, member: Member, what: &Removal, problems: Problems) -> Removed {
     let incarnation = member.incarnation();
     let mut pause = FIRST_PAUSE;
     loop {
-        let problem = match group.shared.peers.remove(&member, group.name(), key).await {
+        let problem = match group.shared.peers.remove(&member, group.name(), what).await {
             // A member of a fixed list is known by its id alone.
             Ok(removed) if member.instance.is_empty() || removed.incarnation == incarnation => {
                 return Removed {

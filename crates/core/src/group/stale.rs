@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 use super::{
     Course, FlightOutcome, Group, GroupRules, Source, abandoned,
-    local::{Purpose, Waiting},
+    local::{Departure, Purpose, Waiting},
+    many::LoadSeat,
 };
 use crate::{
     error::{ErrorKind, Result},
@@ -84,38 +85,51 @@ impl Group {
         key: &HashedKey<'_>,
         hash: KeyHash,
     ) -> Result<FlightOutcome> {
-        let found = self.find_stale(key, |stale| stale.while_revalidating);
-        let Some(outcome) = found else {
-            return self.load_here(key, hash).await;
-        };
-        if outcome.source == Source::Stale {
-            // In the background, unless that is under way already.
-            self.join_here(key, hash, Purpose::Refresh);
-        }
-        Ok(outcome)
+        let begun = self.begin_here(key, hash, None);
+        self.end_here(key, begun).await
     }
 
-    /// Loads the value here. If that takes too long, and the value before it may still be served,
-    /// it is, and the load goes on.
-    async fn load_here(
+    /// The part of [`Group::get_here`] that waits for nothing; as a part of a batch, if there is a
+    /// seat.
+    pub(super) fn begin_here(
         self: &Arc<Self>,
         key: &HashedKey<'_>,
         hash: KeyHash,
-    ) -> Result<FlightOutcome> {
+        seat: Option<LoadSeat>,
+    ) -> Begun {
+        if let Some(outcome) = self.find_stale(key, |stale| stale.while_revalidating) {
+            if outcome.source == Source::Stale {
+                // In the background, unless that is under way already.
+                let why = Purpose::Refresh;
+                self.join_here(key, hash, Departure { why, seat });
+            }
+            return Begun::Found(outcome);
+        }
         let patience = self.now.load().rules.soft_timeout;
         let has_stale = || self.find_stale(key, Stale::until).is_some();
         let patience = (!patience.is_zero() && has_stale()).then_some(patience);
-        let purpose = patience.map_or(Purpose::Answer, |_| Purpose::Refresh);
-        let Waiting {
-            mut waiter,
-            collapsed,
-        } = self.join_here(key, hash, purpose);
-        if collapsed {
+        let why = patience.map_or(Purpose::Answer, |_| Purpose::Refresh);
+        let waiting = self.join_here(key, hash, Departure { why, seat });
+        if waiting.collapsed {
             self.observer.waited_for_flight();
             self.now.load().origin.also_wanted(key.text());
         }
+        Begun::Waits(waiting, patience)
+    }
+
+    /// The rest of it. If the load takes too long, and the value before it may still be served, it
+    /// is, and the load goes on.
+    pub(super) async fn end_here(
+        &self,
+        key: &HashedKey<'_>,
+        begun: Begun,
+    ) -> Result<FlightOutcome> {
+        let (mut waiting, patience) = match begun {
+            Begun::Found(outcome) => return Ok(outcome),
+            Begun::Waits(waiting, patience) => (waiting, patience),
+        };
         let in_time = match patience {
-            Some(patience) => timeout(patience, &mut waiter).await.ok(),
+            Some(patience) => timeout(patience, &mut waiting.waiter).await.ok(),
             None => None,
         };
         let ended = match in_time {
@@ -125,11 +139,11 @@ impl Group {
                 if let Some(stale) = stale {
                     return Ok(stale.after_asking());
                 }
-                waiter.await
+                waiting.waiter.await
             }
         };
         let mut outcome = ended.unwrap_or_else(|_| Err(abandoned(key.text())))?;
-        outcome.course.collapsed |= collapsed;
+        outcome.course.collapsed |= waiting.collapsed;
         Ok(outcome)
     }
 
@@ -174,6 +188,14 @@ impl Group {
         let allowed = now < until(entry.record.stale);
         allowed.then(|| FlightOutcome::stale(entry))
     }
+}
+
+/// A get that has begun here.
+pub(super) enum Begun {
+    /// It has its answer.
+    Found(FlightOutcome),
+    /// It waits for a load; the time after which a stale value answers in its place.
+    Waits(Waiting, Option<Duration>),
 }
 
 impl FlightOutcome {

@@ -1,4 +1,4 @@
-//! Which keys were removed lately: what other nodes still have of them must not come in.
+//! Which keys and tags were removed lately: what other nodes still have of them must not come in.
 //!
 //! A removal reaches all members, but not at the same moment. One that it reaches later may still
 //! hand out the old value, which is then in transit for a while. So for longer than both take
@@ -7,45 +7,59 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::Hash,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 
-use crate::{ports::Timestamp, ring::KeyHash};
+use crate::{metadata::Metadata, ports::Timestamp, ring::KeyHash, tags::TagHash};
 
-/// Maximum number of keys. Beyond it, the whole group accepts nothing from other nodes for a while,
-/// which is safe but costs loads.
-const MOST_KEYS: usize = 100_000;
+/// Maximum number of keys, and of tags. Beyond it, the whole group accepts nothing from other nodes
+/// for a while, which is safe but costs loads.
+const MOST_NAMES: usize = 100_000;
 
 /// The removals of one group.
 pub(super) struct Tombstones {
     /// How long each lasts.
     lasts: Duration,
-    keys: Mutex<Keys>,
-    /// The number of keys, to be read without the lock.
-    count: AtomicUsize,
+    keys: Table<KeyHash>,
+    tags: Table<TagHash>,
     /// Until then the whole group takes nothing in.
     all_until: AtomicU64,
 }
 
-#[derive(Default)]
-struct Keys {
-    /// Until when each is refused.
-    until: HashMap<KeyHash, Timestamp>,
-    /// In the order in which they run out, since all last equally long. A key that was removed
-    /// again is in it twice.
-    order: VecDeque<(Timestamp, KeyHash)>,
+struct Table<K> {
+    names: Mutex<Names<K>>,
+    /// The number of names, to be read without the lock.
+    count: AtomicUsize,
 }
 
-impl Keys {
+struct Names<K> {
+    /// Until when each is refused.
+    until: HashMap<K, Timestamp>,
+    /// In the order in which they run out, since all last equally long. One that was removed
+    /// again is in it twice.
+    order: VecDeque<(Timestamp, K)>,
+}
+
+impl<K> Default for Names<K> {
+    fn default() -> Self {
+        Self {
+            until: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Names<K> {
     /// Forgets those that have run out, and gives their memory back.
     fn expire(&mut self, now: Timestamp) {
-        while let Some(&(until, key)) = self.order.front().filter(|(until, _)| *until <= now) {
+        while let Some(&(until, name)) = self.order.front().filter(|(until, _)| *until <= now) {
             self.order.pop_front();
-            if self.until.get(&key) == Some(&until) {
-                self.until.remove(&key);
+            if self.until.get(&name) == Some(&until) {
+                self.until.remove(&name);
             }
         }
         if self.order.capacity() > 1024 && self.order.len() < self.order.capacity() / 4 {
@@ -55,29 +69,73 @@ impl Keys {
     }
 }
 
+impl<K: Copy + Eq + Hash> Table<K> {
+    fn new() -> Self {
+        Self {
+            names: Mutex::default(),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    /// Notes a removal. Past the most that are remembered, `close` has to see to those that are
+    /// forgotten.
+    fn removed(&self, name: K, lasts: Duration, now: Timestamp, close: impl FnOnce()) {
+        let mut names = self.names.lock();
+        names.expire(now);
+        if names.order.len() >= MOST_NAMES {
+            close();
+            *names = Names::default();
+        }
+        let until = now.after(lasts);
+        let noted = names.until.entry(name).or_insert(until);
+        *noted = until.max(*noted);
+        names.order.push_back((until, name));
+        self.count.store(names.until.len(), Ordering::Release);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether one of them is refused.
+    fn has_any(&self, names: impl Iterator<Item = K>, now: Timestamp) -> bool {
+        self.read(now, |table| {
+            names
+                .into_iter()
+                .any(|name| table.until.contains_key(&name))
+        })
+    }
+
+    /// What is found in the table; false if it is empty.
+    fn read(&self, now: Timestamp, find: impl FnOnce(&Names<K>) -> bool) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let mut names = self.names.lock();
+        names.expire(now);
+        self.count.store(names.until.len(), Ordering::Release);
+        find(&names)
+    }
+}
+
 impl Tombstones {
     pub(super) fn new(lasts: Duration) -> Self {
         Self {
             lasts,
-            keys: Mutex::default(),
-            count: AtomicUsize::new(0),
+            keys: Table::new(),
+            tags: Table::new(),
             all_until: AtomicU64::new(0),
         }
     }
 
     /// Notes that the key was removed.
     pub(super) fn removed(&self, key: KeyHash, now: Timestamp) {
-        let mut keys = self.keys.lock();
-        keys.expire(now);
-        if keys.order.len() >= MOST_KEYS {
-            self.purged(now);
-            *keys = Keys::default();
-        }
-        let until = now.after(self.lasts);
-        let noted = keys.until.entry(key).or_insert(until);
-        *noted = until.max(*noted);
-        keys.order.push_back((until, key));
-        self.count.store(keys.until.len(), Ordering::Release);
+        self.keys.removed(key, self.lasts, now, || self.purged(now));
+    }
+
+    /// Notes that all values with that tag were removed.
+    pub(super) fn tag_removed(&self, tag: TagHash, now: Timestamp) {
+        self.tags.removed(tag, self.lasts, now, || self.purged(now));
     }
 
     /// Notes that all keys were removed.
@@ -88,16 +146,17 @@ impl Tombstones {
 
     /// Whether the key must not be accepted from other nodes.
     pub(super) fn refuse(&self, key: KeyHash, now: Timestamp) -> bool {
-        if now.0 < self.all_until.load(Ordering::Acquire) {
-            return true;
-        }
-        if self.count.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        let mut keys = self.keys.lock();
-        keys.expire(now);
-        self.count.store(keys.until.len(), Ordering::Release);
-        keys.until.contains_key(&key)
+        now.0 < self.all_until.load(Ordering::Acquire) || self.keys.has_any([key].into_iter(), now)
+    }
+
+    /// Whether a value of which this was said must not be accepted from other nodes, for its tags.
+    pub(super) fn refuse_tags(&self, metadata: &Metadata, now: Timestamp) -> bool {
+        self.tags.has_any(metadata.tags(), now)
+    }
+
+    /// Whether values may have to be refused for their tags.
+    pub(super) fn has_tags(&self, now: Timestamp) -> bool {
+        self.tags.read(now, |table| !table.until.is_empty())
     }
 }
 
@@ -123,17 +182,17 @@ mod tests {
     #[test]
     fn more_removals_than_are_remembered_close_the_group() {
         let tombstones = Tombstones::new(LASTS);
-        for key in 0..=MOST_KEYS as u64 {
+        for key in 0..=MOST_NAMES as u64 {
             tombstones.removed(KeyHash(key), Timestamp(0));
         }
         assert!(tombstones.refuse(KeyHash(0), Timestamp(0)));
-        assert!(tombstones.keys.lock().order.len() <= MOST_KEYS);
+        assert!(tombstones.keys.names.lock().order.len() <= MOST_NAMES);
     }
 
     #[test]
     fn only_removals_that_last_are_counted() {
         let tombstones = Tombstones::new(LASTS);
-        let many = MOST_KEYS as u64 * 2 / 3;
+        let many = MOST_NAMES as u64 * 2 / 3;
         for key in 0..many {
             tombstones.removed(KeyHash(key), Timestamp(0));
         }
@@ -155,7 +214,7 @@ mod tests {
         tombstones.removed(key, Timestamp(0));
         tombstones.removed(key, Timestamp(1_000));
         assert!(tombstones.refuse(key, Timestamp(0).after(LASTS)));
-        let keys = tombstones.keys.lock();
+        let keys = tombstones.keys.names.lock();
         assert_eq!((keys.until.len(), keys.order.len()), (1, 1));
         assert!(keys.until.capacity() < 1_000, "{}", keys.until.capacity());
     }

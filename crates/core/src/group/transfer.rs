@@ -81,7 +81,8 @@ impl Group {
     fn usable_here(&self, answer: &PeerAnswer) -> Option<FlightOutcome> {
         let now = self.shared.clock.now();
         let record = self.believed(&answer.record, now)?;
-        record.is_fresh(now).then(|| FlightOutcome {
+        let removed = self.tombstones.refuse_tags(&record.metadata, now);
+        (record.is_fresh(now) && !removed).then(|| FlightOutcome {
             entry: Arc::new(Entry::new(&record)),
             source: Source::Peer,
             course: Course::default(),
@@ -143,7 +144,11 @@ impl Group {
         // Under the lock that removals take: either they see the entry, or we see that the key was
         // removed.
         self.local.hold(&key, || {
-            if !self.is_sure() || self.tombstones.refuse(hash, now) {
+            let removed = match &handed {
+                Handed::Over(record) => self.tombstones.refuse_tags(&record.metadata, now),
+                Handed::Announced { .. } => false,
+            };
+            if !self.is_sure() || removed || self.tombstones.refuse(hash, now) {
                 return Fate::Refused;
             }
             match &handed {

@@ -21,7 +21,9 @@ use crate::{
     error::Result,
     harness_tests::{
         Plan as Nodes, TTL_MS, TestNet, TestNode, group_rules,
-        simulation::{Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds},
+        simulation::{
+            Dice, ENDS, Ledger, VirtualClock, all_end, runtime, seeds, some_keys, tag_of, tagged,
+        },
     },
     membership::{Member, MemberState, View},
     ports::{Clock, Loaded, Origin, Timestamp},
@@ -43,9 +45,10 @@ struct Versions {
 #[async_trait]
 impl Origin for Versions {
     async fn load(&self, key: &str) -> Result<Loaded, crate::error::BoxError> {
-        let value = format!("{} {}", self.ledger.version(key), self.clock.now().0);
+        let version = self.ledger.version(key);
+        let value = format!("{version} {}", self.clock.now().0);
         sleep(Duration::from_millis(self.dice.number(1..200))).await;
-        Ok(value.into_bytes().into())
+        Ok(tagged(value, key, version))
     }
 }
 
@@ -271,27 +274,33 @@ impl World {
             let Some(node) = self.dice.one_of(&self.alive) else {
                 continue;
             };
-            let key = format!("k{}", self.dice.below(KEYS));
-            let floor = self.ledger.floor(&key);
+            let keys = some_keys(&self.dice, KEYS);
+            let floors: Vec<u64> = keys.iter().map(|key| self.ledger.floor(key)).collect();
             let asked_at = self.clock.now();
-            let place = (node.id.to_string(), key.clone());
-            *self.asking.lock().entry(place.clone()).or_default() += 1;
-            let got = timeout(ENDS, node.group.get(&key)).await;
-            *self.asking.lock().entry(place).or_default() -= 1;
-            let answer = got.expect("ends").expect("no get fails");
-            let text = std::str::from_utf8(&answer.value).expect("text").to_owned();
-            let (version, loaded_at) = text.split_once(' ').expect("two numbers");
-            let version: u64 = version.parse().expect("a number");
-            let loaded_at: u64 = loaded_at.parse().expect("a number");
-            self.ledger.got(&node, &key, version, floor);
-            // Two seconds are granted for clocks that differ, see `core::group`; a load takes up to
-            // 200 ms.
-            let expires = loaded_at + 200 + TTL_MS + 2_000;
-            assert!(
-                asked_at.0 < expires,
-                "{key}: {text}, asked at {}",
-                asked_at.0
-            );
+            let place = |key: &String| (node.id.to_string(), key.clone());
+            for key in &keys {
+                *self.asking.lock().entry(place(key)).or_default() += 1;
+            }
+            let got = timeout(ENDS, node.get_all(&keys)).await.expect("ends");
+            for key in &keys {
+                *self.asking.lock().entry(place(key)).or_default() -= 1;
+            }
+            for ((key, floor), got) in keys.iter().zip(floors).zip(got) {
+                let answer = got.expect("no get fails");
+                let text = std::str::from_utf8(&answer.value).expect("text").to_owned();
+                let (version, loaded_at) = text.split_once(' ').expect("two numbers");
+                let version: u64 = version.parse().expect("a number");
+                let loaded_at: u64 = loaded_at.parse().expect("a number");
+                self.ledger.got(&node, key, version, floor);
+                // Two seconds are granted for clocks that differ, see `core::group`; a load takes
+                // up to 200 ms.
+                let expires = loaded_at + 200 + TTL_MS + 2_000;
+                assert!(
+                    asked_at.0 < expires,
+                    "{key}: {text}, asked at {}",
+                    asked_at.0
+                );
+            }
         }
     }
 
@@ -302,17 +311,28 @@ impl World {
                 continue;
             };
             let key = format!("k{}", self.dice.below(KEYS));
-            let version = self.ledger.bump(&key);
-            let done = if self.dice.below(20) == 0 {
-                let purged = timeout(ENDS, node.group.purge()).await;
-                purged.expect("ends").map(|_| ())
-            } else {
-                timeout(ENDS, node.group.remove(&key)).await.expect("ends")
+            let what = self.dice.below(20);
+            let tag = tag_of(&key);
+            let keys = (0..KEYS).map(|key| format!("k{key}"));
+            let keys: Vec<String> = match what {
+                1..6 => keys.filter(|key| tag_of(key) == tag).collect(),
+                _ => vec![key.clone()],
             };
+            let versions: Vec<u64> = keys.iter().map(|key| self.ledger.bump(key)).collect();
+            let done = async {
+                match what {
+                    0 => node.group.purge().await.map(|_| ()),
+                    1..6 => node.group.purge_tag(&tag).await,
+                    _ => node.group.remove(&key).await,
+                }
+            };
+            let done = timeout(ENDS, done).await.expect("ends");
             // A removal by a node that is off the list by now isn't one: it is not known which
             // members it reached.
             if done.is_ok() && self.alive.lock().iter().any(|it| Arc::ptr_eq(it, &node)) {
-                self.ledger.removed(key, version);
+                for (key, version) in keys.into_iter().zip(versions) {
+                    self.ledger.removed(key, version);
+                }
             }
         }
     }

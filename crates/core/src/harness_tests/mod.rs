@@ -14,6 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, future::join_all};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -21,7 +22,7 @@ pub(super) use self::net::{TestNet, peers};
 use super::{
     cluster::{Cluster, Owner, Topology},
     copy_queue::{CopyQueue, QueuedKeys},
-    group::{Group, GroupRules, Groups, Query, Shared},
+    group::{Answer, Group, GroupRules, Groups, Query, Shared},
     handoff::{Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
     key::GroupId,
@@ -77,6 +78,14 @@ pub(super) struct TestOrigin {
     /// How often it said that a value has not changed.
     pub(super) unchanged: AtomicUsize,
     pub(super) answer: Mutex<Option<Error>>,
+    /// The tags of its values.
+    pub(super) tags: Mutex<Vec<&'static str>>,
+    /// By how many bytes its values are longer.
+    pub(super) padding: AtomicUsize,
+    /// How many keys it takes at once.
+    pub(super) batch: AtomicUsize,
+    /// How often it was asked for several keys at once.
+    pub(super) batches: AtomicUsize,
 }
 
 impl Default for TestOrigin {
@@ -88,6 +97,10 @@ impl Default for TestOrigin {
             answer: Mutex::default(),
             is_tagged: AtomicBool::new(false),
             unchanged: AtomicUsize::new(0),
+            tags: Mutex::default(),
+            padding: AtomicUsize::new(0),
+            batch: AtomicUsize::new(1),
+            batches: AtomicUsize::new(0),
         }
     }
 }
@@ -97,16 +110,29 @@ impl Origin for TestOrigin {
     async fn load(&self, key: &str) -> Result<Loaded, crate::error::BoxError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         // The value is what the origin has when the load begins.
-        let value = format!("{key} v{}", self.version.load(Ordering::SeqCst));
+        let mut value = format!("{key} v{}", self.version.load(Ordering::SeqCst));
+        value += &" ".repeat(self.padding.load(Ordering::SeqCst));
         self.permits.acquire().await.expect("never closed").forget();
         if let Some(error) = self.answer.lock().clone() {
             return Err(error.into());
         }
-        let loaded = Loaded::from(Bytes::from(value));
+        let mut loaded = Loaded::from(Bytes::from(value));
+        let tags = self.tags.lock().clone();
+        loaded.metadata = loaded.metadata.with_tags(tags)?;
         if self.is_tagged.load(Ordering::SeqCst) {
-            return Ok(loaded.with_metadata(self.said()?));
+            let said = self.said()?.with_tags(self.tags.lock().clone())?;
+            return Ok(loaded.with_metadata(said));
         }
         Ok(loaded)
+    }
+
+    fn batch_size(&self) -> usize {
+        self.batch.load(Ordering::SeqCst)
+    }
+
+    async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, crate::error::BoxError>> {
+        self.batches.fetch_add(1, Ordering::SeqCst);
+        join_all(keys.iter().map(|key| self.load(key))).await
     }
 
     async fn reload(&self, key: &str, kept: &Metadata) -> Result<Reloaded, crate::error::BoxError> {
@@ -146,6 +172,17 @@ impl TestNode {
     /// Installs a view here.
     pub(super) fn install(&self, view: &View) {
         self.cluster.install(view.clone());
+    }
+
+    /// A get of each key, as one batch if there are several.
+    pub(super) async fn get_all(&self, keys: &[String]) -> Vec<Result<Answer>> {
+        if let [key] = keys {
+            return vec![self.group.get(key).await];
+        }
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let mut answers: Vec<_> = self.group.get_many(&keys).collect().await;
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
+use futures::{StreamExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -20,8 +20,8 @@ use crate::{
     group::{Group, Groups},
     membership::{IdHash, Member},
     ports::{
-        Clock, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Reading,
-        Receipt, Removed, Sender, Timestamp, Voucher,
+        Clock, Fetched, Handed, HandoffStream, KeyAsked, Parcel, Peeked, PeerAnswer, PeerError,
+        Peers, Reading, Receipt, Removal, Removed, Sender, Timestamp, Voucher,
     },
     record::Record,
     standing::Standing,
@@ -44,6 +44,8 @@ pub(crate) struct TestNet {
     /// The largest value that a node takes by handoff; by default, any.
     pub(crate) largest: Mutex<HashMap<Arc<str>, u64>>,
     pub(crate) fetches: AtomicUsize,
+    /// Messages that ask for several keys.
+    pub(crate) batches: AtomicUsize,
     pub(crate) peeks: AtomicUsize,
     /// A node that has seen a removal already, and reads the key just before the removal reaches
     /// the other node: (reader, the one reached last).
@@ -130,6 +132,35 @@ impl Peers for TestPeers {
         answer.map_err(PeerError::Answered)
     }
 
+    /// One message there; each answer comes back in a message of its own.
+    async fn fetch_many(&self, member: &Member, _: &str, asked: Vec<KeyAsked>) {
+        self.net.batches.fetch_add(1, Ordering::SeqCst);
+        if let Some(told) = &*self.net.on_fetch.lock() {
+            asked.iter().for_each(|one| told(&self.me, one.key()));
+        }
+        let since = self.clock.now();
+        let passed = self.net.pass(&self.me, &member.id).await;
+        let group = match passed.and_then(|()| self.net.group(&member.id)) {
+            Ok(group) => group,
+            Err(error) => {
+                return asked
+                    .into_iter()
+                    .for_each(|it| it.answer(Err(error.clone())));
+            }
+        };
+        let keys: Vec<&str> = asked.iter().map(KeyAsked::key).collect();
+        let mut answers = Box::pin(group.answer_peer_many(&keys));
+        let mut asked: Vec<_> = asked.into_iter().map(Some).collect();
+        while let Some((place, mut answer)) = answers.next().await {
+            if let Ok(Fetched::Answer(answer)) = &mut answer {
+                self.net.carry(&mut answer.record, &member.id, since);
+            }
+            let back = self.net.pass(&member.id, &self.me).await;
+            let answer = back.and_then(|()| answer.map_err(PeerError::Answered));
+            asked[place].take().expect("one answer").answer(answer);
+        }
+    }
+
     async fn peek(&self, member: &Member, _: &str, key: &str) -> Result<Peeked, PeerError> {
         self.net.peeks.fetch_add(1, Ordering::SeqCst);
         let asked = self.clock.now();
@@ -143,27 +174,22 @@ impl Peers for TestPeers {
         Ok(answer)
     }
 
-    async fn remove(
-        &self,
-        member: &Member,
-        _: &str,
-        key: Option<&str>,
-    ) -> Result<Removed, PeerError> {
+    async fn remove(&self, member: &Member, _: &str, what: &Removal) -> Result<Removed, PeerError> {
         let race = self
             .net
             .reads_before
             .lock()
             .take_if(|race| race.1 == member.id);
-        if let (Some((reader, _)), Some(key)) = (race, key) {
+        if let (Some((reader, _)), Removal::Key(key)) = (race, what) {
             let reader = self.net.groups.lock()[&reader].clone();
-            reader.remove_here(Some(key));
+            reader.remove_here(what);
             for _ in 0..=HOT_AFTER {
                 reader.get(key).await.expect("the old value");
             }
         }
         self.net.pass(&self.me, &member.id).await?;
         let removed = Removed {
-            entries: self.net.group(&member.id)?.remove_here(key),
+            entries: self.net.group(&member.id)?.remove_here(what),
             incarnation: self
                 .net
                 .standing(&member.id)?
@@ -217,7 +243,7 @@ impl Peers for TestPeers {
         }))
     }
 
-    async fn await_revision(&self, _: &Member, _: u64) -> Result<(), PeerError> {
+    async fn await_revision(&self, _: &Member, _: u64, _: IdHash) -> Result<(), PeerError> {
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fastrand::Rng;
 use parking_lot::Mutex;
 use tokio::{
@@ -19,7 +20,10 @@ use tokio::{
 };
 
 use super::TestNode;
-use crate::ports::{Clock, Timestamp};
+use crate::{
+    metadata::Metadata,
+    ports::{Clock, Loaded, Timestamp},
+};
 
 /// Virtual; what takes longer hangs.
 pub(crate) const ENDS: Duration = Duration::from_secs(120);
@@ -75,6 +79,29 @@ impl Dice {
         let at = (!nodes.is_empty()).then(|| self.below(nodes.len()))?;
         Some(nodes[at].clone())
     }
+}
+
+/// What one get asks for: mostly one of so many keys, now and then several at once.
+pub(crate) fn some_keys(dice: &Dice, keys: usize) -> Vec<String> {
+    let many = 1 + usize::from(dice.below(4) == 0) * dice.below(keys);
+    let first = dice.below(keys);
+    (0..many)
+        .map(|nth| format!("k{}", (first + nth) % keys))
+        .collect()
+}
+
+/// Values carry the tag of their key, and now and then one more.
+pub(crate) fn tagged(value: impl Into<Bytes>, key: &str, version: u64) -> Loaded {
+    let tag = tag_of(key);
+    let more = version.is_multiple_of(2).then_some("even");
+    let metadata = Metadata::NONE.with_tags([&*tag].into_iter().chain(more));
+    Loaded::from(value.into()).with_metadata(metadata.expect("good tags"))
+}
+
+/// Several keys have one tag.
+pub(crate) fn tag_of(key: &str) -> String {
+    let number: usize = key[1..].parse().expect("a number");
+    format!("tag-{}", number % 3)
 }
 
 /// The version of each key at the origin, and that which removals answered for.

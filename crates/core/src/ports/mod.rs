@@ -11,8 +11,9 @@ use futures::future::BoxFuture;
 pub use crate::time::{Clock, Reading, Timestamp};
 pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
-    Course, Fate, Handed, HandoffStream, Parcel, Peeked, PeerAnswer, PeerError, Peers, Receipt,
-    Removed, Sender, Source, TRANSFER_TIMEOUT, Voucher,
+    Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, Parcel, Peeked,
+    PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source, TRANSFER_TIMEOUT,
+    Voucher,
 };
 pub use registry::{HeldLease, Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
 
@@ -38,6 +39,8 @@ pub trait GroupObserver: Send + Sync + 'static {
 pub trait LoadObserver: Send + Sync + 'static {
     /// The load of a key ended: the bytes it brought, or what went wrong.
     fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>);
+    /// A load that has ended found the value unchanged.
+    fn renewed(&self);
     /// A load was refused because the circuit breaker is open.
     fn refused_by_breaker(&self);
     /// The circuit breaker changed its state.

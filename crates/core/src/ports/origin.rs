@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 
 use crate::{error::BoxError, metadata::Metadata};
 
@@ -190,6 +190,44 @@ pub trait Origin: Send + Sync + 'static {
     async fn reload(&self, key: &str, kept: &Metadata) -> Result<Reloaded, BoxError> {
         let _ = kept;
         self.load(key).await.map(Reloaded::Changed)
+    }
+
+    /// How many keys [`Origin::load_many`] takes at once. With 1, it is never called.
+    fn batch_size(&self) -> usize {
+        1
+    }
+
+    /// Loads the values of several keys, in their order: of those that one `get_many` found in no
+    /// memory. At most [`Origin::batch_size`] of them. Without a method of its own, they are loaded
+    /// one by one.
+    ///
+    /// ```
+    /// # mod gaocache {
+    /// #     pub use async_trait::async_trait;
+    /// #     pub use gaocache_core::{error::BoxError, ports::{Loaded, Origin}};
+    /// # }
+    /// use gaocache::{BoxError, Loaded, Origin, async_trait};
+    ///
+    /// struct Shout;
+    ///
+    /// #[async_trait]
+    /// impl Origin for Shout {
+    ///     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
+    ///         Ok(key.to_uppercase().into())
+    ///     }
+    ///
+    ///     fn batch_size(&self) -> usize {
+    ///         100
+    ///     }
+    ///
+    ///     async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
+    ///         // Here: one query for all of them.
+    ///         keys.iter().map(|key| Ok(key.to_uppercase().into())).collect()
+    ///     }
+    /// }
+    /// ```
+    async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
+        join_all(keys.iter().map(|key| self.load(key))).await
     }
 
     /// Loads as [`Origin::load`] does, or as [`Origin::reload`] if a value is kept, unless all

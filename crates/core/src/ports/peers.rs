@@ -1,6 +1,10 @@
 //! Calls to other members, and what they carry.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use super::Timestamp;
 use crate::{
@@ -9,6 +13,11 @@ use crate::{
     record::Record,
 };
 use async_trait::async_trait;
+use futures::{StreamExt, future::poll_fn, stream};
+use tokio::sync::oneshot;
+
+/// Keys of one batch that are worked on at the same time where each takes a call of its own.
+pub const MANY_AT_ONCE: usize = 64;
 
 /// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
 /// Receivers hold to it: a sender that gives up can't call back what lies in a socket's buffer.
@@ -88,6 +97,55 @@ pub enum PeerError {
     Unreachable(Error),
     /// The call ended with this error: the peer said so, or its load took longer than loads may.
     Answered(Error),
+}
+
+/// What a peer answers for a key of a batch.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    /// Its answer.
+    Answer(PeerAnswer),
+    /// It has the value, which is too large to be sent with others: it has to be fetched alone.
+    Large,
+}
+
+/// A key of a batch, and where its answer goes.
+pub struct KeyAsked {
+    key: Box<str>,
+    answer: oneshot::Sender<Result<Fetched, PeerError>>,
+}
+
+impl KeyAsked {
+    /// A key, and where its answer comes.
+    pub fn new(key: &str) -> (Self, oneshot::Receiver<Result<Fetched, PeerError>>) {
+        let (answer, answered) = oneshot::channel();
+        let key = key.into();
+        (Self { key, answer }, answered)
+    }
+
+    /// The key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Answers for it.
+    pub fn answer(self, answer: Result<Fetched, PeerError>) {
+        // Whoever asked may have given up.
+        let _ = self.answer.send(answer);
+    }
+
+    /// Answers with what `fetch` brings, unless whoever asked gives up before.
+    pub async fn answer_from(mut self, fetch: impl Future<Output = Result<PeerAnswer, PeerError>>) {
+        let fetched = tokio::select! {
+            fetched = fetch => fetched,
+            () = poll_fn(|task| self.poll_given_up(task)) => return,
+        };
+        self.answer(fetched.map(Fetched::Answer));
+    }
+
+    /// Ready once whoever asked has given up.
+    pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        self.answer.poll_closed(task)
+    }
 }
 
 /// What is handed over of an entry.
@@ -221,10 +279,21 @@ pub trait HandoffStream: Send {
     async fn receipt(&mut self) -> Result<Receipt, PeerError>;
 }
 
+/// What a removal takes from a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// A key.
+    Key(Arc<str>),
+    /// All values that carry a tag.
+    Tag(Arc<str>),
+    /// Everything.
+    All,
+}
+
 /// What a member answers to a removal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Entries that went.
+    /// Entries that went; 0 for those with a tag, which are not counted.
     pub entries: u64,
     /// Who answered: a member that was started anew meanwhile is another.
     pub incarnation: IdHash,
@@ -248,18 +317,31 @@ pub trait Peers: Send + Sync + 'static {
     /// takes as long as the member's load may take; the caller may drop it at any time.
     async fn fetch(&self, member: &Member, group: &str, key: &str)
     -> Result<PeerAnswer, PeerError>;
+    /// Gets several values from that member, each by the rules of [`Peers::fetch`]. It ends when
+    /// all are answered or given up. Without a method of its own, it fetches them one by one.
+    async fn fetch_many(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
+        let fetches = asked.into_iter().map(|one| async move {
+            let key = one.key().to_owned();
+            one.answer_from(self.fetch(member, group, &key)).await;
+        });
+        let fetches: Vec<_> = fetches.collect();
+        stream::iter(fetches)
+            .buffer_unordered(MANY_AT_ONCE)
+            .collect::<()>()
+            .await;
+    }
     /// Somebody else wants this key, too, whose fetch from that member may wait for its turn.
     fn also_wanted(&self, member: &Member, group: &str, key: &str) {
         let _ = (member, group, key);
     }
     /// Gets what that member has in memory. It never loads.
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError>;
-    /// Drops a key, or with `None` the whole group, at that member.
+    /// Removes at that member.
     async fn remove(
         &self,
         member: &Member,
         group: &str,
-        key: Option<&str>,
+        what: &Removal,
     ) -> Result<Removed, PeerError>;
     /// Asks that member whether it would vouch for `asker`, which counts on the members `counted`.
     async fn vouch(
@@ -277,6 +359,12 @@ pub trait Peers: Send + Sync + 'static {
         member: &Member,
         revision: u64,
     ) -> Result<Box<dyn HandoffStream>, PeerError>;
-    /// Returns when that member's view has reached `revision`.
-    async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
+    /// Returns when that member's view [has](crate::cluster::Topology::has_seen) the revision and
+    /// the incarnation.
+    async fn await_revision(
+        &self,
+        member: &Member,
+        revision: u64,
+        listed: IdHash,
+    ) -> Result<(), PeerError>;
 }

@@ -17,6 +17,9 @@ pub struct Entry {
     uses: AtomicU32,
     /// How often its group had been purged when it was kept.
     pub(super) epoch: AtomicU32,
+    /// How often tags of its group had been purged when it was kept, or when its own were last
+    /// found not to be among them.
+    pub(super) tag_epoch: AtomicU32,
     /// The incarnation of the other member that is known to hold it; 0 if there is none.
     replica_at: AtomicU64,
     /// The owner of its key; see [`Entry::owner_in`].
@@ -38,6 +41,7 @@ impl Entry {
             record: record.detached(),
             uses: AtomicU32::new(UNTOLD),
             epoch: AtomicU32::new(0),
+            tag_epoch: AtomicU32::new(0),
             replica_at: AtomicU64::new(0),
             owner: AtomicU64::new(0),
         }
@@ -52,6 +56,7 @@ impl Entry {
             record: Record { value, ..record },
             uses: AtomicU32::new(UNTOLD),
             epoch: AtomicU32::new(0),
+            tag_epoch: AtomicU32::new(0),
             replica_at: AtomicU64::new(0),
             owner: AtomicU64::new(0),
         }

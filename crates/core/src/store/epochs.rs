@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::{Entry, per_group::PerGroup};
-use crate::key::GroupId;
+use super::{Entry, per_group::PerGroup, tag_epochs::TagEpochs};
+use crate::{key::GroupId, tags::TagHash};
 
 /// The epochs of all groups.
 pub(super) struct Epochs {
@@ -18,6 +18,12 @@ struct Epoch {
     number: AtomicU32,
     /// Entries of older epochs that still take memory.
     outdated: AtomicU64,
+    tags: TagEpochs,
+}
+
+/// Whether the group has not been purged since the entry came in.
+fn is_of(epoch: &Epoch, entry: &Entry) -> bool {
+    entry.epoch.load(Ordering::Acquire) == epoch.number.load(Ordering::Acquire)
 }
 
 impl Epochs {
@@ -36,11 +42,37 @@ impl Epochs {
     /// the entry's readers.
     pub(super) fn mark(&self, group: GroupId, entry: &Entry) {
         entry.epoch.store(self.number(group), Ordering::Release);
+        self.groups.of(group).tags.mark(entry);
     }
 
-    /// Whether the group has not been purged since the entry came in.
+    /// Whether neither the group nor a tag of the entry has been purged since the entry came in.
     pub(super) fn is_current(&self, group: GroupId, entry: &Entry) -> bool {
-        entry.epoch.load(Ordering::Acquire) == self.number(group)
+        let epoch = self.groups.of(group);
+        is_of(epoch, entry) && epoch.tags.is_current(entry)
+    }
+
+    /// Purges a tag of a group.
+    pub(super) fn purge_tag(&self, group: GroupId, tag: TagHash) {
+        self.groups.of(group).tags.purge(tag);
+    }
+
+    /// How often tags of each group were purged, to be told to [`Epochs::forget_tags`] once all
+    /// entries were compared after this.
+    pub(super) fn tag_purges(&self) -> Vec<(GroupId, u32)> {
+        let groups = self.groups.made().map(|(id, it)| (id, it.tags.number()));
+        groups.filter(|(_, number)| *number > 0).collect()
+    }
+
+    /// Forgets these purges of tags.
+    pub(super) fn forget_tags(&self, purges: &[(GroupId, u32)]) {
+        for (group, number) in purges {
+            self.groups.of(*group).tags.forget(*number);
+        }
+    }
+
+    /// How many purged tags are remembered, of all groups.
+    pub(super) fn remembered_tags(&self) -> usize {
+        self.groups.made().map(|(_, it)| it.tags.len()).sum()
     }
 
     /// Begins the next epoch of a group that holds `items` entries; returns how many of them could
@@ -54,7 +86,8 @@ impl Epochs {
 
     /// An entry has left the store.
     pub(super) fn gone(&self, group: GroupId, entry: &Entry) {
-        if self.is_current(group, entry) {
+        // What went with a tag was not counted as outdated.
+        if is_of(self.groups.of(group), entry) {
             return;
         }
         let one_less = |outdated: u64| Some(outdated.saturating_sub(1));

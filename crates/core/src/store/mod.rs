@@ -10,6 +10,7 @@ mod entry;
 mod epochs;
 mod per_group;
 mod stats;
+mod tag_epochs;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use crate::{
     fence::Fence,
     key::{GroupId, Hashed, HashedKey, OwnedKey},
     ports::Timestamp,
+    tags::TagHash,
 };
 
 /// The outcome for an entry that another node offered.
@@ -303,6 +305,17 @@ impl Store {
         self.epochs.next(group, self.stats.read(group).items)
     }
 
+    /// From now on, no entry of the group with that tag that was kept before is found. Takes no
+    /// longer for many entries than for none.
+    pub fn purge_tag(&self, group: GroupId, tag: TagHash) {
+        self.epochs.purge_tag(group, tag);
+    }
+
+    /// How many purged tags are remembered, until a sweep has gone over all entries.
+    pub fn purged_tags(&self) -> usize {
+        self.epochs.remembered_tags()
+    }
+
     /// Frees the memory of entries that were purged. While one caller sweeps, others return at
     /// once, and the sweep takes their purges along.
     pub async fn sweep(&self) {
@@ -310,7 +323,7 @@ impl Store {
             return;
         }
         loop {
-            let asked = self.epochs.asked();
+            let (asked, tag_purges) = (self.epochs.asked(), self.epochs.tag_purges());
             for (step, found) in self.everything().enumerate() {
                 if step % STRIDE == STRIDE - 1 {
                     tokio::task::yield_now().await;
@@ -319,6 +332,7 @@ impl Store {
                     self.remove_exactly(&found);
                 }
             }
+            self.epochs.forget_tags(&tag_purges);
             if self.epochs.swept(asked) {
                 return;
             }

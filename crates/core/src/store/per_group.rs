@@ -22,6 +22,16 @@ impl<T: Default> PerGroup<T> {
             self.0[number / CHUNK].get_or_init(|| (0..CHUNK).map(|_| T::default()).collect());
         &chunk[number % CHUNK]
     }
+
+    /// All that were made.
+    pub(super) fn made(&self) -> impl Iterator<Item = (GroupId, &T)> {
+        let chunks = self.0.iter().map(|it| it.get().map_or(&[][..], |it| it));
+        chunks.enumerate().flat_map(|(chunk, values)| {
+            let number = move |at: usize| u16::try_from(chunk * CHUNK + at).unwrap_or(u16::MAX);
+            let values = values.iter().enumerate();
+            values.map(move |(at, value)| (GroupId(number(at)), value))
+        })
+    }
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ async fn a_group_that_is_out_is_told_of_removals() {
         }
         assert!(groups.get(&name).is_err(), "not in force");
         let told = groups.told(&name).expect("known");
-        told.remove_here(Some("removed"));
+        told.remove_here(&Removal::Key("removed".into()));
         let (observer, shared) = (group.observer.clone(), shared.clone());
         Group::new(number, rules, origin, observer, shared)
     };

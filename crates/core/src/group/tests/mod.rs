@@ -2,12 +2,14 @@
 //! set by hand, origins can be held back.
 
 mod coming_and_going;
+mod many;
 mod pass_through;
 mod reading;
 mod removal;
 mod renewal;
 mod stale_model;
 mod staleness;
+mod tags;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -20,7 +22,7 @@ use futures::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::ports::{Freshness, Loaded, Timestamp};
+use crate::ports::{Freshness, Loaded, Removal, Timestamp};
 use crate::{
     cluster::Cluster,
     harness_tests::{
@@ -44,12 +46,16 @@ fn cluster(size: usize) -> TestCluster {
 }
 
 fn cluster_of(size: usize, rules: GroupRules) -> TestCluster {
+    cluster_with(size, rules, 1 << 20)
+}
+
+fn cluster_with(size: usize, rules: GroupRules, capacity: u64) -> TestCluster {
     let origin = Arc::<TestOrigin>::default();
     let (peers, clock) = (Arc::<TestNet>::default(), Arc::<HandClock>::default());
     let plan = Plan {
         rules,
         replicas: 1,
-        capacity: 1 << 20,
+        capacity,
         bytes_per_second: 1 << 40,
         lease: None,
         clock: clock.clone(),

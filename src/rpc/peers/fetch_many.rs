@@ -1,0 +1,245 @@
+//! The call for several values at once: `Peer.FetchMany`.
+//!
+//! It keeps the rules of a fetch. What it leaves open is fetched key by key, which settles what
+//! that says about the peer: it may be an older release that doesn't know the call, its connection
+//! may have ended, or no place is free, and then hits must not wait behind loads.
+
+use std::{future::poll_fn, mem, task::Poll};
+
+use futures::{StreamExt, stream};
+use tokio::time::{Instant, timeout};
+use tonic::{Code, Response, Status, Streaming, transport::Channel};
+use tracing::Instrument;
+
+use super::{failed::Failed, failure::Failure, fetch::load_too_long, links::Lane, pool::GrpcPeers};
+use crate::{
+    rpc::{
+        asked_for,
+        many::{MAX_FETCHED_KEY_BYTES, MAX_FETCHED_KEYS},
+        wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
+    },
+    status::grpc::from_status,
+    telemetry::trace,
+};
+use gaocache_core::{
+    membership::Member,
+    ports::{Fetched, KeyAsked, MANY_AT_ONCE, Peers, Timestamp},
+};
+
+/// The keys of one message: those that have no answer yet.
+struct Open(Vec<Option<KeyAsked>>);
+
+/// How a call ended, while keys may be open.
+enum Ended {
+    /// They are to be fetched one by one.
+    Open,
+    /// All of them have failed so.
+    Failed(Failed),
+    /// Nobody waits for them any more.
+    GivenUp,
+}
+
+impl From<Failed> for Ended {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+impl GrpcPeers {
+    /// Fetches these keys from that member, in as few messages as bounds allow.
+    pub(super) async fn fetch_together(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
+        let messages = messages(asked).into_iter().map(|keys| {
+            let span = trace::fetch_span("gaocache.v1.Peer/FetchMany", member, group);
+            self.fetch_message(member, group, keys).instrument(span)
+        });
+        let messages: Vec<_> = messages.collect();
+        stream::iter(messages)
+            .buffer_unordered(MANY_AT_ONCE)
+            .collect::<()>()
+            .await;
+    }
+
+    async fn fetch_message(&self, member: &Member, group: &str, keys: Vec<KeyAsked>) {
+        let mut open = Open(keys.into_iter().map(Some).collect());
+        let ended = match open.0.len() {
+            1 => Ended::Open,
+            _ => {
+                let started = Instant::now();
+                let ended = self.call_fetch_many(member, group, &mut open).await;
+                let took = started.elapsed().as_secs_f64();
+                self.metrics().peers.fetch_duration.observe(took);
+                ended.unwrap_or_else(|ended| ended)
+            }
+        };
+        match ended {
+            Ended::GivenUp => {}
+            Ended::Failed(failed) => {
+                for asked in open.rest() {
+                    self.told(member, &Err(failed.clone()));
+                    asked.answer(Err(failed.error.clone()));
+                }
+            }
+            Ended::Open => {
+                let fetches = open.rest().map(|asked| async move {
+                    let key = asked.key().to_owned();
+                    asked.answer_from(self.fetch(member, group, &key)).await;
+                });
+                let fetches: Vec<_> = fetches.collect();
+                let fetches = stream::iter(fetches).buffer_unordered(MANY_AT_ONCE);
+                fetches.collect::<()>().await;
+            }
+        }
+    }
+
+    /// One call. Between two answers it takes no longer than a load may take.
+    async fn call_fetch_many(
+        &self,
+        member: &Member,
+        group: &str,
+        open: &mut Open,
+    ) -> Result<Ended, Ended> {
+        let bounds = self.bounds_of(group)?;
+        let bound = bounds.longest.saturating_add(self.timeout());
+        let link = self.link(Lane::Data, member)?;
+        let line = link.places.line(group, &bounds);
+        let Some(_place) = link.places.try_take(&line) else {
+            return Ok(Ended::Open);
+        };
+        let message = wire::FetchManyRequest {
+            group: group.to_owned(),
+            keys: open.keys(),
+        };
+        let send = |mut client: PeerClient<Channel>| {
+            let mut request = trace::request(message.clone());
+            asked_for::tell(request.metadata_mut().as_mut());
+            async move { known(client.fetch_many(request).await) }
+        };
+        self.counted(member, "fetch_many");
+        let asked_at = self.now();
+        let call = self.call(member, &link, bound, send);
+        let Some(mut answers) = open.unless_given_up(call).await?? else {
+            return Ok(Ended::Open);
+        };
+        loop {
+            let next = timeout(bound, answers.message());
+            match open.unless_given_up(next).await? {
+                Ok(Ok(Some(answer))) => self.take(member, open, answer, asked_at),
+                Ok(Ok(None)) => return Ok(Ended::Open),
+                Ok(Err(status)) => return Ok(self.broke_off(member, &status)),
+                Err(_) => return Ok(load_too_long(member).into()),
+            }
+        }
+    }
+
+    /// An answer for one of the keys.
+    fn take(
+        &self,
+        member: &Member,
+        open: &mut Open,
+        answer: wire::FetchManyResponse,
+        asked_at: Timestamp,
+    ) {
+        let place = usize::try_from(answer.place).ok();
+        let asked = place.and_then(|place| open.0.get_mut(place)?.take());
+        // What was not asked for is ignored.
+        let (Some(asked), Some(outcome)) = (asked, answer.outcome) else {
+            return;
+        };
+        let result = match outcome {
+            Outcome::Found(found) => self.read(member, found, asked_at),
+            Outcome::Error(error) => Err(Failed::by_peer(error.error())),
+            Outcome::Large(_) => return asked.answer(Ok(Fetched::Large)),
+        };
+        self.told(member, &result);
+        let result = result.map_err(|failed| failed.error);
+        asked.answer(result.map(Fetched::Answer));
+    }
+
+    /// What the end of a stream means for the keys that are open.
+    fn broke_off(&self, member: &Member, status: &Status) -> Ended {
+        let failure = Failure::of(status);
+        let asked_again =
+            failure.is_worth_another() || matches!(failure, Failure::Unusable | Failure::TooLarge);
+        if asked_again {
+            return Ended::Open;
+        }
+        self.failed(member, status).into()
+    }
+}
+
+type Answers = Streaming<wire::FetchManyResponse>;
+
+/// The answers; `None` from a release that does not know the call.
+fn known(called: Result<Response<Answers>, Status>) -> Result<Response<Option<Answers>>, Status> {
+    match called {
+        Err(status) if status.code() == Code::Unimplemented && from_status(&status).is_none() => {
+            Ok(Response::new(None))
+        }
+        called => called.map(|answers| answers.map(Some)),
+    }
+}
+
+impl Open {
+    fn keys(&self) -> Vec<String> {
+        let open = self.0.iter().flatten();
+        open.map(|asked| asked.key().to_owned()).collect()
+    }
+
+    fn rest(self) -> impl Iterator<Item = KeyAsked> {
+        self.0.into_iter().flatten()
+    }
+
+    /// What `work` brings, unless everybody gives up before.
+    async fn unless_given_up<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
+        let given_up = poll_fn(|task| {
+            for asked in self.0.iter_mut().flatten() {
+                if asked.poll_given_up(task).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            // With all answered, the end of the stream is awaited.
+            let none_is_open = self.0.iter().all(Option::is_none);
+            if none_is_open {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        });
+        tokio::select! {
+            done = work => Ok(done),
+            () = given_up => Err(Ended::GivenUp),
+        }
+    }
+}
+
+/// The keys of each message, within bounds.
+fn messages(asked: Vec<KeyAsked>) -> Vec<Vec<KeyAsked>> {
+    let (mut messages, mut current, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for asked in asked {
+        bytes += asked.key().len();
+        if current.len() == MAX_FETCHED_KEYS || bytes > MAX_FETCHED_KEY_BYTES {
+            bytes = asked.key().len();
+            messages.push(mem::take(&mut current));
+        }
+        current.push(asked);
+    }
+    messages.push(current);
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_has_more_keys_or_bytes_than_its_receiver_takes() {
+        let sizes = |count: usize, bytes: usize| -> Vec<usize> {
+            let key = "k".repeat(bytes);
+            let asked = (0..count).map(|_| KeyAsked::new(&key).0).collect();
+            messages(asked).iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes(1_000, 20), [1_000]);
+        assert_eq!(sizes(2_500, 20), [1_024, 1_024, 452]);
+        assert_eq!(sizes(1_000, 4_096), [256, 256, 256, 232]);
+    }
+}

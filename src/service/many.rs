@@ -1,0 +1,135 @@
+//! A client's get of several keys.
+//!
+//! It must never have more under way than bounds allow, whatever the number of keys.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, future::ready, stream};
+
+use super::{Moment, Service};
+use crate::fairness::UnderWay;
+use gaocache_core::{
+    error::Result,
+    group::{Answer, Room},
+};
+
+/// Keys of one request that are asked for at the same time.
+pub(crate) const MANY_FLIGHTS: usize = 1024;
+/// What a key that is asked for takes meanwhile, in bytes: its flight and the task of that.
+const FLIGHT_BYTES: usize = 2 << 10;
+
+/// What the keys of a request take while they are asked for, in bytes.
+pub(crate) fn flight_bytes(keys: usize) -> usize {
+    keys.min(MANY_FLIGHTS) * FLIGHT_BYTES
+}
+
+/// The keys of a request that are worked on at the same time.
+struct Part {
+    /// What is known of some of them.
+    known: Vec<(usize, Result<Answer>)>,
+    /// The places of the others, and what counts them for the client.
+    missed: Vec<usize>,
+    under_way: Vec<Option<UnderWay>>,
+    /// The place of the first key of the next part.
+    next: usize,
+    moment: Moment,
+}
+
+impl Service {
+    /// A client's get of several keys: answers as they come, each with the place of its key, first
+    /// those that memory has. What is not in memory is asked for at once, in one message to each
+    /// owner; but no more than [`MANY_FLIGHTS`] keys at a time, nor than the client may have under
+    /// way.
+    pub fn get_many(
+        &self,
+        group: &str,
+        keys: Arc<[String]>,
+    ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
+        let (service, group) = (self.clone(), Arc::<str>::from(group));
+        let answers = stream::unfold(0, move |first| {
+            let part = (first < keys.len()).then(|| {
+                let part = service.part(&group, &keys, first);
+                let next = part.next;
+                (service.answers(&group, &keys, part), next)
+            });
+            ready(part)
+        });
+        answers.flatten()
+    }
+
+    /// The keys from that place on, as far as they may be worked on at once.
+    fn part(&self, group: &str, keys: &[String], first: usize) -> Part {
+        let room = Room::default();
+        let mut part = Part {
+            known: Vec::new(),
+            missed: Vec::new(),
+            under_way: Vec::new(),
+            next: keys.len().min(first + MANY_FLIGHTS),
+            moment: self.moment(),
+        };
+        for (place, key) in (first..part.next).zip(&keys[first..part.next]) {
+            // What finds no room is looked for again in its turn.
+            if let Some(answer) = self.inner.groups.held(group, key, part.moment.now)
+                && room.take(answer.as_ref().map_or(0, |it| it.value.len()))
+            {
+                self.has_held(group, key, &mut part.moment, &answer);
+                part.known.push((place, answer));
+                continue;
+            }
+            let begun = match self.inner.quotas.miss_if_room(self.client) {
+                // Others of this request end first.
+                None if place > first => {
+                    part.next = place;
+                    break;
+                }
+                None => self.miss(),
+                Some(begun) => Ok(begun),
+            };
+            match begun {
+                Ok(begun) => {
+                    part.missed.push(place);
+                    part.under_way.push(Some(begun));
+                }
+                Err(error) => part.known.push((place, Err(error))),
+            }
+        }
+        part
+    }
+
+    fn answers(
+        &self,
+        group: &Arc<str>,
+        keys: &Arc<[String]>,
+        part: Part,
+    ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
+        let Part {
+            known,
+            missed,
+            mut under_way,
+            moment,
+            ..
+        } = part;
+        let asked: Vec<&str> = missed.iter().map(|place| &*keys[*place]).collect();
+        let rest = match self.inner.groups.get(group) {
+            Ok(found) => {
+                let answers = self.client.within(|| found.get_many(&asked));
+                self.client.reads(answers).left_stream()
+            }
+            Err(error) => {
+                let refused = (0..asked.len()).map(move |nth| (nth, Err(error.clone())));
+                stream::iter(refused).right_stream()
+            }
+        };
+        let (service, group, keys) = (self.clone(), group.clone(), keys.clone());
+        let rest = rest.map(move |(nth, answer)| {
+            under_way[nth] = None;
+            let key = &keys[missed[nth]];
+            if let Some(started) = moment.started {
+                service.measure(&group, key, started.elapsed(), &answer);
+            }
+            service.told(&group, key, &answer);
+            (missed[nth], answer)
+        });
+        stream::iter(known).chain(rest)
+    }
+}
