@@ -317,7 +317,7 @@ mod tests {
         let builder = builder.registry(Registry::fixed(["n=127.0.0.1:1"]));
         let error = builder.bind().await.expect_err("can't be bound");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
-        assert!(error.message().contains("peer.insecure"), "{error}");
+        assert!(error.message().contains("certificates"), "{error}");
     }
 
     #[tokio::test]

@@ -61,7 +61,7 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 27] = [
+const MODULES: [&str; 28] = [
     "admin",
     "answer",
     "auth",
@@ -72,6 +72,7 @@ const MODULES: [&str; 27] = [
     "clock",
     "config",
     "fairness",
+    "fuzzing",
     "group",
     "http",
     "http_client",
