@@ -20,7 +20,10 @@ HOURS ?= 8
 TARGETS ?=
 # page-test, observability-test: directory for pictures; if empty, none are written.
 PICTURES ?=
-# semver: the git revision to compare with; if empty, the latest tag.
+# roll-test: where it begins as long as nothing is tagged. Since then, nodes and messages between
+# them have kept their form.
+ROLL_FROM ?= 0f60612
+# semver, roll-test: the git revision to compare with; if empty, the latest tag.
 BASELINE ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
 # run: the profile to compile with. Without optimization, the first answer comes soonest.
 RUN_PROFILE ?= quick
@@ -30,7 +33,7 @@ NAMESPACE ?= gaocache
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test redis-test redis-bench nginx-test cache-tests outside-test check public-api semver bench observability-test \
-	page-test warm-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
+	page-test warm-test roll-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -68,6 +71,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	$(CARGO) fmt --manifest-path tests/chaos/Cargo.toml --check
 	$(CARGO) fmt --manifest-path tests/outside/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --features interop,observability,warm -- -D warnings
+	$(CARGO) clippy --locked -p gaocache-fuzz --all-targets --features targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib --example embedded -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --features etcd --lib -- -D warnings
 	$(CARGO) clippy --locked --manifest-path tests/chaos/Cargo.toml --target-dir target/chaos --all-targets -- -D warnings
@@ -150,6 +154,14 @@ page-test: ## tests the admin page in a real browser; needs Node.js, installs Ch
 warm-test: ## what the origin notices of scaling, rolling and crashing, as a table
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile bench --features warm --test warm
 
+roll-test: ## rolls three nodes from BASELINE (by default the latest tag, else ROLL_FROM) to this build and back, under load
+	rm -rf target/roll && git worktree prune
+	git worktree add --detach target/roll $(or $(BASELINE),$(ROLL_FROM))
+	cd target/roll && CARGO_TARGET_DIR=$(CURDIR)/target $(CARGO) build --locked --bin gaocache
+	mv target/debug/gaocache target/roll/gaocache
+	etcd=$$(tools/ensure-etcd) && GAOCACHE_OLD_BIN=target/roll/gaocache GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --features warm --test roll
+	git worktree remove --force target/roll
+
 abuse-test: ## attacks on a node with a good client beside each, as a table; ONLY=name chooses some
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_ABUSE_SECONDS=$(SECONDS_OF_ABUSE) GAOCACHE_TEST_ETCD=$$etcd \
 	  $(CARGO) test --locked --profile test-release --features warm --test abuse -- $(ONLY)
@@ -165,7 +177,6 @@ simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, 
 	  -p gaocache-core --lib -- --nocapture cuts_tests
 
 fuzz-quick: ## runs each fuzz target on the inputs that are checked in, and for a few seconds on new ones; needs a C++ compiler
-	$(CARGO) test --locked -p gaocache-fuzz --features targets
 	CARGO="$(CARGO)" tools/fuzz 5
 
 fuzz: ## fuzzes for HOURS, shared by all targets (or TARGETS); needs a C++ compiler

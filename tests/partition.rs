@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{
     CountingOrigin,
     etcd::{Etcd, free_port},
@@ -138,9 +140,15 @@ async fn who_starts_over_an_emptied_etcd_acknowledges_no_removal_that_old_member
     fresh.kill();
     etcd.wipe().await;
     let fresh = start("n1", &etcd.url);
+    removed(&fresh, &key).await;
+    assert_ne!(get(&old, &key).await, "hit", "the removed value");
+}
+
+/// Asks again and again, until it is acknowledged.
+async fn removed(node: &NodeProcess, key: &str) {
     common::within("a removal", async {
         let removed = || async {
-            let answer = http().delete(url(&fresh, &key)).send().await;
+            let answer = http().delete(url(node, key)).send().await;
             answer.is_ok_and(|answer| answer.status() == 204)
         };
         while !removed().await {
@@ -148,7 +156,122 @@ async fn who_starts_over_an_emptied_etcd_acknowledges_no_removal_that_old_member
         }
     })
     .await;
-    assert_ne!(get(&old, &key).await, "hit", "the removed value");
+}
+
+/// All but one of those from before hear of the loss, late.
+#[tokio::test]
+async fn who_can_t_reach_an_emptied_etcd_is_kept_going_by_nobody_when_others_begin_there() {
+    let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let address = || etcd.url.trim_start_matches("http://").parse().unwrap();
+    let (late, never) = (Proxy::to(address()).await, Proxy::to(address()).await);
+    let (late_url, never_url) = (late.url(), never.url());
+    let start = |id, etcd: &str| {
+        let lease = "registry.etcd.lease_ttl_seconds=4";
+        NodeProcess::start(id, &[etcd], &origin.url(), &[lease])
+    };
+    let old = [
+        start("n0", &late_url),
+        start("n1", &never_url),
+        start("n2", &late_url),
+    ];
+    let mut fresh = start("n3", &etcd.url);
+    for node in old.iter().chain([&fresh]) {
+        node.until_ring(&["n0", "n1", "n2", "n3"]).await;
+        node.until_ready().await;
+    }
+    let key = old[1].own_keys(1).await.remove(0);
+    get(&old[1], &key).await;
+    assert_eq!(get(&old[1], &key).await, "hit");
+    late.cut();
+    never.cut();
+    fresh.kill();
+    etcd.wipe().await;
+    let fresh = start("n3", &etcd.url);
+    common::within("the mark of an emptied etcd", async {
+        while etcd.keys("gaocache.young").await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // For so long, the old ones know nothing of it: the later they hear, the longer they keep the
+    // one that doesn't.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    late.mend();
+    removed(&fresh, &key).await;
+    assert_ne!(get(&old[1], &key).await, "hit", "the removed value");
+    never.mend();
+    let [n0, n1, n2] = old;
+    agree(&[n0, n1, n2, fresh]).await;
+}
+
+/// One that registered after the backup relies on its lease, and can't hear of it.
+#[tokio::test]
+async fn who_starts_over_a_restored_etcd_acknowledges_no_removal_that_later_members_are_not_told_of()
+ {
+    let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let link = Proxy::to(etcd.url.trim_start_matches("http://").parse().unwrap()).await;
+    let linked = link.url();
+    let start = |id, etcd: &str| {
+        // Long enough for the third to start meanwhile.
+        let lease = "registry.etcd.lease_ttl_seconds=6";
+        NodeProcess::start(id, &[etcd], &origin.url(), &[lease])
+    };
+    let first = start("n0", &etcd.url);
+    first.until_ready().await;
+    let backup = etcd.back_up().await;
+    let later = start("n1", &linked);
+    for node in [&first, &later] {
+        node.until_ring(&["n0", "n1"]).await;
+        node.until_ready().await;
+    }
+    let key = later.own_keys(1).await.remove(0);
+    get(&later, &key).await;
+    assert_eq!(get(&later, &key).await, "hit");
+    link.cut();
+    etcd.restore(&backup).await;
+    // Others write to it, too, so that its revision is soon past the one before.
+    let mut client = etcd.client().await;
+    for _ in 0..100 {
+        client.put("another/service", "", None).await.unwrap();
+    }
+    let fresh = start("n2", &etcd.url);
+    removed(&fresh, &key).await;
+    assert_ne!(get(&later, &key).await, "hit", "the removed value");
+    link.mend();
+    agree(&[first, later, fresh]).await;
+}
+
+/// Its lease was in the backup, so it can renew it again.
+#[tokio::test]
+async fn who_was_taken_off_the_list_begins_anew_although_a_restored_etcd_lists_it_again() {
+    let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let link = Proxy::to(etcd.url.trim_start_matches("http://").parse().unwrap()).await;
+    let linked = link.url();
+    let start = |id, etcd: &str| NodeProcess::start(id, &[etcd], &origin.url(), &[]);
+    let nodes = [
+        start("n0", &etcd.url),
+        start("n1", &etcd.url),
+        start("n2", &linked),
+    ];
+    agree(&nodes).await;
+    let key = nodes[2].own_keys(1).await.remove(0);
+    get(&nodes[2], &key).await;
+    assert_eq!(get(&nodes[2], &key).await, "hit");
+    let backup = etcd.back_up().await;
+    link.cut();
+    nodes[0].until_ring(&["n0", "n1"]).await;
+    removed(&nodes[0], &key).await;
+    etcd.restore(&backup).await;
+    link.mend();
+    common::within("it drops what it had", async {
+        while nodes[2].metric("gaocache_expulsions_total", "").await < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    agree(&nodes).await;
+    get(&nodes[2], &key).await;
+    assert!(origin.loads_of(&key) > 1, "the removed value");
 }
 
 #[tokio::test]

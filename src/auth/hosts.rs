@@ -87,9 +87,11 @@ impl Hosts {
             return false;
         };
         // A host in brackets ends with them for the parser, whatever comes behind.
-        let behind = authority.as_str().rsplit_once(authority.host());
-        let port = behind.map_or("", |it| it.1);
-        if !port.bytes().all(|it| it == b':' || it.is_ascii_digit()) {
+        let whole = authority.as_str();
+        let whole = whole.rsplit_once('@').map_or(whole, |it| it.1);
+        let behind = whole.strip_prefix(authority.host()).unwrap_or(whole);
+        let port = behind.strip_prefix(':').unwrap_or(behind);
+        if !port.bytes().all(|it| it.is_ascii_digit()) {
             return false;
         }
         let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
@@ -192,6 +194,7 @@ mod tests {
             "[evil].com:80",
             "[evil]",
             "10.0.0.7:evil",
+            "8:.evil.com:8",
         ] {
             assert_eq!(of(wrong), Some(Misdirected::Host), "{wrong}");
         }

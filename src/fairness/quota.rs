@@ -1,5 +1,5 @@
-//! What one client may ask for: requests per second, gets under way that memory doesn't answer, and
-//! requests that have not arrived in full.
+//! What one client may ask for: requests per second, open requests, gets under way that memory
+//! doesn't answer, and requests that have not arrived in full.
 //!
 //! Only clients that ask are kept: a count goes when it is zero, and of rates at most so many are
 //! remembered. An attacker with more addresses than that gains a fresh second of requests for some
@@ -37,6 +37,8 @@ const BURST: Duration = Duration::from_secs(1);
 pub(crate) struct Quota {
     /// Requests per second; 0: as many as it likes.
     pub(crate) requests_per_second: u32,
+    /// Open requests, over all of its connections.
+    pub(crate) open: usize,
     /// Gets under way that memory doesn't answer.
     pub(crate) misses: usize,
 }
@@ -44,6 +46,7 @@ pub(crate) struct Quota {
 /// What clients have asked for.
 pub(crate) struct Quotas {
     requests_per_second: AtomicU32,
+    open: usize,
     misses: AtomicUsize,
     began: Instant,
     refused: Box<Refused>,
@@ -59,6 +62,8 @@ struct Shard {
     /// begin (GCRA, the leaky bucket as a meter).
     rates: HashMap<ClientId, u64, foldhash::fast::RandomState>,
     under_way: HashMap<(ClientId, What), usize, foldhash::fast::RandomState>,
+    /// Open requests of those that have a connection.
+    open: HashMap<ClientId, Arc<AtomicUsize>, foldhash::fast::RandomState>,
 }
 
 /// What is under way.
@@ -73,10 +78,20 @@ enum What {
 pub(crate) enum Excess {
     /// Requests per second. It may ask again after this time.
     Rate(Duration),
+    /// Open requests.
+    Open,
     /// Gets under way.
     Misses,
     /// Requests that arrive in parts.
     Arriving,
+}
+
+/// The open requests of a client, as one of its connections counts them.
+#[derive(Debug)]
+pub(crate) struct OpenRequests {
+    quotas: Arc<Quotas>,
+    client: ClientId,
+    count: Arc<AtomicUsize>,
 }
 
 /// Something that a client has under way.
@@ -91,6 +106,7 @@ impl Excess {
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Rate(_) => "rate",
+            Self::Open => "open",
             Self::Misses => "misses",
             Self::Arriving => "arriving",
         }
@@ -101,6 +117,7 @@ impl From<Excess> for Error {
     fn from(excess: Excess) -> Self {
         let (what, wait) = match excess {
             Excess::Rate(wait) => ("requests (limits.max_requests_per_second_per_client)", wait),
+            Excess::Open => ("open requests (a third of cache.in_flight)", PAUSE),
             Excess::Misses => ("misses under way (limits.max_misses_per_client)", PAUSE),
             Excess::Arriving => ("requests that arrive in parts", PAUSE),
         };
@@ -117,6 +134,7 @@ impl Quotas {
     ) -> Arc<Self> {
         Arc::new(Self {
             requests_per_second: AtomicU32::new(quota.requests_per_second),
+            open: quota.open,
             misses: AtomicUsize::new(quota.misses),
             began: Instant::now(),
             refused: Box::new(refused),
@@ -180,11 +198,22 @@ impl Quotas {
         self.begin_within(client, What::Miss, most)
     }
 
+    /// A client has connected.
+    pub(crate) fn connected(self: &Arc<Self>, client: ClientId) -> OpenRequests {
+        let mut shard = self.shard(client).lock();
+        let count = shard.open.entry(client).or_default().clone();
+        OpenRequests {
+            quotas: self.clone(),
+            client,
+            count,
+        }
+    }
+
     /// A request of a client has to be waited for.
     ///
     /// # Errors
     /// [`Excess::Arriving`].
-    pub(crate) fn arrives(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
+    fn arrives(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
         self.begin(client, What::Arriving, MOST_ARRIVING, Excess::Arriving)
     }
 
@@ -246,6 +275,50 @@ impl Shard {
     }
 }
 
+impl OpenRequests {
+    /// One more.
+    ///
+    /// # Errors
+    /// [`Excess::Open`].
+    pub(crate) fn begins(&self) -> Result<(), Excess> {
+        if self.count.fetch_add(1, Ordering::Relaxed) < self.quotas.open {
+            return Ok(());
+        }
+        self.ends();
+        (self.quotas.refused)(self.client, Excess::Open);
+        Err(Excess::Open)
+    }
+
+    /// One more that must be heard.
+    pub(crate) fn begins_anyway(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub(crate) fn ends(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// One of them has to be waited for.
+    ///
+    /// # Errors
+    /// [`Excess::Arriving`].
+    pub(crate) fn arrives(&self) -> Result<UnderWay, Excess> {
+        self.quotas.arrives(self.client)
+    }
+}
+
+impl Drop for OpenRequests {
+    fn drop(&mut self) {
+        /// This one, and the shard's.
+        const LAST: usize = 2;
+        let mut shard = self.quotas.shard(self.client).lock();
+        if Arc::strong_count(&self.count) == LAST {
+            shard.open.remove(&self.client);
+        }
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut shard = self.quotas.shard(self.client).lock();
@@ -268,6 +341,7 @@ mod tests {
     fn quotas(requests_per_second: u32, misses: usize) -> Arc<Quotas> {
         let quota = Quota {
             requests_per_second,
+            open: 2,
             misses,
         };
         Quotas::new(quota, |_, _| {})
@@ -329,6 +403,22 @@ mod tests {
         let refused = arriving.iter().filter(|it| it.is_err());
         assert_eq!(refused.count(), 1);
         assert!(quotas.miss(ONE).is_ok() && quotas.arrives(OTHER).is_ok());
+    }
+
+    #[test]
+    fn open_requests_are_counted_over_all_connections_of_a_client_while_there_are_any() {
+        let quotas = quotas(0, 1);
+        let [first, second] = [quotas.connected(ONE), quotas.connected(ONE)];
+        assert!(first.begins().is_ok() && second.begins().is_ok());
+        assert_eq!(first.begins(), Err(Excess::Open));
+        assert!(quotas.connected(OTHER).begins().is_ok());
+        second.ends();
+        assert!(first.begins().is_ok());
+        drop(first);
+        assert_eq!(second.begins(), Err(Excess::Open));
+        drop(second);
+        let held: usize = quotas.shards.iter().map(|it| it.lock().open.len()).sum();
+        assert_eq!(held, 0);
     }
 
     #[test]

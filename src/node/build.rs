@@ -150,7 +150,6 @@ impl NodeBuilder {
         let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
         let shown = (&health, self.settings.grpc_reflection);
         let (front, peer_front) = fronts(&service, &permissions, &parts, &rules, shown)?;
-        let redis = self.redis(&service, &permissions, &parts);
         let stops = Stops::default();
         let limits = rules::limits(&self.settings);
         let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
@@ -163,6 +162,7 @@ impl NodeBuilder {
                 capacity: self.settings.capacity,
                 largest: max_value,
             },
+            redis: self.redis(&service, &permissions, &parts),
             me,
             listeners,
             registry,
@@ -175,7 +175,6 @@ impl NodeBuilder {
             service,
             front,
             peer_front,
-            redis,
             #[cfg(feature = "cli")]
             rules,
             peer_tls,

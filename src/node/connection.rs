@@ -100,8 +100,8 @@ impl Carrier {
 
     /// Of a client's connection.
     pub(super) fn traffic_from(&self, from: SocketAddr) -> Arc<Traffic> {
-        let client = ClientId::at(from.ip());
-        Traffic::of_client(self.budget.clone(), self.quotas.clone(), client)
+        let client = self.quotas.connected(ClientId::at(from.ip()));
+        Traffic::of_client(self.budget.clone(), client)
     }
 
     pub(super) fn socket(&self, stream: Stream, traffic: Arc<Traffic>) -> Socket {

@@ -15,6 +15,7 @@ mod descriptors;
 pub mod fuzzing;
 mod groups;
 mod handshake;
+mod id;
 mod listeners;
 mod lobby;
 mod local;

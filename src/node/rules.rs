@@ -99,11 +99,13 @@ pub(super) fn redis(limits: &ClientLimits) -> RedisRules {
     }
 }
 
-/// What one client may ask for: of misses, no more than a third of what fits the budget.
+/// What one client may ask for: no more requests, and no more of them misses, than a third of what
+/// fits the budget.
 pub(super) fn quota(limits: &ClientLimits, budget: &Budget) -> Quota {
     let share = usize::try_from(budget.requests() / 3).unwrap_or(usize::MAX);
     Quota {
         requests_per_second: limits.max_requests_per_second_per_client,
+        open: share.max(1),
         misses: limits.max_misses_per_client.min(share.max(1)),
     }
 }

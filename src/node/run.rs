@@ -59,9 +59,15 @@ impl Node {
         let tasks = Tasks::start(&joined, self.lease, self.queued_copies, &stops);
         let following = tokio::spawn(self.permissions.clone().follow(stops.admin.clone()));
 
-        shutdown.await;
+        let taken = tokio::select! {
+            () = shutdown => Ok(()),
+            Err(taken) = joined.take_id() => Err(taken),
+        };
 
-        let drained = joined.leave(&stops.draining, self.limits.drain).await;
+        let drained = match &taken {
+            Ok(()) => joined.leave(&stops.draining, self.limits.drain).await,
+            Err(_) => joined.give_up(&stops.draining).await,
+        };
         tracing::info!("closing the listeners");
         stops.reads.cancel();
         workers.finish().await;
@@ -72,7 +78,7 @@ impl Node {
         let _ = following.await;
         self.permissions.flush().await;
         tracing::info!(id = %self.me.id, drained, "stopped");
-        Ok(drained)
+        taken.map(|()| drained)
     }
 
     fn start_workers(&self) -> Result<Workers> {

@@ -7,7 +7,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::parts::Joined;
-use gaocache_core::{cluster::Topology, membership::MemberState, ports::Peers};
+use gaocache_core::{
+    cluster::Topology,
+    membership::{IdHash, MemberState},
+    ports::Peers,
+};
 
 /// Bound on taking the registration back; after it the lease's end does the same.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -139,7 +143,10 @@ impl Joined {
         let seen = topology
             .others()
             .filter(|member| !member.vanished)
-            .map(|member| self.parts.peers.await_revision(member, revision));
+            .map(|member| {
+                let peers = &self.parts.peers;
+                peers.await_revision(member, revision, IdHash::NONE)
+            });
         let unreached = join_all(seen)
             .await
             .iter()

@@ -67,10 +67,16 @@ impl Joined {
                 return;
             };
             tokio::select! {
-                () = self.seen_by_others(revision) => break,
+                () = self.seen_by_others(revision) => {}
                 // The others may have acted on the registration before, and a registry that lost
                 // its data counts its revisions anew.
-                () = self.stands_otherwise(lease) => {}
+                () = self.stands_otherwise(lease) => continue,
+            }
+            // Whoever saw the registration in a registry that went back to an earlier state has
+            // marked it as young before, but this node's view may not show that yet.
+            match self.session.is_young().await {
+                Ok(false) => break,
+                _ => sleep(RETRY).await,
             }
         }
         // This node heard of no removals until now, so nothing that is under way may be shared
@@ -132,7 +138,8 @@ impl Joined {
             if rings.has_changed().unwrap_or(false) {
                 let topology = rings.borrow_and_update().clone();
                 let to_ask = confirmations.follow(&topology);
-                asking.extend(to_ask.into_iter().map(|it| self.has_seen(it, revision)));
+                let me = self.parts.standing.incarnation().unwrap_or_default();
+                asking.extend(to_ask.into_iter().map(|it| self.has_seen(it, revision, me)));
             }
             if let (Some(at), Some(notices)) = (posted, &notices) {
                 let notices = notices.borrow();
@@ -153,7 +160,8 @@ impl Joined {
                 _ = rings.changed() => rings.mark_changed(),
                 () = notices::changed(&mut notices) => {}
                 () = sleep(RETRY * 2), if posted.is_none() && !only_vanished => {
-                    posted = self.session.post(&Notice::Seen { revision }).await.ok();
+                    let listed = self.parts.standing.incarnation().unwrap_or_default();
+                    posted = self.session.post(&Notice::Seen { revision, listed }).await.ok();
                 }
             }
         }
@@ -162,22 +170,17 @@ impl Joined {
         }
     }
 
-    /// Resolves when that member says that it has seen the revision.
-    async fn has_seen(&self, member: Member, revision: u64) -> IdHash {
-        while self
-            .parts
-            .peers
-            .await_revision(&member, revision)
-            .await
-            .is_err()
-        {
+    /// Resolves when that member says that it has seen the revision, and `me` on the list.
+    async fn has_seen(&self, member: Member, revision: u64, me: IdHash) -> IdHash {
+        let peers = &self.parts.peers;
+        while peers.await_revision(&member, revision, me).await.is_err() {
             sleep(RETRY).await;
         }
         member.incarnation()
     }
 
     /// Keeps the fence open while this node is a member; returns when the others took it off the
-    /// list.
+    /// list, or may have done so.
     async fn stay(&self) {
         let standing = &self.parts.standing;
         let clock = &self.parts.clock;
@@ -191,6 +194,9 @@ impl Joined {
                 // An error says that the node has stopped.
                 _ = off => return,
                 _ = ticks.tick() => {}
+            }
+            if standing.fence.has_lapsed(clock.now()) {
+                return;
             }
             if standing.rely_on_lease(self.session.lease(), clock.now()) {
                 standing.ask_for_vouchers(&self.parts.peers, &**clock).await;
@@ -285,7 +291,7 @@ impl Joined {
                 }
                 true
             }
-            Notice::Seen { revision } => ring.view.revision >= *revision,
+            Notice::Seen { revision, listed } => ring.has_seen(*revision, *listed),
         }
     }
 }

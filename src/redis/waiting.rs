@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::reply::{Protocol, Reply};
-use gaocache_core::group::MANY_AT_ONCE;
+use gaocache_core::ports::MANY_AT_ONCE;
 
 /// Answers of one connection that wait.
 #[derive(Default)]

@@ -70,7 +70,7 @@ impl NoticeBoard {
     }
 
     pub(super) async fn confirm(&self, member: IdHash, done: &BTreeSet<NoticeId>) -> Result<()> {
-        let key = format!("{}confirmed/{:016x}", self.prefix, member.0);
+        let key = format!("{}confirmed/{}", self.prefix, hex(member.0));
         let done: Vec<String> = done.iter().map(|id| name(*id)).collect();
         let value = Endpoint::new("confirmed").with_metadata("notices", done);
         self.records.put(&key, &value).await.map(|_| ())
@@ -78,7 +78,7 @@ impl NoticeBoard {
 
     /// Deletes the confirmations of a member that was expelled.
     pub(super) async fn forget(&self, member: IdHash) -> Result<()> {
-        let key = format!("{}confirmed/{:016x}", self.prefix, member.0);
+        let key = format!("{}confirmed/{}", self.prefix, hex(member.0));
         self.records.delete(&key).await
     }
 }
@@ -100,11 +100,20 @@ async fn follow(discovery: Discovery, prefix: String, sender: watch::Sender<Noti
 }
 
 fn name(id: NoticeId) -> String {
-    format!("{:016x}", id.0)
+    hex(id.0)
 }
 
 fn id(name: &str) -> Option<NoticeId> {
-    u64::from_str_radix(name, 16).ok().map(NoticeId)
+    unhex(name).map(NoticeId)
+}
+
+/// As text, since JSON's numbers end at 53 bits in many languages.
+fn hex(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+fn unhex(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
 }
 
 pub(super) fn read(prefix: &str, endpoints: &BTreeMap<Arc<str>, Endpoint>) -> Notices {
@@ -114,8 +123,8 @@ pub(super) fn read(prefix: &str, endpoints: &BTreeMap<Arc<str>, Endpoint>) -> No
             continue;
         };
         if let Some(member) = name.strip_prefix("confirmed/") {
-            let member = u64::from_str_radix(member, 16).map(IdHash);
-            if let (Ok(member), Some(done)) = (member, value.metadata.get("notices")) {
+            let member = unhex(member).map(IdHash);
+            if let (Some(member), Some(done)) = (member, value.metadata.get("notices")) {
                 let done = done.as_array().into_iter().flatten();
                 let done = done.filter_map(Value::as_str).filter_map(id).collect();
                 notices.confirmed.insert(member, done);
@@ -140,7 +149,9 @@ pub(super) fn stored(notice: &Notice) -> Endpoint {
                 Removal::All => value,
             }
         }
-        Notice::Seen { revision } => Endpoint::new("seen").with_metadata("revision", *revision),
+        Notice::Seen { revision, listed } => Endpoint::new("seen")
+            .with_metadata("revision", *revision)
+            .with_metadata("listed", hex(listed.0)),
     }
 }
 
@@ -156,6 +167,11 @@ fn notice(value: &Endpoint) -> Option<Notice> {
         }),
         "seen" => Some(Notice::Seen {
             revision: value.number("revision")?,
+            // Older releases don't say it.
+            listed: value
+                .text("listed")
+                .and_then(unhex)
+                .map_or(IdHash::NONE, IdHash),
         }),
         // Of a newer release: not confirmed, so its poster knows that this node can't do it.
         _ => None,
@@ -183,7 +199,10 @@ mod tests {
                 group: "users".into(),
                 what: Removal::All,
             },
-            Notice::Seen { revision: 7 },
+            Notice::Seen {
+                revision: 7,
+                listed: IdHash(u64::MAX),
+            },
         ];
         for sent in notices {
             let bytes = stored(&sent).to_json();
@@ -198,7 +217,11 @@ mod tests {
         // The lease is how long a follower holds what it knew.
         let config = EtcdConfig::new([&*etcd.url]).with_lease_ttl(LONG * 2);
         let board = NoticeBoard::new(config, "s");
-        let (member, seen) = (IdHash(7), Notice::Seen { revision: 1 });
+        let (member, listed) = (IdHash(7), IdHash::NONE);
+        let seen = Notice::Seen {
+            revision: 1,
+            listed,
+        };
         // The first history goes further than the second has come when the next notice is posted.
         let mut confirmed = BTreeSet::new();
         for _ in 0..20 {

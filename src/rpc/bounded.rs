@@ -4,7 +4,6 @@
 //! Nothing that has no bound may be decoded here. What is no valid message is left to the decoder.
 
 use bytes::Buf;
-use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use tonic::{
     Request, Response, Status, Streaming,
     codec::{Codec, DecodeBuf, Decoder},
@@ -16,6 +15,7 @@ use super::{
     gate::Visitor,
     peer::PeerService,
     peers::message_limit,
+    scan::{fixed64, has_at_most},
     wire::{self, peer_server::Peer},
 };
 use crate::status::grpc::to_status;
@@ -24,47 +24,6 @@ use gaocache_core::{handoff::MAX_BATCH_ENTRIES, membership::IdHash};
 /// The field numbers of `sender` and `entries` in `HandoffBatch`.
 pub(super) const SENDER: u32 = 2;
 pub(super) const ENTRIES: u32 = 5;
-
-/// Whether the message has the field at most that often.
-pub(super) fn has_at_most(mut message: impl Buf, field: u32, most: usize) -> bool {
-    let mut found = 0;
-    while message.has_remaining() {
-        let Ok((number, wire_type)) = decode_key(&mut message) else {
-            break;
-        };
-        found += usize::from(number == field && wire_type == WireType::LengthDelimited);
-        if found > most {
-            return false;
-        }
-        let context = DecodeContext::default();
-        if skip_field(wire_type, number, &mut message, context).is_err() {
-            break;
-        }
-    }
-    true
-}
-
-/// The value of a `fixed64` field; the last one, as decoders have it. 0 if there is none.
-pub(super) fn fixed64(mut message: impl Buf, field: u32) -> u64 {
-    let mut value = 0;
-    while message.has_remaining() {
-        let Ok((number, wire_type)) = decode_key(&mut message) else {
-            break;
-        };
-        if number == field && wire_type == WireType::SixtyFourBit {
-            match message.try_get_u64_le() {
-                Ok(found) => value = found,
-                Err(_) => break,
-            }
-            continue;
-        }
-        let context = DecodeContext::default();
-        if skip_field(wire_type, number, &mut message, context).is_err() {
-            break;
-        }
-    }
-    value
-}
 
 /// `Peer.Handoff`, with batches of a bounded number of entries, whose sender is who the caller is.
 /// `max_value` is the largest of any group, in bytes.

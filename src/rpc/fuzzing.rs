@@ -10,8 +10,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use super::{
-    bounded::{self, ENTRIES, SENDER},
-    convert, lean, many,
+    bounded::{ENTRIES, SENDER},
+    convert, lean, many, scan,
     wire::{FetchResponse, GetRequest, GetResponse, HandoffBatch, HandoffEntry, HandoffReceipt},
 };
 use crate::{
@@ -80,8 +80,8 @@ pub async fn get(headers: HeaderMap, parts: Vec<Bytes>, answer: &GetResponse) ->
 /// Whether a batch has no more entries than are decoded, and what it says about its sender.
 pub fn batch(message: &[u8]) -> (bool, u64) {
     (
-        bounded::has_at_most(message, ENTRIES, MAX_BATCH_ENTRIES),
-        bounded::fixed64(message, SENDER),
+        scan::has_at_most(message, ENTRIES, MAX_BATCH_ENTRIES),
+        scan::fixed64(message, SENDER),
     )
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 
-use super::{bounded::has_at_most, convert, wire};
+use super::{convert, scan::has_at_most, wire};
 use crate::{
     fairness::ClientId,
     service::{Service, flight_bytes},

@@ -20,6 +20,7 @@ pub mod peer;
 pub mod peer_front;
 pub mod peers;
 pub mod routed;
+mod scan;
 
 /// The generated code of `proto/gaocache/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -20,6 +20,7 @@ use crate::{
     traffic::Traffic,
 };
 use gaocache_core::{
+    cluster::Topology,
     error::Error,
     membership::IdHash,
     ports::{Removal, Sender, Timestamp},
@@ -142,9 +143,10 @@ impl Peer for PeerService {
         &self,
         request: Request<wire::AwaitRevisionRequest>,
     ) -> Result<Response<wire::AwaitRevisionResponse>, Status> {
-        let wanted = request.into_inner().revision;
+        let wire::AwaitRevisionRequest { revision, listed } = request.into_inner();
         let mut rings = self.standing.cluster().rings();
-        let reached = rings.wait_for(|ring| ring.view.revision >= wanted).await;
+        let seen = |ring: &Arc<Topology>| ring.has_seen(revision, IdHash(listed));
+        let reached = rings.wait_for(seen).await;
         let revision = match reached {
             Ok(ring) => ring.view.revision,
             Err(_) => return Err(Status::unavailable("this node is stopping")),

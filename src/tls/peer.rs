@@ -1,9 +1,9 @@
 //! Connections between nodes, in each of the ways in which nodes may know each other.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
@@ -162,12 +162,17 @@ enum Shown {
 }
 
 impl Way {
-    /// A new connection.
+    /// A new connection. Something has to accept it within `reached_within`, and then the member
+    /// has to prove who it is within `proven_within`.
     ///
     /// # Errors
-    /// It can't be made, or the other end is not the member.
-    pub async fn connect(self) -> io::Result<Stream> {
-        let stream = TcpStream::connect(&*self.address).await?;
+    /// It can't be made in time, or the other end is not the member.
+    pub async fn connect(
+        self,
+        reached_within: Duration,
+        proven_within: Duration,
+    ) -> io::Result<Stream> {
+        let stream = within(reached_within, TcpStream::connect(&*self.address)).await?;
         stream.set_nodelay(true)?;
         let tls = match self.tls {
             Shown::Nothing => return Ok(Stream::Plain(stream)),
@@ -176,8 +181,13 @@ impl Way {
         };
         let connector = TlsConnector::from(tls);
         let connected = connector.connect(any_name(), Bounded::handshake(stream));
-        let mut stream = connected.await?;
+        let mut stream = within(proven_within, connected).await?;
         stream.get_mut().0.open();
         Ok(Stream::Tls(Box::new(stream.into())))
     }
+}
+
+async fn within<T>(bound: Duration, done: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    timeout(bound, done).await.unwrap_or_else(late)
 }

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::budget::Budget;
-use crate::fairness::{ClientId, Quotas, UnderWay};
+use crate::fairness::{OpenRequests, UnderWay};
 use gaocache_core::error::Result;
 
 /// The write time limit is measured in so many steps, so that no answer needs a timer of its own.
@@ -71,7 +71,7 @@ impl Cut {
 pub struct Traffic {
     budget: Arc<Budget>,
     /// Who is at the other end, as far as its address tells; `None`: somebody without a quota.
-    client: Option<(Arc<Quotas>, ClientId)>,
+    client: Option<OpenRequests>,
     /// Requests that began, above those under way; see [`BEGUN`] and [`OPEN`].
     requests: AtomicU64,
     greeted: AtomicBool,
@@ -91,15 +91,11 @@ impl Traffic {
     }
 
     /// A connection of this client.
-    pub(crate) fn of_client(
-        budget: Arc<Budget>,
-        quotas: Arc<Quotas>,
-        client: ClientId,
-    ) -> Arc<Self> {
-        Self::with(budget, Some((quotas, client)))
+    pub(crate) fn of_client(budget: Arc<Budget>, client: OpenRequests) -> Arc<Self> {
+        Self::with(budget, Some(client))
     }
 
-    fn with(budget: Arc<Budget>, client: Option<(Arc<Quotas>, ClientId)>) -> Arc<Self> {
+    fn with(budget: Arc<Budget>, client: Option<OpenRequests>) -> Arc<Self> {
         Arc::new(Self {
             budget,
             client,
@@ -112,10 +108,14 @@ impl Traffic {
         })
     }
 
+    /// The client, if its requests are counted.
+    pub(super) fn client(&self) -> Option<&OpenRequests> {
+        self.client.as_ref()
+    }
+
     /// A request has to be waited for.
     pub(super) fn arrives(&self) -> Result<Option<UnderWay>> {
-        let client = self.client.as_ref();
-        let arrives = client.map(|(quotas, client)| quotas.arrives(*client));
+        let arrives = self.client.as_ref().map(OpenRequests::arrives);
         Ok(arrives.transpose()?)
     }
 

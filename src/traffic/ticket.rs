@@ -16,16 +16,30 @@ impl Traffic {
     ///
     /// # Errors
     /// [`Overloaded`](gaocache_core::ErrorKind::Overloaded) if too many bytes are in flight at this
-    /// node.
+    /// node; [`TooManyRequests`](gaocache_core::ErrorKind::TooManyRequests) if the client has too
+    /// many open.
     pub fn begin(self: &Arc<Self>) -> Result<Ticket> {
-        self.budget().take(REQUEST_BYTES)?;
+        if let Some(client) = self.client() {
+            client.begins()?;
+        }
+        let taken = self.budget().take(REQUEST_BYTES);
+        taken.inspect_err(|_| self.client_s_request_ends())?;
         Ok(Ticket::request(self))
     }
 
     /// A request begins that must be heard however many bytes are in flight.
     pub fn begin_anyway(self: &Arc<Self>) -> Ticket {
+        if let Some(client) = self.client() {
+            client.begins_anyway();
+        }
         self.budget().take_anyway(REQUEST_BYTES);
         Ticket::request(self)
+    }
+
+    fn client_s_request_ends(&self) {
+        if let Some(client) = self.client() {
+            client.ends();
+        }
     }
 
     /// The value, counted until its last clone is dropped.
@@ -141,6 +155,7 @@ impl Drop for Ticket {
         self.rests();
         if self.request {
             self.traffic.request_ends();
+            self.traffic.client_s_request_ends();
         }
         if self.charged > 0 {
             self.traffic.budget().give_back(self.charged);

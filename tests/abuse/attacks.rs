@@ -52,6 +52,7 @@ const SLOW_GROUP: &str = "groups=[{ name = \"users\", ttl_seconds = 600, origin 
 const FIFO_GROUP: &str = "groups=[{ name = \"users\", ttl_seconds = 600, origin = { kind = \"http\", url = \"ORIGIN\" } }, { name = \"files\", origin = { kind = \"file\", path = \"FOLDER/files\" } }]";
 
 /// All of them.
+#[allow(clippy::too_many_lines, reason = "a table")]
 pub fn all() -> Vec<Attack> {
     let with = |settings, attack| Attack { settings, ..attack };
     let slow = |attack| Attack {
@@ -138,6 +139,7 @@ pub fn all() -> Vec<Attack> {
                 Box::pin(unfinished(it))
             }),
         ),
+        attack("junk at all listeners", |it| Box::pin(junk(it))),
         attack("strangers at the peer port", |it| Box::pin(strangers(it))),
         Attack {
             descriptors: Some(256),
@@ -485,6 +487,38 @@ async fn unfinished(target: Arc<Target>) {
 
 async fn strangers(target: Arc<Target>) {
     hold(target.node.peer, 2_000, 8, client_hello()).await;
+}
+
+/// What no client sends: random bytes, random frames, odd heads.
+async fn junk(target: Arc<Target>) {
+    let node = &target.node;
+    let ports = [node.grpc, node.http, node.admin, node.peer, target.redis];
+    again(20, move |number| async move {
+        let port = ports[number % ports.len()];
+        let random = |most| {
+            let length = fastrand::usize(1..most);
+            (0..length).map(|_| fastrand::u8(..)).collect::<Vec<u8>>()
+        };
+        let frames = || {
+            let one = |_| frame(fastrand::u8(..14), fastrand::u8(..), fastrand::u32(..9), &random(99));
+            (0..40).flat_map(one).collect::<Vec<u8>>()
+        };
+        let bytes = match fastrand::u8(..8) {
+            0 => random(3_000),
+            1 => [PREFACE, &random(3_000)].concat(),
+            2 => [greeting(), frames()].concat(),
+            3 => [greeting(), get_call(1, "k1"), frames()].concat(),
+            4 => [&b"GET /"[..], &random(500), b" HTTP/1.1\r\nhost: localhost\r\n\r\n"].concat(),
+            5 => b"GET /v1/users/k1 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999999999999\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\nx".to_vec(),
+            6 => [&b"*3\r\n$3\r\nGET\r\n$"[..], &random(40), b"\r\n*-1\r\n*1\r\n$-5\r\n"].concat(),
+            _ => [greeting(), frame(HEADERS, END_HEADERS, 1, &random(400))].concat(),
+        };
+        if let Some(mut stream) = open(port, number, &bytes).await {
+            let mut answer = [0; 1024];
+            let _ = timeout(Duration::from_millis(20), stream.read(&mut answer)).await;
+        }
+    })
+    .await;
 }
 
 async fn descriptors(target: Arc<Target>) {

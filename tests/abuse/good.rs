@@ -5,6 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -88,8 +89,17 @@ impl Seen {
     }
 }
 
-/// Asks until it is stopped.
-pub async fn ask(target: Arc<Target>, seen: Arc<Seen>) {
+/// Asks until it is stopped, on a thread of its own: it must not wait for the attackers' tasks.
+pub fn start(target: Arc<Target>, seen: Arc<Seen>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(ask(target, seen));
+    })
+}
+
+async fn ask(target: Arc<Target>, seen: Arc<Seen>) {
     let mut client = common::client(([127, 0, 0, 1], target.node.grpc).into()).await;
     let mut redis = TcpStream::connect(("127.0.0.1", target.redis))
         .await

@@ -99,7 +99,7 @@ async fn observe(attack: &Attack, etcd: &str, seconds: u64) -> Row {
     let (before, bound) = (target.membership().await, target.bound().await);
     let watching = tokio::spawn(target.clone().watch_memory());
     let seen = Arc::new(Seen::default());
-    let good = tokio::spawn(good::ask(target.clone(), seen.clone()));
+    let good = good::start(target.clone(), seen.clone());
     sleep_until(attacked).await;
     let mut attacks = tokio::spawn((attack.run)(target.clone()));
     if let Ok(ended_early) = timeout_at(ended, &mut attacks).await {
@@ -115,7 +115,8 @@ async fn observe(attack: &Attack, etcd: &str, seconds: u64) -> Row {
         calm_again = seen.calm_again(ended, calm.p99);
     }
     seen.stop();
-    good.await.expect("the good client doesn't panic");
+    let joined = tokio::task::spawn_blocking(move || good.join()).await;
+    assert!(joined.unwrap().is_ok(), "the good client doesn't panic");
     watching.abort();
     let after = target.membership().await;
     let forged = {

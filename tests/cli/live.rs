@@ -72,6 +72,7 @@ fn changes(row: &Row, files: &PemFolder) -> Changes {
         ]),
         "registry.etcd.endpoints" => one("[\"http://127.0.0.1:1\"]"),
         "node.advertise_host" => one("\"127.0.0.2\""),
+        "node.zone_file" => one(&file("text")),
         "peer.allowed_peers" => one("[\"*\"]"),
         "cache.in_flight" => one("\"64MiB\""),
         "log.level" => one("\"debug\""),
@@ -93,7 +94,7 @@ fn changes(row: &Row, files: &PemFolder) -> Changes {
             changed
         }
         "groups[].origin.keep_headers" => one("[\"x-one\"]"),
-        "groups[].origin.headers" => one("{ x-one = \"1\" }"),
+        "groups[].origin.header_files" => one(&format!("{{ x-one = {} }}", file("text"))),
         _ => one(&another(row)),
     }
 }
@@ -156,6 +157,7 @@ fn another(row: &Row) -> String {
         "string" => "\"other\"".into(),
         "list of strings" => "[\"other.example\"]".into(),
         "ratio from 0 to 1" => "0.5".into(),
+        "table of strings" => "{ x-one = \"1\" }".into(),
         it if it.starts_with("integer") || it.starts_with("seconds") => {
             let step = if most().is_some_and(|most| number() < most) {
                 1.0
@@ -213,7 +215,8 @@ fn changed(base: &str, changes: &[(String, Option<String>)]) -> String {
 fn shown(row: &Row, changes: &[(String, Option<String>)]) -> Option<Value> {
     let (_, value) = changes.iter().find(|(name, _)| *name == row.name)?;
     let value: Table = format!("it = {}", value.as_ref()?).parse().expect("TOML");
-    let plain = !row.takes.starts_with("size") && row.name != "groups[].origin.headers";
+    // The values of tables are masked.
+    let plain = !row.takes.starts_with("size") && row.takes != "table of strings";
     plain.then(|| json!(value["it"]))
 }
 

@@ -43,6 +43,19 @@ impl NodeProcess {
         further: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
+        let mut node = Self::prepared(id, etcd, origin, further, variables);
+        node.revive();
+        node
+    }
+
+    /// The same, not yet started.
+    pub fn prepared(
+        id: &str,
+        etcd: &[&str],
+        origin: &str,
+        further: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let (grpc, http, admin) = (free_port(), free_port(), free_port());
         let peer = free_port();
         let groups = format!(
@@ -66,7 +79,7 @@ impl NodeProcess {
         for setting in settings {
             arguments.extend(["--set".to_owned(), setting]);
         }
-        let mut node = Self {
+        Self {
             process: Process::default(),
             arguments,
             variables: variables
@@ -81,13 +94,30 @@ impl NodeProcess {
             http,
             peer,
             admin,
-        };
-        node.revive();
-        node
+        }
     }
 
     pub fn revive(&mut self) {
         self.run(Command::new(env!("CARGO_BIN_EXE_gaocache")));
+    }
+
+    /// Starts another program under its id and on its ports, with these settings on top.
+    pub fn revive_as(&mut self, program: &std::path::Path, settings: &[&str]) {
+        let name = |setting: &str| setting.split_once('=').map(|(name, _)| name.to_owned());
+        let given = self.arguments.clone();
+        for setting in settings {
+            self.arguments
+                .retain(|it| name(it).is_none() || name(it) != name(setting));
+            self.arguments.push((*setting).to_owned());
+        }
+        // Each setting has its `--set` again.
+        let values = self.arguments.drain(..).filter(|it| it.contains('='));
+        let values: Vec<String> = values.collect();
+        self.arguments.push("serve".into());
+        let pairs = values.into_iter().flat_map(|it| ["--set".into(), it]);
+        self.arguments.extend(pairs);
+        self.run(Command::new(program));
+        self.arguments = given;
     }
 
     /// The same, in a process that may open so many files.

@@ -54,7 +54,7 @@ pub(super) async fn every_call(
         counted: Vec::new(),
     };
     let promise = wire::PromiseRequest { against: sender.0 };
-    let revision = wire::AwaitRevisionRequest { revision: 0 };
+    let revision = wire::AwaitRevisionRequest::default();
     let code = |result: Option<Status>| result.map_or(Code::Ok, |status| status.code());
     [
         ("fetch", code(peer.fetch(fetch).await.err())),

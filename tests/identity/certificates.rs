@@ -115,7 +115,7 @@ async fn read_new_keys(nodes: &[TestNode], round: usize) {
 
 /// Returns when the node accepts the holder of this, or doesn't any more.
 async fn hears(node: &TestNode, held: &Held, wanted: bool) {
-    let revision = wire::AwaitRevisionRequest { revision: 0 };
+    let revision = wire::AwaitRevisionRequest::default();
     within("another answer", async {
         while with_key(node.addresses.peer, held)
             .await_revision(revision)

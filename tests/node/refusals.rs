@@ -108,6 +108,7 @@ async fn calls_of_peers_are_not_answered_where_clients_call_nor_the_other_way_ro
     let remove = wire::RemoveHereRequest {
         group: "users".into(),
         key: None,
+        tag: None,
     };
     let refused = peer.remove(remove).await.expect_err("not here");
     assert_eq!(refused.code(), Code::Unimplemented);

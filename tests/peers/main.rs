@@ -20,7 +20,7 @@ use gaocache::{
     internal::{self, wire},
 };
 use gaocache_core::{
-    membership::{Member, MemberState, View},
+    membership::{KeyFingerprint, Member, MemberState, View},
     ports::{Registry, RegistryHealth, Session},
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -68,10 +68,19 @@ async fn node_among(others: &[(&str, SocketAddr)], url: &str, further: &[&str]) 
     let members = others
         .iter()
         .map(|(id, address)| Member::new(*id, address.to_string()));
-    let registry: Arc<dyn Registry> = Arc::new(Told(watch::Sender::new(View::new(1, members))));
     let mut given = vec!["peer.insecure=true"];
     given.extend(further);
-    let builder = builder(&settings("me", url, &given)).registry(internal::registry(registry));
+    node_with(members, url, &given).await
+}
+
+/// The same with these members, and nothing set but what is given.
+async fn node_with(
+    members: impl IntoIterator<Item = Member>,
+    url: &str,
+    given: &[&str],
+) -> TestNode {
+    let registry: Arc<dyn Registry> = Arc::new(Told(watch::Sender::new(View::new(1, members))));
+    let builder = builder(&settings("me", url, given)).registry(internal::registry(registry));
     let mut node = TestNode::start(builder.bind().await.expect("binds"));
     node.ready().await;
     node

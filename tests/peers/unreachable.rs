@@ -43,6 +43,20 @@ async fn a_peer_that_answers_nothing_is_given_up_within_its_time() {
     assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 1.0);
 }
 
+/// As a frozen process does, to which this node has no connection yet.
+#[tokio::test]
+async fn a_peer_that_accepts_connections_and_proves_nothing_is_out_of_reach() {
+    let origin = CountingOrigin::start().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut member = Member::new("silent", silent.local_addr().unwrap().to_string());
+    member.contact.key = Some(KeyFingerprint([7; 32]));
+    let node = node_with([member], &origin.url(), &["peer.insecure=false"]).await;
+    let others = read_all(&node).await;
+    assert!(others > 10, "some keys are the other's: {others}");
+    assert_eq!(origin.loads(), 60);
+    assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 1.0);
+}
+
 #[tokio::test]
 async fn a_peer_that_comes_back_is_found_by_probing() {
     let origin = CountingOrigin::start().await;

@@ -88,6 +88,44 @@ async fn what_comes_after_a_removal_sees_it() {
 }
 
 #[tokio::test]
+async fn a_value_that_is_in_memory_is_not_answered_before_the_removal_that_came_first() {
+    let origin = CountingOrigin::start().await;
+    let nodes = nodes(1, &origin, &[]).await;
+    let mut raw = Raw::connect(&nodes[0]).await;
+    raw.send(get("alice")).await;
+    raw.answers(value("value of alice")).await;
+    let one = [command(&["DEL", "users:alice"]), get("alice")].concat();
+    raw.send(one.repeat(20)).await;
+    for _ in 0..20 {
+        raw.answers(":1\r\n".to_owned() + &value("value of alice"))
+            .await;
+    }
+    assert_eq!(
+        origin.loads_of("alice"),
+        21,
+        "each removal is followed by a load"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_has_no_more_to_say_gets_what_it_asked_for() {
+    let origin = CountingOrigin::start().await;
+    let nodes = nodes(1, &origin, &[]).await;
+    origin.hold();
+    let mut raw = Raw::connect(&nodes[0]).await;
+    raw.send([get("alice"), command(&["PING"])].concat()).await;
+    raw.0.shutdown().await.expect("it is open");
+    origin.is_asked().await;
+    // By the time that another is answered, the node has mostly seen the end.
+    let mut second = Raw::connect(&nodes[0]).await;
+    second.send("PING\r\n").await;
+    second.answers("+PONG\r\n").await;
+    origin.release();
+    raw.answers(value("value of alice") + "+PONG\r\n").await;
+    assert_eq!(raw.rest().await, "");
+}
+
+#[tokio::test]
 async fn it_doesn_t_matter_how_the_bytes_of_a_pipeline_are_cut_up() {
     let origin = CountingOrigin::start().await;
     let nodes = nodes(1, &origin, &[]).await;

@@ -7,6 +7,7 @@ mod clusters;
 #[path = "../common/mod.rs"]
 mod common;
 mod ipv6;
+mod one_id;
 
 use std::time::Duration;
 
@@ -121,47 +122,6 @@ async fn nodes_join_and_leave_and_all_agree() {
         node.ring_of(2).await;
     }
     leaving.stopped().await;
-}
-
-#[tokio::test]
-async fn of_two_nodes_with_one_id_the_older_says_so_and_comes_back_when_the_other_goes() {
-    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
-    let mut first = node("twin", &etcd.url, &origin).await;
-    first.ready().await;
-    let client = http();
-    text_at(&client, &first.http("/v1/users/k")).await;
-    text_at(&client, &first.http("/v1/users/k")).await;
-    assert_eq!(origin.loads_of("k"), 1, "it is kept");
-    let mut second = node("twin", &etcd.url, &origin).await;
-    second.ready().await;
-    let why = first
-        .readiness
-        .wait_for(|why| why.contains("ids must be distinct"));
-    within("the conflict", why).await.unwrap();
-    within("what it had is dropped", async {
-        while metric(&first, "gaocache_expulsions_total", &[]).await < 1.0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    // Nobody tells the first of removals any more, so what it had is worth nothing, now and later.
-    let removed = client
-        .delete(second.http("/v1/users/k"))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(removed.status(), 204);
-    text_at(&client, &first.http("/v1/users/k")).await;
-    assert_eq!(origin.loads_of("k"), 2, "a removed value was served");
-    second.stopped().await;
-    first.ready().await;
-    text_at(&client, &first.http("/v1/users/k")).await;
-    assert_eq!(origin.loads_of("k"), 3, "a removed value came back");
-    assert!(
-        etcd.keys("gaocache/twin").await[0]
-            .1
-            .contains(&first.addresses.grpc.to_string())
-    );
 }
 
 #[tokio::test]

@@ -255,3 +255,24 @@ async fn a_client_that_wants_tls_asks_no_node_in_plaintext() {
     );
     assert_eq!(origin.loads(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_certificate_the_node_does_not_know_is_not_taken_for_gone() {
+    let (origin, files, etcd) = (
+        CountingOrigin::start().await,
+        Files::new(),
+        Etcd::start().await,
+    );
+    let start = |id: &str, further: &[&str]| {
+        process::NodeProcess::start(id, &[&etcd.url], &origin.url(), further)
+    };
+    let node = start("n0", &[]);
+    let secured = files.of("admin");
+    let _other = start("n1", &[&secured[0], &secured[1]]);
+    node.until_ring(&["n0", "n1"]).await;
+    let url = format!("http://127.0.0.1:{}/forget?id=n1", node.admin);
+    let refused = http().post(url).send().await.expect("an answer");
+    assert_eq!(refused.status(), 400);
+    let why = refused.text().await.expect("a reason");
+    assert!(why.contains("answers at its admin listener"), "{why}");
+}

@@ -2,8 +2,10 @@
 //! members, because a node that is off the list hears of no removals.
 //!
 //! A fence is open until a moment that is moved forward by the lease in the registry, or by
-//! vouchers of other members (`standing`). It closes by itself, even while the process is paused,
-//! and a later extension opens it again. A [`Pass`] shows whether it was open all the time.
+//! vouchers of other members (`standing`). It closes by itself, even while the process is paused.
+//! Then it has lapsed, and must never open again before everything was dropped: the node may have
+//! been taken off the list meanwhile, and where the registry went back to a backup since, nothing
+//! there says so any more. A [`Pass`] shows whether it was open all the time.
 
 use std::{
     pin::pin,
@@ -93,9 +95,16 @@ impl Fence {
         }
     }
 
-    /// Keeps it open until `until`. Must not be called concurrently.
+    /// Whether it closed by itself, and was not [closed](Fence::close) since.
+    pub fn has_lapsed(&self, now: Timestamp) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        until != 0 && until <= now.0
+    }
+
+    /// Keeps it open until `until`, or opens it, unless it has lapsed. Must not be called
+    /// concurrently.
     pub fn extend(&self, now: Timestamp, until: Timestamp) {
-        if self.ended.load(Ordering::Acquire) {
+        if self.ended.load(Ordering::Acquire) || self.has_lapsed(now) {
             return;
         }
         let was_open = self.is_open(now);
@@ -109,7 +118,8 @@ impl Fence {
         }
     }
 
-    /// Closes it until it is extended again.
+    /// Closes it until it is extended again. To be called when everything that it guards is worth
+    /// nothing, and is about to be dropped.
     pub fn close(&self) {
         self.until.store(0, Ordering::Release);
         self.breaks.fetch_add(1, Ordering::AcqRel);
@@ -136,6 +146,13 @@ mod tests {
         fence.extend(Timestamp(900), Timestamp(2_000));
         assert!(fence.still(pass, Timestamp(1_999)), "extended in time");
         assert!(!fence.still(pass, Timestamp(2_000)));
+        assert!(fence.has_lapsed(Timestamp(2_000)) && !fence.has_lapsed(Timestamp(1_999)));
+        fence.extend(Timestamp(2_000), Timestamp(3_000));
+        assert!(
+            !fence.is_open(Timestamp(2_500)),
+            "what it guards may be old"
+        );
+        fence.close();
         fence.extend(Timestamp(2_000), Timestamp(3_000));
         assert!(fence.is_open(Timestamp(2_500)));
         assert!(!fence.still(pass, Timestamp(2_500)), "there was a gap");

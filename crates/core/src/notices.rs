@@ -61,14 +61,17 @@ mod tests {
 
     #[test]
     fn each_notice_is_carried_out_once_by_each_incarnation_and_one_that_waits_again() {
-        let notice = |revision| (NoticeId(revision), Notice::Seen { revision });
+        let notice = |revision| {
+            let listed = IdHash::NONE;
+            (NoticeId(revision), Notice::Seen { revision, listed })
+        };
         let standing = BTreeMap::from([notice(1), notice(2)]);
         let mut carried_out = CarriedOut::default();
         let mut done = |me, reached| {
             let mut asked = 0;
             let done = carried_out.carry_out(IdHash(me), &standing, |notice| {
                 asked += 1;
-                matches!(notice, Notice::Seen { revision } if *revision <= reached)
+                matches!(notice, Notice::Seen { revision, .. } if *revision <= reached)
             });
             (asked, done.map(|it| it.len()))
         };

@@ -43,9 +43,6 @@ const BEYOND_LEASE: Duration = Duration::from_secs(2);
 const RATES: f64 = 0.02;
 /// Renewals have failed if no more than this part of the lease's time to live is left.
 const FAILING: f64 = 0.6;
-/// After this node was paused, how long it waits for the registry first: it may have expelled this
-/// node, or have lost its data and let others join. Longer than a call to it may take.
-const REGISTRY_FIRST: Duration = Duration::from_secs(2);
 /// Bound on a removal where members have no leases.
 const WITHOUT_LEASE: Duration = Duration::from_secs(10);
 
@@ -63,10 +60,6 @@ pub struct Standing {
     /// The last voucher that this node gave is valid until then.
     vouching_until: AtomicU64,
     leaving: AtomicBool,
-    /// When [`Standing::rely_on_lease`] was called last.
-    looked_at: AtomicU64,
-    /// Until then, this node asks for no vouchers.
-    registry_first_until: AtomicU64,
     /// Removals at this node that wait for members.
     removals_waiting: watch::Sender<usize>,
 }
@@ -97,8 +90,6 @@ impl Standing {
             promised_against: Mutex::default(),
             vouching_until: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
-            looked_at: AtomicU64::new(0),
-            registry_first_until: AtomicU64::new(0),
             removals_waiting: watch::Sender::default(),
         }
     }
@@ -249,9 +240,6 @@ impl Standing {
     /// A lease counts once the ring shows this node under it, and until then nobody is asked
     /// either. Where a registry that lost its data has granted it, this node may not see yet who
     /// else stands there.
-    ///
-    /// A node that was paused hasn't tried to renew. Others that were paused with it would vouch
-    /// for it, although the registry may know none of them any more. So it doesn't ask them yet.
     pub fn rely_on_lease(&self, held: Option<HeldLease>, now: Timestamp) -> bool {
         let lease = self.lease.unwrap_or_default();
         let Some(held) = held.filter(|it| shows(&self.cluster.topology(), *it)) else {
@@ -262,13 +250,7 @@ impl Standing {
         if !left.is_zero() {
             self.fence.extend(now, now.after(left));
         }
-        let looked_at = Timestamp(self.looked_at.swap(now.0, Ordering::Relaxed));
-        if looked_at != Timestamp(0) && now.since(looked_at) > lease / 2 {
-            let until = now.after(REGISTRY_FIRST);
-            self.registry_first_until.store(until.0, Ordering::Relaxed);
-        }
-        let registry_first = now.0 < self.registry_first_until.load(Ordering::Relaxed);
-        left < lease.mul_f64(FAILING) && !registry_first
+        left < lease.mul_f64(FAILING)
     }
 
     /// Asks all others to vouch for this node. With enough vouchers, the fence stays open while

@@ -58,11 +58,23 @@ impl Discovery {
         ranges: impl IntoIterator<Item = KeyRange>,
         listener: impl Fn(&DiscoveryEvent) + Send + Sync + 'static,
     ) -> Self {
+        Self::start_marking(config, ranges, None, listener)
+    }
+
+    /// The same, with a key by which the history is marked as young where it was lost; see
+    /// [`follow`](crate::expulsion::follow).
+    pub(crate) fn start_marking(
+        config: EtcdConfig,
+        ranges: impl IntoIterator<Item = KeyRange>,
+        young: Option<String>,
+        listener: impl Fn(&DiscoveryEvent) + Send + Sync + 'static,
+    ) -> Self {
         let (publish, snapshots) = watch::channel(Snapshot::default());
         let stop = CancellationToken::new();
         let follower = Follower::new(
             config,
             ranges.into_iter().collect(),
+            young,
             publish,
             Box::new(listener),
         );

@@ -80,9 +80,18 @@ impl Error {
 
     /// Whether etcd answered that it has no such lease (`rpctypes.ErrGRPCLeaseNotFound`).
     pub(crate) fn is_not_found(&self) -> bool {
+        self.has_code(tonic::Code::NotFound)
+    }
+
+    /// Whether a revision was asked for that etcd has compacted, or has not reached.
+    pub(crate) fn is_out_of_range(&self) -> bool {
+        self.has_code(tonic::Code::OutOfRange)
+    }
+
+    fn has_code(&self, code: tonic::Code) -> bool {
         matches!(
             self.etcd_error(),
-            Some(etcd_client::Error::GRpcStatus(status)) if status.code() == tonic::Code::NotFound
+            Some(etcd_client::Error::GRpcStatus(status)) if status.code() == code
         )
     }
 

@@ -15,11 +15,19 @@
 //! - A member whose endpoint names a [`CLUSTER`] is written only where that is the cluster's id in
 //!   etcd. If etcd has none, as after a loss of its data, the member writes it back.
 //!
+//! - An etcd that lost its data, or went back to a backup, may not know some of those that still
+//!   rely on it. Whoever [follows](follow) the members marks it as [young](RecordKeys::young)
+//!   then, and nobody new may count as a member as long as [the mark is there](Records::holds).
+//!
 //! [`RegistrationStatus::expelled`]: crate::RegistrationStatus::expelled
 
 use crate::{
-    connector::EtcdConfig, endpoint::Endpoint, events::RegistrationEvent,
+    connector::EtcdConfig,
+    discovery::Discovery,
+    endpoint::Endpoint,
+    events::RegistrationEvent,
     registration::Registration,
+    snapshot::{DiscoveryEvent, KeyRange},
 };
 
 pub use crate::{
@@ -55,4 +63,16 @@ pub fn register(
     listener: impl Fn(&RegistrationEvent) + Send + Sync + 'static,
 ) -> Registration {
     Registration::start_recorded(config, key, Some(records), endpoint, begin, listener)
+}
+
+/// As [`Discovery::start_ranges`] with one range. Where etcd has lost history that was seen before,
+/// the key `young` is put for the lease's time to live and two seconds, and only then the new list
+/// is published.
+pub fn follow(
+    config: EtcdConfig,
+    range: KeyRange,
+    young: impl Into<String>,
+    listener: impl Fn(&DiscoveryEvent) + Send + Sync + 'static,
+) -> Discovery {
+    Discovery::start_marking(config, [range], Some(young.into()), listener)
 }

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     backoff::{FIRST_PAUSE, Pauses, at, last_pause},
     error::{Error, ErrorKind},
+    history::{Seen, mark_young},
     lease::doubt,
     reconcile::{Event, History, Reconciler},
 };
@@ -40,17 +41,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) type Listener = Box<dyn Fn(&DiscoveryEvent) + Send + Sync>;
 
-/// The cluster that last answered, and its revision.
-#[derive(Clone, Copy)]
-struct Seen {
-    cluster: u64,
-    revision: i64,
-}
-
 /// The task behind a discovery.
 pub(super) struct Follower {
     connector: Arc<Connector>,
     ranges: Vec<KeyRange>,
+    /// The key that marks the history as young.
+    young: Option<String>,
     publish: watch::Sender<Snapshot>,
     listener: Listener,
     reconciler: Reconciler<Endpoint>,
@@ -68,6 +64,7 @@ impl Follower {
     pub(super) fn new(
         config: EtcdConfig,
         ranges: Vec<KeyRange>,
+        young: Option<String>,
         publish: watch::Sender<Snapshot>,
         listener: Listener,
     ) -> Self {
@@ -76,6 +73,7 @@ impl Follower {
         Self {
             connector: Connector::new(config),
             ranges,
+            young,
             publish,
             listener,
             reconciler: Reconciler::new(hold),
@@ -174,16 +172,13 @@ impl Follower {
         });
         let listing = Txn::new().and_then(gets.collect::<Vec<_>>());
         let listing = self.connector.bounded(client.txn(listing)).await?;
-        let now = listing.header().map_or(
-            Seen {
-                cluster: 0,
-                revision: 0,
-            },
-            |header| Seen {
-                cluster: header.cluster_id(),
-                revision: header.revision(),
-            },
-        );
+        let header = listing.header();
+        let revision = header.map_or(0, |it| it.revision());
+        let now = Seen {
+            cluster: header.map_or(0, |it| it.cluster_id()),
+            revision,
+            complete: revision,
+        };
         let mut members = BTreeMap::new();
         let mut newest = 0;
         for part in listing.op_responses() {
@@ -197,7 +192,7 @@ impl Follower {
                 }
             }
         }
-        let history = self.history(now);
+        let history = self.history(now, client).await?;
         self.seen = Some(now);
         let revision = u64::try_from(newest).unwrap_or(0);
         self.reconciler
@@ -207,18 +202,27 @@ impl Follower {
         Ok(now.revision)
     }
 
-    /// If the revision went backwards, or the cluster is a different one, etcd was wiped or
-    /// restored.
-    fn history(&self, now: Seen) -> History {
-        let forgot = self
-            .seen
-            .is_some_and(|before| before.cluster != now.cluster || now.revision < before.revision);
-        if forgot {
+    /// Whether etcd lost what was seen before. If so, it is marked, before anybody hears of it.
+    async fn history(&self, now: Seen, client: &mut Client) -> Result<History, Error> {
+        let Some(before) = self.seen else {
+            return Ok(History::Kept);
+        };
+        let (connector, ranges) = (&self.connector, &self.ranges);
+        let known = self
+            .reconciler
+            .listed()
+            .map(|(name, it)| (name.clone(), it.revision));
+        let known = known.collect();
+        let found = before
+            .goes_on(now, connector, client, ranges, &known)
+            .await?;
+        if found == History::Lost {
             (self.listener)(&DiscoveryEvent::HistoryLost);
-            History::Lost
-        } else {
-            History::Kept
+            if let Some(young) = &self.young {
+                mark_young(young, connector, client).await?;
+            }
         }
+        Ok(found)
     }
 
     fn take(
@@ -236,6 +240,10 @@ impl Follower {
         (self.listener)(&DiscoveryEvent::Heard);
         if let (Some(seen), Some(header)) = (&mut self.seen, answer.header()) {
             seen.revision = seen.revision.max(header.revision());
+            // An answer without events to a request for progress: nothing else was changed.
+            if answer.events().is_empty() && !answer.created() {
+                seen.complete = seen.complete.max(header.revision());
+            }
         }
         for event in answer.events() {
             let Some(key) = event.kv() else { continue };
@@ -253,6 +261,9 @@ impl Follower {
             };
             self.reconciler.apply(revision, change);
             self.changes += 1;
+            if let Some(seen) = &mut self.seen {
+                seen.complete = seen.complete.max(key.mod_revision());
+            }
         }
         Ok(())
     }

@@ -40,6 +40,7 @@ mod error;
 mod events;
 pub mod expulsion;
 mod follower;
+mod history;
 mod keeper;
 mod lease;
 mod options;

@@ -59,6 +59,12 @@ impl<T> Reconciler<T> {
         self.held.keys()
     }
 
+    /// The members that the registry knows, by key.
+    pub fn listed(&self) -> impl Iterator<Item = (&Arc<str>, &T)> {
+        let members = self.members.iter();
+        members.filter(|(id, _)| !self.held.contains_key(*id))
+    }
+
     /// The revision of the newest change seen.
     pub fn revision(&self) -> u64 {
         self.revision

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse};
 
 use crate::{
     connector::{Connector, EtcdConfig},
@@ -17,8 +17,9 @@ pub struct RecordKeys {
     pub record: String,
     /// A key that shows that some member registered in this etcd before. The same for all.
     pub history: String,
-    /// A key that exists for one lease TTL from the first registration on, since etcd may have lost
-    /// its data, and those that registered before may not know it yet. The same for all.
+    /// A key that exists for a lease TTL and two seconds from the first registration on, or from
+    /// when one that [follows](crate::expulsion::follow) found that history was lost: those that
+    /// registered before may not know it yet. The same for all.
     pub young: String,
     /// The key with the id of the cluster. The same for all.
     pub cluster: String,
@@ -120,6 +121,16 @@ impl Records {
         Ok(answer.succeeded())
     }
 
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    /// As [`Records::put`].
+    pub async fn holds(&self, key: &str) -> Result<bool> {
+        let options = GetOptions::new().with_count_only();
+        let counted = async |client: &mut Client| client.get(key, Some(options)).await;
+        Ok(self.call(counted).await?.count() > 0)
+    }
+
     /// Whether a lease has ended: its holder can't renew it any more.
     ///
     /// # Errors
@@ -127,6 +138,7 @@ impl Records {
     pub async fn has_ended(&self, lease: i64) -> Result<bool> {
         let asked = async |client: &mut Client| client.lease_time_to_live(lease, None).await;
         let answer = self.call(asked).await?;
-        Ok(answer.ttl() <= 0)
+        // etcd counts whole seconds: with less than one left, it says zero.
+        Ok(answer.ttl() < 0)
     }
 }

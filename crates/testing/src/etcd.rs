@@ -1,7 +1,7 @@
 //! etcd as real processes.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -162,6 +162,23 @@ impl Etcd {
         self.revive().await;
     }
 
+    /// A copy of its data, as a backup: it is down for a moment.
+    pub async fn back_up(&mut self) -> tempfile::TempDir {
+        let backup = tempfile::tempdir().unwrap();
+        self.kill();
+        copy(&self.data, backup.path());
+        self.revive().await;
+        backup
+    }
+
+    /// Kills it and starts it on that backup.
+    pub async fn restore(&mut self, backup: &tempfile::TempDir) {
+        self.kill();
+        std::fs::remove_dir_all(&self.data).unwrap();
+        copy(backup.path(), &self.data);
+        self.revive().await;
+    }
+
     /// What is stored under a prefix: keys and values.
     pub async fn keys(&self, prefix: &str) -> Vec<(String, String)> {
         let options = etcd_client::GetOptions::new().with_prefix();
@@ -193,5 +210,21 @@ impl Etcd {
             .unwrap()
             .revision();
         client.compact(revision, None).await.unwrap();
+    }
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let (path, target) = {
+            let file = file.unwrap();
+            (file.path(), to.join(file.file_name()))
+        };
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     },
     service::Service,
 };
-use gaocache_core::{error::Result, group::MANY_AT_ONCE};
+use gaocache_core::{error::Result, ports::MANY_AT_ONCE};
 
 impl Client {
     pub(super) fn remove(&mut self, command: &'static Command, arguments: Arguments<'_>) {

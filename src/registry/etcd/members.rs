@@ -60,6 +60,11 @@ impl Keys {
         }
     }
 
+    /// The key that stands while the history is young.
+    pub(super) fn young(&self) -> &str {
+        &self.young
+    }
+
     /// One range holds them all, so that their changes are seen in order: `.` comes right before
     /// `/`, and `0` right after.
     pub fn range(&self) -> KeyRange {

@@ -13,6 +13,7 @@ mod session;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "cli")]
 pub use forget::{Forgotten, forget};
@@ -28,13 +29,13 @@ use gaocache_core::{
     ports::{Clock, Registry, Session},
 };
 use gaocache_discovery::{
-    Discovery, DiscoveryEvent, EtcdConfig, RegistrationEvent,
+    DiscoveryEvent, EtcdConfig, RegistrationEvent,
     expulsion::{self, Records},
 };
 use lease_end::LeaseEnd;
 pub(super) use members::endpoint;
 use members::of_cluster;
-use session::EtcdSession;
+use session::{Begins, EtcdSession};
 
 /// The registry of one service.
 pub struct EtcdRegistry {
@@ -144,9 +145,10 @@ impl Registry for EtcdRegistry {
 
     async fn join(&self, me: Member) -> Result<Box<dyn Session>> {
         let keys = Keys::of(&self.service);
-        let discovery = Discovery::start_ranges(
+        let discovery = expulsion::follow(
             self.config.clone(),
-            [keys.range()],
+            keys.range(),
+            keys.young(),
             self.discovery_listener(),
         );
         let lease = Arc::new(LeaseEnd::default());
@@ -155,7 +157,7 @@ impl Registry for EtcdRegistry {
         let cluster = Arc::new(cluster);
         // Watch first, then register: so the own key is seen coming, and a node is ready when it
         // has seen it.
-        let listed = discovery.clone();
+        let begin = CancellationToken::new();
         let mut me = me;
         me.state = MemberState::Joining;
         let registration = expulsion::register(
@@ -163,9 +165,7 @@ impl Registry for EtcdRegistry {
             format!("{}{}", keys.members, me.id),
             keys.records(&me.id),
             of_cluster(endpoint(&me), cluster.known()),
-            async move {
-                listed.known().await;
-            },
+            begin.clone().cancelled_owned(),
             self.registration_listener(lease.clone()),
         );
         Ok(Box::new(EtcdSession::new(
@@ -175,7 +175,10 @@ impl Registry for EtcdRegistry {
             keys,
             lease,
             discovery,
-            registration,
+            Begins {
+                registration,
+                at: begin,
+            },
         )))
     }
 }

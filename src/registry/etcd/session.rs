@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::advice::{SETTINGS, advised};
 use super::{
@@ -38,11 +39,20 @@ pub(super) struct EtcdSession {
     board: NoticeBoard,
     keys: Keys,
     lease: Arc<LeaseEnd>,
+    discovery: Discovery,
+    /// Cancelled when the registration may begin.
+    begin: CancellationToken,
     /// The revision at which this node announced that it serves; 0: not yet in this incarnation.
     serves_since: AtomicU64,
     views: watch::Sender<View>,
     health: watch::Sender<RegistryHealth>,
     following: tokio::task::JoinHandle<()>,
+}
+
+/// A registration, and what is cancelled when it may begin.
+pub(super) struct Begins {
+    pub(super) registration: Registration,
+    pub(super) at: CancellationToken,
 }
 
 impl EtcdSession {
@@ -54,12 +64,12 @@ impl EtcdSession {
         keys: Keys,
         lease: Arc<LeaseEnd>,
         discovery: Discovery,
-        registration: Registration,
+        Begins { registration, at }: Begins,
     ) -> Self {
         let views = watch::Sender::new(View::default());
         let health = watch::Sender::new(RegistryHealth::default());
         let follow = follow(
-            discovery,
+            discovery.clone(),
             registration.status(),
             keys.clone(),
             cluster.clone(),
@@ -73,6 +83,8 @@ impl EtcdSession {
             board,
             keys,
             lease,
+            discovery,
+            begin: at,
             serves_since: AtomicU64::new(0),
             views,
             health,
@@ -89,6 +101,16 @@ impl Drop for EtcdSession {
 
 #[async_trait]
 impl Session for EtcdSession {
+    async fn holder(&self, me: &Member) -> Option<Member> {
+        let view = view(&self.keys, &self.discovery.known().await);
+        let holder = view.member(&me.id).cloned();
+        holder.filter(|it| it.instance != me.instance)
+    }
+
+    fn register(&self) {
+        self.begin.cancel();
+    }
+
     fn views(&self) -> watch::Receiver<View> {
         self.views.subscribe()
     }
@@ -122,6 +144,11 @@ impl Session for EtcdSession {
             tracing::debug!(%error, "what an expelled member confirmed stays in etcd");
         }
         Ok(deleted)
+    }
+
+    async fn is_young(&self) -> Result<bool> {
+        let young = self.records.holds(self.keys.young()).await;
+        young.map_err(registry_error)
     }
 
     async fn post(&self, notice: &Notice) -> Result<NoticeId> {
@@ -182,6 +209,10 @@ impl Session for EtcdSession {
 impl EtcdSession {
     /// Changes what is registered; returns the revision from which on a view has it.
     async fn change(&self, change: impl FnOnce(&mut Endpoint) + Send) -> Result<Option<u64>> {
+        if !self.begin.is_cancelled() {
+            let what = "this node has not registered yet";
+            return Err(Error::new(ErrorKind::NotReady, what));
+        }
         // Taken out during the call, because no lock may be held across it.
         let Some(registration) = self.registration.lock().take() else {
             return Err(Error::new(ErrorKind::NotReady, "no registration to change"));

@@ -114,8 +114,14 @@ impl Peers for GrpcPeers {
         Ok(Box::new(opened?))
     }
 
-    async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError> {
-        let request = wire::AwaitRevisionRequest { revision };
+    async fn await_revision(
+        &self,
+        member: &Member,
+        revision: u64,
+        listed: IdHash,
+    ) -> Result<(), PeerError> {
+        let listed = listed.0;
+        let request = wire::AwaitRevisionRequest { revision, listed };
         let send =
             |mut client: PeerClient<Channel>| async move { client.await_revision(request).await };
         // Its caller bounds it: the answer waits for what the member is to see.

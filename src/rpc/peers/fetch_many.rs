@@ -22,9 +22,8 @@ use crate::{
     telemetry::trace,
 };
 use gaocache_core::{
-    group::MANY_AT_ONCE,
     membership::Member,
-    ports::{Fetched, KeyAsked, Peers, Timestamp},
+    ports::{Fetched, KeyAsked, MANY_AT_ONCE, Peers, Timestamp},
 };
 
 /// The keys of one message: those that have no answer yet.

@@ -158,8 +158,9 @@ impl Links {
             Error::new(ErrorKind::PeerUnreachable, what).with_source(error)
         })?;
         Ok(Route {
-            endpoint: configured(endpoint).connect_timeout(self.connect_timeout),
+            endpoint: configured(endpoint),
             way: self.tls.way(member)?,
+            connect_timeout: self.connect_timeout,
         })
     }
 
@@ -207,15 +208,22 @@ impl Links {
 pub(super) struct Route {
     endpoint: Endpoint,
     way: Way,
+    connect_timeout: Duration,
 }
 
 impl Route {
     /// A connection, to be made with the first call and whenever it has broken.
     pub(super) fn channel(&self) -> Channel {
-        let way = self.way.clone();
+        let (way, reached_within) = (self.way.clone(), self.connect_timeout);
+        // Not by tonic's own time limit, which doesn't say that it was the connection that could
+        // not be made. A process that is frozen accepts connections and proves nothing; one that
+        // is only busy has as long for it as for the answer to a ping.
         let connect = move |_: Uri| {
             let way = way.clone();
-            async move { way.connect().await.map(TokioIo::new) }
+            async move {
+                let connected = way.connect(reached_within, KEEP_ALIVE * 2);
+                connected.await.map(TokioIo::new)
+            }
         };
         self.endpoint
             .connect_with_connector_lazy(tower::service_fn(connect))

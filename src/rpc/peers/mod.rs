@@ -13,11 +13,13 @@ mod failure;
 mod fetch;
 mod fetch_many;
 mod handoff;
+mod life;
 mod links;
 mod places;
 mod pool;
 mod rules;
 
+pub use life::Life;
 #[cfg(feature = "etcd")]
 pub(crate) use links::KEEP_ALIVE;
 pub use links::this_thread_is_worker;

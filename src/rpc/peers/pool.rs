@@ -15,7 +15,7 @@ use super::{
     ejected::Ejected,
     failed::Failed,
     failure::Failure,
-    links::{Lane, Link, Links},
+    links::{Lane, Link, Links, Route},
     places::LoadBounds,
     rules::{PeerRules, message_limit},
 };
@@ -24,6 +24,7 @@ use crate::rpc::wire::{self, peer_client::PeerClient};
 use crate::telemetry::{metrics::Metrics, throttle::Throttle};
 use gaocache_core::{
     cluster::Cluster,
+    error::Error,
     membership::{IdHash, Member, View},
     ports::{Clock, PeerError, Timestamp},
 };
@@ -120,6 +121,11 @@ impl GrpcPeers {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// How a member is connected to, past the pool.
+    pub(super) fn route(&self, member: &Member) -> Result<Route, Error> {
+        self.inner.links.route(member)
     }
 
     pub(super) fn link(&self, lane: Lane, member: &Member) -> Result<Arc<Link>, Failed> {

@@ -47,7 +47,7 @@ impl ConnectionMetrics {
     /// a series that was absent before.
     fn begin_with_zero(&self) {
         self.refusals.with_label_values(&["admin", "address"]);
-        for reason in ["rate", "misses", "arriving"] {
+        for reason in ["rate", "open", "misses", "arriving"] {
             self.client_refusals.with_label_values(&[reason]);
         }
         for listener in ["grpc", "http", "redis", "peer"] {

@@ -93,7 +93,7 @@ impl World {
             self.ledger
                 .violated(Violation::Stale, &node.id, &subject, line);
         }
-        let life = Duration::from_secs(self.ttl(key));
+        let life = Duration::from_secs(self.life(key, source == "stale"));
         if !life.is_zero() && age > life + LIFE_MARGIN {
             self.board.count(kinds, |row| row.outlived += 1);
             let line = format!(

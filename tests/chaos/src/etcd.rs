@@ -1,14 +1,20 @@
 //! The members of etcd.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hyper::Method;
 use rustix::process::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::{
-    sync::Mutex,
+    process::Command,
+    sync::{Mutex, MutexGuard},
     time::{sleep, timeout},
 };
 
@@ -27,6 +33,7 @@ pub struct Member {
     pub name: String,
     party: Party,
     command: Vec<String>,
+    data: PathBuf,
     log: PathBuf,
     /// Its process, if it runs. The holder of the lock may stop and start it.
     pub process: Mutex<Option<Process>>,
@@ -61,6 +68,7 @@ impl Member {
             log: folders.logs.join(format!("{name}.log")),
             name,
             party,
+            data,
             command: [program].into_iter().chain(flags).collect(),
             process: Mutex::default(),
         }
@@ -73,6 +81,16 @@ impl Member {
     pub fn start(&self) -> Result<Process> {
         Process::start(&self.party.namespace, &self.command, &self.log)
     }
+}
+
+/// Copies a folder. etcd reserves much more than it has written.
+async fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut copy = Command::new("cp");
+    let copied = copy.args(["-r", "--sparse=always"]).args([from, to]);
+    if !copied.status().await.context("cp")?.success() {
+        bail!("{} can't be copied", from.display());
+    }
+    Ok(())
 }
 
 fn client_url(party: &Party) -> String {
@@ -128,6 +146,55 @@ impl Etcd {
             }
         }
         Ok(())
+    }
+
+    /// Kills all members at once, and keeps others from starting them; returns their processes'
+    /// places.
+    async fn stopped(&self) -> Result<Vec<MutexGuard<'_, Option<Process>>>> {
+        let mut places = Vec::new();
+        for member in &self.members {
+            places.push(member.process.lock().await);
+        }
+        for place in &mut places {
+            if let Some(process) = place.take() {
+                process.kill().await?;
+            }
+        }
+        Ok(places)
+    }
+
+    /// A copy of the data of all members; they are down for a moment.
+    ///
+    /// # Errors
+    /// If it can't be made, or they aren't well afterwards.
+    pub async fn back_up(&self) -> Result<TempDir> {
+        let backup = tempfile::tempdir()?;
+        let mut places = self.stopped().await?;
+        for (member, place) in self.members.iter().zip(&mut places) {
+            copy(&member.data, &backup.path().join(&member.name)).await?;
+            **place = Some(member.start()?);
+        }
+        drop(places);
+        self.until_well().await?;
+        Ok(backup)
+    }
+
+    /// Kills all members. After `away` they come back with the data of a backup, or without any.
+    ///
+    /// # Errors
+    /// If a step fails, or they aren't well afterwards.
+    pub async fn lose(&self, backup: Option<&TempDir>, away: Duration) -> Result<()> {
+        let mut places = self.stopped().await?;
+        sleep(away).await;
+        for (member, place) in self.members.iter().zip(&mut places) {
+            std::fs::remove_dir_all(&member.data)?;
+            if let Some(backup) = backup {
+                copy(&backup.path().join(&member.name), &member.data).await?;
+            }
+            **place = Some(member.start()?);
+        }
+        drop(places);
+        self.until_well().await
     }
 
     /// Starts the members that don't run.

@@ -33,6 +33,10 @@ pub enum Kind {
     EtcdMember,
     /// All of etcd is down for longer than the lease.
     EtcdDown,
+    /// All of etcd is down and comes back without its data.
+    EtcdEmptied,
+    /// All of etcd is down and comes back with the data of a while before.
+    EtcdRestored,
     /// A node's key is deleted in etcd by hand.
     KeyDeleted,
     /// A node's wall clock jumps, and later back.
@@ -66,6 +70,12 @@ impl Kind {
 
     /// Whether etcd can't be trusted to answer while this is active.
     pub fn ails_etcd(self) -> bool {
-        matches!(self, Self::EtcdSplit | Self::EtcdMember | Self::EtcdDown)
+        let down = matches!(self, Self::EtcdSplit | Self::EtcdMember | Self::EtcdDown);
+        down || self.loses_history()
+    }
+
+    /// Whether etcd forgets something by it.
+    pub fn loses_history(self) -> bool {
+        matches!(self, Self::EtcdEmptied | Self::EtcdRestored)
     }
 }

@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    board::Board,
     health::{Health, Ill},
     http::Http,
     net::Party,
@@ -159,17 +160,17 @@ impl Node {
     /// SIGTERM, and its end. It answers until then.
     ///
     /// # Errors
-    /// If it doesn't end, or not with 0 though it was ready. The signal may come before anything
-    /// handles it.
-    pub async fn terminate(&self, process: &mut Option<Process>) -> Result<()> {
-        let was_ready = self.goes();
+    /// If it doesn't end, or not with 0 though it was ready and etcd well: without etcd, it can't
+    /// take its registration back. The signal may come before anything handles it.
+    pub async fn terminate(&self, process: &mut Option<Process>, board: &Board) -> Result<()> {
+        let was_ready = self.goes() && board.etcd_is_well();
         let Some(taken) = process.take() else {
             return Ok(());
         };
         let ended = taken.terminate(ENDS_WITHIN).await;
         self.running.store(false, SeqCst);
         let status = ended?;
-        if was_ready && !status.success() {
+        if was_ready && board.etcd_is_well() && !status.success() {
             bail!("{} ended with {status}", self.id);
         }
         Ok(())

@@ -6,6 +6,10 @@ pub struct GroupSetup {
     pub name: &'static str,
     /// Seconds; 0: values don't expire.
     pub ttl: u64,
+    /// Seconds past their life for which values are served while they are loaded anew.
+    pub while_revalidating: u64,
+    /// Seconds past their life for which values are served if the origin fails.
+    pub if_error: u64,
     /// Bytes of a value.
     pub value: usize,
     pub max_value: &'static str,
@@ -17,6 +21,8 @@ impl GroupSetup {
         Self {
             name: "forever",
             ttl: 0,
+            while_revalidating: 0,
+            if_error: 0,
             value,
             max_value: "8MiB",
         }
@@ -28,6 +34,26 @@ impl GroupSetup {
             name: "short",
             ttl: 4,
             ..Self::forever(200)
+        }
+    }
+
+    /// Values that live for two seconds, and are served for longer: never once they are removed.
+    pub fn stale() -> Self {
+        Self {
+            name: "stale",
+            ttl: 2,
+            while_revalidating: 3,
+            if_error: 8,
+            ..Self::forever(200)
+        }
+    }
+
+    /// How long a value may be served, in seconds: one that is said to be stale, or any other. 0:
+    /// for ever.
+    pub fn life(&self, stale: bool) -> u64 {
+        match stale {
+            true => self.ttl + self.while_revalidating.max(self.if_error),
+            false => self.ttl,
         }
     }
 
@@ -106,11 +132,15 @@ impl Setup {
             let GroupSetup {
                 name,
                 ttl,
+                while_revalidating,
+                if_error,
                 max_value,
                 ..
             } = group;
             format!(
-                "{{ name = \"{name}\", ttl_seconds = {ttl}, max_value = \"{max_value}\", origin = \
+                "{{ name = \"{name}\", ttl_seconds = {ttl}, \
+                 stale_while_revalidate_seconds = {while_revalidating}, \
+                 stale_if_error_seconds = {if_error}, max_value = \"{max_value}\", origin = \
                  {{ kind = \"http\", url = \"http://{origin}/{name}/{{key}}\", \
                  timeout_seconds = {ORIGIN_TIMEOUT} }} }}"
             )

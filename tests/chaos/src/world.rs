@@ -161,11 +161,12 @@ impl World {
         Duration::from_secs(self.setup.lease)
     }
 
-    /// The seconds that values of a key's group live; 0: for ever.
-    pub fn ttl(&self, key: &str) -> u64 {
+    /// The seconds for which values of a key's group may be served, stale ones or others; 0: for
+    /// ever.
+    pub fn life(&self, key: &str, stale: bool) -> u64 {
         let group = key.split('/').next().unwrap_or_default();
         let found = self.setup.groups.iter().find(|it| it.name == group);
-        found.map(|it| it.ttl).unwrap_or_default()
+        found.map(|it| it.life(stale)).unwrap_or_default()
     }
 
     /// Deletes a node's key in etcd by hand.

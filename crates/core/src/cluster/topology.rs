@@ -184,6 +184,15 @@ impl Topology {
         Some(&self.view.members[found[at].1 as usize])
     }
 
+    /// Whether its view has reached that revision and lists that incarnation;
+    /// [`IdHash::NONE`] asks for the revision alone. In a registry that went back to an earlier
+    /// state, revisions count anew, so a high one doesn't show that a registration was seen.
+    pub fn has_seen(&self, revision: u64, listed: IdHash) -> bool {
+        let lists = |it: &Member| !it.vanished && !it.held;
+        let listed = listed == IdHash::NONE || self.by_incarnation(listed).is_some_and(lists);
+        listed && self.view.revision >= revision
+    }
+
     /// Whether this node owns keys.
     pub fn in_ring(&self) -> bool {
         self.me.is_some_and(|me| self.is_in_ring(me))

@@ -76,7 +76,7 @@ impl World {
             for _ in 0..faults {
                 let (mut a, b) = (IDS[self.dice.below(5)], ends[self.dice.below(ends.len())]);
                 let kind = self.dice.below(5);
-                if self.loses && (kind == 0 || b == ETCD) {
+                if self.loses && b == ETCD {
                     a = victims[self.dice.below(2)];
                 }
                 self.links.faults.send_modify(|it| {
@@ -116,14 +116,20 @@ impl World {
         }
     }
 
-    /// The registry loses its data, some time after it went down.
+    /// The registry loses its data, or goes back to a backup, some time after it went down.
     pub(super) async fn lose_data(self: Arc<Self>, until: Instant) {
         while self.loses && Instant::now() < until {
-            self.dice.pause(30_000).await;
+            self.dice.pause(15_000).await;
+            let backup = self.etcd.lock().clone();
+            self.dice.pause(15_000).await;
             let down = |down| self.links.faults.send_modify(|it| it.down = down);
             down(true);
             self.dice.pause(5_000).await;
-            self.etcd.lock().lose_all();
+            let written = self.dice.number(..1_000) * self.dice.number(..2);
+            match self.dice.below(2) {
+                0 => self.etcd.lock().lose_all(),
+                _ => self.etcd.lock().restore(backup, written),
+            }
             down(false);
             self.changed.send_replace(());
         }

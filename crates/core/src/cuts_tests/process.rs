@@ -9,7 +9,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{CALL, ETCD, HOLD, LEASE, TICK, World, registry::Way};
+use super::{
+    CALL, ETCD, HOLD, LEASE, TICK, World,
+    registry::{Stored, Way},
+};
 use crate::{
     error::Result,
     expulsion::Expulsion,
@@ -110,6 +113,10 @@ impl Process {
                 let etcd = self.world.etcd.lock();
                 (etcd.view(), etcd.losses, etcd.notices.clone())
             };
+            if losses != list.losses && self.way.call(Stored::mark_young).await.is_err() {
+                changed.mark_changed();
+                continue;
+            }
             self.node.install(&list.follow(view, losses));
             self.way.notices.send_replace(notices);
         }
@@ -131,16 +138,25 @@ impl Process {
         let (me, mut known) = (self.me(), *self.way.lease.borrow());
         let found = self.way.call(|it| {
             let (renewed, listed) = (it.renew(known.id), it.lists(&me));
-            if renewed && listed && !it.keys.contains_key(&me.id) {
+            let key = it.keys.get(&me.id);
+            let good = key.is_some_and(|it| it.lease == known.id && it.state == me.state);
+            // A backup may have the key of an earlier life.
+            let taken = key.is_some_and(|it| it.instance != me.instance);
+            if renewed && listed && !taken && !good {
                 // Somebody deleted it by hand.
                 it.write(Member {
                     lease: known.id,
                     ..me.clone()
                 });
+                known.at = it.revision;
             }
-            (renewed, it.revision, listed)
+            (renewed, it.revision, listed, taken)
         });
-        let (renewed, revision, listed) = found.await?;
+        let (renewed, revision, listed, taken) = found.await?;
+        if known.id != 0 && (taken || (renewed && !listed)) {
+            self.way.lease.send_modify(|it| it.expelled = true);
+            return Ok(());
+        }
         if renewed {
             known.end = Some(asked_at.after(LEASE));
             self.way.lease.send_replace(known);
@@ -238,6 +254,10 @@ impl Process {
             }
             sleep(TICK).await;
         }
+        if !matches!(self.way.call(|it| it.is_young()).await, Ok(false)) {
+            sleep(TICK).await;
+            return Box::pin(self.join_others()).await;
+        }
         self.node.groups.drop_everything();
         let serving = Member {
             state: MemberState::Serving,
@@ -270,7 +290,8 @@ impl Process {
         }
     }
 
-    /// Whether that member has seen the revision: it says so itself, or through the registry.
+    /// Whether that member has seen the revision, and this node on the list: it says so itself, or
+    /// through the registry.
     async fn has_seen(&self, member: &Member, revision: u64) -> bool {
         let other = self
             .world
@@ -280,17 +301,18 @@ impl Process {
             .find(|it| it.id == member.id)
             .cloned();
         let Some(other) = other else { return false };
+        let me = self.me().incarnation();
         let links = &self.world.links;
         let direct = async {
             links.pass(&self.node.id, &member.id).await
-                && other.cluster.snapshot().view.revision >= revision
+                && other.cluster.snapshot().has_seen(revision, me)
                 && links.pass(&member.id, &self.node.id).await
         };
         if matches!(timeout(CALL / 2, direct).await, Ok(true)) {
             return true;
         }
         let through = async {
-            other.cluster.snapshot().view.revision >= revision
+            other.cluster.snapshot().has_seen(revision, me)
                 && links.pass(&member.id, ETCD).await
                 && links.pass(ETCD, &self.node.id).await
         };
@@ -303,6 +325,9 @@ impl Process {
             sleep(TICK).await;
             self.world.links.runs(&self.node.id).await;
             let now = self.clock.now();
+            if standing.fence.has_lapsed(now) {
+                return;
+            }
             if standing.rely_on_lease(self.way.lease(), now) {
                 let peers = peers(&self.world.net, &self.node.id, self.clock.clone());
                 standing.ask_for_vouchers(&*peers, &*self.clock).await;

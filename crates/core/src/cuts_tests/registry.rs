@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// What is in the registry.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Stored {
-    /// How often everything was lost.
+    /// How often everything was lost, or went back to a backup.
     pub(super) losses: u64,
     /// Nobody has registered since.
     unmarked: bool,
@@ -58,13 +58,38 @@ impl Stored {
         };
     }
 
+    /// It goes back to a backup: all leases of then have their whole time again. Others may have
+    /// written to it since, until its revision is past the one before.
+    pub(super) fn restore(&mut self, backup: Self, written: u64) {
+        *self = Self {
+            losses: self.losses + 1,
+            next_lease: self.next_lease,
+            revision: backup.revision + written,
+            ..backup
+        };
+        let now = Instant::now();
+        self.leases.values_mut().for_each(|it| *it = now + LEASE);
+        self.young_until = self.young_until.map(|_| now + YOUNG);
+    }
+
     /// Comes before a registration: the first one marks the history as young.
     pub(super) fn mark(&mut self) {
         if self.unmarked {
             self.unmarked = false;
+            self.mark_young();
+        }
+    }
+
+    /// By a registration, or by whoever finds that history was lost.
+    pub(super) fn mark_young(&mut self) {
+        if self.young_until.is_none() {
             self.revision += 1;
             self.young_until = Some(Instant::now() + YOUNG);
         }
+    }
+
+    pub(super) fn is_young(&self) -> bool {
+        self.young_until.is_some()
     }
 
     pub(super) fn grant(&mut self) -> i64 {
@@ -104,7 +129,7 @@ impl Stored {
     pub(super) fn view(&self) -> View {
         let known = self.records.values().chain(self.keys.values());
         View {
-            young: self.young_until.is_some(),
+            young: self.is_young(),
             ..View::new(self.revision, known.cloned())
         }
     }

@@ -23,11 +23,8 @@ use crate::{
     cluster::Owner,
     error::{BoxError, Error, ErrorKind, Result},
     membership::{IdHash, Member},
-    ports::{Fetched, KeyAsked, Loaded, PeerAnswer, PeerError},
+    ports::{Fetched, KeyAsked, Loaded, MANY_AT_ONCE, PeerAnswer, PeerError},
 };
-
-/// Keys of one batch that are worked on at the same time where each takes a call of its own.
-pub const MANY_AT_ONCE: usize = 64;
 
 /// Values above this size, in bytes, are not part of a batch.
 const LARGE: usize = 64 << 10;

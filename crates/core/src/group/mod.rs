@@ -31,7 +31,7 @@ use arc_swap::ArcSwap;
 pub use explain::{Explained, Held, Told};
 use failures::Failures;
 pub use groups::{GroupChanges, Groups};
-pub use many::{MANY_AT_ONCE, Room};
+pub use many::Room;
 pub use parts::{Answer, GROUP_NAME_RULE, GroupRules, Query, Shared, Wanted, is_group_name};
 use tombstones::Tombstones;
 
@@ -83,7 +83,7 @@ pub struct Group {
     observer: Arc<dyn GroupObserver>,
     shared: Shared,
     local: Flights<Result<FlightOutcome>>,
-    remote: Flights<remote::Landed>,
+    remote: Flights<Landed>,
     tombstones: Tombstones,
     failures: Failures,
     ahead: Ahead,
@@ -290,6 +290,10 @@ impl Group {
         owner.map(|owner| owner.id.clone()).unwrap_or_default()
     }
 }
+
+/// What a remote flight brings; `None`: the value is too large for the batch that asked for it, and
+/// has to be asked for alone.
+type Landed = Result<Option<FlightOutcome>>;
 
 fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
     PeerAnswer {

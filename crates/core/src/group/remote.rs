@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{FlightOutcome, Group, Source, abandoned, many::FetchSeat};
+use super::{FlightOutcome, Group, Landed, Source, abandoned, many::FetchSeat};
 use crate::{
     cluster::Owner,
     error::{Error, ErrorKind, Result},
@@ -21,10 +21,6 @@ use crate::{
 /// How many stand-ins are tried for an owner that is out of reach, before this node loads the value
 /// itself.
 const MAX_STAND_INS: usize = 2;
-
-/// What a remote flight brings; `None`: the value is too large for the batch that asked for it, and
-/// has to be asked for alone.
-pub(super) type Landed = Result<Option<FlightOutcome>>;
 
 /// A place in a remote flight.
 pub(super) struct WaitingRemotely {

@@ -243,7 +243,7 @@ impl Peers for TestPeers {
         }))
     }
 
-    async fn await_revision(&self, _: &Member, _: u64) -> Result<(), PeerError> {
+    async fn await_revision(&self, _: &Member, _: u64, _: IdHash) -> Result<(), PeerError> {
         Ok(())
     }
 }

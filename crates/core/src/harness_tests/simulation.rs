@@ -93,7 +93,7 @@ pub(crate) fn some_keys(dice: &Dice, keys: usize) -> Vec<String> {
 /// Values carry the tag of their key, and now and then one more.
 pub(crate) fn tagged(value: impl Into<Bytes>, key: &str, version: u64) -> Loaded {
     let tag = tag_of(key);
-    let more = (version % 2 == 0).then_some("even");
+    let more = version.is_multiple_of(2).then_some("even");
     let metadata = Metadata::NONE.with_tags([&*tag].into_iter().chain(more));
     Loaded::from(value.into()).with_metadata(metadata.expect("good tags"))
 }

@@ -16,6 +16,9 @@ use async_trait::async_trait;
 use futures::{StreamExt, future::poll_fn, stream};
 use tokio::sync::oneshot;
 
+/// Keys of one batch that are worked on at the same time where each takes a call of its own.
+pub const MANY_AT_ONCE: usize = 64;
+
 /// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
 /// Receivers hold to it: a sender that gives up can't call back what lies in a socket's buffer.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -322,9 +325,8 @@ pub trait Peers: Send + Sync + 'static {
             one.answer_from(self.fetch(member, group, &key)).await;
         });
         let fetches: Vec<_> = fetches.collect();
-        let at_once = crate::group::MANY_AT_ONCE;
         stream::iter(fetches)
-            .buffer_unordered(at_once)
+            .buffer_unordered(MANY_AT_ONCE)
             .collect::<()>()
             .await;
     }
@@ -357,6 +359,12 @@ pub trait Peers: Send + Sync + 'static {
         member: &Member,
         revision: u64,
     ) -> Result<Box<dyn HandoffStream>, PeerError>;
-    /// Returns when that member's view has reached `revision`.
-    async fn await_revision(&self, member: &Member, revision: u64) -> Result<(), PeerError>;
+    /// Returns when that member's view [has](crate::cluster::Topology::has_seen) the revision and
+    /// the incarnation.
+    async fn await_revision(
+        &self,
+        member: &Member,
+        revision: u64,
+        listed: IdHash,
+    ) -> Result<(), PeerError>;
 }

@@ -30,10 +30,13 @@ pub enum Notice {
         /// What is removed from it.
         what: Removal,
     },
-    /// Confirm when your view has reached this revision.
+    /// Confirm when your view has this revision and this incarnation, as in
+    /// [`Peers::await_revision`](super::Peers::await_revision).
     Seen {
         /// The registry's revision.
         revision: u64,
+        /// The incarnation.
+        listed: IdHash,
     },
 }
 
@@ -84,9 +87,9 @@ pub trait Registry: Send + Sync + 'static {
     fn lease(&self) -> Option<Duration> {
         None
     }
-    /// Starts to watch, then registers `me`, and keeps both up until [`Session::leave`]. Returns
-    /// immediately. If the registry can't be reached, it retries in the background, and
-    /// [`Session::health`] reports it.
+    /// Starts to watch, registers `me` once [`Session::register`] was called, and keeps both up
+    /// until [`Session::leave`]. Returns immediately. If the registry can't be reached, it retries
+    /// in the background, and [`Session::health`] reports it.
     ///
     /// # Errors
     /// Only for permanent errors: another member has this id, or `me` is missing from a fixed list.
@@ -96,6 +99,13 @@ pub trait Registry: Send + Sync + 'static {
 /// A node's session with a registry.
 #[async_trait]
 pub trait Session: Send + Sync + 'static {
+    /// Who stands in the registry under the id of `me` and is another start of a process. Resolves
+    /// when the registry has answered once. `None` also where nobody can take an id from another.
+    async fn holder(&self, _me: &Member) -> Option<Member> {
+        None
+    }
+    /// Takes this node's id, whoever had it: the registration begins.
+    fn register(&self) {}
     /// The current view, and every later one. The first may be empty, if nothing is known yet.
     fn views(&self) -> watch::Receiver<View>;
     /// The lease under which this node is registered; `None`: it has none, or others took this node
@@ -114,6 +124,10 @@ pub trait Session: Send + Sync + 'static {
     /// Permanently takes a member that vanished off the list; false if it came back meanwhile.
     async fn expel(&self, _member: &Member) -> Result<bool> {
         Ok(true)
+    }
+    /// Whether the registry is young, as it says at this moment; a view may not show it yet.
+    async fn is_young(&self) -> Result<bool> {
+        Ok(false)
     }
     /// Tells all members through the registry; returns the notice's name.
     async fn post(&self, _notice: &Notice) -> Result<NoticeId> {

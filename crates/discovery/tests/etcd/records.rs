@@ -77,6 +77,19 @@ async fn who_registers_first_marks_the_history_as_young_for_a_while() {
 }
 
 #[tokio::test]
+async fn a_lease_has_ended_only_when_it_can_not_be_renewed_any_more() {
+    let etcd = Etcd::start().await;
+    let records = expulsion::Records::new(config(&[&etcd.url]));
+    let mut client = etcd.client().await;
+    // Less than a second is left of it, most of the time.
+    let lease = client.lease_grant(1, None).await.unwrap().id();
+    let ended = async { while !records.has_ended(lease).await.expect("answers") {} };
+    within("its end", ended).await;
+    let renewed = client.lease_keep_alive(lease).await;
+    assert!(renewed.is_err(), "it was renewed");
+}
+
+#[tokio::test]
 async fn who_names_a_cluster_is_written_beside_its_id_alone_and_brings_the_id_along() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;

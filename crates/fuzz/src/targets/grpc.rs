@@ -100,7 +100,7 @@ pub fn peer_messages(input: &[u8]) {
     match kind % 5 {
         0 => batch(message),
         1 => fetched(message),
-        2 => many(message, usize::from(kind / 5)),
+        2 => many(message),
         3 => receipt(message),
         _ => metadata(message),
     }
@@ -167,11 +167,15 @@ fn fetched(message: &[u8]) {
 }
 
 /// What is counted before keys are decoded is what is decoded.
-fn many(message: &[u8], most: usize) {
+fn many(message: &[u8]) {
     let body = Bytes::from([&[0; 5], message].concat());
-    let few = rpc::has_few_keys(&body, most);
-    if let Ok(request) = GetManyRequest::decode(message) {
-        assert_eq!(few, request.keys.len() <= most);
+    let Ok(request) = GetManyRequest::decode(message) else {
+        rpc::has_few_keys(&body, 3);
+        return;
+    };
+    let keys = request.keys.len();
+    for most in keys.saturating_sub(2)..keys + 2 {
+        assert_eq!(rpc::has_few_keys(&body, most), keys <= most);
     }
 }
 

@@ -131,7 +131,7 @@ pub async fn bigger_max_value(stage: &mut Stage) -> Result<()> {
     let rolled = stage.node(0);
     {
         let mut process = rolled.process.lock().await;
-        rolled.terminate(&mut process).await?;
+        rolled.terminate(&mut process, &world.board).await?;
         rolled.relaunch_with(world.arguments(&max_values("8MiB"), 0));
         rolled.start(&mut process)?;
     }

@@ -43,6 +43,8 @@ impl Fault {
             Kind::Scale => self.scale().await,
             Kind::EtcdMember => self.etcd_member().await,
             Kind::EtcdDown => self.etcd_down().await,
+            Kind::EtcdEmptied => self.etcd_emptied().await,
+            Kind::EtcdRestored => self.etcd_restored().await,
             Kind::KeyDeleted => self.key_deleted().await,
             Kind::Clock => self.clock().await,
             Kind::SlowOrigin | Kind::HungOrigin | Kind::FailingOrigin => self.origin().await,

@@ -26,7 +26,7 @@ use faults::Fault;
 pub use outside::slow_readers;
 use traffic::Traffic;
 
-/// Keys of each of the two groups that are written.
+/// Keys of each of the groups that are written.
 const KEYS: usize = 30;
 
 /// Nodes that may come on top of those that run from the beginning.
@@ -53,6 +53,7 @@ pub fn setup(nodes: usize, seed: u64, kinds: &[Kind]) -> Setup {
         groups: vec![
             GroupSetup::forever(200),
             GroupSetup::short(),
+            GroupSetup::stale(),
             GroupSetup::big(2 << 20),
         ],
         ..Setup::default()
@@ -61,7 +62,7 @@ pub fn setup(nodes: usize, seed: u64, kinds: &[Kind]) -> Setup {
 
 /// The keys that are changed and removed.
 fn keys() -> Vec<String> {
-    let groups = ["forever", "short"];
+    let groups = ["forever", "short", "stale"];
     let keys = groups.map(|group| (0..KEYS).map(move |n| format!("{group}/k{n}")));
     keys.into_iter().flatten().collect()
 }
@@ -95,12 +96,18 @@ pub async fn run(world: &Arc<World>, weather: &Weather) -> Result<()> {
     Ok(())
 }
 
-/// Two kinds or three.
+/// Two kinds or three. Where etcd loses history, it does so once, and at least half of the nodes
+/// can reach it then: more is not promised.
 fn draw(rng: &mut Rng, kinds: &[Kind]) -> Vec<Kind> {
     let many = rng.usize(2..=3);
-    (0..many)
-        .filter_map(|_| rng.choice(kinds).copied())
-        .collect()
+    let drawn = (0..many).filter_map(|_| rng.choice(kinds).copied());
+    let mut drawn: Vec<Kind> = drawn.collect();
+    if let Some(at) = drawn.iter().position(|kind| kind.loses_history()) {
+        let loss = drawn.swap_remove(at);
+        drawn.retain(|kind| !kind.loses_history() && *kind != Kind::EtcdLinks);
+        drawn.push(loss);
+    }
+    drawn
 }
 
 /// One round: all begin within a lease, so that they overlap; resolves when all is mended.

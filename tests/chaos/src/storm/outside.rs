@@ -50,6 +50,27 @@ impl Fault {
         Ok(())
     }
 
+    pub(super) async fn etcd_emptied(&mut self) -> Result<()> {
+        let (world, away) = (self.world.clone(), self.leases(0.1, 2.0));
+        let in_force = self.begin(format!("away for {away:.1?}"));
+        world.etcd.lose(None, away).await?;
+        // Nobody joins for a lease and two seconds.
+        self.hold(1.0, 3.0).await;
+        drop(in_force);
+        Ok(())
+    }
+
+    pub(super) async fn etcd_restored(&mut self) -> Result<()> {
+        let (world, away) = (self.world.clone(), self.leases(0.1, 2.0));
+        let in_force = self.begin(format!("away for {away:.1?}"));
+        let backup = world.etcd.back_up().await?;
+        self.hold(0.5, 3.0).await;
+        world.etcd.lose(Some(&backup), away).await?;
+        self.hold(1.0, 3.0).await;
+        drop(in_force);
+        Ok(())
+    }
+
     pub(super) async fn origin(&mut self) -> Result<()> {
         let slow = Duration::from_secs(self.world.setup.peers_timeout + 1);
         let mood = match self.kind {

@@ -44,7 +44,7 @@ impl Fault {
             return Ok(());
         };
         let in_force = self.begin(&*node.id);
-        node.terminate(&mut process).await?;
+        node.terminate(&mut process, &self.world.board).await?;
         node.start(&mut process)?;
         drop(process);
         ready_for_a_while(&node).await;
@@ -65,7 +65,7 @@ impl Fault {
             return Ok(());
         };
         let in_force = self.begin(format!("{} goes", node.id));
-        node.terminate(&mut process).await?;
+        node.terminate(&mut process, &self.world.board).await?;
         drop(in_force);
         Ok(())
     }

@@ -130,6 +130,7 @@ async fn an_unchanged_value_keeps_its_tags() {
 
 /// Prints how long it takes, which no test may fail on: the goal is 50 ms. `GAOCACHE_ENTRIES` tells
 /// among how many.
+#[allow(clippy::disallowed_methods, reason = "what is printed is real time")]
 #[tokio::test]
 async fn a_tag_is_purged_among_many_entries_without_a_look_at_them() {
     let entries = std::env::var("GAOCACHE_ENTRIES");

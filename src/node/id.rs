@@ -1,0 +1,73 @@
+//! Takes this node's id: never from a process that still runs.
+//!
+//! Of two processes with one id, the others know the one that registered last, and tell the other
+//! of no removal any more. So whoever starts looks first whether the one before has ended.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::parts::Joined;
+use crate::rpc::peers::Life;
+use gaocache_core::{
+    error::{Error, ErrorKind, Result},
+    membership::Member,
+};
+
+/// Pause before a process that says nothing is asked again.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl Joined {
+    /// Registers, as soon as no other process runs under this node's id. One that accepts
+    /// connections and says nothing may be frozen: it is waited for until its lease has ended,
+    /// since by then it knows by its own clock that it is no member. Where nothing accepts
+    /// connections, the wait is a second at most.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if one does.
+    pub(super) async fn take_id(&self) -> Result<()> {
+        while let Some(holder) = self.session.holder(&self.me).await {
+            if holder.contact.address == self.me.contact.address {
+                // This process has its port.
+                break;
+            }
+            match self.parts.peers.life(&holder).await {
+                Life::Runs => return Err(taken(&holder)),
+                Life::Gone => break,
+                Life::Silent => {}
+            }
+            if self.session.has_ended(&holder).await.unwrap_or(false) {
+                break;
+            }
+            let address = &*holder.contact.address;
+            if let Some(suppressed) = self.parts.standing_throttle.due(address) {
+                tracing::warn!(
+                    address,
+                    suppressed,
+                    "whoever registered with this node's id accepts connections there and doesn't \
+                     answer; this node registers when the lease from before has ended"
+                );
+            }
+            sleep(RETRY).await;
+        }
+        self.session.register();
+        Ok(())
+    }
+
+    /// The end of a node that may not have its id: it registered nothing and holds nothing, so
+    /// nobody has to see it go.
+    pub(super) async fn give_up(&self, draining: &CancellationToken) -> bool {
+        draining.cancel();
+        self.session.leave().await.is_ok()
+    }
+}
+
+fn taken(by: &Member) -> Error {
+    let what = format!(
+        "another process runs with the id '{}' at {}; ids must be distinct: stop that process, or \
+         set another node.id here",
+        by.id, by.contact.address
+    );
+    Error::new(ErrorKind::Configuration, what)
+}
