@@ -193,6 +193,35 @@ mod tests {
     }
 
     #[test]
+    fn who_holds_the_copy_in_another_zone_is_asked_until_it_has_settled_in_this_ring() {
+        let zoned = [("m", 1, "a"), ("n", 2, "a"), ("c", 3, "b")].map(|(id, since, zone)| Member {
+            since,
+            zone: zone.into(),
+            ..Member::new(id, "h:1")
+        });
+        let cluster = Cluster::new("m");
+        let key = key_of("m", &["m", "n", "c"]);
+        // The first that came has nobody before it to ask.
+        let plain = zoned.clone().map(|it| Member {
+            zone: "".into(),
+            ..it
+        });
+        cluster.install(View::new(4, plain));
+        assert!(cluster.may_hold(key).is_empty());
+        cluster.install(View::new(5, zoned.iter().cloned()));
+        let asked = cluster.may_hold(key);
+        assert_eq!(names(&asked), ["c"]);
+        cluster.heard(&asked[0], 4);
+        assert_eq!(names(&cluster.may_hold(key)), ["c"]);
+        cluster.heard(&asked[0], 5);
+        assert!(cluster.may_hold(key).is_empty());
+        // After a crash, the copy of what another owned may be all that is left.
+        let left = zoned.iter().filter(|it| *it.id != *"n").cloned();
+        cluster.install(View::new(6, left));
+        assert_eq!(names(&cluster.may_hold(key)), ["c"]);
+    }
+
+    #[test]
     fn after_a_change_former_owners_are_asked_until_they_say_that_they_gave_everything_away() {
         let cluster = Cluster::new("joined");
         let key = key_of("joined", &["a", "b", "joined"]);
