@@ -20,6 +20,7 @@ tokio::task_local! {
 }
 
 /// Waits between two attempts of the load that the current task runs.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
 pub(super) async fn pause(time: Duration) {
     let pauses = PAUSES.try_with(Arc::clone).unwrap_or_default();
     pauses.store(true, Ordering::Relaxed);
