@@ -8,6 +8,8 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+#[cfg(feature = "cli")]
+use super::who::Who;
 use super::{
     action::{Action, Actions},
     audit::{Audit, Outcome},
@@ -16,7 +18,6 @@ use super::{
     proof::InForce,
     refusal::Refusal,
     rules::AuthRules,
-    who::Who,
 };
 use crate::{fairness::ClientId, telemetry::metrics::Metrics};
 use gaocache_core::error::Result;

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 /// How long each attack lasts, unless `GAOCACHE_ABUSE_SECONDS` says otherwise.
 const SECONDS: u64 = 10;
 /// A standstill: far more than what sharing two cores with an attacker costs.
-const STANDSTILL: Duration = Duration::from_secs(2);
+const STANDSTILL: Duration = Duration::from_secs(5);
 /// How long after an attack all must be as before.
 const REST: Duration = Duration::from_secs(10);
 /// Memory of an idle connection, as the settings' reference has it.
