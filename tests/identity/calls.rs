@@ -48,6 +48,7 @@ pub(super) async fn every_call(
     let remove = wire::RemoveHereRequest {
         group,
         key: Some(key),
+        tag: None,
     };
     let vouch = wire::VouchRequest {
         asker: sender.0,
