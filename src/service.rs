@@ -4,6 +4,7 @@
 //! It must not depend on the protocol of a request.
 
 mod many;
+mod removals;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -25,10 +26,8 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{Answer, Group, Groups, Query, Source},
-    ports::{
-        Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Removal, Sender, Timestamp,
-    },
+    group::{Answer, Groups, Query, Source},
+    ports::{Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
     standing::Standing,
 };
 pub(crate) use many::flight_bytes;
@@ -175,7 +174,7 @@ impl Service {
     /// A client's get.
     ///
     /// # Errors
-    /// As [`Group::get`], or [`ErrorKind::UnknownGroup`].
+    /// As [`gaocache_core::group::Group::get`], or [`ErrorKind::UnknownGroup`].
     pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
         match self.get_held(group, key, &mut self.moment()) {
             Some(held) => held,
@@ -248,7 +247,7 @@ impl Service {
     /// Another node's fetch.
     ///
     /// # Errors
-    /// As [`Group::answer_peer`], or [`ErrorKind::UnknownGroup`].
+    /// As [`gaocache_core::group::Group::answer_peer`], or [`ErrorKind::UnknownGroup`].
     pub async fn answer_peer(&self, group: &str, key: &str) -> Result<PeerAnswer> {
         let answer = match self.inner.groups.get(group) {
             Ok(group) => group.answer_peer(key).await,
@@ -329,67 +328,6 @@ impl Service {
         let receipt = groups.accept(standing, parcels, sender, reading)?;
         self.inner.handoff_metrics.received(&receipt);
         Ok(receipt)
-    }
-
-    /// Another node's removal: here only; returns how many entries went.
-    ///
-    /// # Errors
-    /// [`ErrorKind::UnknownGroup`].
-    pub fn remove_here(&self, group: &str, what: &Removal) -> Result<u64> {
-        Ok(self.inner.groups.told(group)?.remove_here(what))
-    }
-
-    /// A client's removal of a key.
-    ///
-    /// # Errors
-    /// As [`Group::remove`], or [`ErrorKind::UnknownGroup`].
-    pub async fn remove(&self, group: &str, key: &str) -> Result<()> {
-        self.invalidate(group, async |group| group.remove(key).await.map(|()| 0))
-            .await
-            .map(|_| ())
-    }
-
-    /// A client's removal of a whole group. Returns the number of removed entries.
-    ///
-    /// # Errors
-    /// As [`Group::purge`], or [`ErrorKind::UnknownGroup`].
-    pub async fn purge(&self, group: &str) -> Result<u64> {
-        self.invalidate(group, async |group| group.purge().await)
-            .await
-    }
-
-    /// A client's removal of all that carries a tag.
-    ///
-    /// # Errors
-    /// As [`Group::purge_tag`], or [`ErrorKind::UnknownGroup`].
-    pub async fn purge_tag(&self, group: &str, tag: &str) -> Result<()> {
-        self.invalidate(group, async |group| group.purge_tag(tag).await.map(|()| 0))
-            .await
-            .map(|_| ())
-    }
-
-    async fn invalidate(
-        &self,
-        group: &str,
-        work: impl AsyncFnOnce(Arc<Group>) -> Result<u64>,
-    ) -> Result<u64> {
-        let result = match self.inner.groups.get(group) {
-            Ok(group) => work(group).await,
-            Err(error) => Err(error),
-        };
-        let outcome = result.as_ref().map(|_| ()).map_err(Error::kind);
-        self.count(group, |metrics| metrics.invalidation(outcome));
-        trace::ended(
-            result.as_ref().map(|_| "ok"),
-            Told {
-                group,
-                ..Told::default()
-            },
-        );
-        if let Err(error) = &result {
-            self.log(group, error);
-        }
-        result
     }
 
     fn measure(&self, group: &str, key: &str, took: Duration, answer: &Result<Answer>) {
