@@ -12,7 +12,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
-    time::Duration,
 };
 
 tokio::task_local! {
@@ -21,7 +20,7 @@ tokio::task_local! {
 
 /// Waits between two attempts of the load that the current task runs.
 #[cfg(feature = "cli")]
-pub(super) async fn pause(time: Duration) {
+pub(super) async fn pause(time: std::time::Duration) {
     let pauses = PAUSES.try_with(Arc::clone).unwrap_or_default();
     pauses.store(true, Ordering::Relaxed);
     tokio::time::sleep(time).await;
@@ -55,6 +54,8 @@ mod tests {
     use std::future::{pending, ready};
 
     use futures::poll;
+
+    use std::time::Duration;
 
     use super::*;
 
