@@ -51,11 +51,12 @@ pub(super) async fn unless_abandoned<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::{
+        future::{pending, ready},
+        time::Duration,
+    };
 
     use futures::poll;
-
-    use std::time::Duration;
 
     use super::*;
 
