@@ -25,8 +25,6 @@ use gaocache_core::error::{Error, ErrorKind};
 const SHARDS: usize = 16;
 /// Clients whose rates are remembered, in a shard.
 const MOST_RATES: usize = 1024;
-/// Requests of one client that arrive in parts. Nearly all arrive in one.
-const MOST_ARRIVING: usize = 256;
 /// After this, a client with too many requests under way may try again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A client that has rested may ask at once for what its rate allows in this time.
@@ -41,6 +39,8 @@ pub(crate) struct Quota {
     pub(crate) open: usize,
     /// Gets under way that memory doesn't answer.
     pub(crate) misses: usize,
+    /// Requests that have arrived only in part. Of a client that sends hundreds at once, many do.
+    pub(crate) arriving: usize,
 }
 
 /// What clients have asked for.
@@ -48,6 +48,7 @@ pub(crate) struct Quotas {
     requests_per_second: AtomicU32,
     open: usize,
     misses: AtomicUsize,
+    arriving: usize,
     began: Instant,
     refused: Box<Refused>,
     shards: [Mutex<Shard>; SHARDS],
@@ -119,7 +120,10 @@ impl From<Excess> for Error {
             Excess::Rate(wait) => ("requests (limits.max_requests_per_second_per_client)", wait),
             Excess::Open => ("open requests (a third of cache.in_flight)", PAUSE),
             Excess::Misses => ("misses under way (limits.max_misses_per_client)", PAUSE),
-            Excess::Arriving => ("requests that arrive in parts", PAUSE),
+            Excess::Arriving => (
+                "requests that arrive in parts (a sixth of cache.in_flight)",
+                PAUSE,
+            ),
         };
         let what = format!("this client has more {what} than one client may");
         Self::new(ErrorKind::TooManyRequests, what).with_retry_after(wait)
@@ -136,6 +140,7 @@ impl Quotas {
             requests_per_second: AtomicU32::new(quota.requests_per_second),
             open: quota.open,
             misses: AtomicUsize::new(quota.misses),
+            arriving: quota.arriving,
             began: Instant::now(),
             refused: Box::new(refused),
             shards: Default::default(),
@@ -214,7 +219,7 @@ impl Quotas {
     /// # Errors
     /// [`Excess::Arriving`].
     fn arrives(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
-        self.begin(client, What::Arriving, MOST_ARRIVING, Excess::Arriving)
+        self.begin(client, What::Arriving, self.arriving, Excess::Arriving)
     }
 
     fn begin(
@@ -343,6 +348,7 @@ mod tests {
             requests_per_second,
             open: 2,
             misses,
+            arriving: 3,
         };
         Quotas::new(quota, |_, _| {})
     }
@@ -399,7 +405,7 @@ mod tests {
     #[test]
     fn requests_that_arrive_in_parts_take_nothing_from_misses_and_have_a_bound_of_their_own() {
         let quotas = quotas(0, 1);
-        let arriving: Vec<_> = (0..=MOST_ARRIVING).map(|_| quotas.arrives(ONE)).collect();
+        let arriving: Vec<_> = (0..4).map(|_| quotas.arrives(ONE)).collect();
         let refused = arriving.iter().filter(|it| it.is_err());
         assert_eq!(refused.count(), 1);
         assert!(quotas.miss(ONE).is_ok() && quotas.arrives(OTHER).is_ok());

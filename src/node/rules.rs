@@ -107,6 +107,7 @@ pub(super) fn quota(limits: &ClientLimits, budget: &Budget) -> Quota {
         requests_per_second: limits.max_requests_per_second_per_client,
         open: share.max(1),
         misses: limits.max_misses_per_client.min(share.max(1)),
+        arriving: (share / 2).max(1),
     }
 }
 
