@@ -10,8 +10,10 @@ KEEP_ON_FAILURE ?=
 # chaos-test: how long, or which scenario instead.
 SECONDS_OF_CHAOS ?= 600
 SCENARIO ?=
-# abuse-test: seconds of each attack, and a part of the names of the attacks.
+# abuse-test: seconds of each attack, the profile to compile with, and a part of the names of the
+# attacks.
 SECONDS_OF_ABUSE ?= 10
+PROFILE_OF_ABUSE ?= test-release
 ONLY ?=
 # simulation-test: how many histories.
 SEEDS ?= 10000
@@ -164,7 +166,7 @@ roll-test: ## rolls three nodes from BASELINE (by default the latest tag, else R
 
 abuse-test: ## attacks on a node with a good client beside each, as a table; ONLY=name chooses some
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_ABUSE_SECONDS=$(SECONDS_OF_ABUSE) GAOCACHE_TEST_ETCD=$$etcd \
-	  $(CARGO) test --locked --profile test-release --features warm --test abuse -- $(ONLY)
+	  $(CARGO) test --locked --profile $(PROFILE_OF_ABUSE) --features warm --test abuse -- $(ONLY)
 
 idle-test: ## what an idle node costs among ten and among a thousand members: three minutes, optimized
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_IDLE_SECONDS=60 GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --profile test-release --test idle -- --nocapture
@@ -177,7 +179,7 @@ simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, 
 	  -p gaocache-core --lib -- --nocapture cuts_tests
 
 fuzz-quick: ## runs each fuzz target on the inputs that are checked in, and for a few seconds on new ones; needs a C++ compiler
-	CARGO="$(CARGO)" tools/fuzz 5
+	GAOCACHE_FUZZ_SEED=1 CARGO="$(CARGO)" tools/fuzz 5
 
 fuzz: ## fuzzes for HOURS, shared by all targets (or TARGETS); needs a C++ compiler
 	CARGO="$(CARGO)" tools/fuzz $$(($(HOURS) * 3600 / $(or $(words $(TARGETS)),$$(ls crates/fuzz/corpus | wc -l)))) $(TARGETS)
