@@ -2,7 +2,12 @@
 {{- define "gaocache.check" -}}
 {{- include "gaocache.checkEtcd" . }}
 {{- include "gaocache.checkScaling" . }}
+{{- include "gaocache.checkPorts" . }}
+{{- include "gaocache.checkResources" (list "resources" .Values.resources) }}
+{{- include "gaocache.checkResources" (list "etcd.resources" .Values.etcd.resources) }}
 {{- $settings := include "gaocache.config" . | fromToml }}
+{{- include "gaocache.checkNode" $settings }}
+{{- include "gaocache.checkAudit" (list . $settings) }}
 {{- $limit := include "gaocache.memoryLimit" . }}
 {{- if $limit }}
 {{- $capacity := include "gaocache.bytes" $settings.cache.capacity | float64 }}
@@ -58,7 +63,45 @@
 {{- end }}
 {{- end }}
 
+{{/* A pod whose request is more than its limit can't be created. */}}
+{{- define "gaocache.checkResources" -}}
+{{- $name := index . 0 }}
+{{- $resources := index . 1 | default dict }}
+{{- range $what, $as := dict "cpu" "gaocache.millicores" "memory" "gaocache.bytes" "ephemeral-storage" "gaocache.bytes" }}
+{{- $request := get ($resources.requests | default dict) $what }}
+{{- $limit := get ($resources.limits | default dict) $what }}
+{{- if and $request $limit }}
+{{- if gt (include $as $request | int64) (include $as $limit | int64) }}
+{{- fail (printf "%s.requests.%s (%v) is more than %s.limits.%s (%v), and Kubernetes would refuse the pods. Lower the request, or raise the limit" $name $what $request $name $what $limit) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gaocache.checkPorts" -}}
+{{- $ports := dict "grpcPort" .Values.service.grpcPort "httpPort" .Values.service.httpPort }}
+{{- if .Values.redis.enabled }}
+{{- $_ := set $ports "redisPort" .Values.service.redisPort }}
+{{- end }}
+{{- $taken := dict }}
+{{- range $name, $port := $ports }}
+{{- $port = int $port | toString }}
+{{- if hasKey $taken $port }}
+{{- fail (printf "service.%s and service.%s are both %s: the ports of the service must differ" (get $taken $port) $name $port) }}
+{{- end }}
+{{- $_ := set $taken $port $name }}
+{{- end }}
+{{- end }}
+
 {{- define "gaocache.checkEtcd" -}}
+{{- with .Values.externalEtcd }}
+{{- if and $.Values.etcd.enabled (or .endpoints .credentialsSecret .tlsSecret .clientCertificate) }}
+{{- fail "externalEtcd has no effect while the release runs an etcd of its own; set etcd.enabled=false, or leave externalEtcd out" }}
+{{- end }}
+{{- if and .clientCertificate (not .tlsSecret) }}
+{{- fail "externalEtcd.clientCertificate requires externalEtcd.tlsSecret, the Secret that the certificate is in" }}
+{{- end }}
+{{- end }}
 {{- if .Values.etcd.enabled }}
 {{- $replicas := int .Values.etcd.replicas }}
 {{- if not (has $replicas (list 1 3)) }}
@@ -104,6 +147,13 @@ server rejects the change, because the name of the volume claims has the size in
 {{- end }}
 {{- if ne $.Values.replicasKeptBy "autoscaler" }}
 {{- fail (printf "autoscaling.enabled requires replicasKeptBy=autoscaler, but that is %s" $.Values.replicasKeptBy) }}
+{{- end }}
+{{- /* Kubernetes takes a limit for the request that is missing. */}}
+{{- range $resource, $target := dict "CPU" .targetCPUUtilizationPercentage "Memory" .targetMemoryUtilizationPercentage }}
+{{- $name := lower $resource }}
+{{- if and $target (not (get (($.Values.resources).requests | default dict) $name)) (not (get (($.Values.resources).limits | default dict) $name)) }}
+{{- fail (printf "autoscaling.target%sUtilizationPercentage is a percentage of resources.requests.%s, which is not set; set the request, or set the target to 0 and add autoscaling.metrics" $resource $name) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

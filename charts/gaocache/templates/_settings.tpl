@@ -5,7 +5,24 @@
 {{- $text := toString . | replace " " "" }}
 {{- $units := dict "" 1 "k" 1000 "K" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "ki" 1024 }}
 {{- $unit := regexFind "[kKMGT]i?" $text }}
-{{- mulf (regexFind "^[0-9.]+(e[0-9]+)?" $text | float64) (get $units $unit) | int64 }}
+{{- /* A large number in a file of values is a float, such as 1.048576e+08. */}}
+{{- mulf (regexFind "^[0-9.]+(e[+]?[0-9]+)?" $text | float64) (get $units $unit) | int64 }}
+{{- end }}
+
+{{/* An amount of CPU ("2", "500m"), as thousandths of a core. */}}
+{{- define "gaocache.millicores" -}}
+{{- $text := toString . }}
+{{- if hasSuffix "m" $text }}{{ trimSuffix "m" $text | float64 | int64 }}{{ else }}{{ mulf (float64 $text) 1000 | int64 }}{{ end }}
+{{- end }}
+
+{{/* The resources of a node. The request for memory is the limit, unless another one is set. */}}
+{{- define "gaocache.resources" -}}
+{{- $resources := deepCopy (.Values.resources | default dict) }}
+{{- $limit := ($resources.limits).memory }}
+{{- if and $limit (not ($resources.requests).memory) }}
+{{- $_ := set $resources "requests" (merge (dict "memory" $limit) ($resources.requests | default dict)) }}
+{{- end }}
+{{- toYaml $resources }}
 {{- end }}
 
 {{- define "gaocache.memoryLimit" -}}
@@ -31,8 +48,7 @@
 {{- else }}
 {{- $cpu := ((.Values.resources).limits).cpu | toString }}
 {{- if or (eq $cpu "<nil>") (eq $cpu "") }}4
-{{- else if hasSuffix "m" $cpu }}{{ divf (trimSuffix "m" $cpu | float64) 1000 | ceil | int | max 1 }}
-{{- else }}{{ float64 $cpu | ceil | int | max 1 }}
+{{- else }}{{ divf (include "gaocache.millicores" $cpu | float64) 1000 | ceil | int | max 1 }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -184,6 +200,12 @@
 {{- end }}
 {{- end }}
 {{- mergeOverwrite $config (deepCopy .Values.settings) | toToml }}
+{{- end }}
+
+{{/* Not empty if everybody who reaches the ports may get values. */}}
+{{- define "gaocache.anonymousReads" -}}
+{{- $auth := (include "gaocache.config" . | fromToml).auth }}
+{{- if or (not (hasKey $auth "anonymous")) (has "read" $auth.anonymous) }}true{{ end }}
 {{- end }}
 
 {{/* "Secret" if the settings may contain credentials, else "ConfigMap". */}}
