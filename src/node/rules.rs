@@ -8,8 +8,6 @@ use std::{
 };
 
 use super::{Hosts, Limits, admission::Listener, listeners::Addresses, tls::observer};
-#[cfg(feature = "etcd")]
-use crate::registry::etcd::EtcdRegistry;
 use crate::{
     auth,
     fairness::{Quota, Quotas},
@@ -25,6 +23,11 @@ use crate::{
     telemetry::{metrics::Metrics, throttle::Throttle},
     tls::{PeerFiles, PeerTls},
     traffic::Budget,
+};
+#[cfg(feature = "etcd")]
+use crate::{
+    registry::etcd::EtcdRegistry,
+    settings::{SERVICE_RULE, is_service},
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -256,6 +259,10 @@ pub(super) fn registry(
             service,
             cluster_id,
         } => {
+            if !is_service(&service) {
+                let what = format!("the name of a service {SERVICE_RULE}, unlike '{service}'");
+                return Err(Error::new(ErrorKind::Configuration, what));
+            }
             let (metrics, clock) = (metrics.clone(), clock.clone());
             Arc::new(EtcdRegistry::new(
                 config,

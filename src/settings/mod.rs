@@ -56,6 +56,19 @@ pub(crate) fn is_id(id: &str) -> bool {
     !id.is_empty() && !id.contains('/')
 }
 
+/// What [`is_service`] asks for.
+#[cfg(feature = "etcd")]
+pub(crate) const SERVICE_RULE: &str = "must not be empty, and not end with '/', '.roster', \
+     '.history', '.young', '.cluster' or '-notices'";
+
+/// Whether a service may have this name. What other services keep in etcd beside their nodes' keys
+/// begins with such names.
+#[cfg(feature = "etcd")]
+pub(crate) fn is_service(name: &str) -> bool {
+    let taken = ["/", ".roster", ".history", ".young", ".cluster", "-notices"];
+    !name.is_empty() && !taken.iter().any(|end| name.ends_with(end))
+}
+
 /// Why everybody can't have the role `admin`, if so.
 pub(crate) fn open_administration(
     anonymous: &[Action],

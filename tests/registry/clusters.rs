@@ -150,3 +150,64 @@ async fn an_etcd_that_lost_its_data_gets_the_id_back_from_whoever_registers_agai
         member.ready().await;
     }
 }
+
+#[tokio::test]
+async fn an_id_that_is_deleted_or_overwritten_by_hand_is_written_back_and_nobody_founds_another() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let mut members = nodes(2, &etcd, &origin).await;
+    for member in &mut members {
+        member.ready().await;
+    }
+    let id = id_in(&etcd, KEY).await.expect("an id");
+    let mut client = etcd.client().await;
+    for (number, damage) in [None, Some("odd\n\u{1b}")].into_iter().enumerate() {
+        match damage {
+            None => drop(client.delete(KEY, None).await.expect("gone")),
+            Some(value) => drop(client.put(KEY, value, None).await.expect("written")),
+        }
+        let name = format!("n{}", 8 + number);
+        let settings = node_settings(&name, &etcd.url, &origin, &[]);
+        let mut newcomer = TestNode::start(builder(&settings).bind().await.expect("binds"));
+        newcomer.ready().await;
+        assert_eq!(id_in(&etcd, KEY).await, Some(id.clone()));
+        members.push(newcomer);
+        let count = members.len();
+        for member in &mut members {
+            member.ring_of(count).await;
+            member.ready().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn services_whose_names_begin_alike_stay_apart_and_names_that_others_use_are_refused() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let of = |service: &str, id: &str| {
+        let service = format!("registry.service={service}");
+        node_settings(id, &etcd.url, &origin, &[&service])
+    };
+    for service in ["a.roster", "a-notices", "a.young", "a/"] {
+        let refused = builder(&of(service, "n0"))
+            .bind()
+            .await
+            .expect_err("refused");
+        assert!(refused.message().contains(service), "{refused}");
+    }
+    let mut members = Vec::new();
+    for (service, id) in [("a", "n0"), ("a/b", "n0"), ("a.c", "n0"), ("a", "n1")] {
+        let mut node = TestNode::start(builder(&of(service, id)).bind().await.expect("binds"));
+        node.ready().await;
+        members.push(node);
+    }
+    members[0].ring_of(2).await;
+    for alone in [1, 2] {
+        assert_eq!(members[alone].rings.borrow().ring_len(), 1);
+    }
+    // Removals are noted in etcd, too.
+    for member in &members {
+        let removed = http().delete(member.http("/v1/users/k")).send().await;
+        assert_eq!(removed.expect("an answer").status(), 204);
+    }
+    let ring = members[0].rings.borrow().clone();
+    assert_eq!(ring.view.members.len(), 2, "{:?}", ring.view);
+}

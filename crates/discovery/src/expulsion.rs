@@ -47,6 +47,7 @@ pub use crate::{
 ///     record: "greeter.roster/1".into(),
 ///     history: "greeter.history".into(),
 ///     young: "greeter.young".into(),
+///     cluster: "greeter.cluster".into(),
 /// };
 /// let (etcd, me) = (EtcdConfig::new(["http://127.0.0.1:1"]), Endpoint::new("10.0.0.7:50051"));
 /// let at_once = std::future::ready(());

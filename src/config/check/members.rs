@@ -10,7 +10,7 @@ use crate::{
         zone,
     },
     members::{self, fixed_members},
-    settings::{ID_RULE, is_id},
+    settings::{ID_RULE, SERVICE_RULE, is_id, is_service},
     tls::{AllowedPeers, is_signed},
 };
 
@@ -29,8 +29,8 @@ impl Checks<'_> {
 
     pub(super) fn registry(&mut self, settings: &Config) {
         let registry = &settings.registry;
-        if registry.service.is_empty() || registry.service.ends_with('/') {
-            self.wrong("registry.service", &[], "must not be empty or end with '/'");
+        if !is_service(&registry.service) {
+            self.wrong("registry.service", &[], SERVICE_RULE);
         }
         match registry.kind {
             RegistryKind::Etcd if registry.etcd.endpoints.iter().all(String::is_empty) => self.wrong(

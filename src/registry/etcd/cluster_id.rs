@@ -12,7 +12,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::error::registry_error;
 use gaocache_core::error::{Error, ErrorKind, Result};
-use gaocache_discovery::{Endpoint, Snapshot, expulsion::Records};
+use gaocache_discovery::{
+    Endpoint, Snapshot,
+    expulsion::{CLUSTER, Records},
+};
 
 /// The id of this node's cluster, and where it stands in etcd.
 pub(super) struct ClusterId {
@@ -57,13 +60,21 @@ impl ClusterId {
         )
     }
 
-    /// Joins the cluster whose id stands in etcd; where there is none, gives it one.
+    /// Joins the cluster whose id stands in etcd; where there is none, gives it the one that the
+    /// members in `seen` have registered, or else a new one.
     ///
     /// # Errors
     /// If this node belongs to another cluster, or etcd can't be reached.
-    pub(super) async fn join(&self) -> Result<Arc<str>> {
+    pub(super) async fn join(&self, seen: &Snapshot) -> Result<Arc<str>> {
+        // Members live on if somebody deletes the key by hand; it is written back only when one of
+        // them registers again.
+        let of_members = || {
+            let mut ids = seen.endpoints.values().filter_map(|it| it.text(CLUSTER));
+            ids.next().map(Arc::from)
+        };
         let drawn = || format!("{:016x}", fastrand::u64(..)).into();
-        let wanted: Arc<str> = self.ours.get().cloned().unwrap_or_else(drawn);
+        let ours = self.ours.get().cloned();
+        let wanted: Arc<str> = ours.or_else(of_members).unwrap_or_else(drawn);
         let wanted = Endpoint::new(wanted);
         let created = self.records.create(&self.key, &wanted).await;
         let theirs = created.map_err(registry_error)?.address;

@@ -79,6 +79,8 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
     let of = |prefix: &str| {
         let endpoints = snapshot.endpoints.iter();
         let named = endpoints.filter_map(|(key, it)| Some((key.strip_prefix(prefix)?, it)));
+        // Below that are the keys of other services, or the notices of one.
+        let named = named.filter(|(id, _)| !id.contains('/'));
         let held = |id: &str| snapshot.held.contains(&*format!("{prefix}{id}"));
         let member = |(id, it)| Member {
             held: held(id),

@@ -175,7 +175,7 @@ impl Session for EtcdSession {
     async fn announce(&self, state: MemberState) -> Result<Option<u64>> {
         // Nobody serves who doesn't know where it belongs.
         let cluster = match state {
-            MemberState::Serving => Some(self.cluster.join().await?),
+            MemberState::Serving => Some(self.cluster.join(&self.discovery.list()).await?),
             _ => None,
         };
         let since = self.serves_since.load(Ordering::Acquire);

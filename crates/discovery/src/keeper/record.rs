@@ -72,21 +72,28 @@ impl Keeper {
         let (Some(record), Some(ours)) = (&mut self.record, wanted.text(CLUSTER)) else {
             return Ok(());
         };
-        let Some(standing) = standing else {
+        let read = |it: &KeyValue| {
+            Some((
+                Endpoint::from_stored(it.value())?.address,
+                it.value().to_vec(),
+            ))
+        };
+        let Some((theirs, value)) = standing.as_ref().and_then(read) else {
+            // There is none, or something that is no id.
+            let revision = standing.map_or(0, |it| it.mod_revision());
             let id = Endpoint::new(ours).to_json();
-            let absent = Compare::create_revision(&*record.keys.cluster, CompareOp::Equal, 0);
+            let unchanged =
+                Compare::mod_revision(&*record.keys.cluster, CompareOp::Equal, revision);
             let put = TxnOp::put(&*record.keys.cluster, id.clone(), None);
             record.cluster = Some(id);
-            let written = client.txn(Txn::new().when([absent]).and_then([put]));
+            let written = client.txn(Txn::new().when([unchanged]).and_then([put]));
             self.connector.bounded(written).await?;
             return Ok(());
         };
-        let theirs = Endpoint::from_stored(standing.value()).map(|it| it.address);
-        if theirs.as_deref() == Some(ours) {
-            record.cluster = Some(standing.value().to_vec());
+        if &*theirs == ours {
+            record.cluster = Some(value);
             return Ok(());
         }
-        let theirs = theirs.as_deref().unwrap_or_default();
         let why = format!("etcd has the cluster '{theirs}' here, and this endpoint is of '{ours}'");
         Err(Error::new(ErrorKind::Conflict, why).into())
     }

@@ -112,6 +112,8 @@ async fn who_names_a_cluster_is_written_beside_its_id_alone_and_brings_the_id_al
     within("a reason", status.wait_for(told)).await.unwrap();
     assert!(etcd.keys("svc/b").await.is_empty());
     assert!(etcd.keys("svc.roster/b").await.is_empty());
+    // It would found its own cluster where there is no id.
+    stranger.close().await.unwrap();
     // The key goes, and the id with it, as from an etcd that lost its data: both come back.
     client.delete("svc.cluster", None).await.unwrap();
     client.delete("svc/a", None).await.unwrap();
