@@ -2,6 +2,7 @@
 //! data.
 
 use etcd_client::DeleteOptions;
+use gaocache::{EtcdConfig, NodeBuilder, Registry, Settings, internal};
 use gaocache_discovery::Endpoint;
 
 use super::{
@@ -187,10 +188,12 @@ async fn services_whose_names_begin_alike_stay_apart_and_names_that_others_use_a
         node_settings(id, &etcd.url, &origin, &[&service])
     };
     for service in ["a.roster", "a-notices", "a.young", "a/"] {
-        let refused = builder(&of(service, "n0"))
-            .bind()
-            .await
-            .expect_err("refused");
+        let given = format!("registry.service={service}");
+        let refused = internal::loopback("n0", &[&given]).expect_err("refused");
+        assert!(format!("{refused:?}").contains(service), "{refused:?}");
+        let registry = Registry::etcd(EtcdConfig::new([&*etcd.url]), service);
+        let built = NodeBuilder::new(Settings::loopback("n0")).registry(registry);
+        let refused = built.bind().await.expect_err("refused");
         assert!(refused.message().contains(service), "{refused}");
     }
     let mut members = Vec::new();
