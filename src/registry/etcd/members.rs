@@ -79,8 +79,9 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
     let of = |prefix: &str| {
         let endpoints = snapshot.endpoints.iter();
         let named = endpoints.filter_map(|(key, it)| Some((key.strip_prefix(prefix)?, it)));
-        // Below that are the keys of other services, or the notices of one.
-        let named = named.filter(|(id, _)| !id.contains('/'));
+        // Beside and below that are the keys of services whose names begin alike; what they keep
+        // besides members has no address.
+        let named = named.filter(|(id, it)| !id.contains('/') && it.address.contains(':'));
         let held = |id: &str| snapshot.held.contains(&*format!("{prefix}{id}"));
         let member = |(id, it)| Member {
             held: held(id),

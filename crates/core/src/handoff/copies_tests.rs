@@ -204,7 +204,7 @@ async fn what_a_full_holder_refuses_is_not_there_and_not_sent_for_ever() {
     let scene = scene(&["a", "b"], 2);
     let now = Timestamp(0);
     let fill = |node: &TestNode| {
-        let fits = node.store.capacity() / (900 + 256);
+        let fits = node.store.capacity() / (900 + 272);
         for number in 0..fits {
             let entry = entry_used(8);
             let key = format!("{}-{number}", node.id);

@@ -230,7 +230,7 @@ async fn a_receiver_that_is_full_keeps_the_hotter_of_both() {
     scene.join("b");
     let (a, b) = (scene.node("a"), scene.node("b"));
     // As much as fits, twice: half of each node's entries are hot.
-    let fits = (4 << 20) / (900 + 256 + 8);
+    let fits = (4 << 20) / (900 + 272 + 8);
     for number in 0..fits {
         let use_count = if number % 2 == 0 { 100 } else { 0 };
         for (node, name) in [(a, "at-a"), (b, "at-b")] {

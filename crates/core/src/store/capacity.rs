@@ -11,7 +11,7 @@ use crate::key::OwnedKey;
 /// with the slack of their doubling, the ghost entries, two allocations, their headers and the
 /// allocator's rounding. Chosen so that a store full of small entries stays within its capacity by
 /// resident memory; `tests/memory.rs` measures it.
-pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
+pub const ENTRY_OVERHEAD_BYTES: u64 = 272;
 
 /// The number of shards. quick_cache rejects an entry that exceeds its shard's share of the
 /// capacity, so there are enough shards to avoid contention, but each is large enough for several
