@@ -41,6 +41,9 @@ pub(crate) struct Quota {
     pub(crate) misses: usize,
     /// Requests that have arrived only in part. Of a client that sends hundreds at once, many do.
     pub(crate) arriving: usize,
+    /// The same of all clients together, so that many that send no more leave room for requests
+    /// that arrive in one.
+    pub(crate) arriving_in_all: usize,
 }
 
 /// What clients have asked for.
@@ -49,6 +52,8 @@ pub(crate) struct Quotas {
     open: usize,
     misses: AtomicUsize,
     arriving: usize,
+    arriving_in_all: usize,
+    all_arriving: AtomicUsize,
     began: Instant,
     refused: Box<Refused>,
     shards: [Mutex<Shard>; SHARDS],
@@ -141,6 +146,8 @@ impl Quotas {
             open: quota.open,
             misses: AtomicUsize::new(quota.misses),
             arriving: quota.arriving,
+            arriving_in_all: quota.arriving_in_all,
+            all_arriving: AtomicUsize::new(0),
             began: Instant::now(),
             refused: Box::new(refused),
             shards: Default::default(),
@@ -219,7 +226,14 @@ impl Quotas {
     /// # Errors
     /// [`Excess::Arriving`].
     fn arrives(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
-        self.begin(client, What::Arriving, self.arriving, Excess::Arriving)
+        let arriving = self.begin(client, What::Arriving, self.arriving, Excess::Arriving)?;
+        if self.all_arriving.fetch_add(1, Ordering::Relaxed) < self.arriving_in_all {
+            return Ok(arriving);
+        }
+        // Its end takes it off the count.
+        drop(arriving);
+        (self.refused)(client, Excess::Arriving);
+        Err(Excess::Arriving)
     }
 
     fn begin(
@@ -326,6 +340,9 @@ impl Drop for OpenRequests {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
+        if self.what == What::Arriving {
+            self.quotas.all_arriving.fetch_sub(1, Ordering::Relaxed);
+        }
         let mut shard = self.quotas.shard(self.client).lock();
         if let Entry::Occupied(mut under_way) = shard.under_way.entry((self.client, self.what)) {
             *under_way.get_mut() -= 1;
@@ -349,6 +366,7 @@ mod tests {
             open: 2,
             misses,
             arriving: 3,
+            arriving_in_all: 5,
         };
         Quotas::new(quota, |_, _| {})
     }
@@ -408,7 +426,13 @@ mod tests {
         let arriving: Vec<_> = (0..4).map(|_| quotas.arrives(ONE)).collect();
         let refused = arriving.iter().filter(|it| it.is_err());
         assert_eq!(refused.count(), 1);
-        assert!(quotas.miss(ONE).is_ok() && quotas.arrives(OTHER).is_ok());
+        assert!(quotas.miss(ONE).is_ok());
+        // All clients together have a bound, too.
+        let others: Vec<_> = (0..3).map(|_| quotas.arrives(OTHER)).collect();
+        assert_eq!(others.iter().filter(|it| it.is_err()).count(), 1);
+        drop((arriving, others));
+        assert_eq!(quotas.all_arriving.load(Ordering::Relaxed), 0);
+        assert!(quotas.arrives(ONE).is_ok());
     }
 
     #[test]

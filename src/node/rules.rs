@@ -111,6 +111,7 @@ pub(super) fn quota(limits: &ClientLimits, budget: &Budget) -> Quota {
         open: share.max(1),
         misses: limits.max_misses_per_client.min(share.max(1)),
         arriving: (share / 2).max(1),
+        arriving_in_all: (share + share / 2).max(1),
     }
 }
 

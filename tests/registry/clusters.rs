@@ -197,20 +197,25 @@ async fn services_whose_names_begin_alike_stay_apart_and_names_that_others_use_a
         assert!(refused.message().contains(service), "{refused}");
     }
     let mut members = Vec::new();
-    for (service, id) in [("a", "n0"), ("a/b", "n0"), ("a.c", "n0"), ("a", "n1")] {
+    for (service, id) in [("a/b", "n0"), ("a.c", "n0"), ("a", "n0"), ("a", "n1")] {
         let mut node = TestNode::start(builder(&of(service, id)).bind().await.expect("binds"));
         node.ready().await;
         members.push(node);
     }
-    members[0].ring_of(2).await;
-    for alone in [1, 2] {
+    members[2].ring_of(2).await;
+    for alone in [0, 1] {
         assert_eq!(members[alone].rings.borrow().ring_len(), 1);
     }
+    let mut ids = std::collections::HashSet::new();
+    for service in ["a/b", "a.c", "a"] {
+        ids.insert(id_in(&etcd, &format!("{service}.cluster")).await);
+    }
+    assert_eq!(ids.len(), 3, "{ids:?}");
     // Removals are noted in etcd, too.
     for member in &members {
         let removed = http().delete(member.http("/v1/users/k")).send().await;
         assert_eq!(removed.expect("an answer").status(), 204);
     }
-    let ring = members[0].rings.borrow().clone();
+    let ring = members[2].rings.borrow().clone();
     assert_eq!(ring.view.members.len(), 2, "{:?}", ring.view);
 }

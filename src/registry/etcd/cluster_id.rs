@@ -69,7 +69,12 @@ impl ClusterId {
         // Members live on if somebody deletes the key by hand; it is written back only when one of
         // them registers again.
         let of_members = || {
-            let mut ids = seen.endpoints.values().filter_map(|it| it.text(CLUSTER));
+            let service = self.key.strip_suffix(".cluster")?;
+            let mut ids = seen.endpoints.iter().filter_map(|(key, it)| {
+                // Services whose names begin alike are in the same range.
+                let id = key.strip_prefix(service)?.strip_prefix('/')?;
+                (!id.contains('/')).then(|| it.text(CLUSTER)).flatten()
+            });
             ids.next().map(Arc::from)
         };
         let drawn = || format!("{:016x}", fastrand::u64(..)).into();

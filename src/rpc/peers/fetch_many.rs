@@ -11,7 +11,13 @@ use tokio::time::{Instant, timeout};
 use tonic::{Code, Response, Status, Streaming, transport::Channel};
 use tracing::Instrument;
 
-use super::{failed::Failed, failure::Failure, fetch::load_too_long, links::Lane, pool::GrpcPeers};
+use super::{
+    failed::{Failed, Why},
+    failure::Failure,
+    fetch::load_too_long,
+    links::Lane,
+    pool::GrpcPeers,
+};
 use crate::{
     rpc::{
         asked_for,
@@ -117,8 +123,12 @@ impl GrpcPeers {
         self.counted(member, "fetch_many");
         let asked_at = self.now();
         let call = self.call(member, &link, bound, send);
-        let Some(mut answers) = open.unless_given_up(call).await?? else {
-            return Ok(Ended::Open);
+        let mut answers = match open.unless_given_up(call).await? {
+            Ok(Some(answers)) => answers,
+            Ok(None) => return Ok(Ended::Open),
+            // Slow, and not out of reach.
+            Err(failed) if failed.why == Why::Late => return Ok(load_too_long(member).into()),
+            Err(failed) => return Ok(failed.into()),
         };
         loop {
             let next = timeout(bound, answers.message());
@@ -139,10 +149,13 @@ impl GrpcPeers {
         answer: wire::FetchManyResponse,
         asked_at: Timestamp,
     ) {
+        // An outcome that this release doesn't know: the key stays open and is asked for alone.
+        let Some(outcome) = answer.outcome else {
+            return;
+        };
         let place = usize::try_from(answer.place).ok();
-        let asked = place.and_then(|place| open.0.get_mut(place)?.take());
         // What was not asked for is ignored.
-        let (Some(asked), Some(outcome)) = (asked, answer.outcome) else {
+        let Some(asked) = place.and_then(|place| open.0.get_mut(place)?.take()) else {
             return;
         };
         let result = match outcome {

@@ -102,6 +102,8 @@ impl Group {
                 self.ground_all();
                 shared.owned.purge_tag(self.id, tag);
                 shared.hot.purge_tag(self.id, tag);
+                // One that departed between the two may have seen an entry that is purged now.
+                self.ground_all();
                 self.sweep();
                 0
             }
@@ -118,6 +120,8 @@ impl Group {
         // Flights first: one that lands between the two is purged with the rest.
         self.ground_all();
         let entries = self.shared.owned.purge(self.id) + self.shared.hot.purge(self.id);
+        // One that departed between the two may have seen an entry that is purged now.
+        self.ground_all();
         self.sweep();
         entries
     }

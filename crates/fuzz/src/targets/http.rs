@@ -110,7 +110,7 @@ fn parts(request: &HeaderMap, length: usize) {
 fn part(header: &str, length: u128) -> Option<Result<(u128, u128), ()>> {
     // A number of so many digits is beyond any value.
     let number = |digits: &str| match digits.bytes().all(|it| it.is_ascii_digit()) {
-        true if digits.trim_start_matches('0').len() > 30 => Some(u128::MAX),
+        true if digits.trim_start_matches('0').len() > 18 => Some(u128::MAX),
         true => digits.parse::<u128>().ok(),
         false => None,
     };
