@@ -108,7 +108,7 @@ impl Topology {
     /// The first stand-in, which may hold a copy, is the first in another zone than the owner's if
     /// there is one. The others are in ring order. So whoever owns the key after the owner's zone
     /// is lost had its copy; after the owner alone is lost, that may be another, which
-    /// [`Topology::copy_elsewhere`] names the holder for.
+    /// `copy_elsewhere` names the holder for.
     pub fn ranked(&self, key: KeyHash) -> impl Iterator<Item = Owner<'_>> {
         let mut ranked = self.ring.ranked(key);
         let mut first = Vec::new();
