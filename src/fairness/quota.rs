@@ -25,6 +25,8 @@ use gaocache_core::error::{Error, ErrorKind};
 const SHARDS: usize = 16;
 /// Clients whose rates are remembered, in a shard.
 const MOST_RATES: usize = 1024;
+/// This part of what one client may send in parts is always left to each.
+const FEW: usize = 16;
 /// After this, a client with too many requests under way may try again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A client that has rested may ask at once for what its rate allows in this time.
@@ -227,13 +229,21 @@ impl Quotas {
     /// [`Excess::Arriving`].
     fn arrives(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
         let arriving = self.begin(client, What::Arriving, self.arriving, Excess::Arriving)?;
-        if self.all_arriving.fetch_add(1, Ordering::Relaxed) < self.arriving_in_all {
+        let all = self.all_arriving.fetch_add(1, Ordering::Relaxed);
+        if all < self.arriving_in_all || self.has_few_arriving(client) {
             return Ok(arriving);
         }
         // Its end takes it off the count.
         drop(arriving);
         (self.refused)(client, Excess::Arriving);
         Err(Excess::Arriving)
+    }
+
+    /// Whether a client has no more of them than any may have, however many others have.
+    fn has_few_arriving(&self, client: ClientId) -> bool {
+        let shard = self.shard(client).lock();
+        let arriving = shard.under_way.get(&(client, What::Arriving));
+        arriving.is_none_or(|it| *it <= self.arriving / FEW)
     }
 
     fn begin(
@@ -359,6 +369,13 @@ mod tests {
 
     const ONE: ClientId = ClientId(1);
     const OTHER: ClientId = ClientId(2);
+    const GENEROUS: Quota = Quota {
+        requests_per_second: 0,
+        open: 100,
+        misses: 100,
+        arriving: 100,
+        arriving_in_all: 100,
+    };
 
     fn quotas(requests_per_second: u32, misses: usize) -> Arc<Quotas> {
         let quota = Quota {
@@ -431,6 +448,20 @@ mod tests {
         let others: Vec<_> = (0..3).map(|_| quotas.arrives(OTHER)).collect();
         assert_eq!(others.iter().filter(|it| it.is_err()).count(), 1);
         drop((arriving, others));
+        // But those who have few of them.
+        let quota = Quota {
+            arriving: 32,
+            arriving_in_all: 4,
+            ..GENEROUS
+        };
+        let quotas_of_few = Quotas::new(quota, |_, _| {});
+        let many: Vec<_> = (0..5).map(|_| quotas_of_few.arrives(ONE)).collect();
+        assert!(many[4].is_err());
+        let few: Vec<_> = (0..3).map(|_| quotas_of_few.arrives(OTHER)).collect();
+        assert_eq!(
+            few.iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [true, true, false]
+        );
         assert_eq!(quotas.all_arriving.load(Ordering::Relaxed), 0);
         assert!(quotas.arrives(ONE).is_ok());
     }
