@@ -32,6 +32,12 @@ async fn remove(node: &NodeProcess, key: &str) -> u16 {
     answer.status().as_u16()
 }
 
+/// A node whose lease is long enough for another to start meanwhile.
+fn patient(id: &str, etcd: &str, origin: &CountingOrigin) -> NodeProcess {
+    let lease = "registry.etcd.lease_ttl_seconds=6";
+    NodeProcess::start(id, &[etcd], &origin.url(), &[lease])
+}
+
 #[tokio::test]
 async fn a_node_that_lost_its_link_to_etcd_serves_nothing_that_was_removed_then_or_later() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
@@ -121,11 +127,7 @@ async fn who_starts_over_an_emptied_etcd_acknowledges_no_removal_that_old_member
     let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
     let link = Proxy::to(etcd.url.trim_start_matches("http://").parse().unwrap()).await;
     let linked = link.url();
-    let start = |id, etcd: &str| {
-        // Long enough for the other to start meanwhile.
-        let lease = "registry.etcd.lease_ttl_seconds=6";
-        NodeProcess::start(id, &[etcd], &origin.url(), &[lease])
-    };
+    let start = |id, etcd: &str| patient(id, etcd, &origin);
     let old = start("n0", &linked);
     let mut fresh = start("n1", &etcd.url);
     for node in [&old, &fresh] {
@@ -211,11 +213,7 @@ async fn who_starts_over_a_restored_etcd_acknowledges_no_removal_that_later_memb
     let (mut etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
     let link = Proxy::to(etcd.url.trim_start_matches("http://").parse().unwrap()).await;
     let linked = link.url();
-    let start = |id, etcd: &str| {
-        // Long enough for the third to start meanwhile.
-        let lease = "registry.etcd.lease_ttl_seconds=6";
-        NodeProcess::start(id, &[etcd], &origin.url(), &[lease])
-    };
+    let start = |id, etcd: &str| patient(id, etcd, &origin);
     let first = start("n0", &etcd.url);
     first.until_ready().await;
     let backup = etcd.back_up().await;

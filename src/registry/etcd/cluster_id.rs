@@ -67,7 +67,7 @@ impl ClusterId {
     /// If this node belongs to another cluster, or etcd can't be reached.
     pub(super) async fn join(&self, seen: &Snapshot) -> Result<Arc<str>> {
         // Members live on if somebody deletes the key by hand; it is written back only when one of
-        // them registers again.
+        // them next writes or checks its own key.
         let of_members = || {
             let service = self.key.strip_suffix(".cluster")?;
             let mut ids = seen.endpoints.iter().filter_map(|(key, it)| {

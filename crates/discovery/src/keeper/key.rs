@@ -78,7 +78,7 @@ impl Keeper {
         Ok(i64::try_from(self.status.borrow().revision).unwrap_or(revision))
     }
 
-    /// Key, record and the history's mark at one revision.
+    /// Key, record, the history's mark and the id of the cluster at one revision.
     async fn read(&self, client: &mut Client) -> Result<Standing, End> {
         let mut gets = vec![TxnOp::get(self.key.clone(), None)];
         if let Some(Record { keys, .. }) = &self.record {

@@ -19,6 +19,18 @@ async fn spread(test: &TestCluster, key: &str, tags: &[&'static str]) {
     }
 }
 
+/// The record of a value with these tags.
+fn tagged(value: &'static str, tags: &[&str]) -> Record {
+    let metadata = Metadata::NONE.with_tags(tags.iter().copied());
+    Record {
+        value: Some(value.into()),
+        expires_at: Timestamp::NEVER,
+        stale: Stale::NEVER,
+        entity_tag: 0,
+        metadata: metadata.expect("good"),
+    }
+}
+
 #[tokio::test]
 async fn a_purged_tag_takes_its_values_from_owners_and_copies_and_no_others() {
     let test = cluster(3);
@@ -84,19 +96,10 @@ async fn what_is_handed_over_late_is_refused_for_its_tag() {
         revision: 1,
     };
     let handed = |tags: &[&str]| {
-        let record = Record {
-            value: Some("old".into()),
-            expires_at: Timestamp::NEVER,
-            stale: Stale::NEVER,
-            entity_tag: 0,
-            metadata: Metadata::NONE
-                .with_tags(tags.iter().copied())
-                .expect("good"),
-        };
         let parcel = Parcel {
             group: "users".into(),
             key: key.as_str().into(),
-            what: Handed::Over(record),
+            what: Handed::Over(tagged("old", tags)),
             use_count: 1,
             copy: false,
         };
@@ -136,16 +139,7 @@ async fn a_tag_is_purged_among_many_entries_without_a_look_at_them() {
     let entries = std::env::var("GAOCACHE_ENTRIES");
     let entries: usize = entries.map_or(100_000, |it| it.parse().expect("a number"));
     let store = Store::new(1 << 30, 1 << 10);
-    let of = |tags: &[&str]| Record {
-        value: Some("v".into()),
-        expires_at: Timestamp::NEVER,
-        stale: Stale::NEVER,
-        entity_tag: 0,
-        metadata: Metadata::NONE
-            .with_tags(tags.iter().copied())
-            .expect("good"),
-    };
-    let (red, blue) = (of(&["red", "all"]), of(&["blue", "all"]));
+    let (red, blue) = (tagged("v", &["red", "all"]), tagged("v", &["blue", "all"]));
     for number in 0..entries {
         let record = if number % 10 == 0 { &red } else { &blue };
         let key = number.to_string();
