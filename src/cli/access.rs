@@ -291,7 +291,9 @@ impl Admin {
                 return NoAnswer::from(meaning.to_owned());
             }
             let refused = error.is_connect();
-            let causes = with_advice(with_causes("no answer".into(), &error), Listener::Admin);
+            let is_assumed = matches!(&self.way, Way::Network(place, _) if place.is_assumed);
+            let causes = with_causes("no answer".into(), &error);
+            let causes = with_advice(causes, Listener::Admin, refused && is_assumed);
             NoAnswer::from(if refused {
                 causes
             } else {
@@ -385,8 +387,9 @@ pub(super) fn with_hint(message: &str, kind: Option<&str>) -> String {
     }
 }
 
-/// Why no connection could be made, and what to do about it where that is known.
-pub(super) fn with_advice(causes: String, listener: Listener) -> String {
+/// Why no connection could be made, and what to do about it where that is known. `is_assumed`:
+/// nobody named the address.
+pub(super) fn with_advice(causes: String, listener: Listener, is_assumed: bool) -> String {
     if causes.contains("UnknownIssuer") {
         return format!("{causes}; name the CA of the node's certificate with --ca");
     }
@@ -394,6 +397,9 @@ pub(super) fn with_advice(causes: String, listener: Listener) -> String {
     let other = ["NoApplicationProtocol", "deadline has elapsed"];
     if other.iter().any(|it| causes.contains(it)) {
         return format!("{causes}; {}", listener.doubt());
+    }
+    if is_assumed {
+        return format!("{causes}; {}", listener.others());
     }
     causes
 }

@@ -19,7 +19,7 @@ use crate::{
     admin::{Reloads, Wish},
     auth::Call,
     config::{Applies, ConfigError, InForce, Loaded, RegistryKind, RegistrySettings},
-    node::{configured::etcd_config, reload::Live},
+    node::reload::Live,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -182,11 +182,7 @@ async fn forget(registry: RegistrySettings, id: &str) -> Result<Value> {
         let what = "this node finds the others without etcd, so there is nothing to forget";
         return Err(Error::new(ErrorKind::InvalidRequest, what));
     }
-    let etcd = Etcd {
-        config: etcd_config(&registry.etcd),
-        service: registry.service,
-    };
-    forget_member(&etcd, &Tls::believing_anybody(), id).await
+    forget_member(&Etcd::of(&registry), &Tls::believing_anybody(), id).await
 }
 
 fn refused(error: ConfigError) -> Error {

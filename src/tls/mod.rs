@@ -46,6 +46,7 @@ pub use listener::{Asked, ListenerFiles, Refused, ServerTls};
 #[cfg(feature = "cli")]
 pub(crate) use names::AllowedPeers;
 pub use peer::{PeerTls, Way};
+pub use plaintext::Speaks;
 #[cfg(feature = "cli")]
 pub(crate) use plaintext::TOLD;
 pub use stream::Stream;

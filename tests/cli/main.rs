@@ -12,6 +12,7 @@ mod dev;
 mod errors;
 mod etcd;
 mod explain;
+mod hints;
 mod large;
 mod live;
 mod reload;
