@@ -20,6 +20,7 @@ mod secrets;
 mod serve;
 mod settings;
 mod transcripts;
+mod warnings;
 mod zone;
 
 use std::{
