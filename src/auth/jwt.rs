@@ -149,7 +149,7 @@ impl Jwt {
             validation.algorithms = vec![key.algorithm];
             match decode::<Claims>(token, &key.key, &validation) {
                 Ok(read) => return Ok(read.claims.sub),
-                Err(error) => problem = told(&error),
+                Err(error) => problem = reason(&error),
             }
         }
         if !is_any {
@@ -216,12 +216,12 @@ impl Key {
 }
 
 /// What is wrong with a token, for its sender.
-fn told(error: &JwtError) -> &'static str {
+fn reason(error: &JwtError) -> &'static str {
     match error.kind() {
         JwtErrorKind::ExpiredSignature => "the bearer token has expired",
         JwtErrorKind::ImmatureSignature => "the bearer token is not valid yet",
         JwtErrorKind::InvalidAudience => "the bearer token is for another audience",
-        JwtErrorKind::InvalidIssuer => "the bearer token is of another issuer",
+        JwtErrorKind::InvalidIssuer => "the bearer token is from another issuer",
         JwtErrorKind::MissingRequiredClaim(_) => "the bearer token lacks a claim",
         JwtErrorKind::InvalidSignature => "the signature of the bearer token is wrong",
         _ => "the bearer token is not valid",

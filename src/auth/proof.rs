@@ -134,12 +134,12 @@ impl Proof<'_> {
             }
         };
         if self.who == Who::Nobody {
-            let problem = self.problem.unwrap_or("no bearer token came with the call");
+            let problem = self.problem.unwrap_or("the call carried no bearer token");
             return Err(Refusal::Unauthenticated(format!(
                 "this needs the role '{action}'{place}, and {problem}"
             )));
         }
-        let who = self.who.told();
+        let who = self.who.shown_name();
         Err(Refusal::Denied(format!(
             "{who} lacks the role '{action}'{place}"
         )))

@@ -22,8 +22,8 @@ use super::{
 use crate::{
     admin::{GroupReport, RingReport},
     registry::etcd::view,
-    rpc::{bearer::Bearer, wire::GetRequest},
     status::grpc::from_status,
+    wire::{GetRequest, bearer::Bearer},
 };
 use gaocache_core::{
     error::ErrorKind,

@@ -83,7 +83,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     }
     // The nodes end with the process, all at once. None of them is left to hand entries over to.
     let ended = tokio::select! {
-        () = signals.told(1) => Ok(()),
+        () = signals.received(1) => Ok(()),
         Some(ended) = ended.recv() => ended,
     };
     telemetry.flush();

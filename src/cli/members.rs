@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    access::{Admin, NoAnswer, Socket},
+    access::Socket,
     address::admin_of,
+    admin::{Admin, NoAnswer},
     cluster::{Cluster, Etcd},
     context::Context,
     failure::Failure,

@@ -186,7 +186,7 @@ async fn forget(registry: RegistrySettings, id: &str) -> Result<Value> {
         config: etcd_config(&registry.etcd),
         service: registry.service,
     };
-    forget_member(&etcd, &Tls::believing_anybody(), id).await
+    forget_member(&etcd, &Tls::accepting_any_certificate(), id).await
 }
 
 fn refused(error: ConfigError) -> Error {

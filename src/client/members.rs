@@ -18,9 +18,9 @@ use super::{connection, options::ClientOptions};
 use crate::{
     backoff::pauses,
     registry::etcd::{Keys, view},
-    rpc::{bearer::BearingClient, peers::KEEP_ALIVE},
     status::grpc::from_status,
     tls::{ClientTls, to_nodes::is_refused},
+    wire::{KEEP_ALIVE, bearer::BearingClient},
 };
 use gaocache_core::{
     cluster::{Owner, Topology},
@@ -224,7 +224,7 @@ impl Members {
             (None, false) => None,
             (Some(_), false) => {
                 let what = format!(
-                    "{} at {} has not registered that it speaks TLS, which this client wants",
+                    "{} at {} has not registered that it speaks TLS, which this client requires",
                     member.id, member.address
                 );
                 return Err(Error::new(ErrorKind::PeerUnreachable, what));

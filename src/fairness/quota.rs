@@ -25,6 +25,11 @@ use gaocache_core::error::{Error, ErrorKind};
 const SHARDS: usize = 16;
 /// Clients whose rates are remembered, in a shard.
 const MOST_RATES: usize = 1024;
+/// One client may have open one part in so many of the requests that fit the budget.
+const OPEN_PART: usize = 3;
+/// One part in so many of its open requests may have arrived only in part. Those of all clients
+/// together may be as many as one client and a half may have.
+const ARRIVING_PART: usize = 2;
 /// This part of what one client may send in parts is always left to each.
 const FEW: usize = 16;
 /// After this, a client with too many requests under way may try again.
@@ -46,6 +51,23 @@ pub(crate) struct Quota {
     /// The same of all clients together, so that many that send no more leave room for requests
     /// that arrive in one.
     pub(crate) arriving_in_all: usize,
+}
+
+impl Quota {
+    /// The quota of each client, where `requests` fit the budget. It may have no more misses than
+    /// open requests.
+    pub(crate) fn of(requests: u64, requests_per_second: u32, misses: usize) -> Self {
+        let requests = usize::try_from(requests).unwrap_or(usize::MAX);
+        let open = requests / OPEN_PART;
+        let arriving = open / ARRIVING_PART;
+        Self {
+            requests_per_second,
+            open: open.max(1),
+            misses: misses.min(open.max(1)),
+            arriving: arriving.max(1),
+            arriving_in_all: (open + arriving).max(1),
+        }
+    }
 }
 
 /// What clients have asked for.

@@ -89,7 +89,7 @@ fn when_too_many_wait_the_longest_line_makes_room() {
         assert_eq!(ended, (!waits).then_some(Some(Full)));
     }
     let third = taking(MODEST, 12).now_or_never();
-    assert!(third.is_some_and(|it| it.is_err()), "the lines are equal");
+    assert!(third.is_some_and(|it| it.is_err()), "the queues are equal");
 }
 
 #[test]

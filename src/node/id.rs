@@ -45,8 +45,8 @@ impl Joined {
                 tracing::warn!(
                     address,
                     suppressed,
-                    "whoever registered with this node's id accepts connections there and doesn't \
-                     answer; this node registers when the lease from before has ended"
+                    "the process that registered with this node's id accepts connections but \
+                     doesn't answer; this node registers when that lease has ended"
                 );
             }
             sleep(RETRY).await;

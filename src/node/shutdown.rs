@@ -99,9 +99,6 @@ impl Joined {
             );
         }
         self.seen_by_itself().await;
-        // Only now: until it was seen, others handed entries over to us, which would have to go
-        // twice.
-        self.parts.groups.leave();
         let moved = self.parts.handoff.leave(bound / 2).await;
         tracing::info!(entries = moved.sent, "handed over entries");
     }

@@ -163,7 +163,8 @@ impl HttpOrigin {
 
     fn unchanged(&self, headers: &HeaderMap, kept: &Metadata) -> Result<Reloaded, Failed> {
         if said::is_of_another(headers, kept) {
-            let what = "the origin answered 304 Not Modified with another ETag than was asked for";
+            let what = "the origin answered 304 Not Modified with a different ETag from the one in the \
+                 request";
             return Err(Error::origin_failed(what).into());
         }
         let metadata = said::of_unchanged(headers, &self.rules.keep_headers)?;

@@ -16,9 +16,11 @@ use super::{
     peer::PeerService,
     peers::message_limit,
     scan::{fixed64, has_at_most},
+};
+use crate::{
+    status::grpc::to_status,
     wire::{self, peer_server::Peer},
 };
-use crate::status::grpc::to_status;
 use gaocache_core::{handoff::MAX_BATCH_ENTRIES, membership::IdHash};
 
 /// The field numbers of `sender` and `entries` in `HandoffBatch`.

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tonic::Status;
 
-use super::{
-    lean::{Inner, Reply},
+use super::lean::{Inner, Reply};
+use crate::{
+    status::grpc::to_status,
     wire::{self, handoff_entry::What},
 };
-use crate::status::grpc::to_status;
 use gaocache_core::{
     error::{Error, ErrorKind},
     group::{Answer, Course, Source},

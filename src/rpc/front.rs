@@ -18,7 +18,6 @@ use super::{
     cache::CacheService,
     lean, many,
     routed::{FrontBody, LiveRules, Routed, refused, traced},
-    wire::{self, cache_server::CacheServer},
 };
 use crate::{
     auth::{Caller, Entry, Permissions},
@@ -26,6 +25,7 @@ use crate::{
     telemetry::trace::Scope,
     tls::ClientNames,
     traffic::Traffic,
+    wire::{self, cache_server::CacheServer},
 };
 use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 

@@ -181,7 +181,6 @@ impl World {
         let view = View::new(self.revision + 1, self.members.iter().cloned());
         self.revision += 1;
         self.nodes.iter().for_each(|it| it.install(&view));
-        node.groups.leave();
         let left = timeout(ENDS, node.handoff.leave(SETTLED)).await;
         assert!(left.is_ok(), "it could not give away everything");
         node.standing.fence.end();

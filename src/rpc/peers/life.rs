@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{failure::Failure, pool::GrpcPeers};
-use crate::rpc::wire::{PromiseRequest, peer_client::PeerClient};
+use crate::wire::{PromiseRequest, peer_client::PeerClient};
 use gaocache_core::membership::{IdHash, Member};
 
 /// What is found where a member registered.

@@ -176,7 +176,7 @@ impl Groups {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`], if there never was one.
-    pub fn told(&self, name: &str) -> Result<Arc<Group>> {
+    pub fn current_or_former(&self, name: &str) -> Result<Arc<Group>> {
         self.get(name).or_else(|unknown| {
             let table = self.0.table.load();
             let mut ever = table.numbered.iter();
@@ -201,9 +201,9 @@ impl Groups {
     /// Takes entries that another member hands over.
     ///
     /// # Errors
-    /// [`ErrorKind::NotReady`] if this node is itself leaving or is not sure to be a member, if the
-    /// sender is no member as seen here, or if the entries were under way for so long that they may
-    /// have outlasted the tombstone of a removal.
+    /// [`ErrorKind::NotReady`] if this node is itself leaving or is not sure to be a member, if
+    /// this node does not know the sender as a member, or if the entries were under way for so long
+    /// that they may have outlasted the tombstone of a removal.
     pub fn accept(
         &self,
         standing: &Standing,
@@ -231,7 +231,7 @@ impl Groups {
     }
 
     /// Makes all of them refuse handoffs; see [`Group::leave`].
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.iter().for_each(|group| group.leave());
     }
 

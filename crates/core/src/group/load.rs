@@ -67,7 +67,7 @@ impl Group {
             }) => match old.filter(|it| it.record.metadata.has_validator()) {
                 Some(old) => self.unchanged(&old, freshness, &metadata, hash),
                 None => Err(Error::origin_failed(
-                    "the origin says that the value has not changed, but none was named to it",
+                    "the origin says that the value has not changed, but none was passed to it",
                 )),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing()),

@@ -207,7 +207,7 @@ impl Group {
             return Ok(());
         }
         // Another member's memory may have it, and this node would load it without keeping it.
-        let why = "this node is not sure to be a member at the moment";
+        let why = "this node can't be certain right now that it is a member";
         Err(Error::new(ErrorKind::NotReady, why))
     }
 

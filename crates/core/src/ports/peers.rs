@@ -18,6 +18,9 @@ use tokio::sync::oneshot;
 
 /// Keys of one batch that are worked on at the same time where each takes a call of its own.
 pub const MANY_AT_ONCE: usize = 64;
+/// Keys of one request that are worked on at the same time, and so the most of one message between
+/// nodes.
+pub const MAX_BATCH_KEYS: usize = 1024;
 
 /// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
 /// Receivers hold to it: a sender that gives up can't call back what lies in a socket's buffer.
