@@ -142,5 +142,5 @@ async fn who_gives_up_leaves_nothing_behind_whatever_it_has_got_by_then() {
     let inner = turns.inner.lock();
     assert_eq!(inner.taken, 0);
     assert!(inner.waiting.is_empty() && inner.by_key.is_empty());
-    assert!(inner.lines.is_empty() && inner.order.is_empty() && inner.lengths.is_empty());
+    assert!(inner.queues.is_empty() && inner.order.is_empty() && inner.lengths.is_empty());
 }
