@@ -1,4 +1,4 @@
-//! What the program, the tests and the benches of this package need beside the API. It is no part
+//! What the program, the tests and the benches of this package need beside the API. It is not part
 //! of the API: anything here may change or go at any time.
 
 use std::sync::Arc;

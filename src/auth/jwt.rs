@@ -1,9 +1,9 @@
 //! JWTs (RFC 7519) of an issuer whose keys are a JWKS (RFC 7517): who is their subject.
 //!
 //! Kubernetes' projected tokens of service accounts are such JWTs. Only signatures with a public
-//! key count (RS256, ES256, EdDSA): with HS256, whoever knows the public keys could sign. The key
-//! decides which of them it is for, never the token. Issuer, audience, subject and expiry must be
-//! there.
+//! key count (RS256, ES256, EdDSA): with HS256, anyone who knows the public keys could sign. The
+//! key decides which of them it is for, never the token. Issuer, audience, subject and expiry must
+//! be there.
 
 use std::{
     path::{Path, PathBuf},
@@ -42,7 +42,7 @@ pub(crate) struct JwtRules {
     pub(crate) keys: KeysFrom,
     /// The issuer of the tokens.
     pub(crate) issuer: String,
-    /// For whom they must be made out.
+    /// For whom they must be issued.
     pub(crate) audience: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a caller has proven, and the rules that it is held against.
+//! What a caller has proven, and the rules that it is checked against.
 
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ impl InForce {
 }
 
 impl Proof<'_> {
-    /// Whether that is allowed to whoever has proven this.
+    /// Whether a caller who has proven this may do that.
     pub(super) fn allows(&self, action: Action, group: &str) -> Result<(), Refusal> {
         let granted = self.grants.iter().copied().flatten();
         if self.who == Who::Socket || granted.into_iter().any(|it| it.allows(action, group)) {

@@ -160,7 +160,7 @@ impl Target {
         ))
     }
 
-    /// What to tell about a status: the node's own words, or whether there is a node at all.
+    /// How to report a status: in the node's own words, or that there may be no node at all.
     fn failed(&self, address: &str, status: &Status) -> Failure {
         // The HTTP listener names the kinds of its errors too, but sends no gRPC code.
         if let Some(error) = from_status(status).filter(|it| codes(it.kind()).0 == status.code()) {

@@ -173,7 +173,7 @@ impl Members {
         Error::new(ErrorKind::NotReady, format!("no node is known: {why}"))
     }
 
-    /// The addresses of members that failed lately.
+    /// The addresses of members that failed recently.
     fn ejected(&self) -> HashSet<Arc<str>> {
         let now = Instant::now();
         let mut ejected = self.ejected.lock();
@@ -250,7 +250,7 @@ impl Members {
     }
 }
 
-/// The `n`-th member to try: in ring order, with those that failed lately at the end.
+/// The `n`-th member to try: in ring order, with those that failed recently at the end.
 fn nth_usable<'a>(
     topology: &'a Topology,
     key: KeyHash,

@@ -210,7 +210,7 @@ impl Quotas {
         let mut shard = self.shard(client).lock();
         let due = shard.rates.get(&client).copied().unwrap_or(0).max(now);
         let next = due.saturating_add(each.saturating_mul(count.into()));
-        // Who has rested may send one request of any size, and pays for it afterwards.
+        // A client that has rested may send one request of any size, and pays for it afterwards.
         let ahead = Duration::from_nanos(next - now);
         if due > now && ahead > BURST {
             return Err(Excess::Rate(ahead - BURST));
@@ -315,7 +315,7 @@ impl fmt::Debug for Quotas {
 impl Shard {
     fn remember(&mut self, client: ClientId, next: u64, now: u64) {
         if self.rates.len() >= MOST_RATES && !self.rates.contains_key(&client) {
-            // Who has rested is as one who has never asked.
+            // A client that has rested counts as one that has never asked.
             self.rates.retain(|_, due| *due > now);
             if self.rates.len() >= MOST_RATES {
                 let any = self.rates.keys().next().copied();

@@ -1,8 +1,9 @@
-//! Places that clients take in turns: whoever waits and has the fewest places gets the next one.
+//! Places that clients take in turns: of those waiting, the one with the fewest places gets the
+//! next.
 //!
 //! Each client has a queue of its own. So one that asks for ten thousand keys delays another by no
 //! more than the places that it holds already. When too many wait, the newest of the longest queue
-//! is sent away, rather than whoever comes next.
+//! is refused, rather than the next to arrive.
 //!
 //! Nothing here may wait, and nothing may be kept of a client that neither waits nor has a place.
 
@@ -296,7 +297,7 @@ impl Inner {
         self.taken -= 1;
         self.change(client, |queue| {
             queue.taken -= 1;
-            // After whoever came while it had the place.
+            // After those that came while it had the place.
             queue.served = served;
         });
     }

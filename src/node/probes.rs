@@ -204,7 +204,7 @@ impl Server {
         Ok(())
     }
 
-    /// Connections of the socket have no limit: whoever can open it may do everything.
+    /// Connections of the socket have no limit: anyone who can open it may do everything.
     async fn accept_local(
         self: &Arc<Self>,
         socket: LocalListener,

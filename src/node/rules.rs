@@ -310,7 +310,7 @@ fn found_host() -> String {
         .iter()
         .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
         .map(|interface| interface.ip())
-        // IPv4 first: where both are there, everybody reaches it.
+        // IPv4 first: where both are there, every client can reach it.
         .min_by_key(|address| !address.is_ipv4());
     address.map_or_else(|| "127.0.0.1".into(), |address| address.to_string())
 }

@@ -52,7 +52,7 @@ impl Joined {
                 "this node is off the list; its entries are dropped, and it joins again"
             );
             me.instance = fastrand::u64(..).to_string().into();
-            // An error says that the old registration has ended; it goes on with the new one.
+            // An error says that the old registration has ended; it continues with the new one.
             let _ = self.session.rejoin(&me.instance).await;
         }
     }
@@ -74,7 +74,7 @@ impl Joined {
                 _ => sleep(RETRY).await,
             }
         }
-        // This node heard of no removals until now, so nothing that is under way may be shared
+        // This node was not notified of removals until now, so nothing in flight may be shared
         // or kept.
         self.parts.groups.drop_everything();
         while let Err(error) = self.session.announce(MemberState::Serving).await {

@@ -45,7 +45,7 @@ pub struct HttpRules {
     pub max_value: u64,
     /// Whether to honour `Cache-Control`.
     pub honour_cache_control: bool,
-    /// What is kept of a response beside what says what its body is.
+    /// What is kept of a response in addition to what describes its body.
     pub keep_headers: Vec<HeaderName>,
     /// Sent with every request; see [`template::headers`].
     pub headers: BTreeMap<String, String>,

@@ -1,7 +1,7 @@
 //! Messages with repeated fields, which are counted before they are decoded: an element of no bytes
 //! takes two on the wire, and a hundred in memory.
 //!
-//! Nothing that has no bound may be decoded here. What is no valid message is left to the decoder.
+//! Nothing that has no bound may be decoded here. An invalid message is left to the decoder.
 
 use bytes::Buf;
 use tonic::{

@@ -281,7 +281,7 @@ pub(super) fn key_error(error: &Error) -> wire::KeyError {
 }
 
 impl wire::KeyError {
-    /// The error that it tells of.
+    /// The error that it reports.
     pub(crate) fn error(&self) -> Error {
         // A kind from a newer release is still an answer.
         let kind = ErrorKind::from_name(&self.kind).unwrap_or(ErrorKind::Internal);

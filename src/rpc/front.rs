@@ -45,7 +45,7 @@ const REFLECTION: &str = "/grpc.reflection.";
 /// The services that reflection lists.
 const REFLECTED: [&str; 2] = ["gaocache.v1.Cache", "grpc.health.v1.Health"];
 
-/// The service that tells what the others are.
+/// The service that lists the others (reflection).
 fn reflection() -> Result<ServerReflectionServer<impl ServerReflection>> {
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(wire::DESCRIPTORS)

@@ -36,7 +36,7 @@ pub(super) fn check_fetch(body: &Bytes) -> Result<()> {
 }
 
 /// A key of no bytes takes two in the request, many times that once decoded, and as much again for
-/// its answer. What is no valid message is left to the decoder.
+/// its answer. An invalid message is left to the decoder.
 fn check_keys(body: &Bytes, most: usize, limit: &str) -> Result<()> {
     /// gRPC's prefix of a message.
     const PREFIX_BYTES: usize = 5;

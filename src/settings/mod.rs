@@ -142,8 +142,8 @@ pub struct Settings {
     pub limits: ClientLimits,
     /// Who may do what on the listeners.
     pub auth: AuthRules,
-    /// Unix socket through which whoever can open it may do everything. Its file is made anew, and
-    /// only its owner can open it. `None`: there is none.
+    /// Unix socket through which anyone who can open it may do everything. Its file is made anew,
+    /// and only its owner can open it. `None`: there is none.
     pub admin_socket: Option<PathBuf>,
     /// Whether everybody may have the role `admin` although the admin listener can be reached from
     /// other machines.

@@ -85,7 +85,7 @@ pub struct Sampling {
     pub(crate) ratio: Option<f64>,
     /// Whether a caller's decision overrides the ratio.
     pub(crate) parent_based: bool,
-    /// Whether spans tell keys.
+    /// Whether spans contain keys.
     pub(crate) keys: bool,
     /// Whether clients' trace contexts are believed.
     pub(crate) trusts_clients: bool,
@@ -117,7 +117,7 @@ impl Sampling {
         self.trusting_clients()
     }
 
-    /// The same, and what clients send as the context of their trace is believed, and goes on to
+    /// The same, and what clients send as the context of their trace is trusted, and passed on to
     /// other nodes and origins.
     #[must_use]
     pub const fn trusting_clients(mut self) -> Self {

@@ -1,4 +1,4 @@
-//! Clients that speak plaintext where TLS is spoken: they are told so in their own protocol.
+//! Clients that speak plaintext to a listener with TLS: they get the reason in their own protocol.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use super::bounded::HANDSHAKE_BYTES;
 const HANDSHAKE: u8 = 22;
 /// What an HTTP/2 client begins with. No method of HTTP/1 does.
 const PREFACE: &[u8; 3] = b"PRI";
-/// What such a client is told.
+/// The reason.
 pub(crate) const SPEAKS_TLS: &str = "this listener speaks TLS; use https://";
 /// An empty `SETTINGS` frame, which is how a server begins.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];

@@ -172,7 +172,7 @@ impl ClientTls {
     }
 }
 
-/// The authorities that the system trusts. One invalid certificate among them is no reason to
+/// The authorities that the system trusts. One invalid certificate among them is not a reason to
 /// reject them all.
 pub(crate) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();

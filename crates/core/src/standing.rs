@@ -298,7 +298,7 @@ impl Standing {
         }
         match self.cluster.topology().by_incarnation(sender) {
             Some(member) if member.is_admitted() => Ok(()),
-            // A node that is not a member hears of no removals, so what it holds may be old.
+            // A node that is not a member is not notified of removals, so what it holds may be old.
             _ => refused("this node does not know the sender as a member"),
         }
     }

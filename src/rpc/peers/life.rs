@@ -32,7 +32,7 @@ impl GrpcPeers {
         let Ok(route) = self.route(member) else {
             return Life::Gone;
         };
-        // A promise against nobody: its answer says which incarnation gives it.
+        // A promise that concerns no member: its answer says which incarnation gives it.
         let nobody = PromiseRequest {
             against: IdHash::NONE.0,
         };

@@ -19,8 +19,9 @@ use crate::{
 /// The groups of a node, by name. Clones are the same groups: the current ones.
 ///
 /// A group that is taken out stays known by its number, since what is under way may still hold it;
-/// it comes back as the same one, with the tombstones and flights that it had. Meanwhile it is told
-/// of removals ([`Groups::told`]): what is asked for at that time may be kept.
+/// it comes back as the same one, with the tombstones and flights that it had. Meanwhile it is
+/// notified of removals ([`Groups::current_or_former`]): what is asked for at that time may be
+/// kept.
 #[derive(Clone, Default)]
 pub struct Groups(Arc<Inner>);
 
@@ -171,8 +172,8 @@ impl Groups {
         })
     }
 
-    /// The group of that name for whoever tells it of a removal: also one that was taken out, since
-    /// it may come back, and whoever found it before may still ask it for values.
+    /// The group of that name, for a removal: also one that was taken out, since it may come back,
+    /// and a request that found it before may still ask it for values.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`], if there never was one.

@@ -27,7 +27,8 @@ use crate::{
 
 impl Group {
     /// Loads from the origin. A load that is to answer somebody, and that everybody has given up on
-    /// while it waited for its turn, doesn't begin; one that runs goes on, and its value is kept.
+    /// while it waited for its turn, doesn't begin; one that is running continues, and its value is
+    /// kept.
     pub(super) async fn load(
         &self,
         key: &HashedKey<'_>,

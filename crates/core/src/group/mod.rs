@@ -240,7 +240,8 @@ impl Group {
         let removed = self.tombstones.refuse(hash, now) || self.tombstones.has_tags(now);
         if removed || !self.is_sure() {
             // A member that is notified later than this one may still hand out the old value; and
-            // once off the list, this node hears of no removals that would ground its flights.
+            // once off the list, this node is not notified of removals that would ground its
+            // flights.
             Sharing::Next
         } else {
             // A flight that departed under a tombstone that has since expired may return the

@@ -132,11 +132,11 @@ impl KeyAsked {
 
     /// Answers for it.
     pub fn answer(self, answer: Result<Fetched, PeerError>) {
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = self.answer.send(answer);
     }
 
-    /// Answers with what `fetch` brings, unless whoever asked gives up before.
+    /// Answers with what `fetch` brings, unless the caller gives up before.
     pub async fn answer_from(mut self, fetch: impl Future<Output = Result<PeerAnswer, PeerError>>) {
         let fetched = tokio::select! {
             fetched = fetch => fetched,
@@ -145,7 +145,7 @@ impl KeyAsked {
         self.answer(fetched.map(Fetched::Answer));
     }
 
-    /// Ready once whoever asked has given up.
+    /// Ready once the caller has given up.
     pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
         self.answer.poll_closed(task)
     }
