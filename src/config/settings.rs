@@ -288,6 +288,7 @@ pub struct OriginSettings {
     pub breaker_min_loads: u32,
     pub breaker_open_seconds: f64,
     pub cancel_abandoned: bool,
+    pub hedge: bool,
     pub honour_cache_control: bool,
     pub keep_headers: Vec<String>,
     pub headers: BTreeMap<String, String>,

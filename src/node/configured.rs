@@ -304,6 +304,7 @@ pub(super) fn definition(
             ramp: seconds(origin.ramp_seconds),
             breaker: breaker(origin),
             cancel_abandoned: origin.cancel_abandoned,
+            hedge: origin.hedge,
         },
     })
 }
