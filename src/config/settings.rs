@@ -291,6 +291,7 @@ pub struct OriginSettings {
     pub hedge: bool,
     pub honour_cache_control: bool,
     pub keep_headers: Vec<String>,
+    pub keep_not_found_body: bool,
     pub headers: BTreeMap<String, String>,
     pub header_files: BTreeMap<String, PathBuf>,
 }

@@ -2,6 +2,7 @@
 //! HTTP means it; and what nodes ask the origin by it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod absence;
 #[path = "../common/mod.rs"]
 mod common;
 mod http_rules;
