@@ -346,9 +346,10 @@ async fn hedged_loads_wait_for_fewer_slow_answers_and_cost_at_most_one_load_in_t
             metric(&nodes[0], "gaocache_origin_hedges_total", &[outcome]).await as usize
         };
         let (won, lost) = (count("won").await, count("lost").await);
-        assert_eq!(won + lost, asked - GETS, "each is counted");
+        // One that was not needed after all may not have left the node.
+        assert!(asked - GETS <= won + lost, "each is counted");
         if hedge {
-            assert!(asked - GETS <= GETS / 20, "{asked} requests");
+            assert!(won + lost <= GETS / 20, "{won} won, {lost} lost");
             assert!(slow < asked / 20, "{slow} slow gets");
             assert!(won > 0);
         } else {
