@@ -107,7 +107,7 @@ impl Reading {
             Some(settings) if self.problems.is_empty() => Ok(Loaded {
                 warnings: check::warnings(&settings, &self.in_force)
                     .into_iter()
-                    .map(|it| it.placed(&self.in_force))
+                    .map(|it| placed(it, &self.in_force))
                     .collect(),
                 settings,
                 in_force: self.in_force,
@@ -115,6 +115,16 @@ impl Reading {
             }),
             _ => Err(ConfigError(self.problems)),
         }
+    }
+}
+
+/// With the value and the source of the setting that it is about.
+fn placed(problem: Problem, in_force: &[InForce]) -> Problem {
+    let known = in_force.iter().find(|known| known.name == problem.name);
+    Problem {
+        source: known.map(|known| known.source.clone()),
+        value: known.map(|known| known.value.clone()),
+        ..problem
     }
 }
 
@@ -158,7 +168,7 @@ pub fn read_all(sources: &Sources) -> Reading {
             let mut together = header_files::fill(&mut settings);
             together.extend(check::together(&settings, &unsure));
             together.extend(check::leftovers(&settings, &in_force));
-            problems.extend(together.into_iter().map(|it| it.placed(&in_force)));
+            problems.extend(together.into_iter().map(|it| placed(it, &in_force)));
             Some(settings)
         }
         Err(error) => {

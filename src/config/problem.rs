@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::walk::InForce;
-
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -18,14 +16,6 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// With the value and the source of its setting.
-    pub(super) fn placed(mut self, in_force: &[InForce]) -> Self {
-        let known = in_force.iter().find(|known| known.name == self.name);
-        self.source = known.map(|known| known.source.clone());
-        self.value = known.map(|known| known.value.clone());
-        self
-    }
-
     /// What is wrong with a setting, whatever its value and source.
     pub(super) fn of(name: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {

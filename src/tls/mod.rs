@@ -46,9 +46,9 @@ pub use listener::{Asked, ListenerFiles, Refused, ServerTls};
 #[cfg(feature = "cli")]
 pub(crate) use names::AllowedPeers;
 pub use peer::{PeerTls, Way};
-pub use plaintext::Speaks;
 #[cfg(feature = "cli")]
-pub(crate) use plaintext::TOLD;
+pub(crate) use plaintext::SPEAKS_TLS;
+pub use plaintext::Speaks;
 pub use stream::Stream;
 #[cfg(feature = "etcd")]
 pub use to_nodes::ClientTls;

@@ -15,6 +15,7 @@ mod explain;
 mod hints;
 mod large;
 mod live;
+mod mounted;
 mod reload;
 mod secrets;
 mod serve;

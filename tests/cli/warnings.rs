@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{reload::group, serve::Serve, settings::GOOD, *};
+use super::{mounted::group, serve::Serve, settings::GOOD, *};
 
 /// Exit code and standard error of `gaocache config` with these settings on top of good ones.
 fn config(sets: &[&str], further: &[&str]) -> (Option<i32>, String) {

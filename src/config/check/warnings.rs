@@ -8,11 +8,11 @@ use std::path::Path;
 use crate::{
     auth,
     config::{
-        InForce,
         listener_tls::ClientAuth,
         problem::Problem,
         settings::{Config, GroupSettings, OriginKind, RegistryKind},
         suggest::nearest,
+        walk::InForce,
     },
     telemetry::requests::Logged,
     traffic::Budget,
@@ -24,7 +24,7 @@ const FEW: u64 = 100;
 const VERY_FEW: u64 = 10;
 
 /// Warnings about settings of which none is wrong.
-pub(in crate::config) fn warnings(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
+pub fn warnings(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     let mut warnings = Warnings {
         settings,
         in_force,
@@ -83,78 +83,53 @@ impl Warnings<'_> {
         in_force.any(|it| it.name == name && !it.is_default())
     }
 
-    /// Sections whose subject is switched off.
+    /// Settings of what is switched off.
     fn sections(&mut self) {
         let it = self.settings;
         let is_none = |path: &Path| path.as_os_str().is_empty();
-        let kind = it.registry.kind;
-        let insecure = it.auth.anonymous.iter().any(|role| role == "admin");
-        let keys = !is_none(&it.auth.jwt.jwks_file) || !it.auth.jwt.jwks_url.is_empty();
-        let without_http = "while http.enabled is false";
-        for (name, is_idle, reason) in [
-            (
-                "registry.etcd.",
-                kind != RegistryKind::Etcd,
-                "unless registry.kind is \"etcd\"",
-            ),
-            (
-                "registry.cluster_id",
-                kind != RegistryKind::Etcd,
-                "unless registry.kind is \"etcd\"",
-            ),
-            (
-                "registry.static.",
-                kind != RegistryKind::Static,
-                "unless registry.kind is \"static\"",
-            ),
-            ("http.listen", !it.http.enabled, without_http),
-            ("http.allowed_hosts", !it.http.enabled, without_http),
-            ("http.tls.", !it.http.enabled, without_http),
-            (
-                "redis.tls.",
-                it.redis.listen.is_none(),
-                "while redis.listen is empty",
-            ),
-            (
-                "peer.allowed_peers",
-                is_none(&it.peer.tls.ca),
-                "without peer.tls: nodes then know \
-              each other by the keys that they register",
-            ),
-            (
-                "cache.replicate",
-                it.cache.replicas < 2,
-                "unless cache.replicas is 2",
-            ),
-            (
-                "auth.jwt.",
-                !keys,
-                "without auth.jwt.jwks_file or auth.jwt.jwks_url",
-            ),
-            (
-                "admin.insecure",
-                !insecure,
-                "unless auth.anonymous contains \"admin\"",
-            ),
-            (
-                "log.slow_seconds",
-                it.log.requests != Logged::Slow,
-                "unless log.requests is \"slow\"",
-            ),
-            (
-                "log.max_requests_per_second",
-                it.log.requests == Logged::Off,
-                "while log.requests is \"off\"",
-            ),
-            (
-                "trace.",
-                !it.trace.is_on(),
-                "while no spans are recorded (trace.endpoint, trace.enabled)",
-            ),
-        ] {
-            if is_idle {
-                self.idle(name, reason);
+        if it.registry.kind != RegistryKind::Etcd {
+            for name in ["registry.etcd.", "registry.cluster_id"] {
+                self.idle(name, "unless registry.kind is \"etcd\"");
             }
+        }
+        if it.registry.kind != RegistryKind::Static {
+            self.idle("registry.static.", "unless registry.kind is \"static\"");
+        }
+        if !it.http.enabled {
+            for name in ["http.listen", "http.allowed_hosts", "http.tls."] {
+                self.idle(name, "while http.enabled is false");
+            }
+        }
+        if it.redis.listen.is_none() {
+            self.idle("redis.tls.", "while redis.listen is empty");
+        }
+        if is_none(&it.peer.tls.ca) {
+            let reason = "without peer.tls: nodes then know each other by the keys that they \
+                          register";
+            self.idle("peer.allowed_peers", reason);
+        }
+        if it.cache.replicas < 2 {
+            self.idle("cache.replicate", "unless cache.replicas is 2");
+        }
+        if is_none(&it.auth.jwt.jwks_file) && it.auth.jwt.jwks_url.is_empty() {
+            let reason = "without auth.jwt.jwks_file or auth.jwt.jwks_url";
+            self.idle("auth.jwt.", reason);
+        }
+        if !it.auth.anonymous.iter().any(|role| role == "admin") {
+            self.idle("admin.insecure", "unless auth.anonymous contains \"admin\"");
+        }
+        if it.log.requests != Logged::Slow {
+            self.idle("log.slow_seconds", "unless log.requests is \"slow\"");
+        }
+        if it.log.requests == Logged::Off {
+            self.idle(
+                "log.max_requests_per_second",
+                "while log.requests is \"off\"",
+            );
+        }
+        if !it.trace.is_on() {
+            let reason = "while no spans are recorded (trace.endpoint, trace.enabled)";
+            self.idle("trace.", reason);
         }
     }
 
