@@ -1,4 +1,5 @@
-//! Settings that are valid, but have no effect or make no sense: a node starts with them, and warns.
+//! Settings that are valid, but have no effect or make no sense: a node starts with them, and
+//! warns.
 
 use serde_json::Value;
 
