@@ -181,6 +181,15 @@ impl GroupDefinition {
         self
     }
 
+    /// Begins a load a second time if it takes longer than 95 % of the group's last loads at this
+    /// node did; the first answer counts, and the other load is dropped. At most one more load for
+    /// twenty, and none for batches, or while the breaker is not closed. Only for loaders that may
+    /// run twice at once for one key.
+    pub fn hedge(mut self, hedge: bool) -> Self {
+        self.bounds.hedge = hedge;
+        self
+    }
+
     /// Spares a cold origin: from the first load on, the concurrency grows from a tenth to the
     /// whole within this time.
     pub fn ramp(mut self, ramp: Duration) -> Self {

@@ -293,8 +293,10 @@ pub struct OriginSettings {
     pub breaker_min_loads: u32,
     pub breaker_open_seconds: f64,
     pub cancel_abandoned: bool,
+    pub hedge: bool,
     pub honour_cache_control: bool,
     pub keep_headers: Vec<String>,
+    pub keep_not_found_body: bool,
     pub headers: BTreeMap<String, String>,
     pub header_files: BTreeMap<String, PathBuf>,
 }

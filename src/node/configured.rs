@@ -225,6 +225,7 @@ pub(super) fn definition(
                 retries: origin.retries,
                 max_value: settings.max_value,
                 honour_cache_control: origin.honour_cache_control,
+                keep_not_found_body: origin.keep_not_found_body,
                 keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
                 proxies,
@@ -267,15 +268,21 @@ pub(super) fn definition(
             },
         },
         origin: built,
-        bounds: Bounds {
-            max_concurrency: origin.max_concurrency,
-            max_queue: origin.max_queue,
-            load_timeout,
-            ramp: seconds(origin.ramp_seconds),
-            breaker: breaker(origin),
-            cancel_abandoned: origin.cancel_abandoned,
-        },
+        bounds: bounds(origin, load_timeout),
     })
+}
+
+/// What bounds the loads from an origin, of which one takes no longer than that.
+fn bounds(origin: &OriginSettings, load_timeout: Duration) -> Bounds {
+    Bounds {
+        max_concurrency: origin.max_concurrency,
+        max_queue: origin.max_queue,
+        load_timeout,
+        ramp: seconds(origin.ramp_seconds),
+        breaker: breaker(origin),
+        cancel_abandoned: origin.cancel_abandoned,
+        hedge: origin.hedge,
+    }
 }
 
 /// The circuit breaker, if either of its ratios is set.

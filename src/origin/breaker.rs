@@ -143,6 +143,11 @@ impl Breaker {
         }
     }
 
+    /// Whether nothing is wrong with the origin.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.inner.lock().state, State::Closed(_))
+    }
+
     /// Permission to load.
     ///
     /// # Errors

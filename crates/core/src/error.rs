@@ -1,7 +1,8 @@
 //! The only error type that gaocache returns: what went wrong, who is at fault, and whether a retry
 //! can help.
 //!
-//! It must never carry a value or a secret. How a kind maps to a gRPC code and an HTTP status
+//! It must never carry a secret, and of values only what an origin said in place of one
+//! (`absence`). How a kind maps to a gRPC code and an HTTP status
 //! is defined once, in `status` of the `gaocache` crate.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};

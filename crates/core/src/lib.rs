@@ -5,6 +5,7 @@
 //! [`ports`]. The crate must never do IO or read a clock other than [`ports::Clock`]; its
 //! dependencies make that hard.
 
+pub mod absence;
 pub mod cluster;
 pub mod copy_queue;
 pub mod error;

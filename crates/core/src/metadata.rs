@@ -30,6 +30,9 @@ const OVERHEAD_BYTES: usize = 48;
 /// value is the hash of each, as sixteen hexadecimal digits.
 const TAGS: &str = ":tags";
 const TAG_DIGITS: usize = 16;
+/// What comes before the headers where they are not about a value, but about what an origin said in
+/// place of one: no header can have that name. It doesn't leave the node.
+const ABSENCE: &[u8] = b"\x08:absence\0\0";
 
 /// Headers that may be there only once: of two, neither could be believed.
 const SINGLE: [&str; 3] = ["content-type", "etag", "last-modified"];
@@ -156,9 +159,27 @@ impl Metadata {
         self.tags().any(|it| it == tag)
     }
 
-    /// The packed headers, without the tags before them.
-    fn headers_alone(&self) -> &[u8] {
+    /// The same headers, about what an origin said in place of a value. Absence has no tags.
+    pub(crate) fn of_absence(&self) -> Self {
+        Self::of(Seen::NEW, &[ABSENCE, self.headers_alone()].concat())
+    }
+
+    /// The same headers and nothing else.
+    pub(crate) fn of_headers_alone(&self) -> Self {
+        Self::of(Seen::NEW, self.headers_alone())
+    }
+
+    /// Whether it is about what an origin said in place of a value.
+    pub(crate) fn is_of_absence(&self) -> bool {
+        self.as_bytes().starts_with(ABSENCE)
+    }
+
+    /// The packed headers, without what comes before them.
+    pub fn headers_alone(&self) -> &[u8] {
         let packed = self.as_bytes();
+        if let Some(headers) = packed.strip_prefix(ABSENCE) {
+            return headers;
+        }
         match unpack(packed) {
             Some((TAGS, _, behind)) => behind,
             _ => packed,

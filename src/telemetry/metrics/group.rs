@@ -66,6 +66,7 @@ pub(super) struct GroupFamilies {
     breaker_state: IntGaugeVec,
     breaker_refusals: IntCounterVec,
     renewals: IntCounterVec,
+    hedges: IntCounterVec,
     /// One for each group, so that everything is counted in the same place.
     made: Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>,
 }
@@ -87,6 +88,7 @@ impl GroupFamilies {
             breaker_state: registrar.gauges(names::BREAKER_STATE)?,
             breaker_refusals: registrar.counters(names::BREAKER_REFUSALS)?,
             renewals: registrar.counters(names::ORIGIN_RENEWALS)?,
+            hedges: registrar.counters(names::ORIGIN_HEDGES)?,
             made: Mutex::default(),
         })
     }
@@ -123,6 +125,7 @@ impl GroupFamilies {
             breaker_state: self.breaker_state.with_label_values(&[name]),
             breaker_refusals: of(&self.breaker_refusals),
             renewals: of(&self.renewals),
+            hedges: ["won", "lost"].map(|it| self.hedges.with_label_values(&[name, it])),
             throttle: Throttle::default(),
             loads: Recent::default(),
             misses: Recent::default(),
@@ -149,6 +152,8 @@ pub struct GroupMetrics {
     breaker_state: IntGauge,
     breaker_refusals: IntCounter,
     renewals: IntCounter,
+    /// Won, lost.
+    hedges: [IntCounter; 2],
     throttle: Throttle,
     /// The latest loads.
     pub loads: Recent,
@@ -267,6 +272,10 @@ impl LoadObserver for GroupMetrics {
 
     fn renewed(&self) {
         self.renewals.inc();
+    }
+
+    fn hedged(&self, won: bool) {
+        self.hedges[usize::from(!won)].inc();
     }
 
     fn refused_by_breaker(&self) {

@@ -69,7 +69,7 @@ impl Held {
     fn of(record: &Record, use_count: Option<u32>, now: Timestamp) -> Self {
         let expires = record.expires_at;
         Self {
-            bytes: record.value.as_ref().map(|value| value.len()),
+            bytes: (!record.is_absent()).then(|| record.value_bytes()),
             entity_tag: record.entity_tag,
             left: (expires != Timestamp::NEVER).then(|| expires.since(now)),
             stale: !record.is_fresh(now),

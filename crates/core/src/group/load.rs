@@ -16,6 +16,7 @@ use super::{
     stale::Life,
 };
 use crate::{
+    absence::NotFoundBody,
     error::{Error, ErrorKind, Result},
     key::HashedKey,
     metadata::Metadata,
@@ -46,7 +47,7 @@ impl Group {
             stale: old.is_some(),
             ..Course::default()
         };
-        let old = old.filter(|it| it.record.value.is_some());
+        let old = old.filter(|it| !it.record.is_absent());
         let known = old.as_ref().map(|it| &it.record.metadata);
         let known = known.filter(|it| it.has_validator());
         let loaded = match departure.seat.filter(|_| known.is_none()) {
@@ -71,7 +72,7 @@ impl Group {
                     "the origin says that the value has not changed, but none was passed to it",
                 )),
             },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing(&error)),
             Err(error) => Err(error),
         };
         let now = self.shared.clock.now();
@@ -113,10 +114,16 @@ impl Group {
         Ok((old.renewed(record), life.uncacheable))
     }
 
-    fn nothing(&self) -> (Entry, bool) {
+    /// That there is no such key, with what the origin said in place of its value.
+    fn nothing(&self, said: &Error) -> (Entry, bool) {
         let ttl = self.now.load().rules.negative_ttl;
         let life = Life::without_staleness(ttl, self.shared.clock.now());
-        let record = record(None, 0, life, Metadata::NONE);
+        let nothing = record(None, 0, life, Metadata::NONE);
+        let record = match NotFoundBody::of(said) {
+            Some(body) => nothing.with_absence(body),
+            None => nothing,
+        };
+        let record = record.with_little_absence(self.max_value());
         (Entry::new(&record), life.uncacheable)
     }
 

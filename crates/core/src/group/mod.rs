@@ -40,10 +40,12 @@ use super::{
     flight::{Flights, Sharing},
     key::GroupId,
     key::HashedKey,
+    record::Record,
     ring::{KeyHash, group_seed, hash_key},
     store::Entry,
 };
 use crate::{
+    absence::NotFoundBody,
     error::{Error, ErrorKind, Result},
     ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
@@ -261,11 +263,9 @@ impl Group {
 
     fn answer(&self, outcome: &FlightOutcome, hash: impl FnOnce() -> KeyHash) -> Result<Answer> {
         let entry = &outcome.entry;
-        let Some(value) = &entry.record.value else {
-            return Err(Error::not_found(format!(
-                "group '{}' has no such key",
-                self.name
-            )));
+        let value = entry.record.value.as_ref();
+        let Some(value) = value.filter(|_| !entry.record.is_absent()) else {
+            return Err(self.no_such_key(&entry.record));
         };
         Ok(Answer {
             value: value.clone(),
@@ -276,6 +276,18 @@ impl Group {
             metadata: entry.record.metadata.clone(),
             course: outcome.course,
         })
+    }
+
+    /// With what the origin said in place of the value.
+    fn no_such_key(&self, record: &Record) -> Error {
+        let error = Error::not_found(format!("group '{}' has no such key", self.name));
+        match &record.value {
+            Some(body) => {
+                let said = record.metadata.of_headers_alone();
+                error.with_source(NotFoundBody::new(body.clone(), said))
+            }
+            None => error,
+        }
     }
 
     /// The id of the entry's owner, computed once for each topology.

@@ -230,7 +230,7 @@ impl Group {
         // Only the owner knows whether an old value may be served: a copy of it never is one.
         let record = Record {
             stale: Stale::NEVER,
-            ..answer.record
+            ..answer.record.with_little_absence(self.max_value())
         };
         // Its tag is taken as it is: it comes from the same member as the value, and both go to the
         // same caller.

@@ -41,6 +41,9 @@ pub trait LoadObserver: Send + Sync + 'static {
     fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>);
     /// A load that has ended found the value unchanged.
     fn renewed(&self);
+    /// A load that took long was begun a second time, and has ended. `won` if the second brought
+    /// the answer.
+    fn hedged(&self, won: bool);
     /// A load was refused because the circuit breaker is open.
     fn refused_by_breaker(&self);
     /// The circuit breaker changed its state.
