@@ -15,7 +15,7 @@ pub use super::walk::InForce;
 use super::{
     check, header_files,
     numbered::Numbered,
-    problem::{ConfigError, Problem},
+    problem::{ConfigError, Problem, toml_problem},
     schema::{self, Applies, VARIABLE_PREFIX},
     settings::{Config, LimitSettings, LogSettings},
     suggest,
@@ -107,7 +107,7 @@ impl Reading {
             Some(settings) if self.problems.is_empty() => Ok(Loaded {
                 warnings: check::warnings(&settings, &self.in_force)
                     .into_iter()
-                    .map(|it| placed(it, &self.in_force))
+                    .map(|it| with_source(it, &self.in_force))
                     .collect(),
                 settings,
                 in_force: self.in_force,
@@ -115,16 +115,6 @@ impl Reading {
             }),
             _ => Err(ConfigError(self.problems)),
         }
-    }
-}
-
-/// With the value and the source of the setting that it is about.
-fn placed(problem: Problem, in_force: &[InForce]) -> Problem {
-    let known = in_force.iter().find(|known| known.name == problem.name);
-    Problem {
-        source: known.map(|known| known.source.clone()),
-        value: known.map(|known| known.value.clone()),
-        ..problem
     }
 }
 
@@ -168,7 +158,8 @@ pub fn read_all(sources: &Sources) -> Reading {
             let mut together = header_files::fill(&mut settings);
             together.extend(check::together(&settings, &unsure));
             together.extend(check::leftovers(&settings, &in_force));
-            problems.extend(together.into_iter().map(|it| placed(it, &in_force)));
+            let together = together.into_iter();
+            problems.extend(together.map(|problem| with_source(problem, &in_force)));
             Some(settings)
         }
         Err(error) => {
@@ -188,6 +179,14 @@ pub fn read_all(sources: &Sources) -> Reading {
         numbered,
         problems,
     }
+}
+
+/// The problem, with the source and the value of its setting.
+fn with_source(mut problem: Problem, in_force: &[InForce]) -> Problem {
+    let known = in_force.iter().find(|known| known.name == problem.name);
+    problem.source = known.map(|known| known.source.clone());
+    problem.value = known.map(|known| known.value.clone());
+    problem
 }
 
 /// Settings of a node of a test: defaults, the memory registry, and all listeners on free ports of
@@ -299,23 +298,13 @@ fn indexed(name: &str) -> String {
 
 /// A settings file. figment's own reader would quote the line of an error, and a password with it.
 fn read(file: &Path) -> Result<Given, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let before = text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            + 1;
-        format!(
-            "not valid TOML: line {line}, column {column}: {}",
-            error.message()
-        )
+    let text = std::fs::read_to_string(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => "the file is not text in UTF-8".to_owned(),
+        _ => error.to_string(),
     })?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error| format!("not valid TOML: {}", toml_problem(&text, &error)))?;
     let value = Value::serialize(table).map_err(|error| error.kind.to_string())?;
     Ok(Given {
         source: format!("file {}", file.display()),
