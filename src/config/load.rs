@@ -44,7 +44,7 @@ pub struct Loaded {
     pub in_force: Vec<InForce>,
     /// The list of groups that the numbers in names such as `groups[0].ttl_seconds` are about.
     pub numbered: Numbered,
-    /// About settings that are valid, but have no effect or make no sense beside others.
+    /// About settings that are valid, but have no effect or make no sense together with others.
     pub warnings: Vec<Problem>,
 }
 
