@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 pub use crate::time::{Clock, Reading, Timestamp};
-pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
+pub use origin::{Asked, Freshness, Loaded, Origin, Reloaded, Turn, loader};
 pub use peers::{
     Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, Parcel, Peeked,
     PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source, TRANSFER_TIMEOUT,

@@ -2,6 +2,7 @@
 //! set by hand, origins can be held back.
 
 mod coming_and_going;
+mod lives;
 mod many;
 mod pass_through;
 mod reading;
