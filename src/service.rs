@@ -30,7 +30,7 @@ use gaocache_core::{
     ports::{Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
     standing::Standing,
 };
-pub(crate) use many::flight_bytes;
+pub(crate) use many::{MANY_FLIGHTS, flight_bytes};
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]

@@ -147,6 +147,7 @@ pub(super) fn peers(
     settings: &Settings,
     groups: &[GroupDefinition],
     max_value: u64,
+    budget: Arc<Budget>,
     tls: PeerTls,
 ) -> PeerRules {
     /// How long a connection to another node is kept without a call.
@@ -156,6 +157,7 @@ pub(super) fn peers(
         timeout: settings.peer_timeout,
         idle: IDLE,
         max_value,
+        budget,
         workers: workers(settings),
         tls,
         loads: loads(groups),

@@ -9,20 +9,17 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 use tracing::Instrument;
 
 use super::{
     failed::{Failed, Why},
     links::{Lane, Link},
     places::LoadBounds,
-    pool::GrpcPeers,
+    pool::{Client, GrpcPeers},
 };
 use crate::{
-    rpc::{
-        asked_for, convert,
-        wire::{self, peer_client::PeerClient},
-    },
+    rpc::{asked_for, convert, wire},
     telemetry::trace::{self, Told},
 };
 use gaocache_core::{
@@ -150,7 +147,7 @@ impl GrpcPeers {
         bounds: &LoadBounds,
     ) -> Result<PeerAnswer, Failed> {
         let bound = bounds.longest.saturating_add(self.timeout());
-        let send = |mut client: PeerClient<Channel>| {
+        let send = |mut client: Client| {
             let mut request = trace::request(wire::FetchRequest {
                 group: group.to_owned(),
                 key: key.to_owned(),
@@ -187,7 +184,7 @@ impl GrpcPeers {
         bound: Duration,
         request: wire::PeekRequest,
     ) -> Result<Peeked, Failed> {
-        let send = |mut client: PeerClient<Channel>| {
+        let send = |mut client: Client| {
             let request = request.clone();
             async move { client.peek(request).await }
         };
