@@ -1,7 +1,7 @@
 //! Takes this node's id: never from a process that still runs.
 //!
-//! Of two processes with one id, the others know the one that registered last, and tell the other
-//! of no removal any more. So whoever starts looks first whether the one before has ended.
+//! Of two processes with one id, the others know the one that registered last, and no longer notify
+//! the other of removals. So a process first checks whether its predecessor has ended.
 
 use std::time::Duration;
 

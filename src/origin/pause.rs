@@ -1,17 +1,17 @@
-//! Where a load that runs waits between two attempts: whoever asked for it may hang up meanwhile,
+//! Where a running load waits between two attempts: its callers may hang up meanwhile,
 //! and then there is no need to ask the origin again.
 //!
 //! A flight that has been found abandoned is off the core's table, and another may load its key.
-//! So nobody may look for that while an attempt runs, or two could run at once.
+//! So nothing may check for that while an attempt runs, or another load of the key could run, too.
 //!
-//! The life of a value begins with the attempt that brought it.
+//! The life of a value begins with the attempt that brought it, or earlier.
 
 use std::{
     future::poll_fn,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
 };
@@ -20,8 +20,8 @@ use gaocache_core::ports::Asked;
 
 /// The attempts of one load.
 struct Attempts {
-    /// It waits between two of them.
-    pauses: AtomicBool,
+    /// How many of them run; those that pause don't.
+    running: AtomicUsize,
     asked: Asked,
 }
 
@@ -29,20 +29,46 @@ tokio::task_local! {
     static ATTEMPTS: Arc<Attempts>;
 }
 
+/// The attempts of the load that the current task runs; outside of a load, `None`.
+fn attempts() -> Option<Arc<Attempts>> {
+    ATTEMPTS.try_with(Arc::clone).ok()
+}
+
 /// Waits between two attempts of the load that the current task runs.
 #[cfg(feature = "cli")]
 pub(super) async fn pause(time: std::time::Duration) {
-    let attempts = ATTEMPTS.try_with(Arc::clone).ok();
-    let pauses = |pauses| {
-        if let Some(attempts) = &attempts {
-            attempts.pauses.store(pauses, Ordering::Relaxed);
-        }
-    };
-    pauses(true);
-    tokio::time::sleep(time).await;
-    pauses(false);
+    let attempts = attempts();
     if let Some(attempts) = &attempts {
+        attempts.running.fetch_sub(1, Ordering::Relaxed);
+    }
+    tokio::time::sleep(time).await;
+    if let Some(attempts) = &attempts
+        && attempts.running.fetch_add(1, Ordering::Relaxed) == 0
+    {
+        // Beside another one that runs, the value may be that one's.
         attempts.asked.note();
+    }
+}
+
+/// Whether the load that the current task runs waits between two attempts.
+pub(super) fn is_pausing() -> bool {
+    attempts().is_none_or(|it| it.running.load(Ordering::Relaxed) == 0)
+}
+
+/// Runs another one for the same load, at the same time.
+pub(super) async fn beside<T>(another: impl Future<Output = T>) -> T {
+    if let Some(attempts) = attempts() {
+        attempts.running.fetch_add(1, Ordering::Relaxed);
+    }
+    let outcome = another.await;
+    ended();
+    outcome
+}
+
+/// One of two ended, and the other goes on.
+pub(super) fn ended() {
+    if let Some(attempts) = attempts() {
+        attempts.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -55,7 +81,7 @@ pub(super) async fn unless_abandoned<T>(
     asked: &Asked,
 ) -> Option<T> {
     let attempts = Arc::new(Attempts {
-        pauses: AtomicBool::new(false),
+        running: AtomicUsize::new(1),
         asked: asked.clone(),
     });
     asked.note();
@@ -65,7 +91,7 @@ pub(super) async fn unless_abandoned<T>(
         if let Poll::Ready(loaded) = load.as_mut().poll(cx) {
             return Poll::Ready(Some(loaded));
         }
-        if anyway || attempts.pauses.load(Ordering::Relaxed) {
+        if anyway || attempts.running.load(Ordering::Relaxed) == 0 {
             return abandoned.as_mut().poll(cx).map(|()| None);
         }
         Poll::Pending
@@ -107,5 +133,25 @@ mod tests {
         assert_eq!(loaded, Some("loaded"), "abandoned after the pause");
         let at_once = unless_abandoned(pending::<()>(), ready(()), true, &asked);
         assert_eq!(at_once.await, None);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn of_two_that_run_at_once_both_must_pause() {
+        let second = Duration::from_secs(1);
+        let first = async {
+            pause(3 * second).await;
+            pending::<()>().await;
+        };
+        let other = async {
+            tokio::time::sleep(second).await;
+            pause(second).await;
+            pending::<()>().await;
+        };
+        let load = async { tokio::join!(first, beside(other)) };
+        let asked = Asked::by(Arc::new(MonotonicClock));
+        let mut load = pin!(unless_abandoned(load, ready(()), false, &asked));
+        assert!(poll!(load.as_mut()).is_pending(), "the other runs");
+        let began = tokio::time::Instant::now();
+        assert_eq!(load.await, None);
+        assert_eq!(began.elapsed(), second);
     }
 }

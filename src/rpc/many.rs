@@ -9,20 +9,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
-use super::{convert, scan::has_at_most, wire};
+use super::{convert, scan::has_at_most};
 use crate::{
-    fairness::ClientId,
-    service::{MANY_FLIGHTS, Service},
-    telemetry::trace::Scope,
-    traffic::Traffic,
+    fairness::ClientId, service::Service, telemetry::trace::Scope, traffic::Traffic, wire,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    ports::Fetched,
+    ports::{Fetched, MAX_BATCH_KEYS},
 };
 
-/// The most keys of one message between nodes.
-pub(super) const MAX_FETCHED_KEYS: usize = 1024;
 /// All keys of one message between nodes, in bytes.
 pub(super) const MAX_FETCHED_KEY_BYTES: usize = 1 << 20;
 
@@ -36,11 +31,11 @@ pub(super) fn check(body: &Bytes, most: usize) -> Result<()> {
 
 /// The same for the request of another node.
 pub(super) fn check_fetch(body: &Bytes) -> Result<()> {
-    check_keys(body, MAX_FETCHED_KEYS, "")
+    check_keys(body, MAX_BATCH_KEYS, "")
 }
 
 /// A key of no bytes takes two in the request, many times that once decoded, and as much again for
-/// its answer. What is no valid message is left to the decoder.
+/// its answer. An invalid message is left to the decoder.
 fn check_keys(body: &Bytes, most: usize, limit: &str) -> Result<()> {
     /// gRPC's prefix of a message.
     const PREFIX_BYTES: usize = 5;
@@ -75,7 +70,7 @@ pub(super) fn answers(
             });
             (place, answer)
         });
-        read_ahead(held, MANY_FLIGHTS)
+        read_ahead(held)
     });
     // The next part begins only when the client has read the one before.
     Ok(in_scope(parts).flatten().map(move |(place, answer)| {
@@ -107,19 +102,16 @@ pub(super) fn fetched(
         });
         (place, fetched)
     });
-    Ok(
-        read_ahead(held, MAX_FETCHED_KEYS).map(move |(place, fetched)| {
-            let now = service.now();
-            Ok(convert::fetch_many_response(place, fetched, asked_at, now))
-        }),
-    )
+    Ok(read_ahead(held).map(move |(place, fetched)| {
+        let now = service.now();
+        Ok(convert::fetch_many_response(place, fetched, asked_at, now))
+    }))
 }
 
 /// Reads on while nobody reads from it, so that what comes is counted at once, however long it
-/// waits here. There are no more than so many items.
+/// waits here. There are no more items than keys in a batch.
 fn read_ahead<T: Send + 'static>(
     stream: impl Stream<Item = T> + Send + 'static,
-    most: usize,
 ) -> impl Stream<Item = T> + Send {
     let mut stream = Box::pin(stream);
     let mut come = Vec::new();
@@ -127,7 +119,7 @@ fn read_ahead<T: Send + 'static>(
         match stream.next().now_or_never() {
             Some(Some(item)) => come.push(item),
             Some(None) => break None,
-            None => break Some(read_in_task(stream, most)),
+            None => break Some(read_in_task(stream)),
         }
     };
     stream::iter(come).chain(stream::iter(rest).flatten())
@@ -136,9 +128,8 @@ fn read_ahead<T: Send + 'static>(
 /// Reads in a task that ends with its reader.
 fn read_in_task<T: Send + 'static>(
     mut stream: impl Stream<Item = T> + Send + Unpin + 'static,
-    most: usize,
 ) -> impl Stream<Item = T> + Send {
-    let (sender, receiver) = mpsc::channel(most);
+    let (sender, receiver) = mpsc::channel(MAX_BATCH_KEYS);
     let task = AbortOnDropHandle::new(tokio::spawn(async move {
         while let Some(item) = stream.next().await {
             if sender.send(item).await.is_err() {
@@ -218,7 +209,7 @@ mod tests {
         let read = stream.inspect(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         });
-        let reader = read_ahead(read, 10);
+        let reader = read_ahead(read);
         assert_eq!(counted.load(Ordering::SeqCst), 3, "at once");
         (3..5).for_each(|item| come.unbounded_send(item).expect("it is read"));
         while counted.load(Ordering::SeqCst) < 5 {

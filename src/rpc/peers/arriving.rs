@@ -211,7 +211,7 @@ mod tests {
     async fn what_has_no_room_is_refused_before_it_comes_and_what_is_too_long_is_its_reader_s() {
         let budget = Budget::new(MIB as u64);
         let error = in_pieces(&message(2 * MIB), 1000, &budget).frame().await;
-        let status = error.expect("an end").err().expect("no room");
+        let status = error.expect("an end").expect_err("no room");
         let error = from_status(&status).expect("ours");
         assert_eq!(error.kind(), ErrorKind::Overloaded);
         assert_eq!(budget.used(), 0);

@@ -10,7 +10,7 @@ use super::{
     links::Lane,
     pool::{Client, GrpcPeers},
 };
-use crate::rpc::{convert, wire};
+use crate::{rpc::convert, wire};
 use gaocache_core::{
     membership::{IdHash, Member},
     ports::{

@@ -8,7 +8,7 @@ use std::{io::ErrorKind, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{failure::Failure, pool::GrpcPeers};
-use crate::rpc::wire::{PromiseRequest, peer_client::PeerClient};
+use crate::wire::{PromiseRequest, peer_client::PeerClient};
 use gaocache_core::membership::{IdHash, Member};
 
 /// What is found where a member registered.
@@ -48,7 +48,7 @@ impl GrpcPeers {
     /// Which incarnation answers there; `None` if no answer came in time.
     async fn ask_who_runs(&self, member: &Member) -> Option<Result<IdHash, Failure>> {
         let route = self.route(member).ok()?;
-        // A promise against nobody: its answer says which incarnation gives it.
+        // A promise that concerns no member: its answer says which incarnation gives it.
         let nobody = PromiseRequest {
             against: IdHash::NONE.0,
         };

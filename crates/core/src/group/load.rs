@@ -17,10 +17,11 @@ use super::{
     stale::Life,
 };
 use crate::{
+    absence::NotFoundBody,
     error::{Error, ErrorKind, Result},
     key::HashedKey,
     metadata::Metadata,
-    ports::{Asked, Freshness, Loaded, Reloaded, Timestamp, Turn},
+    ports::{Asked, Freshness, LoadTurn, Loaded, Reloaded, Timestamp},
     record::Record,
     ring::KeyHash,
     store::Entry,
@@ -28,7 +29,8 @@ use crate::{
 
 impl Group {
     /// Loads from the origin. A load that is to answer somebody, and that everybody has given up on
-    /// while it waited for its turn, doesn't begin; one that runs goes on, and its value is kept.
+    /// while it waited for its turn, doesn't begin; one that is running continues, and its value is
+    /// kept.
     pub(super) async fn load(
         &self,
         key: &HashedKey<'_>,
@@ -47,7 +49,7 @@ impl Group {
             stale: old.is_some(),
             ..Course::default()
         };
-        let old = old.filter(|it| it.record.value.is_some());
+        let old = old.filter(|it| !it.record.is_absent());
         let known = old.as_ref().map(|it| &it.record.metadata);
         let known = known.filter(|it| it.has_validator());
         let (loaded, asked) = match departure.seat.filter(|_| known.is_none()) {
@@ -57,7 +59,7 @@ impl Group {
                 (loaded.map(Reloaded::Changed), asked)
             }
             None => {
-                let turn = Turn {
+                let turn = LoadTurn {
                     abandoned,
                     asked: asked.clone(),
                 };
@@ -74,10 +76,10 @@ impl Group {
             }) => match old.filter(|it| it.record.metadata.has_validator()) {
                 Some(old) => self.unchanged(&old, freshness, &metadata, hash, asked),
                 None => Err(Error::origin_failed(
-                    "the origin says that the value has not changed, but none was named to it",
+                    "the origin says that the value has not changed, but none was passed to it",
                 )),
             },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing(asked)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing(&error, asked)),
             Err(error) => Err(error),
         };
         let now = self.shared.clock.now();
@@ -119,10 +121,16 @@ impl Group {
         Ok((old.renewed(record), life.uncacheable))
     }
 
-    fn nothing(&self, asked: Timestamp) -> (Entry, bool) {
+    /// That there is no such key, with what the origin said in place of its value.
+    fn nothing(&self, said: &Error, asked: Timestamp) -> (Entry, bool) {
         let ttl = self.now.load().rules.negative_ttl;
         let life = Life::without_staleness(ttl, asked);
-        let record = record(None, 0, life, Metadata::NONE);
+        let nothing = record(None, 0, life, Metadata::NONE);
+        let record = match NotFoundBody::of(said) {
+            Some(body) => nothing.with_absence(body),
+            None => nothing,
+        };
+        let record = record.with_little_absence(self.max_value());
         (Entry::new(&record), life.uncacheable)
     }
 

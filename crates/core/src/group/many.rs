@@ -23,7 +23,7 @@ use crate::{
     cluster::Owner,
     error::{BoxError, Error, ErrorKind, Result},
     membership::{IdHash, Member},
-    ports::{Asked, Fetched, KeyAsked, Loaded, MANY_AT_ONCE, PeerAnswer, PeerError, Turn},
+    ports::{Asked, Fetched, KeyAsked, LoadTurn, Loaded, MANY_AT_ONCE, PeerAnswer, PeerError},
 };
 
 /// Values above this size, in bytes, are not part of a batch.
@@ -274,11 +274,11 @@ impl Loads {
             group.shared.spawn(async move {
                 let asked = Asked::by(clock);
                 let keys: Vec<&str> = calls.iter().map(|call| &*call.key).collect();
-                let turn = Turn::anyway(asked.clone());
+                let turn = LoadTurn::anyway(asked.clone());
                 let mut loaded = origin.load_many_in_turn(&keys, turn).await.into_iter();
                 for call in calls {
                     let loaded = loaded.next().unwrap_or_else(|| Err(no_result().into()));
-                    // Its flight goes on to the end, so somebody takes it.
+                    // Its flight runs to the end, so somebody takes it.
                     let _ = call.loaded.send((loaded, asked.clone()));
                 }
             });

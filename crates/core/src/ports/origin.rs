@@ -188,7 +188,7 @@ impl Asked {
 
 /// What a load that waits for its turn has to know and to tell.
 #[doc(hidden)] // for the node's own wrapper of origins
-pub struct Turn<'a> {
+pub struct LoadTurn<'a> {
     /// Resolves when all callers have given up. A load that has not begun by then need not begin;
     /// its outcome is discarded.
     pub abandoned: BoxFuture<'a, ()>,
@@ -196,7 +196,7 @@ pub struct Turn<'a> {
     pub asked: Asked,
 }
 
-impl Turn<'static> {
+impl LoadTurn<'static> {
     /// Of a load that begins whoever waits for it.
     pub fn anyway(asked: Asked) -> Self {
         let abandoned = Box::pin(pending());
@@ -295,7 +295,7 @@ pub trait Origin: Send + Sync + 'static {
         &self,
         key: &str,
         kept: Option<&Metadata>,
-        turn: Turn<'_>,
+        turn: LoadTurn<'_>,
     ) -> Result<Reloaded, BoxError> {
         drop(turn);
         match kept {
@@ -309,7 +309,7 @@ pub trait Origin: Send + Sync + 'static {
     async fn load_many_in_turn(
         &self,
         keys: &[&str],
-        turn: Turn<'_>,
+        turn: LoadTurn<'_>,
     ) -> Vec<Result<Loaded, BoxError>> {
         drop(turn);
         self.load_many(keys).await

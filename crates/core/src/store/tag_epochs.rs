@@ -5,13 +5,14 @@
 //! drops the entry.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap, btree_map},
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use parking_lot::Mutex;
 
-use crate::{store, tags::TagHash};
+use super::Entry;
+use crate::tags::TagHash;
 
 /// Purged tags of a group that are remembered. Past that, all entries with tags are dropped whose
 /// tags were not compared with the newest purges: too many, but none too few.
@@ -63,7 +64,7 @@ impl TagEpochs {
     /// It has ended, and what it brought has been kept or not.
     pub(super) fn arrives(&self, departed: u32) {
         let mut purged = self.purged.lock();
-        if let Entry::Occupied(mut loads) = purged.under_way.entry(departed) {
+        if let btree_map::Entry::Occupied(mut loads) = purged.under_way.entry(departed) {
             *loads.get_mut() -= 1;
             if *loads.get() == 0 {
                 loads.remove();
@@ -74,19 +75,19 @@ impl TagEpochs {
 
     /// Marks an entry whose load departed after so many purges. False if one of its tags was purged
     /// since; a purge that happens between this and the insertion is seen by the entry's readers.
-    pub(super) fn mark(&self, entry: &store::Entry, departed: u32) -> bool {
+    pub(super) fn mark(&self, entry: &Entry, departed: u32) -> bool {
         entry.tag_epoch.store(departed, Ordering::Release);
         self.is_current(entry)
     }
 
     /// Whether none of the entry's tags was purged since its load departed.
-    pub(super) fn is_current(&self, entry: &store::Entry) -> bool {
+    pub(super) fn is_current(&self, entry: &Entry) -> bool {
         let newest = self.newest.load(Ordering::Acquire);
         entry.tag_epoch.load(Ordering::Acquire) == newest || self.compare(entry)
     }
 
     #[cold]
-    fn compare(&self, entry: &store::Entry) -> bool {
+    fn compare(&self, entry: &Entry) -> bool {
         let purged = self.purged.lock();
         let (newest, known) = (self.number(), entry.tag_epoch.load(Ordering::Acquire));
         let mut tags = entry.record.metadata.tags().peekable();
@@ -158,8 +159,8 @@ mod tests {
         time::Timestamp,
     };
 
-    fn entry(tags: &[&str]) -> store::Entry {
-        store::Entry::new(&Record {
+    fn entry(tags: &[&str]) -> Entry {
+        Entry::new(&Record {
             value: Some(Bytes::from_static(b"v")),
             expires_at: Timestamp::NEVER,
             stale: Stale::NEVER,
