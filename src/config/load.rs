@@ -44,7 +44,7 @@ pub struct Loaded {
     pub in_force: Vec<InForce>,
     /// The list of groups that the numbers in names such as `groups[0].ttl_seconds` are about.
     pub numbered: Numbered,
-    /// About settings that are valid, but have no effect or make no sense beside others.
+    /// About settings that are valid, but have no effect or make no sense together with others.
     pub warnings: Vec<Problem>,
 }
 
@@ -107,7 +107,7 @@ impl Reading {
             Some(settings) if self.problems.is_empty() => Ok(Loaded {
                 warnings: check::warnings(&settings, &self.in_force)
                     .into_iter()
-                    .map(|it| with_source(it, &self.in_force))
+                    .map(|warning| with_source(warning, &self.in_force))
                     .collect(),
                 settings,
                 in_force: self.in_force,
