@@ -204,6 +204,10 @@ async fn an_operator_forgets_members_that_are_gone_for_good() {
         "{table}"
     );
 
+    let (_, _, errors) = on(&etcd, &["check"]);
+    let gone = "vanished; see `gaocache forget` if it never comes back: no answer";
+    assert_eq!(errors.matches(gone).count(), 2, "{errors}");
+    assert!(!errors.contains("can't connect to n"), "{errors}");
     let target = format!("127.0.0.1:{}", nodes[0].grpc);
     let removed = ["remove", "users", "alice", "--target", &target];
     let (code, _, errors) = tokio::task::block_in_place(|| told(&removed));
