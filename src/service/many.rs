@@ -35,6 +35,14 @@ struct Part {
     moment: Moment,
 }
 
+/// What a client gets, in bytes.
+fn bytes(answer: &Answer) -> usize {
+    let plain = answer.metadata.plain_bytes();
+    plain.map_or(answer.value.len(), |it| {
+        usize::try_from(it).unwrap_or(usize::MAX)
+    })
+}
+
 impl Service {
     /// A client's get of several keys: answers as they come, each with the place of its key, first
     /// those that memory has. What is not in memory is asked for at once, in one message to each
@@ -45,16 +53,21 @@ impl Service {
         group: &str,
         keys: Arc<[String]>,
     ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
-        let (service, group) = (self.clone(), Arc::<str>::from(group));
+        let group = Arc::<str>::from(group);
+        let (service, of_parts) = (self.clone(), group.clone());
         let answers = stream::unfold(0, move |first| {
             let part = (first < keys.len()).then(|| {
-                let part = service.part(&group, &keys, first);
+                let part = service.part(&of_parts, &keys, first);
                 let next = part.next;
-                (service.answers(&group, &keys, part), next)
+                (service.answers(&of_parts, &keys, part), next)
             });
             ready(part)
         });
-        answers.flatten()
+        let (service, group) = (self.clone(), group);
+        answers.flatten().map(move |(place, answer)| {
+            let plain = answer.and_then(|answer| service.plain(&group, answer));
+            (place, plain)
+        })
     }
 
     /// The keys from that place on, as far as they may be worked on at once.
@@ -70,7 +83,7 @@ impl Service {
         for (place, key) in (first..part.next).zip(&keys[first..part.next]) {
             // What finds no room is looked for again in its turn.
             if let Some(answer) = self.inner.groups.held(group, key, part.moment.now)
-                && room.take(answer.as_ref().map_or(0, |it| it.value.len()))
+                && room.take(answer.as_ref().map_or(0, bytes))
             {
                 self.has_held(group, key, &mut part.moment, &answer);
                 part.known.push((place, answer));
