@@ -116,8 +116,8 @@ impl GroupDefinition {
     }
 
     /// After how long a get whose load isn't done is answered with the old value, as
-    /// [`Source::Stale`], if there is one ([`GroupDefinition::stale_if_error`]); the load goes on.
-    /// Without it: gets wait for the load.
+    /// [`Source::Stale`], if there is one ([`GroupDefinition::stale_if_error`]); the load
+    /// continues. Without it: gets wait for the load.
     ///
     /// [`Source::Stale`]: crate::Source::Stale
     pub fn soft_timeout(mut self, soft_timeout: Duration) -> Self {

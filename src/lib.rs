@@ -107,6 +107,7 @@ mod status;
 mod telemetry;
 mod tls;
 mod traffic;
+mod wire;
 
 pub use answer::Answer;
 #[doc(no_inline)]

@@ -6,8 +6,8 @@ use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    access::{Admin, NoAnswer},
-    address::{CONNECT_TIMEOUT, Listener, Place, admin_address, admin_of, look_up},
+    address::{CONNECT_TIMEOUT, Listener, NodeAddress, admin_address, admin_of, look_up},
+    admin::{Admin, NoAnswer},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
@@ -34,7 +34,7 @@ pub(super) struct RingArgs {
         value_parser = admin_address,
         conflicts_with = "etcd"
     )]
-    admin: Option<Place>,
+    admin: Option<NodeAddress>,
     /// Print the ring again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -152,7 +152,7 @@ async fn has_group(topology: &Topology, group: &str, tls: &Tls) -> Result<(), Fa
     }
     if !topology.view.members.is_empty() {
         tell(&format!(
-            "gaocache: no node answered, so it is not certain that there is a group '{group}'"
+            "gaocache: no node answered, so it is not certain that the group '{group}' exists"
         ));
     }
     Ok(())
@@ -168,7 +168,7 @@ fn no_group(node: &str, group: &str, groups: &[GroupReport]) -> Failure {
 
 async fn fetch(
     args: &RingArgs,
-    admin: &Place,
+    admin: &NodeAddress,
     tls: &Tls,
     known: Option<&str>,
 ) -> Result<RingReport, Failure> {
@@ -186,7 +186,7 @@ async fn fetch(
 
 /// The ring of the node whose admin listener is there.
 pub(super) async fn fetch_report(
-    admin: &Place,
+    admin: &NodeAddress,
     tls: &Tls,
     key: Option<&str>,
     known: Option<&str>,
@@ -213,7 +213,22 @@ fn table(report: &RingReport) -> String {
         report.fingerprint,
         report.node
     );
-    let members = report.members.iter().map(|member| MemberReport {
+    list_members(&mut out, &report.members);
+    if !report.unreachable.is_empty() {
+        let (node, others) = (&report.node, report.unreachable.join(", "));
+        let (node, others) = (printable(node), printable(&others));
+        let _ = writeln!(out, "{node} can't connect to: {others}");
+    }
+    for owner in &report.owners {
+        let (group, owner) = (printable(&owner.group), printable(&owner.owner));
+        let _ = writeln!(out, "owner in group {group}: {owner}");
+    }
+    out
+}
+
+/// A line for each member, in columns as wide as they need.
+fn list_members(out: &mut String, members: &[MemberReport]) {
+    let members = members.iter().map(|member| MemberReport {
         id: printable(&member.id),
         address: printable(&member.address),
         zone: printable(&member.zone),
@@ -251,14 +266,4 @@ fn table(report: &RingReport) -> String {
             member.lease.as_deref().unwrap_or("-")
         );
     }
-    if !report.unreachable.is_empty() {
-        let (node, others) = (&report.node, report.unreachable.join(", "));
-        let (node, others) = (printable(node), printable(&others));
-        let _ = writeln!(out, "{node} can't connect to: {others}");
-    }
-    for owner in &report.owners {
-        let (group, owner) = (printable(&owner.group), printable(&owner.owner));
-        let _ = writeln!(out, "owner in group {group}: {owner}");
-    }
-    out
 }

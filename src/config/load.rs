@@ -151,12 +151,8 @@ pub fn read_all(sources: &Sources) -> Reading {
             let mut together = header_files::fill(&mut settings);
             together.extend(check::together(&settings, &unsure));
             together.extend(check::leftovers(&settings, &in_force));
-            problems.extend(together.into_iter().map(|mut problem| {
-                let known = in_force.iter().find(|known| known.name == problem.name);
-                problem.source = known.map(|known| known.source.clone());
-                problem.value = known.map(|known| known.value.clone());
-                problem
-            }));
+            let together = together.into_iter();
+            problems.extend(together.map(|problem| with_source(problem, &in_force)));
             Some(settings)
         }
         Err(error) => {
@@ -176,6 +172,14 @@ pub fn read_all(sources: &Sources) -> Reading {
         numbered,
         problems,
     }
+}
+
+/// The problem, with the source and the value of its setting.
+fn with_source(mut problem: Problem, in_force: &[InForce]) -> Problem {
+    let known = in_force.iter().find(|known| known.name == problem.name);
+    problem.source = known.map(|known| known.source.clone());
+    problem.value = known.map(|known| known.value.clone());
+    problem
 }
 
 /// Settings of a node of a test: defaults, the memory registry, and all listeners on free ports of

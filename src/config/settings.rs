@@ -1,6 +1,11 @@
 //! The settings as plain values, section by section. What each means is in the table (`schema`).
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -301,6 +306,11 @@ pub struct OriginSettings {
 /// Converts a setting in seconds to a duration. Validation has already checked its range.
 pub fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
+/// Converts a setting that names a file; `None` if it is empty.
+pub fn file(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
 }
 
 fn socket<'de, D: serde::Deserializer<'de>>(

@@ -259,7 +259,10 @@ impl Origin for Guarded {
         let nobody = Box::pin(std::future::pending());
         match self.load_in_turn(key, None, nobody).await? {
             Reloaded::Changed(loaded) => Ok(loaded),
-            _ => Err(Error::origin_failed("it calls unchanged what was not named to it").into()),
+            _ => Err(Error::origin_failed(
+                "it reports an unchanged value although none was passed to it",
+            )
+            .into()),
         }
     }
 

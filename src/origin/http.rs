@@ -48,7 +48,7 @@ pub struct HttpRules {
     pub honour_cache_control: bool,
     /// Whether the body of a 404 is passed on.
     pub keep_not_found_body: bool,
-    /// What is kept of a response beside what says what its body is.
+    /// What is kept of a response in addition to what describes its body.
     pub keep_headers: Vec<HeaderName>,
     /// Sent with every request; see [`template::headers`].
     pub headers: BTreeMap<String, String>,
@@ -183,7 +183,8 @@ impl HttpOrigin {
 
     fn unchanged(&self, headers: &HeaderMap, kept: &Metadata) -> Result<Reloaded, Failed> {
         if said::is_of_another(headers, kept) {
-            let what = "the origin answered 304 Not Modified with another ETag than was asked for";
+            let what = "the origin answered 304 Not Modified with a different ETag from the one in the \
+                 request";
             return Err(Error::origin_failed(what).into());
         }
         let metadata = said::of_unchanged(headers, &self.rules.keep_headers)?;

@@ -1,8 +1,8 @@
-//! Where a load that runs waits between two attempts: whoever asked for it may hang up meanwhile,
+//! Where a running load waits between two attempts: its callers may hang up meanwhile,
 //! and then there is no need to ask the origin again.
 //!
 //! A flight that has been found abandoned is off the core's table, and another may load its key.
-//! So nobody may look for that while an attempt runs, or another load of the key could run, too.
+//! So nothing may check for that while an attempt runs, or another load of the key could run, too.
 
 use std::{
     future::poll_fn,

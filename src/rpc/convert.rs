@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tonic::Status;
 
-use super::{
-    lean::{Inner, Reply},
+use super::lean::{Inner, Reply};
+use crate::{
+    status::grpc::to_status,
     wire::{self, handoff_entry::What},
 };
-use crate::status::grpc::to_status;
 use gaocache_core::{
     absence::NotFoundBody,
     error::{Error, ErrorKind},
@@ -295,7 +295,7 @@ pub(super) fn key_error(error: &Error) -> wire::KeyError {
 }
 
 impl wire::KeyError {
-    /// The error that it tells of.
+    /// The error that it reports.
     pub(crate) fn error(&self) -> Error {
         // A kind from a newer release is still an answer.
         let kind = ErrorKind::from_name(&self.kind).unwrap_or(ErrorKind::Internal);

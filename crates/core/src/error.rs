@@ -45,8 +45,8 @@ pub enum ErrorKind {
     OriginTimeout,
     /// The origin could not be reached, failed, or sent an invalid response.
     OriginFailed,
-    /// The origin failed or was slow lately, so its group's circuit breaker is open: it is not
-    /// asked for a while.
+    /// The origin has failed or been slow recently, so its group's circuit breaker is open: it is
+    /// not asked for a while.
     BreakerOpen,
     /// Too much is in flight already: loads that wait for the origin, or bytes.
     Overloaded,

@@ -16,6 +16,7 @@ pub mod group;
 pub mod handoff;
 pub mod hot;
 pub mod identity;
+pub mod joining;
 pub mod key;
 pub mod membership;
 pub mod metadata;

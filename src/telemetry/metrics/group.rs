@@ -10,7 +10,7 @@ use crate::telemetry::{
     line, names,
     recent::Recent,
     throttle::Throttle,
-    trace::{self, Told},
+    trace::{self, SpanAttributes},
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -266,10 +266,10 @@ impl LoadObserver for GroupMetrics {
             .inc();
         trace::ended(
             outcome.map(|_| label),
-            Told {
+            SpanAttributes {
                 group: &self.name,
                 bytes: outcome.ok(),
-                ..Told::default()
+                ..SpanAttributes::default()
             },
         );
     }

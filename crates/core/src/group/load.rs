@@ -28,7 +28,8 @@ use crate::{
 
 impl Group {
     /// Loads from the origin. A load that is to answer somebody, and that everybody has given up on
-    /// while it waited for its turn, doesn't begin; one that runs goes on, and its value is kept.
+    /// while it waited for its turn, doesn't begin; one that is running continues, and its value is
+    /// kept.
     pub(super) async fn load(
         &self,
         key: &HashedKey<'_>,
@@ -68,7 +69,7 @@ impl Group {
             }) => match old.filter(|it| it.record.metadata.has_validator()) {
                 Some(old) => self.unchanged(&old, freshness, &metadata, hash),
                 None => Err(Error::origin_failed(
-                    "the origin says that the value has not changed, but none was named to it",
+                    "the origin says that the value has not changed, but none was passed to it",
                 )),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing(&error)),

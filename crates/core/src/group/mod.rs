@@ -209,7 +209,7 @@ impl Group {
             return Ok(());
         }
         // Another member's memory may have it, and this node would load it without keeping it.
-        let why = "this node is not sure to be a member at the moment";
+        let why = "this node can't be certain right now that it is a member";
         Err(Error::new(ErrorKind::NotReady, why))
     }
 
@@ -242,7 +242,8 @@ impl Group {
         let removed = self.tombstones.refuse(hash, now) || self.tombstones.has_tags(now);
         if removed || !self.is_sure() {
             // A member that is notified later than this one may still hand out the old value; and
-            // once off the list, this node hears of no removals that would ground its flights.
+            // once off the list, this node is not notified of removals that would ground its
+            // flights.
             Sharing::Next
         } else {
             // A flight that departed under a tombstone that has since expired may return the

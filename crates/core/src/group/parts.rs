@@ -147,7 +147,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Runs a load in a task of its own: it goes on when those who wait for it give up.
+    /// Runs a load in a task of its own: it continues when those waiting for it give up.
     pub(super) fn spawn(&self, load: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn((self.wrap_task)(Box::pin(load)));
     }

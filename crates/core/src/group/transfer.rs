@@ -1,7 +1,7 @@
 //! Entries that come from other nodes instead of the origin: peeked at before a load, or handed
 //! over.
 //!
-//! Removed values must not come in this way. A key that was removed lately is not accepted
+//! Removed values must not come in this way. A key that was removed recently is not accepted
 //! (`tombstones`), and entries are accepted only from members, while this node is one itself
 //! (`Standing::may_accept`).
 

@@ -11,9 +11,9 @@ use futures::future::BoxFuture;
 pub use crate::time::{Clock, Reading, Timestamp};
 pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
-    Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, Parcel, Peeked,
-    PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source, TRANSFER_TIMEOUT,
-    Voucher,
+    Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Parcel,
+    Peeked, PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source,
+    TRANSFER_TIMEOUT, Voucher,
 };
 pub use registry::{HeldLease, Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
 
