@@ -70,6 +70,7 @@ const MODULES: [&str; 29] = [
     "cli",
     "client",
     "clock",
+    "coding",
     "config",
     "fairness",
     "fuzzing",
