@@ -188,7 +188,9 @@ impl Admin {
                 return NoAnswer::from(meaning.to_owned());
             }
             let refused = error.is_connect();
-            let causes = with_advice(with_causes("no answer".into(), &error), Listener::Admin);
+            let is_assumed = matches!(&self.way, Way::Network(place, _) if place.is_assumed);
+            let causes = with_causes("no answer".into(), &error);
+            let causes = with_advice(causes, Listener::Admin, refused && is_assumed);
             NoAnswer::from(if refused {
                 causes
             } else {

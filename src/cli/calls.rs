@@ -216,7 +216,8 @@ pub(super) async fn connect(
         .timeout(timeout);
     let connected = connection::now(&endpoint, &address, tls).await;
     let channel = connected.map_err(|error| {
-        with_advice(with_causes("can't connect".into(), &error), Listener::Grpc)
+        let causes = with_causes("can't connect".into(), &error);
+        with_advice(causes, Listener::Grpc, place.is_assumed)
     })?;
     Ok(bearer.client(channel))
 }

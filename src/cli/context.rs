@@ -116,6 +116,11 @@ impl Context {
         self.name.is_some()
     }
 
+    /// Whether the addresses are those of the environment.
+    pub(super) fn is_by_variable(&self) -> bool {
+        self.by_variable
+    }
+
     /// What gave the field of that name.
     pub(super) fn source(&self, field: &str) -> String {
         match &self.name {

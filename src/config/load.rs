@@ -44,6 +44,8 @@ pub struct Loaded {
     pub in_force: Vec<InForce>,
     /// The list of groups that the numbers in names such as `groups[0].ttl_seconds` are about.
     pub numbered: Numbered,
+    /// About settings that are valid, but have no effect or make no sense beside others.
+    pub warnings: Vec<Problem>,
 }
 
 impl Loaded {
@@ -57,7 +59,7 @@ impl Loaded {
         let mut in_force: Vec<InForce> = stay.chain(come).cloned().collect();
         in_force.sort_by_key(InForce::place);
         let before = self.settings.clone();
-        let after_numbered = after.numbered;
+        let (numbered, warnings) = (after.numbered, after.warnings);
         let after = after.settings;
         // A test holds this against the table.
         let settings = Config {
@@ -78,7 +80,8 @@ impl Loaded {
         Self {
             settings,
             in_force,
-            numbered: after_numbered,
+            numbered,
+            warnings,
         }
     }
 }
@@ -102,6 +105,10 @@ impl Reading {
     pub fn checked(self) -> Result<Loaded, ConfigError> {
         match self.settings {
             Some(settings) if self.problems.is_empty() => Ok(Loaded {
+                warnings: check::warnings(&settings, &self.in_force)
+                    .into_iter()
+                    .map(|warning| with_source(warning, &self.in_force))
+                    .collect(),
                 settings,
                 in_force: self.in_force,
                 numbered: self.numbered,

@@ -61,7 +61,7 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 29] = [
+const MODULES: [&str; 30] = [
     "admin",
     "answer",
     "auth",
