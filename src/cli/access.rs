@@ -122,6 +122,9 @@ pub(super) fn with_hint(message: &str, kind: Option<&str>) -> String {
     }
 }
 
+/// The question where nobody answers at a socket.
+pub(super) const IS_IT_A_SOCKET: &str = "is this the admin.socket of a node that runs?";
+
 /// Why no connection could be made, and what to do about it where that is known. `is_assumed`:
 /// nobody named the address.
 pub(super) fn with_advice(causes: String, listener: Listener, is_assumed: bool) -> String {
@@ -133,7 +136,7 @@ pub(super) fn with_advice(causes: String, listener: Listener, is_assumed: bool) 
     if other.iter().any(|it| causes.contains(it)) {
         return format!("{causes}; {}", listener.doubt());
     }
-    if is_assumed {
+    if is_assumed && causes.contains("Connection refused") {
         return format!("{causes}; {}", listener.others());
     }
     causes

@@ -12,7 +12,7 @@ use super::{
     address::{Listener, NodeAddress},
     failure::Failure,
 };
-use crate::config::url_without_password;
+use crate::config::{toml_problem, url_without_password};
 
 /// Where a person's clusters are.
 const FILE: &str = "gaocache/config.toml";
@@ -159,7 +159,7 @@ impl Context {
         let file = match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let file: Result<File, toml::de::Error> = toml::from_str(&text);
-                file.map_err(|error| wrong(error.message()))?
+                file.map_err(|error| wrong(&toml_problem(&text, &error)))?
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::default(),
             Err(error) => return Err(wrong(&error.to_string())),

@@ -69,7 +69,7 @@ struct Shown<'a> {
     id: &'a str,
     address: &'a str,
     state: &'static str,
-    /// When it registered, by its own clock. Absent: its release doesn't tell.
+    /// When it registered, by its own clock. Absent: its release doesn't say.
     #[serde(skip_serializing_if = "Option::is_none")]
     registered_at: Option<String>,
     /// The revision of etcd at which it came into this state of the ring.

@@ -15,7 +15,7 @@ pub use super::walk::InForce;
 use super::{
     check, header_files,
     numbered::Numbered,
-    problem::{ConfigError, Problem},
+    problem::{ConfigError, Problem, toml_problem},
     schema::{self, Applies, VARIABLE_PREFIX},
     settings::{Config, LimitSettings, LogSettings},
     suggest,
@@ -44,7 +44,7 @@ pub struct Loaded {
     pub in_force: Vec<InForce>,
     /// The list of groups that the numbers in names such as `groups[0].ttl_seconds` are about.
     pub numbered: Numbered,
-    /// About settings that are valid, but have no effect or make no sense beside others.
+    /// About settings that are valid, but have no effect or make no sense together with others.
     pub warnings: Vec<Problem>,
 }
 
@@ -298,23 +298,13 @@ fn indexed(name: &str) -> String {
 
 /// A settings file. figment's own reader would quote the line of an error, and a password with it.
 fn read(file: &Path) -> Result<Given, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let before = text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            + 1;
-        format!(
-            "not valid TOML: line {line}, column {column}: {}",
-            error.message()
-        )
+    let text = std::fs::read_to_string(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => "the file is not text in UTF-8".to_owned(),
+        _ => error.to_string(),
     })?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error| format!("not valid TOML: {}", toml_problem(&text, &error)))?;
     let value = Value::serialize(table).map_err(|error| error.kind.to_string())?;
     Ok(Given {
         source: format!("file {}", file.display()),

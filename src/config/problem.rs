@@ -37,6 +37,22 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// What is wrong with a text in TOML, and where. The error's own words would quote the line, and a
+/// password with it.
+pub fn toml_problem(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
+    format!("line {line}, column {column}: {}", error.message())
+}
+
 /// All problems of a kind, such as `wrong setting`, for a person.
 pub fn listed(kind: &str, problems: &[Problem]) -> String {
     let count = problems.len();

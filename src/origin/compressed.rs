@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 
 use crate::coding;
 use gaocache_core::{
     error::{BoxError, Result},
     metadata::Metadata,
-    ports::{LoadObserver, Loaded, Origin, Reloaded},
+    ports::{LoadObserver, LoadTurn, Loaded, Origin, Reloaded},
 };
 
 /// A value of so many bytes would hold up other work of its thread.
@@ -66,6 +66,17 @@ impl Compressed {
             .with_metadata(loaded.metadata.compressed(length))
     }
 
+    async fn all_packed(
+        &self,
+        loaded: Vec<Result<Loaded, BoxError>>,
+    ) -> Vec<Result<Loaded, BoxError>> {
+        let packed = loaded.into_iter().map(async |loaded| match loaded {
+            Ok(loaded) => Ok(self.packed(loaded).await),
+            Err(error) => Err(error),
+        });
+        join_all(packed).await
+    }
+
     async fn repacked(&self, reloaded: Reloaded) -> Reloaded {
         match reloaded {
             Reloaded::Changed(loaded) => Reloaded::Changed(self.packed(loaded).await),
@@ -89,21 +100,25 @@ impl Origin for Compressed {
     }
 
     async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
-        let loaded = self.origin.load_many(keys).await;
-        let packed = loaded.into_iter().map(async |loaded| match loaded {
-            Ok(loaded) => Ok(self.packed(loaded).await),
-            Err(error) => Err(error),
-        });
-        join_all(packed).await
+        self.all_packed(self.origin.load_many(keys).await).await
+    }
+
+    async fn load_many_in_turn(
+        &self,
+        keys: &[&str],
+        turn: LoadTurn<'_>,
+    ) -> Vec<Result<Loaded, BoxError>> {
+        let loaded = self.origin.load_many_in_turn(keys, turn).await;
+        self.all_packed(loaded).await
     }
 
     async fn load_in_turn(
         &self,
         key: &str,
         kept: Option<&Metadata>,
-        abandoned: BoxFuture<'_, ()>,
+        turn: LoadTurn<'_>,
     ) -> Result<Reloaded, BoxError> {
-        let loaded = self.origin.load_in_turn(key, kept, abandoned).await?;
+        let loaded = self.origin.load_in_turn(key, kept, turn).await?;
         Ok(self.repacked(loaded).await)
     }
 

@@ -15,7 +15,7 @@ const HANDSHAKE: u8 = 22;
 const PREFACE: &[u8; 3] = b"PRI";
 /// The reason.
 pub(crate) const SPEAKS_TLS: &str = "this listener speaks TLS; use https://";
-/// What a client of Redis is told.
+/// The answer to a Redis client.
 const TOLD_REDIS: &str = "this listener speaks TLS; use rediss://, or redis-cli --tls";
 /// An empty `SETTINGS` frame, which is how a server begins.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];

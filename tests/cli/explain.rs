@@ -228,6 +228,12 @@ async fn requests_are_logged_as_the_settings_want_and_keys_only_if_they_may() {
     assert_eq!(outcomes, ["origin", "hit", "unknown_group"]);
     assert_eq!(all[0]["group"], "users");
     assert!(all[0]["milliseconds"].as_f64().expect("a time") > 0.0);
+    let is_short = |it: &Value| {
+        let time = it["milliseconds"].to_string();
+        time.split_once('.')
+            .is_some_and(|(_, digits)| digits.len() <= 3)
+    };
+    assert!(all.iter().all(is_short), "whole microseconds: {all:?}");
     assert!(
         all[0]["peer"].is_string() && all[1]["peer"].is_null(),
         "{all:?}"

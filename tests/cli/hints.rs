@@ -145,6 +145,34 @@ fn a_node_of_dev_says_where_its_settings_come_from() {
     assert!(errors.contains(what), "{errors}");
 }
 
+#[test]
+fn a_file_that_is_none_of_the_kind_is_told_so_and_where_it_is_wrong() {
+    let home = tempfile::tempdir().expect("a folder");
+    let file = written(home.path(), "a-file", "");
+    let binary = home.path().join("binary");
+    fs::write(&binary, b"[node]\nid = \"\xff\"").expect("written");
+    let binary = binary.display().to_string();
+    let is_it = "is this the admin.socket of a node that runs?";
+    for (command, reason) in [
+        (&["reload", "--socket", &file][..], is_it),
+        (&["reload", "--socket", "/nonexistent"], is_it),
+        (&["get", "users", "a", "--socket", &file], is_it),
+        (
+            &["config", "--config", &binary],
+            "the file is not text in UTF-8",
+        ),
+        (&["man", &file], "not a directory"),
+    ] {
+        let (_, told) = at_home(home.path(), &[], command);
+        assert!(told.contains(reason), "{command:?}: {told}");
+    }
+    let context = "current = \"c\"\n[contexts.c]\ntargt = 1\n";
+    written(home.path(), "gaocache/config.toml", context);
+    let (code, told) = at_home(home.path(), &[], &["ring"]);
+    let place = "config.toml: line 3, column 1: unknown field `targt`";
+    assert!(code == Some(64) && told.contains(place), "{told}");
+}
+
 /// Records of members that crashed at once; nobody is left to take them off the list.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forget_says_what_comes_of_those_that_are_left() {

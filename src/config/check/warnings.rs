@@ -1,5 +1,5 @@
-//! Warnings about settings that are valid, but have no effect or make no sense beside others. A
-//! node starts with them all the same.
+//! Warnings about settings that are valid, but have no effect or make no sense together with
+//! others. A node starts with them all the same.
 //!
 //! There is never a warning about a setting with its default value: nobody has set it.
 
