@@ -4,6 +4,7 @@
 mod answer;
 mod cache_status;
 mod conditional;
+mod form;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod range;
@@ -28,6 +29,7 @@ use axum::{
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
+use self::form::Form;
 use crate::{
     auth::{Action, Call as Changes, Caller, Entry, Hosts, Misdirected, Permissions},
     service::Service,
@@ -181,8 +183,9 @@ async fn read(
 ) -> Response {
     let service = &served.service;
     let scope = service.begin(GET, &headers);
-    match scope.run(pin!(find(&served, &caller, path, &uri))).await {
-        Ok(answer) => answer::found(answer, &method, &headers, service.now()),
+    let found = pin!(find(&served, &caller, path, &uri, &headers));
+    match scope.run(found).await {
+        Ok((answer, form)) => answer::found(answer, form, &method, &headers, service.now()),
         Err(error) => {
             let mut response = answer::failed(&error);
             cache_status::tell_error(response.headers_mut(), error.kind());
@@ -191,7 +194,13 @@ async fn read(
     }
 }
 
-async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) -> Result<Answer> {
+async fn find(
+    served: &Served,
+    caller: &Caller,
+    path: GroupAndKey,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(Answer, Form)> {
     let Served {
         service,
         permissions,
@@ -199,10 +208,19 @@ async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) ->
     served.admit(caller)?;
     let (group, key) = group_and_key(|group| service.query(group), path, uri)?;
     permissions.check(caller, Action::Read, &group)?;
-    match service.get_held(&group, &key, &mut service.moment()) {
-        Some(held) => held,
-        None => served.asked_by(caller).get_elsewhere(&group, &key).await,
-    }
+    let answer = match service.get_held_as_it_lies(&group, &key, &mut service.moment()) {
+        Some(held) => held?,
+        None => {
+            let service = served.asked_by(caller);
+            service.get_elsewhere_as_it_lies(&group, &key).await?
+        }
+    };
+    let form = Form::of(&answer.metadata, headers);
+    let answer = match form {
+        Form::Plain => service.plain(&group, answer)?,
+        Form::Only | Form::Compressed => answer,
+    };
+    Ok((answer, form))
 }
 
 async fn remove(
