@@ -32,6 +32,10 @@ use gaocache_core::{
 };
 pub(crate) use many::flight_bytes;
 
+/// Values above this size are not sent with others that come from memory at the same moment: two
+/// messages cost less than the copies.
+const HELD_BYTES: usize = 4 << 10;
+
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Measuring {
@@ -280,6 +284,27 @@ impl Service {
                 Err(error) => service.told_peer(known.name(), &keys[place], Err(error)),
             }
             (place, answer)
+        }))
+    }
+
+    /// Another node's fetch of several keys, from memory alone. What is not there, or too large to be
+    /// sent with others, is to be fetched alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`].
+    pub fn held_for_peer(
+        &self,
+        group: &str,
+        keys: &[String],
+    ) -> Result<impl Iterator<Item = Result<Fetched>>> {
+        let known = self.inner.groups.get(group)?;
+        Ok(keys.iter().map(move |key| {
+            let held = known.held_for_peer(key).transpose()?;
+            let Some(answer) = held.filter(|it| it.value_bytes() <= HELD_BYTES) else {
+                return Ok(Fetched::Large);
+            };
+            self.told_peer(known.name(), key, Ok(&answer));
+            Ok(Fetched::Answer(answer))
         }))
     }
 

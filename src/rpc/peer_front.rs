@@ -1,5 +1,5 @@
 //! The gRPC listener for other nodes: `Peer`, and health checks, by which peers find out whether
-//! this node can be reached again. `Fetch` takes the lean path.
+//! this node can be reached again. `Fetch` and `FetchHeld` take the lean path.
 
 use std::{
     convert::Infallible,
@@ -30,6 +30,7 @@ use gaocache_core::{
 
 const FETCH: &str = "/gaocache.v1.Peer/Fetch";
 const FETCH_MANY: &str = "/gaocache.v1.Peer/FetchMany";
+const FETCH_HELD: &str = "/gaocache.v1.Peer/FetchHeld";
 const PEEK: &str = "/gaocache.v1.Peer/Peek";
 const HANDOFF: &str = "/gaocache.v1.Peer/Handoff";
 const AWAIT_REVISION: &str = "/gaocache.v1.Peer/AwaitRevision";
@@ -103,7 +104,9 @@ where
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let heard = match request.uri().path() {
-            FETCH | FETCH_MANY | PEEK | AWAIT_REVISION | HEALTH => self.visitor.may_ask(),
+            FETCH | FETCH_MANY | FETCH_HELD | PEEK | AWAIT_REVISION | HEALTH => {
+                self.visitor.may_ask()
+            }
             _ => self.visitor.is_member(),
         };
         if let Err(error) = heard {
@@ -114,7 +117,7 @@ where
         // The calls that carry no value are few and small, and removals and membership depend on
         // them: they are heard however many bytes are in flight.
         let ticket = match path {
-            FETCH | FETCH_MANY | PEEK | HANDOFF => self.traffic.begin(),
+            FETCH | FETCH_MANY | FETCH_HELD | PEEK | HANDOFF => self.traffic.begin(),
             _ => Ok(self.traffic.begin_anyway()),
         };
         let ticket = match ticket {
@@ -146,6 +149,12 @@ where
                     Ok(FrontBody::of(answer))
                 })
             }
+            FETCH_HELD => Box::pin(async move {
+                let scope = |headers: &_| peer.follow(traced(FETCH_HELD), headers);
+                let handle = async |it| peer.reply_held(&it);
+                let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+                Ok(answer.await.map(FrontBody::Lean))
+            }),
             HANDOFF => {
                 let visitor = self.visitor.clone();
                 Box::pin(async move {

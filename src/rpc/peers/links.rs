@@ -25,7 +25,7 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::{places::Places, rules::PeerRules};
+use super::{gathered::Gathered, places::Places, rules::PeerRules};
 use crate::tls::{PeerTls, Way};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -69,6 +69,8 @@ pub(in crate::rpc) struct Link {
     pub(super) channel: Channel,
     /// Who may fetch over it.
     pub(super) places: Places,
+    /// Fetches that are about to leave together.
+    pub(super) gathered: Gathered,
     /// Cancelled when it could not be made: calls that wait for it end at once, instead of trying
     /// one after another (tonic gives the error to a single call).
     pub(super) lost: CancellationToken,
@@ -122,6 +124,7 @@ impl Links {
             contact: member.contact.clone(),
             channel: route.channel(),
             places: Places::new(),
+            gathered: Gathered::default(),
             lost: CancellationToken::new(),
             used_at: AtomicU64::new(self.now()),
         });

@@ -12,6 +12,7 @@ mod failed;
 mod failure;
 mod fetch;
 mod fetch_many;
+mod gathered;
 mod handoff;
 mod life;
 mod links;
