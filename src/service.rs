@@ -287,8 +287,8 @@ impl Service {
         }))
     }
 
-    /// Another node's fetch of several keys, from memory alone. What is not there, or too large to be
-    /// sent with others, is to be fetched alone.
+    /// Another node's fetch of several keys, from memory alone. What is not there, or too large to
+    /// be sent with others, is to be fetched alone.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`].

@@ -1,5 +1,5 @@
-//! Requests of an HTTP/2 connection: those that come at the same moment begin in one task, one after
-//! the other, and each gets a task of its own only if it has to wait. A hit never does.
+//! Requests of an HTTP/2 connection: those that come at the same moment begin in one task, one
+//! after the other, and each gets a task of its own only if it has to wait. A hit never does.
 //!
 //! They must not begin within the task of the connection: h2 writes to the socket before it looks
 //! for the next request, so each answer would be a write of its own. And a request's panic must

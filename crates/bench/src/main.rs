@@ -6,6 +6,7 @@
 //! part of what is shipped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod arguments;
 mod cluster;
 mod grpc;
 mod keys;
@@ -16,41 +17,12 @@ mod report;
 mod round;
 mod rows;
 
-use std::path::PathBuf;
+use clap::Parser;
 
-use clap::{Parser, Subcommand};
+use self::arguments::{Arguments, Serve};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-#[derive(Parser)]
-#[command(about = "CPU of a get over the network, beside reference servers")]
-struct Arguments {
-    /// Two minutes in all, and therefore more noise.
-    #[arg(long)]
-    quick: bool,
-    /// Only rows whose name contains this text.
-    #[arg(long, default_value = "")]
-    only: String,
-    /// Without the servers beside it, to profile the node.
-    #[arg(long)]
-    alone: bool,
-    /// The node.
-    #[arg(long, default_value = "target/release/gaocache")]
-    gaocache: PathBuf,
-    #[command(subcommand)]
-    serve: Option<Serve>,
-}
-
-#[derive(Subcommand)]
-enum Serve {
-    /// Run one of the reference servers; prints its address.
-    #[command(hide = true)]
-    Reference {
-        #[command(subcommand)]
-        kind: reference::Kind,
-    },
-}
 
 fn main() {
     let arguments = Arguments::parse();

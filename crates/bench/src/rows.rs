@@ -1,7 +1,7 @@
 //! The rows of the table: which servers are beside each other, and how they are asked.
 
 use crate::{
-    Arguments,
+    arguments::Arguments,
     cluster::{self, Node},
     grpc::{self, Ask},
     keys::{Keys, key},

@@ -25,7 +25,7 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::{gathered::Gathered, places::Places, rules::PeerRules};
+use super::{gathering::Gathered, places::Places, rules::PeerRules};
 use crate::tls::{PeerTls, Way};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},

@@ -13,6 +13,7 @@ mod failure;
 mod fetch;
 mod fetch_many;
 mod gathered;
+mod gathering;
 mod handoff;
 mod life;
 mod links;
