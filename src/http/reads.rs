@@ -16,7 +16,6 @@ use super::{
 use crate::{
     auth::{Action, Caller, Permissions},
     service::Service,
-    status::http::failed,
     telemetry::trace::Call,
 };
 use gaocache_core::{error::Result, group::Answer};
@@ -81,7 +80,7 @@ async fn answer_read(
     match scope.run(pin!(found)).await {
         Ok(answer) => answer::found(answer, method, headers, service.now()),
         Err(error) => {
-            let mut response = failed(&error);
+            let mut response = answer::failed(&error);
             cache_status::tell_error(response.headers_mut(), error.kind());
             response
         }

@@ -9,7 +9,6 @@ mod at_once;
 mod build;
 #[cfg(feature = "cli")]
 pub(crate) mod configured;
-mod confirmations;
 mod connection;
 mod descriptors;
 #[cfg(feature = "fuzzing")]

@@ -2,7 +2,7 @@
 //!
 //! It keeps the rules of a fetch. What it leaves open is fetched key by key, which settles what
 //! that says about the peer: it may be an older release that doesn't know the call, its connection
-//! may have ended, or no place is free, and then hits must not wait behind loads.
+//! may have ended, or no slot is free, and then hits must not wait behind loads.
 
 use std::{future::poll_fn, mem, task::Poll};
 
@@ -19,17 +19,14 @@ use super::{
     pool::GrpcPeers,
 };
 use crate::{
-    rpc::{
-        asked_for,
-        many::{MAX_FETCHED_KEY_BYTES, MAX_FETCHED_KEYS},
-        wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
-    },
+    rpc::{asked_for, many::MAX_FETCHED_KEY_BYTES},
     status::grpc::from_status,
     telemetry::trace,
+    wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
 };
 use gaocache_core::{
     membership::Member,
-    ports::{Fetched, KeyAsked, MANY_AT_ONCE, Timestamp},
+    ports::{Fetched, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Timestamp},
 };
 
 /// The keys of one message: those that have no answer yet.
@@ -54,7 +51,7 @@ impl From<Failed> for Ended {
 impl GrpcPeers {
     /// Fetches these keys from that member, in as few messages as bounds allow.
     pub(super) async fn fetch_together(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
-        let messages = messages(asked, MAX_FETCHED_KEYS, MAX_FETCHED_KEY_BYTES);
+        let messages = messages(asked, MAX_BATCH_KEYS, MAX_FETCHED_KEY_BYTES);
         let messages = messages.into_iter().map(|keys| {
             let span = trace::fetch_span("gaocache.v1.Peer/FetchMany", member, group);
             self.fetch_message(member, group, keys).instrument(span)
@@ -82,7 +79,7 @@ impl GrpcPeers {
             Ended::GivenUp => {}
             Ended::Failed(failed) => {
                 for asked in open.rest() {
-                    self.told(member, &Err(failed.clone()));
+                    self.record(member, &Err(failed.clone()));
                     asked.answer(Err(failed.error.clone()));
                 }
             }
@@ -110,8 +107,8 @@ impl GrpcPeers {
         let bounds = self.bounds_of(group)?;
         let bound = bounds.longest.saturating_add(self.timeout());
         let link = self.link(Lane::Data, member)?;
-        let line = link.places.line(group, &bounds);
-        let Some(_place) = link.places.try_take(&line) else {
+        let queue = link.slots.queue(group, &bounds);
+        let Some(_slot) = link.slots.try_take(&queue) else {
             return Ok(Ended::Open);
         };
         let message = wire::FetchManyRequest {
@@ -166,7 +163,7 @@ impl GrpcPeers {
             Outcome::Error(error) => Err(Failed::by_peer(error.error())),
             Outcome::Large(_) => return asked.answer(Ok(Fetched::Large)),
         };
-        self.told(member, &result);
+        self.record(member, &result);
         let result = result.map_err(|failed| failed.error);
         asked.answer(result.map(Fetched::Answer));
     }
@@ -254,7 +251,7 @@ mod tests {
         let sizes = |count: usize, bytes: usize| -> Vec<usize> {
             let key = "k".repeat(bytes);
             let asked = (0..count).map(|_| KeyAsked::new(&key).0).collect();
-            let messages = messages(asked, MAX_FETCHED_KEYS, MAX_FETCHED_KEY_BYTES);
+            let messages = messages(asked, MAX_BATCH_KEYS, MAX_FETCHED_KEY_BYTES);
             messages.iter().map(Vec::len).collect()
         };
         assert_eq!(sizes(1_000, 20), [1_000]);

@@ -2,7 +2,7 @@
 //! answered from the member's memory.
 //!
 //! Nothing waits for others to come: a message leaves once its worker has begun what was ready when
-//! the first of its keys came. So a fetch that comes alone leaves alone. The message takes no place
+//! the first of its keys came. So a fetch that comes alone leaves alone. The message takes no slot
 //! and waits for no load. What it doesn't bring is fetched alone, by all the rules of a fetch; a
 //! load must never begin here, since its caller couldn't give it up by itself.
 
