@@ -299,12 +299,13 @@ impl Service {
     ) -> Result<impl Iterator<Item = Result<Fetched>>> {
         let known = self.inner.groups.get(group)?;
         Ok(keys.iter().map(move |key| {
-            let held = known.held_for_peer(key).transpose()?;
-            let Some(answer) = held.filter(|it| it.value_bytes() <= HELD_BYTES) else {
-                return Ok(Fetched::Large);
+            let held = match known.held_for_peer(key) {
+                Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => Ok(answer),
+                Some(Err(error)) => Err(error),
+                Some(Ok(_)) | None => return Ok(Fetched::Large),
             };
-            self.told_peer(known.name(), key, Ok(&answer));
-            Ok(Fetched::Answer(answer))
+            self.record_fetch(known.name(), key, held.as_ref());
+            held.map(Fetched::Answer)
         }))
     }
 

@@ -70,11 +70,11 @@ mod tests {
     #[tokio::test]
     async fn what_comes_at_once_begins_in_one_task_and_only_what_waits_gets_its_own() {
         let executor = AtOnce::default();
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (tell, mut told) = mpsc::channel(3);
         let (go, gone) = oneshot::channel::<()>();
         let tells = |number: u32| {
             let tell = tell.clone();
-            async move { tell.send((number, tokio::task::id())).expect("heard") }
+            async move { tell.try_send((number, tokio::task::id())).expect("heard") }
         };
         let (first, third, waits) = (tells(1), tells(3), tells(2));
         executor.execute(first);

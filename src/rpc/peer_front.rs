@@ -21,7 +21,11 @@ use super::{
     peers::message_limit,
     routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},
 };
-use crate::{service::Service, traffic::Traffic, wire::peer_server::PeerServer};
+use crate::{
+    service::Service,
+    traffic::{Ticket, Traffic},
+    wire::peer_server::PeerServer,
+};
 use gaocache_core::{
     error::{BoxError, Result},
     standing::Standing,
@@ -92,6 +96,23 @@ impl PeerFront {
     }
 }
 
+impl ConnectedPeer {
+    fn fetch_held<B>(&self, request: Request<B>, ticket: Ticket) -> Answering
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        let PeerFront { peer, rules, .. } = self.front.clone();
+        Box::pin(async move {
+            let scope = |headers: &_| peer.follow(traced(FETCH_HELD), headers);
+            let handle = async |it| peer.reply_held(&it);
+            let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+            Ok(answer.await.map(FrontBody::Lean))
+        })
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<FrontBody>, Infallible>> + Send>>;
+
 impl<B> hyper::service::Service<Request<B>> for ConnectedPeer
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -99,7 +120,7 @@ where
 {
     type Response = Response<FrontBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answering;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let heard = match request.uri().path() {
@@ -148,12 +169,7 @@ where
                     Ok(FrontBody::of(answer))
                 })
             }
-            FETCH_HELD => Box::pin(async move {
-                let scope = |headers: &_| peer.follow(traced(FETCH_HELD), headers);
-                let handle = async |it| peer.reply_held(&it);
-                let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
-                Ok(answer.await.map(FrontBody::Lean))
-            }),
+            FETCH_HELD => self.fetch_held(request, ticket),
             HANDOFF => {
                 let visitor = self.visitor.clone();
                 Box::pin(async move {

@@ -1,15 +1,13 @@
 //! A client for `Cache.Get` and `Cache.GetMany`, on h2 itself: the same for all servers, and cheap
 //! enough that one core keeps one core of a server busy.
 
-use std::time::Instant;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::join_all;
 use gaocache::internal::wire;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use crate::{
     keys::{GROUP, Keys},

@@ -1,13 +1,12 @@
 //! Clients for HTTP/1.1 and for the protocol of Redis, on bare sockets: what they send is
 //! prepared, and of an answer they read the length.
 
-use std::time::Instant;
-
 use bytes::{Buf, BytesMut};
 use futures::future::join_all;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::Instant,
 };
 
 use crate::{

@@ -78,15 +78,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // nginx's master ends its workers when it is asked to; nothing else minds.
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        for _ in 0..100 {
-            if let Ok(Some(_)) = self.0.try_wait() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        let _ = self.0.kill();
+        // With those that it has started: nginx's workers outlive a master that is killed.
+        let ids = self.ids().into_iter().map(|it| it.to_string());
+        let _ = Command::new("kill").arg("-9").args(ids).status();
         let _ = self.0.wait();
     }
 }

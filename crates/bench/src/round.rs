@@ -1,10 +1,8 @@
 //! A round: so many gets over kept connections, a number of them in flight on each.
 
-use std::{
-    cell::Cell,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::process::Cpu;
 

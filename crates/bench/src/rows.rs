@@ -76,7 +76,7 @@ impl Contender {
                 1
             }
             Driver::Loop(address) => {
-                let began = std::time::Instant::now();
+                let began = tokio::time::Instant::now();
                 reference::ask_loop(address, gets, self.size).await;
                 course.ended(began);
                 gets

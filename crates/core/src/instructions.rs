@@ -91,7 +91,7 @@ fn misses(times: usize) {
 fn cluster(members: usize) -> Cluster {
     let ids: Vec<String> = (0..members).map(|number| format!("n{number}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let cluster = Cluster::new("n0".into());
+    let cluster = Cluster::new("n0");
     cluster.install(view(1, &ids));
     cluster
 }

@@ -20,11 +20,9 @@ use super::{
     pool::GrpcPeers,
 };
 use crate::{
-    rpc::{
-        many::{MAX_HELD_KEY_BYTES, MAX_HELD_KEYS},
-        wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
-    },
+    rpc::many::{MAX_HELD_KEY_BYTES, MAX_HELD_KEYS},
     telemetry::trace::Scope,
+    wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
 };
 use gaocache_core::{
     membership::Member,
@@ -91,7 +89,7 @@ impl GrpcPeers {
             Err(failed) => {
                 let count = keys.len();
                 for asked in keys {
-                    self.told(member, &Err(failed.clone()));
+                    self.record(member, &Err(failed.clone()));
                     asked.answer(Err(failed.error.clone()));
                 }
                 count
@@ -142,7 +140,7 @@ impl GrpcPeers {
                 Some(Outcome::Large(_)) | None => continue,
             };
             answered += 1;
-            self.told(member, &result);
+            self.record(member, &result);
             let result = result.map_err(|failed| failed.error);
             asked.answer(result.map(Fetched::Answer));
         }
