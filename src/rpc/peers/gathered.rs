@@ -10,19 +10,18 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
 use super::{
     failed::{Failed, Why},
     fetch::load_too_long,
     fetch_many::{known, messages},
     links::{Lane, Link},
-    pool::GrpcPeers,
+    pool::{Client, GrpcPeers},
 };
 use crate::{
     rpc::many::{MAX_HELD_KEY_BYTES, MAX_HELD_KEYS},
     telemetry::trace::Scope,
-    wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
+    wire::{self, fetch_many_response::Outcome},
 };
 use gaocache_core::{
     membership::Member,
@@ -109,7 +108,7 @@ impl GrpcPeers {
             .bounds_of(group)?
             .longest
             .saturating_add(self.timeout());
-        let send = |mut client: PeerClient<Channel>| {
+        let send = |mut client: Client| {
             let request = wire::FetchManyRequest {
                 group: group.to_owned(),
                 keys: keys.iter().map(|asked| asked.key().to_owned()).collect(),

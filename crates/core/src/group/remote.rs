@@ -110,6 +110,7 @@ impl Group {
         let fence = &self.shared.standing.fence;
         let departed = self.shared.clock.now();
         let pass = fence.pass(departed);
+        let under_way = hot.then(|| self.shared.hot.departs(self.id));
         // A fetch without callers is dropped, so that it holds no slot here or at the owner.
         // The owner continues a load that is already running.
         let result = tokio::select! {
@@ -133,7 +134,8 @@ impl Group {
                 let metadata = &entry.record.metadata;
                 self.tombstones.refuse_tags(metadata, now)
             };
-            if let Some(entry) = copy.filter(|entry| keep && !removed(entry))
+            let brings = |entry: &Arc<Entry>| under_way.is_some_and(|it| it.brings(entry));
+            if let Some(entry) = copy.filter(|entry| keep && !removed(entry) && brings(entry))
                 && self.shared.hot.insert(key, entry)
             {
                 self.observer.kept_hot_copy();
