@@ -34,6 +34,10 @@ use gaocache_core::{
 };
 pub(crate) use many::flight_bytes;
 
+/// Values above this size are not sent with others that come from memory at the same moment: two
+/// messages cost less than the copies.
+const HELD_BYTES: usize = 4 << 10;
+
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Measuring {
@@ -306,6 +310,28 @@ impl Service {
                 Err(error) => service.record_fetch(known.name(), &keys[place], Err(error)),
             }
             (place, answer)
+        }))
+    }
+
+    /// Another node's fetch of several keys, from memory alone. What is not there, or too large to
+    /// be sent with others, is to be fetched alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`].
+    pub fn held_for_peer(
+        &self,
+        group: &str,
+        keys: &[String],
+    ) -> Result<impl Iterator<Item = Result<Fetched>>> {
+        let known = self.inner.groups.get(group)?;
+        Ok(keys.iter().map(move |key| {
+            let held = match known.held_for_peer(key) {
+                Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => Ok(answer),
+                Some(Err(error)) => Err(error),
+                Some(Ok(_)) | None => return Ok(Fetched::Large),
+            };
+            self.record_fetch(known.name(), key, held.as_ref());
+            held.map(Fetched::Answer)
         }))
     }
 

@@ -59,7 +59,7 @@ pub(super) fn found(
     if let Some(modified) = validators.modified {
         set(&mut headers, LAST_MODIFIED, modified);
     }
-    set(&mut headers, X_CACHE, answer.source.name());
+    headers.insert(X_CACHE, HeaderValue::from_static(answer.source.name()));
     set(&mut headers, X_CACHE_OWNER, &answer.owner);
     cache_status::tell(&mut headers, &answer, now);
     let unchanged = conditional::is_unchanged(request, &validators);
@@ -70,8 +70,8 @@ pub(super) fn found(
     if unchanged {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    set(&mut headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(&mut headers, ACCEPT_RANGES, "bytes");
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let asked = match *method {
         Method::GET if conditional::may_be_part(request, &validators) => {
             range::asked(request, answer.value.len())
@@ -160,7 +160,8 @@ fn tell_metadata(headers: &mut HeaderMap, answer: &Answer, unchanged: bool) {
         }
     }
     if !unchanged && !headers.contains_key(CONTENT_TYPE) {
-        set(headers, CONTENT_TYPE, "application/octet-stream");
+        let bytes = HeaderValue::from_static("application/octet-stream");
+        headers.insert(CONTENT_TYPE, bytes);
     }
 }
 
