@@ -9,7 +9,7 @@ use std::{
 
 use hyper::server::conn::http2;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::time::timeout;
@@ -17,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Listener, Permit},
+    at_once::AtOnce,
     connection::Carrier,
     handshake::Begun,
     tls::ListenersTls,
 };
 use crate::{
     auth::{Entry, Hosts},
-    http::ConnectedRouter,
+    http::Front as HttpFront,
     redis,
     rpc::{front::Front, peer_front::PeerFront, routed::FrontBody},
     tls::{ClientNames, PeerTls, Stream, Trust},
@@ -64,7 +65,7 @@ pub(super) struct Served {
     pub(super) peer_tls: PeerTls,
     /// TLS of the listeners for clients.
     pub(super) tls: ListenersTls,
-    pub(super) router: axum::Router,
+    pub(super) http: HttpFront,
     pub(super) redis: redis::Front,
     pub(super) carrier: Carrier,
     pub(super) close_timeout: Duration,
@@ -129,10 +130,12 @@ impl Served {
         if listener == Listener::Redis {
             return self.serve_redis((stream, names, trust), from).await;
         }
+        let is_http2 = stream.is_http2();
         let (socket, traffic) = self.socket(stream, carrier.traffic_from(from));
         if listener == Listener::Http {
             let proven = (names, trust);
-            return self.serve_http(socket, from, proven, &traffic).await;
+            let served = self.serve_http((socket, is_http2), from, proven, &traffic);
+            return served.await;
         }
         let service = front.over(names, traffic.clone(), Entry::Network(from));
         self.serve_grpc(listener, socket, service, &traffic, trust)
@@ -205,13 +208,13 @@ impl Served {
 
     async fn serve_http(
         &self,
-        socket: Io,
+        (socket, is_http2): (Io, bool),
         from: SocketAddr,
         (names, trust): (Option<ClientNames>, Trust),
         traffic: &Arc<Traffic>,
     ) {
         let carrier = &self.carrier;
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = auto::Builder::new(AtOnce::default());
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -222,8 +225,11 @@ impl Served {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .max_send_buf_size(SEND_BUFFER);
-        let service = ConnectedRouter::new(
-            self.router.clone(),
+        if is_http2 {
+            // A server of HTTP/2 speaks first, and some clients wait for that.
+            builder = builder.http2_only();
+        }
+        let service = self.http.over(
             names,
             traffic.clone(),
             Entry::Network(from),
@@ -249,8 +255,8 @@ impl Served {
 }
 
 /// How gRPC is served.
-fn grpc_server(listener: Listener) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn grpc_server(listener: Listener) -> http2::Builder<AtOnce> {
+    let mut builder = http2::Builder::new(AtOnce::default());
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
@@ -271,6 +277,7 @@ mod tests {
     use bytes::Bytes;
     use http_body_util::Empty;
     use hyper::{Request, Response, body::Incoming, service::service_fn};
+    use hyper_util::rt::TokioExecutor;
 
     use super::*;
 
