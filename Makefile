@@ -139,9 +139,10 @@ advisories: ## lists known vulnerabilities of the dependencies; needs the adviso
 
 bench: ## benchmarks the ring, hits, and the cost of telemetry; prints ratios within one run
 	$(CARGO) bench --locked -p gaocache-ring
+	$(CARGO) bench --locked --bench in_process
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) bench --locked --bench telemetry
-	$(CARGO) test --locked --test memory -- --nocapture | grep -E "capacity|purge"
+	$(CARGO) test --locked --test memory -- --nocapture | grep -E "capacity|purge|value of"
 
 observability-test: ## checks dashboards and alerts against a real Prometheus; installs it if it is missing
 	tools/ensure-prometheus

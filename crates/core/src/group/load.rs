@@ -3,8 +3,6 @@
 //!
 //! What the origin calls unchanged must be what was kept when it was asked, never what came later.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use xxhash_rust::xxh3::xxh3_64;
@@ -45,8 +43,8 @@ impl Group {
             stale: old.is_some(),
             ..Course::default()
         };
-        let old = old.filter(|it| it.record.value.is_some());
-        let known = old.as_ref().map(|it| &it.record.metadata);
+        let old = old.filter(|it| it.has_value());
+        let known = old.as_ref().map(|it| it.metadata());
         let known = known.filter(|it| it.has_validator());
         let loaded = match departure.seat.filter(|_| known.is_none()) {
             // One place in the queue for the whole batch: it is not given up.
@@ -60,17 +58,17 @@ impl Group {
             }
         };
         let entry = match loaded.map_err(Error::from_loader) {
-            Ok(Reloaded::Changed(loaded)) => self.changed(loaded, hash),
+            Ok(Reloaded::Changed(loaded)) => self.changed(key, loaded, hash),
             Ok(Reloaded::Unchanged {
                 freshness,
                 metadata,
-            }) => match old.filter(|it| it.record.metadata.has_validator()) {
+            }) => match old.filter(|it| it.metadata().has_validator()) {
                 Some(old) => self.unchanged(&old, freshness, &metadata, hash),
                 None => Err(Error::origin_failed(
                     "the origin says that the value has not changed, but none was named to it",
                 )),
             },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing(key)),
             Err(error) => Err(error),
         };
         let now = self.shared.clock.now();
@@ -79,7 +77,7 @@ impl Group {
         }
         let (entry, uncacheable) = entry?;
         Ok(FlightOutcome {
-            entry: Arc::new(entry),
+            entry,
             source: Source::Origin,
             course,
             uncacheable,
@@ -87,14 +85,14 @@ impl Group {
     }
 
     /// The entry of a value that was loaded now, and whether it must not be kept.
-    fn changed(&self, loaded: Loaded, hash: KeyHash) -> Result<(Entry, bool)> {
+    fn changed(&self, key: &HashedKey<'_>, loaded: Loaded, hash: KeyHash) -> Result<(Entry, bool)> {
         self.check_value(&loaded.value)?;
         let now = self.shared.clock.now();
         let life = self.life(loaded.freshness, hash, now);
         let metadata = loaded.metadata.loaded(now);
         let tag = xxh3_64(&loaded.value);
         let record = record(Some(loaded.value), tag, life, metadata);
-        Ok((Entry::new(&record), life.uncacheable))
+        Ok((Entry::new(key, &record), life.uncacheable))
     }
 
     /// The same value for another life.
@@ -107,16 +105,16 @@ impl Group {
     ) -> Result<(Entry, bool)> {
         let now = self.shared.clock.now();
         let life = self.life(said, hash, now);
-        let metadata = old.record.metadata.updated(newer)?.loaded(now);
-        let record = record(None, old.record.entity_tag, life, metadata);
-        Ok((old.renewed(record), life.uncacheable))
+        let metadata = old.metadata().updated(newer)?.loaded(now);
+        let record = record(None, old.entity_tag(), life, metadata);
+        Ok((old.renewed(&record), life.uncacheable))
     }
 
-    fn nothing(&self) -> (Entry, bool) {
+    fn nothing(&self, key: &HashedKey<'_>) -> (Entry, bool) {
         let ttl = self.now.load().rules.negative_ttl;
         let life = Life::without_staleness(ttl, self.shared.clock.now());
         let record = record(None, 0, life, Metadata::NONE);
-        (Entry::new(&record), life.uncacheable)
+        (Entry::new(key, &record), life.uncacheable)
     }
 
     fn check_value(&self, value: &Bytes) -> Result<()> {

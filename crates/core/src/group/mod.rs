@@ -56,14 +56,14 @@ pub const MAX_KEY_BYTES: usize = 4096;
 /// What a flight brings: the entry and where it came from.
 #[derive(Clone, Debug)]
 struct FlightOutcome {
-    entry: Arc<Entry>,
+    entry: Entry,
     source: Source,
     course: Course,
     uncacheable: bool,
 }
 
 impl FlightOutcome {
-    fn hit(entry: Arc<Entry>) -> Self {
+    fn hit(entry: Entry) -> Self {
         Self {
             entry,
             source: Source::Hit,
@@ -249,30 +249,30 @@ impl Group {
         }
     }
 
-    fn find(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
+    fn find(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Entry> {
         let owned = self.shared.owned.get(key, now);
         owned.or_else(|| self.shared.hot.get(key, now))
     }
 
-    fn find_owned(&self, key: &HashedKey<'_>) -> Option<Arc<Entry>> {
+    fn find_owned(&self, key: &HashedKey<'_>) -> Option<Entry> {
         self.shared.owned.get(key, self.shared.clock.now())
     }
 
     fn answer(&self, outcome: &FlightOutcome, hash: impl FnOnce() -> KeyHash) -> Result<Answer> {
         let entry = &outcome.entry;
-        let Some(value) = &entry.record.value else {
+        let Some(value) = entry.value() else {
             return Err(Error::not_found(format!(
                 "group '{}' has no such key",
                 self.name
             )));
         };
         Ok(Answer {
-            value: value.clone(),
-            expires_at: entry.record.expires_at,
-            entity_tag: entry.record.entity_tag,
+            value,
+            expires_at: entry.expires_at(),
+            entity_tag: entry.entity_tag(),
             source: outcome.source,
             owner: self.owner_of(entry, hash),
-            metadata: entry.record.metadata.clone(),
+            metadata: entry.metadata().clone(),
             course: outcome.course,
         })
     }
@@ -297,7 +297,7 @@ type Landed = Result<Option<FlightOutcome>>;
 
 fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
     PeerAnswer {
-        record: outcome.entry.record.clone(),
+        record: outcome.entry.record(),
         source: match outcome.source {
             // Who asked need not know of a third node.
             Source::Peer => Source::Hit,

@@ -38,28 +38,32 @@ impl TagEpochs {
     /// Marks an entry that comes in. A purge that happens between this and the insertion is seen by
     /// the entry's readers.
     pub(super) fn mark(&self, entry: &Entry) {
-        let newest = self.newest.load(Ordering::Acquire);
-        entry.tag_epoch.store(newest, Ordering::Release);
+        if let Some(known) = entry.tag_epoch() {
+            known.store(self.newest.load(Ordering::Acquire), Ordering::Release);
+        }
     }
 
     /// Whether none of the entry's tags was purged since it came in.
     pub(super) fn is_current(&self, entry: &Entry) -> bool {
+        let Some(known) = entry.tag_epoch() else {
+            return true;
+        };
         let newest = self.newest.load(Ordering::Acquire);
-        let known = entry.tag_epoch.load(Ordering::Acquire);
-        known == newest || self.compare(entry, known, newest)
+        known.load(Ordering::Acquire) == newest || self.compare(entry, known, newest)
     }
 
     #[cold]
-    fn compare(&self, entry: &Entry, known: u32, newest: u32) -> bool {
+    fn compare(&self, entry: &Entry, epoch: &AtomicU32, newest: u32) -> bool {
+        let known = epoch.load(Ordering::Acquire);
         let purged = self.purged.lock();
-        let mut tags = entry.record.metadata.tags().peekable();
+        let mut tags = entry.metadata().tags().peekable();
         let current = tags.peek().is_none()
             || known >= purged.forgotten
                 && tags.all(|tag| purged.by_tag.get(&tag).is_none_or(|purge| *purge <= known));
         drop(purged);
         if current {
             // It need not be compared again before the next purge.
-            entry.tag_epoch.fetch_max(newest, Ordering::AcqRel);
+            epoch.fetch_max(newest, Ordering::AcqRel);
         }
         current
     }
@@ -103,13 +107,14 @@ mod tests {
 
     use super::*;
     use crate::{
+        key::{GroupId, HashedKey},
         metadata::Metadata,
         record::{Record, Stale},
         time::Timestamp,
     };
 
     fn entry(tags: &[&str]) -> Entry {
-        Entry::new(&Record {
+        let record = Record {
             value: Some(Bytes::from_static(b"v")),
             expires_at: Timestamp::NEVER,
             stale: Stale::NEVER,
@@ -117,7 +122,8 @@ mod tests {
             metadata: Metadata::NONE
                 .with_tags(tags.iter().copied())
                 .expect("good"),
-        })
+        };
+        Entry::new(&HashedKey::new(GroupId(0), "k"), &record)
     }
 
     #[test]
