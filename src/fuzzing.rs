@@ -1,5 +1,5 @@
 //! What the fuzz targets reach: everything that reads bytes from outside, each behind a plain
-//! function. It exists only with the feature `fuzzing`, and is no part of the API: anything here
+//! function. It exists only with the feature `fuzzing`, and is not part of the API: anything here
 //! may change or go at any time. The targets, with what each of them asserts, are in `crates/fuzz`.
 
 pub use crate::config::{InForce, Sources, read_all};

@@ -116,8 +116,8 @@ impl GroupDefinition {
     }
 
     /// After how long a get whose load isn't done is answered with the old value, as
-    /// [`Source::Stale`], if there is one ([`GroupDefinition::stale_if_error`]); the load goes on.
-    /// Without it: gets wait for the load.
+    /// [`Source::Stale`], if there is one ([`GroupDefinition::stale_if_error`]); the load
+    /// continues. Without it: gets wait for the load.
     ///
     /// [`Source::Stale`]: crate::Source::Stale
     pub fn soft_timeout(mut self, soft_timeout: Duration) -> Self {
@@ -178,6 +178,15 @@ impl GroupDefinition {
     /// [`ErrorKind::BreakerOpen`](crate::ErrorKind::BreakerOpen).
     pub fn breaker(mut self, rules: BreakerRules) -> Self {
         self.bounds.breaker = Some(rules);
+        self
+    }
+
+    /// Begins a load a second time if it takes longer than 95 % of the group's last loads at this
+    /// node did; the first answer counts, and the other load is dropped. At most one more load for
+    /// twenty, and none for batches, or while the breaker is not closed. Only for loaders that may
+    /// run twice at once for one key.
+    pub fn hedge(mut self, hedge: bool) -> Self {
+        self.bounds.hedge = hedge;
         self
     }
 

@@ -1,4 +1,4 @@
-//! What the program, the tests and the benches of this package need beside the API. It is no part
+//! What the program, the tests and the benches of this package need beside the API. It is not part
 //! of the API: anything here may change or go at any time.
 
 use std::sync::Arc;
@@ -15,7 +15,6 @@ pub use crate::{
     admin::RingReport,
     clock::unix_seconds,
     redis::reference as redis_commands,
-    rpc::wire,
     status::{codes, redis::code as redis_code},
     telemetry::names,
 };
@@ -27,6 +26,11 @@ pub use crate::{
     http_client::plain as plain_client,
     node::configured::start_telemetry,
 };
+
+/// The messages and services between clients and nodes.
+pub mod wire {
+    pub use crate::wire::*;
+}
 
 /// The current ring, and every later one.
 pub fn rings(node: &Node) -> watch::Receiver<Arc<Topology>> {

@@ -108,6 +108,7 @@ mod status;
 mod telemetry;
 mod tls;
 mod traffic;
+mod wire;
 
 pub use answer::Answer;
 #[doc(no_inline)]
@@ -120,6 +121,7 @@ pub use cache::Cache;
 #[cfg(feature = "etcd")]
 pub use client::{Client, ClientOptions};
 pub use gaocache_core::{
+    absence::NotFoundBody,
     error::{BoxError, Error, ErrorKind, Fault, Result},
     group::{Query, Source},
     metadata::Metadata,

@@ -6,8 +6,8 @@ use gaocache_core::{
 };
 
 /// Why a fixed list needs more settings.
-pub const FIXED_NEEDS_IDENTITY: &str = "a fixed list holds no keys by which nodes could know each \
-     other, so nodes need certificates, or plaintext in a network that nobody else reaches";
+pub const FIXED_NEEDS_IDENTITY: &str = "a fixed list holds no keys by which nodes could authenticate each other, so they need \
+     certificates, or plaintext in a network that nobody else can reach";
 
 /// Parses entries of the form `id=host:port`.
 ///

@@ -21,7 +21,7 @@ use crate::{
         metrics::{GroupMetrics, HandoffMetrics, Metrics},
         requests,
         throttle::Throttle,
-        trace::{self, Call, Sampling, Scope, Told},
+        trace::{self, Call, Sampling, Scope, SpanAttributes},
     },
 };
 use gaocache_core::{
@@ -204,7 +204,7 @@ impl Service {
             self.measure(group, key, ended - *started, answer);
             *started = ended;
         }
-        self.told(group, key, answer);
+        self.record_get(group, key, answer);
     }
 
     /// A client's get, after [`Service::get_held`] has found nothing.
@@ -220,7 +220,7 @@ impl Service {
         if let Some(started) = started {
             self.measure(group, key, started.elapsed(), &answer);
         }
-        self.told(group, key, &answer);
+        self.record_get(group, key, &answer);
         answer
     }
 
@@ -229,10 +229,10 @@ impl Service {
     }
 
     /// Traces and logs a client's get.
-    fn told(&self, group: &str, key: &str, answer: &Result<Answer>) {
+    fn record_get(&self, group: &str, key: &str, answer: &Result<Answer>) {
         trace::ended(
             answer.as_ref().map(|it| it.source.name()),
-            Told {
+            SpanAttributes {
                 group,
                 key: self.inner.measuring.sampling.key(key),
                 owner: answer.as_ref().ok().map(|it| &*it.owner),
@@ -253,7 +253,7 @@ impl Service {
             Ok(group) => group.answer_peer(key).await,
             Err(error) => Err(error),
         };
-        self.told_peer(group, key, answer.as_ref());
+        self.record_fetch(group, key, answer.as_ref());
         answer
     }
 
@@ -273,25 +273,25 @@ impl Service {
         Ok(answers.map(move |(place, answer)| {
             match &answer {
                 Ok(Fetched::Answer(answer)) => {
-                    service.told_peer(known.name(), &keys[place], Ok(answer));
+                    service.record_fetch(known.name(), &keys[place], Ok(answer));
                 }
                 // It is fetched once more.
                 Ok(Fetched::Large) => {}
-                Err(error) => service.told_peer(known.name(), &keys[place], Err(error)),
+                Err(error) => service.record_fetch(known.name(), &keys[place], Err(error)),
             }
             (place, answer)
         }))
     }
 
     /// Counts and traces the answer to another node's fetch.
-    fn told_peer(&self, group: &str, key: &str, answer: Result<&PeerAnswer, &Error>) {
+    fn record_fetch(&self, group: &str, key: &str, answer: Result<&PeerAnswer, &Error>) {
         let source = answer.map(|it| it.source);
         let outcome = source.map_err(Error::kind);
         self.count(group, |metrics| metrics.peer_request(outcome));
         let value = answer.ok().and_then(|it| it.record.value.as_ref());
         trace::ended(
             source.map(Source::name),
-            Told {
+            SpanAttributes {
                 group,
                 key: self.inner.measuring.sampling.key(key),
                 owner: None,

@@ -3,7 +3,21 @@
 
 mod common;
 
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::Path, http::StatusCode, routing};
 use common::*;
+use futures::future::join_all;
+use gaocache::internal::wire::Source;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
 
 /// Three nodes whose values live so shortly that a test can wait for their end, and their group's
 /// further settings.
@@ -140,4 +154,178 @@ async fn the_longest_life_of_a_group_bounds_one_without_an_end() {
     let answer = client.get(get_request("k")).await.unwrap().into_inner();
     let left = answer.ttl_remaining_ms.expect("an end");
     assert!(left <= 30_000, "{left}");
+}
+
+/// An origin that numbers the loads of each key, and notes how many run at once.
+#[derive(Default)]
+struct Numbering {
+    loads: Mutex<HashMap<String, u64>>,
+    /// In milliseconds; the first load of a key takes no time.
+    takes: AtomicU64,
+    down: AtomicBool,
+    asked: AtomicU64,
+    running: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Numbering {
+    async fn start(self: &Arc<Self>) -> String {
+        let state = self.clone();
+        let answer = async move |Path(key): Path<String>| {
+            state.asked.fetch_add(1, SeqCst);
+            if state.down.load(SeqCst) {
+                return Err(StatusCode::INTERNAL_SERVER_ERROR);
+            }
+            let running = state.running.fetch_add(1, SeqCst) + 1;
+            state.most.fetch_max(running, SeqCst);
+            let number = {
+                let mut loads = state.loads.lock();
+                let number = loads.entry(key).or_default();
+                *number += 1;
+                *number
+            };
+            if number > 1 {
+                let takes = state.takes.load(SeqCst);
+                tokio::time::sleep(Duration::from_millis(takes)).await;
+            }
+            state.running.fetch_sub(1, SeqCst);
+            Ok(number.to_string())
+        };
+        let router = Router::new().route("/{key}", routing::get(answer));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}/{{key}}")
+    }
+
+    fn loads_of(&self, key: &str) -> u64 {
+        self.loads.lock().get(key).copied().unwrap_or(0)
+    }
+
+    /// Three nodes over it.
+    async fn nodes(self: &Arc<Self>, group: &str, origin: &str) -> Vec<TestNode> {
+        let url = self.start().await;
+        let groups = format!(
+            "groups=[{{ name = \"users\", max_value = \"1MiB\", {group}, origin = {{ kind = \"http\", url = \"{url}\", retries = 0, {origin} }} }}]"
+        );
+        cluster(3, &url, &[&groups]).await
+    }
+}
+
+/// Of these durations, so large is what that share of them don't exceed.
+fn quantile(took: &mut [Duration], share: f64) -> Duration {
+    took.sort_unstable();
+    took[((took.len() - 1) as f64 * share) as usize]
+}
+
+/// `cargo test --test freshness five_expiries -- --nocapture` prints the durations; the goal is a
+/// ratio of 1.2. No test may fail on time: what is asserted is that no get waits for a load, and
+/// that no key is loaded twice for one expiry.
+#[allow(clippy::disallowed_methods, reason = "what is printed is real time")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_five_expiries_no_get_waits_for_the_slow_origin_and_each_key_is_loaded_once() {
+    let keys: Vec<String> = (0..10).map(|number| format!("k{number}")).collect();
+    let origin = Arc::<Numbering>::default();
+    origin.takes.store(2_000, SeqCst);
+    let group = "ttl_seconds = 0.5, stale_while_revalidate_seconds = 3600";
+    let nodes = origin.nodes(group, "timeout_seconds = 60").await;
+    let mut clients = Vec::new();
+    for node in &nodes {
+        clients.push(node.client().await);
+    }
+    let (mut fresh, mut stale) = (Vec::new(), Vec::new());
+    let mut newest = 0;
+    while newest <= 5 {
+        newest = u64::MAX;
+        for key in &keys {
+            for client in &mut clients {
+                let loads = origin.loads_of(key);
+                let began = std::time::Instant::now();
+                let got = within(key, client.get(get_request(key))).await;
+                let took = began.elapsed();
+                let got = got.expect("a value").into_inner();
+                let number: u64 = String::from_utf8_lossy(&got.value).parse().unwrap();
+                assert!(loads <= number + 1, "{loads} loads at value {number}");
+                match got.source() {
+                    Source::Stale => stale.push(took),
+                    Source::Origin => assert_eq!(number, 1, "waited for a load"),
+                    _ => {
+                        assert_eq!(origin.loads_of(key), number, "it is not over yet");
+                        fresh.push(took);
+                    }
+                }
+                newest = newest.min(number);
+            }
+        }
+    }
+    let (hit, old) = (quantile(&mut fresh, 0.99), quantile(&mut stale, 0.99));
+    println!(
+        "{} hits: p99 {hit:?}; {} stale: p99 {old:?}; ratio {:.2}",
+        fresh.len(),
+        stale.len(),
+        old.as_secs_f64() / hit.as_secs_f64()
+    );
+}
+
+/// Prints how long it takes until all is as before, which no test may fail on.
+#[allow(clippy::disallowed_methods, reason = "what is printed is real time")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_get_fails_while_the_origin_is_dead_and_it_comes_back_without_a_herd() {
+    let keys: Vec<String> = (0..60).map(|number| format!("k{number}")).collect();
+    let origin = Arc::<Numbering>::default();
+    origin.takes.store(5, SeqCst);
+    let group =
+        "ttl_seconds = 0.02, stale_while_revalidate_seconds = 3600, stale_if_error_seconds = 3600";
+    // Two loads at once for each node, a tenth of twenty, for as long as this test runs.
+    let rules = "breaker_failure_ratio = 0.5, breaker_min_loads = 2, breaker_open_seconds = 0.2, max_concurrency = 20, ramp_seconds = 3600";
+    let nodes = origin.nodes(group, rules).await;
+    for key in &keys {
+        assert_eq!(get(&nodes[0], key).await.status, 200);
+    }
+    origin.down.store(true, SeqCst);
+    within("the breakers", async {
+        for node in &nodes {
+            while metric(node, "gaocache_origin_breaker_state", &["users"]).await == 0.0 {
+                for key in &keys {
+                    assert_eq!(get(node, key).await.status, 200, "{key}");
+                }
+            }
+        }
+    })
+    .await;
+    let (mut gets, asked, began) = (0, origin.asked.load(SeqCst), std::time::Instant::now());
+    while began.elapsed() < Duration::from_secs(4) {
+        for (number, key) in keys.iter().enumerate() {
+            let got = get(&nodes[number % 3], key).await;
+            assert_eq!(got.status, 200, "{key}");
+            gets += 1;
+        }
+    }
+    let probes = origin.asked.load(SeqCst) - asked;
+    // One for each node and period, and one that was under way.
+    let periods = began.elapsed().as_secs_f64() / 0.2;
+    assert!(probes as f64 <= 3.0 * (periods + 2.0), "{probes}");
+    origin.most.store(0, SeqCst);
+    origin.down.store(false, SeqCst);
+    let back = std::time::Instant::now();
+    let loads: Vec<u64> = keys.iter().map(|key| origin.loads_of(key)).collect();
+    within("all are loaded anew", async {
+        while !keys
+            .iter()
+            .zip(&loads)
+            .all(|(key, before)| origin.loads_of(key) > *before)
+        {
+            let all = keys.iter().zip(nodes.iter().cycle());
+            let all = join_all(all.map(|(key, node)| get(node, key))).await;
+            assert!(all.iter().all(|got| got.status == 200));
+        }
+    })
+    .await;
+    let most = origin.most.load(SeqCst);
+    println!(
+        "{gets} gets and {probes} probes while it was dead; {} keys loaded anew within {:?}, {most} at once",
+        keys.len(),
+        back.elapsed()
+    );
+    assert!(most <= 6, "{most} loads at once");
 }

@@ -4,7 +4,13 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use common::*;
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -297,4 +303,57 @@ async fn a_loader_that_hangs_ends_in_the_group_s_time_and_the_key_can_be_loaded_
         get(&node, "users", "alice").await.expect("loads").value,
         "alice"
     );
+}
+
+/// An origin of which each twentieth answer takes long, and says so.
+async fn sometimes_slow() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let answer = move || {
+        let slow = count.fetch_add(1, Ordering::SeqCst) % 20 == 19;
+        async move {
+            if slow {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            if slow { "slow" } else { "fast" }
+        }
+    };
+    let router = axum::Router::new().route("/{key}", axum::routing::get(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, asked)
+}
+
+/// `cargo test --test slow_loads hedged -- --nocapture` prints the counts.
+#[tokio::test]
+async fn hedged_loads_wait_for_fewer_slow_answers_and_cost_at_most_one_load_in_twenty() {
+    const GETS: usize = 600;
+    for hedge in [false, true] {
+        let (address, asked) = sometimes_slow().await;
+        let groups = format!(
+            "groups=[{{ name = \"users\", max_value = \"1MiB\", origin = {{ kind = \"http\", url = \"http://{address}/{{key}}\", hedge = {hedge} }} }}]"
+        );
+        let nodes = cluster(1, "http://unused/{key}", &[&groups]).await;
+        let mut slow = 0;
+        for number in 0..GETS {
+            let answer = get(&nodes[0], "users", &format!("user-{number}")).await;
+            slow += usize::from(answer.expect("a value").value == b"slow"[..]);
+        }
+        let asked = asked.load(Ordering::SeqCst);
+        println!("hedge = {hedge}: {GETS} gets, {asked} requests, {slow} slow answers");
+        let count = async |outcome| {
+            metric(&nodes[0], "gaocache_origin_hedges_total", &[outcome]).await as usize
+        };
+        let (won, lost) = (count("won").await, count("lost").await);
+        // One that was not needed after all may not have left the node.
+        assert!(asked - GETS <= won + lost, "each is counted");
+        if hedge {
+            assert!(won + lost <= GETS / 20, "{won} won, {lost} lost");
+            assert!(slow < asked / 20, "{slow} slow gets");
+            assert!(won > 0);
+        } else {
+            assert_eq!((asked, slow), (GETS, GETS / 20));
+        }
+    }
 }

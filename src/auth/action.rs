@@ -66,7 +66,7 @@ impl Actions {
     /// The actions of these roles.
     ///
     /// # Errors
-    /// Which of them is no role.
+    /// Which of them is not a role.
     pub(crate) fn parse<'a>(roles: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let actions = roles.into_iter().map(|role| {
             Action::of_role(role).ok_or_else(|| {

@@ -209,7 +209,7 @@ fn escaped(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{auth::Action, telemetry::line_writer::Waiting};
+    use crate::{auth::Action, telemetry::line_writer::QueuedLines};
 
     fn call(key: &str) -> Call<'_> {
         Call {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     /// An audit whose lines stay in the queue, which has room for so many.
-    fn queue(room: usize) -> (Audit, Waiting, IntCounter) {
+    fn queue(room: usize) -> (Audit, QueuedLines, IntCounter) {
         let dropped = IntCounter::new("dropped", "lines").expect("a counter");
         let lost = dropped.clone();
         let (lines, waiting) = LineWriter::new(room, move || lost.inc());

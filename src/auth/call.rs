@@ -2,7 +2,7 @@
 
 use super::action::Action;
 
-/// A call that changes something, as the audit tells it.
+/// A call that changes something, as the audit records it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     /// What it needs.

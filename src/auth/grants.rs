@@ -65,8 +65,8 @@ impl Grants {
                 Some(("certificate", name)) => (&mut grants.certificates, name),
                 Some(("jwt", name)) => (&mut grants.subjects, name),
                 _ => {
-                    let what = "write 'certificate:NAME ROLES' or 'jwt:SUBJECT ROLES', and groups \
-                                behind if not all are meant";
+                    let what = "write 'certificate:NAME ROLES' or 'jwt:SUBJECT ROLES', followed by groups \
+                         if not all are meant";
                     return Err(wrong(what.into()));
                 }
             };

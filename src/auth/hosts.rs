@@ -3,7 +3,7 @@
 //!
 //! A page of an attacker's may have its own host name resolve to a node's address, and then reads
 //! the node's answers as its own. So names are checked; addresses need no check, since a page
-//! that was loaded from an address is of whoever has it.
+//! that was loaded from an address belongs to whoever controls the address.
 
 use std::net::{IpAddr, Ipv6Addr};
 

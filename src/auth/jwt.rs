@@ -1,9 +1,9 @@
 //! JWTs (RFC 7519) of an issuer whose keys are a JWKS (RFC 7517): who is their subject.
 //!
 //! Kubernetes' projected tokens of service accounts are such JWTs. Only signatures with a public
-//! key count (RS256, ES256, EdDSA): with HS256, whoever knows the public keys could sign. The key
-//! decides which of them it is for, never the token. Issuer, audience, subject and expiry must be
-//! there.
+//! key count (RS256, ES256, EdDSA): with HS256, anyone who knows the public keys could sign. The
+//! key decides which of them it is for, never the token. Issuer, audience, subject and expiry must
+//! be there.
 
 use std::{
     path::{Path, PathBuf},
@@ -42,7 +42,7 @@ pub(crate) struct JwtRules {
     pub(crate) keys: KeysFrom,
     /// The issuer of the tokens.
     pub(crate) issuer: String,
-    /// For whom they must be made out.
+    /// For whom they must be issued.
     pub(crate) audience: String,
 }
 
@@ -149,7 +149,7 @@ impl Jwt {
             validation.algorithms = vec![key.algorithm];
             match decode::<Claims>(token, &key.key, &validation) {
                 Ok(read) => return Ok(read.claims.sub),
-                Err(error) => problem = told(&error),
+                Err(error) => problem = reason(&error),
             }
         }
         if !is_any {
@@ -216,12 +216,12 @@ impl Key {
 }
 
 /// What is wrong with a token, for its sender.
-fn told(error: &JwtError) -> &'static str {
+fn reason(error: &JwtError) -> &'static str {
     match error.kind() {
         JwtErrorKind::ExpiredSignature => "the bearer token has expired",
         JwtErrorKind::ImmatureSignature => "the bearer token is not valid yet",
         JwtErrorKind::InvalidAudience => "the bearer token is for another audience",
-        JwtErrorKind::InvalidIssuer => "the bearer token is of another issuer",
+        JwtErrorKind::InvalidIssuer => "the bearer token is from another issuer",
         JwtErrorKind::MissingRequiredClaim(_) => "the bearer token lacks a claim",
         JwtErrorKind::InvalidSignature => "the signature of the bearer token is wrong",
         _ => "the bearer token is not valid",

@@ -175,7 +175,7 @@ impl Permissions {
         self.store(prepared);
     }
 
-    /// The rules in force, for whoever follows what they name.
+    /// The rules in force, for the task that follows what they name.
     pub(super) fn in_force(&self) -> Arc<InForce> {
         self.0.in_force.load_full()
     }

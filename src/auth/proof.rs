@@ -1,4 +1,4 @@
-//! What a caller has proven, and the rules that it is held against.
+//! What a caller has proven, and the rules that it is checked against.
 
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ impl InForce {
 }
 
 impl Proof<'_> {
-    /// Whether that is allowed to whoever has proven this.
+    /// Whether a caller who has proven this may do that.
     pub(super) fn allows(&self, action: Action, group: &str) -> Result<(), Refusal> {
         let granted = self.grants.iter().copied().flatten();
         if self.who == Who::Socket || granted.into_iter().any(|it| it.allows(action, group)) {
@@ -134,12 +134,12 @@ impl Proof<'_> {
             }
         };
         if self.who == Who::Nobody {
-            let problem = self.problem.unwrap_or("no bearer token came with the call");
+            let problem = self.problem.unwrap_or("the call carried no bearer token");
             return Err(Refusal::Unauthenticated(format!(
                 "this needs the role '{action}'{place}, and {problem}"
             )));
         }
-        let who = self.who.told();
+        let who = self.who.shown_name();
         Err(Refusal::Denied(format!(
             "{who} lacks the role '{action}'{place}"
         )))

@@ -12,7 +12,7 @@ use super::jwt::JwtRules;
 /// use gaocache::{Action, Settings};
 ///
 /// let mut settings = Settings::loopback("node-0");
-/// // Whoever reaches the listeners may get values, and remove them.
+/// // Anyone who reaches the listeners may get values, and remove them.
 /// settings.auth.anonymous = vec![Action::Read, Action::Remove];
 /// // Who shows a certificate of this name may also purge one group.
 /// settings.auth.grants = vec!["certificate:spiffe://shop/web purge users".into()];
@@ -27,7 +27,7 @@ pub struct AuthRules {
     pub grants: Vec<String>,
     /// File with bearer tokens: `NAME SHA256 ROLES [GROUPS]` a line. It is followed.
     pub token_file: Option<PathBuf>,
-    /// Where it is told who changed what.
+    /// Where the audit of changes goes.
     pub audit: AuditTo,
     /// Which JWTs count.
     #[cfg(feature = "cli")]
@@ -48,7 +48,7 @@ impl Default for AuthRules {
     }
 }
 
-/// Where it is told who changed what.
+/// Where the audit of changes goes.
 ///
 /// ```
 /// use gaocache::{AuditTo, Settings};

@@ -78,7 +78,7 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
-    /// The token, if it is known. All are compared, so that the time tells nothing.
+    /// The token, if it is known. All are compared, so that the time reveals nothing.
     pub(super) fn find(&self, token: &[u8]) -> Option<&Token> {
         if self.0.is_empty() {
             return None;

@@ -36,7 +36,7 @@ impl Who {
     }
 
     /// For a refusal.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn shown_name(&self) -> String {
         let name = match self {
             Self::Nobody => return "the caller".into(),
             Self::Socket => return "the admin socket".into(),
@@ -44,7 +44,7 @@ impl Who {
             Self::Token(name) => name,
             Self::Certificate(name) | Self::Subject(name) => name.as_str(),
         };
-        let shown: String = name.escape_debug().take(128).collect();
-        format!("'{shown}'")
+        let name: String = name.escape_debug().take(128).collect();
+        format!("'{name}'")
     }
 }

@@ -26,7 +26,7 @@ impl Listener {
     }
 
     /// Its address, as people type it.
-    pub(super) fn parse(self, text: &str) -> Result<Place, String> {
+    pub(super) fn parse(self, text: &str) -> Result<NodeAddress, String> {
         match self {
             Self::Grpc => grpc_address(text),
             Self::Admin => admin_address(text),
@@ -34,12 +34,12 @@ impl Listener {
     }
 
     /// That of a node on this machine.
-    pub(super) fn usual(self) -> Place {
+    pub(super) fn usual(self) -> NodeAddress {
         let port = match self {
             Self::Grpc => GRPC_PORT,
             Self::Admin => ADMIN_PORT,
         };
-        Place {
+        NodeAddress {
             address: format!("127.0.0.1:{port}"),
             scheme: None,
         }
@@ -69,14 +69,14 @@ pub(super) enum Scheme {
 
 /// A listener, as it was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct NodeAddress {
     /// `host:port`.
     pub(super) address: String,
     /// `None`: it was not said.
     pub(super) scheme: Option<Scheme>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
             Some(Scheme::Https) => "https://",
@@ -87,37 +87,37 @@ impl fmt::Display for Place {
 }
 
 /// A gRPC listener.
-pub(super) fn grpc_address(text: &str) -> Result<Place, String> {
+pub(super) fn grpc_address(text: &str) -> Result<NodeAddress, String> {
     place(text, GRPC_PORT)
 }
 
 /// An admin listener.
-pub(super) fn admin_address(text: &str) -> Result<Place, String> {
+pub(super) fn admin_address(text: &str) -> Result<NodeAddress, String> {
     place(text, ADMIN_PORT)
 }
 
 /// The admin listener of a member, as it registered it.
-pub(super) fn admin_of(member: &Member) -> Result<Place, String> {
+pub(super) fn admin_of(member: &Member) -> Result<NodeAddress, String> {
     let mut place = admin_address(&member.admin_address())?;
     place.scheme.get_or_insert(Scheme::Http);
     Ok(place)
 }
 
 /// The gRPC listener of a member, as it registered it.
-pub(super) fn grpc_of(member: &Member) -> Place {
+pub(super) fn grpc_of(member: &Member) -> NodeAddress {
     let scheme = if member.tls.clients {
         Scheme::Https
     } else {
         Scheme::Http
     };
-    Place {
+    NodeAddress {
         address: member.address.to_string(),
         scheme: Some(scheme),
     }
 }
 
 /// `HOST:PORT`, perhaps with a scheme.
-fn place(text: &str, usual: u16) -> Result<Place, String> {
+fn place(text: &str, usual: u16) -> Result<NodeAddress, String> {
     let (scheme, address) = match text.split_once("://") {
         Some(("https", address)) => (Some(Scheme::Https), address),
         Some(("http", address)) => (Some(Scheme::Http), address),
@@ -130,7 +130,7 @@ fn place(text: &str, usual: u16) -> Result<Place, String> {
         (bracketed || plain) && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
     match parts {
-        Some(_) => Ok(Place {
+        Some(_) => Ok(NodeAddress {
             address: address.to_owned(),
             scheme,
         }),
@@ -142,7 +142,7 @@ fn place(text: &str, usual: u16) -> Result<Place, String> {
 
 /// Finds out early whether the name exists: later, that can't be distinguished from other failures.
 /// Returns the addresses that it has.
-pub(super) async fn look_up(place: &Place) -> Result<Vec<SocketAddr>, Failure> {
+pub(super) async fn look_up(place: &NodeAddress) -> Result<Vec<SocketAddr>, Failure> {
     let address = &place.address;
     let host = address
         .rsplit_once(':')

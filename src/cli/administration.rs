@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    access::AdminArgs,
+    admin::AdminArgs,
     failure::Failure,
     output::{print_json, print_line, printable},
 };

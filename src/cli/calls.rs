@@ -1,42 +1,35 @@
 //! `gaocache get`, `remove` and `purge`: one call to a node, or to the cluster.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use clap::Args;
 use http::Uri;
-use serde_json::{Value, json};
+use serde_json::json;
 use tonic::{Status, transport::Endpoint};
 
 use super::{
     access::{Access, with_advice, with_hint},
-    address::{CONNECT_TIMEOUT, Listener, Place, grpc_address, look_up, seconds},
+    address::{CONNECT_TIMEOUT, Listener, NodeAddress, grpc_address, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
-    output::{counted, print_json, print_line, print_value, printable, tell, write_file},
+    output::{counted, print_json, print_line, print_value, tell, write_file},
+    shown::{as_json, summary},
     tls::{Tls, TlsArgs},
 };
 use crate::{
-    answer::Answer,
-    client::{Client, ClientOptions, connection, metadata},
-    rpc::{
-        bearer::{Bearer, BearingClient},
-        wire,
-    },
+    client::{Client, ClientOptions, answer_of, connection},
     status::{codes, grpc::from_status},
-    tls::TOLD,
+    tls::SPEAKS_TLS,
+    wire::{
+        self,
+        bearer::{Bearer, BearingClient},
+    },
 };
-use gaocache_core::{
-    error::{ErrorKind, with_causes},
-    group::Source,
-    metadata::Metadata,
-};
+use gaocache_core::error::{ErrorKind, with_causes};
 
 /// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
@@ -51,7 +44,7 @@ pub(super) struct Target {
         value_parser = grpc_address,
         conflicts_with_all = ["etcd", "socket"]
     )]
-    target: Option<Place>,
+    target: Option<NodeAddress>,
     /// Timeout of a call, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: f64,
@@ -167,7 +160,7 @@ impl Target {
         ))
     }
 
-    /// What to tell about a status: the node's own words, or whether there is a node at all.
+    /// How to report a status: in the node's own words, or that there may be no node at all.
     fn failed(&self, address: &str, status: &Status) -> Failure {
         // The HTTP listener names the kinds of its errors too, but sends no gRPC code.
         if let Some(error) = from_status(status).filter(|it| codes(it.kind()).0 == status.code()) {
@@ -191,8 +184,8 @@ impl Target {
         }
         let doubt = Listener::Grpc.doubt();
         let what = match cause {
-            Some(cause) if chain(cause).any(|cause| cause.to_string().contains(TOLD)) => {
-                return Failure::Failed(format!("{address}: {TOLD}"));
+            Some(cause) if chain(cause).any(|cause| cause.to_string().contains(SPEAKS_TLS)) => {
+                return Failure::Failed(format!("{address}: {SPEAKS_TLS}"));
             }
             Some(cause) => with_causes("the connection broke".into(), cause),
             None => "the response is not from a gaocache node".into(),
@@ -210,7 +203,7 @@ fn chain<'e>(
 
 /// A client of the node there.
 pub(super) async fn connect(
-    place: &Place,
+    place: &NodeAddress,
     tls: &Tls,
     bearer: &Bearer,
     timeout: Duration,
@@ -245,85 +238,6 @@ async fn cluster(
     Ok(Callee::Cluster(Client::over(discovery, keys, options)))
 }
 
-/// An answer, from a node or from the client.
-struct Got {
-    value: Bytes,
-    source: &'static str,
-    owner: String,
-    ttl_remaining_ms: Option<u64>,
-    /// What the origin said of the value.
-    metadata: Metadata,
-}
-
-impl Got {
-    fn from_node(answer: wire::GetResponse) -> Self {
-        Self {
-            metadata: metadata(&answer.headers),
-            source: match answer.source() {
-                wire::Source::Hit | wire::Source::Unspecified => Source::Hit.name(),
-                wire::Source::Peer => Source::Peer.name(),
-                wire::Source::Origin => Source::Origin.name(),
-                wire::Source::Stale => Source::Stale.name(),
-            },
-            value: answer.value,
-            owner: answer.owner,
-            ttl_remaining_ms: answer.ttl_remaining_ms,
-        }
-    }
-
-    fn from_cluster(answer: Answer) -> Self {
-        let left = answer.ttl_remaining;
-        Self {
-            value: answer.value,
-            source: answer.source.name(),
-            owner: answer.owner.to_string(),
-            ttl_remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
-            metadata: answer.metadata,
-        }
-    }
-
-    fn told(&self) -> String {
-        let left = self.ttl_remaining_ms;
-        let left = left.map_or_else(|| "never".to_owned(), |ms| format!("in {ms} ms"));
-        format!(
-            "source {}, owner {}, expires {left}, {}",
-            self.source,
-            printable(&self.owner),
-            counted(self.value.len() as u64, "byte", "bytes")
-        )
-    }
-
-    /// By name; several lines of one name are one list, as in HTTP.
-    fn headers(&self) -> BTreeMap<&str, String> {
-        let mut headers = BTreeMap::<_, String>::new();
-        for (name, value) in self.metadata.iter() {
-            let list = headers.entry(name).or_default();
-            if !list.is_empty() {
-                list.push_str(", ");
-            }
-            list.push_str(value);
-        }
-        headers
-    }
-
-    fn json(&self, group: &str, key: &str) -> Value {
-        let mut json = json!({
-            "group": group,
-            "key": key,
-            "source": self.source,
-            "owner": self.owner,
-            "ttl_remaining_ms": self.ttl_remaining_ms,
-            "bytes": self.value.len(),
-            "headers": self.headers(),
-        });
-        match std::str::from_utf8(&self.value) {
-            Ok(text) => json["value"] = text.into(),
-            Err(_) => json["value_base64"] = STANDARD.encode(&self.value).into(),
-        }
-        json
-    }
-}
-
 pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
     let GetArgs { group, key, .. } = args;
     let got = match args.target.connect().await? {
@@ -334,12 +248,12 @@ pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
             };
             let answer = client.get(request).await;
             let answer = answer.map_err(|status| args.target.failed(&address, &status))?;
-            Got::from_node(answer.into_inner())
+            answer_of(answer.into_inner())
         }
-        Callee::Cluster(client) => Got::from_cluster(client.get(group, key).await?),
+        Callee::Cluster(client) => client.get(group, key).await?,
     };
     if args.verbose {
-        tell(&got.told());
+        tell(&summary(&got));
     }
     if args.include {
         for (name, value) in got.metadata.iter() {
@@ -349,7 +263,7 @@ pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
     }
     match &args.output {
         Some(file) => write_file(file, &got.value),
-        None if args.json => print_json(&got.json(group, key)),
+        None if args.json => print_json(&as_json(&got, group, key)),
         None => print_value(&got.value),
     }
 }
@@ -414,25 +328,4 @@ async fn purge_tag(args: &PurgeArgs, tag: &str) -> Result<(), Failure> {
         print_json(&json!({ "group": group, "tag": tag, "removed": true }))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_has_what_the_origin_said_by_name() {
-        let said = [("content-type", "a/b"), ("link", "c"), ("link", "d")];
-        let header = |(name, value): (&str, &str)| wire::Header {
-            name: name.into(),
-            value: value.into(),
-        };
-        let got = Got::from_node(wire::GetResponse {
-            value: "v".into(),
-            headers: said.into_iter().map(header).collect(),
-            ..wire::GetResponse::default()
-        });
-        let wanted = json!({ "content-type": "a/b", "link": "c, d" });
-        assert_eq!(got.json("g", "k")["headers"], wanted);
-    }
 }

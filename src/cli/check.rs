@@ -22,8 +22,8 @@ use super::{
 use crate::{
     admin::{GroupReport, RingReport},
     registry::etcd::view,
-    rpc::{bearer::Bearer, wire::GetRequest},
     status::grpc::from_status,
+    wire::{GetRequest, bearer::Bearer},
 };
 use gaocache_core::{
     error::ErrorKind,
@@ -133,7 +133,7 @@ impl Survey {
                  between them, and does each accept the other's certificate?)"
             )
         }));
-        // An older release doesn't tell its groups.
+        // An older release doesn't report its groups.
         if let Some(own) = report.groups {
             let (first, groups) = self.groups.get_or_insert((member.id.clone(), own.clone()));
             let differences = differences(groups, &own).into_iter();

@@ -13,7 +13,7 @@ use clap::Args;
 use tokio::sync::Notify;
 
 use super::{
-    address::{Listener, Place},
+    address::{Listener, NodeAddress},
     context::Context,
     failure::Failure,
     sources::ConfigArgs,
@@ -70,7 +70,7 @@ pub(super) struct Cluster {
 fn check_url(text: &str) -> Result<(), &'static str> {
     if has_user(text) {
         return Err(
-            "a URL of etcd has no user and no password in it; use --etcd-user and \
+            "a URL of etcd must not contain a user name or a password; use --etcd-user and \
                     --etcd-password-file, or etcd_user and etcd_password_file of a context",
         );
     }
@@ -83,7 +83,7 @@ fn check_url(text: &str) -> Result<(), &'static str> {
 /// Whom a command asks.
 pub(super) enum Whom {
     /// The node at this address.
-    Node(Place),
+    Node(NodeAddress),
     /// Those that are registered there.
     Cluster(Etcd),
 }
@@ -93,7 +93,7 @@ impl Cluster {
     /// says. `None`: nothing names anybody.
     pub(super) fn whom(
         &self,
-        node: Option<&Place>,
+        node: Option<&NodeAddress>,
         context: &Context,
         listener: Listener,
     ) -> Result<Option<Whom>, Failure> {

@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    address::{Listener, Place},
+    address::{Listener, NodeAddress},
     failure::Failure,
 };
 use crate::config::url_without_password;
@@ -88,7 +88,7 @@ impl Context {
     }
 
     /// The address of a node, if there is one.
-    pub(super) fn node(&self, listener: Listener) -> Result<Option<Place>, Failure> {
+    pub(super) fn node(&self, listener: Listener) -> Result<Option<NodeAddress>, Failure> {
         let given = match listener {
             Listener::Grpc => &self.target,
             Listener::Admin => &self.admin,
@@ -104,7 +104,7 @@ impl Context {
 
     /// The node on this machine, which is meant where nothing names another. Who chose a context
     /// means no node of this machine.
-    pub(super) fn usual(&self, listener: Listener) -> Result<Place, Failure> {
+    pub(super) fn usual(&self, listener: Listener) -> Result<NodeAddress, Failure> {
         if self.is_chosen() {
             return Err(self.lacks(listener.name()));
         }
@@ -135,7 +135,7 @@ impl Context {
         let variable = field.to_uppercase();
         let whom = if field == "etcd" { "cluster" } else { "node" };
         Failure::Usage(format!(
-            "{why}, so it is not known which {whom} is meant; pass --{field}, or set GAOCACHE_{variable} \
+            "{why}, so it is not clear which {whom} is meant; pass --{field}, or set GAOCACHE_{variable} \
              or {field} of the context"
         ))
     }
@@ -165,7 +165,7 @@ impl Context {
         let names: Vec<&str> = file.contexts.keys().map(String::as_str).collect();
         let found = file.contexts.get(name).cloned().ok_or_else(|| {
             wrong(&format!(
-                "there is no context '{name}'; there are: {}",
+                "there is no context '{name}'; the contexts are: {}",
                 names.join(", ")
             ))
         })?;

@@ -83,7 +83,7 @@ pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     }
     // The nodes end with the process, all at once. None of them is left to hand entries over to.
     let ended = tokio::select! {
-        () = signals.told(1) => Ok(()),
+        () = signals.received(1) => Ok(()),
         Some(ended) = ended.recv() => ended,
     };
     telemetry.flush();
@@ -271,7 +271,7 @@ fn settings(
         "cache.capacity=128MiB".into(),
         "log.level=warn".into(),
         "log.keys=true".into(),
-        // Who runs it tries everything out, and nobody else reaches it.
+        // The user tries everything out, and nobody else can reach it.
         "auth.anonymous=read,remove,purge,admin".into(),
         format!("grpc.listen=127.0.0.1:{}", port(GRPC_PORT)),
         format!("http.listen=127.0.0.1:{}", port(HTTP_PORT)),

@@ -7,8 +7,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    access::{Admin, AdminArgs, NoAnswer, Proof},
     address::Listener,
+    admin::{Admin, AdminArgs, NoAnswer, Proof},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,

@@ -21,7 +21,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What is told.
+    /// The message.
     pub(super) fn message(&self) -> &str {
         match self {
             Self::Configuration(message)

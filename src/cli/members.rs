@@ -1,7 +1,7 @@
 //! `gaocache members` and `gaocache forget`: the list of members in etcd, to find out why a removal
 //! waits, and for which member.
 //!
-//! `forget` must never take away a member that may be alive: it could go on answering from memory
+//! `forget` must never take away a member that may be alive: it could keep answering from memory
 //! what others remove.
 
 use std::path::PathBuf;
@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    access::{Admin, NoAnswer, Socket},
+    access::Socket,
     address::admin_of,
+    admin::{Admin, NoAnswer},
     cluster::{Cluster, Etcd},
     context::Context,
     failure::Failure,

@@ -5,6 +5,7 @@
 
 mod access;
 mod address;
+mod admin;
 mod administration;
 mod calls;
 mod check;
@@ -22,6 +23,7 @@ mod patience;
 mod reload;
 mod ring;
 mod serve;
+mod shown;
 mod signals;
 mod sources;
 mod tls;

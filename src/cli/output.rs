@@ -13,8 +13,9 @@ pub(super) fn print_line(line: &str) -> Result<(), Failure> {
     writeln!(out, "{line}").map_err(|error| unwritten(&error))
 }
 
-/// Tells something beside the results. Nothing in it may rule the terminal: ids, groups and other
-/// nodes' words are in it. Whoever can't be told still gets the exit code; `eprintln!` would panic.
+/// Prints a message that is not part of the results. Nothing in it may control the terminal: it
+/// contains ids, groups and other nodes' words. A user who can't read it still gets the exit code;
+/// `eprintln!` would panic.
 pub(super) fn tell(text: &str) {
     let lines = text.split('\n').map(printable);
     let _ = writeln!(stderr().lock(), "{}", lines.collect::<Vec<_>>().join("\n"));

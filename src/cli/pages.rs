@@ -1,4 +1,4 @@
-//! `gaocache completions` and `gaocache man`: what packages install beside the program.
+//! `gaocache completions` and `gaocache man`: what packages install along with the program.
 
 use std::{
     io::Write,

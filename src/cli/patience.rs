@@ -8,7 +8,7 @@ use std::{
 
 use super::output::tell;
 
-/// How long nobody wonders.
+/// How long a wait needs no explanation.
 const UNNOTICED: Duration = Duration::from_secs(2);
 
 /// Does the work; on a terminal, says what it waits for if that takes long.

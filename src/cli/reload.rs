@@ -1,5 +1,5 @@
 //! Reads the settings of a node that runs again: on SIGHUP, on `POST /reload`, and when the content
-//! of a file changes. Whatever is wrong with them, the node goes on with those that it has.
+//! of a file changes. Whatever is wrong with them, the node continues with those that it has.
 
 use std::{
     collections::HashMap,
@@ -186,7 +186,7 @@ async fn forget(registry: RegistrySettings, id: &str) -> Result<Value> {
         config: etcd_config(&registry.etcd),
         service: registry.service,
     };
-    forget_member(&etcd, &Tls::believing_anybody(), id).await
+    forget_member(&etcd, &Tls::accepting_any_certificate(), id).await
 }
 
 fn refused(error: ConfigError) -> Error {

@@ -6,8 +6,8 @@ use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    access::{Admin, NoAnswer},
-    address::{CONNECT_TIMEOUT, Listener, Place, admin_address, admin_of, look_up},
+    address::{CONNECT_TIMEOUT, Listener, NodeAddress, admin_address, admin_of, look_up},
+    admin::{Admin, NoAnswer},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
     failure::Failure,
@@ -34,7 +34,7 @@ pub(super) struct RingArgs {
         value_parser = admin_address,
         conflicts_with = "etcd"
     )]
-    admin: Option<Place>,
+    admin: Option<NodeAddress>,
     /// Print the ring again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -152,7 +152,7 @@ async fn has_group(topology: &Topology, group: &str, tls: &Tls) -> Result<(), Fa
     }
     if !topology.view.members.is_empty() {
         tell(&format!(
-            "gaocache: no node answered, so it is not certain that there is a group '{group}'"
+            "gaocache: no node answered, so it is not certain that the group '{group}' exists"
         ));
     }
     Ok(())
@@ -168,7 +168,7 @@ fn no_group(node: &str, group: &str, groups: &[GroupReport]) -> Failure {
 
 async fn fetch(
     args: &RingArgs,
-    admin: &Place,
+    admin: &NodeAddress,
     tls: &Tls,
     known: Option<&str>,
 ) -> Result<RingReport, Failure> {
@@ -186,7 +186,7 @@ async fn fetch(
 
 /// The ring of the node whose admin listener is there.
 pub(super) async fn fetch_report(
-    admin: &Place,
+    admin: &NodeAddress,
     tls: &Tls,
     key: Option<&str>,
     known: Option<&str>,

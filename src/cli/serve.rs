@@ -19,7 +19,7 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     }
     let (hang_up, hangups) = mpsc::channel(1);
     let signals = Signals::listen(Hangup::Tells(hang_up))?;
-    let stop = signals.clone().told(1);
+    let stop = signals.clone().received(1);
     let served = async {
         let node = NodeBuilder::configured(&settings)?.bind().await?;
         let (reloader, reloads) = Reloader::new(args, loaded, hangups);
@@ -38,7 +38,7 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     };
     let result = tokio::select! {
         result = served => result,
-        () = signals.told(2) => Err(Failure::Failed(
+        () = signals.received(2) => Err(Failure::Failed(
             "stopped at the second signal, without finishing the drain".into(),
         )),
     };

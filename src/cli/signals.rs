@@ -56,7 +56,7 @@ impl Signals {
     }
 
     /// Resolves when the command was asked to stop this many times.
-    pub(super) async fn told(mut self, times: usize) {
+    pub(super) async fn received(mut self, times: usize) {
         if self.0.wait_for(|count| *count >= times).await.is_err() {
             // No signal can arrive any more.
             std::future::pending::<()>().await;

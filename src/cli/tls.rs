@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    address::{Place, Scheme},
+    address::{NodeAddress, Scheme},
     cluster::usable,
     context::Context,
     failure::Failure,
@@ -79,9 +79,9 @@ impl TlsArgs {
 }
 
 impl Tls {
-    /// To find out whether anybody answers, whoever it is.
-    pub(super) fn believing_anybody() -> Self {
-        Self(Some(ClientTls::believing_anybody()))
+    /// Accepts any server: to find out whether one answers.
+    pub(super) fn accepting_any_certificate() -> Self {
+        Self(Some(ClientTls::accepting_any_certificate()))
     }
 
     /// For all nodes, if TLS was spoken of.
@@ -90,7 +90,7 @@ impl Tls {
     }
 
     /// For this one; `None`: plaintext.
-    pub(super) fn at(&self, place: &Place) -> Option<ClientTls> {
+    pub(super) fn at(&self, place: &NodeAddress) -> Option<ClientTls> {
         match place.scheme {
             Some(Scheme::Http) => None,
             Some(Scheme::Https) => Some(self.0.clone().unwrap_or_default()),

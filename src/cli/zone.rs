@@ -70,7 +70,7 @@ pub(super) async fn zone(args: &ZoneArgs) -> Result<(), Failure> {
     let request = request.bearer_auth(token).header(ACCEPT, METADATA);
     let answer = http_client::answer(request, MOST).await.map_err(failed)?;
     let machine: Value = serde_json::from_slice(&answer)
-        .map_err(|error| failed(format!("the answer is no JSON: {error}")))?;
+        .map_err(|error| failed(format!("the answer is not JSON: {error}")))?;
     let zone = machine["metadata"]["labels"][&args.label].as_str();
     if zone.is_none() {
         let (node, label) = (&args.node, &args.label);

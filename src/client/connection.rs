@@ -13,7 +13,7 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// The endpoint at `host:port`.
 ///
 /// # Errors
-/// [`ErrorKind::PeerUnreachable`] if that is no address.
+/// [`ErrorKind::PeerUnreachable`] if that is not an address.
 pub(crate) fn endpoint(address: &str, tls: bool) -> Result<Endpoint> {
     let wrong =
         |cause: String| Error::new(ErrorKind::PeerUnreachable, format!("'{address}': {cause}"));

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{answer::Answer, rpc::wire};
+use crate::{answer::Answer, wire};
 use gaocache_core::{group::Source, metadata::Metadata};
 
-pub(super) fn answer(response: wire::GetResponse) -> Answer {
+/// The answer of a node.
+pub(crate) fn answer(response: wire::GetResponse) -> Answer {
     Answer {
         ttl_remaining: response.ttl_remaining_ms.map(Duration::from_millis),
         entity_tag: response.entity_tag,
@@ -22,7 +23,7 @@ pub(super) fn answer(response: wire::GetResponse) -> Answer {
 }
 
 /// What this release knows to be good: a newer node may keep headers that it doesn't.
-pub(crate) fn metadata(headers: &[wire::Header]) -> Metadata {
+fn metadata(headers: &[wire::Header]) -> Metadata {
     let headers = headers.iter().map(|it| (&*it.name, &*it.value));
     Metadata::new(headers).unwrap_or_default()
 }

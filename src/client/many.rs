@@ -13,10 +13,9 @@ use tonic::Status;
 use super::{convert, members::Members};
 use crate::{
     answer::Answer,
-    rpc::bearer::BearingClient,
-    rpc::wire::{GetManyRequest, GetManyResponse, get_many_response::Outcome},
     status::grpc::to_status,
     telemetry::trace,
+    wire::{GetManyRequest, GetManyResponse, bearer::BearingClient, get_many_response::Outcome},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -155,7 +154,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::wire::{GetResponse, KeyError};
+    use crate::wire::{GetResponse, KeyError};
 
     fn answer(key: &str, outcome: Outcome) -> GetManyResponse {
         GetManyResponse {

@@ -18,9 +18,9 @@ use super::{connection, options::ClientOptions};
 use crate::{
     backoff::pauses,
     registry::etcd::{Keys, view},
-    rpc::{bearer::BearingClient, peers::KEEP_ALIVE},
     status::grpc::from_status,
     tls::{ClientTls, to_nodes::is_refused},
+    wire::{KEEP_ALIVE, bearer::BearingClient},
 };
 use gaocache_core::{
     cluster::{Owner, Topology},
@@ -173,7 +173,7 @@ impl Members {
         Error::new(ErrorKind::NotReady, format!("no node is known: {why}"))
     }
 
-    /// The addresses of members that failed lately.
+    /// The addresses of members that failed recently.
     fn ejected(&self) -> HashSet<Arc<str>> {
         let now = Instant::now();
         let mut ejected = self.ejected.lock();
@@ -224,7 +224,7 @@ impl Members {
             (None, false) => None,
             (Some(_), false) => {
                 let what = format!(
-                    "{} at {} has not registered that it speaks TLS, which this client wants",
+                    "{} at {} has not registered that it speaks TLS, which this client requires",
                     member.id, member.address
                 );
                 return Err(Error::new(ErrorKind::PeerUnreachable, what));
@@ -250,7 +250,7 @@ impl Members {
     }
 }
 
-/// The `n`-th member to try: in ring order, with those that failed lately at the end.
+/// The `n`-th member to try: in ring order, with those that failed recently at the end.
 fn nth_usable<'a>(
     topology: &'a Topology,
     key: KeyHash,

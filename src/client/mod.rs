@@ -15,11 +15,11 @@ mod options;
 use std::{fmt, sync::Arc};
 
 #[cfg(feature = "cli")]
-pub(crate) use convert::metadata;
+pub(crate) use convert::answer as answer_of;
 pub use options::ClientOptions;
 
 use self::members::Members;
-use crate::{answer::Answer, registry::etcd::Keys, rpc::wire, telemetry::trace};
+use crate::{answer::Answer, registry::etcd::Keys, telemetry::trace, wire};
 use gaocache_core::error::Result;
 use gaocache_discovery::{Discovery, EtcdConfig};
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{rpc::bearer::Bearer, tls::ClientTls};
+use crate::{tls::ClientTls, wire::bearer::Bearer};
 use gaocache_core::error::Result;
 
 /// The options of a client.

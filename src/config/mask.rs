@@ -74,7 +74,7 @@ pub(crate) fn has_user(text: &str) -> bool {
     url(text) != text
 }
 
-/// Whether a value was masked when it was printed, and so is no value.
+/// Whether a value was masked when it was printed, and so is not a value.
 pub(super) fn was_masked(text: &str) -> bool {
     text == MASK || text.contains(&format!("{MASK}@"))
 }

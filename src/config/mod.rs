@@ -31,7 +31,7 @@ pub use schema::Applies;
 pub use settings::{
     Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,
     OriginSettings, PeerSettings, QueryRule, RegistryKind, RegistrySettings, Sampler,
-    TraceSettings, seconds,
+    TraceSettings, file, seconds,
 };
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ fn urls(value: &Value) -> Result<toml::Value, String> {
     for item in list.as_array().into_iter().flatten() {
         let item = item.as_str().unwrap_or_default();
         if item.is_empty() {
-            return Err("one of them is empty".into());
+            return Err("one of its items is empty".into());
         }
         url(item)?;
     }

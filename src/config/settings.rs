@@ -1,6 +1,11 @@
 //! The settings as plain values, section by section. What each means is in the table (`schema`).
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -288,8 +293,10 @@ pub struct OriginSettings {
     pub breaker_min_loads: u32,
     pub breaker_open_seconds: f64,
     pub cancel_abandoned: bool,
+    pub hedge: bool,
     pub honour_cache_control: bool,
     pub keep_headers: Vec<String>,
+    pub keep_not_found_body: bool,
     pub headers: BTreeMap<String, String>,
     pub header_files: BTreeMap<String, PathBuf>,
 }
@@ -297,6 +304,11 @@ pub struct OriginSettings {
 /// Converts a setting in seconds to a duration. Validation has already checked its range.
 pub fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
+/// Converts a setting that names a file; `None` if it is empty.
+pub fn file(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
 }
 
 fn socket<'de, D: serde::Deserializer<'de>>(

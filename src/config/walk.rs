@@ -1,6 +1,6 @@
 //! Walks the merged values along with the schema: validates each value and records its source.
 //!
-//! It never stops at what is wrong. It notes it, puts the default in its place, and goes on, so
+//! It never stops at what is wrong. It notes it, puts the default in its place, and continues, so
 //! that the checks that involve several settings have something to judge, too.
 
 use std::collections::BTreeMap;

@@ -22,12 +22,13 @@ impl ClientId {
     /// The node itself, and programs that embed it.
     pub(crate) const NOBODY: Self = Self(0);
 
-    /// Who has proven to be this; `how` keeps apart names that were proven in different ways.
+    /// A client that has proven to be this; `how` keeps apart names that were proven in different
+    /// ways.
     pub(crate) fn named(how: &str, name: &str) -> Self {
         Self::of(how.as_bytes(), name.as_bytes())
     }
 
-    /// Whoever connects from there.
+    /// A client that connects from there.
     pub(crate) fn at(address: IpAddr) -> Self {
         match network(address) {
             IpAddr::V4(address) => Self::of(b"address", &address.octets()),

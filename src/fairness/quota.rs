@@ -25,6 +25,11 @@ use gaocache_core::error::{Error, ErrorKind};
 const SHARDS: usize = 16;
 /// Clients whose rates are remembered, in a shard.
 const MOST_RATES: usize = 1024;
+/// One client may have open one part in so many of the requests that fit the budget.
+const OPEN_PART: usize = 3;
+/// One part in so many of its open requests may have arrived only in part. Those of all clients
+/// together may be as many as one client and a half may have.
+const ARRIVING_PART: usize = 2;
 /// This part of what one client may send in parts is always left to each.
 const FEW: usize = 16;
 /// After this, a client with too many requests under way may try again.
@@ -46,6 +51,23 @@ pub(crate) struct Quota {
     /// The same of all clients together, so that many that send no more leave room for requests
     /// that arrive in one.
     pub(crate) arriving_in_all: usize,
+}
+
+impl Quota {
+    /// The quota of each client, where `requests` fit the budget. It may have no more misses than
+    /// open requests.
+    pub(crate) fn of(requests: u64, requests_per_second: u32, misses: usize) -> Self {
+        let requests = usize::try_from(requests).unwrap_or(usize::MAX);
+        let open = requests / OPEN_PART;
+        let arriving = open / ARRIVING_PART;
+        Self {
+            requests_per_second,
+            open: open.max(1),
+            misses: misses.min(open.max(1)),
+            arriving: arriving.max(1),
+            arriving_in_all: (open + arriving).max(1),
+        }
+    }
 }
 
 /// What clients have asked for.
@@ -188,7 +210,7 @@ impl Quotas {
         let mut shard = self.shard(client).lock();
         let due = shard.rates.get(&client).copied().unwrap_or(0).max(now);
         let next = due.saturating_add(each.saturating_mul(count.into()));
-        // Who has rested may send one request of any size, and pays for it afterwards.
+        // A client that has rested may send one request of any size, and pays for it afterwards.
         let ahead = Duration::from_nanos(next - now);
         if due > now && ahead > BURST {
             return Err(Excess::Rate(ahead - BURST));
@@ -293,7 +315,7 @@ impl fmt::Debug for Quotas {
 impl Shard {
     fn remember(&mut self, client: ClientId, next: u64, now: u64) {
         if self.rates.len() >= MOST_RATES && !self.rates.contains_key(&client) {
-            // Who has rested is as one who has never asked.
+            // A client that has rested counts as one that has never asked.
             self.rates.retain(|_, due| *due > now);
             if self.rates.len() >= MOST_RATES {
                 let any = self.rates.keys().next().copied();

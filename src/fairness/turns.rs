@@ -1,8 +1,9 @@
-//! Places that clients take in turns: whoever waits and has the fewest places gets the next one.
+//! Places that clients take in turns: of those waiting, the one with the fewest places gets the
+//! next.
 //!
-//! Each client has a line of its own. So one that asks for ten thousand keys delays another by no
-//! more than the places that it holds already. When too many wait, the newest of the longest line
-//! is sent away, rather than whoever comes next.
+//! Each client has a queue of its own. So one that asks for ten thousand keys delays another by no
+//! more than the places that it holds already. When too many wait, the newest of the longest queue
+//! is refused, rather than the next to arrive.
 //!
 //! Nothing here may wait, and nothing may be kept of a client that neither waits nor has a place.
 
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::client::ClientId;
 
-/// So many clients may wait for one key, each in its own line. Further ones wait with them.
+/// So many clients may wait for one key, each in its own queue. Further ones wait with them.
 const MOST_CLAIMS: usize = 8;
 
 /// The places, and those that wait for one.
@@ -36,7 +37,7 @@ pub(crate) struct Turn<'a> {
 pub(crate) struct Full;
 
 /// Who waits for a place. Dropped, it waits no more.
-struct Waiting<'a> {
+struct WaitGuard<'a> {
     turns: &'a Turns,
     number: u64,
     place: oneshot::Receiver<ClientId>,
@@ -51,8 +52,8 @@ struct Inner {
     /// The same, by their keys.
     by_key: HashMap<u64, u64>,
     next: u64,
-    lines: HashMap<ClientId, Line>,
-    /// Lines in which somebody waits: by places, then by who had one the longest time ago.
+    queues: HashMap<ClientId, ClientQueue>,
+    /// Queues in which somebody waits: by places, then by who had one the longest time ago.
     order: BTreeSet<(usize, u64, ClientId)>,
     /// The same, by how many wait.
     lengths: BTreeSet<(usize, ClientId)>,
@@ -60,13 +61,13 @@ struct Inner {
 
 struct Waiter {
     key: u64,
-    told: oneshot::Sender<ClientId>,
-    /// In whose lines it waits.
+    granted: oneshot::Sender<ClientId>,
+    /// In whose queues it waits.
     claims: Vec<ClientId>,
 }
 
 /// What a client has.
-struct Line {
+struct ClientQueue {
     taken: usize,
     /// When it got or gave back a place the last time, by the count of such events.
     served: u64,
@@ -88,7 +89,7 @@ impl Turns {
                 waiting: BTreeMap::new(),
                 by_key: HashMap::new(),
                 next: 0,
-                lines: HashMap::new(),
+                queues: HashMap::new(),
                 order: BTreeSet::new(),
                 lengths: BTreeSet::new(),
             }),
@@ -127,7 +128,7 @@ impl Turns {
         let client = match entered {
             Entered::Runs => client,
             Entered::Waits(number, place) => {
-                let waiting = Waiting {
+                let waiting = WaitGuard {
                     turns: self,
                     number,
                     place,
@@ -161,7 +162,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-impl Future for Waiting<'_> {
+impl Future for WaitGuard<'_> {
     type Output = Result<ClientId, Full>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -172,7 +173,7 @@ impl Future for Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         if self.is_over {
             return;
@@ -204,29 +205,29 @@ impl Inner {
             self.make_room(client)?;
         }
         let number = self.number();
-        let (told, place) = oneshot::channel();
+        let (granted, place) = oneshot::channel();
         let waiter = Waiter {
             key,
-            told,
+            granted,
             claims: vec![client],
         };
         self.waiting.insert(number, waiter);
         self.by_key.insert(key, number);
-        self.change(client, |line| line.waiting.insert(number));
+        self.change(client, |queue| queue.waiting.insert(number));
         Ok(Entered::Waits(number, place))
     }
 
-    /// Takes the newest of the longest line out of it, unless the newcomer's is as long.
+    /// Takes the newest of the longest queue out of it, unless the newcomer's is as long.
     fn make_room(&mut self, newcomer: ClientId) -> Result<(), Full> {
-        let own = self.lines.get(&newcomer).map_or(0, |it| it.waiting.len());
+        let own = self.queues.get(&newcomer).map_or(0, |it| it.waiting.len());
         let &(length, longest) = self.lengths.last().ok_or(Full)?;
         if length <= own + 1 {
             return Err(Full);
         }
-        let newest = self.lines.get(&longest);
+        let newest = self.queues.get(&longest);
         let newest = newest.and_then(|it| it.waiting.last()).copied();
         let number = newest.ok_or(Full)?;
-        self.change(longest, |line| line.waiting.remove(&number));
+        self.change(longest, |queue| queue.waiting.remove(&number));
         if let Some(waiter) = self.waiting.get_mut(&number) {
             waiter.claims.retain(|it| *it != longest);
             if waiter.claims.is_empty() {
@@ -246,7 +247,7 @@ impl Inner {
         let claims = &mut waiter.claims;
         if claims.len() < MOST_CLAIMS && !claims.contains(&client) {
             claims.push(client);
-            self.change(client, |line| line.waiting.insert(number));
+            self.change(client, |queue| queue.waiting.insert(number));
         }
     }
 
@@ -255,20 +256,20 @@ impl Inner {
         while self.taken < self.places
             && let Some(&(_, _, client)) = self.order.first()
         {
-            let line = self.lines.get(&client);
-            let oldest = line.and_then(|it| it.waiting.first()).copied();
+            let queue = self.queues.get(&client);
+            let oldest = queue.and_then(|it| it.waiting.first()).copied();
             let Some(waiter) = oldest.and_then(|number| self.remove(number)) else {
                 return;
             };
             self.begin(client);
-            // Fails for nobody: who gives up leaves its line first, under the same lock.
-            if waiter.told.send(client).is_err() {
+            // Fails for nobody: who gives up leaves its queue first, under the same lock.
+            if waiter.granted.send(client).is_err() {
                 self.end(client);
             }
         }
     }
 
-    /// Takes one that waits out of all lines.
+    /// Takes one that waits out of all queues.
     fn remove(&mut self, number: u64) -> Option<Waiter> {
         let waiter = self.waiting.remove(&number)?;
         if let Entry::Occupied(of_key) = self.by_key.entry(waiter.key)
@@ -277,7 +278,7 @@ impl Inner {
             of_key.remove();
         }
         for client in &waiter.claims {
-            self.change(*client, |line| line.waiting.remove(&number));
+            self.change(*client, |queue| queue.waiting.remove(&number));
         }
         Some(waiter)
     }
@@ -285,19 +286,19 @@ impl Inner {
     fn begin(&mut self, client: ClientId) {
         let served = self.number();
         self.taken += 1;
-        self.change(client, |line| {
-            line.taken += 1;
-            line.served = served;
+        self.change(client, |queue| {
+            queue.taken += 1;
+            queue.served = served;
         });
     }
 
     fn end(&mut self, client: ClientId) {
         let served = self.number();
         self.taken -= 1;
-        self.change(client, |line| {
-            line.taken -= 1;
-            // After whoever came while it had the place.
-            line.served = served;
+        self.change(client, |queue| {
+            queue.taken -= 1;
+            // After those that came while it had the place.
+            queue.served = served;
         });
     }
 
@@ -311,24 +312,24 @@ impl Inner {
         self.next
     }
 
-    /// Changes a client's line, and its place among the lines.
-    fn change<R>(&mut self, client: ClientId, change: impl FnOnce(&mut Line) -> R) {
+    /// Changes a client's queue, and its place among the queues.
+    fn change<R>(&mut self, client: ClientId, change: impl FnOnce(&mut ClientQueue) -> R) {
         // Who comes anew is the last of its round: it must not overtake those that wait by coming
         // again and again.
         let next = self.next;
-        let line = self.lines.entry(client).or_insert_with(|| Line {
+        let queue = self.queues.entry(client).or_insert_with(|| ClientQueue {
             taken: 0,
             served: next,
             waiting: BTreeSet::new(),
         });
-        self.order.remove(&(line.taken, line.served, client));
-        self.lengths.remove(&(line.waiting.len(), client));
-        change(line);
-        if !line.waiting.is_empty() {
-            self.order.insert((line.taken, line.served, client));
-            self.lengths.insert((line.waiting.len(), client));
-        } else if line.taken == 0 {
-            self.lines.remove(&client);
+        self.order.remove(&(queue.taken, queue.served, client));
+        self.lengths.remove(&(queue.waiting.len(), client));
+        change(queue);
+        if !queue.waiting.is_empty() {
+            self.order.insert((queue.taken, queue.served, client));
+            self.lengths.insert((queue.waiting.len(), client));
+        } else if queue.taken == 0 {
+            self.queues.remove(&client);
         }
     }
 }

@@ -89,7 +89,7 @@ fn when_too_many_wait_the_longest_line_makes_room() {
         assert_eq!(ended, (!waits).then_some(Some(Full)));
     }
     let third = taking(MODEST, 12).now_or_never();
-    assert!(third.is_some_and(|it| it.is_err()), "the lines are equal");
+    assert!(third.is_some_and(|it| it.is_err()), "the queues are equal");
 }
 
 #[test]
@@ -142,5 +142,5 @@ async fn who_gives_up_leaves_nothing_behind_whatever_it_has_got_by_then() {
     let inner = turns.inner.lock();
     assert_eq!(inner.taken, 0);
     assert!(inner.waiting.is_empty() && inner.by_key.is_empty());
-    assert!(inner.lines.is_empty() && inner.order.is_empty() && inner.lengths.is_empty());
+    assert!(inner.queues.is_empty() && inner.order.is_empty() && inner.lengths.is_empty());
 }

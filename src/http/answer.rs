@@ -5,8 +5,8 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{
-            ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED,
-            X_CONTENT_TYPE_OPTIONS,
+            ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE,
+            CONTENT_TYPE, ETAG, LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
         },
     },
     response::{IntoResponse, Response},
@@ -17,7 +17,10 @@ use super::{
     conditional::{self, Validators},
     range::{self, Asked},
 };
+use crate::status;
 use gaocache_core::{
+    absence::NotFoundBody,
+    error::Error,
     group::{Answer, Source},
     ports::Timestamp,
 };
@@ -85,6 +88,28 @@ pub(super) fn found(
             (StatusCode::RANGE_NOT_SATISFIABLE, headers).into_response()
         }
     }
+}
+
+/// The response to a request that failed. If the origin said something in place of a value, that is
+/// what the client gets.
+pub(super) fn failed(error: &Error) -> Response {
+    let mut response = status::http::failed(error);
+    if let Some(body) = NotFoundBody::of(error) {
+        let headers = response.headers_mut();
+        headers.remove(CONTENT_TYPE);
+        for name in [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE] {
+            let said = body.metadata().iter().filter(|it| it.0 == name.as_str());
+            for value in said.filter_map(|it| HeaderValue::from_bytes(it.1.as_bytes()).ok()) {
+                headers.append(&name, value);
+            }
+        }
+        if !headers.contains_key(CONTENT_TYPE) {
+            set(headers, CONTENT_TYPE, "application/octet-stream");
+        }
+        set(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
+        *response.body_mut() = Body::from(body.bytes().clone());
+    }
+    response
 }
 
 /// Whatever a header can't hold is left out.

@@ -184,7 +184,7 @@ async fn read(
     match scope.run(pin!(find(&served, &caller, path, &uri))).await {
         Ok(answer) => answer::found(answer, &method, &headers, service.now()),
         Err(error) => {
-            let mut response = failed(&error);
+            let mut response = answer::failed(&error);
             cache_status::tell_error(response.headers_mut(), error.kind());
             response
         }

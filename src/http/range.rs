@@ -1,6 +1,6 @@
 //! `Range` (RFC 9110, 14.2): one part of a value, in bytes.
 //!
-//! What is no valid range, or more than one, is answered with the whole value, as the standard
+//! An invalid range, or more than one, is answered with the whole value, as the standard
 //! allows: many small ranges cost more than they are worth.
 
 use std::ops::Range;

@@ -40,7 +40,7 @@ pub fn builder(proxies: Proxies) -> Result<ClientBuilder> {
 /// A client to be; it trusts these authorities, in PEM format, instead of the system's.
 ///
 /// # Errors
-/// As `builder`, or [`ErrorKind::Configuration`] if they are no certificates of authorities.
+/// As `builder`, or [`ErrorKind::Configuration`] if they are not certificates of authorities.
 pub fn trusting(authorities: Option<&[u8]>, proxies: Proxies) -> Result<ClientBuilder> {
     let roots = match authorities {
         Some(pem) => tls::pem::authorities(pem)

@@ -84,11 +84,11 @@ struct Open {
 pub(super) struct Permit {
     admission: Arc<Admission>,
     listener: Listener,
-    place: Place,
+    slot: Slot,
 }
 
 /// What a connection counts as.
-enum Place {
+enum Slot {
     Client(IpAddr),
     /// A stranger, until it is known as a member.
     Peer {
@@ -159,13 +159,13 @@ impl Admission {
     /// Takes a connection, or refuses it; the refusal is counted and logged.
     pub(super) fn admit(self: &Arc<Self>, from: SocketAddr, listener: Listener) -> Option<Permit> {
         let address = network(from.ip());
-        let place = match listener {
-            Listener::Peer => Place::Peer {
+        let slot = match listener {
+            Listener::Peer => Slot::Peer {
                 ticket: self.open.lock().strangers.enter(address, self.strangers),
                 is_member: AtomicBool::new(false),
             },
-            Listener::Grpc | Listener::Http | Listener::Redis => match self.place(address) {
-                Ok(place) => place,
+            Listener::Grpc | Listener::Http | Listener::Redis => match self.slot(address) {
+                Ok(slot) => slot,
                 Err((reason, setting)) => {
                     self.refused(from, listener, reason, setting);
                     return None;
@@ -176,12 +176,12 @@ impl Admission {
         Some(Permit {
             admission: self.clone(),
             listener,
-            place,
+            slot,
         })
     }
 
     /// A client's place, or why there is none and by which setting.
-    fn place(&self, address: IpAddr) -> Result<Place, (&'static str, &'static str)> {
+    fn slot(&self, address: IpAddr) -> Result<Slot, (&'static str, &'static str)> {
         let mut open = self.open.lock();
         let per_address = self.most_per_address.load(Ordering::Relaxed);
         if open.by_address.has(address, per_address) {
@@ -192,7 +192,7 @@ impl Admission {
         }
         open.total += 1;
         open.by_address.add(address);
-        Ok(Place::Client(address))
+        Ok(Slot::Client(address))
     }
 
     fn refused(&self, from: SocketAddr, listener: Listener, reason: &str, setting: &str) {
@@ -242,7 +242,7 @@ impl Drop for Handshake<'_> {
 impl Permit {
     /// A TLS handshake of a client begins.
     pub(super) fn handshake(&self) -> Option<Handshake<'_>> {
-        let Place::Client(address) = &self.place else {
+        let Slot::Client(address) = &self.slot else {
             return None;
         };
         let mut open = self.admission.open.lock();
@@ -255,16 +255,16 @@ impl Permit {
 
     /// Is cancelled when the connection, of a stranger, has to make room.
     pub(super) fn displaced(&self) -> CancellationToken {
-        match &self.place {
-            Place::Client(_) => CancellationToken::new(),
-            Place::Peer { ticket, .. } => ticket.displaced.clone(),
+        match &self.slot {
+            Slot::Client(_) => CancellationToken::new(),
+            Slot::Peer { ticket, .. } => ticket.displaced.clone(),
         }
     }
 
     /// The other end has shown a member's key: it frees its stranger's place, if a
     /// member's place is available.
     pub(super) fn is_of_member(&self) {
-        let Place::Peer { ticket, is_member } = &self.place else {
+        let Slot::Peer { ticket, is_member } = &self.slot else {
             return;
         };
         if is_member.load(Ordering::Relaxed) {
@@ -288,12 +288,12 @@ impl Drop for Permit {
             .open(self.listener.name())
             .dec();
         let mut open = self.admission.open.lock();
-        match &self.place {
-            Place::Client(address) => {
+        match &self.slot {
+            Slot::Client(address) => {
                 open.total -= 1;
                 open.by_address.remove(*address);
             }
-            Place::Peer { ticket, is_member } => {
+            Slot::Peer { ticket, is_member } => {
                 if is_member.load(Ordering::Relaxed) {
                     open.total -= 1;
                 } else {

@@ -1,19 +1,16 @@
-//! A node of the program: its groups, their origins and its registry as the settings have them, and
-//! the process' log and traces.
+//! A node of the program: its groups, their origins and its registry as the settings have them.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod telemetry;
+
+use std::{sync::Arc, time::Duration};
 
 use super::{NodeBuilder, descriptors, rules};
 use crate::{
     auth::{Action, AuditTo, AuthRules, JwtRules, KeysFrom},
     config::{
         ClientAuth, Config, EtcdSettings, GroupSettings, JwtSettings, LimitSettings,
-        ListenerTlsSettings, LogFormat, LogSettings, OriginKind, OriginSettings, PeerSettings,
-        QueryRule, RegistryKind, Sampler, TraceSettings, seconds, zone,
+        ListenerTlsSettings, OriginKind, OriginSettings, PeerSettings, QueryRule, RegistryKind,
+        file, seconds, zone,
     },
     group::GroupDefinition,
     http_client::{Proxies, template::kept_headers},
@@ -25,13 +22,6 @@ use crate::{
     },
     registry::{Choice, Registry},
     settings::{ClientCertificates, ClientLimits, ListenerTls, PeerIdentity, Settings},
-    telemetry::{
-        exporter::ExporterRules,
-        log::LogRules,
-        process::{self, Telemetry},
-        requests::RequestLog,
-        trace::Sampling,
-    },
     traffic::Budget,
 };
 use gaocache_core::{
@@ -40,6 +30,8 @@ use gaocache_core::{
     ports::Origin,
 };
 use gaocache_discovery::{Credentials, EtcdConfig, TlsFiles};
+pub(super) use telemetry::request_log;
+pub use telemetry::start_telemetry;
 
 impl NodeBuilder {
     /// A node as the program's settings want it.
@@ -96,7 +88,7 @@ fn settings(config: &Config) -> Result<Settings> {
         http_allowed_hosts: config.http.allowed_hosts.clone(),
         admin_allowed_hosts: config.admin.allowed_hosts.clone(),
         grpc_reflection: config.grpc.reflection,
-        sampling: sampling(&config.trace),
+        sampling: telemetry::sampling(&config.trace),
     })
 }
 
@@ -193,24 +185,6 @@ pub(super) fn client_limits(limits: &LimitSettings) -> ClientLimits {
     }
 }
 
-/// Which requests have spans.
-fn sampling(settings: &TraceSettings) -> Sampling {
-    let (ratio, parent_based) = match settings.sampler {
-        Sampler::ParentBasedRatio => (settings.sample_ratio, true),
-        Sampler::ParentBasedAlwaysOn => (1.0, true),
-        Sampler::ParentBasedAlwaysOff => (0.0, true),
-        Sampler::Ratio => (settings.sample_ratio, false),
-        Sampler::AlwaysOn => (1.0, false),
-        Sampler::AlwaysOff => (0.0, false),
-    };
-    Sampling {
-        ratio: settings.is_on().then_some(ratio),
-        parent_based,
-        keys: settings.keys,
-        trusts_clients: settings.trust_clients,
-    }
-}
-
 fn registry(config: &Config) -> Registry {
     let registry = &config.registry;
     match registry.kind {
@@ -236,10 +210,6 @@ pub(crate) fn etcd_config(settings: &EtcdSettings) -> EtcdConfig {
     config.with_lease_ttl(lease_ttl)
 }
 
-fn file(path: &Path) -> Option<PathBuf> {
-    (!path.as_os_str().is_empty()).then(|| path.to_owned())
-}
-
 /// A group of the settings, with its origin.
 pub(super) fn definition(
     settings: &GroupSettings,
@@ -255,6 +225,7 @@ pub(super) fn definition(
                 retries: origin.retries,
                 max_value: settings.max_value,
                 honour_cache_control: origin.honour_cache_control,
+                keep_not_found_body: origin.keep_not_found_body,
                 keep_headers: kept_headers(&origin.keep_headers)?,
                 headers: origin.headers.clone(),
                 proxies,
@@ -297,15 +268,21 @@ pub(super) fn definition(
             },
         },
         origin: built,
-        bounds: Bounds {
-            max_concurrency: origin.max_concurrency,
-            max_queue: origin.max_queue,
-            load_timeout,
-            ramp: seconds(origin.ramp_seconds),
-            breaker: breaker(origin),
-            cancel_abandoned: origin.cancel_abandoned,
-        },
+        bounds: bounds(origin, load_timeout),
     })
+}
+
+/// What bounds the loads from an origin, of which one takes no longer than that.
+fn bounds(origin: &OriginSettings, load_timeout: Duration) -> Bounds {
+    Bounds {
+        max_concurrency: origin.max_concurrency,
+        max_queue: origin.max_queue,
+        load_timeout,
+        ramp: seconds(origin.ramp_seconds),
+        breaker: breaker(origin),
+        cancel_abandoned: origin.cancel_abandoned,
+        hedge: origin.hedge,
+    }
 }
 
 /// The circuit breaker, if either of its ratios is set.
@@ -319,47 +296,6 @@ fn breaker(origin: &OriginSettings) -> Option<BreakerRules> {
         open: seconds(origin.breaker_open_seconds),
     };
     (rules.failure_ratio.is_some() || rules.slow_ratio.is_some()).then_some(rules)
-}
-
-/// What the log shows.
-fn log(settings: &LogSettings) -> LogRules {
-    LogRules {
-        level: settings.level.clone(),
-        json: settings.format == LogFormat::Json,
-        keys: settings.keys,
-        requests: request_log(settings),
-    }
-}
-
-/// What the log shows of requests.
-pub(super) fn request_log(settings: &LogSettings) -> RequestLog {
-    RequestLog {
-        logged: settings.requests,
-        slow: seconds(settings.slow_seconds),
-        per_second: settings.max_requests_per_second,
-    }
-}
-
-/// Where spans are sent; `None`: there are none.
-fn exporter(settings: &TraceSettings, instance: &str) -> Option<ExporterRules> {
-    settings.is_on().then(|| ExporterRules {
-        endpoint: settings.endpoint.clone(),
-        ca: file(&settings.ca),
-        service_name: settings.service_name.clone(),
-        instance: instance.to_owned(),
-        max_queue: settings.max_queue,
-        timeout: seconds(settings.timeout_seconds),
-    })
-}
-
-/// Starts the log, and the exporter of spans where the settings have one, for the whole process.
-/// `instance` distinguishes this process from others.
-///
-/// # Errors
-/// As `process::start`.
-pub fn start_telemetry(config: &Config, instance: &str) -> Result<Telemetry> {
-    let spans = exporter(&config.trace, instance);
-    process::start(&log(&config.log), spans.as_ref())
 }
 
 #[cfg(test)]
@@ -376,31 +312,5 @@ mod tests {
         let config = loopback("n", &[&setting]).expect("good settings");
         let settings = settings(&config).expect("good settings");
         assert_eq!(settings.zone, "eu-1a");
-    }
-
-    #[test]
-    fn samplers_are_shares_with_or_without_the_caller_s_say() {
-        let on = "trace.endpoint=http://127.0.0.1:4317";
-        let of = |further: &[&str]| {
-            let settings = loopback("n", further).expect("good settings");
-            let sampling = sampling(&settings.trace);
-            (sampling.ratio, sampling.parent_based)
-        };
-        for (sampler, wanted) in [
-            ("parentbased_traceidratio", (Some(0.25), true)),
-            ("parentbased_always_on", (Some(1.0), true)),
-            ("parentbased_always_off", (Some(0.0), true)),
-            ("traceidratio", (Some(0.25), false)),
-            ("always_on", (Some(1.0), false)),
-            ("always_off", (Some(0.0), false)),
-        ] {
-            let sampler = format!("trace.sampler={sampler}");
-            let given = of(&[on, "trace.sample_ratio=0.25", &sampler]);
-            assert_eq!(given, wanted, "{sampler}");
-        }
-        let always = "trace.sampler=always_on";
-        assert_eq!(of(&[always]), (None, false), "no endpoint");
-        let off = of(&[on, always, "trace.enabled=false"]);
-        assert_eq!(off, (None, false), "switched off");
     }
 }

@@ -44,7 +44,7 @@ impl Carrier {
             // As probes of load balancers do.
             Ok(Err(Refused::Gone)) => {}
             Ok(Err(Refused::Plaintext(client))) => {
-                let what = "the client speaks plaintext, and this listener TLS";
+                let what = "the client speaks plaintext, but this listener requires TLS";
                 // Counted first: how long the client takes to read the answer changes nothing.
                 self.refused(listener, from, "plaintext", &what);
                 let told = timeout(self.patience().handshake, client.tell());

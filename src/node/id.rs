@@ -1,7 +1,7 @@
 //! Takes this node's id: never from a process that still runs.
 //!
-//! Of two processes with one id, the others know the one that registered last, and tell the other
-//! of no removal any more. So whoever starts looks first whether the one before has ended.
+//! Of two processes with one id, the others know the one that registered last, and no longer notify
+//! the other of removals. So a process first checks whether its predecessor has ended.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(200);
 impl Joined {
     /// Registers, as soon as no other process runs under this node's id. One that accepts
     /// connections and says nothing may be frozen: it is waited for until its lease has ended,
-    /// since by then it knows by its own clock that it is no member. Where nothing accepts
+    /// since by then it knows by its own clock that it is not a member. Where nothing accepts
     /// connections, the wait is a second at most.
     ///
     /// # Errors
@@ -45,8 +45,8 @@ impl Joined {
                 tracing::warn!(
                     address,
                     suppressed,
-                    "whoever registered with this node's id accepts connections there and doesn't \
-                     answer; this node registers when the lease from before has ended"
+                    "the process that registered with this node's id accepts connections but \
+                     doesn't answer; this node registers when that lease has ended"
                 );
             }
             sleep(RETRY).await;

@@ -1,6 +1,6 @@
 //! A small pool of places for unauthenticated connections. A newcomer always gets one: if all are
-//! taken, the oldest connection from the address that has most of them goes. So whoever floods a
-//! listener from some addresses displaces itself.
+//! taken, the oldest connection from the address that has most of them goes. So an attacker who
+//! floods a listener from some addresses displaces itself.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -8,7 +8,6 @@ mod admission;
 mod build;
 #[cfg(feature = "cli")]
 pub(crate) mod configured;
-mod confirmations;
 mod connection;
 mod descriptors;
 #[cfg(feature = "fuzzing")]

@@ -103,7 +103,7 @@ impl Probes {
             front,
             hosts,
             carrier: Carrier::new(budget, quotas, &limits, metrics.clone()),
-            places: Arc::new(Semaphore::new(limits.max_admin_connections)),
+            slots: Arc::new(Semaphore::new(limits.max_admin_connections)),
             by_address: Mutex::default(),
             most_per_address: limits.max_admin_connections_per_address,
             metrics: metrics.clone(),
@@ -140,7 +140,7 @@ struct Server {
     front: Front,
     hosts: Arc<Hosts>,
     carrier: Carrier,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     by_address: Mutex<PerAddress>,
     most_per_address: usize,
     metrics: Arc<Metrics>,
@@ -148,13 +148,13 @@ struct Server {
     stop: CancellationToken,
 }
 
-/// The place of one connection among those of its address, while it lives.
-struct Place<'a> {
+/// The slot of one connection among those of its address, while it lives.
+struct Slot<'a> {
     server: &'a Server,
     address: IpAddr,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         self.server.by_address.lock().remove(self.address);
     }
@@ -194,7 +194,7 @@ impl Server {
             if let Some((stream, from, permit)) = accepted {
                 let this = self.clone();
                 open.spawn(async move {
-                    if let Some(_place) = this.place(from) {
+                    if let Some(_slot) = this.slot(from) {
                         this.serve(stream, from).await;
                     }
                     drop(permit);
@@ -204,7 +204,7 @@ impl Server {
         Ok(())
     }
 
-    /// Connections of the socket have no limit: whoever can open it may do everything.
+    /// Connections of the socket have no limit: anyone who can open it may do everything.
     async fn accept_local(
         self: &Arc<Self>,
         socket: LocalListener,
@@ -227,12 +227,12 @@ impl Server {
         Ok(())
     }
 
-    /// The next connection, once there is a place for it. Those before it are short.
+    /// The next connection, once there is a slot for it. Those before it are short.
     async fn accept(
         &self,
         listener: &tokio::net::TcpListener,
     ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = self.places.clone().acquire_owned().await.ok()?;
+        let permit = self.slots.clone().acquire_owned().await.ok()?;
         match listener.accept().await {
             Ok((stream, from)) => Some((stream, from, permit)),
             Err(error) => {
@@ -249,13 +249,13 @@ impl Server {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    /// A place for a connection from there, or its refusal, which is counted and logged.
-    fn place(&self, from: SocketAddr) -> Option<Place<'_>> {
+    /// A slot for a connection from there, or its refusal, which is counted and logged.
+    fn slot(&self, from: SocketAddr) -> Option<Slot<'_>> {
         let address = from.ip();
         let mut by_address = self.by_address.lock();
         if !by_address.has(address, self.most_per_address) {
             by_address.add(address);
-            return Some(Place {
+            return Some(Slot {
                 server: self,
                 address,
             });

@@ -8,6 +8,8 @@ use std::{
 };
 
 use super::{Hosts, Limits, admission::Listener, listeners::Addresses, tls::observer};
+#[cfg(feature = "etcd")]
+use crate::registry::etcd::{EtcdRegistry, check_service};
 use crate::{
     auth,
     fairness::{Quota, Quotas},
@@ -23,11 +25,6 @@ use crate::{
     telemetry::{metrics::Metrics, throttle::Throttle},
     tls::{PeerFiles, PeerTls},
     traffic::Budget,
-};
-#[cfg(feature = "etcd")]
-use crate::{
-    registry::etcd::EtcdRegistry,
-    settings::{SERVICE_RULE, is_service},
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -102,17 +99,13 @@ pub(super) fn redis(limits: &ClientLimits) -> RedisRules {
     }
 }
 
-/// What one client may ask for: no more requests, and no more of them misses, than a third of what
-/// fits the budget.
+/// What one client may ask for.
 pub(super) fn quota(limits: &ClientLimits, budget: &Budget) -> Quota {
-    let share = usize::try_from(budget.requests() / 3).unwrap_or(usize::MAX);
-    Quota {
-        requests_per_second: limits.max_requests_per_second_per_client,
-        open: share.max(1),
-        misses: limits.max_misses_per_client.min(share.max(1)),
-        arriving: (share / 2).max(1),
-        arriving_in_all: (share + share / 2).max(1),
-    }
+    Quota::of(
+        budget.requests(),
+        limits.max_requests_per_second_per_client,
+        limits.max_misses_per_client,
+    )
 }
 
 /// The same, with what clients have asked for. Refusals are counted and logged.
@@ -260,10 +253,10 @@ pub(super) fn registry(
             service,
             cluster_id,
         } => {
-            if !is_service(&service) {
-                let what = format!("the name of a service {SERVICE_RULE}, unlike '{service}'");
-                return Err(Error::new(ErrorKind::Configuration, what));
-            }
+            check_service(&service).map_err(|why| {
+                let what = format!("the name of the service '{service}' {why}");
+                Error::new(ErrorKind::Configuration, what)
+            })?;
             let (metrics, clock) = (metrics.clone(), clock.clone());
             Arc::new(EtcdRegistry::new(
                 config,
@@ -317,7 +310,7 @@ fn found_host() -> String {
         .iter()
         .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
         .map(|interface| interface.ip())
-        // IPv4 first: where both are there, everybody reaches it.
+        // IPv4 first: where both are there, every client can reach it.
         .min_by_key(|address| !address.is_ipv4());
     address.map_or_else(|| "127.0.0.1".into(), |address| address.to_string())
 }

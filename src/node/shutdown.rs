@@ -25,7 +25,7 @@ const OWN_VIEW_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Joined {
     /// Takes this node out of the ring, hands over what it holds, and takes it off the list,
-    /// waiting until every other member has seen it go. Meanwhile it goes on answering. Returns
+    /// waiting until every other member has seen it go. Meanwhile it keeps answering. Returns
     /// true if all of that finished within `bound`.
     pub(super) async fn leave(&self, draining: &CancellationToken, bound: Duration) -> bool {
         let parts = &*self.parts;
@@ -40,8 +40,8 @@ impl Joined {
                 "draining timed out; entries that were not handed over will be loaded again (node.drain_timeout_seconds)"
             );
         }
-        // Once off the list, this node hears of no removals any more, while clients may still ask
-        // it. So it keeps nothing from here on and asks the owners like anybody else.
+        // Once off the list, this node is no longer notified of removals, while clients may still
+        // ask it. So it keeps nothing from here on and asks the owners like anybody else.
         parts.standing.fence.end();
         parts.groups.drop_everything();
         // Members that rely on this node's vouchers have to do without them first.
@@ -99,9 +99,6 @@ impl Joined {
             );
         }
         self.seen_by_itself().await;
-        // Only now: until it was seen, others handed entries over to us, which would have to go
-        // twice.
-        self.parts.groups.leave();
         let moved = self.parts.handoff.leave(bound / 2).await;
         tracing::info!(entries = moved.sent, "handed over entries");
     }

@@ -10,18 +10,15 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    confirmations::Confirmations,
-    parts::{Joined, Stops},
-};
+use super::parts::{Joined, Stops};
 use gaocache_core::{
     cluster::Topology,
     error::Result,
     expulsion::{Expelled, Expulsion},
+    joining::{Confirmations, Listed, Registration},
     membership::{IdHash, Member, MemberState},
     notices::{self, CarriedOut},
     ports::{Notice, Peers},
-    standing::Standing,
 };
 
 /// Pause before a step that failed is tried again.
@@ -55,7 +52,7 @@ impl Joined {
                 "this node is off the list; its entries are dropped, and it joins again"
             );
             me.instance = fastrand::u64(..).to_string().into();
-            // An error says that the old registration has ended; it goes on with the new one.
+            // An error says that the old registration has ended; it continues with the new one.
             let _ = self.session.rejoin(&me.instance).await;
         }
     }
@@ -63,14 +60,12 @@ impl Joined {
     /// Joins: returns when all others have seen this incarnation and it is serving.
     async fn join_others(&self, life: &str) {
         loop {
-            let Some((revision, lease)) = self.listed(life).await else {
+            let Some(listed) = self.listed(life).await else {
                 return;
             };
             tokio::select! {
-                () = self.seen_by_others(revision) => {}
-                // The others may have acted on the registration before, and a registry that lost
-                // its data counts its revisions anew.
-                () = self.stands_otherwise(lease) => continue,
+                () = self.seen_by_others(listed.revision) => {}
+                () = self.stands_otherwise(listed) => continue,
             }
             // Whoever saw the registration in a registry that went back to an earlier state has
             // marked it as young before, but this node's view may not show that yet.
@@ -79,7 +74,7 @@ impl Joined {
                 _ => sleep(RETRY).await,
             }
         }
-        // This node heard of no removals until now, so nothing that is under way may be shared
+        // This node was not notified of removals until now, so nothing in flight may be shared
         // or kept.
         self.parts.groups.drop_everything();
         while let Err(error) = self.session.announce(MemberState::Serving).await {
@@ -91,31 +86,25 @@ impl Joined {
         }
     }
 
-    /// Resolves when this node is not registered under that lease any more.
-    async fn stands_otherwise(&self, lease: i64) {
+    /// Resolves when the ring no longer shows that registration.
+    async fn stands_otherwise(&self, listed: Listed) {
         let mut rings = self.parts.cluster.rings();
-        let otherwise = |ring: &Arc<Topology>| {
-            let me = ring.me();
-            me.is_none_or(|me| me.held || me.lease != lease)
-        };
         // An error says that the node has stopped.
-        let _ = rings.wait_for(otherwise).await;
+        let _ = rings.wait_for(|ring| !listed.holds_in(ring)).await;
     }
 
-    /// The revision of a view that has this incarnation of the node, and the lease by which it has
-    /// it; `None` if the others have taken it off the list before this node saw one.
-    async fn listed(&self, life: &str) -> Option<(u64, i64)> {
+    /// This incarnation of the node, once the ring shows it; `None` if the others have taken it off
+    /// the list before.
+    async fn listed(&self, life: &str) -> Option<Listed> {
         let mut rings = self.parts.cluster.rings();
         let mut health = self.session.health();
         loop {
             let ring = rings.borrow_and_update().clone();
             let known = health.borrow_and_update().clone();
-            if let Some(lease) = Standing::listed_under(&ring, life, &known) {
-                return Some((ring.view.revision, lease));
-            }
-            // What was reported may still be about the previous incarnation.
-            if known.expelled && known.written.is_some_and(|(it, _)| *it == *life) {
-                return None;
+            match Registration::of(life, &ring, &known) {
+                Registration::Listed(listed) => return Some(listed),
+                Registration::Ended => return None,
+                Registration::Awaited => {}
             }
             let changed = tokio::select! {
                 changed = rings.changed() => changed,
@@ -286,7 +275,7 @@ impl Joined {
         match notice {
             Notice::Remove { group, what } => {
                 // A group that was never configured here holds nothing.
-                if let Ok(group) = self.parts.groups.told(group) {
+                if let Ok(group) = self.parts.groups.current_or_former(group) {
                     group.remove_here(what);
                 }
                 true

@@ -24,6 +24,8 @@ pub struct Bounds {
     pub breaker: Option<BreakerRules>,
     /// Whether a load that runs is cancelled, too, when all callers have gone.
     pub cancel_abandoned: bool,
+    /// Whether a load that takes longer than nearly all others is begun a second time.
+    pub hedge: bool,
 }
 
 impl Default for Bounds {
@@ -35,6 +37,7 @@ impl Default for Bounds {
             ramp: Duration::ZERO,
             breaker: None,
             cancel_abandoned: false,
+            hedge: false,
         }
     }
 }

@@ -143,6 +143,11 @@ impl Breaker {
         }
     }
 
+    /// Whether nothing is wrong with the origin.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.inner.lock().state, State::Closed(_))
+    }
+
     /// Permission to load.
     ///
     /// # Errors
@@ -187,7 +192,8 @@ impl Inner {
 }
 
 fn refusal(left: Duration) -> Error {
-    let what = "the origin failed or was slow lately, and is not asked for now (circuit breaker)";
+    let what =
+        "the origin has failed or been slow recently, so it is not asked for now (circuit breaker)";
     Error::new(ErrorKind::BreakerOpen, what).with_retry_after(left)
 }
 

@@ -29,8 +29,8 @@ pub(super) fn freshness(headers: &HeaderMap) -> Freshness {
     Freshness::For(life)
 }
 
-/// What is left until `Expires`, by the response's own `Date`: clocks differ. What is no date has
-/// expired (5.3). `None` without either.
+/// What is left until `Expires`, by the response's own `Date`: clocks differ. What is not a date
+/// has expired (5.3). `None` without either.
 fn expires(headers: &HeaderMap) -> Option<Duration> {
     let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?.trim()).ok();
     let all = headers.get_all(EXPIRES).iter();

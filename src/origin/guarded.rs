@@ -3,9 +3,12 @@
 //!
 //! A load whose callers have all gone is cancelled while it waits: in the queue, or between two
 //! attempts. One that runs continues, because the origin is already working on it, unless the group
-//! wants it otherwise.
+//! wants it otherwise. One that takes long may be begun a second time, in a free place.
 
-use std::sync::Arc;
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -13,8 +16,17 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{bounds::Bounds, breaker::Breaker, pause::unless_abandoned, ramp::Ramp};
-use crate::{fairness::ClientId, telemetry::trace};
+use super::{
+    bounds::Bounds,
+    breaker::Breaker,
+    hedge::{Hedging, Won, first_answer, is_origins_fault},
+    pause::{self, unless_abandoned},
+    ramp::Ramp,
+};
+use crate::{
+    fairness::{ClientId, Turn},
+    telemetry::trace,
+};
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
     metadata::Metadata,
@@ -28,6 +40,7 @@ pub struct Guarded {
     bounds: Bounds,
     ramp: Ramp,
     breaker: Option<Breaker>,
+    hedging: Option<Hedging>,
 }
 
 /// Why a load did not begin.
@@ -40,6 +53,18 @@ enum NotBegun {
     NoRoom(Error),
 }
 
+/// Counts a load that was begun a second time, also one that is dropped.
+struct ToldOfHedge<'a> {
+    observer: &'a dyn LoadObserver,
+    won: bool,
+}
+
+impl Drop for ToldOfHedge<'_> {
+    fn drop(&mut self) {
+        self.observer.hedged(self.won);
+    }
+}
+
 impl Guarded {
     /// Wraps an origin in these limits.
     pub fn new(origin: Arc<dyn Origin>, observer: Arc<dyn LoadObserver>, bounds: Bounds) -> Self {
@@ -50,6 +75,7 @@ impl Guarded {
             origin,
             breaker: breaker.map(|rules| Breaker::new(rules, observer.clone())),
             observer,
+            hedging: bounds.hedge.then(Hedging::default),
             bounds,
             ramp: Ramp::new(bounds.max_concurrency, bounds.ramp),
         }
@@ -115,16 +141,71 @@ impl Guarded {
     }
 
     async fn load_in_time(&self, key: &str, kept: Option<&Metadata>) -> Result<Reloaded> {
-        let load = async {
-            match kept {
-                Some(kept) => self.origin.reload(key, kept).await,
-                None => self.origin.load(key).await.map(Reloaded::Changed),
-            }
+        let limit = self.bounds.load_timeout;
+        let loaded = match &self.hedging {
+            None => timeout(limit, self.ask(key, kept)).await,
+            Some(hedging) => timeout(limit, self.load_hedged(hedging, key, kept)).await,
         };
-        match timeout(self.bounds.load_timeout, load).await {
-            Ok(loaded) => loaded.map_err(Error::from_loader),
-            Err(_) => Err(self.too_slow()),
+        loaded.unwrap_or_else(|_| Err(self.too_slow()))
+    }
+
+    async fn ask(&self, key: &str, kept: Option<&Metadata>) -> Result<Reloaded> {
+        let loaded = match kept {
+            Some(kept) => self.origin.reload(key, kept).await,
+            None => self.origin.load(key).await.map(Reloaded::Changed),
+        };
+        loaded.map_err(Error::from_loader)
+    }
+
+    /// Asks a second time if the first answer takes long.
+    async fn load_hedged(
+        &self,
+        hedging: &Hedging,
+        key: &str,
+        kept: Option<&Metadata>,
+    ) -> Result<Reloaded> {
+        let began = Instant::now();
+        let mut first = pin!(self.ask(key, kept));
+        let loaded = match hedging.begun() {
+            None => first.await,
+            Some(patience) => match timeout(patience, &mut first).await {
+                Ok(loaded) => loaded,
+                Err(_) => match self.place_beside(hedging) {
+                    None => first.await,
+                    Some(_place) => self.ask_again(first, self.ask(key, kept)).await,
+                },
+            },
+        };
+        if !is_fault(&loaded) {
+            hedging.answered(began.elapsed());
         }
+        loaded
+    }
+
+    /// A place for a second load beside one that runs. Only a free one: nobody's first load waits
+    /// for it. And none where the origin is in trouble, or has failed this load already.
+    fn place_beside(&self, hedging: &Hedging) -> Option<Turn<'_>> {
+        let is_well = self.breaker.as_ref().is_none_or(Breaker::is_closed);
+        if !is_well || pause::is_pausing() {
+            return None;
+        }
+        let place = self.ramp.places().try_take(ClientId::current())?;
+        hedging.spend().then_some(place)
+    }
+
+    async fn ask_again(
+        &self,
+        first: Pin<&mut impl Future<Output = Result<Reloaded>>>,
+        second: impl Future<Output = Result<Reloaded>>,
+    ) -> Result<Reloaded> {
+        trace::event("began a second time", None);
+        let mut told = ToldOfHedge {
+            observer: &*self.observer,
+            won: false,
+        };
+        let (loaded, won) = first_answer(first, second).await;
+        told.won = won == Won::Second && !is_fault(&loaded);
+        loaded
     }
 
     /// What the callers get, and whether it counts as a load that failed.
@@ -168,14 +249,8 @@ fn line_key(key: &str) -> u64 {
     xxh3_64(key.as_bytes())
 }
 
-/// Whether the load failed because of the state of the origin. A missing key or a value that is too
-/// large say nothing about it, nor does a lack of memory here.
-fn is_origins_fault<T>(loaded: &Result<T>) -> bool {
-    let kind = loaded.as_ref().err().map(Error::kind);
-    matches!(
-        kind,
-        Some(ErrorKind::OriginFailed | ErrorKind::OriginTimeout)
-    )
+fn is_fault<T>(loaded: &Result<T>) -> bool {
+    loaded.as_ref().is_err_and(is_origins_fault)
 }
 
 #[async_trait]
@@ -184,7 +259,10 @@ impl Origin for Guarded {
         let nobody = Box::pin(std::future::pending());
         match self.load_in_turn(key, None, nobody).await? {
             Reloaded::Changed(loaded) => Ok(loaded),
-            _ => Err(Error::origin_failed("it calls unchanged what was not named to it").into()),
+            _ => Err(Error::origin_failed(
+                "it reports an unchanged value although none was passed to it",
+            )
+            .into()),
         }
     }
 
@@ -199,7 +277,7 @@ impl Origin for Guarded {
             let started = Instant::now();
             let nobody = Box::pin(std::future::pending());
             let load = self.load_many_in_time(keys);
-            let all_fail = |loaded: &Vec<Result<Loaded>>| loaded.iter().all(is_origins_fault);
+            let all_fail = |loaded: &Vec<Result<Loaded>>| loaded.iter().all(is_fault);
             let first = keys.first().copied().unwrap_or_default();
             let loaded = self.in_turn(first, nobody, load, all_fail).await;
             let loaded = match loaded.map_err(|it| self.not_begun(it)) {
@@ -228,7 +306,7 @@ impl Origin for Guarded {
         let load = async {
             let started = Instant::now();
             let load = self.load_in_time(key, kept);
-            let loaded = self.in_turn(key, abandoned, load, is_origins_fault).await;
+            let loaded = self.in_turn(key, abandoned, load, is_fault).await;
             let result = match loaded.map_err(|it| self.not_begun(it)) {
                 Ok(loaded) => loaded,
                 Err((error, true)) => Err(error),

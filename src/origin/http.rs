@@ -27,6 +27,7 @@ use crate::{
     traffic::{Budget, Charge},
 };
 use gaocache_core::{
+    absence::{MAX_NOT_FOUND_BODY, NotFoundBody},
     error::{BoxError, Error, Result},
     metadata::Metadata,
     ports::{Freshness, Loaded, Origin, Reloaded},
@@ -45,7 +46,9 @@ pub struct HttpRules {
     pub max_value: u64,
     /// Whether to honour `Cache-Control`.
     pub honour_cache_control: bool,
-    /// What is kept of a response beside what says what its body is.
+    /// Whether the body of a 404 is passed on.
+    pub keep_not_found_body: bool,
+    /// What is kept of a response in addition to what describes its body.
     pub keep_headers: Vec<HeaderName>,
     /// Sent with every request; see [`template::headers`].
     pub headers: BTreeMap<String, String>,
@@ -146,9 +149,26 @@ impl HttpOrigin {
             (StatusCode::OK, _) => self.changed(response).await.map(Reloaded::Changed),
             (StatusCode::NOT_MODIFIED, Some(kept)) => self.unchanged(response.headers(), kept),
             (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
-                Err(Error::not_found("the origin has no such key").into())
+                Err(self.absent(response).await.into())
             }
             (status, _) => Err(unexpected(status, response.headers())),
+        }
+    }
+
+    /// There is no such key, and perhaps the origin says more. If that can't be read in full, the
+    /// key is missing all the same.
+    async fn absent(&self, response: Response) -> Error {
+        let error = Error::not_found("the origin has no such key");
+        if !self.rules.keep_not_found_body {
+            return error;
+        }
+        let metadata = said::of_absence(response.headers());
+        let most = self.rules.max_value.min(MAX_NOT_FOUND_BODY as u64);
+        match (metadata, self.body(response, most).await) {
+            (Ok(metadata), Ok(body)) if !body.is_empty() => {
+                error.with_source(NotFoundBody::new(body, metadata))
+            }
+            _ => error,
         }
     }
 
@@ -156,14 +176,15 @@ impl HttpOrigin {
         let headers = response.headers();
         let metadata = said::of_value(headers, &self.rules.keep_headers)?;
         let (metadata, freshness) = self.tagged(metadata, headers);
-        let value = self.body(response).await?;
+        let value = self.body(response, self.rules.max_value).await?;
         let loaded = Loaded::from(value).with_freshness(freshness);
         Ok(loaded.with_metadata(metadata))
     }
 
     fn unchanged(&self, headers: &HeaderMap, kept: &Metadata) -> Result<Reloaded, Failed> {
         if said::is_of_another(headers, kept) {
-            let what = "the origin answered 304 Not Modified with another ETag than was asked for";
+            let what = "the origin answered 304 Not Modified with a different ETag from the one in the \
+                 request";
             return Err(Error::origin_failed(what).into());
         }
         let metadata = said::of_unchanged(headers, &self.rules.keep_headers)?;
@@ -214,8 +235,8 @@ impl HttpOrigin {
         Ok(loaded.map_err(|failed| failed.error)?)
     }
 
-    async fn body(&self, mut response: Response) -> Result<Bytes, Failed> {
-        let max = self.rules.max_value;
+    /// The body, which has at most `max` bytes.
+    async fn body(&self, mut response: Response, max: u64) -> Result<Bytes, Failed> {
         let too_large = || {
             let what = format!("the origin's value is larger than {max} bytes (max_value)");
             Error::value_too_large(what, max)
@@ -289,6 +310,7 @@ mod tests {
             retries: 0,
             max_value: 1 << 20,
             honour_cache_control: false,
+            keep_not_found_body: false,
             keep_headers: Vec::new(),
             headers: BTreeMap::new(),
             proxies: Proxies::None,

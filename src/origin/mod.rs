@@ -15,6 +15,7 @@ pub(crate) mod file;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub(crate) mod guarded;
+mod hedge;
 #[cfg(feature = "cli")]
 pub(crate) mod http;
 mod outcomes;

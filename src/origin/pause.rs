@@ -1,30 +1,54 @@
-//! Where a load that runs waits between two attempts: whoever asked for it may hang up meanwhile,
+//! Where a running load waits between two attempts: its callers may hang up meanwhile,
 //! and then there is no need to ask the origin again.
 //!
 //! A flight that has been found abandoned is off the core's table, and another may load its key.
-//! So nobody may look for that while an attempt runs, or two could run at once.
+//! So nothing may check for that while an attempt runs, or another load of the key could run, too.
 
 use std::{
     future::poll_fn,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
 };
 
 tokio::task_local! {
-    static PAUSES: Arc<AtomicBool>;
+    /// How many attempts of the load run; those that pause don't.
+    static RUNNING: Arc<AtomicUsize>;
+}
+
+/// What the load counts; outside of a load, what nobody reads.
+fn running() -> Arc<AtomicUsize> {
+    RUNNING.try_with(Arc::clone).unwrap_or_default()
 }
 
 /// Waits between two attempts of the load that the current task runs.
 #[cfg(feature = "cli")]
 pub(super) async fn pause(time: std::time::Duration) {
-    let pauses = PAUSES.try_with(Arc::clone).unwrap_or_default();
-    pauses.store(true, Ordering::Relaxed);
+    let running = running();
+    running.fetch_sub(1, Ordering::Relaxed);
     tokio::time::sleep(time).await;
-    pauses.store(false, Ordering::Relaxed);
+    running.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Whether the load that the current task runs waits between two attempts.
+pub(super) fn is_pausing() -> bool {
+    running().load(Ordering::Relaxed) == 0
+}
+
+/// Runs another one for the same load, at the same time.
+pub(super) async fn beside<T>(another: impl Future<Output = T>) -> T {
+    running().fetch_add(1, Ordering::Relaxed);
+    let outcome = another.await;
+    ended();
+    outcome
+}
+
+/// One of two ended, and the other goes on.
+pub(super) fn ended() {
+    running().fetch_sub(1, Ordering::Relaxed);
 }
 
 /// What a load ends with; `None` if it was abandoned while it paused, or at any time if it ends
@@ -34,14 +58,14 @@ pub(super) async fn unless_abandoned<T>(
     abandoned: impl Future<Output = ()>,
     anyway: bool,
 ) -> Option<T> {
-    let pauses = Arc::new(AtomicBool::new(false));
-    let mut load = pin!(PAUSES.scope(pauses.clone(), load));
+    let running = Arc::new(AtomicUsize::new(1));
+    let mut load = pin!(RUNNING.scope(running.clone(), load));
     let mut abandoned = pin!(abandoned);
     poll_fn(|cx| {
         if let Poll::Ready(loaded) = load.as_mut().poll(cx) {
             return Poll::Ready(Some(loaded));
         }
-        if anyway || pauses.load(Ordering::Relaxed) {
+        if anyway || running.load(Ordering::Relaxed) == 0 {
             return abandoned.as_mut().poll(cx).map(|()| None);
         }
         Poll::Pending
@@ -83,5 +107,24 @@ mod tests {
             unless_abandoned(pending::<()>(), ready(()), true).await,
             None
         );
+    }
+    #[tokio::test(start_paused = true)]
+    async fn of_two_that_run_at_once_both_must_pause() {
+        let second = Duration::from_secs(1);
+        let first = async {
+            pause(3 * second).await;
+            pending::<()>().await;
+        };
+        let other = async {
+            tokio::time::sleep(second).await;
+            pause(second).await;
+            pending::<()>().await;
+        };
+        let load = async { tokio::join!(first, beside(other)) };
+        let mut load = pin!(unless_abandoned(load, ready(()), false));
+        assert!(poll!(load.as_mut()).is_pending(), "the other runs");
+        let began = tokio::time::Instant::now();
+        assert_eq!(load.await, None);
+        assert_eq!(began.elapsed(), second);
     }
 }

@@ -25,15 +25,22 @@ pub(super) fn of_value(headers: &HeaderMap, keep: &[HeaderName]) -> Result<Metad
     single("content-type", |_| true);
     single("etag", is_entity_tag);
     single("last-modified", is_date);
-    for value in headers.get_all("content-encoding") {
-        let read = text(value).ok_or_else(|| {
-            Error::origin_failed("the origin's Content-Encoding is not a valid header")
-        })?;
-        said.push(("content-encoding", read));
-    }
+    said.extend(encodings(headers)?);
     said.extend(lines(headers, "content-language"));
     said.extend(kept(headers, keep));
     whole(said, headers)
+}
+
+/// Of a 404: what its body is.
+///
+/// # Errors
+/// As [`of_value`].
+pub(super) fn of_absence(headers: &HeaderMap) -> Result<Metadata> {
+    let mut said = Vec::new();
+    said.extend(only(headers, "content-type").map(|it| ("content-type", it)));
+    said.extend(encodings(headers)?);
+    said.extend(lines(headers, "content-language"));
+    Metadata::new(said)
 }
 
 /// Of a 304: what may have changed of a value that has not. Its type and encoding have not, nor has
@@ -45,6 +52,17 @@ pub(super) fn of_unchanged(headers: &HeaderMap, keep: &[HeaderName]) -> Result<M
     let modified = only(headers, "last-modified").filter(|it| is_date(it));
     let modified = modified.map(|it| ("last-modified", it));
     whole(modified.into_iter().chain(kept(headers, keep)), headers)
+}
+
+/// Without one of them, the bytes would mean something else.
+fn encodings(headers: &HeaderMap) -> Result<Vec<(&'static str, &str)>> {
+    let read = headers.get_all("content-encoding").iter().map(|value| {
+        let read = text(value).map(|it| ("content-encoding", it));
+        read.ok_or_else(|| {
+            Error::origin_failed("the origin's Content-Encoding is not a valid header")
+        })
+    });
+    read.collect()
 }
 
 /// The tags of a value: `Cache-Tag`, divided by commas, and `Surrogate-Key`, divided by spaces.

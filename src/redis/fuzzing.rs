@@ -1,12 +1,7 @@
 //! What fuzzing reaches of the listener for Redis clients.
 
-use bytes::Bytes;
-
 pub use super::reply::{COPIED_BYTES, Protocol, Reply};
-use super::{
-    reply::{self, Written},
-    request::Decoder,
-};
+use super::{reply, request::Decoder};
 
 /// What a decoder found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,17 +38,7 @@ pub fn commands(bytes: &[u8], ends: impl IntoIterator<Item = usize>, most: usize
 
 /// An answer as it goes out.
 pub fn written(reply: Reply, protocol: Protocol) -> Vec<u8> {
-    #[derive(Default)]
-    struct All(Vec<u8>);
-    impl Written for All {
-        fn tail(&mut self) -> &mut Vec<u8> {
-            &mut self.0
-        }
-        fn whole(&mut self, bytes: Bytes) {
-            self.0.extend(&bytes[..]);
-        }
-    }
-    let mut all = All::default();
+    let mut all = Vec::new();
     reply::write(&mut all, reply, protocol);
-    all.0
+    all
 }

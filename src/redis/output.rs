@@ -10,7 +10,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
-use super::reply::Written;
+use super::reply::Sink;
 
 /// The most parts of one write.
 const MOST_SLICES: usize = 64;
@@ -31,7 +31,7 @@ pub(super) struct Output {
     unflushed: bool,
 }
 
-impl Written for Output {
+impl Sink for Output {
     fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.tail
     }

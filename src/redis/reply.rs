@@ -95,16 +95,28 @@ impl Reply {
 /// than two.
 pub const COPIED_BYTES: usize = 4 * 1024;
 
-/// What takes written answers.
-pub(super) trait Written {
+/// What answers are written to.
+pub(super) trait Sink {
     /// Where small parts go.
     fn tail(&mut self) -> &mut Vec<u8>;
     /// Takes bytes as they are.
     fn whole(&mut self, bytes: Bytes);
 }
 
+/// For those who need all bytes in one piece.
+#[cfg(any(test, feature = "fuzzing"))]
+impl Sink for Vec<u8> {
+    fn tail(&mut self) -> &mut Self {
+        self
+    }
+
+    fn whole(&mut self, bytes: Bytes) {
+        self.extend(&bytes[..]);
+    }
+}
+
 /// Writes an answer.
-pub(super) fn write(out: &mut impl Written, reply: Reply, protocol: Protocol) {
+pub(super) fn write(out: &mut impl Sink, reply: Reply, protocol: Protocol) {
     match reply {
         Reply::Value(value) => put_value(out, value),
         Reply::Integer(number) => put_number(out.tail(), b':', number),
@@ -146,14 +158,14 @@ pub(super) fn write(out: &mut impl Written, reply: Reply, protocol: Protocol) {
     }
 }
 
-fn put_all(out: &mut impl Written, mark: u8, parts: Vec<Reply>, protocol: Protocol) {
+fn put_all(out: &mut impl Sink, mark: u8, parts: Vec<Reply>, protocol: Protocol) {
     put_number(out.tail(), mark, parts.len() as i64);
     for part in parts {
         write(out, part, protocol);
     }
 }
 
-fn put_value(out: &mut impl Written, value: Bytes) {
+fn put_value(out: &mut impl Sink, value: Bytes) {
     let tail = out.tail();
     put_number(tail, b'$', value.len() as i64);
     if value.len() <= COPIED_BYTES {
@@ -188,21 +200,10 @@ mod tests {
 
     use super::*;
 
-    #[derive(Default)]
-    struct All(Vec<u8>);
-    impl Written for All {
-        fn tail(&mut self) -> &mut Vec<u8> {
-            &mut self.0
-        }
-        fn whole(&mut self, bytes: Bytes) {
-            self.0.extend(&bytes[..]);
-        }
-    }
-
     fn written(reply: Reply, protocol: Protocol) -> Vec<u8> {
-        let mut out = All::default();
+        let mut out = Vec::new();
         write(&mut out, reply, protocol);
-        out.0
+        out
     }
 
     #[test]

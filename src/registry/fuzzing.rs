@@ -33,7 +33,7 @@ pub fn member(member: &Member) -> Endpoint {
 
 /// The notices of the service `svc`.
 pub fn notices(stored: &Stored) -> Notices {
-    notices::read("svc-notices/", stored)
+    notices::read(&Keys::of("svc").notices, stored)
 }
 
 /// A notice as it is stored.

@@ -37,15 +37,15 @@ impl Drop for NoticeBoard {
 }
 
 impl NoticeBoard {
-    pub(super) fn new(config: EtcdConfig, service: &str) -> Self {
-        let prefix = format!("{service}-notices/");
-        let range = KeyRange::prefix(prefix.clone());
+    /// The notices whose keys begin with `prefix`.
+    pub(super) fn new(config: EtcdConfig, prefix: &str) -> Self {
+        let range = KeyRange::prefix(prefix);
         let discovery = Discovery::start_ranges(config.clone(), [range], |_| {});
         let (sender, seen) = watch::channel(Notices::default());
-        let following = tokio::spawn(follow(discovery, prefix.clone(), sender));
+        let following = tokio::spawn(follow(discovery, prefix.into(), sender));
         Self {
             records: Records::new(config),
-            prefix,
+            prefix: prefix.into(),
             seen,
             following,
         }
@@ -216,7 +216,7 @@ mod tests {
         let mut etcd = Etcd::start().await;
         // The lease is how long a follower holds what it knew.
         let config = EtcdConfig::new([&*etcd.url]).with_lease_ttl(LONG * 2);
-        let board = NoticeBoard::new(config, "s");
+        let board = NoticeBoard::new(config, "s-notices/");
         let (member, listed) = (IdHash(7), IdHash::NONE);
         let seen = Notice::Seen {
             revision: 1,

@@ -1,7 +1,7 @@
 //! Messages with repeated fields, which are counted before they are decoded: an element of no bytes
 //! takes two on the wire, and a hundred in memory.
 //!
-//! Nothing that has no bound may be decoded here. What is no valid message is left to the decoder.
+//! Nothing that has no bound may be decoded here. An invalid message is left to the decoder.
 
 use bytes::Buf;
 use tonic::{
@@ -16,9 +16,11 @@ use super::{
     peer::PeerService,
     peers::message_limit,
     scan::{fixed64, has_at_most},
+};
+use crate::{
+    status::grpc::to_status,
     wire::{self, peer_server::Peer},
 };
-use crate::status::grpc::to_status;
 use gaocache_core::{handoff::MAX_BATCH_ENTRIES, membership::IdHash};
 
 /// The field numbers of `sender` and `entries` in `HandoffBatch`.

@@ -6,18 +6,14 @@ use futures::Stream;
 use http::HeaderMap;
 use tonic::{Request, Response, Status};
 
-use super::{
-    convert,
-    lean::Reply,
-    many,
-    wire::{self, cache_server::Cache},
-};
+use super::{convert, lean::Reply, many};
 use crate::{
     auth::{Action, Call, Caller, Permissions},
     service::Service,
     status::grpc::to_status,
     telemetry::trace::{Call as Traced, Scope},
     traffic::Traffic,
+    wire::{self, cache_server::Cache},
 };
 use gaocache_core::{
     error::{Error, ErrorKind},

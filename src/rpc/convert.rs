@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tonic::Status;
 
-use super::{
-    lean::{Inner, Reply},
+use super::lean::{Inner, Reply};
+use crate::{
+    status::grpc::to_status,
     wire::{self, handoff_entry::What},
 };
-use crate::status::grpc::to_status;
 use gaocache_core::{
+    absence::NotFoundBody,
     error::{Error, ErrorKind},
     group::{Answer, Course, Source},
     membership::IdHash,
@@ -73,12 +74,16 @@ pub(super) fn get_reply(answer: Answer, now: Timestamp) -> Reply {
 fn entry(record: Record, now: Timestamp) -> wire::Entry {
     let left = record.left(now);
     wire::Entry {
-        found: record.value.is_some(),
+        found: !record.is_absent(),
         ttl_remaining_ms: left.life.map(millis),
         stale_while_revalidate_ms: millis(left.while_revalidating),
         stale_if_error_ms: millis(left.if_error),
         entity_tag: record.entity_tag,
-        metadata: Bytes::copy_from_slice(record.metadata.as_bytes()),
+        metadata: Bytes::copy_from_slice(match record.is_absent() {
+            // What it is about is said by `found`.
+            true => record.metadata.headers_alone(),
+            false => record.metadata.as_bytes(),
+        }),
         age_ms: millis(left.age),
         value: record.value.unwrap_or_default(),
     }
@@ -93,12 +98,21 @@ fn record(entry: wire::Entry, read_at: Timestamp) -> Option<Record> {
         if_error: Duration::from_millis(entry.stale_if_error_ms),
         age: Duration::from_millis(entry.age_ms),
     };
+    let metadata = Metadata::from_bytes(&entry.metadata)?;
     let record = Record {
-        value: entry.found.then_some(entry.value),
+        value: None,
         expires_at: read_at,
         stale: Stale::NEVER,
         entity_tag: entry.entity_tag,
-        metadata: Metadata::from_bytes(&entry.metadata)?,
+        metadata: metadata.clone(),
+    };
+    let record = match (entry.found, entry.value.is_empty()) {
+        (true, _) => Record {
+            value: Some(entry.value),
+            ..record
+        },
+        (false, false) => record.with_absence(&NotFoundBody::new(entry.value, metadata)),
+        (false, true) => record,
     };
     Some(record.dated(left, read_at))
 }
@@ -281,7 +295,7 @@ pub(super) fn key_error(error: &Error) -> wire::KeyError {
 }
 
 impl wire::KeyError {
-    /// The error that it tells of.
+    /// The error that it reports.
     pub(crate) fn error(&self) -> Error {
         // A kind from a newer release is still an answer.
         let kind = ErrorKind::from_name(&self.kind).unwrap_or(ErrorKind::Internal);

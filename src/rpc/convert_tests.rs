@@ -65,6 +65,21 @@ fn an_entry_crosses_the_wire_with_its_age() {
 }
 
 #[test]
+fn what_is_said_in_place_of_a_value_crosses_the_wire_and_older_nodes_see_that_there_is_none() {
+    let body = NotFoundBody::new("nobody", said());
+    let mut answer = peer(None, Timestamp::NEVER);
+    answer.record = answer.record.with_absence(&body);
+    assert!(answer.record.is_absent());
+    let bytes = fetch_reply(answer.clone(), ASKED, READ).message();
+    let read = wire::FetchResponse::decode(bytes).expect("the generated code reads it");
+    let entry = read.entry.clone().expect("an entry");
+    assert!(!entry.found);
+    assert_eq!(Metadata::from_bytes(&entry.metadata), Some(said()));
+    let back = peer_answer(read, ASKED).expect("a known format");
+    assert_eq!(back.record, answer.record);
+}
+
+#[test]
 fn an_entry_of_any_size_is_written_as_the_generated_code_does() {
     for size in [0, 1, 127, 128, 5_000, 100_000] {
         let mut answer = peer(Some(""), Timestamp::NEVER);

@@ -18,7 +18,6 @@ use super::{
     cache::CacheService,
     lean, many,
     routed::{FrontBody, LiveRules, Routed, refused, traced},
-    wire::{self, cache_server::CacheServer},
 };
 use crate::{
     auth::{Caller, Entry, Permissions},
@@ -26,6 +25,7 @@ use crate::{
     telemetry::trace::Scope,
     tls::ClientNames,
     traffic::Traffic,
+    wire::{self, cache_server::CacheServer},
 };
 use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
@@ -45,7 +45,7 @@ const REFLECTION: &str = "/grpc.reflection.";
 /// The services that reflection lists.
 const REFLECTED: [&str; 2] = ["gaocache.v1.Cache", "grpc.health.v1.Health"];
 
-/// The service that tells what the others are.
+/// The service that lists the others (reflection).
 fn reflection() -> Result<ServerReflectionServer<impl ServerReflection>> {
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(wire::DESCRIPTORS)

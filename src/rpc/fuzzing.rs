@@ -12,11 +12,11 @@ use http_body_util::{BodyExt, StreamBody};
 use super::{
     bounded::{ENTRIES, SENDER},
     convert, lean, many, scan,
-    wire::{FetchResponse, GetRequest, GetResponse, HandoffBatch, HandoffEntry, HandoffReceipt},
 };
 use crate::{
     telemetry::trace::Scope,
     traffic::{Budget, Traffic},
+    wire::{FetchResponse, GetRequest, GetResponse, HandoffBatch, HandoffEntry, HandoffReceipt},
 };
 use gaocache_core::{
     handoff::MAX_BATCH_ENTRIES,

@@ -6,20 +6,19 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 
-use super::{convert, scan::has_at_most, wire};
+use super::{convert, scan::has_at_most};
 use crate::{
     fairness::ClientId,
     service::{Service, flight_bytes},
     telemetry::trace::Scope,
     traffic::{Ticket, Traffic},
+    wire,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    ports::Fetched,
+    ports::{Fetched, MAX_BATCH_KEYS},
 };
 
-/// The most keys of one message between nodes.
-pub(super) const MAX_FETCHED_KEYS: usize = 1024;
 /// All keys of one message between nodes, in bytes.
 pub(super) const MAX_FETCHED_KEY_BYTES: usize = 1 << 20;
 
@@ -33,11 +32,11 @@ pub(super) fn check(body: &Bytes, most: usize) -> Result<()> {
 
 /// The same for the request of another node.
 pub(super) fn check_fetch(body: &Bytes) -> Result<()> {
-    check_keys(body, MAX_FETCHED_KEYS, "")
+    check_keys(body, MAX_BATCH_KEYS, "")
 }
 
 /// A key of no bytes takes two in the request, many times that once decoded, and as much again for
-/// its answer. What is no valid message is left to the decoder.
+/// its answer. An invalid message is left to the decoder.
 fn check_keys(body: &Bytes, most: usize, limit: &str) -> Result<()> {
     /// gRPC's prefix of a message.
     const PREFIX_BYTES: usize = 5;

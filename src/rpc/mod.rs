@@ -1,12 +1,10 @@
-//! gRPC: the only module that knows both wire types and domain types.
+//! gRPC on a node's side: knows both wire types and domain types.
 //!
 //! [`front`] is a node's listener for clients, [`peer_front`] that for other nodes, [`gate`]
 //! decides which callers that one accepts, [`cache`] and [`peer`] are the services behind them, and
 //! [`peers`] calls other nodes.
 
 mod asked_for;
-#[cfg(feature = "etcd")]
-pub mod bearer;
 mod bounded;
 pub mod cache;
 mod convert;
@@ -21,12 +19,3 @@ pub mod peer_front;
 pub mod peers;
 pub mod routed;
 mod scan;
-
-/// The generated code of `proto/gaocache/v1`.
-#[allow(missing_docs, clippy::all, clippy::pedantic)]
-pub mod wire {
-    tonic::include_proto!("gaocache.v1");
-
-    /// The compiled descriptors of all protos, for reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-}

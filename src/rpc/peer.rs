@@ -6,18 +6,13 @@ use futures::{StreamExt, stream::BoxStream};
 use http::HeaderMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    convert,
-    gate::Visitor,
-    lean::Reply,
-    many,
-    wire::{self, peer_server::Peer},
-};
+use super::{convert, gate::Visitor, lean::Reply, many};
 use crate::{
     service::Service,
     status::grpc::to_status,
     telemetry::trace::{Call, Scope},
     traffic::Traffic,
+    wire::{self, peer_server::Peer},
 };
 use gaocache_core::{
     cluster::Topology,
@@ -191,7 +186,7 @@ impl PeerService {
         };
         let Some(read_at) = receipts_sent.read_at(&batch) else {
             return Err(Status::invalid_argument(
-                "the batch refers to a receipt that was not sent lately",
+                "the batch refers to a receipt that was not sent recently",
             ));
         };
         let Some(parcels) = convert::parcels(batch, read_at) else {

@@ -20,9 +20,8 @@ use super::{
     peer::PeerService,
     peers::message_limit,
     routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},
-    wire::peer_server::PeerServer,
 };
-use crate::{service::Service, traffic::Traffic};
+use crate::{service::Service, traffic::Traffic, wire::peer_server::PeerServer};
 use gaocache_core::{
     error::{BoxError, Result},
     standing::Standing,

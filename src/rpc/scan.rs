@@ -1,6 +1,6 @@
 //! Looks at the fields of a message before it is decoded.
 //!
-//! Nothing is allocated here. What is no valid message is left to the decoder.
+//! Nothing is allocated here. An invalid message is left to the decoder.
 
 use bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};

@@ -11,16 +11,15 @@ use crate::fairness::UnderWay;
 use gaocache_core::{
     error::Result,
     group::{Answer, Room},
+    ports::MAX_BATCH_KEYS,
 };
 
-/// Keys of one request that are asked for at the same time.
-pub(crate) const MANY_FLIGHTS: usize = 1024;
 /// What a key that is asked for takes meanwhile, in bytes: its flight and the task of that.
 const FLIGHT_BYTES: usize = 2 << 10;
 
 /// What the keys of a request take while they are asked for, in bytes.
 pub(crate) fn flight_bytes(keys: usize) -> usize {
-    keys.min(MANY_FLIGHTS) * FLIGHT_BYTES
+    keys.min(MAX_BATCH_KEYS) * FLIGHT_BYTES
 }
 
 /// The keys of a request that are worked on at the same time.
@@ -38,8 +37,8 @@ struct Part {
 impl Service {
     /// A client's get of several keys: answers as they come, each with the place of its key, first
     /// those that memory has. What is not in memory is asked for at once, in one message to each
-    /// owner; but no more than [`MANY_FLIGHTS`] keys at a time, nor than the client may have under
-    /// way.
+    /// owner; but no more than [`MAX_BATCH_KEYS`] keys at a time, nor than the client may have
+    /// under way.
     pub fn get_many(
         &self,
         group: &str,
@@ -64,7 +63,7 @@ impl Service {
             known: Vec::new(),
             missed: Vec::new(),
             under_way: Vec::new(),
-            next: keys.len().min(first + MANY_FLIGHTS),
+            next: keys.len().min(first + MAX_BATCH_KEYS),
             moment: self.moment(),
         };
         for (place, key) in (first..part.next).zip(&keys[first..part.next]) {
@@ -127,7 +126,7 @@ impl Service {
             if let Some(started) = moment.started {
                 service.measure(&group, key, started.elapsed(), &answer);
             }
-            service.told(&group, key, &answer);
+            service.record_get(&group, key, &answer);
             (missed[nth], answer)
         });
         stream::iter(known).chain(rest)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Service;
-use crate::telemetry::trace::{self, Told};
+use crate::telemetry::trace::{self, SpanAttributes};
 use gaocache_core::{
     error::{Error, Result},
     group::Group,
@@ -16,7 +16,11 @@ impl Service {
     /// # Errors
     /// [`gaocache_core::error::ErrorKind::UnknownGroup`].
     pub fn remove_here(&self, group: &str, what: &Removal) -> Result<u64> {
-        Ok(self.inner.groups.told(group)?.remove_here(what))
+        Ok(self
+            .inner
+            .groups
+            .current_or_former(group)?
+            .remove_here(what))
     }
 
     /// A client's removal of a key.
@@ -61,9 +65,9 @@ impl Service {
         self.count(group, |metrics| metrics.invalidation(outcome));
         trace::ended(
             result.as_ref().map(|_| "ok"),
-            Told {
+            SpanAttributes {
                 group,
-                ..Told::default()
+                ..SpanAttributes::default()
             },
         );
         if let Err(error) = &result {

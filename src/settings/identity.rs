@@ -19,9 +19,10 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum PeerIdentity {
-    /// Each node makes a key when it starts and registers it beside its address. Nodes connect by
-    /// mutual TLS, and accept only registered keys. So whoever can write to the registry can become
-    /// a node. Not with [`Registry::fixed`](crate::Registry::fixed), which registers nothing.
+    /// Each node makes a key when it starts and registers it along with its address. Nodes connect
+    /// by mutual TLS, and accept only registered keys. So anyone who can write to the registry can
+    /// become a node. Not with [`Registry::fixed`](crate::Registry::fixed), which registers
+    /// nothing.
     #[default]
     RegisteredKeys,
     /// By certificates of authorities that all nodes trust. The files are followed: what changes in

@@ -59,19 +59,6 @@ pub(crate) fn is_id(id: &str) -> bool {
     !id.is_empty() && !id.contains('/')
 }
 
-/// What [`is_service`] asks for.
-#[cfg(feature = "etcd")]
-pub(crate) const SERVICE_RULE: &str = "must not be empty, and not end with '/', '.roster', \
-     '.history', '.young', '.cluster' or '-notices'";
-
-/// Whether a service may have this name. What other services keep in etcd beside their nodes' keys
-/// begins with such names.
-#[cfg(feature = "etcd")]
-pub(crate) fn is_service(name: &str) -> bool {
-    let taken = ["/", ".roster", ".history", ".young", ".cluster", "-notices"];
-    !name.is_empty() && !taken.iter().any(|end| name.ends_with(end))
-}
-
 /// Why everybody can't have the role `admin`, if so.
 pub(crate) fn open_administration(
     anonymous: &[Action],
@@ -158,15 +145,15 @@ pub struct Settings {
     pub limits: ClientLimits,
     /// Who may do what on the listeners.
     pub auth: AuthRules,
-    /// Unix socket through which whoever can open it may do everything. Its file is made anew, and
-    /// only its owner can open it. `None`: there is none.
+    /// Unix socket through which anyone who can open it may do everything. Its file is made anew,
+    /// and only its owner can open it. `None`: there is none.
     pub admin_socket: Option<PathBuf>,
     /// Whether everybody may have the role `admin` although the admin listener can be reached from
     /// other machines.
     pub admin_insecure: bool,
-    /// Host names that the HTTP listener answers for, beside addresses, names without a dot, those
-    /// of Kubernetes' services, and the node's id and advertised host. `*.` before a name means all
-    /// below, and `*` alone any.
+    /// Host names that the HTTP listener answers for, in addition to addresses, names without a
+    /// dot, those of Kubernetes' services, and the node's id and advertised host. `*.` before a
+    /// name stands for all names below it, and `*` alone for any name.
     pub http_allowed_hosts: Vec<String>,
     /// The same for the admin listener.
     pub admin_allowed_hosts: Vec<String>,

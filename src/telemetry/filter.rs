@@ -61,7 +61,7 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 28] = [
+const MODULES: [&str; 29] = [
     "admin",
     "answer",
     "auth",
@@ -90,6 +90,7 @@ const MODULES: [&str; 28] = [
     "telemetry",
     "tls",
     "traffic",
+    "wire",
 ];
 
 /// Refuses a directive for a module that isn't there.

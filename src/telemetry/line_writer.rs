@@ -65,14 +65,14 @@ impl LineWriter {
     pub(crate) fn new(
         max_lines: usize,
         on_drop: impl Fn() + Send + Sync + 'static,
-    ) -> (Self, Waiting) {
+    ) -> (Self, QueuedLines) {
         let (steps, waiting) = sync_channel(max_lines);
         let writer = Self {
             steps,
             queued: Arc::default(),
             on_drop: Arc::new(on_drop),
         };
-        let waiting = Waiting {
+        let waiting = QueuedLines {
             steps: waiting,
             queued: writer.queued.clone(),
             on_drop: writer.on_drop.clone(),
@@ -103,13 +103,13 @@ impl LineWriter {
 }
 
 /// What waits to be written.
-pub(crate) struct Waiting {
+pub(crate) struct QueuedLines {
     steps: Receiver<Step>,
     queued: Arc<AtomicUsize>,
     on_drop: OnDrop,
 }
 
-impl Waiting {
+impl QueuedLines {
     /// Writes lines for as long as there may be any.
     fn write_all(self, mut to: impl Write) {
         while let Ok(step) = self.steps.recv() {

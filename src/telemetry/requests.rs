@@ -23,7 +23,7 @@ use gaocache_core::{
 pub enum Logged {
     /// None.
     Off,
-    /// Those that failed. A missing key is no failure.
+    /// Those that failed. A missing key is not a failure.
     Errors,
     /// Those that failed, and those that took long.
     Slow,

@@ -85,7 +85,7 @@ pub struct Sampling {
     pub(crate) ratio: Option<f64>,
     /// Whether a caller's decision overrides the ratio.
     pub(crate) parent_based: bool,
-    /// Whether spans tell keys.
+    /// Whether spans contain keys.
     pub(crate) keys: bool,
     /// Whether clients' trace contexts are believed.
     pub(crate) trusts_clients: bool,
@@ -117,7 +117,7 @@ impl Sampling {
         self.trusting_clients()
     }
 
-    /// The same, and what clients send as the context of their trace is believed, and goes on to
+    /// The same, and what clients send as the context of their trace is trusted, and passed on to
     /// other nodes and origins.
     #[must_use]
     pub const fn trusting_clients(mut self) -> Self {
@@ -325,7 +325,7 @@ pub fn event(name: &'static str, attribute: Option<(&'static str, &'static str)>
 
 /// Attributes that are recorded when a span ends.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Told<'a> {
+pub struct SpanAttributes<'a> {
     /// The group; empty if the span already has it.
     pub group: &'a str,
     /// The key, if it may be recorded.
@@ -337,7 +337,7 @@ pub struct Told<'a> {
 }
 
 /// Completes the current span. The outcomes are those of the metrics.
-pub fn ended(outcome: Result<&'static str, &Error>, told: Told<'_>) {
+pub fn ended(outcome: Result<&'static str, &Error>, attributes: SpanAttributes<'_>) {
     if !is_traced() {
         return;
     }
@@ -354,17 +354,17 @@ pub fn ended(outcome: Result<&'static str, &Error>, told: Told<'_>) {
         }
     };
     span.record("outcome", outcome);
-    if !told.group.is_empty() {
-        let group: String = told.group.chars().take(LONGEST_GROUP).collect();
+    if !attributes.group.is_empty() {
+        let group: String = attributes.group.chars().take(LONGEST_GROUP).collect();
         span.record("group", group);
     }
-    if let Some(key) = told.key {
+    if let Some(key) = attributes.key {
         span.record("key", key);
     }
-    if let Some(owner) = told.owner {
+    if let Some(owner) = attributes.owner {
         span.record("owner", owner);
     }
-    if let Some(bytes) = told.bytes {
+    if let Some(bytes) = attributes.bytes {
         span.record("value_bytes", bytes);
     }
 }

@@ -1,7 +1,7 @@
 //! A socket that limits how many bytes are read before the handshake is complete.
 //!
-//! rustls keeps up to 64 KiB of one message of a handshake. Who has proven nothing yet must not
-//! take more memory than an idle connection does.
+//! rustls keeps up to 64 KiB of one message of a handshake. A client that has not authenticated yet
+//! must not take more memory than an idle connection does.
 
 use std::{
     io,

@@ -1,5 +1,5 @@
 //! Keys instead of authorities: each node makes one when it starts, and the others know it by the
-//! fingerprint that is registered beside its address.
+//! fingerprint that is registered along with its address.
 //!
 //! The key exists only in this process' memory. It is as trustworthy as those that can write to the
 //! registry.

@@ -47,7 +47,7 @@ pub use listener::{Asked, ListenerFiles, Refused, ServerTls};
 pub(crate) use names::AllowedPeers;
 pub use peer::{PeerTls, Way};
 #[cfg(feature = "cli")]
-pub(crate) use plaintext::TOLD;
+pub(crate) use plaintext::SPEAKS_TLS;
 pub use stream::Stream;
 #[cfg(feature = "etcd")]
 pub use to_nodes::ClientTls;

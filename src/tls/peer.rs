@@ -127,8 +127,8 @@ impl PeerTls {
             Kind::Keys(own) => {
                 let key = member.contact.key.ok_or_else(|| {
                     let what = format!(
-                        "{} has registered no key; all nodes have to know each other in the \
-                         same way: by keys, by certificates, or not at all",
+                        "{} has registered no key; all nodes have to authenticate each other in \
+                         the same way: by keys, by certificates, or not at all",
                         member.id
                     );
                     Error::new(ErrorKind::PeerUnreachable, what)

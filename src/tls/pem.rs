@@ -57,8 +57,8 @@ pub(crate) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String>
     let has = |mark: &[u8]| text.windows(mark.len()).any(|part| part == mark);
     if marks.into_iter().any(has) {
         return Err(
-            "the private key is encrypted, and nobody is asked for a passphrase; write it \
-                    without one, as `openssl pkey` does"
+            "the private key is encrypted, and a node never asks for a passphrase; write it \
+             without one, as `openssl pkey` does"
                 .into(),
         );
     }
@@ -74,7 +74,7 @@ pub(crate) fn together(
     match CertifiedKey::from_der(chain, key, provider) {
         Ok(certified) => Ok(Arc::new(certified)),
         Err(rustls::Error::InconsistentKeys(_)) => {
-            Err("the key is not that of the certificate".into())
+            Err("the key does not belong to the certificate".into())
         }
         Err(error) => Err(format!("the key can't be used: {error}")),
     }
@@ -94,7 +94,7 @@ pub(crate) fn good_now(certificate: &[u8]) -> Result<Life, String> {
     }
     if life.begins as f64 > unix_seconds() {
         return Err(format!(
-            "the certificate is not good before {}; is the clock of this machine right?",
+            "the certificate is not valid before {}; is the clock of this machine right?",
             validity.not_before
         ));
     }

@@ -1,4 +1,4 @@
-//! Clients that speak plaintext where TLS is spoken: they are told so in their own protocol.
+//! Clients that speak plaintext to a listener with TLS: they get the reason in their own protocol.
 
 use std::io;
 
@@ -13,8 +13,8 @@ use super::bounded::HANDSHAKE_BYTES;
 const HANDSHAKE: u8 = 22;
 /// What an HTTP/2 client begins with. No method of HTTP/1 does.
 const PREFACE: &[u8; 3] = b"PRI";
-/// What such a client is told.
-pub(crate) const TOLD: &str = "this listener speaks TLS; use https://";
+/// The reason.
+pub(crate) const SPEAKS_TLS: &str = "this listener speaks TLS; use https://";
 /// An empty `SETTINGS` frame, which is how a server begins.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// `GOAWAY` with the error `INADEQUATE_SECURITY`: type, flags, stream, last stream, error.
@@ -69,17 +69,17 @@ async fn tell(mut stream: TcpStream, begins: Begins) -> io::Result<()> {
     let answer = match begins {
         Begins::WithHttp2 => {
             let mut answer = Vec::from(SETTINGS);
-            let length = GOAWAY.len() - 6 + TOLD.len();
+            let length = GOAWAY.len() - 6 + SPEAKS_TLS.len();
             // The length of a payload takes three bytes.
             answer.extend_from_slice(&(length as u32).to_be_bytes()[1..]);
             answer.extend_from_slice(&GOAWAY);
-            answer.extend_from_slice(TOLD.as_bytes());
+            answer.extend_from_slice(SPEAKS_TLS.as_bytes());
             answer
         }
         _ => format!(
             "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\
-             content-length: {}\r\n\r\n{TOLD}\n",
-            TOLD.len() + 1
+             content-length: {}\r\n\r\n{SPEAKS_TLS}\n",
+            SPEAKS_TLS.len() + 1
         )
         .into_bytes(),
     };

@@ -35,16 +35,16 @@ pub struct ClientTls {
     ca: Option<PathBuf>,
     identity: Option<(PathBuf, PathBuf)>,
     server_name: Option<Arc<str>>,
-    believes_anybody: bool,
+    accepts_any_certificate: bool,
 }
 
 /// Accepts any certificate whose holder proves that it has the key.
 #[derive(Debug)]
-struct Anybody {
+struct AnyCertificate {
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -87,11 +87,11 @@ impl ClientTls {
         self
     }
 
-    /// Believes whoever answers, and tells it nothing: to find out whether anybody does.
+    /// Accepts the certificate of any server, and shows none: to find out whether a server answers.
     #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-    pub(crate) fn believing_anybody() -> Self {
+    pub(crate) fn accepting_any_certificate() -> Self {
         Self {
-            believes_anybody: true,
+            accepts_any_certificate: true,
             ..Self::default()
         }
     }
@@ -118,10 +118,10 @@ impl ClientTls {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(failed)?;
-        if self.believes_anybody {
-            let anybody = Arc::new(Anybody { provider });
+        if self.accepts_any_certificate {
+            let verifier = Arc::new(AnyCertificate { provider });
             let builder = builder.dangerous();
-            let builder = builder.with_custom_certificate_verifier(anybody);
+            let builder = builder.with_custom_certificate_verifier(verifier);
             return Ok(builder.with_no_client_auth());
         }
         let roots = match &self.ca {
@@ -172,7 +172,7 @@ impl ClientTls {
     }
 }
 
-/// The authorities that the system trusts. One invalid certificate among them is no reason to
+/// The authorities that the system trusts. One invalid certificate among them is not a reason to
 /// reject them all.
 pub(crate) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();

@@ -1,5 +1,5 @@
-//! Whether what a connection has proven still counts, after the files that it was held against have
-//! changed.
+//! Whether what a connection has proven still counts, after the files that it was checked against
+//! have changed.
 
 use std::{future::pending, time::Duration};
 

@@ -34,7 +34,7 @@ impl Charge {
     pub async fn in_turn(budget: &Arc<Budget>, bytes: u64) -> Result<Self> {
         let deadline = Instant::now() + LONGEST_WAIT;
         let mut charge = Self::none(budget);
-        let _waiting = Waiting::new(&budget.waiting);
+        let _waiting = CountedWait::new(&budget.waiting);
         loop {
             let mut room = pin!(budget.room.notified());
             // Before the try: room that comes between both must not be missed.
@@ -93,16 +93,16 @@ impl Drop for Charge {
 }
 
 /// Increments the counter while it lives.
-struct Waiting<'a>(&'a AtomicUsize);
+struct CountedWait<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> CountedWait<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for CountedWait<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

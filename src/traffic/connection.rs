@@ -70,7 +70,7 @@ impl Cut {
 #[derive(Debug)]
 pub struct Traffic {
     budget: Arc<Budget>,
-    /// Who is at the other end, as far as its address tells; `None`: somebody without a quota.
+    /// Who is at the other end, as far as its address shows; `None`: somebody without a quota.
     client: Option<OpenRequests>,
     /// Requests that began, above those under way; see [`BEGUN`] and [`OPEN`].
     requests: AtomicU64,

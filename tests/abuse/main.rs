@@ -7,16 +7,19 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod attack;
 mod attacks;
 #[path = "../common/mod.rs"]
 mod common;
+mod connections;
 mod good;
+mod http2;
 mod target;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use attacks::Attack;
+use attack::Attack;
 use gaocache_testing::{Etcd, certificates};
 use good::{Phase, Seen};
 use target::{MIB, Target};

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::{
-    attacks::Attack,
+    attack::Attack,
     common::{CountingOrigin, etcd::free_port, process::NodeProcess},
 };
 

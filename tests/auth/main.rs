@@ -9,6 +9,7 @@ mod certificates;
 mod command;
 #[path = "../common/mod.rs"]
 mod common;
+mod issuer;
 mod jwt;
 mod matrix;
 mod redis;

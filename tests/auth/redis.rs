@@ -85,8 +85,8 @@ async fn a_connection_may_do_what_its_last_password_allows_and_in_its_groups_alo
     let refused = client.answer("GET users:k").await;
     assert_eq!(
         refused,
-        "-NOAUTH unauthenticated: this needs the role 'read' for group 'users', and no bearer token \
-         came with the call"
+        "-NOAUTH unauthenticated: this needs the role 'read' for group 'users', and the call \
+         carried no bearer token"
     );
     talk(
         &mut client,

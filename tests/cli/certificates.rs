@@ -31,7 +31,7 @@ fn config_compares_a_certificate_with_its_key_its_authority_and_its_names() {
             "ca.pem",
             "good.pem",
             "other.key",
-            "the key is not that of the certificate",
+            "the key does not belong to the certificate",
         ),
         (
             "another.pem",

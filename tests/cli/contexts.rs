@@ -67,7 +67,7 @@ fn a_command_asks_the_flag_s_then_the_environment_s_then_the_context_s_node() {
     let (code, shown) = on(&[("GAOCACHE_CONTEXT", "nope")], &get);
     assert_eq!(code, Some(64), "{shown}");
     assert!(
-        shown.contains("there is no context 'nope'; there are: away, dev, etcd"),
+        shown.contains("there is no context 'nope'; the contexts are: away, dev, etcd"),
         "{shown}"
     );
     write("[contexts.dev]\ntarget = 5");
@@ -97,7 +97,7 @@ fn a_context_without_the_address_that_a_command_needs_is_refused() {
         (
             &[][..],
             &purge[..],
-            "the context 'production' has no target, so it is not known which node is meant; pass \
+            "the context 'production' has no target, so it is not clear which node is meant; pass \
              --target, or set GAOCACHE_TARGET",
         ),
         (

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use toml::Table;
 
 use super::{
-    reload::{Asked, Load, Mounted, group},
+    mounted::{Asked, Load, Mounted, group},
     serve::Serve,
     *,
 };

@@ -14,6 +14,7 @@ mod etcd;
 mod explain;
 mod large;
 mod live;
+mod mounted;
 mod reload;
 mod secrets;
 mod serve;

@@ -128,7 +128,7 @@ fn a_url_of_etcd_with_a_password_is_refused_and_not_shown() {
                 .expect("runs");
             let told = text(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{told}");
-            let wanted = format!("gaocache: {source}: a URL of etcd has no user");
+            let wanted = format!("gaocache: {source}: a URL of etcd must not contain a user");
             assert!(told.starts_with(&wanted), "{told}");
             assert!(told.contains("--etcd-user"), "{told}");
             assert!(!told.contains("geheim"), "{told}");

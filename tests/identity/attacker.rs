@@ -43,7 +43,7 @@ impl Held {
         ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_client_cert_verifier(Arc::new(Anybody))
+            .with_client_cert_verifier(Arc::new(NoVerification))
             .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
             .unwrap()
     }
@@ -79,11 +79,11 @@ macro_rules! any_signature {
     };
 }
 
-/// Accepts any certificate.
+/// Verifies nothing: accepts any certificate, and any signature.
 #[derive(Debug)]
-pub(super) struct Anybody;
+pub(super) struct NoVerification;
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -97,7 +97,7 @@ impl ServerCertVerifier for Anybody {
     any_signature!();
 }
 
-impl rustls::server::danger::ClientCertVerifier for Anybody {
+impl rustls::server::danger::ClientCertVerifier for NoVerification {
     fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
         &[]
     }
@@ -147,7 +147,7 @@ pub(super) fn showing(certificate: Option<(&CertificateDer<'static>, &Held)>) ->
     };
     config
         .dangerous()
-        .set_certificate_verifier(Arc::new(Anybody));
+        .set_certificate_verifier(Arc::new(NoVerification));
     config.alpn_protocols = vec![b"h2".to_vec()];
     config
 }

@@ -2,12 +2,15 @@
 //! HTTP means it; and what nodes ask the origin by it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod absence;
+mod attacks;
 #[path = "../common/mod.rs"]
 mod common;
 mod http_rules;
 mod nginx;
 mod origin;
 mod renewal;
+mod scale;
 mod tags;
 mod travel;
 

@@ -109,7 +109,8 @@ fn answer(request: &str, state: &State) -> Vec<u8> {
     let has_tag = request.contains(&format!("if-none-match: {tag}"));
     let has_date = request.contains("if-modified-since: ");
     let ok = |headers: &str| whole("200 OK", headers, body);
-    match key.split(['.', '/', '?']).next().unwrap_or_default() {
+    let word = key.split(['.', '/', '?']).next().unwrap_or_default();
+    match word {
         "tagged" if has_tag => whole("304 Not Modified", "x-kept: renewed\r\n", ""),
         "tagged" => ok(&format!(
             "content-type: text/x\r\netag: {tag}\r\nx-kept: loaded\r\n"
@@ -125,6 +126,38 @@ fn answer(request: &str, state: &State) -> Vec<u8> {
              cache-control: max-age=900\r\nage: 100\r\nx-kept: a\r\nx-kept: b\r\nx-other: c\r\n\
              set-cookie: for=one\r\n"
         )),
+        "red" => ok(&format!("etag: {tag}\r\ncache-tag: red, warm\r\n")),
+        _ => of_tags(word)
+            .or_else(|| odd(word))
+            .unwrap_or_else(|| ok("")),
+    }
+}
+
+/// Values with tags.
+fn of_tags(word: &str) -> Option<Vec<u8>> {
+    let ok = |headers: &str| whole("200 OK", headers, "first");
+    Some(match word {
+        "blue" => ok("surrogate-key: blue cold\r\n"),
+        "tags-64" => ok(&format!("surrogate-key: {}\r\n", numbers(64))),
+        "tags-65" => ok(&format!("surrogate-key: {}\r\n", numbers(65))),
+        "tag-128" => ok(&format!("cache-tag: {}\r\n", "t".repeat(128))),
+        "tag-129" => ok(&format!("cache-tag: {}\r\n", "t".repeat(129))),
+        "tag-unicode" => ok("cache-tag: röt\r\n"),
+        "tag-latin" => b"HTTP/1.1 200 OK\r\ncache-tag: r\xf6t\r\ncontent-length: 5\r\n\
+             connection: close\r\n\r\nfirst"
+            .to_vec(),
+        "tag-blank" => ok("cache-tag: a\tb\r\n"),
+        "tag-commas" => ok("cache-tag: ,,a,, b ,\r\n"),
+        "tag-control" => ok("cache-tag: a\u{1}b\r\n"),
+        "many-tags" => ok(&format!("surrogate-key: {}\r\n", numbers(100))),
+        _ => return None,
+    })
+}
+
+/// What no origin should answer, and what says that there is nothing.
+fn odd(word: &str) -> Option<Vec<u8>> {
+    let ok = |headers: &str| whole("200 OK", headers, "first");
+    Some(match word {
         "unquoted" => ok("etag: 1\r\n"),
         "two-types" => ok("content-type: text/html\r\ncontent-type: text/plain\r\n"),
         "two-tags" => ok("etag: \"1\"\r\netag: \"2\"\r\n"),
@@ -138,14 +171,29 @@ fn answer(request: &str, state: &State) -> Vec<u8> {
         "garbled-encoding" => b"HTTP/1.1 200 OK\r\ncontent-encoding: \xff\r\ncontent-length: 5\r\n\
              connection: close\r\n\r\nfirst"
             .to_vec(),
-        "red" => ok(&format!("etag: {tag}\r\ncache-tag: red, warm\r\n")),
-        "blue" => ok("surrogate-key: blue cold\r\n"),
-        "many-tags" => ok(&format!("surrogate-key: {}\r\n", numbers(100))),
+        "short" => {
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nfirst".to_vec()
+        }
+        "half-chunked" => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\
+             connection: close\r\n\r\n5\r\nfirst\r\n"
+            .to_vec(),
+        "contradicts" => ok("cache-control: max-age=600, no-store\r\ncache-control: public\r\n"),
         "absurd" => ok("cache-control: max-age=99999999999\r\n"),
         "negative" => ok("cache-control: max-age=-1\r\n"),
         "digits" => whole("200 OK", "etag: \"d\"\r\n", "0123456789"),
-        _ => ok(""),
-    }
+        "nobody" => whole(
+            "404 Not Found",
+            "content-type: text/html\r\ncontent-language: de\r\nx-kept: a\r\n",
+            "<p>niemand</p>",
+        ),
+        "gone" => whole("410 Gone", "", "gone"),
+        "bare" => whole("404 Not Found", "content-type: text/html\r\n", ""),
+        "much" => whole("404 Not Found", "", &"x".repeat((1 << 16) + 1)),
+        "broken" => {
+            b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\nconnection: close\r\n\r\nno".to_vec()
+        }
+        _ => return None,
+    })
 }
 
 fn numbers(count: usize) -> String {

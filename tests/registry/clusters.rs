@@ -187,7 +187,7 @@ async fn services_whose_names_begin_alike_stay_apart_and_names_that_others_use_a
         let service = format!("registry.service={service}");
         node_settings(id, &etcd.url, &origin, &[&service])
     };
-    for service in ["a.roster", "a-notices", "a.young", "a/"] {
+    for service in ["a.roster", "a-notices", "a.young", "a/", "a/b"] {
         let given = format!("registry.service={service}");
         let refused = internal::loopback("n0", &[&given]).expect_err("refused");
         assert!(format!("{refused:?}").contains(service), "{refused:?}");
@@ -197,7 +197,12 @@ async fn services_whose_names_begin_alike_stay_apart_and_names_that_others_use_a
         assert!(refused.message().contains(service), "{refused}");
     }
     let mut members = Vec::new();
-    for (service, id) in [("a/b", "n0"), ("a.c", "n0"), ("a", "n0"), ("a", "n1")] {
+    for (service, id) in [
+        ("a.roster.b", "n0"),
+        ("a.c", "n0"),
+        ("a", "n0"),
+        ("a", "n1"),
+    ] {
         let mut node = TestNode::start(builder(&of(service, id)).bind().await.expect("binds"));
         node.ready().await;
         members.push(node);
@@ -207,7 +212,7 @@ async fn services_whose_names_begin_alike_stay_apart_and_names_that_others_use_a
         assert_eq!(members[alone].rings.borrow().ring_len(), 1);
     }
     let mut ids = std::collections::HashSet::new();
-    for service in ["a/b", "a.c", "a"] {
+    for service in ["a.roster.b", "a.c", "a"] {
         ids.insert(id_in(&etcd, &format!("{service}.cluster")).await);
     }
     assert_eq!(ids.len(), 3, "{ids:?}");

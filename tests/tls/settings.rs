@@ -33,7 +33,7 @@ fn all_that_is_wrong_with_the_files_of_listeners_is_told_together() {
         set("admin.tls.client_ca", "ca.pem"),
     ]);
     for wanted in [
-        ("grpc.tls.key", "the key is not that of the certificate"),
+        ("grpc.tls.key", "the key does not belong to the certificate"),
         (
             "grpc.tls.client_ca",
             "the file contains no certificate in PEM format",
@@ -70,7 +70,7 @@ fn a_certificate_that_clients_would_refuse_is_refused_at_the_start() {
     for section in ["grpc.tls", "http.tls", "admin.tls", "redis.tls"] {
         let early = told(&identity(section, "early"));
         assert!(
-            early.contains("the certificate is not good before Jan  1"),
+            early.contains("the certificate is not valid before Jan  1"),
             "{section}: {early}"
         );
         let client = told(&identity(section, "client"));
@@ -139,7 +139,7 @@ fn a_node_whose_certificate_the_others_would_refuse_does_not_start() {
         "peer.allowed_peers=[\"{id}.nodes\"]".into(),
     ]);
     assert!(
-        set.contains("the key is not that of the certificate"),
+        set.contains("the key does not belong to the certificate"),
         "{set}"
     );
 }

@@ -12,7 +12,7 @@ pub const WAITING_COPIES: usize = 65_536;
 /// Keys of entries that may want a copy.
 pub type QueuedKeys = mpsc::Receiver<(GroupId, Box<str>)>;
 
-/// Where groups tell of entries that may want a copy.
+/// Where groups announce entries that may want a copy.
 #[derive(Clone, Debug, Default)]
 pub struct CopyQueue(Option<mpsc::Sender<(GroupId, Box<str>)>>);
 

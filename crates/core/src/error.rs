@@ -1,7 +1,8 @@
 //! The only error type that gaocache returns: what went wrong, who is at fault, and whether a retry
 //! can help.
 //!
-//! It must never carry a value or a secret. How a kind maps to a gRPC code and an HTTP status
+//! It must never carry a secret, and of values only what an origin said in place of one
+//! (`absence`). How a kind maps to a gRPC code and an HTTP status
 //! is defined once, in `status` of the `gaocache` crate.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
@@ -44,8 +45,8 @@ pub enum ErrorKind {
     OriginTimeout,
     /// The origin could not be reached, failed, or sent an invalid response.
     OriginFailed,
-    /// The origin failed or was slow lately, so its group's circuit breaker is open: it is not
-    /// asked for a while.
+    /// The origin has failed or been slow recently, so its group's circuit breaker is open: it is
+    /// not asked for a while.
     BreakerOpen,
     /// Too much is in flight already: loads that wait for the origin, or bytes.
     Overloaded,

@@ -1,5 +1,5 @@
 //! Whether this node may answer from memory: only while it can't have been taken off the list of
-//! members, because a node that is off the list hears of no removals.
+//! members, because a node that is off the list is not notified of removals.
 //!
 //! A fence is open until a moment that is moved forward by the lease in the registry, or by
 //! vouchers of other members (`standing`). It closes by itself, even while the process is paused.

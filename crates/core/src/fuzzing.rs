@@ -1,6 +1,6 @@
 //! Histories that a fuzzer writes: gets, removals, purges, and members that come, leave and crash,
-//! in any order, held against a ledger. The nodes are those of the tests, in virtual time. It
-//! exists only with the feature `fuzzing`, and is no part of the API.
+//! in any order, checked against a ledger. The nodes are those of the tests, in virtual time. It
+//! exists only with the feature `fuzzing`, and is not part of the API.
 //!
 //! Two rules are checked. No get brings a version older than one whose removal was acknowledged
 //! before the get began. And what all nodes could serve before a member came or left, they serve
@@ -181,7 +181,6 @@ impl World {
         let view = View::new(self.revision + 1, self.members.iter().cloned());
         self.revision += 1;
         self.nodes.iter().for_each(|it| it.install(&view));
-        node.groups.leave();
         let left = timeout(ENDS, node.handoff.leave(SETTLED)).await;
         assert!(left.is_ok(), "it could not give away everything");
         node.standing.fence.end();

@@ -40,7 +40,7 @@ impl Identity {
 /// Why a caller is not heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stranger {
-    /// It is no member, as far as this node knows. It may have registered a moment ago.
+    /// It is not a member, as far as this node knows. It may have registered a moment ago.
     Unknown,
     /// It says that it is another member than it is.
     Impostor,

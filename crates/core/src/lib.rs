@@ -5,6 +5,7 @@
 //! [`ports`]. The crate must never do IO or read a clock other than [`ports::Clock`]; its
 //! dependencies make that hard.
 
+pub mod absence;
 pub mod cluster;
 pub mod copy_queue;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod group;
 pub mod handoff;
 pub mod hot;
 pub mod identity;
+pub mod joining;
 pub mod key;
 pub mod membership;
 pub mod metadata;

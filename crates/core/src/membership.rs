@@ -72,7 +72,7 @@ pub struct Member {
     pub since: u64,
 }
 
-/// Which listeners of a member speak TLS. That for members is no matter of clients.
+/// Which listeners of a member speak TLS. Whether that for members does is no concern of clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpeaksTls {
     /// The one at its address.

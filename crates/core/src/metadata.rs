@@ -4,10 +4,14 @@
 //! It is one allocation that never changes, and none where the origin said nothing. It must never
 //! hold what could break the framing of a response, or what only a node may say.
 
+mod allowed;
+
 use std::{fmt, time::Duration};
 
 use triomphe::ThinArc;
 
+use self::allowed::check;
+pub use self::allowed::{is_entity_tag, why_not};
 use crate::{
     error::{Error, ErrorKind, Result},
     tags::{MAX_TAGS, TagHash, check_tag},
@@ -26,43 +30,12 @@ const OVERHEAD_BYTES: usize = 48;
 /// value is the hash of each, as sixteen hexadecimal digits.
 const TAGS: &str = ":tags";
 const TAG_DIGITS: usize = 16;
+/// What comes before the headers where they are not about a value, but about what an origin said in
+/// place of one: no header can have that name. It doesn't leave the node.
+const ABSENCE: &[u8] = b"\x08:absence\0\0";
 
 /// Headers that may be there only once: of two, neither could be believed.
 const SINGLE: [&str; 3] = ["content-type", "etag", "last-modified"];
-
-/// Headers that concern one connection or one client, that say how long a body is, or that the
-/// node writes itself.
-const RESERVED: [&str; 29] = [
-    "accept-ranges",
-    "age",
-    "cache-status",
-    "connection",
-    "content-length",
-    "content-range",
-    "date",
-    "gaocache-error",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "proxy-status",
-    "retry-after",
-    "set-cookie",
-    "set-cookie2",
-    "server-timing",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "warning",
-    "www-authenticate",
-    "x-cache",
-    "x-cache-owner",
-    "x-content-type-options",
-];
 
 /// What the origin said of a value: headers of HTTP, whose names are in lower case. Cheap to clone.
 ///
@@ -186,9 +159,27 @@ impl Metadata {
         self.tags().any(|it| it == tag)
     }
 
-    /// The packed headers, without the tags before them.
-    fn headers_alone(&self) -> &[u8] {
+    /// The same headers, about what an origin said in place of a value. Absence has no tags.
+    pub(crate) fn of_absence(&self) -> Self {
+        Self::of(Seen::NEW, &[ABSENCE, self.headers_alone()].concat())
+    }
+
+    /// The same headers and nothing else.
+    pub(crate) fn of_headers_alone(&self) -> Self {
+        Self::of(Seen::NEW, self.headers_alone())
+    }
+
+    /// Whether it is about what an origin said in place of a value.
+    pub(crate) fn is_of_absence(&self) -> bool {
+        self.as_bytes().starts_with(ABSENCE)
+    }
+
+    /// The packed headers, without what comes before them.
+    pub fn headers_alone(&self) -> &[u8] {
         let packed = self.as_bytes();
+        if let Some(headers) = packed.strip_prefix(ABSENCE) {
+            return headers;
+        }
         match unpack(packed) {
             Some((TAGS, _, behind)) => behind,
             _ => packed,
@@ -315,48 +306,12 @@ impl fmt::Debug for Metadata {
     }
 }
 
-/// Why no origin may set a header of that name, which is in lower case; `None`: it may.
-pub fn why_not(name: &str) -> Option<&'static str> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || name.len() > usize::from(u8::MAX) || !name.bytes().all(is_token) {
-        return Some("has no valid name");
-    }
-    RESERVED.contains(&name).then_some(
-        "can't be kept with a value: it concerns one connection or client, or the node sets it",
-    )
-}
-
-/// Whether it is an entity tag (RFC 9110, 8.8.3).
-pub fn is_entity_tag(text: &str) -> bool {
-    let opaque = text.strip_prefix("W/").unwrap_or(text);
-    let inner = opaque
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
-    inner.is_some_and(|inner| inner.bytes().all(|byte| byte > b' ' && byte != b'"'))
-}
-
 /// Whether these are hashes of tags, as many as a value may have.
 fn are_tags(digits: &str) -> bool {
     let is_hash =
         |digits: &[u8]| digits.len() == TAG_DIGITS && digits.iter().all(u8::is_ascii_hexdigit);
     (1..=MAX_TAGS * TAG_DIGITS).contains(&digits.len())
         && digits.as_bytes().chunks(TAG_DIGITS).all(is_hash)
-}
-
-fn check(name: &str, value: &str) -> Result<(), &'static str> {
-    if let Some(why) = why_not(name) {
-        return Err(why);
-    }
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Err("is not in lower case");
-    }
-    if value.chars().any(|it| it.is_control() && it != '\t') {
-        return Err("has a character in it that no header may have");
-    }
-    if name == "etag" && !is_entity_tag(value) {
-        return Err("is not an entity tag; it must be in quotes");
-    }
-    Ok(())
 }
 
 fn check_single(packed: &[u8], name: &str) -> Result<(), &'static str> {

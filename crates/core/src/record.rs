@@ -7,12 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{metadata::Metadata, time::Timestamp};
+use crate::{
+    absence::{MAX_NOT_FOUND_BODY, NotFoundBody},
+    metadata::Metadata,
+    time::Timestamp,
+};
 
 /// The value of a key, how long it may be served, its validator, and what its origin said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The value; `None` if the origin said that there is no such key.
+    /// The value; `None` if the origin said that there is no such key, and nothing else. See
+    /// [`Record::is_absent`].
     pub value: Option<Bytes>,
     /// From this moment on, by this node's clock, it is served only as stale.
     pub expires_at: Timestamp,
@@ -50,6 +55,36 @@ impl Stale {
 }
 
 impl Record {
+    /// Whether there is no such key. If it has a value then, that is what the origin said in place
+    /// of one.
+    pub fn is_absent(&self) -> bool {
+        self.value.is_none() || self.metadata.is_of_absence()
+    }
+
+    /// The same, if the origin said this in place of a value.
+    #[must_use]
+    pub fn with_absence(self, body: &NotFoundBody) -> Self {
+        Self {
+            value: Some(body.bytes().clone()),
+            metadata: body.metadata().of_absence(),
+            ..self
+        }
+    }
+
+    /// The same without what was said in place of a value, if that is more than `most` bytes.
+    #[must_use]
+    pub(crate) fn with_little_absence(self, most: u64) -> Self {
+        let most = most.min(MAX_NOT_FOUND_BODY as u64);
+        if !self.metadata.is_of_absence() || self.value_bytes() as u64 <= most {
+            return self;
+        }
+        Self {
+            value: None,
+            metadata: Metadata::NONE,
+            ..self
+        }
+    }
+
     /// The size of the value in bytes; 0 if there is none.
     pub fn value_bytes(&self) -> usize {
         self.value.as_ref().map_or(0, Bytes::len)

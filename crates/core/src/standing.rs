@@ -27,10 +27,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     fence::Fence,
     membership::{IdHash, Member},
-    ports::{
-        Clock, HeldLease, Peers, Reading, RegistryHealth, Session, TRANSFER_TIMEOUT, Timestamp,
-        Voucher,
-    },
+    ports::{Clock, HeldLease, Peers, Reading, Session, TRANSFER_TIMEOUT, Timestamp, Voucher},
 };
 
 /// The longest time for which a voucher is valid.
@@ -168,21 +165,6 @@ impl Standing {
         topology.me().map(|me| me.incarnation())
     }
 
-    /// The lease by which the ring shows this incarnation: that of a registration which is known to
-    /// exist, in a registry that knows all members.
-    ///
-    /// Being in the ring is not enough. The answer to a registration may be lost, the others may
-    /// have seen it and have taken this node off the list since, and then it is written once more,
-    /// under another lease: members that saw the first don't notify this node of removals until
-    /// they see the second. And a registry that lost its data knows the others only after they had
-    /// a lease's time to register again, or else their leases have ended.
-    pub fn listed_under(ring: &Topology, life: &str, health: &RegistryHealth) -> Option<i64> {
-        let me = ring.me().filter(|me| !me.vanished && !me.held)?;
-        let (written, lease) = health.written.as_ref()?;
-        let known = **written == *life && *me.instance == *life && *lease == me.lease;
-        (known && !ring.view.young).then_some(me.lease)
-    }
-
     /// Answers a member that can't renew its lease: whether this node would vouch for it, and for
     /// which of the members that it counts on this node would not.
     ///
@@ -312,12 +294,12 @@ impl Standing {
     pub fn may_accept(&self, sender: IdHash, reading: Reading) -> Result<()> {
         let refused = |why: &str| Err(Error::new(ErrorKind::NotReady, why));
         if !self.fence.open_since(reading.read_at, reading.now) {
-            return refused("this node has not been sure to be a member since they were sent");
+            return refused("this node may not have been a member ever since they were sent");
         }
         match self.cluster.topology().by_incarnation(sender) {
             Some(member) if member.is_admitted() => Ok(()),
-            // A node that is not a member hears of no removals, so what it holds may be old.
-            _ => refused("the sender is no member as seen here"),
+            // A node that is not a member is not notified of removals, so what it holds may be old.
+            _ => refused("this node does not know the sender as a member"),
         }
     }
 }

@@ -62,41 +62,6 @@ fn a_promise_is_kept_and_a_vanished_member_is_not_vouched_for() {
 }
 
 #[test]
-fn a_life_is_listed_only_by_a_registration_that_is_known_to_stand() {
-    let three = ["a", "b", "c"].map(|id| Member {
-        instance: "1".into(),
-        lease: 5,
-        ..member(id)
-    });
-    let listed_in = |young, members: &[Member], written| {
-        let view = View::new(1, members.iter().cloned());
-        let ring = Topology::new("a", View { young, ..view });
-        let health = RegistryHealth {
-            written,
-            ..RegistryHealth::default()
-        };
-        Standing::listed_under(&ring, "1", &health) == Some(5)
-    };
-    let listed = |members: &[Member], written| listed_in(false, members, written);
-    let written = || Some(("1".into(), 5));
-    assert!(listed(&three, written()));
-    // Its answer was lost, or it was written once more since: the others may have acted on what is
-    // seen here.
-    assert!(!listed(&three, None));
-    assert!(!listed(&three, Some(("1".into(), 6))));
-    assert!(!listed(&three, Some(("0".into(), 5))), "the life before");
-    assert!(!listed(&three[1..], written()));
-    let mut changed = three.clone();
-    changed[0].vanished = true;
-    assert!(!listed(&changed, written()));
-    let mut changed = three.clone();
-    changed[0].held = true;
-    assert!(!listed(&changed, written()), "etcd lost it");
-    let young = listed_in(true, &three, written());
-    assert!(!young, "others may rely on leases that etcd lost");
-}
-
-#[test]
 fn whom_a_giver_excludes_does_not_count() {
     // b was taken off the list, which a has not seen; then c saw a vanish. b would keep a.
     let five = ["a", "b", "c", "d", "e"].map(member);

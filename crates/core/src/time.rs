@@ -36,6 +36,6 @@ pub struct Reading {
 
 /// The core's source of time.
 pub trait Clock: Send + Sync + 'static {
-    /// The present moment. It never goes back, and it goes on while the machine is suspended.
+    /// The present moment. It never goes back, and it keeps running while the machine is suspended.
     fn now(&self) -> Timestamp;
 }

@@ -25,7 +25,7 @@ pub struct RegistrationStatus {
     pub registered: Option<Endpoint>,
     /// The revision at which it was last written.
     pub revision: u64,
-    /// The lease under which it stands; 0 if nothing was written yet.
+    /// The lease under which it is registered; 0 if nothing was written yet.
     pub lease: i64,
     /// Another process holds the key under another lease: a duplicate id, or a successor.
     pub superseded: bool,
@@ -75,7 +75,7 @@ pub enum RegistrationEvent {
     Registered {
         /// Why: `start`, `lease_lost`, `key_lost` or `changed`.
         reason: &'static str,
-        /// The lease under which it stands.
+        /// The lease under which it is registered.
         lease: i64,
     },
     /// Another process wrote the key.

@@ -84,12 +84,13 @@ impl Checks<'_> {
 /// would have no effect, which their author doesn't expect.
 pub fn leftovers(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     /// The others are for every kind.
-    const HTTP: [&str; 7] = [
+    const HTTP: [&str; 8] = [
         "url",
         "ca",
         "retries",
         "honour_cache_control",
         "keep_headers",
+        "keep_not_found_body",
         "headers",
         "header_files",
     ];

@@ -10,7 +10,8 @@ use crate::{
         zone,
     },
     members::{self, fixed_members},
-    settings::{ID_RULE, SERVICE_RULE, is_id, is_service},
+    registry::etcd::check_service,
+    settings::{ID_RULE, is_id},
     tls::{AllowedPeers, is_signed},
 };
 
@@ -29,8 +30,8 @@ impl Checks<'_> {
 
     pub(super) fn registry(&mut self, settings: &Config) {
         let registry = &settings.registry;
-        if !is_service(&registry.service) {
-            self.wrong("registry.service", &[], SERVICE_RULE);
+        if let Err(reason) = check_service(&registry.service) {
+            self.wrong("registry.service", &[], reason);
         }
         match registry.kind {
             RegistryKind::Etcd if registry.etcd.endpoints.iter().all(String::is_empty) => self.wrong(
@@ -58,7 +59,7 @@ impl Checks<'_> {
         let etcd = &settings.registry.etcd;
         // It would not log in with it, and the URL is shown in the log and by probes.
         if etcd.endpoints.iter().any(|it| mask::has_user(it)) {
-            let reason = "a URL of etcd has no user and no password in it; use \
+            let reason = "a URL of etcd must not contain a user name or a password; use \
                           registry.etcd.username and registry.etcd.password_file";
             self.wrong("registry.etcd.endpoints", &[], reason);
         }

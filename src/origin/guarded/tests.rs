@@ -15,6 +15,7 @@ pub(in super::super) struct Nobody;
 impl LoadObserver for Nobody {
     fn loaded(&self, _key: &str, _took: Duration, _outcome: Result<usize, &Error>) {}
     fn renewed(&self) {}
+    fn hedged(&self, _won: bool) {}
     fn refused_by_breaker(&self) {}
     fn breaker(&self, _state: BreakerState) {}
 }
@@ -140,6 +141,7 @@ async fn a_dead_origin_is_asked_once_a_second_and_a_slow_one_holds_nobody_up() {
         tokio::time::advance(Duration::from_millis(10)).await;
     }
     let asked = asked.load(Ordering::SeqCst);
+    println!("dead for ten minutes, 60,000 gets: asked {asked} times");
     assert!((500..=620).contains(&asked), "{asked} in ten minutes");
 
     // The probe hangs: the others are refused meanwhile.
@@ -228,4 +230,96 @@ async fn a_load_that_nobody_waits_for_is_given_up_in_the_queue_but_not_once_it_r
     assert_eq!(begun.load(Ordering::SeqCst), 1);
     gate.notify_one();
     assert!(runs.await.is_ok(), "goes on");
+}
+
+/// Loads take a millisecond, and while `stuck` is set, they never end. Calls are counted.
+fn hedged(bounds: Bounds) -> (Guarded, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let (calls, stuck) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (count, is_stuck) = (calls.clone(), stuck.clone());
+    let load = loader(move |key: String| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let stuck = is_stuck.load(Ordering::SeqCst) == 1;
+        async move {
+            match key.as_str() {
+                _ if stuck => std::future::pending().await,
+                "fails" => Err(Error::origin_failed("down")),
+                _ => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    Ok("v")
+                }
+            }
+        }
+    });
+    let bounds = Bounds {
+        hedge: true,
+        ..bounds
+    };
+    (Guarded::new(load, Arc::new(Nobody), bounds), calls, stuck)
+}
+
+/// How often the origin is asked for a load that hangs, after two hundred that did not.
+async fn asked_for_one_that_hangs(bounds: Bounds, before: &[&str]) -> usize {
+    let (origin, calls, stuck) = hedged(bounds);
+    for _ in 0..200 {
+        assert!(origin.load("k").await.is_ok());
+    }
+    for key in before {
+        let _ = origin.load(key).await;
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let asked = calls.load(Ordering::SeqCst);
+    stuck.store(1, Ordering::SeqCst);
+    let hung = timeout(Duration::from_secs(10), origin.load("k")).await;
+    assert!(hung.is_err(), "hangs");
+    calls.load(Ordering::SeqCst) - asked
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_is_begun_a_second_time_only_in_a_free_place_and_where_nothing_is_wrong() {
+    let breaker = BreakerRules {
+        failure_ratio: Some(0.01),
+        ..BreakerRules::default()
+    };
+    let guarded = Bounds {
+        breaker: Some(breaker),
+        ..Bounds::default()
+    };
+    assert_eq!(asked_for_one_that_hangs(guarded, &[]).await, 2);
+    let probe = asked_for_one_that_hangs(guarded, &["fails"; 3]).await;
+    assert_eq!(probe, 1, "it finds out whether the origin is back");
+    let alone = Bounds {
+        max_concurrency: 1,
+        ..Bounds::default()
+    };
+    assert_eq!(asked_for_one_that_hangs(alone, &[]).await, 1, "no place");
+}
+
+/// One load in twenty takes ten seconds.
+#[tokio::test(start_paused = true)]
+async fn hedged_loads_are_seldom_slow_and_one_in_twenty_is_begun_twice() {
+    let calls = Arc::<AtomicUsize>::default();
+    let count = calls.clone();
+    let load = loader(move |_| {
+        let slow = count.fetch_add(1, Ordering::SeqCst) % 20 == 19;
+        async move {
+            let takes = if slow { 10_000 } else { 10 };
+            tokio::time::sleep(Duration::from_millis(takes)).await;
+            Ok::<_, Error>("v")
+        }
+    });
+    let bounds = Bounds {
+        hedge: true,
+        ..Bounds::default()
+    };
+    let origin = Guarded::new(load, Arc::new(Nobody), bounds);
+    let mut slow = 0;
+    for _ in 0..2_000 {
+        let began = Instant::now();
+        assert!(origin.load("k").await.is_ok());
+        slow += usize::from(began.elapsed() > Duration::from_secs(1));
+    }
+    let calls = calls.load(Ordering::SeqCst);
+    println!("2,000 loads, {calls} requests, {slow} slow");
+    assert!(calls <= 2_100, "{calls} requests");
+    assert!(slow <= 10, "{slow} slow loads");
 }

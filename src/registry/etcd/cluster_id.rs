@@ -10,7 +10,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::error::registry_error;
+use super::{
+    error::registry_error,
+    keys::{Keys, id},
+};
 use gaocache_core::error::{Error, ErrorKind, Result};
 use gaocache_discovery::{
     Endpoint, Snapshot,
@@ -20,20 +23,23 @@ use gaocache_discovery::{
 /// The id of this node's cluster, and where it stands in etcd.
 pub(super) struct ClusterId {
     key: Arc<str>,
+    /// What the keys of members begin with.
+    members: Box<str>,
     records: Records,
     /// Never changes once it is known.
     ours: OnceLock<Arc<str>>,
 }
 
 impl ClusterId {
-    /// Stands at `key`. Empty if the node is to join whatever cluster is there.
-    pub(super) fn new(key: &str, records: Records, configured: &str) -> Self {
+    /// The id that is configured; empty if the node is to join whatever cluster is there.
+    pub(super) fn new(keys: &Keys, records: Records, configured: &str) -> Self {
         let ours = OnceLock::new();
         if !configured.is_empty() {
             let _ = ours.set(configured.into());
         }
         Self {
-            key: key.into(),
+            key: keys.cluster.as_str().into(),
+            members: keys.members.as_str().into(),
             records,
             ours,
         }
@@ -69,12 +75,9 @@ impl ClusterId {
         // Members live on if somebody deletes the key by hand; it is written back only when one of
         // them next writes or checks its own key.
         let of_members = || {
-            let service = self.key.strip_suffix(".cluster")?;
-            let mut ids = seen.endpoints.iter().filter_map(|(key, it)| {
-                // Services whose names begin alike are in the same range.
-                let id = key.strip_prefix(service)?.strip_prefix('/')?;
-                (!id.contains('/')).then(|| it.text(CLUSTER)).flatten()
-            });
+            let members = seen.endpoints.iter();
+            let members = members.filter(|(key, _)| id(&self.members, key).is_some());
+            let mut ids = members.filter_map(|(_, it)| it.text(CLUSTER));
             ids.next().map(Arc::from)
         };
         let drawn = || format!("{:016x}", fastrand::u64(..)).into();

@@ -3,7 +3,7 @@
 //!
 //! The lease decides, as for an expulsion: while it is alive, the member may come back under it.
 
-use super::{error::registry_error, members::Keys};
+use super::{error::registry_error, keys::Keys};
 use gaocache_core::{error::Result, membership::Member};
 use gaocache_discovery::{EtcdConfig, expulsion::Records};
 

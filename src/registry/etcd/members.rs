@@ -8,9 +8,11 @@ use gaocache_core::membership::{
     Contact, DEFAULT_WEIGHT, KeyFingerprint, Member, MemberState, SpeaksTls, View,
 };
 use gaocache_discovery::{
-    Endpoint, KeyRange, Snapshot,
-    expulsion::{CLUSTER, PREDECESSOR, RecordKeys},
+    Endpoint, Snapshot,
+    expulsion::{CLUSTER, PREDECESSOR},
 };
+
+use super::keys::{Keys, id};
 
 /// The name of the metadata with the revision from which on a member has been in the ring, where
 /// that is not the key's last change.
@@ -21,67 +23,12 @@ pub(super) const SINCE: &str = "since";
 const TLS: &str = "tls";
 const ADMIN_TLS: &str = "admin_tls";
 
-/// Where a service's keys are in etcd.
-#[derive(Clone, Debug)]
-pub struct Keys {
-    /// The members that are registered, as Go's endpoints manager has it.
-    pub(super) members: String,
-    /// Their records, by which they are known after they vanished.
-    pub(super) roster: String,
-    /// Shows that somebody registered before.
-    history: String,
-    /// Stands for the first lease after that.
-    young: String,
-    /// The id of the cluster.
-    pub(super) cluster: String,
-    service: String,
-}
-
-impl Keys {
-    /// Those of `service`.
-    pub fn of(service: &str) -> Self {
-        Self {
-            members: format!("{service}/"),
-            roster: format!("{service}.roster/"),
-            history: format!("{service}.history"),
-            young: format!("{service}.young"),
-            cluster: format!("{service}.cluster"),
-            service: service.into(),
-        }
-    }
-
-    /// What a member keeps beside its key.
-    pub(super) fn records(&self, id: &str) -> RecordKeys {
-        RecordKeys {
-            record: format!("{}{id}", self.roster),
-            history: self.history.clone(),
-            young: self.young.clone(),
-            cluster: self.cluster.clone(),
-        }
-    }
-
-    /// The key that stands while the history is young.
-    pub(super) fn young(&self) -> &str {
-        &self.young
-    }
-
-    /// One range holds them all, so that their changes are seen in order: `.` comes right before
-    /// `/`, and `0` right after.
-    pub fn range(&self) -> KeyRange {
-        let Self { service, .. } = self;
-        KeyRange::new(format!("{service}."), format!("{service}0"))
-    }
-}
-
 /// The members that a snapshot holds: those that are registered, and those that have a record and
 /// vanished.
 pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
     let of = |prefix: &str| {
         let endpoints = snapshot.endpoints.iter();
-        let named = endpoints.filter_map(|(key, it)| Some((key.strip_prefix(prefix)?, it)));
-        // Beside and below that are the keys of services whose names begin alike; what they keep
-        // besides members has no address.
-        let named = named.filter(|(id, it)| !id.contains('/') && it.address.contains(':'));
+        let named = endpoints.filter_map(|(key, it)| Some((id(prefix, key)?, it)));
         let held = |id: &str| snapshot.held.contains(&*format!("{prefix}{id}"));
         let member = |(id, it)| Member {
             held: held(id),
@@ -96,7 +43,7 @@ pub fn view(keys: &Keys, snapshot: &Snapshot) -> View {
     });
     // Of two with one id the later stays: a registered member has not vanished.
     View {
-        young: snapshot.endpoints.contains_key(&*keys.young),
+        young: snapshot.endpoints.contains_key(keys.young()),
         ..View::new(snapshot.revision, recorded.chain(registered))
     }
 }

@@ -6,6 +6,7 @@ mod cluster_id;
 mod error;
 #[cfg(feature = "cli")]
 mod forget;
+mod keys;
 mod lease_end;
 mod members;
 mod session;
@@ -17,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "cli")]
 pub use forget::{Forgotten, forget};
-pub use members::{Keys, view};
+pub use keys::Keys;
+pub(crate) use keys::check_service;
+pub use members::view;
 
 use super::notices::NoticeBoard;
 use crate::telemetry::{metrics::Metrics, throttle::Throttle};
@@ -153,7 +156,7 @@ impl Registry for EtcdRegistry {
         );
         let lease = Arc::new(LeaseEnd::default());
         let records = Records::new(self.config.clone());
-        let cluster = ClusterId::new(&keys.cluster, records.clone(), &self.cluster_id);
+        let cluster = ClusterId::new(&keys, records.clone(), &self.cluster_id);
         let cluster = Arc::new(cluster);
         // Watch first, then register: so the own key is seen coming, and a node is ready when it
         // has seen it.
@@ -171,7 +174,7 @@ impl Registry for EtcdRegistry {
         Ok(Box::new(EtcdSession::new(
             records,
             cluster,
-            NoticeBoard::new(self.config.clone(), &self.service),
+            NoticeBoard::new(self.config.clone(), &keys.notices),
             keys,
             lease,
             discovery,

@@ -17,8 +17,9 @@ use super::advice::{SETTINGS, advised};
 use super::{
     cluster_id::ClusterId,
     error::registry_error,
+    keys::Keys,
     lease_end::LeaseEnd,
-    members::{Keys, SINCE, view},
+    members::{SINCE, view},
 };
 use crate::registry::notices::NoticeBoard;
 use gaocache_core::{

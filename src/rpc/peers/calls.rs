@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use tonic::transport::Channel;
 
 use super::{fetch::peek_request, handoff::GrpcHandoffStream, links::Lane, pool::GrpcPeers};
-use crate::rpc::{
-    convert,
+use crate::{
+    rpc::convert,
     wire::{self, peer_client::PeerClient},
 };
 use gaocache_core::{

@@ -67,7 +67,7 @@ impl Ejected {
             .spawn(async move { this.probe(&member, route).await });
     }
 
-    /// Forgets those that are no members any more.
+    /// Forgets those that are no longer members.
     pub(super) fn keep_only(&self, view: &View) {
         let mut members = self.members.lock();
         members.retain(|id, contact| view.member(id).is_some_and(|it| it.contact == *contact));
@@ -80,7 +80,7 @@ impl Ejected {
         self.gauge.set(count);
     }
 
-    /// Tries the member until it serves, or is no such member any more.
+    /// Tries the member until it serves, or is no longer a member.
     async fn probe(self: Arc<Self>, member: &Member, route: Route) {
         for pause in pauses(FIRST_PROBE, LAST_PROBE) {
             tokio::time::sleep(pause).await;

@@ -1,4 +1,4 @@
-//! The call that carries the reads: `Peer.Fetch`, and `Peer.Peek`, which takes no place.
+//! The call that carries the reads: `Peer.Fetch`, and `Peer.Peek`, which takes no slot.
 //!
 //! A fetch takes as long as the owner's load may take, as far as this node's settings tell. Past
 //! that its callers get `origin_timeout`, never a second load. A caller that doesn't want to wait
@@ -15,15 +15,13 @@ use tracing::Instrument;
 use super::{
     failed::{Failed, Why},
     links::{Lane, Link},
-    places::LoadBounds,
     pool::GrpcPeers,
+    slots::LoadBounds,
 };
 use crate::{
-    rpc::{
-        asked_for, convert,
-        wire::{self, peer_client::PeerClient},
-    },
-    telemetry::trace::{self, Told},
+    rpc::{asked_for, convert},
+    telemetry::trace::{self, SpanAttributes},
+    wire::{self, peer_client::PeerClient},
 };
 use gaocache_core::{
     error::{Error, ErrorKind},
@@ -44,7 +42,7 @@ impl GrpcPeers {
         let span = trace::fetch_span("gaocache.v1.Peer/Fetch", member, group);
         let call = async {
             let result = self.fetch_in_turn(member, group, key).await;
-            self.told(member, &result);
+            self.record(member, &result);
             result
         };
         let result = call.instrument(span).await;
@@ -53,18 +51,18 @@ impl GrpcPeers {
         result.map_err(|failed| failed.error)
     }
 
-    /// The current client wants a key, too, whose fetch may wait for a place.
+    /// The current client wants a key, too, whose fetch may wait for a slot.
     pub(super) fn fetch_also_wanted(&self, member: &Member, group: &str, key: &str) {
         let Some(bounds) = self.load_bounds(group) else {
             return;
         };
         // It may wait on the connection of another worker.
         for link in self.links_to(member) {
-            link.places.line(group, &bounds).also_wanted(key);
+            link.slots.queue(group, &bounds).also_wanted(key);
         }
     }
 
-    pub(super) fn told(&self, member: &Member, result: &Result<PeerAnswer, Failed>) {
+    pub(super) fn record(&self, member: &Member, result: &Result<PeerAnswer, Failed>) {
         let outcome = match result {
             Ok(answer) if answer.source != Source::Origin => "hit",
             Ok(_) => "origin",
@@ -83,9 +81,9 @@ impl GrpcPeers {
                     Err(error)
                 }
             },
-            Told {
+            SpanAttributes {
                 bytes: value.map(Bytes::len),
-                ..Told::default()
+                ..SpanAttributes::default()
             },
         );
     }
@@ -96,7 +94,7 @@ impl GrpcPeers {
         messages.with_label_values(&[&*member.id, call]).inc();
     }
 
-    /// A fetch over a place of its group; where none is free, a peek first.
+    /// A fetch over a slot of its group; where none is free, a peek first.
     async fn fetch_in_turn(
         &self,
         member: &Member,
@@ -105,9 +103,9 @@ impl GrpcPeers {
     ) -> Result<PeerAnswer, Failed> {
         let bounds = self.bounds_of(group)?;
         let link = self.link(Lane::Data, member)?;
-        let line = link.places.line(group, &bounds);
-        let _place = match link.places.try_take(&line) {
-            Some(place) => place,
+        let queue = link.slots.queue(group, &bounds);
+        let _slot = match link.slots.try_take(&queue) {
+            Some(slot) => slot,
             None => {
                 // Without a short limit: this fetch would only wait elsewhere. And many calls that
                 // are dropped at once look like an attack to the peer, which hangs up (h2 counts
@@ -124,12 +122,12 @@ impl GrpcPeers {
                     Err(failed) if matches!(failed.why, Why::Late | Why::Incompatible) => {}
                     Err(failed) => return Err(failed),
                 }
-                let place = timeout(bounds.longest, link.places.take(&line, key)).await;
-                let place = place.map_err(|_| load_too_long(member))?;
+                let slot = timeout(bounds.longest, link.slots.take(&queue, key)).await;
+                let slot = slot.map_err(|_| load_too_long(member))?;
                 if self.is_ejected(member) {
                     return Err(Failed::not_connected(member));
                 }
-                place.map_err(Failed::answered)?
+                slot.map_err(Failed::answered)?
             }
         };
         self.call_fetch(member, &link, (group, key), &bounds).await

@@ -2,7 +2,7 @@
 //!
 //! It keeps the rules of a fetch. What it leaves open is fetched key by key, which settles what
 //! that says about the peer: it may be an older release that doesn't know the call, its connection
-//! may have ended, or no place is free, and then hits must not wait behind loads.
+//! may have ended, or no slot is free, and then hits must not wait behind loads.
 
 use std::{future::poll_fn, mem, task::Poll};
 
@@ -19,17 +19,14 @@ use super::{
     pool::GrpcPeers,
 };
 use crate::{
-    rpc::{
-        asked_for,
-        many::{MAX_FETCHED_KEY_BYTES, MAX_FETCHED_KEYS},
-        wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
-    },
+    rpc::{asked_for, many::MAX_FETCHED_KEY_BYTES},
     status::grpc::from_status,
     telemetry::trace,
+    wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
 };
 use gaocache_core::{
     membership::Member,
-    ports::{Fetched, KeyAsked, MANY_AT_ONCE, Peers, Timestamp},
+    ports::{Fetched, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Peers, Timestamp},
 };
 
 /// The keys of one message: those that have no answer yet.
@@ -81,7 +78,7 @@ impl GrpcPeers {
             Ended::GivenUp => {}
             Ended::Failed(failed) => {
                 for asked in open.rest() {
-                    self.told(member, &Err(failed.clone()));
+                    self.record(member, &Err(failed.clone()));
                     asked.answer(Err(failed.error.clone()));
                 }
             }
@@ -107,8 +104,8 @@ impl GrpcPeers {
         let bounds = self.bounds_of(group)?;
         let bound = bounds.longest.saturating_add(self.timeout());
         let link = self.link(Lane::Data, member)?;
-        let line = link.places.line(group, &bounds);
-        let Some(_place) = link.places.try_take(&line) else {
+        let queue = link.slots.queue(group, &bounds);
+        let Some(_slot) = link.slots.try_take(&queue) else {
             return Ok(Ended::Open);
         };
         let message = wire::FetchManyRequest {
@@ -163,7 +160,7 @@ impl GrpcPeers {
             Outcome::Error(error) => Err(Failed::by_peer(error.error())),
             Outcome::Large(_) => return asked.answer(Ok(Fetched::Large)),
         };
-        self.told(member, &result);
+        self.record(member, &result);
         let result = result.map_err(|failed| failed.error);
         asked.answer(result.map(Fetched::Answer));
     }
@@ -230,7 +227,7 @@ fn messages(asked: Vec<KeyAsked>) -> Vec<Vec<KeyAsked>> {
     let (mut messages, mut current, mut bytes) = (Vec::new(), Vec::new(), 0);
     for asked in asked {
         bytes += asked.key().len();
-        if current.len() == MAX_FETCHED_KEYS || bytes > MAX_FETCHED_KEY_BYTES {
+        if current.len() == MAX_BATCH_KEYS || bytes > MAX_FETCHED_KEY_BYTES {
             bytes = asked.key().len();
             messages.push(mem::take(&mut current));
         }

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::{links::Link, pool::GrpcPeers};
-use crate::rpc::{convert, wire};
+use crate::{rpc::convert, wire};
 use gaocache_core::{
     error::{Error, ErrorKind},
     membership::Member,

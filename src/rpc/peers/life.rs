@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{failure::Failure, pool::GrpcPeers};
-use crate::rpc::wire::{PromiseRequest, peer_client::PeerClient};
+use crate::wire::{PromiseRequest, peer_client::PeerClient};
 use gaocache_core::membership::{IdHash, Member};
 
 /// What is found where a member registered.
@@ -32,7 +32,7 @@ impl GrpcPeers {
         let Ok(route) = self.route(member) else {
             return Life::Gone;
         };
-        // A promise against nobody: its answer says which incarnation gives it.
+        // A promise that concerns no member: its answer says which incarnation gives it.
         let nobody = PromiseRequest {
             against: IdHash::NONE.0,
         };

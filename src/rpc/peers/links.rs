@@ -25,17 +25,16 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::{places::Places, rules::PeerRules};
-use crate::tls::{PeerTls, Way};
+use super::{rules::PeerRules, slots::Slots};
+use crate::{
+    tls::{PeerTls, Way},
+    wire::KEEP_ALIVE,
+};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     membership::{Contact, Member, View},
 };
 
-/// How long a connection may be silent while a call is under way, and how long an answer to the
-/// ping then may take. Together they bound how long a node that froze (not one that died: its
-/// kernel answers) holds up requests.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Room for a megabyte in flight in a call, and eight on a connection: a large value doesn't wait
 /// for window updates.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -68,7 +67,7 @@ pub(in crate::rpc) struct Link {
     contact: Contact,
     pub(super) channel: Channel,
     /// Who may fetch over it.
-    pub(super) places: Places,
+    pub(super) slots: Slots,
     /// Cancelled when it could not be made: calls that wait for it end at once, instead of trying
     /// one after another (tonic gives the error to a single call).
     pub(super) lost: CancellationToken,
@@ -121,7 +120,7 @@ impl Links {
         let link = Arc::new(Link {
             contact: member.contact.clone(),
             channel: route.channel(),
-            places: Places::new(),
+            slots: Slots::new(),
             lost: CancellationToken::new(),
             used_at: AtomicU64::new(self.now()),
         });

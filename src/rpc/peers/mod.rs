@@ -15,15 +15,13 @@ mod fetch_many;
 mod handoff;
 mod life;
 mod links;
-mod places;
 mod pool;
 mod rules;
+mod slots;
 
 pub use life::Life;
-#[cfg(feature = "etcd")]
-pub(crate) use links::KEEP_ALIVE;
 pub use links::this_thread_is_worker;
-pub use places::LoadBounds;
 pub use pool::GrpcPeers;
 pub use rules::PeerRules;
 pub(super) use rules::message_limit;
+pub use slots::LoadBounds;

@@ -16,12 +16,14 @@ use super::{
     failed::Failed,
     failure::Failure,
     links::{Lane, Link, Links, Route},
-    places::LoadBounds,
     rules::{PeerRules, message_limit},
+    slots::LoadBounds,
 };
-use crate::backoff::pauses;
-use crate::rpc::wire::{self, peer_client::PeerClient};
-use crate::telemetry::{metrics::Metrics, throttle::Throttle};
+use crate::{
+    backoff::pauses,
+    telemetry::{metrics::Metrics, throttle::Throttle},
+    wire::{self, peer_client::PeerClient},
+};
 use gaocache_core::{
     cluster::Cluster,
     error::Error,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::places::LoadBounds;
+use super::slots::LoadBounds;
 use crate::tls::PeerTls;
 
 /// What a message holds beside its largest value: key, numbers, and in a handoff the smaller

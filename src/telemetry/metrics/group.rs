@@ -10,7 +10,7 @@ use crate::telemetry::{
     line, names,
     recent::Recent,
     throttle::Throttle,
-    trace::{self, Told},
+    trace::{self, SpanAttributes},
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -66,6 +66,7 @@ pub(super) struct GroupFamilies {
     breaker_state: IntGaugeVec,
     breaker_refusals: IntCounterVec,
     renewals: IntCounterVec,
+    hedges: IntCounterVec,
     /// One for each group, so that everything is counted in the same place.
     made: Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>,
 }
@@ -87,6 +88,7 @@ impl GroupFamilies {
             breaker_state: registrar.gauges(names::BREAKER_STATE)?,
             breaker_refusals: registrar.counters(names::BREAKER_REFUSALS)?,
             renewals: registrar.counters(names::ORIGIN_RENEWALS)?,
+            hedges: registrar.counters(names::ORIGIN_HEDGES)?,
             made: Mutex::default(),
         })
     }
@@ -123,6 +125,7 @@ impl GroupFamilies {
             breaker_state: self.breaker_state.with_label_values(&[name]),
             breaker_refusals: of(&self.breaker_refusals),
             renewals: of(&self.renewals),
+            hedges: ["won", "lost"].map(|it| self.hedges.with_label_values(&[name, it])),
             throttle: Throttle::default(),
             loads: Recent::default(),
             misses: Recent::default(),
@@ -149,6 +152,8 @@ pub struct GroupMetrics {
     breaker_state: IntGauge,
     breaker_refusals: IntCounter,
     renewals: IntCounter,
+    /// Won, lost.
+    hedges: [IntCounter; 2],
     throttle: Throttle,
     /// The latest loads.
     pub loads: Recent,
@@ -257,16 +262,20 @@ impl LoadObserver for GroupMetrics {
             .inc();
         trace::ended(
             outcome.map(|_| label),
-            Told {
+            SpanAttributes {
                 group: &self.name,
                 bytes: outcome.ok(),
-                ..Told::default()
+                ..SpanAttributes::default()
             },
         );
     }
 
     fn renewed(&self) {
         self.renewals.inc();
+    }
+
+    fn hedged(&self, won: bool) {
+        self.hedges[usize::from(!won)].inc();
     }
 
     fn refused_by_breaker(&self) {

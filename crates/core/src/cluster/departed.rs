@@ -1,6 +1,6 @@
 //! Members that are no longer on the list, but may still run: a node that leaves finishes the
-//! requests that it has, and one that was expelled may go on for long without knowing it. Neither
-//! keeps anything, so both need the others for each get.
+//! requests that it has, and one that was expelled may continue for a long time without knowing it.
+//! Neither keeps anything, so both need the others for each get.
 
 use std::{collections::VecDeque, time::Duration};
 

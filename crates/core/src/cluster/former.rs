@@ -108,7 +108,7 @@ impl Former {
     }
 }
 
-/// Where a registry doesn't tell, the others count as having been there from the beginning, and
+/// Where a registry doesn't say, the others count as having been there from the beginning, and
 /// this node as having come last: it may have been started anew.
 fn since(member: &Member, is_me: bool) -> u64 {
     match member.since {

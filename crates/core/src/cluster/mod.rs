@@ -150,7 +150,7 @@ impl Cluster {
         members.into_iter().map(|it| it.0.clone()).collect()
     }
 
-    /// Whether any member that departed lately matches.
+    /// Whether any member that departed recently matches.
     pub fn has_departed(&self, is_so: impl Fn(&Member) -> bool) -> bool {
         self.departed.any(is_so)
     }

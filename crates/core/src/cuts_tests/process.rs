@@ -1,10 +1,7 @@
 //! A node's process: what the node's parts around the core do with their registration, expulsions
 //! and notices.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -17,10 +14,10 @@ use crate::{
     error::Result,
     expulsion::Expulsion,
     harness_tests::{TestNode, peers, simulation::VirtualClock},
+    joining::{Confirmations, Listed, Registration},
     membership::{Member, MemberState, View},
     notices::CarriedOut,
     ports::{Clock, Notice, RegistryHealth, Session, Timestamp},
-    standing::Standing,
 };
 
 /// What a node knows of its registration.
@@ -207,8 +204,8 @@ impl Process {
         }
     }
 
-    /// The revision of a view that has this life; `None` if others have taken it off the list.
-    async fn listed(&self) -> Option<(u64, i64)> {
+    /// This life, once it is on the list; `None` if others have taken it off the list before.
+    async fn listed(&self) -> Option<Listed> {
         let life = self.me().instance;
         let mut rings = self.node.cluster.rings();
         let mut leases = self.way.lease.subscribe();
@@ -217,13 +214,13 @@ impl Process {
             let lease = *leases.borrow_and_update();
             let known = RegistryHealth {
                 written: (lease.id > 0).then(|| (life.clone(), lease.id)),
+                expelled: lease.expelled,
                 ..RegistryHealth::default()
             };
-            if let Some(lease) = Standing::listed_under(&ring, &life, &known) {
-                return Some((ring.view.revision, lease));
-            }
-            if lease.expelled {
-                return None;
+            match Registration::of(&life, &ring, &known) {
+                Registration::Listed(listed) => return Some(listed),
+                Registration::Ended => return None,
+                Registration::Awaited => {}
             }
             tokio::select! {
                 biased;
@@ -234,22 +231,24 @@ impl Process {
     }
 
     async fn join_others(&self) {
-        let Some((revision, lease)) = self.listed().await else {
+        let Some(listed) = self.listed().await else {
             return;
         };
-        let mut seen = HashSet::new();
+        let mut confirmations = Confirmations::default();
         loop {
             let topology = self.node.cluster.snapshot();
-            if topology.me().is_none_or(|me| me.held || me.lease != lease) {
+            if !listed.holds_in(&topology) {
                 return Box::pin(self.join_others()).await;
             }
+            confirmations.follow(&topology);
             for member in topology.others() {
-                if !seen.contains(&member.incarnation()) && self.has_seen(member, revision).await {
-                    seen.insert(member.incarnation());
+                let at = member.incarnation();
+                if confirmations.lack(at) && self.has_seen(member, listed.revision).await {
+                    confirmations.confirmed(at);
                 }
             }
-            let topology = self.node.cluster.snapshot();
-            if topology.others().all(|it| seen.contains(&it.incarnation())) {
+            confirmations.follow(&self.node.cluster.topology());
+            if confirmations.are_complete() {
                 break;
             }
             sleep(TICK).await;

@@ -38,11 +38,11 @@ pub struct Explained {
     pub hot: Option<Held>,
     /// What others hold, or why they could not be asked.
     pub others: Vec<(Arc<str>, Told)>,
-    /// Why the key left this node's memory, if it did so lately and has not come back.
+    /// Why the key left this node's memory, if it did so recently and has not come back.
     pub last_departure: Option<Departure>,
     /// The error that gets end with until it is forgotten, because the last load failed.
     pub failure: Option<Error>,
-    /// Whether it was removed so lately that only its origin is believed.
+    /// Whether it was removed so recently that only its origin is trusted.
     pub removed: bool,
     /// Whether this node is sure to be a member. If not, it answers nothing from memory.
     pub sure: bool,
@@ -51,7 +51,7 @@ pub struct Explained {
 /// An entry that is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Size of the value; `None`: it is held that there is no such key.
+    /// Size of the value; `None`: it is remembered that there is no such key.
     pub bytes: Option<usize>,
     /// The hash of the value.
     pub entity_tag: u64,
@@ -61,7 +61,7 @@ pub struct Held {
     pub stale: bool,
     /// What its origin said of it.
     pub metadata: Metadata,
-    /// How often it was used; `None` where the holder doesn't tell.
+    /// How often it was used; `None` where the holder doesn't say.
     pub use_count: Option<u32>,
 }
 
@@ -69,7 +69,7 @@ impl Held {
     fn of(record: &Record, use_count: Option<u32>, now: Timestamp) -> Self {
         let expires = record.expires_at;
         Self {
-            bytes: record.value.as_ref().map(|value| value.len()),
+            bytes: (!record.is_absent()).then(|| record.value_bytes()),
             entity_tag: record.entity_tag,
             left: (expires != Timestamp::NEVER).then(|| expires.since(now)),
             stale: !record.is_fresh(now),

@@ -19,8 +19,9 @@ use crate::{
 /// The groups of a node, by name. Clones are the same groups: the current ones.
 ///
 /// A group that is taken out stays known by its number, since what is under way may still hold it;
-/// it comes back as the same one, with the tombstones and flights that it had. Meanwhile it is told
-/// of removals ([`Groups::told`]): what is asked for at that time may be kept.
+/// it comes back as the same one, with the tombstones and flights that it had. Meanwhile it is
+/// notified of removals ([`Groups::current_or_former`]): what is asked for at that time may be
+/// kept.
 #[derive(Clone, Default)]
 pub struct Groups(Arc<Inner>);
 
@@ -171,12 +172,12 @@ impl Groups {
         })
     }
 
-    /// The group of that name for whoever tells it of a removal: also one that was taken out, since
-    /// it may come back, and whoever found it before may still ask it for values.
+    /// The group of that name, for a removal: also one that was taken out, since it may come back,
+    /// and a request that found it before may still ask it for values.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`], if there never was one.
-    pub fn told(&self, name: &str) -> Result<Arc<Group>> {
+    pub fn current_or_former(&self, name: &str) -> Result<Arc<Group>> {
         self.get(name).or_else(|unknown| {
             let table = self.0.table.load();
             let mut ever = table.numbered.iter();
@@ -201,9 +202,9 @@ impl Groups {
     /// Takes entries that another member hands over.
     ///
     /// # Errors
-    /// [`ErrorKind::NotReady`] if this node is itself leaving or is not sure to be a member, if the
-    /// sender is no member as seen here, or if the entries were under way for so long that they may
-    /// have outlasted the tombstone of a removal.
+    /// [`ErrorKind::NotReady`] if this node is itself leaving or is not sure to be a member, if
+    /// this node does not know the sender as a member, or if the entries were under way for so long
+    /// that they may have outlasted the tombstone of a removal.
     pub fn accept(
         &self,
         standing: &Standing,
@@ -231,7 +232,7 @@ impl Groups {
     }
 
     /// Makes all of them refuse handoffs; see [`Group::leave`].
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.iter().for_each(|group| group.leave());
     }
 

@@ -14,6 +14,7 @@ use super::{
     stale::Life,
 };
 use crate::{
+    absence::NotFoundBody,
     error::{Error, ErrorKind, Result},
     key::HashedKey,
     metadata::Metadata,
@@ -25,7 +26,8 @@ use crate::{
 
 impl Group {
     /// Loads from the origin. A load that is to answer somebody, and that everybody has given up on
-    /// while it waited for its turn, doesn't begin; one that runs goes on, and its value is kept.
+    /// while it waited for its turn, doesn't begin; one that is running continues, and its value is
+    /// kept.
     pub(super) async fn load(
         &self,
         key: &HashedKey<'_>,
@@ -43,7 +45,7 @@ impl Group {
             stale: old.is_some(),
             ..Course::default()
         };
-        let old = old.filter(|it| it.has_value());
+        let old = old.filter(|it| !it.is_absent());
         let known = old.as_ref().map(|it| it.metadata());
         let known = known.filter(|it| it.has_validator());
         let loaded = match departure.seat.filter(|_| known.is_none()) {
@@ -65,10 +67,10 @@ impl Group {
             }) => match old.filter(|it| it.metadata().has_validator()) {
                 Some(old) => self.unchanged(&old, freshness, &metadata, hash),
                 None => Err(Error::origin_failed(
-                    "the origin says that the value has not changed, but none was named to it",
+                    "the origin says that the value has not changed, but none was passed to it",
                 )),
             },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing(key)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing(key, &error)),
             Err(error) => Err(error),
         };
         let now = self.shared.clock.now();
@@ -110,10 +112,16 @@ impl Group {
         Ok((old.renewed(&record), life.uncacheable))
     }
 
-    fn nothing(&self, key: &HashedKey<'_>) -> (Entry, bool) {
+    /// That there is no such key, with what the origin said in place of its value.
+    fn nothing(&self, key: &HashedKey<'_>, said: &Error) -> (Entry, bool) {
         let ttl = self.now.load().rules.negative_ttl;
         let life = Life::without_staleness(ttl, self.shared.clock.now());
-        let record = record(None, 0, life, Metadata::NONE);
+        let nothing = record(None, 0, life, Metadata::NONE);
+        let record = match NotFoundBody::of(said) {
+            Some(body) => nothing.with_absence(body),
+            None => nothing,
+        };
+        let record = record.with_little_absence(self.max_value());
         (Entry::new(key, &record), life.uncacheable)
     }
 

@@ -276,7 +276,7 @@ impl Loads {
                 let mut loaded = origin.load_many(&keys).await.into_iter();
                 for call in calls {
                     let loaded = loaded.next().unwrap_or_else(|| Err(no_result().into()));
-                    // Its flight goes on to the end, so somebody takes it.
+                    // Its flight runs to the end, so somebody takes it.
                     let _ = call.loaded.send(loaded);
                 }
             });

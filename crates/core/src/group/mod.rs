@@ -40,10 +40,12 @@ use super::{
     flight::{Flights, Sharing},
     key::GroupId,
     key::HashedKey,
+    record::Record,
     ring::{KeyHash, group_seed, hash_key},
     store::Entry,
 };
 use crate::{
+    absence::NotFoundBody,
     error::{Error, ErrorKind, Result},
     ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
@@ -207,7 +209,7 @@ impl Group {
             return Ok(());
         }
         // Another member's memory may have it, and this node would load it without keeping it.
-        let why = "this node is not sure to be a member at the moment";
+        let why = "this node can't be certain right now that it is a member";
         Err(Error::new(ErrorKind::NotReady, why))
     }
 
@@ -240,7 +242,8 @@ impl Group {
         let removed = self.tombstones.refuse(hash, now) || self.tombstones.has_tags(now);
         if removed || !self.is_sure() {
             // A member that is notified later than this one may still hand out the old value; and
-            // once off the list, this node hears of no removals that would ground its flights.
+            // once off the list, this node is not notified of removals that would ground its
+            // flights.
             Sharing::Next
         } else {
             // A flight that departed under a tombstone that has since expired may return the
@@ -260,11 +263,9 @@ impl Group {
 
     fn answer(&self, outcome: &FlightOutcome, hash: impl FnOnce() -> KeyHash) -> Result<Answer> {
         let entry = &outcome.entry;
-        let Some(value) = entry.value() else {
-            return Err(Error::not_found(format!(
-                "group '{}' has no such key",
-                self.name
-            )));
+        let value = (!entry.is_absent()).then(|| entry.value()).flatten();
+        let Some(value) = value else {
+            return Err(self.no_such_key(&entry.record()));
         };
         Ok(Answer {
             value,
@@ -275,6 +276,18 @@ impl Group {
             metadata: entry.metadata().clone(),
             course: outcome.course,
         })
+    }
+
+    /// With what the origin said in place of the value.
+    fn no_such_key(&self, record: &Record) -> Error {
+        let error = Error::not_found(format!("group '{}' has no such key", self.name));
+        match &record.value {
+            Some(body) => {
+                let said = record.metadata.of_headers_alone();
+                error.with_source(NotFoundBody::new(body.clone(), said))
+            }
+            None => error,
+        }
     }
 
     /// The id of the entry's owner, computed once for each topology.

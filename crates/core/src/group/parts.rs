@@ -76,15 +76,13 @@ impl GroupRules {
     /// and served as a stale one no longer than this node would. `None` if nothing is left of
     /// either.
     pub(super) fn within_life(&self, record: &Record, now: Timestamp) -> Option<Record> {
-        let longest = match (&record.value, self.ttl) {
-            (None, _) => now.after(self.negative_ttl),
+        let longest = match (record.is_absent(), self.ttl) {
+            (true, _) => now.after(self.negative_ttl),
             // It never says that a value doesn't expire.
-            (Some(_), Some(ttl))
-                if !self.origin_decides || record.expires_at == Timestamp::NEVER =>
-            {
+            (false, Some(ttl)) if !self.origin_decides || record.expires_at == Timestamp::NEVER => {
                 now.after(ttl)
             }
-            (Some(_), _) => Timestamp::NEVER,
+            (false, _) => Timestamp::NEVER,
         };
         let longest = match self.max_ttl {
             Some(max_ttl) => longest.min(now.after(max_ttl)),
@@ -92,15 +90,15 @@ impl GroupRules {
         };
         let expires_at = record.expires_at.min(longest);
         let within = |until: Timestamp, window| until.min(expires_at.after(window));
-        let stale = match record.value {
-            Some(_) => Stale {
+        let stale = match record.is_absent() {
+            false => Stale {
                 while_revalidating: within(
                     record.stale.while_revalidating,
                     self.stale_while_revalidate,
                 ),
                 if_error: within(record.stale.if_error, self.stale_if_error),
             },
-            None => Stale::NEVER,
+            true => Stale::NEVER,
         };
         let record = Record {
             expires_at,
@@ -149,7 +147,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Runs a load in a task of its own: it goes on when those who wait for it give up.
+    /// Runs a load in a task of its own: it continues when those waiting for it give up.
     pub(super) fn spawn(&self, load: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn((self.wrap_task)(Box::pin(load)));
     }

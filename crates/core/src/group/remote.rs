@@ -111,7 +111,7 @@ impl Group {
         let departed = self.shared.clock.now();
         let pass = fence.pass(departed);
         // A fetch without callers is dropped, so that it holds no slot here or at the owner.
-        // The owner goes on with a load that runs already.
+        // The owner continues a load that is already running.
         let result = tokio::select! {
             result = self.fetch(key, hash, seat) => result,
             () = leader.abandoned() => Err(given_up()),
@@ -227,7 +227,7 @@ impl Group {
         // Only the owner knows whether an old value may be served: a copy of it never is one.
         let record = Record {
             stale: Stale::NEVER,
-            ..answer.record
+            ..answer.record.with_little_absence(self.max_value())
         };
         // Its tag is taken as it is: it comes from the same member as the value, and both go to the
         // same caller.

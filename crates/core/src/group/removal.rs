@@ -38,7 +38,7 @@ use crate::{
 /// A member that has not confirmed within this time is notified through the registry as well, and
 /// taken off the list without delay if it vanished.
 const DIRECT: Duration = Duration::from_millis(300);
-/// Pauses between attempts to tell a member directly.
+/// Pauses between attempts to notify a member directly.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,7 +53,7 @@ impl Group {
     ///   serve the old value. All others have dropped it.
     /// - [`ErrorKind::Registry`] if this node is not sure to know all members, and did not become
     ///   so within the bound on a removal: the lease, and two seconds. Any member may still serve
-    ///   the old value; another node may be able to tell them.
+    ///   the old value; another node may be able to notify them.
     ///
     /// Calling again is safe after either.
     pub async fn remove(self: &Arc<Self>, key: &str) -> Result<()> {
@@ -185,7 +185,7 @@ struct Round<'a> {
     notices: Option<watch::Receiver<Notices>>,
     /// The notice through which the others were notified by the registry.
     posted: Option<NoticeId>,
-    /// Tells the expulsions that there is no time to lose.
+    /// Tells the expulsions not to wait any longer.
     waiting: Option<Waiting>,
     entries: u64,
 }
@@ -257,7 +257,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Begins to tell the members that are new. Scans all members, so it runs once per ring: a
+    /// Begins to notify the members that are new. Scans all members, so it runs once per ring: a
     /// removal among a thousand members must not scan all of them whenever one confirms.
     fn follow_ring(&mut self) {
         let topology = self.rings.borrow_and_update().clone();

@@ -118,7 +118,7 @@ impl Group {
     }
 
     /// The rest of it. If the load takes too long, and the value before it may still be served, it
-    /// is, and the load goes on.
+    /// is, and the load continues.
     pub(super) async fn end_here(
         &self,
         key: &HashedKey<'_>,

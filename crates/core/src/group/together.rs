@@ -2,7 +2,7 @@
 //! that takes batches.
 //!
 //! Each flight of a batch has a seat. It fills it with its call, or leaves it empty because it
-//! needs none. Nothing leaves before every seat is filled or given up, so whoever holds a seat must
+//! needs none. Nothing leaves before every seat is filled or given up, so the holder of a seat must
 //! not wait for what may never happen.
 
 use std::{mem, sync::Arc};
@@ -45,7 +45,7 @@ impl<T> Clone for Seat<T> {
 impl<T> Drop for Table<T> {
     fn drop(&mut self) {
         let calls = mem::take(self.filled.get_mut());
-        // Without a runtime the process ends: whoever waits learns that there is no answer.
+        // Without a runtime the process ends: those waiting learn that there is no answer.
         if let Some(leave) = self.leave.take()
             && !calls.is_empty()
             && Handle::try_current().is_ok()

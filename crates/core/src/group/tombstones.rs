@@ -1,4 +1,4 @@
-//! Which keys and tags were removed lately: what other nodes still have of them must not come in.
+//! Which keys and tags were removed recently: what other nodes still have of them must not come in.
 //!
 //! A removal reaches all members, but not at the same moment. One that it reaches later may still
 //! hand out the old value, which is then in transit for a while. So for longer than both take

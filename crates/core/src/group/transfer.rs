@@ -1,7 +1,7 @@
 //! Entries that come from other nodes instead of the origin: peeked at before a load, or handed
 //! over.
 //!
-//! Removed values must not come in this way. A key that was removed lately is not accepted
+//! Removed values must not come in this way. A key that was removed recently is not accepted
 //! (`tombstones`), and entries are accepted only from members, while this node is one itself
 //! (`Standing::may_accept`).
 
@@ -94,7 +94,9 @@ impl Group {
     /// What another member says about a key, as far as this node can check it: its size, its
     /// lifetime, and the tag of its value. `None` if it is of no use here.
     fn believed(&self, record: &Record, now: Timestamp) -> Option<Record> {
-        if record.value_bytes() as u64 > self.max_value() || !record.is_usable(now) {
+        let max_value = self.max_value();
+        let record = &record.clone().with_little_absence(max_value);
+        if record.value_bytes() as u64 > max_value || !record.is_usable(now) {
             return None;
         }
         let mut record = self.now.load().rules.within_life(record, now)?;

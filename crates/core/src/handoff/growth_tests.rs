@@ -192,7 +192,6 @@ impl World {
         self.stops.lock()[&node.id].cancel();
         let revision = self.announce(&node.id, Some(MemberState::Draining));
         let _ = timeout(DRAIN, self.seen(revision)).await;
-        node.groups.leave();
         let left = timeout(DRAIN, node.handoff.leave(DRAIN)).await;
         assert!(left.is_ok(), "{} could not give away everything", node.id);
         node.standing.fence.end();

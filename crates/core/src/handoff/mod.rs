@@ -115,10 +115,14 @@ impl Handoff {
         }
     }
 
-    /// Hands over everything that is another's now, and returns when nothing is left. The caller
+    /// Hands over everything, since this node leaves, and returns when nothing is left. The caller
     /// gives it `bound` and no longer; the pace is such that half of it suffices, and never slower
     /// than the background's.
+    ///
+    /// Call it once the others have seen that this node is draining. Until then they may hand
+    /// entries over to it, which would have to go twice; from here on, all groups refuse them.
     pub async fn leave(&self, bound: Duration) -> Moved {
+        self.parts.groups.leave();
         let _turn = self.turn.lock().await;
         let needed = self.parts.store.bytes() as f64 / (bound.as_secs_f64() / 2.0).max(0.001);
         let pace = Pace {

@@ -249,7 +249,6 @@ impl World {
         let _ = timeout(DRAIN, async {
             let revision = self.announce(&node.id, Some(MemberState::Draining));
             self.seen(revision).await;
-            node.groups.leave();
             node.handoff.leave(DRAIN).await;
         })
         .await;

@@ -11,9 +11,9 @@ use futures::future::BoxFuture;
 pub use crate::time::{Clock, Reading, Timestamp};
 pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
-    Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, Parcel, Peeked,
-    PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source, TRANSFER_TIMEOUT,
-    Voucher,
+    Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Parcel,
+    Peeked, PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source,
+    TRANSFER_TIMEOUT, Voucher,
 };
 pub use registry::{HeldLease, Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
 
@@ -41,6 +41,9 @@ pub trait LoadObserver: Send + Sync + 'static {
     fn loaded(&self, key: &str, took: Duration, outcome: Result<usize, &Error>);
     /// A load that has ended found the value unchanged.
     fn renewed(&self);
+    /// A load that took long was begun a second time, and has ended. `won` if the second brought
+    /// the answer.
+    fn hedged(&self, won: bool);
     /// A load was refused because the circuit breaker is open.
     fn refused_by_breaker(&self);
     /// The circuit breaker changed its state.

@@ -18,6 +18,9 @@ use tokio::sync::oneshot;
 
 /// Keys of one batch that are worked on at the same time where each takes a call of its own.
 pub const MANY_AT_ONCE: usize = 64;
+/// Keys of one request that are worked on at the same time, and so the most of one message between
+/// nodes.
+pub const MAX_BATCH_KEYS: usize = 1024;
 
 /// Bound on the way of an entry from one node's memory into another's, from the moment it is read.
 /// Receivers hold to it: a sender that gives up can't call back what lies in a socket's buffer.
@@ -129,11 +132,11 @@ impl KeyAsked {
 
     /// Answers for it.
     pub fn answer(self, answer: Result<Fetched, PeerError>) {
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = self.answer.send(answer);
     }
 
-    /// Answers with what `fetch` brings, unless whoever asked gives up before.
+    /// Answers with what `fetch` brings, unless the caller gives up before.
     pub async fn answer_from(mut self, fetch: impl Future<Output = Result<PeerAnswer, PeerError>>) {
         let fetched = tokio::select! {
             fetched = fetch => fetched,
@@ -142,7 +145,7 @@ impl KeyAsked {
         self.answer(fetched.map(Fetched::Answer));
     }
 
-    /// Ready once whoever asked has given up.
+    /// Ready once the caller has given up.
     pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
         self.answer.poll_closed(task)
     }

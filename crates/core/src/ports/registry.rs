@@ -1,4 +1,4 @@
-//! How nodes find each other, and what they tell each other where calls don't reach.
+//! How nodes find each other, and what they publish for each other where calls don't reach.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -64,13 +64,13 @@ pub struct RegistryHealth {
     /// Another process holds this node's id, so this node must not count as a member.
     pub conflict: bool,
     /// This incarnation is off the list for good: the others took it off while it could not be
-    /// reached, or another process registered under its id. Removals are told it no more.
+    /// reached, or another process registered under its id. It is no longer notified of removals.
     pub expelled: bool,
     /// What is wrong; empty when all is well.
     pub problem: Arc<str>,
 }
 
-/// The lease under which this node stands in the registry.
+/// The lease under which this node is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldLease {
     /// Its id, which no other lease ever has.
@@ -99,12 +99,13 @@ pub trait Registry: Send + Sync + 'static {
 /// A node's session with a registry.
 #[async_trait]
 pub trait Session: Send + Sync + 'static {
-    /// Who stands in the registry under the id of `me` and is another start of a process. Resolves
-    /// when the registry has answered once. `None` also where nobody can take an id from another.
+    /// The member that is registered under the id of `me` and is another start of a process.
+    /// Resolves when the registry has answered once. `None` also where nobody can take an id from
+    /// another.
     async fn holder(&self, _me: &Member) -> Option<Member> {
         None
     }
-    /// Takes this node's id, whoever had it: the registration begins.
+    /// Takes this node's id, even from another process: the registration begins.
     fn register(&self) {}
     /// The current view, and every later one. The first may be empty, if nothing is known yet.
     fn views(&self) -> watch::Receiver<View>;

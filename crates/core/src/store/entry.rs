@@ -156,8 +156,12 @@ impl Entry {
         (head.key & HAS_VALUE != 0).then(|| &self.0.bytes()[at..])
     }
 
-    /// Whether there is a value; if not, the origin said that there is no such key.
-    pub fn has_value(&self) -> bool {
+    /// Whether there is no such key; see [`Record::is_absent`].
+    pub fn is_absent(&self) -> bool {
+        !self.has_value() || self.metadata().is_of_absence()
+    }
+
+    fn has_value(&self) -> bool {
         self.0.head().key & HAS_VALUE != 0
     }
 

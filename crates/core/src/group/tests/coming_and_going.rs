@@ -74,7 +74,7 @@ async fn a_group_that_is_out_is_told_of_removals() {
             assert!(get.as_mut().poll(&mut context).is_pending());
         }
         assert!(groups.get(&name).is_err(), "not in force");
-        let told = groups.told(&name).expect("known");
+        let told = groups.current_or_former(&name).expect("known");
         told.remove_here(&Removal::Key("removed".into()));
         let (observer, shared) = (group.observer.clone(), shared.clone());
         Group::new(number, rules, origin, observer, shared)
@@ -88,7 +88,7 @@ async fn a_group_that_is_out_is_told_of_removals() {
     assert_eq!(test.loads(), 2);
     group.get("removed").await.expect("loads");
     assert_eq!(test.loads(), 3);
-    assert!(groups.told("never").is_err());
+    assert!(groups.current_or_former("never").is_err());
 }
 
 #[tokio::test]

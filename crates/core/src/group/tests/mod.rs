@@ -1,6 +1,7 @@
 //! Read-through and removal over nodes without a network: peers call each other directly, time is
 //! set by hand, origins can be held back.
 
+mod absence;
 mod coming_and_going;
 mod many;
 mod pass_through;

@@ -2,8 +2,8 @@
 //!
 //! A fetch may be answered from memory at once or wait for a slow origin; the caller can't know.
 //! HTTP/2 bounds the calls under way on a connection, so without bounds per group, the loads of one
-//! group would hold up everybody's hits. A fetch that finds no place free first asks for what the
-//! peer has in memory, which needs none, and waits for a place only if that brings nothing. Clients
+//! group would hold up everybody's hits. A fetch that finds no slot free first asks for what the
+//! peer has in memory, which needs none, and waits for a slot only if that brings nothing. Clients
 //! take turns.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -33,27 +33,27 @@ pub struct LoadBounds {
     pub max_queue: usize,
 }
 
-/// The places on one connection.
-pub(super) struct Places {
+/// The slots on one connection.
+pub(super) struct Slots {
     all: Semaphore,
-    groups: Mutex<HashMap<Arc<str>, Arc<Line>>>,
+    groups: Mutex<HashMap<Arc<str>, Arc<Queue>>>,
 }
 
-/// The places of one group, and the calls that wait for them.
-pub(super) struct Line {
+/// The slots of one group, and the calls that wait for them.
+pub(super) struct Queue {
     made_for: LoadBounds,
-    places: Turns,
-    /// Calls with a place, and those that wait, at most.
+    slots: Turns,
+    /// Calls with a slot, and those that wait, at most.
     most: usize,
 }
 
 /// Held while a fetch is under way.
-pub(super) struct Place<'a> {
+pub(super) struct Slot<'a> {
     _of_group: Turn<'a>,
     _of_all: SemaphorePermit<'a>,
 }
 
-impl Places {
+impl Slots {
     pub(super) fn new() -> Self {
         Self {
             all: Semaphore::new(ON_A_CONNECTION),
@@ -61,63 +61,63 @@ impl Places {
         }
     }
 
-    /// The line of a group.
-    pub(super) fn line(&self, group: &str, bounds: &LoadBounds) -> Arc<Line> {
+    /// The queue of a group.
+    pub(super) fn queue(&self, group: &str, bounds: &LoadBounds) -> Arc<Queue> {
         let mut groups = self.groups.lock();
-        if let Some(line) = groups.get(group)
-            && line.made_for == *bounds
+        if let Some(queue) = groups.get(group)
+            && queue.made_for == *bounds
         {
-            return line.clone();
+            return queue.clone();
         }
-        let places = bounds
+        let slots = bounds
             .max_concurrency
             .clamp(OF_A_GROUP, ON_A_CONNECTION / 2);
-        let line = Arc::new(Line {
+        let queue = Arc::new(Queue {
             made_for: *bounds,
-            places: Turns::new(places),
-            most: places.saturating_add(bounds.max_queue),
+            slots: Turns::new(slots),
+            most: slots.saturating_add(bounds.max_queue),
         });
-        groups.insert(group.into(), line.clone());
-        line
+        groups.insert(group.into(), queue.clone());
+        queue
     }
 
-    /// A place if one is free.
-    pub(super) fn try_take<'a>(&'a self, line: &'a Line) -> Option<Place<'a>> {
-        Some(Place {
-            _of_group: line.places.try_take(ClientId::current())?,
+    /// A slot if one is free.
+    pub(super) fn try_take<'a>(&'a self, queue: &'a Queue) -> Option<Slot<'a>> {
+        Some(Slot {
+            _of_group: queue.slots.try_take(ClientId::current())?,
             _of_all: self.all.try_acquire().ok()?,
         })
     }
 
-    /// Waits for a place to fetch this key. A call that gives up frees its place in the queue.
+    /// Waits for a slot to fetch this key. A call that gives up frees its place in the queue.
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] if too many wait already.
-    pub(super) async fn take<'a>(&'a self, line: &'a Line, key: &str) -> Result<Place<'a>> {
+    pub(super) async fn take<'a>(&'a self, queue: &'a Queue, key: &str) -> Result<Slot<'a>> {
         let client = ClientId::current();
-        let turn = line.places.take(client, line_key(key), line.most);
+        let turn = queue.slots.take(client, queue_key(key), queue.most);
         let turn = turn.await.map_err(|_| {
             let what = "too many requests already wait for the key's owner (max_queue)";
             Error::new(ErrorKind::Overloaded, what)
         })?;
         let closed =
             |error| Error::new(ErrorKind::Internal, "a connection was closed").with_source(error);
-        Ok(Place {
+        Ok(Slot {
             _of_group: turn,
             _of_all: self.all.acquire().await.map_err(closed)?,
         })
     }
 }
 
-impl Line {
+impl Queue {
     /// The current client wants a key, too, whose fetch may wait.
     pub(super) fn also_wanted(&self, key: &str) {
-        self.places.also_for(ClientId::current(), line_key(key));
+        self.slots.also_for(ClientId::current(), queue_key(key));
     }
 }
 
-/// By which a fetch is found in its line.
-fn line_key(key: &str) -> u64 {
+/// By which a fetch is found in its queue.
+fn queue_key(key: &str) -> u64 {
     xxh3_64(key.as_bytes())
 }
 
@@ -136,30 +136,30 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn one_group_s_fetches_leave_places_for_all_others() {
-        let places = Places::new();
-        let (slow, fast) = (places.line("slow", &BOUNDS), places.line("fast", &BOUNDS));
+    async fn one_group_s_fetches_leave_slots_for_all_others() {
+        let slots = Slots::new();
+        let (slow, fast) = (slots.queue("slow", &BOUNDS), slots.queue("fast", &BOUNDS));
         let mut taken = Vec::new();
-        while let Some(place) = places.try_take(&slow) {
-            taken.push(place);
+        while let Some(slot) = slots.try_take(&slow) {
+            taken.push(slot);
         }
         assert_eq!(taken.len(), OF_A_GROUP);
-        assert!(places.try_take(&fast).is_some());
+        assert!(slots.try_take(&fast).is_some());
     }
 
     #[tokio::test]
-    async fn who_waits_gets_the_next_place_and_who_gives_up_frees_its_place_in_the_queue() {
-        let places = Places::new();
-        let line = places.line("slow", &BOUNDS);
-        let mut taken: Vec<_> = std::iter::from_fn(|| places.try_take(&line)).collect();
+    async fn who_waits_gets_the_next_slot_and_who_gives_up_frees_its_slot_in_the_queue() {
+        let slots = Slots::new();
+        let queue = slots.queue("slow", &BOUNDS);
+        let mut taken: Vec<_> = std::iter::from_fn(|| slots.try_take(&queue)).collect();
         {
-            let mut first = pin!(places.take(&line, "1"));
+            let mut first = pin!(slots.take(&queue, "1"));
             assert!(poll!(first.as_mut()).is_pending());
-            let refused = places.take(&line, "2").now_or_never().expect("at once");
+            let refused = slots.take(&queue, "2").now_or_never().expect("at once");
             let kind = refused.err().map(|error| error.kind());
             assert_eq!(kind, Some(ErrorKind::Overloaded));
         }
-        let mut second = pin!(places.take(&line, "3"));
+        let mut second = pin!(slots.take(&queue, "3"));
         assert!(
             poll!(second.as_mut()).is_pending(),
             "the queue is free again"

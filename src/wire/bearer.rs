@@ -9,7 +9,7 @@ use tonic::{
     transport::Channel,
 };
 
-use super::wire::cache_client::CacheClient;
+use super::cache_client::CacheClient;
 use gaocache_core::error::{Error, ErrorKind, Result};
 
 /// A client whose calls carry a token, if there is one.
