@@ -199,7 +199,7 @@ async fn find(served: &Served, caller: &Caller, path: GroupAndKey, uri: &Uri) ->
     served.admit(caller)?;
     let (group, key) = group_and_key(|group| service.query(group), path, uri)?;
     permissions.check(caller, Action::Read, &group)?;
-    match service.get_held(&group, &key, &mut service.moment()) {
+    match service.get_held(&group, &key, &service.moment()) {
         Some(held) => held,
         None => served.asked_by(caller).get_elsewhere(&group, &key).await,
     }

@@ -179,7 +179,7 @@ impl Group {
         } else {
             self.ask_owner(&key, hash).await
         }?;
-        self.answer(&outcome, || hash)
+        self.answer(outcome, || hash)
     }
 
     /// The answer to a get where this node's memory has it.
@@ -187,7 +187,7 @@ impl Group {
         let key = self.hashed(key);
         let entry = self.find(&key, now)?;
         self.refresh_ahead(&key, &entry);
-        Some(self.answer(&FlightOutcome::hit(entry), || self.hash(key.text())))
+        Some(self.answer(FlightOutcome::hit(entry), || self.hash(key.text())))
     }
 
     /// Answers another node: from what this node holds, or by loading it now. Never forwarded,
@@ -261,20 +261,20 @@ impl Group {
         self.shared.owned.get(key, self.shared.clock.now())
     }
 
-    fn answer(&self, outcome: &FlightOutcome, hash: impl FnOnce() -> KeyHash) -> Result<Answer> {
-        let entry = &outcome.entry;
-        let value = (!entry.is_absent()).then(|| entry.value()).flatten();
-        let Some(value) = value else {
+    fn answer(&self, outcome: FlightOutcome, hash: impl FnOnce() -> KeyHash) -> Result<Answer> {
+        let entry = outcome.entry;
+        if entry.is_absent() {
             return Err(self.no_such_key(&entry.record()));
-        };
+        }
         Ok(Answer {
-            value,
             expires_at: entry.expires_at(),
             entity_tag: entry.entity_tag(),
             source: outcome.source,
-            owner: self.owner_of(entry, hash),
+            owner: self.owner_of(&entry, hash),
             metadata: entry.metadata().clone(),
             course: outcome.course,
+            // Last: the value takes the handle along.
+            value: entry.into_value().unwrap_or_default(),
         })
     }
 
@@ -299,8 +299,8 @@ impl Group {
             entry.note_owner(topology.number(), index);
             Some(index)
         });
-        let owner = index.and_then(|index| topology.view.members.get(index));
-        owner.map(|owner| owner.id.clone()).unwrap_or_default()
+        let owner = index.and_then(|index| topology.id_for_answer(index));
+        owner.unwrap_or_default()
     }
 }
 

@@ -77,7 +77,7 @@ impl<H, E> Block<H, E> {
         let Some(front) = NonNull::new(start.cast::<Front<H>>()) else {
             handle_alloc_error(layout)
         };
-        let count = AtomicU32::new(ONE_HANDLE | u32::from(has_beside) * HAS_BESIDE);
+        let count = AtomicU32::new(ONE_HANDLE | (u32::from(has_beside) * HAS_BESIDE));
         let length = short;
         // SAFETY: all of it lies within the allocation, which is aligned for both and is nobody
         // else's; the parts can't overlap with it.

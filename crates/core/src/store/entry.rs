@@ -405,3 +405,7 @@ fn shortened(IdHash(hash): IdHash) -> u32 {
     let short = (hash >> 32) as u32 ^ hash as u32;
     if hash == 0 { 0 } else { short.max(1) }
 }
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

@@ -376,4 +376,6 @@ impl Store {
 }
 
 #[cfg(test)]
+mod hit_ratio_tests;
+#[cfg(test)]
 mod tests;
