@@ -71,8 +71,8 @@ impl GroupDefinition {
         }
     }
 
-    /// Default lifetime of a value. Without it: until it is evicted or removed. Zero: the value is
-    /// not kept.
+    /// Default lifetime of a value, from when its loader is called. Without it: until it is evicted
+    /// or removed. Zero: the value is not kept.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.rules.ttl = Some(ttl);
         self

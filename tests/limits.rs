@@ -14,9 +14,13 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use common::{CountingOrigin, LONG, etcd, get_request as get, process::NodeProcess, within};
+use common::{
+    CountingOrigin, LONG, etcd, get_request as get,
+    process::{NodeProcess, agree},
+    within,
+};
 use futures::future::join_all;
-use gaocache::internal::wire::cache_client::CacheClient;
+use gaocache::internal::wire::{GetManyRequest, cache_client::CacheClient};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -36,8 +40,12 @@ fn alone(origin: &str, further: &[&str]) -> NodeProcess {
     NodeProcess::start("n0", &[], origin, &further)
 }
 
-/// Asks for a value over a connection of its own. Of the answer only the head is read.
-async fn ask_and_stop_reading(port: u16, key: &str) -> Option<Response<Incoming>> {
+/// Calls over a connection of its own. Of the answer only the head is read.
+async fn ask_and_stop_reading(
+    port: u16,
+    method: &str,
+    message: impl Message,
+) -> Option<Response<Incoming>> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
     builder
@@ -45,12 +53,12 @@ async fn ask_and_stop_reading(port: u16, key: &str) -> Option<Response<Incoming>
         .initial_connection_window_size(65_535);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
     tokio::spawn(connection);
-    let message = get(key).encode_to_vec();
+    let message = message.encode_to_vec();
     let mut body = BytesMut::new();
     body.put_u8(0);
     body.put_u32(u32::try_from(message.len()).unwrap());
     body.put_slice(&message);
-    let request = Request::post("http://node/gaocache.v1.Cache/Get")
+    let request = Request::post(format!("http://node/gaocache.v1.Cache/{method}"))
         .header("content-type", "application/grpc")
         .body(Full::<Bytes>::new(body.freeze()));
     sender.send_request(request.unwrap()).await.ok()
@@ -103,7 +111,7 @@ async fn clients_that_do_not_read_take_no_more_than_the_budget_and_are_cut() {
     let watched = tokio::spawn(keep_getting(good, node.clone(), stop.clone(), peak.clone()));
     let asked = (0..200).map(|number| {
         let (port, key) = (node.grpc, format!("size-{}", SIZE - number));
-        tokio::spawn(async move { ask_and_stop_reading(port, &key).await })
+        tokio::spawn(async move { ask_and_stop_reading(port, "Get", get(&key)).await })
     });
     let asked: Vec<_> = asked.collect();
     let answers = within("answers", join_all(asked)).await;
@@ -140,6 +148,85 @@ async fn clients_that_do_not_read_take_no_more_than_the_budget_and_are_cut() {
         .expect("room again");
     assert_eq!(value.into_inner().value.len() as u64, SIZE);
     within("the budget is free", until_in_flight(&node, 0.0)).await;
+}
+
+/// Follows the node's memory.
+async fn watch_memory(node: &NodeProcess, peak: &AtomicU64) {
+    loop {
+        peak.fetch_max(node.resident_bytes(), Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// How many loads there were when no more came for a while.
+async fn until_quiet(origin: &CountingOrigin) -> usize {
+    let mut quiet = 0;
+    let mut loads = 0;
+    while quiet < 20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        quiet = if origin.loads() == loads {
+            quiet + 1
+        } else {
+            0
+        };
+        loads = origin.loads();
+    }
+    loads
+}
+
+/// Its neighbours may hold far more, so it is this node alone that bounds what comes from them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unread_values_of_other_nodes_take_no_more_than_the_budget_of_the_node_that_is_asked() {
+    const CLIENTS: u64 = 60;
+    const KEYS: u64 = 100;
+    let (etcd, origin) = (etcd::Etcd::start().await, CountingOrigin::start().await);
+    let start = |id, further: &[&str]| NodeProcess::start(id, &[&etcd.url], &origin.url(), further);
+    let roomy = ["cache.in_flight=1GiB"];
+    let nodes = [start("n0", &[]), start("n1", &roomy), start("n2", &roomy)];
+    agree(&nodes).await;
+    let node = &nodes[0];
+    let budget = node.metric("gaocache_in_flight_limit_bytes", "").await as u64;
+    assert!((8 * MIB..11 * MIB).contains(&budget), "{budget}");
+
+    let several = |client: u64| GetManyRequest {
+        group: "users".into(),
+        // All of them fit in what an owner sends at once.
+        keys: (0..KEYS)
+            .map(|key| format!("size-{}", 60_000 - client * KEYS - key))
+            .collect(),
+    };
+    let single = |client: u64| get(&format!("size-{}", SIZE - client));
+    for method in ["GetMany", "Get"] {
+        let ask = |client| {
+            let port = node.grpc;
+            let (several, single) = (several(client), single(client));
+            tokio::spawn(async move {
+                match method {
+                    "Get" => ask_and_stop_reading(port, method, single).await,
+                    _ => ask_and_stop_reading(port, method, several).await,
+                }
+            })
+        };
+        let peak = AtomicU64::new(0);
+        let asked: Vec<_> = (0..CLIENTS).map(ask).collect();
+        let unread = async {
+            let answers = within("answers", join_all(asked)).await;
+            (answers, within("quiet", until_quiet(&origin)).await)
+        };
+        let (answers, loads) = tokio::select! {
+            unread = unread => unread,
+            () = watch_memory(node, &peak) => unreachable!("it has no end"),
+        };
+        let peak = peak.load(Ordering::Relaxed);
+        println!("{method}: peak {} MiB after {loads} loads", peak / MIB);
+        assert!(
+            peak <= 64 * MIB + budget + 64 * MIB,
+            "{peak} bytes resident"
+        );
+        assert!(node.metric("gaocache_in_flight_refusals_total", "").await >= 1.0);
+        drop(answers);
+        within("the budget is free", until_in_flight(node, 0.0)).await;
+    }
 }
 
 /// Lets this process have so many connections.

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use common::*;
@@ -18,6 +19,9 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+
+/// For how long an origin that is slow says nothing.
+const SLOW: Duration = Duration::from_millis(60);
 
 /// What the origin does with a connection, by the first word of the key.
 async fn misbehave(mut stream: TcpStream, tries: Arc<AtomicUsize>) {
@@ -43,8 +47,11 @@ async fn misbehave(mut stream: TcpStream, tries: Arc<AtomicUsize>) {
     }
     if says("resets") {
         // Closing with unread data pending resets the connection.
-        let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         return;
+    }
+    if says("slow") {
+        tokio::time::sleep(SLOW).await;
     }
     let answer = answer(&request, tries.load(Ordering::SeqCst));
     let _ = stream.write_all(&answer).await;
@@ -367,5 +374,17 @@ async fn a_response_that_is_old_or_depends_on_who_asks_is_kept_accordingly() {
             assert_eq!(outcome(&node, "varies").await.0, 200);
         }
         assert_eq!(tries.load(Ordering::SeqCst), loads_of_varies, "{honour}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_comes_later_than_its_life_lasts_is_answered_and_not_kept() {
+    let (address, tries) = origin().await;
+    let life = SLOW.as_secs_f64() / 2.0;
+    let node = node_of(address, &format!("max_ttl_seconds = {life},"), "").await;
+    for loads in 1..=3 {
+        let (status, _, _) = outcome(&node, "slow").await;
+        assert_eq!(status, 200);
+        assert_eq!(tries.load(Ordering::SeqCst), loads);
     }
 }

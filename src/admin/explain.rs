@@ -99,7 +99,7 @@ fn held(me: &str, group: &Group, known: &Explained) -> Vec<Value> {
             "tier": tier,
             "exists": it.bytes.is_some(),
             "bytes": it.bytes,
-            "tag": format!("{:016x}", it.entity_tag),
+            "etag": etag(it),
             "stale": it.stale,
             "ttl_remaining_seconds": it.left.map(|left| left.as_secs_f64()),
             "age_seconds": age(ttl, it),
@@ -115,6 +115,13 @@ fn held(me: &str, group: &Group, known: &Explained) -> Vec<Value> {
     let others = known.others.iter();
     let others = others.filter_map(|(id, it)| Some(show(id, "owned", it.as_ref().ok()?.as_ref()?)));
     here.chain(others).collect()
+}
+
+/// What the HTTP listener sends as `ETag`; `None` where there is no value.
+fn etag(it: &Held) -> Option<String> {
+    it.bytes?;
+    let said = it.metadata.get("etag").map(str::to_owned);
+    Some(said.unwrap_or_else(|| format!("\"{:016x}\"", it.entity_tag)))
 }
 
 /// What the origin said of the value, in its order.

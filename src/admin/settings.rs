@@ -17,6 +17,11 @@ use crate::auth::{Call, Caller};
 use crate::status::http::{failed, not_here};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
+/// What is told where nobody reads settings.
+const UNMANAGED: &str = "this node was not started by `gaocache serve`, so it has no sources to \
+                         read settings from: `gaocache dev` takes them from its flags (--set) when \
+                         it starts, and a program that embeds a node has its own";
+
 /// Bound on reading and taking up the settings.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -24,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) async fn in_force(State(admin): State<Admin>) -> Response {
     match &admin.settings {
         Some(settings) => Json(Value::clone(&settings.in_force.borrow())).into_response(),
-        None => unmanaged(),
+        None => not_here(UNMANAGED),
     }
 }
 
@@ -34,7 +39,7 @@ pub(super) async fn reload(
     Extension(caller): Extension<Caller>,
 ) -> Response {
     let Some(settings) = &admin.settings else {
-        return unmanaged();
+        return not_here(UNMANAGED);
     };
     let call = Call::admin("reload", None);
     let done = wish(settings, Wish::Reload);
@@ -56,7 +61,9 @@ pub(super) async fn forget(
     member: std::result::Result<Query<Forget>, QueryRejection>,
 ) -> Response {
     let Some(settings) = &admin.settings else {
-        return unmanaged();
+        let what = "this node was not started by `gaocache serve`, so it forgets no member; use \
+                    `gaocache forget ID --etcd URL`";
+        return not_here(what);
     };
     let Ok(Query(Forget { id })) = member else {
         let what = "say which member, as in POST /forget?id=gaocache-7";
@@ -83,8 +90,4 @@ async fn wish(settings: &Reloads, wish: impl FnOnce(Tell) -> Wish) -> Result<Val
             Err(Error::new(ErrorKind::Internal, what))
         }
     }
-}
-
-fn unmanaged() -> Response {
-    not_here("the settings of this process are not managed by gaocache")
 }

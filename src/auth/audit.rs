@@ -47,6 +47,8 @@ pub(super) enum Outcome<'a> {
     Failed(ErrorKind),
     /// It did not begin.
     Refused(&'a str),
+    /// A token that a client logged in with doesn't count.
+    RefusedLogin,
 }
 
 impl Audit {
@@ -82,7 +84,8 @@ impl Audit {
     /// Tells of a call.
     pub(super) fn tell(&self, entry: Entry, who: &Who, call: &Call<'_>, outcome: &Outcome<'_>) {
         let Some(sink) = &self.sink else { return };
-        let is_due = !matches!(outcome, Outcome::Refused(_)) || sink.has_room_for_a_refusal();
+        let is_refused = matches!(outcome, Outcome::Refused(_) | Outcome::RefusedLogin);
+        let is_due = !is_refused || sink.has_room_for_a_refusal();
         if is_due {
             let line = line(&sink.node, entry, who, call, outcome);
             sink.lines.send(line.into_bytes());
@@ -162,6 +165,10 @@ fn line(node: &str, entry: Entry, who: &Who, call: &Call<'_>, outcome: &Outcome<
             put("outcome", "refused".into());
             put("reason", (*reason).into());
             put("role", call.action.name().into());
+        }
+        Outcome::RefusedLogin => {
+            put("outcome", "refused".into());
+            put("reason", "unauthenticated".into());
         }
     }
     let mut line = escaped(&Value::Object(line).to_string());

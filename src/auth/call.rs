@@ -46,6 +46,17 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A token that a client logs in with, before it asks for anything.
+    pub(crate) const fn login() -> Self {
+        Self {
+            // Whatever it will ask for. No line of the audit names it.
+            action: Action::Read,
+            name: "login",
+            group: "",
+            detail: None,
+        }
+    }
+
     /// What changes the node itself.
     pub(crate) const fn admin(name: &'static str, detail: Option<(&'static str, &'a str)>) -> Self {
         Self {

@@ -32,6 +32,13 @@ impl Grant {
         Ok(grant)
     }
 
+    /// The groups that it names.
+    #[cfg(feature = "cli")]
+    pub(super) fn named(&self) -> Vec<String> {
+        let groups = self.groups.iter().flatten();
+        groups.map(ToString::to_string).collect()
+    }
+
     pub(super) fn allows(&self, action: Action, group: &str) -> bool {
         self.actions.contains(action)
             && match &self.groups {
@@ -78,6 +85,21 @@ impl Grants {
         }
         Ok(grants)
     }
+}
+
+/// To whom grants of `auth.grants` name a group, and which.
+#[cfg(feature = "cli")]
+pub(crate) fn named_groups(lines: &[String]) -> Vec<(String, String)> {
+    let grants = lines.iter().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let whom = words.next()?.to_owned();
+        Some((whom, Grant::parse(words).ok()?))
+    });
+    let named = grants.flat_map(|(whom, grant)| {
+        let groups = grant.named().into_iter();
+        groups.map(move |group| (whom.clone(), group))
+    });
+    named.collect()
 }
 
 /// Whether grants can be what `auth.grants` says.

@@ -43,6 +43,7 @@ pub(crate) use permissions::Permissions;
 pub use rules::{AuditTo, AuthRules};
 #[cfg(feature = "cli")]
 pub(crate) use {
-    grants::check as check_grants, hosts::check as check_host, jwt::check as check_jwks,
-    tokens::check as check_tokens,
+    grants::check as check_grants, grants::named_groups as granted_groups,
+    hosts::check as check_host, jwt::check as check_jwks, tokens::check as check_tokens,
+    tokens::named_groups as groups_of_tokens,
 };

@@ -8,8 +8,6 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-#[cfg(feature = "cli")]
-use super::who::Who;
 use super::{
     action::{Action, Actions},
     audit::{Audit, Outcome},
@@ -18,6 +16,7 @@ use super::{
     proof::InForce,
     refusal::Refusal,
     rules::AuthRules,
+    who::Who,
 };
 use crate::{fairness::ClientId, telemetry::metrics::Metrics};
 use gaocache_core::error::Result;
@@ -118,6 +117,22 @@ impl Permissions {
         };
         let audit = &self.0.audit;
         audit.tell(Entry::Process(of), &Who::Operator, call, &outcome);
+    }
+
+    /// Whether the token of a caller who logs in counts, whatever it allows. A refusal is counted
+    /// and told to the audit.
+    ///
+    /// # Errors
+    /// Why it doesn't.
+    pub(crate) fn log_in(&self, caller: &Caller) -> Result<(), &'static str> {
+        let rules = self.0.in_force.load();
+        rules.admit(caller).inspect_err(|_| {
+            let refusals = &self.0.metrics.auth.refusals;
+            let labels = ["login", "unauthenticated"];
+            refusals.with_label_values(&labels).inc();
+            let (audit, call) = (&self.0.audit, Call::login());
+            audit.tell(caller.entry, &Who::Nobody, &call, &Outcome::RefusedLogin);
+        })
     }
 
     /// Whom a caller's requests are counted for.

@@ -105,6 +105,15 @@ impl InForce {
         proof
     }
 
+    /// Whether the token of a caller who logs in counts.
+    ///
+    /// # Errors
+    /// Why it doesn't.
+    pub(super) fn admit(&self, caller: &Caller) -> Result<(), &'static str> {
+        let token = caller.token.as_ref().ok_or("the token is too long")?;
+        self.bearer(token).map(drop)
+    }
+
     fn bearer(&self, token: &[u8]) -> Result<(Who, Option<&[Grant]>), &'static str> {
         if let Some(token) = self.tokens.find(token) {
             return Ok((Who::Token(token.name.clone()), Some(&token.grants)));
@@ -115,7 +124,10 @@ impl InForce {
             let granted = self.grants.subjects.get(subject.as_str());
             return Ok((Who::Subject(subject), granted.map(Vec::as_slice)));
         }
-        Err("the bearer token is not known")
+        Err(match self.rules.token_file {
+            Some(_) => "the bearer token is not known",
+            None => "this node accepts no tokens",
+        })
     }
 }
 

@@ -37,6 +37,17 @@ pub(crate) fn check(path: &Path) -> Result<(), String> {
     Tokens::parse(&read(path)?).map(drop)
 }
 
+/// For which tokens a file names a group, and which.
+#[cfg(feature = "cli")]
+pub(crate) fn named_groups(path: &Path) -> Result<Vec<(String, String)>, String> {
+    let tokens = Tokens::parse(&read(path)?)?;
+    let named = tokens.0.iter().flat_map(|token| {
+        let groups = token.grants.iter().flat_map(Grant::named);
+        groups.map(|group| (token.name.to_string(), group))
+    });
+    Ok(named.collect())
+}
+
 /// What a file contains, if it is not larger than that.
 pub(super) fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let length = std::fs::metadata(path).map_err(|error| error.to_string())?;

@@ -122,8 +122,12 @@ pub(super) fn with_hint(message: &str, kind: Option<&str>) -> String {
     }
 }
 
-/// Why no connection could be made, and what to do about it where that is known.
-pub(super) fn with_advice(causes: String, listener: Listener) -> String {
+/// The question where nobody answers at a socket.
+pub(super) const IS_IT_A_SOCKET: &str = "is this the admin.socket of a node that runs?";
+
+/// Why no connection could be made, and what to do about it where that is known. `is_assumed`:
+/// nobody named the address.
+pub(super) fn with_advice(causes: String, listener: Listener, is_assumed: bool) -> String {
     if causes.contains("UnknownIssuer") {
         return format!("{causes}; name the CA of the node's certificate with --ca");
     }
@@ -131,6 +135,9 @@ pub(super) fn with_advice(causes: String, listener: Listener) -> String {
     let other = ["NoApplicationProtocol", "deadline has elapsed"];
     if other.iter().any(|it| causes.contains(it)) {
         return format!("{causes}; {}", listener.doubt());
+    }
+    if is_assumed && causes.contains("Connection refused") {
+        return format!("{causes}; {}", listener.others());
     }
     causes
 }

@@ -42,7 +42,18 @@ impl Listener {
         NodeAddress {
             address: format!("127.0.0.1:{port}"),
             scheme: None,
+            is_assumed: true,
         }
+    }
+
+    /// What to do if no node is at [`Listener::usual`].
+    pub(super) fn others(self) -> String {
+        let name = self.name();
+        format!(
+            "this address was tried because none was named; name a node with --{name}, \
+             GAOCACHE_{} or a context, or start one here: `gaocache dev`",
+            name.to_uppercase()
+        )
     }
 
     /// The question behind an answer that makes no sense.
@@ -74,6 +85,8 @@ pub(super) struct NodeAddress {
     pub(super) address: String,
     /// `None`: it was not said.
     pub(super) scheme: Option<Scheme>,
+    /// Nobody named it: it is where a node on this machine usually is.
+    pub(super) is_assumed: bool,
 }
 
 impl fmt::Display for NodeAddress {
@@ -113,6 +126,7 @@ pub(super) fn grpc_of(member: &Member) -> NodeAddress {
     NodeAddress {
         address: member.address.to_string(),
         scheme: Some(scheme),
+        is_assumed: false,
     }
 }
 
@@ -133,6 +147,7 @@ fn place(text: &str, usual: u16) -> Result<NodeAddress, String> {
         Some(_) => Ok(NodeAddress {
             address: address.to_owned(),
             scheme,
+            is_assumed: false,
         }),
         None => Err(format!(
             "write HOST:PORT, such as 127.0.0.1:{usual}, or https://HOST:PORT"

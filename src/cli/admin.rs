@@ -7,7 +7,7 @@ use clap::Args;
 use reqwest::{ClientBuilder, Method};
 
 use super::{
-    access::{Access, with_advice, with_hint},
+    access::{Access, IS_IT_A_SOCKET, with_advice, with_hint},
     address::{CONNECT_TIMEOUT, Listener, NodeAddress, Scheme, admin_address, admin_of, look_up},
     context::Context,
     failure::Failure,
@@ -188,8 +188,12 @@ impl Admin {
                 return NoAnswer::from(meaning.to_owned());
             }
             let refused = error.is_connect();
-            let causes = with_advice(with_causes("no answer".into(), &error), Listener::Admin);
-            NoAnswer::from(if refused {
+            let is_assumed = matches!(&self.way, Way::Network(place, _) if place.is_assumed);
+            let causes = with_causes("no answer".into(), &error);
+            let causes = with_advice(causes, Listener::Admin, is_assumed);
+            NoAnswer::from(if let (Way::Socket(_), true) = (&self.way, refused) {
+                format!("{causes}; {IS_IT_A_SOCKET}")
+            } else if refused {
                 causes
             } else {
                 format!("{causes}; {doubt}")

@@ -59,6 +59,10 @@ pub(super) async fn reload(args: &ReloadArgs) -> Result<(), Failure> {
             print_line(&format!("{title}: {names}"))?;
         }
     }
+    for it in done["warnings"].as_array().into_iter().flatten() {
+        let text = |field: &str| printable(it[field].as_str().unwrap_or("?"));
+        print_line(&format!("warning: {}: {}", text("name"), text("reason")))?;
+    }
     print_line("the settings were read again")
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use tonic::{Status, transport::Endpoint};
 
 use super::{
-    access::{Access, with_advice, with_hint},
+    access::{Access, IS_IT_A_SOCKET, with_advice, with_hint},
     address::{CONNECT_TIMEOUT, Listener, NodeAddress, grpc_address, look_up, seconds},
     cluster::{Cluster, Etcd, Whom},
     context::Context,
@@ -29,7 +29,7 @@ use crate::{
         bearer::{Bearer, BearingClient},
     },
 };
-use gaocache_core::error::{ErrorKind, with_causes};
+use gaocache_core::error::{Error, ErrorKind, with_causes};
 
 /// The target of a call: a node, or the cluster through etcd.
 #[derive(Debug, Args)]
@@ -149,7 +149,7 @@ impl Target {
         let name = socket.display().to_string();
         let failed = |error: tonic::transport::Error| {
             let causes = with_causes("can't connect".into(), &error);
-            Failure::Failed(format!("{name}: {causes}"))
+            Failure::Failed(format!("{name}: {causes}; {IS_IT_A_SOCKET}"))
         };
         let endpoint = Endpoint::from_shared(format!("unix://{name}")).map_err(failed)?;
         let endpoint = endpoint.timeout(timeout).origin(Uri::from_static(LOCAL));
@@ -194,6 +194,18 @@ impl Target {
     }
 }
 
+/// An error of the cluster, and how to prove more if that is what it takes.
+fn hinted(error: Error) -> Failure {
+    let kind = error.kind();
+    match kind {
+        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {
+            let message = with_hint(error.message(), Some(kind.name()));
+            Failure::Answered(kind.name(), message)
+        }
+        _ => error.into(),
+    }
+}
+
 /// An error and its causes.
 fn chain<'e>(
     error: &'e (dyn std::error::Error + 'static),
@@ -216,7 +228,8 @@ pub(super) async fn connect(
         .timeout(timeout);
     let connected = connection::now(&endpoint, &address, tls).await;
     let channel = connected.map_err(|error| {
-        with_advice(with_causes("can't connect".into(), &error), Listener::Grpc)
+        let causes = with_causes("can't connect".into(), &error);
+        with_advice(causes, Listener::Grpc, place.is_assumed)
     })?;
     Ok(bearer.client(channel))
 }
@@ -250,7 +263,7 @@ pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
             let answer = answer.map_err(|status| args.target.failed(&address, &status))?;
             answer_of(answer.into_inner())
         }
-        Callee::Cluster(client) => client.get(group, key).await?,
+        Callee::Cluster(client) => client.get(group, key).await.map_err(hinted)?,
     };
     if args.verbose {
         tell(&summary(&got));
@@ -279,7 +292,7 @@ pub(super) async fn remove(args: &RemoveArgs) -> Result<(), Failure> {
             let removed = client.remove(request).await;
             removed.map_err(|status| args.target.failed(&address, &status))?;
         }
-        Callee::Cluster(client) => client.remove(group, key).await?,
+        Callee::Cluster(client) => client.remove(group, key).await.map_err(hinted)?,
     }
     if args.json {
         print_json(&json!({ "group": group, "key": key, "removed": true }))?;
@@ -303,7 +316,7 @@ pub(super) async fn purge(args: &PurgeArgs) -> Result<(), Failure> {
                 .into_inner()
                 .entries
         }
-        Callee::Cluster(client) => client.purge(group).await?,
+        Callee::Cluster(client) => client.purge(group).await.map_err(hinted)?,
     };
     if args.json {
         return print_json(&json!({ "group": group, "entries": entries }));
@@ -322,7 +335,7 @@ async fn purge_tag(args: &PurgeArgs, tag: &str) -> Result<(), Failure> {
             let purged = client.purge_tag(request).await;
             purged.map_err(|status| target.failed(&address, &status))?;
         }
-        Callee::Cluster(client) => client.purge_tag(group, tag).await?,
+        Callee::Cluster(client) => client.purge_tag(group, tag).await.map_err(hinted)?,
     }
     if args.json {
         print_json(&json!({ "group": group, "tag": tag, "removed": true }))?;

@@ -12,6 +12,7 @@ use super::{
     address::{admin_of, grpc_of},
     calls::connect,
     cluster::Cluster,
+    config::warn,
     context::Context,
     failure::Failure,
     output::{counted, print_json, print_line},
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     admin::{GroupReport, RingReport},
+    config::listed,
     registry::etcd::view,
     status::grpc::from_status,
     wire::{GetRequest, bearer::Bearer},
@@ -59,6 +61,12 @@ pub(super) struct CheckArgs {
 
 pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     let etcd = args.cluster.or_configured(&args.config, "check")?;
+    if args.config.is_given() {
+        let warnings = args.config.load()?.warnings;
+        if !warnings.is_empty() {
+            warn(&listed("warning", &warnings), args.json);
+        }
+    }
     let tls = args.tls.files()?;
     let bearer = args
         .token

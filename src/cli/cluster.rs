@@ -19,11 +19,11 @@ use super::{
     sources::ConfigArgs,
 };
 use crate::{
-    config::{RegistryKind, has_user, pem, schema::DEFAULT_SERVICE},
+    config::{RegistryKind, RegistrySettings, has_user, pem, schema::DEFAULT_SERVICE},
     node::configured::etcd_config,
     registry::etcd::{
         Keys,
-        advice::{FLAGS, advised},
+        advice::{CONTEXT, FLAGS, Names, SETTINGS, advised},
     },
 };
 use gaocache_discovery::{Credentials, Discovery, DiscoveryEvent, EtcdConfig, TlsFiles};
@@ -128,6 +128,10 @@ impl Cluster {
                 Failure::Usage(format!("{source}: {reason}"))
             })?;
         }
+        let names = match by_flag || context.is_by_variable() {
+            true => &FLAGS,
+            false => &CONTEXT,
+        };
         // Credentials of the context are not used for an etcd that a flag names.
         let context = if by_flag {
             &Context::default()
@@ -159,6 +163,7 @@ impl Cluster {
         Ok(Some(Etcd {
             config: config.with_tls(tls),
             service: service.unwrap_or_else(|| DEFAULT_SERVICE.to_owned()),
+            names,
         }))
     }
 }
@@ -195,10 +200,7 @@ impl Cluster {
                 "`{what}` finds the nodes in etcd, but registry.kind is not \"etcd\"; use --etcd"
             )));
         }
-        Ok(Etcd {
-            config: etcd_config(&registry.etcd),
-            service: registry.service,
-        })
+        Ok(Etcd::of(&registry))
     }
 }
 
@@ -206,9 +208,20 @@ impl Cluster {
 pub(super) struct Etcd {
     pub(super) config: EtcdConfig,
     pub(super) service: String,
+    /// Where login and certificates were given.
+    names: &'static Names,
 }
 
 impl Etcd {
+    /// The one that a node's settings name.
+    pub(super) fn of(registry: &RegistrySettings) -> Self {
+        Self {
+            config: etcd_config(&registry.etcd),
+            service: registry.service.clone(),
+            names: &SETTINGS,
+        }
+    }
+
     /// What is registered. Resolves when etcd has answered. Fails when none of its members does:
     /// after the first failure of each, since more tries would only take longer.
     pub(super) async fn discover(&self) -> Result<(Keys, Discovery), Failure> {
@@ -245,7 +258,7 @@ impl Etcd {
         Err(Failure::Failed(if problem.is_empty() {
             "etcd: no answer in time; check --etcd".into()
         } else {
-            advised(&problem, &FLAGS, true)
+            advised(&problem, self.names, true)
         }))
     }
 

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::{
     failure::Failure,
-    output::{print_json, print_line},
+    output::{print_json, print_line, tell, tell_json},
     sources::ConfigArgs,
 };
-use crate::config::InForce;
+use crate::config::{InForce, listed};
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -17,6 +17,9 @@ pub(super) struct ShowArgs {
     /// Print JSON: a list of settings with name, value and source
     #[arg(long)]
     json: bool,
+    /// Fail with exit code 64 if there are warnings, too
+    #[arg(long)]
+    strict: bool,
 }
 
 pub(super) fn show(args: &ShowArgs) -> Result<(), Failure> {
@@ -34,7 +37,24 @@ pub(super) fn show(args: &ShowArgs) -> Result<(), Failure> {
         print_toml(&reading.in_force)?;
     }
     // The valid settings help to find what is wrong with the others.
-    reading.checked().map(drop).map_err(Failure::from)
+    let warnings = reading.checked()?.warnings;
+    if warnings.is_empty() {
+        return Ok(());
+    }
+    let told = listed("warning", &warnings);
+    if args.strict {
+        return Err(Failure::Configuration(told));
+    }
+    warn(&told, args.json);
+    Ok(())
+}
+
+/// Tells the warnings about settings.
+pub(super) fn warn(told: &str, json: bool) {
+    match json {
+        true => tell_json(&json!({ "warning": told })),
+        false => tell(&format!("gaocache: {told}")),
+    }
 }
 
 fn print_toml(in_force: &[InForce]) -> Result<(), Failure> {

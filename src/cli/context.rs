@@ -12,7 +12,7 @@ use super::{
     address::{Listener, NodeAddress},
     failure::Failure,
 };
-use crate::config::url_without_password;
+use crate::config::{toml_problem, url_without_password};
 
 /// Where a person's clusters are.
 const FILE: &str = "gaocache/config.toml";
@@ -116,6 +116,11 @@ impl Context {
         self.name.is_some()
     }
 
+    /// Whether the addresses are those of the environment.
+    pub(super) fn is_by_variable(&self) -> bool {
+        self.by_variable
+    }
+
     /// What gave the field of that name.
     pub(super) fn source(&self, field: &str) -> String {
         match &self.name {
@@ -154,7 +159,7 @@ impl Context {
         let file = match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let file: Result<File, toml::de::Error> = toml::from_str(&text);
-                file.map_err(|error| wrong(error.message()))?
+                file.map_err(|error| wrong(&toml_problem(&text, &error)))?
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::default(),
             Err(error) => return Err(wrong(&error.to_string())),

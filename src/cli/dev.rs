@@ -14,10 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     failure::{Failure, is_in_use},
     output::{print_line, tell},
+    reload::warn,
     signals::{Hangup, Signals},
 };
 use crate::{
-    config::{self, Config, ListenerTlsSettings, OriginKind, Sources},
+    config::{self, Config, ListenerTlsSettings, Loaded, OriginKind, Sources},
     node::{Addresses, Node, NodeBuilder, configured::start_telemetry},
     registry::Registry,
     settings::{ADMIN_PORT, GRPC_PORT, HTTP_PORT},
@@ -40,16 +41,23 @@ pub(super) struct DevArgs {
 pub(super) async fn dev(args: &DevArgs) -> Result<(), Failure> {
     let signals = Signals::listen(Hangup::Stops)?;
     let group = group(&args.origin);
-    let first = settings(0, args, &group, true)?;
+    let Loaded {
+        settings: first,
+        warnings,
+        ..
+    } = settings(0, args, &group, true)?;
     let telemetry = start_telemetry(&first, "dev")?;
+    warn(&warnings);
     let registry = Registry::memory();
     let (ends, mut ended) = mpsc::channel(1);
     let known = usable_group(&first, &group)?;
     let mut shown = Vec::new();
     for number in 0..args.nodes {
-        let usual = settings(number, args, &group, false)?;
-        let free = settings(number, args, &group, true)?;
-        shown.push(start(usual, free, registry.clone(), ends.clone()).await?);
+        let of = |free_ports| {
+            let loaded = settings(number, args, &group, free_ports);
+            loaded.map(|it| with_ports_of_its_own(it, number))
+        };
+        shown.push(start(of(false)?, of(true)?, registry.clone(), ends.clone()).await?);
     }
     for node in &mut shown {
         tokio::select! {
@@ -260,7 +268,7 @@ fn settings(
     args: &DevArgs,
     group: &DevGroup,
     free_ports: bool,
-) -> Result<Config, Failure> {
+) -> Result<Loaded, Failure> {
     let port = |first: u16| if free_ports { 0 } else { first + number };
     let given = [
         format!("node.id=dev-{number}"),
@@ -294,7 +302,32 @@ fn settings(
         overrides: args.overrides.clone(),
         ..Sources::default()
     };
-    Ok(config::load(&sources)?.settings)
+    Ok(config::load(&sources)?)
+}
+
+/// Where `--set` names the port of a listener, that is the first node's; the others take the ports
+/// behind it.
+fn with_ports_of_its_own(loaded: Loaded, number: u16) -> Config {
+    let Loaded {
+        mut settings,
+        in_force,
+        ..
+    } = loaded;
+    let listeners = [
+        ("grpc.listen", Some(&mut settings.grpc.listen)),
+        ("http.listen", Some(&mut settings.http.listen)),
+        ("redis.listen", settings.redis.listen.as_mut()),
+        ("peer.listen", Some(&mut settings.peer.listen)),
+        ("admin.listen", Some(&mut settings.admin.listen)),
+    ];
+    for (name, address) in listeners {
+        let mut known = in_force.iter().filter(|it| it.name == name);
+        let is_said = known.any(|it| it.source == "flag --set");
+        if let Some(address) = address.filter(|it| is_said && it.port() != 0) {
+            address.set_port(address.port().saturating_add(number));
+        }
+    }
+    settings
 }
 
 /// A node on the usual ports, or on free ports if those are in use.

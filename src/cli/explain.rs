@@ -212,7 +212,7 @@ fn holder(it: &Value) -> String {
     let mut parts = vec![match it["bytes"].as_u64() {
         Some(bytes) => {
             let size = counted(bytes, "byte", "bytes");
-            format!("{size}, tag {}", text(&it["tag"]))
+            format!("{size}, etag {}", text(&it["etag"]))
         }
         None => "remembers that the origin has no such key".into(),
     }];

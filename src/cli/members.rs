@@ -11,6 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     access::Socket,
@@ -19,16 +20,17 @@ use super::{
     cluster::{Cluster, Etcd},
     context::Context,
     failure::Failure,
-    output::{print_json, print_line, printable, table},
+    output::{counted, print_json, print_line, printable, table},
     ring::fetch_report,
     sources::ConfigArgs,
     tls::{Tls, TlsArgs},
 };
-use crate::registry::etcd::{Forgotten, forget as forget_in, view};
+use crate::registry::etcd::{Forgotten, Keys, forget as forget_in, registered_at, view};
 use gaocache_core::{
     error::{Error, ErrorKind},
-    membership::Member,
+    membership::{Member, View},
 };
+use gaocache_discovery::Snapshot;
 
 /// How long a member is given to show that it is alive.
 const ALIVE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -67,6 +69,9 @@ struct Shown<'a> {
     id: &'a str,
     address: &'a str,
     state: &'static str,
+    /// When it registered, by its own clock. Absent: its release doesn't say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registered_at: Option<String>,
     /// The revision of etcd at which it came into this state of the ring.
     since: u64,
     /// Absent: its key hangs on no lease, so it never goes by itself.
@@ -75,37 +80,49 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(member: &'a Member) -> Self {
+    fn of(member: &'a Member, (keys, snapshot): (&Keys, &Snapshot)) -> Self {
         Self {
             id: &member.id,
             address: &member.address,
             state: member.state_name(),
+            registered_at: registered_at(keys, snapshot, member).and_then(as_time),
             since: member.since,
             lease: (member.lease != 0).then(|| format!("{:x}", member.lease)),
         }
     }
 }
 
+/// Seconds since the Unix epoch, for people and programs.
+fn as_time(seconds: u64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()?;
+    time.format(&Rfc3339).ok()
+}
+
 pub(super) async fn members(args: &MembersArgs) -> Result<(), Failure> {
     let etcd = args.cluster.or_configured(&args.config, "members")?;
     let (keys, discovery) = etcd.discover().await?;
-    let view = view(&keys, &discovery.list());
-    let shown: Vec<Shown<'_>> = view.members.iter().map(Shown::of).collect();
+    let snapshot = discovery.list();
+    let view = view(&keys, &snapshot);
+    let members = view.members.iter();
+    let shown: Vec<Shown<'_>> = members
+        .map(|it| Shown::of(it, (&keys, &snapshot)))
+        .collect();
     if args.json {
         print_json(&shown)?;
     } else if !shown.is_empty() {
         let rows = shown.iter().map(|it| {
-            let since = format!("revision {}", it.since);
+            let registered = it.registered_at.clone();
             let lease = it.lease.clone().unwrap_or_else(|| "none".into());
             [
                 printable(it.id),
                 printable(it.address),
                 it.state.into(),
-                since,
+                registered.unwrap_or_else(|| "unknown".into()),
                 lease,
             ]
         });
-        print_line(&table(["id", "address", "state", "since", "lease"], rows))?;
+        let titles = ["id", "address", "state", "registered", "lease"];
+        print_line(&table(titles, rows))?;
     }
     if shown.is_empty() {
         return Err(etcd.nobody());
@@ -137,7 +154,38 @@ pub(super) async fn forget(args: &ForgetArgs) -> Result<(), Failure> {
         "{} at {} is off the list",
         text("id"),
         text("address")
-    ))
+    ))?;
+    match outlook(&done["left"]) {
+        Some(outlook) => print_line(&outlook),
+        None => Ok(()),
+    }
+}
+
+/// What comes of the members that are left, if some of them have vanished too.
+fn outlook(left: &Value) -> Option<String> {
+    let names = left["vanished"]
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_str);
+    let names: Vec<String> = names.map(printable).collect();
+    let (gone, all) = (names.len() as u64, left["members"].as_u64()?);
+    if names.is_empty() {
+        return None;
+    }
+    let counted = counted(all, "member", "members");
+    let names = names.join(", ");
+    // At least half of all members have to agree that one is gone.
+    Some(if gone * 2 > all {
+        format!(
+            "{gone} of {counted} are still gone: {names}; removals stay refused until more of them \
+             are back or forgotten too"
+        )
+    } else {
+        format!(
+            "{gone} of {counted} are still gone: {names}; the others can take them off the list by \
+             themselves now, and then removals go on"
+        )
+    })
 }
 
 async fn over(socket: PathBuf, id: &str) -> Result<Value, Failure> {
@@ -159,7 +207,8 @@ pub(super) async fn forget_member(etcd: &Etcd, tls: &Tls, id: &str) -> Result<Va
         .discover()
         .await
         .map_err(|failure| Error::new(ErrorKind::Registry, failure.message()))?;
-    let view = view(&keys, &discovery.list());
+    let snapshot = discovery.list();
+    let view = view(&keys, &snapshot);
     let Some(member) = view.member(id) else {
         let what = format!("etcd has no member '{id}'; see `gaocache members`");
         return Err(refused(what));
@@ -178,7 +227,10 @@ pub(super) async fn forget_member(etcd: &Etcd, tls: &Tls, id: &str) -> Result<Va
         return Err(alive("it answers at its admin listener; stop it first"));
     }
     match forget_in(&etcd.config, &keys, member).await? {
-        Forgotten::Yes => Ok(json!({ "forgotten": Shown::of(member) })),
+        Forgotten::Yes => Ok(json!({
+            "forgotten": Shown::of(member, (&keys, &snapshot)),
+            "left": left(&view, id),
+        })),
         Forgotten::LeaseLives => Err(alive(
             "its lease is still alive; stop it first, or, if it has just died, wait until its lease \
              ends (registry.etcd.lease_ttl_seconds)",
@@ -188,6 +240,13 @@ pub(super) async fn forget_member(etcd: &Etcd, tls: &Tls, id: &str) -> Result<Va
             member.id
         ))),
     }
+}
+
+/// How many members there are without that one, and which of them have vanished.
+fn left(view: &View, id: &str) -> Value {
+    let left = || view.members.iter().filter(|it| *it.id != *id);
+    let vanished = left().filter(|it| it.vanished).map(|it| &*it.id);
+    json!({ "members": left().count(), "vanished": vanished.collect::<Vec<_>>() })
 }
 
 async fn fetch_report_of(member: &Member, tls: &Tls) -> Result<crate::admin::RingReport, NoAnswer> {

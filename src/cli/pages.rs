@@ -54,6 +54,10 @@ fn name_examples(page: &Path) -> std::io::Result<()> {
 
 pub(super) fn man(args: &ManArgs, program: Command) -> Result<(), Failure> {
     let names = pages(&program, "gaocache");
+    if std::fs::metadata(&args.directory).is_ok_and(|it| !it.is_dir()) {
+        let what = format!("{}: not a directory", args.directory.display());
+        return Err(Failure::Failed(what));
+    }
     let written = std::fs::create_dir_all(&args.directory)
         .and_then(|()| clap_mangen::generate_to(program, &args.directory));
     let failed = |error| Failure::Failed(format!("{}: {error}", args.directory.display()));

@@ -18,8 +18,8 @@ use super::{cluster::Etcd, config::value, members::forget_member, sources::Confi
 use crate::{
     admin::{Reloads, Wish},
     auth::Call,
-    config::{Applies, ConfigError, InForce, Loaded, RegistryKind, RegistrySettings},
-    node::{configured::etcd_config, reload::Live},
+    config::{Applies, ConfigError, InForce, Loaded, Problem, RegistryKind, RegistrySettings},
+    node::reload::Live,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -146,6 +146,9 @@ impl Reloader {
             requires_restart = change.waiting.join(" "),
             "the settings were read again"
         );
+        if changed {
+            warn(&in_force.warnings);
+        }
         self.in_force = in_force;
         self.waiting.clone_from(&change.waiting);
         self.problem.clear();
@@ -155,6 +158,7 @@ impl Reloader {
             "groups_added": added,
             "groups_removed": removed,
             "requires_restart": change.waiting,
+            "warnings": as_json(&self.in_force.warnings),
         }))
     }
 
@@ -172,8 +176,24 @@ impl Reloader {
             "settings": settings.collect::<Vec<_>>(),
             "requires_restart": self.waiting,
             "problem": self.problem,
+            "warnings": as_json(&self.in_force.warnings),
         })));
     }
+}
+
+/// Logs the warnings about settings.
+pub(super) fn warn(warnings: &[Problem]) {
+    for Problem { name, reason, .. } in warnings {
+        tracing::warn!(setting = name, reason, "check this setting");
+    }
+}
+
+/// As JSON: names and reasons.
+fn as_json(warnings: &[Problem]) -> Value {
+    let warnings = warnings.iter();
+    warnings
+        .map(|it| json!({ "name": it.name, "reason": it.reason }))
+        .collect()
 }
 
 /// Takes a member off the list in this node's etcd.
@@ -182,11 +202,7 @@ async fn forget(registry: RegistrySettings, id: &str) -> Result<Value> {
         let what = "this node finds the others without etcd, so there is nothing to forget";
         return Err(Error::new(ErrorKind::InvalidRequest, what));
     }
-    let etcd = Etcd {
-        config: etcd_config(&registry.etcd),
-        service: registry.service,
-    };
-    forget_member(&etcd, &Tls::accepting_any_certificate(), id).await
+    forget_member(&Etcd::of(&registry), &Tls::accepting_any_certificate(), id).await
 }
 
 fn refused(error: ConfigError) -> Error {

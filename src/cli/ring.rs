@@ -213,7 +213,22 @@ fn table(report: &RingReport) -> String {
         report.fingerprint,
         report.node
     );
-    let members = report.members.iter().map(|member| MemberReport {
+    list_members(&mut out, &report.members);
+    if !report.unreachable.is_empty() {
+        let (node, others) = (&report.node, report.unreachable.join(", "));
+        let (node, others) = (printable(node), printable(&others));
+        let _ = writeln!(out, "{node} can't connect to: {others}");
+    }
+    for owner in &report.owners {
+        let (group, owner) = (printable(&owner.group), printable(&owner.owner));
+        let _ = writeln!(out, "owner in group {group}: {owner}");
+    }
+    out
+}
+
+/// A line for each member, in columns as wide as they need.
+fn list_members(out: &mut String, members: &[MemberReport]) {
+    let members = members.iter().map(|member| MemberReport {
         id: printable(&member.id),
         address: printable(&member.address),
         zone: printable(&member.zone),
@@ -251,14 +266,4 @@ fn table(report: &RingReport) -> String {
             member.lease.as_deref().unwrap_or("-")
         );
     }
-    if !report.unreachable.is_empty() {
-        let (node, others) = (&report.node, report.unreachable.join(", "));
-        let (node, others) = (printable(node), printable(&others));
-        let _ = writeln!(out, "{node} can't connect to: {others}");
-    }
-    for owner in &report.owners {
-        let (group, owner) = (printable(&owner.group), printable(&owner.owner));
-        let _ = writeln!(out, "owner in group {group}: {owner}");
-    }
-    out
 }

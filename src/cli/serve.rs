@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use super::{
     failure::Failure,
-    reload::Reloader,
+    reload::{Reloader, warn},
     signals::{Hangup, Signals},
     sources::ConfigArgs,
 };
@@ -14,9 +14,7 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     let loaded = args.load()?;
     let settings = loaded.settings.clone();
     let telemetry = start_telemetry(&settings, &settings.node.id)?;
-    if settings.groups.is_empty() {
-        tracing::warn!("there are no groups: every get is answered with unknown_group");
-    }
+    warn(&loaded.warnings);
     let (hang_up, hangups) = mpsc::channel(1);
     let signals = Signals::listen(Hangup::Tells(hang_up))?;
     let stop = signals.clone().received(1);

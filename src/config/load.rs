@@ -15,7 +15,7 @@ pub use super::walk::InForce;
 use super::{
     check, header_files,
     numbered::Numbered,
-    problem::{ConfigError, Problem},
+    problem::{ConfigError, Problem, toml_problem},
     schema::{self, Applies, VARIABLE_PREFIX},
     settings::{Config, LimitSettings, LogSettings},
     suggest,
@@ -44,6 +44,8 @@ pub struct Loaded {
     pub in_force: Vec<InForce>,
     /// The list of groups that the numbers in names such as `groups[0].ttl_seconds` are about.
     pub numbered: Numbered,
+    /// About settings that are valid, but have no effect or make no sense together with others.
+    pub warnings: Vec<Problem>,
 }
 
 impl Loaded {
@@ -57,7 +59,7 @@ impl Loaded {
         let mut in_force: Vec<InForce> = stay.chain(come).cloned().collect();
         in_force.sort_by_key(InForce::place);
         let before = self.settings.clone();
-        let after_numbered = after.numbered;
+        let (numbered, warnings) = (after.numbered, after.warnings);
         let after = after.settings;
         // A test holds this against the table.
         let settings = Config {
@@ -78,7 +80,8 @@ impl Loaded {
         Self {
             settings,
             in_force,
-            numbered: after_numbered,
+            numbered,
+            warnings,
         }
     }
 }
@@ -102,6 +105,10 @@ impl Reading {
     pub fn checked(self) -> Result<Loaded, ConfigError> {
         match self.settings {
             Some(settings) if self.problems.is_empty() => Ok(Loaded {
+                warnings: check::warnings(&settings, &self.in_force)
+                    .into_iter()
+                    .map(|warning| with_source(warning, &self.in_force))
+                    .collect(),
                 settings,
                 in_force: self.in_force,
                 numbered: self.numbered,
@@ -151,12 +158,8 @@ pub fn read_all(sources: &Sources) -> Reading {
             let mut together = header_files::fill(&mut settings);
             together.extend(check::together(&settings, &unsure));
             together.extend(check::leftovers(&settings, &in_force));
-            problems.extend(together.into_iter().map(|mut problem| {
-                let known = in_force.iter().find(|known| known.name == problem.name);
-                problem.source = known.map(|known| known.source.clone());
-                problem.value = known.map(|known| known.value.clone());
-                problem
-            }));
+            let together = together.into_iter();
+            problems.extend(together.map(|problem| with_source(problem, &in_force)));
             Some(settings)
         }
         Err(error) => {
@@ -176,6 +179,14 @@ pub fn read_all(sources: &Sources) -> Reading {
         numbered,
         problems,
     }
+}
+
+/// The problem, with the source and the value of its setting.
+fn with_source(mut problem: Problem, in_force: &[InForce]) -> Problem {
+    let known = in_force.iter().find(|known| known.name == problem.name);
+    problem.source = known.map(|known| known.source.clone());
+    problem.value = known.map(|known| known.value.clone());
+    problem
 }
 
 /// Settings of a node of a test: defaults, the memory registry, and all listeners on free ports of
@@ -287,23 +298,13 @@ fn indexed(name: &str) -> String {
 
 /// A settings file. figment's own reader would quote the line of an error, and a password with it.
 fn read(file: &Path) -> Result<Given, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let before = text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            + 1;
-        format!(
-            "not valid TOML: line {line}, column {column}: {}",
-            error.message()
-        )
+    let text = std::fs::read_to_string(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => "the file is not text in UTF-8".to_owned(),
+        _ => error.to_string(),
     })?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error| format!("not valid TOML: {}", toml_problem(&text, &error)))?;
     let value = Value::serialize(table).map_err(|error| error.kind.to_string())?;
     Ok(Given {
         source: format!("file {}", file.display()),

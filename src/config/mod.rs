@@ -26,7 +26,7 @@ pub use access::JwtSettings;
 pub use listener_tls::{ClientAuth, ListenerTlsSettings};
 pub use load::{InForce, Loaded, Reading, Sources, load, loopback, read_all};
 pub(crate) use mask::{has_user, url as url_without_password};
-pub use problem::ConfigError;
+pub use problem::{ConfigError, Problem, listed, toml_problem};
 pub use schema::Applies;
 pub use settings::{
     Config, EtcdSettings, GroupSettings, LimitSettings, LogFormat, LogSettings, OriginKind,

@@ -33,22 +33,44 @@ pub struct ConfigError(pub Vec<Problem>);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
-        write!(
-            f,
-            "{count} wrong setting{}:",
-            if count == 1 { "" } else { "s" }
-        )?;
-        for problem in &self.0 {
-            write!(f, "\n  {}", problem.name)?;
-            if let Some(value) = &problem.value {
-                write!(f, " = {value}")?;
-            }
-            if let Some(source) = &problem.source {
-                write!(f, "  [{source}]")?;
-            }
-            write!(f, "\n    {}", problem.reason)?;
+        f.write_str(&listed("wrong setting", &self.0))
+    }
+}
+
+/// What is wrong with a text in TOML, and where. The error's own words would quote the line, and a
+/// password with it.
+pub fn toml_problem(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
+    format!("line {line}, column {column}: {}", error.message())
+}
+
+/// All problems of a kind, such as `wrong setting`, for a person.
+pub fn listed(kind: &str, problems: &[Problem]) -> String {
+    let count = problems.len();
+    let plural = if count == 1 { "" } else { "s" };
+    let lines = problems.iter().map(Problem::to_string);
+    let lines = lines.collect::<String>();
+    format!("{count} {kind}{plural}:{lines}")
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n  {}", self.name)?;
+        if let Some(value) = &self.value {
+            write!(f, " = {value}")?;
         }
-        Ok(())
+        if let Some(source) = &self.source {
+            write!(f, "  [{source}]")?;
+        }
+        write!(f, "\n    {}", self.reason)
     }
 }

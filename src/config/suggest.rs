@@ -24,6 +24,12 @@ pub(super) fn suggest(name: &str) -> Option<String> {
         .map(|(_, name)| name)
 }
 
+/// The one of these names that a name may have meant.
+pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let found = best(name, names.map(|it| (it, it.to_owned())));
+    found.map(|(_, name)| name)
+}
+
 /// The variable that was meant by one with too few underscores, such as `GAOCACHE_CACHE_CAPACITY`.
 /// Only for the exact name of a setting: Kubernetes adds variables of its own, and so may others.
 pub(super) fn variable(given: &str) -> Option<String> {

@@ -241,6 +241,7 @@ fn read_with(overrides: &[String]) -> Loaded {
     Loaded {
         in_force: reading.in_force,
         numbered: reading.numbered,
+        warnings: Vec::new(),
         settings: reading.settings.expect("settings"),
     }
 }

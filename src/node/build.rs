@@ -139,7 +139,8 @@ impl NodeBuilder {
         let health = tonic_health::server::health_reporter().0;
         let largest = largest(&groups);
         let budget = self.chosen_budget(largest)?;
-        let peers = rules::peers(&self.settings, &groups, largest, peer_tls.clone());
+        let counted = budget.clone();
+        let peers = rules::peers(&self.settings, &groups, largest, counted, peer_tls.clone());
         let assembly = self.assembly(peers, lease, metrics, health.clone());
         let max_value = assembly.memory.max_value;
         let (parts, queued_copies) = assembly.parts(groups)?;

@@ -3,9 +3,12 @@
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{admission::Handshake, connection::Carrier};
+use super::{
+    admission::{Handshake, Listener},
+    connection::Carrier,
+};
 use crate::{
-    tls::{ClientNames, Refused, ServerTls, Stream, Trust},
+    tls::{ClientNames, Refused, ServerTls, Speaks, Stream, Trust},
     traffic::Cut,
 };
 
@@ -47,7 +50,11 @@ impl Carrier {
                 let what = "the client speaks plaintext, but this listener requires TLS";
                 // Counted first: how long the client takes to read the answer changes nothing.
                 self.refused(listener, from, "plaintext", &what);
-                let told = timeout(self.patience().handshake, client.tell());
+                let speaks = match listener == Listener::Redis.name() {
+                    true => Speaks::Redis,
+                    false => Speaks::Http,
+                };
+                let told = timeout(self.patience().handshake, client.tell(speaks));
                 let _ = stop
                     .run_until_cancelled(displaced.run_until_cancelled(told))
                     .await;

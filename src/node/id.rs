@@ -19,10 +19,10 @@ use gaocache_core::{
 const RETRY: Duration = Duration::from_millis(200);
 
 impl Joined {
-    /// Registers, as soon as no other process runs under this node's id. One that accepts
-    /// connections and says nothing may be frozen: it is waited for until its lease has ended,
-    /// since by then it knows by its own clock that it is not a member. Where nothing accepts
-    /// connections, the wait is a second at most.
+    /// Registers, as soon as no other process runs under this node's id. One that doesn't answer
+    /// may be frozen, or out of reach: it is waited for until its lease has ended, since by then it
+    /// knows by its own clock that it is no member. Where connections are refused, there is no
+    /// wait.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if one does.
@@ -45,8 +45,8 @@ impl Joined {
                 tracing::warn!(
                     address,
                     suppressed,
-                    "the process that registered with this node's id accepts connections but \
-                     doesn't answer; this node registers when that lease has ended"
+                    "whoever registered with this node's id doesn't answer there, and may still \
+                     run; this node registers when the lease from before has ended"
                 );
             }
             sleep(RETRY).await;

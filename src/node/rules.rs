@@ -140,6 +140,7 @@ pub(super) fn peers(
     settings: &Settings,
     groups: &[GroupDefinition],
     max_value: u64,
+    budget: Arc<Budget>,
     tls: PeerTls,
 ) -> PeerRules {
     /// How long a connection to another node is kept without a call.
@@ -149,6 +150,7 @@ pub(super) fn peers(
         timeout: settings.peer_timeout,
         idle: IDLE,
         max_value,
+        budget,
         workers: workers(settings),
         tls,
         loads: loads(groups),

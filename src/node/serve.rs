@@ -129,10 +129,12 @@ impl Served {
         if listener == Listener::Redis {
             return self.serve_redis((stream, names, trust), from).await;
         }
+        let is_http2 = stream.is_http2();
         let (socket, traffic) = self.socket(stream, carrier.traffic_from(from));
         if listener == Listener::Http {
             let proven = (names, trust);
-            return self.serve_http(socket, from, proven, &traffic).await;
+            let served = self.serve_http((socket, is_http2), from, proven, &traffic);
+            return served.await;
         }
         let service = front.over(names, traffic.clone(), Entry::Network(from));
         self.serve_grpc(listener, socket, service, &traffic, trust)
@@ -205,7 +207,7 @@ impl Served {
 
     async fn serve_http(
         &self,
-        socket: Io,
+        (socket, is_http2): (Io, bool),
         from: SocketAddr,
         (names, trust): (Option<ClientNames>, Trust),
         traffic: &Arc<Traffic>,
@@ -222,6 +224,10 @@ impl Served {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .max_send_buf_size(SEND_BUFFER);
+        if is_http2 {
+            // A server of HTTP/2 speaks first, and some clients wait for that.
+            builder = builder.http2_only();
+        }
         let service = ConnectedRouter::new(
             self.router.clone(),
             names,

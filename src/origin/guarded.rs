@@ -11,7 +11,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 use xxhash_rust::xxh3::xxh3_64;
@@ -24,13 +23,14 @@ use super::{
     ramp::Ramp,
 };
 use crate::{
+    clock::MonotonicClock,
     fairness::{ClientId, Turn},
     telemetry::trace,
 };
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
     metadata::Metadata,
-    ports::{BreakerState, LoadObserver, Loaded, Origin, Reloaded},
+    ports::{Asked, BreakerState, LoadObserver, LoadTurn, Loaded, Origin, Reloaded},
 };
 
 /// An origin with its limits.
@@ -86,7 +86,7 @@ impl Guarded {
     async fn in_turn<T>(
         &self,
         key: &str,
-        mut abandoned: BoxFuture<'_, ()>,
+        turn: LoadTurn<'_>,
         load: impl Future<Output = T>,
         is_fault: impl FnOnce(&T) -> bool,
     ) -> std::result::Result<T, NotBegun> {
@@ -99,15 +99,19 @@ impl Guarded {
         let client = ClientId::current();
         let most = self.bounds.max_concurrency;
         let most = most.saturating_add(self.bounds.max_queue);
-        let turn = tokio::select! {
+        let LoadTurn {
+            mut abandoned,
+            asked,
+        } = turn;
+        let place = tokio::select! {
             biased;
-            turn = self.ramp.places().take(client, line_key(key), most) => turn,
+            place = self.ramp.places().take(client, line_key(key), most) => place,
             () = &mut abandoned => {
                 trace::event("given up in the queue", None);
                 return Err(NotBegun::GivenUp);
             }
         };
-        let Ok(_running) = turn else {
+        let Ok(_running) = place else {
             return Err(NotBegun::NoRoom(self.overloaded()));
         };
         trace::event("left the queue", None);
@@ -118,7 +122,7 @@ impl Guarded {
         };
         let began = Instant::now();
         let anyway = self.bounds.cancel_abandoned;
-        let Some(loaded) = unless_abandoned(load, abandoned, anyway).await else {
+        let Some(loaded) = unless_abandoned(load, abandoned, anyway, &asked).await else {
             trace::event("given up between two attempts", None);
             return Err(NotBegun::GivenUp);
         };
@@ -244,6 +248,11 @@ impl Guarded {
     }
 }
 
+/// The turn of a load that no group has asked for.
+fn anyway() -> LoadTurn<'static> {
+    LoadTurn::anyway(Asked::by(Arc::new(MonotonicClock)))
+}
+
 /// By which a load is found in the line.
 fn line_key(key: &str) -> u64 {
     xxh3_64(key.as_bytes())
@@ -256,8 +265,7 @@ fn is_fault<T>(loaded: &Result<T>) -> bool {
 #[async_trait]
 impl Origin for Guarded {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
-        let nobody = Box::pin(std::future::pending());
-        match self.load_in_turn(key, None, nobody).await? {
+        match self.load_in_turn(key, None, anyway()).await? {
             Reloaded::Changed(loaded) => Ok(loaded),
             _ => Err(Error::origin_failed(
                 "it reports an unchanged value although none was passed to it",
@@ -270,16 +278,23 @@ impl Origin for Guarded {
         self.origin.batch_size()
     }
 
+    async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
+        self.load_many_in_turn(keys, anyway()).await
+    }
+
     /// A batch takes one place, and counts as one load for the breaker: as a failed one, if the
     /// origin answered for no key.
-    async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
+    async fn load_many_in_turn(
+        &self,
+        keys: &[&str],
+        turn: LoadTurn<'_>,
+    ) -> Vec<Result<Loaded, BoxError>> {
         let load = async {
             let started = Instant::now();
-            let nobody = Box::pin(std::future::pending());
             let load = self.load_many_in_time(keys);
             let all_fail = |loaded: &Vec<Result<Loaded>>| loaded.iter().all(is_fault);
             let first = keys.first().copied().unwrap_or_default();
-            let loaded = self.in_turn(first, nobody, load, all_fail).await;
+            let loaded = self.in_turn(first, turn, load, all_fail).await;
             let loaded = match loaded.map_err(|it| self.not_begun(it)) {
                 Ok(loaded) => loaded,
                 Err((error, true)) => vec![Err(error); keys.len()],
@@ -301,12 +316,12 @@ impl Origin for Guarded {
         &self,
         key: &str,
         kept: Option<&Metadata>,
-        abandoned: BoxFuture<'_, ()>,
+        turn: LoadTurn<'_>,
     ) -> Result<Reloaded, BoxError> {
         let load = async {
             let started = Instant::now();
             let load = self.load_in_time(key, kept);
-            let loaded = self.in_turn(key, abandoned, load, is_fault).await;
+            let loaded = self.in_turn(key, turn, load, is_fault).await;
             let result = match loaded.map_err(|it| self.not_begun(it)) {
                 Ok(loaded) => loaded,
                 Err((error, true)) => Err(error),

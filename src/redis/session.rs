@@ -111,14 +111,18 @@ impl Session {
         }
     }
 
-    /// The password is a bearer token. Whether it counts is told by the commands that need a role.
+    /// The password is a bearer token. If it doesn't count, the client stays who it was.
     fn log_in(&mut self, user: &[u8], password: &[u8]) -> Reply {
         if user != USER {
             let what = "invalid username-password pair or user is disabled.";
             return Reply::Error("WRONGPASS", what.into());
         }
         let token = Bytes::copy_from_slice(password);
-        self.is_now(self.caller.clone().with_token(Some(token)));
+        let caller = self.caller.clone().with_token(Some(token));
+        if let Err(why) = self.permissions.log_in(&caller) {
+            return Reply::Error("WRONGPASS", why.into());
+        }
+        self.is_now(caller);
         Reply::OK
     }
 

@@ -3,16 +3,15 @@
 use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::{convert, scan::has_at_most};
 use crate::{
-    fairness::ClientId,
-    service::{Service, flight_bytes},
-    telemetry::trace::Scope,
-    traffic::{Ticket, Traffic},
-    wire,
+    fairness::ClientId, service::Service, telemetry::trace::Scope, traffic::Traffic, wire,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -57,20 +56,25 @@ pub(super) fn answers(
     request: wire::GetManyRequest,
     traffic: Option<Arc<Traffic>>,
 ) -> Result<impl Stream<Item = Result<wire::GetManyResponse, Status>> + Send> {
-    let counted = traffic.as_ref().map(|traffic| -> Result<Ticket> {
-        let mut ticket = traffic.begin()?;
-        ticket.charge(flight_bytes(request.keys.len()))?;
-        Ok(ticket)
-    });
-    let counted = counted.transpose()?;
+    let counted = traffic.as_ref().map(Traffic::begin).transpose()?;
     let keys: Arc<[String]> = request.keys.into();
-    let answers = service.get_many(&request.group, keys.clone());
-    Ok(in_scope(answers).map(move |(place, answer)| {
-        let _counted = &counted;
-        let answer = answer.and_then(|mut answer| {
-            answer.value = held(traffic.as_ref(), answer.value)?;
-            Ok(answer)
+    let of_flights = traffic.clone();
+    let count = move |bytes| of_flights.as_ref().map(|it| it.charge(bytes)).transpose();
+    let parts = service.get_in_parts(&request.group, keys.clone(), count);
+    let parts = parts.map(move |part| {
+        let traffic = traffic.clone();
+        let held = in_scope(part).map(move |(place, answer)| {
+            let answer = answer.and_then(|mut answer| {
+                answer.value = held(traffic.as_ref(), answer.value)?;
+                Ok(answer)
+            });
+            (place, answer)
         });
+        read_ahead(held)
+    });
+    // The next part begins only when the client has read the one before.
+    Ok(in_scope(parts).flatten().map(move |(place, answer)| {
+        let _counted = &counted;
         let key = keys[place].clone();
         Ok(convert::many_response(key, answer, service.now()))
     }))
@@ -87,7 +91,7 @@ pub(super) fn fetched(
 ) -> Result<impl Stream<Item = Result<wire::FetchManyResponse, Status>> + Send> {
     let asked_at = service.now();
     let answers = service.answer_peer_many(&request.group, request.keys)?;
-    Ok(in_scope(answers).map(move |(place, fetched)| {
+    let held = in_scope(answers).map(move |(place, fetched)| {
         let fetched = fetched.and_then(|mut fetched| {
             if let Fetched::Answer(answer) = &mut fetched
                 && let Some(value) = answer.record.value.take()
@@ -96,9 +100,47 @@ pub(super) fn fetched(
             }
             Ok(fetched)
         });
+        (place, fetched)
+    });
+    Ok(read_ahead(held).map(move |(place, fetched)| {
         let now = service.now();
         Ok(convert::fetch_many_response(place, fetched, asked_at, now))
     }))
+}
+
+/// Reads on while nobody reads from it, so that what comes is counted at once, however long it
+/// waits here. There are no more items than keys in a batch.
+fn read_ahead<T: Send + 'static>(
+    stream: impl Stream<Item = T> + Send + 'static,
+) -> impl Stream<Item = T> + Send {
+    let mut stream = Box::pin(stream);
+    let mut come = Vec::new();
+    let rest = loop {
+        match stream.next().now_or_never() {
+            Some(Some(item)) => come.push(item),
+            Some(None) => break None,
+            None => break Some(read_in_task(stream)),
+        }
+    };
+    stream::iter(come).chain(stream::iter(rest).flatten())
+}
+
+/// Reads in a task that ends with its reader.
+fn read_in_task<T: Send + 'static>(
+    mut stream: impl Stream<Item = T> + Send + Unpin + 'static,
+) -> impl Stream<Item = T> + Send {
+    let (sender, receiver) = mpsc::channel(MAX_BATCH_KEYS);
+    let task = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Some(item) = stream.next().await {
+            if sender.send(item).await.is_err() {
+                return;
+            }
+        }
+    }));
+    ReceiverStream::new(receiver).map(move |item| {
+        let _task = &task;
+        item
+    })
 }
 
 /// The value, counted: answers that are ready wait until their reader has taken those before.
@@ -125,6 +167,8 @@ fn in_scope<S: Stream + Send>(stream: S) -> impl Stream<Item = S::Item> + Send {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use bytes::{BufMut, BytesMut};
     use prost::Message;
 
@@ -153,6 +197,32 @@ mod tests {
             b"\0\0\0\0\x02\x12\x7f",
         ] {
             assert!(check(&Bytes::from_static(invalid), 1).is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_is_counted_though_nobody_reads_and_no_more_is_once_the_reader_has_gone() {
+        let counted = Arc::<AtomicUsize>::default();
+        let (come, comes) = futures::channel::mpsc::unbounded();
+        let stream = stream::iter(0..3).chain(comes);
+        let count = counted.clone();
+        let read = stream.inspect(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let reader = read_ahead(read);
+        assert_eq!(counted.load(Ordering::SeqCst), 3, "at once");
+        (3..5).for_each(|item| come.unbounded_send(item).expect("it is read"));
+        while counted.load(Ordering::SeqCst) < 5 {
+            tokio::task::yield_now().await;
+        }
+        let mut reader = Box::pin(reader);
+        for item in 0..5 {
+            assert_eq!(reader.next().await, Some(item));
+        }
+        assert!(reader.next().now_or_never().is_none(), "it goes on");
+        drop(reader);
+        while !come.is_closed() {
+            tokio::task::yield_now().await;
         }
     }
 }

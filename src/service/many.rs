@@ -4,7 +4,11 @@
 
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, future::ready, stream};
+use futures::{
+    Stream, StreamExt,
+    future::ready,
+    stream::{self, BoxStream},
+};
 use tokio::time::Instant;
 
 use super::Service;
@@ -22,6 +26,9 @@ const FLIGHT_BYTES: usize = 2 << 10;
 pub(crate) fn flight_bytes(keys: usize) -> usize {
     keys.min(MAX_BATCH_KEYS) * FLIGHT_BYTES
 }
+
+/// Answers as they come, each with the place of its key.
+pub(crate) type Answers = BoxStream<'static, (usize, Result<Answer>)>;
 
 /// The keys of a request that are worked on at the same time.
 struct Part {
@@ -46,16 +53,30 @@ impl Service {
         group: &str,
         keys: Arc<[String]>,
     ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
+        self.get_in_parts(group, keys, |_| Ok(())).flatten()
+    }
+
+    /// The same in parts, of which each begins when it is asked for. `count` takes room for what is
+    /// asked for meanwhile, in bytes, until the part ends. What finds no room is not asked for.
+    pub fn get_in_parts<C: Send + 'static, F: Fn(usize) -> Result<C> + Send>(
+        &self,
+        group: &str,
+        keys: Arc<[String]>,
+        count: F,
+    ) -> impl Stream<Item = Answers> + Send + use<C, F> {
         let (service, group) = (self.clone(), Arc::<str>::from(group));
-        let answers = stream::unfold(0, move |first| {
+        stream::unfold(0, move |first| {
             let part = (first < keys.len()).then(|| {
                 let part = service.part(&group, &keys, first);
                 let next = part.next;
-                (service.answers(&group, &keys, part), next)
+                let counted = match part.missed.len() {
+                    0 => Ok(None),
+                    missed => count(flight_bytes(missed)).map(Some),
+                };
+                (service.answers(&group, &keys, part, counted), next)
             });
             ready(part)
-        });
-        answers.flatten()
+        })
     }
 
     /// The keys from that place on, as far as they may be worked on at once.
@@ -99,12 +120,13 @@ impl Service {
         part
     }
 
-    fn answers(
+    fn answers<C: Send + 'static>(
         &self,
         group: &Arc<str>,
         keys: &Arc<[String]>,
         part: Part,
-    ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
+        counted: Result<C>,
+    ) -> Answers {
         let Part {
             known,
             missed,
@@ -113,10 +135,15 @@ impl Service {
             ..
         } = part;
         let asked: Vec<&str> = missed.iter().map(|place| &*keys[*place]).collect();
-        let rest = match self.inner.groups.get(group) {
-            Ok(found) => {
+        let begun = counted.and_then(|counted| Ok((counted, self.inner.groups.get(group)?)));
+        let rest = match begun {
+            Ok((counted, found)) => {
                 let answers = self.client.within(|| found.get_many(&asked));
-                self.client.reads(answers).left_stream()
+                let answers = self.client.reads(answers).map(move |answer| {
+                    let _counted = &counted;
+                    answer
+                });
+                answers.left_stream()
             }
             Err(error) => {
                 let refused = (0..asked.len()).map(move |nth| (nth, Err(error.clone())));
@@ -133,6 +160,6 @@ impl Service {
             service.record_get(&group, key, &answer);
             (missed[nth], answer)
         });
-        stream::iter(known).chain(rest)
+        stream::iter(known).chain(rest).boxed()
     }
 }

@@ -93,7 +93,7 @@ metrics! {
     IN_FLIGHT_REFUSALS = "gaocache_in_flight_refusals_total", "counter", [], "Requests, loads and answers that were refused as overloaded, because too many bytes were in flight.";
     RELOADS = "gaocache_reloads_total", "counter", ["outcome"], "Times that the settings were read again: changed, unchanged, or refused (something was wrong with them, so nothing has changed).";
     RELOAD_REFUSED = "gaocache_reload_refused", "gauge", [], "1 if the settings that were read last were refused, so that the node runs with older ones.";
-    AUTH_REFUSALS = "gaocache_auth_refusals_total", "counter", ["role", "reason"], "Calls of clients that were refused, by the role that they needed (read, remove, purge, admin): unauthenticated (the caller did not prove who it is) or denied (it lacks the role).";
+    AUTH_REFUSALS = "gaocache_auth_refusals_total", "counter", ["role", "reason"], "Calls of clients that were refused, by the role that they needed (read, remove, purge, admin; login for the AUTH of a Redis client): unauthenticated (the caller did not prove who it is) or denied (it lacks the role).";
     AUTH_STALE = "gaocache_auth_source_stale", "gauge", ["source"], "1 if the file of bearer tokens (tokens) or the keys for JWTs (jwks) could not be used when they were read last, so that those from before stay in force.";
     AUDIT_DROPPED = "gaocache_audit_dropped_total", "counter", [], "Lines of the audit that were not written: too many waited, too many calls were refused within a second, or the stream could not be written to.";
     BUILD_INFO = "gaocache_build_info", "gauge", ["version"], "Always 1; the label is the version.";

@@ -104,7 +104,8 @@ fn log_some(
     tracing::info!(
         group,
         outcome,
-        milliseconds = took.as_secs_f64() * 1000.0,
+        // In whole microseconds: the rest would only be digits.
+        milliseconds = took.as_micros() as f64 / 1000.0,
         peer = peer.map(|it| &*it.owner),
         key = line::key(key),
         error = answer.as_ref().err().map(tracing::field::display),

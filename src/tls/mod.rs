@@ -48,6 +48,7 @@ pub(crate) use names::AllowedPeers;
 pub use peer::{PeerTls, Way};
 #[cfg(feature = "cli")]
 pub(crate) use plaintext::SPEAKS_TLS;
+pub use plaintext::Speaks;
 pub use stream::Stream;
 #[cfg(feature = "etcd")]
 pub use to_nodes::ClientTls;

@@ -15,6 +15,8 @@ const HANDSHAKE: u8 = 22;
 const PREFACE: &[u8; 3] = b"PRI";
 /// The reason.
 pub(crate) const SPEAKS_TLS: &str = "this listener speaks TLS; use https://";
+/// The answer to a Redis client.
+const TOLD_REDIS: &str = "this listener speaks TLS; use rediss://, or redis-cli --tls";
 /// An empty `SETTINGS` frame, which is how a server begins.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// `GOAWAY` with the error `INADEQUATE_SECURITY`: type, flags, stream, last stream, error.
@@ -45,6 +47,15 @@ pub(super) async fn begins(stream: &TcpStream) -> io::Result<Begins> {
     })
 }
 
+/// What clients of a listener speak beside HTTP/2, which shows by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.
+    Http,
+    /// The protocol of Redis.
+    Redis,
+}
+
 /// A client that speaks plaintext and has not been told yet.
 #[derive(Debug)]
 pub struct Untold {
@@ -59,15 +70,16 @@ impl Untold {
 
     /// Tells the client, and closes the connection. Takes as long as the client wants to read, so
     /// it needs a time limit.
-    pub async fn tell(self) {
+    pub async fn tell(self, speaks: Speaks) {
         // Who doesn't wait for the answer doesn't need it.
-        let _ = tell(self.stream, self.begins).await;
+        let _ = tell(self.stream, self.begins, speaks).await;
     }
 }
 
-async fn tell(mut stream: TcpStream, begins: Begins) -> io::Result<()> {
-    let answer = match begins {
-        Begins::WithHttp2 => {
+async fn tell(mut stream: TcpStream, begins: Begins, speaks: Speaks) -> io::Result<()> {
+    let answer = match (begins, speaks) {
+        (_, Speaks::Redis) => format!("-ERR {TOLD_REDIS}\r\n").into_bytes(),
+        (Begins::WithHttp2, Speaks::Http) => {
             let mut answer = Vec::from(SETTINGS);
             let length = GOAWAY.len() - 6 + SPEAKS_TLS.len();
             // The length of a payload takes three bytes.

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::bounded::Bounded;
+use super::{PROTOCOL, bounded::Bounded};
 
 /// A connection, with TLS or without.
 pub enum Stream {
@@ -22,6 +22,16 @@ pub enum Stream {
     Local(UnixStream),
     /// With TLS, after the handshake.
     Tls(Box<TlsStream<Bounded>>),
+}
+
+impl Stream {
+    /// Whether both ends have agreed on HTTP/2 in the handshake.
+    pub(crate) fn is_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Local(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(PROTOCOL),
+        }
+    }
 }
 
 macro_rules! either {

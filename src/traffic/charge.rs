@@ -1,4 +1,4 @@
-//! Bytes of loads, which may wait for room.
+//! Bytes that arrive: of loads, which may wait for room, and of answers of other nodes.
 
 use std::{
     pin::pin,
@@ -70,6 +70,14 @@ impl Charge {
         Ok(())
     }
 
+    /// Gives back what was taken.
+    pub fn release(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes > 0 {
+            self.budget.give_back(bytes);
+        }
+    }
+
     /// Bytes taken.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -86,9 +94,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.budget.give_back(self.bytes);
-        }
+        self.release();
     }
 }
 

@@ -6,7 +6,6 @@
 
 mod body;
 mod budget;
-#[cfg(feature = "cli")]
 mod charge;
 mod connection;
 mod incoming;
@@ -14,7 +13,6 @@ mod ticket;
 
 pub use body::{Outgoing, SLICE};
 pub use budget::Budget;
-#[cfg(feature = "cli")]
 pub use charge::Charge;
 pub use connection::{Cut, Patience, Traffic};
 pub use incoming::{Arriving, collect};

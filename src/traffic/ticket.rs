@@ -42,6 +42,16 @@ impl Traffic {
         }
     }
 
+    /// Counts bytes of a request that is under way.
+    ///
+    /// # Errors
+    /// As [`Ticket::charge`].
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> Result<Ticket> {
+        let mut part = Ticket::part(self);
+        part.charge(bytes)?;
+        Ok(part)
+    }
+
     /// The value, counted until its last clone is dropped.
     ///
     /// # Errors

@@ -9,8 +9,10 @@ use crate::{
     calls::{Call, Listener, channel, make, with},
     common::{CountingOrigin, joining},
     line,
+    redis::Typed,
 };
 use gaocache::Registry;
+use tokio::net::TcpStream;
 
 fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).expect("written");
@@ -28,6 +30,7 @@ async fn the_audit_tells_who_changed_what_and_who_was_refused() {
     fs::write(&tokens, line("ci", "t-ci", "remove users")).expect("written");
     let further = [
         "auth.anonymous=read".into(),
+        "redis.listen=127.0.0.1:0".into(),
         format!("auth.token_file={}", tokens.display()),
         format!("log.audit={}", audit.display()),
         format!("admin.socket={}", socket.display()),
@@ -55,6 +58,10 @@ async fn the_audit_tells_who_changed_what_and_who_was_refused() {
     let local = Listener::Socket(socket);
     make(&local, Call::Path("PUT", "/log?level=info"), "", None).await;
     make(&local, Call::Purge, "nothing", None).await;
+    let redis = node.addresses.redis.expect("it listens");
+    let redis = TcpStream::connect(redis).await.expect("connects");
+    let refused = Typed::new(redis).answer("AUTH guess").await;
+    assert_eq!(refused, "-WRONGPASS the bearer token is not known");
     // Gets are no changes.
     make(&grpc, Call::Get, "users", None).await;
     // What waits is written before the node ends.
@@ -80,6 +87,7 @@ fn check(audit: &Path, odd: &str) {
             // The log of the test's process is not the node's.
             json!(["log_level", { "kind": "socket" }, "invalid_request", null]),
             json!(["purge", { "kind": "socket" }, "unknown_group", "nothing"]),
+            json!(["login", { "kind": "anonymous" }, "refused", null]),
         ]
     );
     assert_eq!(lines[0]["key"], odd);
@@ -95,8 +103,15 @@ fn check(audit: &Path, odd: &str) {
         (&json!("socket"), &json!("info"))
     );
     assert!(lines[3]["uid"].is_u64());
+    assert_eq!(
+        (&lines[5]["reason"], &lines[5]["role"]),
+        (&json!("unauthenticated"), &Value::Null)
+    );
     let text = fs::read_to_string(audit).expect("written");
-    assert!(!text.contains("t-ci"), "the token itself is never told");
+    assert!(
+        !text.contains("t-ci") && !text.contains("guess"),
+        "the token itself is never told"
+    );
     let rules = |it: char| it != '\n' && (it.is_control() || it == '\u{202e}');
     assert!(!text.contains(rules), "{text:?}");
 }

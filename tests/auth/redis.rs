@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    common::{CountingOrigin, TestNode, joining, within},
+    common::{CountingOrigin, TestNode, joining, metric, within},
     line,
 };
 use gaocache::Registry;
@@ -104,12 +104,19 @@ async fn a_connection_may_do_what_its_last_password_allows_and_in_its_groups_alo
     .await;
     let mut other = typed(&node).await;
     talk(&mut other, &[("GET users:k", "-NOAUTH ")]).await;
-    // Another password takes the place of the first, also one that nobody knows.
+    // Another password takes the place of the first, unless nobody knows it.
     talk(
         &mut client,
         &[
-            ("AUTH default made-up", "+OK"),
-            ("GET users:k", "-NOAUTH unauthenticated: this needs the role 'read' for group 'users', and the bearer token is not known"),
+            (
+                "AUTH default made-up",
+                "-WRONGPASS the bearer token is not known",
+            ),
+            (
+                "HELLO 2 AUTH default made-up",
+                "-WRONGPASS the bearer token is not known",
+            ),
+            ("GET users:k", "$"),
             ("AUTH default t-remove", "+OK"),
             ("GET users:k", "-NOPERM permission_denied: 'ci' lacks"),
             ("DEL users:k", ":1"),
@@ -120,6 +127,32 @@ async fn a_connection_may_do_what_its_last_password_allows_and_in_its_groups_alo
         ],
     )
     .await;
+    node.stopped().await;
+}
+
+/// A node may forget a token while its client is connected.
+#[tokio::test]
+async fn a_token_that_is_taken_back_counts_no_longer_and_a_refused_one_is_counted() {
+    let origin = CountingOrigin::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = node(&origin, folder.path()).await;
+    let (mut client, mut other) = (typed(&node).await, typed(&node).await);
+    talk(&mut client, &[("AUTH t-read", "+OK"), ("GET users:k", "$")]).await;
+    let changed = line("web", "t-other", "read users");
+    fs::write(folder.path().join("tokens"), changed).expect("written");
+    // The file is read once a second.
+    let forgotten = async {
+        while other.answer("AUTH t-read").await == "+OK" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    within("the token is forgotten", forgotten).await;
+    let told = "-NOAUTH unauthenticated: this needs the role 'read' for group 'users', and the \
+                bearer token is not known";
+    talk(&mut client, &[("GET users:k", told)]).await;
+    let name = "gaocache_auth_refusals_total";
+    let labels = ["role=\"login\"", "reason=\"unauthenticated\""];
+    assert_eq!(metric(&node, name, &labels).await, 1.0);
     node.stopped().await;
 }
 

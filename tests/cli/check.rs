@@ -69,6 +69,16 @@ async fn check_and_explain_send_a_token_to_the_nodes_that_they_find_in_etcd() {
     let nodes = [node("n0"), node("n1")];
     agree(&nodes).await;
 
+    for call in [
+        &["get", "users", "alice"][..],
+        &["remove", "users", "alice"],
+    ] {
+        let all = [call, &["--etcd", &etcd.url]].concat();
+        let (code, _, errors) = tokio::task::block_in_place(|| told(&all));
+        assert_eq!(code, Some(1), "{errors}");
+        let hint = "pass --token-file or GAOCACHE_TOKEN";
+        assert!(errors.contains(hint), "{call:?}: {errors}");
+    }
     let get = ["--group", "users", "--key", "alice"];
     let (code, _, errors) = check(&etcd, &get);
     assert_eq!(code, Some(1), "{errors}");

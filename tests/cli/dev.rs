@@ -45,6 +45,51 @@ fn dev_serves_a_folder_to_curl_from_every_node() {
     assert!(dev.stop(), "Ctrl-C ends it well");
 }
 
+/// The first of three ports in a row that are free.
+fn three_ports() -> u16 {
+    let first = std::iter::repeat_with(common::etcd::free_port);
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let mut first = first.filter(|it| *it < u16::MAX - 2 && is_free(*it + 1) && is_free(*it + 2));
+    first.next().expect("there is no end to it")
+}
+
+#[test]
+fn a_port_that_is_named_is_the_first_node_s_and_the_others_take_those_behind_it() {
+    let (folder, first) = (folder(), three_ports());
+    let listen = format!("redis.listen=127.0.0.1:{first}");
+    let _dev = Dev::with(
+        folder.path().to_str().expect("text"),
+        &["--set", &listen],
+        Stdio::inherit(),
+    );
+    for port in first..first + 3 {
+        let redis = std::net::TcpStream::connect(("127.0.0.1", port));
+        let mut redis = redis.expect("it listens");
+        std::io::Write::write_all(&mut redis, b"GET files:a.txt\r\nQUIT\r\n").expect("sent");
+        let mut answer = String::new();
+        redis.read_to_string(&mut answer).expect("an answer");
+        assert_eq!(answer, "$5\r\nfirst\r\n+OK\r\n");
+    }
+}
+
+#[test]
+fn dev_warns_of_settings_that_have_no_effect() {
+    let set = [
+        "dev",
+        "--set",
+        "cache.replicate=hot",
+        "--set",
+        "grpc.listen=192.0.2.1:1",
+    ];
+    let output = run(PROGRAM, &set);
+    let log = text(&output.stdout);
+    assert!(text(&output.stderr).contains("can't be at 192.0.2.1:1"));
+    assert!(
+        log.contains("check this setting setting=\"cache.replicate\""),
+        "{log}"
+    );
+}
+
 /// Keys and groups in the hints are those that work, in a shell and in a URL.
 #[test]
 fn the_hints_of_dev_work_as_they_are() {

@@ -56,9 +56,12 @@ impl Two {
         }
     }
 
-    async fn get(&self) {
+    /// The value's `ETag`.
+    async fn get(&self) -> String {
         let answer = common::http().get(&self.url).send().await;
-        assert_eq!(answer.expect("answers").status(), 200);
+        let answer = answer.expect("answers");
+        assert_eq!(answer.status(), 200);
+        answer.headers()["etag"].to_str().expect("text").to_owned()
     }
 }
 
@@ -69,7 +72,7 @@ async fn a_key_is_explained_at_the_node_that_is_asked_and_at_its_owner() {
     let before = json(&on);
     assert_eq!(before["asked"]["held"].to_string(), "[]");
     assert_eq!(before["asked"]["last_miss"], Value::Null);
-    two.get().await;
+    let etag = two.get().await;
     let after = json(&on);
     let (asked, owner) = (&after["asked"], &after["owner"]);
     assert_eq!(asked["node"], "n0");
@@ -81,6 +84,12 @@ async fn a_key_is_explained_at_the_node_that_is_asked_and_at_its_owner() {
     let held = held.iter().find(|it| it["node"] == "n1");
     let held = held.expect("the owner");
     assert_eq!(held["bytes"], format!("value of {}", two.key).len());
+    assert_eq!(
+        (&held["etag"], &held["tags"]),
+        (&etag.as_str().into(), &0.into())
+    );
+    let (_, shown, _) = explained(&on);
+    assert!(shown.contains(&format!(" bytes, etag {etag}, ")), "{shown}");
     assert!(
         held["age_seconds"].as_f64().expect("known") < 60.0,
         "{held}"
@@ -219,6 +228,12 @@ async fn requests_are_logged_as_the_settings_want_and_keys_only_if_they_may() {
     assert_eq!(outcomes, ["origin", "hit", "unknown_group"]);
     assert_eq!(all[0]["group"], "users");
     assert!(all[0]["milliseconds"].as_f64().expect("a time") > 0.0);
+    let is_short = |it: &Value| {
+        let time = it["milliseconds"].to_string();
+        time.split_once('.')
+            .is_some_and(|(_, digits)| digits.len() <= 3)
+    };
+    assert!(all.iter().all(is_short), "whole microseconds: {all:?}");
     assert!(
         all[0]["peer"].is_string() && all[1]["peer"].is_null(),
         "{all:?}"

@@ -12,6 +12,7 @@ mod dev;
 mod errors;
 mod etcd;
 mod explain;
+mod hints;
 mod large;
 mod live;
 mod mounted;
@@ -20,6 +21,7 @@ mod secrets;
 mod serve;
 mod settings;
 mod transcripts;
+mod warnings;
 mod zone;
 
 use std::{

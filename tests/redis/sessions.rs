@@ -7,7 +7,12 @@ use super::*;
 #[tokio::test]
 async fn a_connection_has_a_version_a_name_and_an_id_until_it_is_reset() {
     let origin = CountingOrigin::start().await;
-    let nodes = nodes(1, &origin, &[]).await;
+    // The hash of `any`.
+    let hash = "d6a7cd2a7371b1a15d543196979ff74fdb027023ebf187d5d329be11055c77fd";
+    let tokens = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&tokens, format!("me {hash} read\n")).expect("written");
+    let tokens = format!("auth.token_file={}", tokens.path().display());
+    let nodes = nodes(1, &origin, &[&tokens]).await;
     let mut raw = Raw::connect(&nodes[0]).await;
     raw.send("PING\r\n").await;
     raw.answers("+PONG\r\n").await;
@@ -74,12 +79,22 @@ async fn what_a_connection_may_ask_for_is_answered_as_redis_does() {
             &["HELLO", "3", "X"],
             "-ERR Syntax error in HELLO option 'x'",
         ),
-        (&["AUTH", "secret"], "+OK\r\n"),
-        (&["AUTH", "default", "secret"], "+OK\r\n"),
+        (
+            &["AUTH", "secret"],
+            "-WRONGPASS this node accepts no tokens\r\n",
+        ),
+        (
+            &["AUTH", "default", "secret"],
+            "-WRONGPASS this node accepts",
+        ),
         (&["AUTH", "other", "secret"], "-WRONGPASS invalid"),
         (
             &["HELLO", "3", "AUTH", "other", "secret"],
             "-WRONGPASS invalid",
+        ),
+        (
+            &["HELLO", "3", "AUTH", "default", "secret"],
+            "-WRONGPASS this node accepts",
         ),
     ] {
         let mut raw = Raw::connect(&nodes[0]).await;

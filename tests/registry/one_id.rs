@@ -1,9 +1,11 @@
 //! A process that is started under the id of another one, which still runs, is frozen, or can't be
 //! reached.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
+use etcd_client::PutOptions;
 use gaocache::ErrorKind;
+use tokio::net::TcpListener;
 
 use super::{
     CountingOrigin, Etcd, NodeProcess, TestNode, builder, http, metric, node, node_settings,
@@ -44,10 +46,10 @@ async fn who_starts_under_the_id_of_a_node_that_runs_is_refused_and_disturbs_not
 }
 
 #[tokio::test]
-async fn an_older_node_that_can_t_be_asked_says_that_its_id_was_taken_and_comes_back_later() {
+async fn an_older_node_where_nobody_listens_says_that_its_id_was_taken_and_comes_back_later() {
     let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
-    // An address for documentation (RFC 5737): nobody can be asked there.
-    let further = ["node.advertise_host=192.0.2.1"];
+    // Connections are refused there: it listens at another address of this machine.
+    let further = ["node.advertise_host=127.0.0.2"];
     let settings = node_settings("twin", &etcd.url, &origin, &further);
     let mut first = TestNode::start(builder(&settings).bind().await.expect("binds"));
     first.ready().await;
@@ -80,7 +82,64 @@ async fn an_older_node_that_can_t_be_asked_says_that_its_id_was_taken_and_comes_
     first.ready().await;
     text_at(&client, &first.http("/v1/users/k")).await;
     assert_eq!(origin.loads_of("k"), 3, "a removed value came back");
-    assert!(etcd.keys("gaocache/twin").await[0].1.contains("192.0.2.1"));
+    assert!(etcd.keys("gaocache/twin").await[0].1.contains("127.0.0.2"));
+}
+
+/// Accepts connections and ends them.
+async fn breaks_off() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    address
+}
+
+#[tokio::test]
+async fn a_process_that_can_not_be_asked_loses_its_id_only_when_its_lease_has_ended() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let start = || NodeProcess::start("twin", &[&etcd.url], &origin.url(), &[]);
+    let mut first = start();
+    first.until_ready().await;
+    let mut client = etcd.client().await;
+    let stored = etcd.keys("gaocache/twin").await.remove(0).1;
+    let peer = format!("127.0.0.1:{}", first.peer);
+    assert!(stored.contains(&peer), "{stored}");
+    first.kill();
+    // The second is a name that nobody may have (RFC 6761).
+    for address in [breaks_off().await.to_string(), "gone.invalid:1".into()] {
+        let lease = client.lease_grant(600, None).await.unwrap().id();
+        let options = PutOptions::new().with_lease(lease);
+        let moved = stored.replace(&peer, &address);
+        client
+            .put("gaocache/twin", moved.clone(), Some(options))
+            .await
+            .unwrap();
+        let second = start();
+        let waits = async {
+            while !second
+                .log
+                .lock()
+                .iter()
+                .any(|line| line.contains("may still run"))
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("it waits", waits).await;
+        assert_eq!(etcd.keys("gaocache/twin").await[0].1, moved, "{address}");
+        client.lease_revoke(lease).await.unwrap();
+        let registers = async {
+            let at = format!("127.0.0.1:{}", second.peer);
+            while !etcd
+                .keys("gaocache/twin")
+                .await
+                .iter()
+                .any(|it| it.1.contains(&at))
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("it registers", registers).await;
+    }
 }
 
 #[tokio::test]

@@ -162,6 +162,21 @@ async fn commands_tell_why_tls_with_a_node_fails() {
     assert_eq!(told, wanted);
 }
 
+/// Nobody waits for the time limit of the connect: the listener answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_get_at_another_listener_with_tls_asks_which_one_it_is() {
+    let (origin, files) = (CountingOrigin::start().await, Files::new());
+    let mut node = node(&origin, &files.settings()).await;
+    node.ready().await;
+    let (ca, port) = (files.folder.text("ca.pem"), node.addresses.http.port());
+    let target = format!("https://localhost:{port}");
+    let get = ["get", "users", "a", "--target", &target, "--ca", &ca];
+    let (code, told) = command(&get, &[]).await;
+    assert_eq!(code, Some(1), "{told}");
+    let doubt = "the response is not from a gaocache node; is this the gRPC listener";
+    assert!(told.contains(doubt), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_to_a_node_of_plaintext_is_told_so() {
     let (origin, files) = (CountingOrigin::start().await, Files::new());

@@ -42,6 +42,28 @@ async fn plaintext_on_a_port_of_tls_is_told_so_and_counted() {
 }
 
 #[tokio::test]
+async fn a_redis_client_in_plaintext_gets_an_error_that_it_can_read() {
+    let (origin, files) = (CountingOrigin::start().await, Files::new());
+    let mut settings = files.settings();
+    settings.push("redis.listen=127.0.0.1:0".into());
+    settings.extend(files.of("redis"));
+    let node = node(&origin, &settings).await;
+    let address = node.addresses.redis.expect("it listens");
+    for words in ["*1\r\n$4\r\nPING\r\n", "PING\r\n"] {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(words.as_bytes()).await.unwrap();
+        let mut told = String::new();
+        let read = client.read_to_string(&mut told);
+        within("its answer", read).await.unwrap();
+        let wanted = "-ERR this listener speaks TLS; use rediss://, or redis-cli --tls\r\n";
+        assert_eq!(told, wanted);
+    }
+    let labels = ["listener=\"redis\"", "reason=\"plaintext\""];
+    let name = "gaocache_connection_refusals_total";
+    assert_eq!(metric_over_tls(&node, &files, name, &labels).await, 2.0);
+}
+
+#[tokio::test]
 async fn a_connection_that_says_nothing_is_no_refusal() {
     let (origin, files) = (CountingOrigin::start().await, Files::new());
     let node = node(&origin, &files.settings()).await;

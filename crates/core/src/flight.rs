@@ -10,7 +10,14 @@
 //!
 //! This module must never hold its lock across an await, and it never starts a load by itself.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use hashbrown::HashTable;
 use parking_lot::{
@@ -27,6 +34,8 @@ const SHARDS: usize = 16;
 /// The flights of one group. `K` is the type of lock, which tests replace to explore interleavings.
 pub struct Flights<T, K: LockKind = RawMutex> {
     shards: Arc<[Mutex<K, Shard<T>>]>,
+    /// Those that departed at an earlier stage are shared no more.
+    stage: Arc<AtomicU64>,
 }
 
 /// Which flight of its key a get may share.
@@ -78,6 +87,8 @@ struct Flight<T> {
     key: FlightKey,
     number: u64,
     departed: Instant,
+    /// The stage at which it departed.
+    stage: u64,
     waiting: Vec<oneshot::Sender<T>>,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
@@ -119,6 +130,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
+            stage: Arc::default(),
         }
     }
 
@@ -128,11 +140,12 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         let mut shard = self.shard(key.hash()).lock();
         if let Some(flight) = shard.find_mut(key.hash(), key.text()) {
             // Who gave up takes no place: a load that hangs would gather them without a bound.
-            let shared = match sharing {
-                Sharing::UnderWay => true,
-                Sharing::Younger(age) => flight.departed.elapsed() < age,
-                Sharing::Next => false,
-            };
+            let shared = flight.stage == self.stage.load(Ordering::Acquire)
+                && match sharing {
+                    Sharing::UnderWay => true,
+                    Sharing::Younger(age) => flight.departed.elapsed() < age,
+                    Sharing::Next => false,
+                };
             let waiting = if shared {
                 &mut flight.waiting
             } else {
@@ -170,6 +183,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
             key: key.clone(),
             number,
             departed: Instant::now(),
+            stage: self.stage.load(Ordering::Acquire),
             waiting,
             next: Vec::new(),
         };
@@ -198,6 +212,12 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     pub fn hold<R>(&self, key: &HashedKey<'_>, work: impl FnOnce() -> R) -> R {
         let _shard = self.shard(key.hash()).lock();
         work()
+    }
+
+    /// From now on, gets share no flight that has departed already, but wait for the next. What is
+    /// under way may still be kept.
+    pub fn share_no_more(&self) {
+        self.stage.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Grounds every flight. Flights that land after this call keep nothing.
@@ -241,6 +261,7 @@ impl<T, K: LockKind> Clone for Flights<T, K> {
     fn clone(&self) -> Self {
         Self {
             shards: self.shards.clone(),
+            stage: self.stage.clone(),
         }
     }
 }

@@ -191,4 +191,36 @@ mod tests {
         let young = listed_in(true, &three, written());
         assert!(!young, "others may rely on leases that etcd lost");
     }
+
+    #[test]
+    fn a_join_begins_anew_when_its_registration_is_no_longer_the_one_on_the_list() {
+        let me = |lease, held| Member {
+            lease,
+            held,
+            instance: "1".into(),
+            ..Member::new("me", "h:1")
+        };
+        let ring = |members: &[Member]| Topology::new("me", View::new(1, members.iter().cloned()));
+        let registry = |incarnation: &str, expelled| RegistryHealth {
+            written: Some((incarnation.into(), 5)),
+            expelled,
+            ..RegistryHealth::default()
+        };
+        let listed = Registration::of("1", &ring(&[me(5, false)]), &registry("1", false));
+        let Registration::Listed(listed) = listed else {
+            panic!("{listed:?}")
+        };
+        assert!(listed.holds_in(&ring(&[me(5, false)])));
+        for other in [&[me(6, false)][..], &[me(5, true)], &[]] {
+            assert!(!listed.holds_in(&ring(other)), "{other:?}");
+        }
+        let unseen = |registry| Registration::of("1", &ring(&[]), &registry);
+        assert_eq!(unseen(registry("1", true)), Registration::Ended);
+        assert_eq!(unseen(registry("1", false)), Registration::Awaited);
+        assert_eq!(
+            unseen(registry("0", true)),
+            Registration::Awaited,
+            "that was the incarnation before"
+        );
+    }
 }

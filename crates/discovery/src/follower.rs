@@ -39,6 +39,9 @@ const PAUSE_AFTER_SEVERAL: Duration = Duration::from_millis(200);
 /// like an idle one.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The id with which etcd answers for all watches of a stream.
+const ALL_WATCHES: i64 = -1;
+
 pub(super) type Listener = Box<dyn Fn(&DiscoveryEvent) + Send + Sync>;
 
 /// The task behind a discovery.
@@ -72,7 +75,7 @@ impl Follower {
         let hold = u64::try_from(hold).unwrap_or(u64::MAX);
         Self {
             connector: Connector::new(config),
-            ranges,
+            ranges: KeyRange::outermost(ranges),
             young,
             publish,
             listener,
@@ -173,11 +176,11 @@ impl Follower {
         let listing = Txn::new().and_then(gets.collect::<Vec<_>>());
         let listing = self.connector.bounded(client.txn(listing)).await?;
         let header = listing.header();
-        let revision = header.map_or(0, |it| it.revision());
+        let listed = header.map_or(0, |it| it.revision());
         let now = Seen {
             cluster: header.map_or(0, |it| it.cluster_id()),
-            revision,
-            complete: revision,
+            revision: listed,
+            complete: vec![listed; self.ranges.len()],
         };
         let mut members = BTreeMap::new();
         let mut newest = 0;
@@ -192,19 +195,19 @@ impl Follower {
                 }
             }
         }
-        let history = self.history(now, client).await?;
+        let history = self.history(&now, client).await?;
         self.seen = Some(now);
         let revision = u64::try_from(newest).unwrap_or(0);
         self.reconciler
             .replace(self.now_ms(), revision, members, history);
         (self.listener)(&DiscoveryEvent::Heard);
         self.publish_now();
-        Ok(now.revision)
+        Ok(listed)
     }
 
     /// Whether etcd lost what was seen before. If so, it is marked, before anybody hears of it.
-    async fn history(&self, now: Seen, client: &mut Client) -> Result<History, Error> {
-        let Some(before) = self.seen else {
+    async fn history(&self, now: &Seen, client: &mut Client) -> Result<History, Error> {
+        let Some(before) = &self.seen else {
             return Ok(History::Kept);
         };
         let (connector, ranges) = (&self.connector, &self.ranges);
@@ -240,9 +243,13 @@ impl Follower {
         (self.listener)(&DiscoveryEvent::Heard);
         if let (Some(seen), Some(header)) = (&mut self.seen, answer.header()) {
             seen.revision = seen.revision.max(header.revision());
-            // An answer without events to a request for progress: nothing else was changed.
-            if answer.events().is_empty() && !answer.created() {
-                seen.complete = seen.complete.max(header.revision());
+            // An answer without events to a request for progress: nothing else was changed. One
+            // that etcd gives unasked is about a single watch.
+            let of_all = answer.watch_id() == ALL_WATCHES || self.ranges.len() == 1;
+            if answer.events().is_empty() && !answer.created() && of_all {
+                for complete in &mut seen.complete {
+                    *complete = header.revision().max(*complete);
+                }
             }
         }
         for event in answer.events() {
@@ -261,8 +268,11 @@ impl Follower {
             };
             self.reconciler.apply(revision, change);
             self.changes += 1;
-            if let Some(seen) = &mut self.seen {
-                seen.complete = seen.complete.max(key.mod_revision());
+            let range = self.ranges.iter().position(|it| it.contains(key.key()));
+            let seen = self.seen.as_mut();
+            let complete = seen.and_then(|seen| seen.complete.get_mut(range?));
+            if let Some(complete) = complete {
+                *complete = key.mod_revision().max(*complete);
             }
         }
         Ok(())

@@ -14,13 +14,14 @@ use crate::{
 };
 
 /// What was last seen of an etcd.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Seen {
     pub(super) cluster: u64,
     /// The highest revision that it named.
     pub(super) revision: i64,
-    /// All changes up to this revision were seen.
-    pub(super) complete: i64,
+    /// Of each range, all changes up to such a revision were seen. One may be ahead of another:
+    /// each has a watch of its own.
+    pub(super) complete: Vec<i64>,
 }
 
 /// What is known at [`Seen::complete`]: the keys, and their last changes.
@@ -36,8 +37,8 @@ impl Seen {
     /// # Errors
     /// If etcd can't be reached or refuses.
     pub(super) async fn goes_on(
-        self,
-        now: Self,
+        &self,
+        now: &Self,
         connector: &Connector,
         client: &mut Client,
         ranges: &[KeyRange],
@@ -47,10 +48,10 @@ impl Seen {
             return Ok(History::Lost);
         }
         let mut had = Known::new();
-        for range in ranges {
+        for (range, complete) in ranges.iter().zip(&self.complete) {
             let options = GetOptions::new()
                 .with_range(range.end.clone())
-                .with_revision(self.complete);
+                .with_revision(*complete);
             let got = client.get(range.from.clone(), Some(options));
             let got = match connector.bounded(got).await {
                 Ok(got) => got,

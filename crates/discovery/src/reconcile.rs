@@ -34,6 +34,8 @@ pub struct Reconciler<T> {
     /// period.
     held: BTreeMap<Arc<str>, u64>,
     revision: u64,
+    /// Changes that are older were in the last listing.
+    listed: u64,
     hold_ms: u64,
 }
 
@@ -45,6 +47,7 @@ impl<T> Reconciler<T> {
             members: BTreeMap::new(),
             held: BTreeMap::new(),
             revision: 0,
+            listed: 0,
             hold_ms,
         }
     }
@@ -88,6 +91,7 @@ impl<T> Reconciler<T> {
         } else {
             self.revision.max(revision)
         };
+        self.listed = self.revision;
         let held = std::mem::take(&mut self.held);
         for (id, member) in known {
             if self.members.contains_key(&id) {
@@ -106,12 +110,13 @@ impl<T> Reconciler<T> {
         }
     }
 
-    /// Applies one change, seen at `revision`. Older changes are ignored.
+    /// Applies one change, made at `revision`. The changes of one key have to come in order, those
+    /// of several need not. What is older than the last listing is ignored.
     pub fn apply(&mut self, revision: u64, event: Event<T>) {
-        if revision < self.revision {
+        if revision < self.listed {
             return;
         }
-        self.revision = revision;
+        self.revision = self.revision.max(revision);
         match event {
             Event::Put(id, member) => {
                 self.held.remove(&id);

@@ -109,6 +109,19 @@ fn a_grace_that_ended_while_cut_off_begins_anew() {
 }
 
 #[test]
+fn changes_of_several_prefixes_need_not_come_in_order() {
+    let mut reconciler = Reconciler::new(10_000);
+    reconciler.replace(0, 5, list([member("a", "h:1")]), History::Kept);
+    reconciler.apply(8, put(member("b", "h:2")));
+    reconciler.apply(7, Event::Delete("a".into()));
+    reconciler.apply(6, put(member("c", "h:3")));
+    assert_eq!(ids(&reconciler), ["b", "c"]);
+    assert_eq!(reconciler.revision(), 8);
+    reconciler.apply(4, put(member("a", "h:1")));
+    assert_eq!(ids(&reconciler), ["b", "c"], "older than the listing");
+}
+
+#[test]
 fn a_held_member_that_is_deleted_goes_at_once() {
     let mut reconciler = Reconciler::new(10_000);
     reconciler.replace(0, 5, list([member("a", "h:1")]), History::Kept);

@@ -106,4 +106,49 @@ impl KeyRange {
         }
         Self { from, end }
     }
+
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        *self.from <= *key && (self.has_no_end() || *key < *self.end)
+    }
+
+    fn has_no_end(&self) -> bool {
+        self.end == [0]
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        let ends_later = self.has_no_end() || (!other.has_no_end() && other.end <= self.end);
+        self.from <= other.from && ends_later
+    }
+
+    /// Without those that lie within another: each change would come twice, and once too late.
+    pub(crate) fn outermost(ranges: Vec<Self>) -> Vec<Self> {
+        let mut kept = Vec::<Self>::new();
+        for range in ranges {
+            if !kept.iter().any(|it| it.covers(&range)) {
+                kept.retain(|it| !range.covers(it));
+                kept.push(range);
+            }
+        }
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_within_another_is_followed_once() {
+        let all = ["a/", "a/b/", "b/", "a/", "ab"].map(KeyRange::prefix);
+        let kept = KeyRange::outermost(all.to_vec());
+        assert_eq!(kept, ["a/", "b/", "ab"].map(KeyRange::prefix));
+        let whole = KeyRange::prefix("");
+        let all = vec![KeyRange::prefix("a/"), whole];
+        let kept_of_all = KeyRange::outermost(all);
+        let [whole] = &kept_of_all[..] else {
+            panic!("{kept_of_all:?}");
+        };
+        assert_eq!(*whole, KeyRange::prefix(""));
+        assert!(whole.contains(b"\xff") && !kept[0].contains(b"a0") && kept[0].contains(b"a/"));
+    }
 }

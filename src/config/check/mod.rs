@@ -5,10 +5,12 @@
 mod groups;
 mod listeners;
 mod members;
+mod warnings;
 
 use std::path::Path;
 
 pub(super) use groups::leftovers;
+pub(super) use warnings::warnings;
 
 use super::{pem, problem::Problem, settings::Config, unsure::Unsure};
 use crate::telemetry::log;

@@ -8,8 +8,8 @@ use std::{
 use tokio::sync::Notify;
 
 use super::*;
-use crate::origin::breaker::BreakerRules;
-use gaocache_core::ports::loader;
+use crate::origin::{breaker::BreakerRules, pause::pause};
+use gaocache_core::ports::{Clock, Timestamp, loader};
 
 pub(in super::super) struct Nobody;
 impl LoadObserver for Nobody {
@@ -223,13 +223,55 @@ async fn a_batch_takes_one_place_and_one_time_limit_and_each_key_has_its_outcome
 #[tokio::test]
 async fn a_load_that_nobody_waits_for_is_given_up_in_the_queue_but_not_once_it_runs() {
     let (origin, gate, begun) = one_at_a_time();
-    let mut runs = origin.load_in_turn("1", None, Box::pin(std::future::ready(())));
+    let given_up = || LoadTurn {
+        abandoned: Box::pin(std::future::ready(())),
+        ..anyway()
+    };
+    let mut runs = origin.load_in_turn("1", None, given_up());
     assert!(futures::poll!(runs.as_mut()).is_pending());
-    let queued = origin.load_in_turn("2", None, Box::pin(std::future::ready(())));
+    let queued = origin.load_in_turn("2", None, given_up());
     assert!(queued.await.is_err(), "given up");
     assert_eq!(begun.load(Ordering::SeqCst), 1);
     gate.notify_one();
     assert!(runs.await.is_ok(), "goes on");
+}
+
+/// Shows the time of the test.
+struct PausedClock(Instant);
+
+impl Clock for PausedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(0).after(self.0.elapsed())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_origin_is_asked_when_the_attempt_begins_that_brings_the_value() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let attempts = loader(async |key: String| {
+        if key == "fails at first" {
+            tokio::time::sleep(SECOND).await;
+            pause(SECOND).await;
+        }
+        tokio::time::sleep(SECOND).await;
+        Ok::<_, Error>("v")
+    });
+    let bounds = Bounds {
+        max_concurrency: 1,
+        ..Bounds::default()
+    };
+    let origin = Guarded::new(attempts, Arc::new(Nobody), bounds);
+    let clock: Arc<dyn Clock> = Arc::new(PausedClock(Instant::now()));
+    let [again, waits, many] = [(); 3].map(|()| Asked::by(clock.clone()));
+    let load = |key, asked: &Asked| origin.load_in_turn(key, None, LoadTurn::anyway(asked.clone()));
+    let (first, second, third) = tokio::join!(
+        load("fails at first", &again),
+        load("waits", &waits),
+        origin.load_many_in_turn(&["waits longer"], LoadTurn::anyway(many.clone())),
+    );
+    assert!(first.is_ok() && second.is_ok() && third.iter().all(Result::is_ok));
+    let asked = [again, waits, many].map(|it| it.at().since(Timestamp(0)));
+    assert_eq!(asked, [SECOND * 2, SECOND * 3, SECOND * 4]);
 }
 
 /// Loads take a millisecond, and while `stuck` is set, they never end. Calls are counted.

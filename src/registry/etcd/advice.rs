@@ -25,6 +25,14 @@ pub const FLAGS: Names = Names {
     authorities: "--etcd-ca",
 };
 
+/// In a context of the command line.
+#[cfg(feature = "cli")]
+pub const CONTEXT: Names = Names {
+    login: "etcd_user and etcd_password_file of the context",
+    identity: "etcd_cert and etcd_key of the context",
+    authorities: "etcd_ca of the context",
+};
+
 /// A problem, and what to do about it. `is_first`: etcd has never answered, so it may be none.
 pub fn advised(problem: &str, names: &Names, is_first: bool) -> String {
     let has = |marks: &[&str]| marks.iter().any(|mark| problem.contains(mark));
@@ -34,6 +42,16 @@ pub fn advised(problem: &str, names: &Names, is_first: bool) -> String {
     }
     let what = if has(&["user name is empty"]) {
         format!("etcd wants a login; see {}", names.login)
+    } else if has(&["invalid user ID or password"]) {
+        format!("etcd refuses the user or the password; see {}", names.login)
+    } else if has(&["authentication is not enabled"]) {
+        format!("etcd takes no login; leave out {}", names.login)
+    } else if has(&["permission denied"]) {
+        format!(
+            "this user lacks a role for the keys of the service; grant it in etcd, or log in as \
+             another user; see {}",
+            names.login
+        )
     } else if has(&["CertificateRequired"]) {
         format!("etcd wants a client certificate; see {}", names.identity)
     } else if has(&["fatal alert: BadCertificate", "fatal alert: UnknownCA"]) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::clock::unix_seconds;
 use gaocache_core::membership::{
     Contact, DEFAULT_WEIGHT, KeyFingerprint, Member, MemberState, SpeaksTls, View,
 };
@@ -22,6 +23,10 @@ pub(super) const SINCE: &str = "since";
 /// address, and the admin listener.
 const TLS: &str = "tls";
 const ADMIN_TLS: &str = "admin_tls";
+
+/// The name of the metadata with the time at which a member registered, in seconds since the Unix
+/// epoch, by its own wall clock. For people alone.
+const REGISTERED_AT: &str = "registered_at";
 
 /// The members that a snapshot holds: those that are registered, and those that have a record and
 /// vanished.
@@ -71,7 +76,23 @@ pub(in crate::registry) fn endpoint(me: &Member) -> Endpoint {
     }
 }
 
-/// The same, as a member of that cluster, if it is known.
+/// The same, of a member that registers now.
+pub(super) fn registered_now(endpoint: Endpoint) -> Endpoint {
+    endpoint.with_metadata(REGISTERED_AT, unix_seconds() as u64)
+}
+
+/// When a member registered, in seconds since the Unix epoch; `None`: its release doesn't tell.
+#[cfg(feature = "cli")]
+pub fn registered_at(keys: &Keys, snapshot: &Snapshot, member: &Member) -> Option<u64> {
+    let prefix = match member.vanished {
+        true => &keys.roster,
+        false => &keys.members,
+    };
+    let key = format!("{prefix}{}", member.id);
+    snapshot.endpoints.get(&*key)?.number(REGISTERED_AT)
+}
+
+/// What is registered of a member of that cluster, if it is known.
 pub(super) fn of_cluster(endpoint: Endpoint, cluster: Option<&Arc<str>>) -> Endpoint {
     match cluster {
         Some(id) => endpoint.with_metadata(CLUSTER, &**id),

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 pub use forget::{Forgotten, forget};
 pub use keys::Keys;
 pub(crate) use keys::check_service;
+#[cfg(feature = "cli")]
+pub use members::registered_at;
 pub use members::view;
 
 use super::notices::NoticeBoard;
@@ -37,7 +39,7 @@ use gaocache_discovery::{
 };
 use lease_end::LeaseEnd;
 pub(super) use members::endpoint;
-use members::of_cluster;
+use members::{of_cluster, registered_now};
 use session::{Begins, EtcdSession};
 
 /// The registry of one service.
@@ -167,7 +169,7 @@ impl Registry for EtcdRegistry {
             self.config.clone(),
             format!("{}{}", keys.members, me.id),
             keys.records(&me.id),
-            of_cluster(endpoint(&me), cluster.known()),
+            of_cluster(registered_now(endpoint(&me)), cluster.known()),
             begin.clone().cancelled_owned(),
             self.registration_listener(lease.clone()),
         );

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tonic::transport::Channel;
 
-use super::{fetch::peek_request, handoff::GrpcHandoffStream, links::Lane, pool::GrpcPeers};
-use crate::{
-    rpc::convert,
-    wire::{self, peer_client::PeerClient},
+use super::{
+    fetch::peek_request,
+    handoff::GrpcHandoffStream,
+    links::Lane,
+    pool::{Client, GrpcPeers},
 };
+use crate::{rpc::convert, wire};
 use gaocache_core::{
     membership::{IdHash, Member},
     ports::{
@@ -68,7 +69,7 @@ impl Peers for GrpcPeers {
         };
         let group = group.to_owned();
         let request = wire::RemoveHereRequest { group, key, tag };
-        let send = |mut client: PeerClient<Channel>| {
+        let send = |mut client: Client| {
             let request = request.clone();
             async move { client.remove(request).await }
         };
@@ -89,7 +90,7 @@ impl Peers for GrpcPeers {
             asker: asker.0,
             counted: counted.iter().map(|it| it.0).collect(),
         };
-        let send = |mut client: PeerClient<Channel>| {
+        let send = |mut client: Client| {
             let request = request.clone();
             async move { client.vouch(request).await }
         };
@@ -100,7 +101,7 @@ impl Peers for GrpcPeers {
 
     async fn promise(&self, member: &Member, against: IdHash) -> Result<IdHash, PeerError> {
         let request = wire::PromiseRequest { against: against.0 };
-        let send = |mut client: PeerClient<Channel>| async move { client.promise(request).await };
+        let send = |mut client: Client| async move { client.promise(request).await };
         let answer = self.ask(member, self.timeout(), send).await?;
         Ok(IdHash(answer.incarnation))
     }
@@ -122,8 +123,7 @@ impl Peers for GrpcPeers {
     ) -> Result<(), PeerError> {
         let listed = listed.0;
         let request = wire::AwaitRevisionRequest { revision, listed };
-        let send =
-            |mut client: PeerClient<Channel>| async move { client.await_revision(request).await };
+        let send = |mut client: Client| async move { client.await_revision(request).await };
         // Its caller bounds it: the answer waits for what the member is to see.
         self.ask(member, Duration::MAX, send).await.map(|_| ())
     }

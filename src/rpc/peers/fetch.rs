@@ -9,19 +9,19 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 use tracing::Instrument;
 
 use super::{
     failed::{Failed, Why},
     links::{Lane, Link},
-    pool::GrpcPeers,
+    pool::{Client, GrpcPeers},
     slots::LoadBounds,
 };
 use crate::{
     rpc::{asked_for, convert},
     telemetry::trace::{self, SpanAttributes},
-    wire::{self, peer_client::PeerClient},
+    wire,
 };
 use gaocache_core::{
     error::{Error, ErrorKind},
@@ -148,7 +148,7 @@ impl GrpcPeers {
         bounds: &LoadBounds,
     ) -> Result<PeerAnswer, Failed> {
         let bound = bounds.longest.saturating_add(self.timeout());
-        let send = |mut client: PeerClient<Channel>| {
+        let send = |mut client: Client| {
             let mut request = trace::request(wire::FetchRequest {
                 group: group.to_owned(),
                 key: key.to_owned(),
@@ -185,7 +185,7 @@ impl GrpcPeers {
         bound: Duration,
         request: wire::PeekRequest,
     ) -> Result<Peeked, Failed> {
-        let send = |mut client: PeerClient<Channel>| {
+        let send = |mut client: Client| {
             let request = request.clone();
             async move { client.peek(request).await }
         };

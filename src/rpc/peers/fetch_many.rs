@@ -8,7 +8,7 @@ use std::{future::poll_fn, mem, task::Poll};
 
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout};
-use tonic::{Code, Response, Status, Streaming, transport::Channel};
+use tonic::{Code, Response, Status, Streaming};
 use tracing::Instrument;
 
 use super::{
@@ -16,13 +16,13 @@ use super::{
     failure::Failure,
     fetch::load_too_long,
     links::Lane,
-    pool::GrpcPeers,
+    pool::{Client, GrpcPeers},
 };
 use crate::{
     rpc::{asked_for, many::MAX_FETCHED_KEY_BYTES},
     status::grpc::from_status,
     telemetry::trace,
-    wire::{self, fetch_many_response::Outcome, peer_client::PeerClient},
+    wire::{self, fetch_many_response::Outcome},
 };
 use gaocache_core::{
     membership::Member,
@@ -112,7 +112,7 @@ impl GrpcPeers {
             group: group.to_owned(),
             keys: open.keys(),
         };
-        let send = |mut client: PeerClient<Channel>| {
+        let send = |mut client: Client| {
             let mut request = trace::request(message.clone());
             asked_for::tell(request.metadata_mut().as_mut());
             async move { known(client.fetch_many(request).await) }

@@ -3,7 +3,7 @@
 //! It must never say so of another process that answers at the same address: addresses of pods are
 //! given again.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use tokio::{net::TcpStream, time::timeout};
 
@@ -16,9 +16,9 @@ use gaocache_core::membership::{IdHash, Member};
 pub enum Life {
     /// The process that registered.
     Runs,
-    /// Something accepts connections and says nothing: the process may be frozen.
+    /// Nothing that says so: the process may be frozen, or out of reach from here.
     Silent,
-    /// Nothing, or something else.
+    /// Nothing listens there, or another process has answered.
     Gone,
 }
 
@@ -29,30 +29,40 @@ impl GrpcPeers {
     /// Looks whether the process that registered as this member still runs. It is not ejected for
     /// what is found.
     pub async fn life(&self, member: &Member) -> Life {
-        let Ok(route) = self.route(member) else {
-            return Life::Gone;
-        };
+        // By a registered key, whoever answers has proven who it is. The key ends with its process.
+        let is_proven = member.contact.key.is_some();
+        match self.ask_who_runs(member).await {
+            Some(Ok(_)) if is_proven => Life::Runs,
+            Some(Ok(incarnation)) if incarnation == member.incarnation() => Life::Runs,
+            Some(Ok(_)) => Life::Gone,
+            // It doesn't know this node, say.
+            Some(Err(Failure::NotKnown(_) | Failure::Answered(_))) if is_proven => Life::Runs,
+            // A connection that breaks, or can't be made in time, says nothing about the process.
+            Some(Err(_)) | None => match is_refused(&member.contact.address).await {
+                true => Life::Gone,
+                false => Life::Silent,
+            },
+        }
+    }
+
+    /// Which incarnation answers there; `None` if no answer came in time.
+    async fn ask_who_runs(&self, member: &Member) -> Option<Result<IdHash, Failure>> {
+        let route = self.route(member).ok()?;
         // A promise that concerns no member: its answer says which incarnation gives it.
         let nobody = PromiseRequest {
             against: IdHash::NONE.0,
         };
         let mut client = PeerClient::new(route.channel());
-        match timeout(PATIENCE, client.promise(nobody)).await {
-            Ok(Ok(answer)) if answer.get_ref().incarnation == member.incarnation().0 => Life::Runs,
-            Ok(Ok(_)) => Life::Gone,
-            Ok(Err(status)) => match Failure::of(&status) {
-                // By a registered key, it has proven who it is before it says that it doesn't know
-                // this node. The key ends with its process.
-                Failure::NotKnown(_) if member.contact.key.is_some() => Life::Runs,
-                _ => Life::Gone,
-            },
-            Err(_) => {
-                let connected = TcpStream::connect(&*member.contact.address);
-                match timeout(PATIENCE, connected).await {
-                    Ok(Ok(_)) => Life::Silent,
-                    _ => Life::Gone,
-                }
-            }
-        }
+        let answer = timeout(PATIENCE, client.promise(nobody)).await.ok()?;
+        Some(match answer {
+            Ok(answer) => Ok(IdHash(answer.get_ref().incarnation)),
+            Err(status) => Err(Failure::of(&status)),
+        })
     }
+}
+
+/// Whether connections are refused there, because nothing listens.
+async fn is_refused(address: &str) -> bool {
+    let connected = timeout(PATIENCE, TcpStream::connect(address)).await;
+    matches!(connected, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused)
 }

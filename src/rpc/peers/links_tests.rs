@@ -10,6 +10,7 @@ use tokio::{
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
+use crate::traffic::Budget;
 use gaocache_core::membership::KeyFingerprint;
 
 fn links(idle: Duration) -> Links {
@@ -18,6 +19,7 @@ fn links(idle: Duration) -> Links {
         timeout: Duration::from_secs(1),
         idle,
         max_value: 0,
+        budget: Budget::new(1 << 20),
         workers: 1,
         loads: HashMap::new(),
         tls: PeerTls::plaintext(),

@@ -6,6 +6,7 @@
 //! long, refuses a call or answers what this node can't use is not: `failure` distinguishes these,
 //! and must never eject a member for what it answers.
 
+mod arriving;
 mod calls;
 mod ejected;
 mod failed;

@@ -9,9 +9,10 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status, Streaming, transport::Channel};
+use tonic::{Response, Status, Streaming};
 
 use super::{
+    arriving::Counted,
     ejected::Ejected,
     failed::Failed,
     failure::Failure,
@@ -39,6 +40,9 @@ const FURTHER_ATTEMPTS: usize = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(200);
 const MOST_PAUSES: usize = 5;
+
+/// Makes calls whose answers are counted.
+pub(super) type Client = PeerClient<Counted>;
 
 /// Calls to peers over gRPC. Cheap to clone.
 #[derive(Clone)]
@@ -150,14 +154,15 @@ impl GrpcPeers {
         member: &Member,
         link: &Arc<Link>,
         bound: Duration,
-        send: impl Fn(PeerClient<Channel>) -> F,
+        send: impl Fn(Client) -> F,
     ) -> Result<T, Failed>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let inner = &self.inner;
         let limit = message_limit(inner.rules.max_value);
-        let client = PeerClient::new(link.channel.clone()).max_decoding_message_size(limit);
+        let counted = Counted::new(link.channel.clone(), inner.rules.budget.clone(), limit);
+        let client = PeerClient::new(counted).max_decoding_message_size(limit);
         let attempts = async {
             let mut left = FURTHER_ATTEMPTS;
             let mut pauses = pauses(FIRST_PAUSE, LAST_PAUSE).take(MOST_PAUSES);
@@ -211,7 +216,7 @@ impl GrpcPeers {
         &self,
         member: &Member,
         bound: Duration,
-        send: impl Fn(PeerClient<Channel>) -> F,
+        send: impl Fn(Client) -> F,
     ) -> Result<T, PeerError>
     where
         F: Future<Output = Result<Response<T>, Status>>,

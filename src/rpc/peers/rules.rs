@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::slots::LoadBounds;
-use crate::tls::PeerTls;
+use crate::{tls::PeerTls, traffic::Budget};
 
 /// What a message holds beside its largest value: key, numbers, and in a handoff the smaller
 /// entries of the same batch.
@@ -20,6 +20,8 @@ pub struct PeerRules {
     pub idle: Duration,
     /// The largest value of any group, in bytes.
     pub max_value: u64,
+    /// Counts answers while they arrive.
+    pub budget: Arc<Budget>,
     /// Worker threads.
     pub workers: usize,
     /// How this node and its peers know each other.

@@ -24,6 +24,7 @@ impl AuthMetrics {
                 refusals.with_label_values(&[role, reason]);
             }
         }
+        refusals.with_label_values(&["login", "unauthenticated"]);
         let stale = registrar.gauges(names::AUTH_STALE)?;
         for source in ["tokens", "jwks"] {
             stale.with_label_values(&[source]);

@@ -2,6 +2,7 @@
 //! is kept, or the knowledge that there is none.
 //!
 //! What the origin calls unchanged must be what was kept when it was asked, never what came later.
+//! A life must never begin later than at that moment.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -18,7 +19,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     key::HashedKey,
     metadata::Metadata,
-    ports::{Freshness, Loaded, Reloaded},
+    ports::{Asked, Freshness, LoadTurn, Loaded, Reloaded, Timestamp},
     record::Record,
     ring::KeyHash,
     store::Entry,
@@ -39,7 +40,8 @@ impl Group {
             Purpose::Answer => Box::pin(duty.abandoned()),
             Purpose::Refresh | Purpose::Ahead(_) => Box::pin(std::future::pending()),
         };
-        let began = self.shared.clock.now();
+        let asked = Asked::by(self.shared.clock.clone());
+        let began = asked.at();
         let old = self.shared.owned.peek_usable(key, began);
         let course = Course {
             stale: old.is_some(),
@@ -48,29 +50,36 @@ impl Group {
         let old = old.filter(|it| !it.is_absent());
         let known = old.as_ref().map(|it| it.metadata());
         let known = known.filter(|it| it.has_validator());
-        let loaded = match departure.seat.filter(|_| known.is_none()) {
+        let (loaded, asked) = match departure.seat.filter(|_| known.is_none()) {
             // One place in the queue for the whole batch: it is not given up.
-            Some(seat) => load_with_others(seat, key.text())
-                .await
-                .map(Reloaded::Changed),
+            Some(seat) => {
+                let (loaded, asked) = load_with_others(seat, key.text(), asked).await;
+                (loaded.map(Reloaded::Changed), asked)
+            }
             None => {
-                self.origin()
-                    .load_in_turn(key.text(), known, abandoned)
-                    .await
+                let turn = LoadTurn {
+                    abandoned,
+                    asked: asked.clone(),
+                };
+                let loaded = self.origin().load_in_turn(key.text(), known, turn).await;
+                (loaded, asked)
             }
         };
+        let asked = asked.at();
         let entry = match loaded.map_err(Error::from_loader) {
-            Ok(Reloaded::Changed(loaded)) => self.changed(key, loaded, hash),
+            Ok(Reloaded::Changed(loaded)) => self.changed(key, loaded, hash, asked),
             Ok(Reloaded::Unchanged {
                 freshness,
                 metadata,
             }) => match old.filter(|it| it.metadata().has_validator()) {
-                Some(old) => self.unchanged(&old, freshness, &metadata, hash),
+                Some(old) => self.unchanged(&old, freshness, &metadata, hash, asked),
                 None => Err(Error::origin_failed(
                     "the origin says that the value has not changed, but none was passed to it",
                 )),
             },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing(key, &error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Ok(self.nothing(key, &error, asked))
+            }
             Err(error) => Err(error),
         };
         let now = self.shared.clock.now();
@@ -79,19 +88,25 @@ impl Group {
         }
         let (entry, uncacheable) = entry?;
         Ok(FlightOutcome {
+            // Its life may have ended while it was loaded: then it is for those who wait alone.
+            uncacheable: uncacheable || !entry.is_usable(now),
             entry,
             source: Source::Origin,
             course,
-            uncacheable,
         })
     }
 
-    /// The entry of a value that was loaded now, and whether it must not be kept.
-    fn changed(&self, key: &HashedKey<'_>, loaded: Loaded, hash: KeyHash) -> Result<(Entry, bool)> {
+    /// The entry of a value for which the origin was `asked` then, and whether it must not be kept.
+    fn changed(
+        &self,
+        key: &HashedKey<'_>,
+        loaded: Loaded,
+        hash: KeyHash,
+        asked: Timestamp,
+    ) -> Result<(Entry, bool)> {
         self.check_value(&loaded.value)?;
-        let now = self.shared.clock.now();
-        let life = self.life(loaded.freshness, hash, now);
-        let metadata = loaded.metadata.loaded(now);
+        let life = self.life(loaded.freshness, hash, asked);
+        let metadata = loaded.metadata.loaded(asked);
         let tag = xxh3_64(&loaded.value);
         let record = record(Some(loaded.value), tag, life, metadata);
         Ok((Entry::new(key, &record), life.uncacheable))
@@ -104,18 +119,18 @@ impl Group {
         said: Freshness,
         newer: &Metadata,
         hash: KeyHash,
+        asked: Timestamp,
     ) -> Result<(Entry, bool)> {
-        let now = self.shared.clock.now();
-        let life = self.life(said, hash, now);
-        let metadata = old.metadata().updated(newer)?.loaded(now);
+        let life = self.life(said, hash, asked);
+        let metadata = old.metadata().updated(newer)?.loaded(asked);
         let record = record(None, old.entity_tag(), life, metadata);
         Ok((old.renewed(&record), life.uncacheable))
     }
 
     /// That there is no such key, with what the origin said in place of its value.
-    fn nothing(&self, key: &HashedKey<'_>, said: &Error) -> (Entry, bool) {
+    fn nothing(&self, key: &HashedKey<'_>, said: &Error, asked: Timestamp) -> (Entry, bool) {
         let ttl = self.now.load().rules.negative_ttl;
-        let life = Life::without_staleness(ttl, self.shared.clock.now());
+        let life = Life::without_staleness(ttl, asked);
         let nothing = record(None, 0, life, Metadata::NONE);
         let record = match NotFoundBody::of(said) {
             Some(body) => nothing.with_absence(body),

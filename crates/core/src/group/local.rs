@@ -125,6 +125,7 @@ impl Group {
     ) -> Option<Duty> {
         let fence = &self.shared.standing.fence;
         let pass = fence.pass(self.shared.clock.now());
+        let under_way = self.shared.owned.departs(self.id);
         let result = match self.find_instead(key, hash, departure.why).await {
             Some(Found::Here(entry)) => {
                 return leader.land(Ok(FlightOutcome::hit(entry)), || {});
@@ -165,6 +166,9 @@ impl Group {
                 }
                 return;
             };
+            if !under_way.brings(&entry) {
+                return;
+            }
             if self.shared.owned.insert(entry) {
                 self.shared.copies.wanted(self.id, key.text());
             } else {

@@ -23,7 +23,7 @@ use crate::{
     cluster::Owner,
     error::{BoxError, Error, ErrorKind, Result},
     membership::{IdHash, Member},
-    ports::{Fetched, KeyAsked, Loaded, MANY_AT_ONCE, PeerAnswer, PeerError},
+    ports::{Asked, Fetched, KeyAsked, LoadTurn, Loaded, MANY_AT_ONCE, PeerAnswer, PeerError},
 };
 
 /// Values above this size, in bytes, are not part of a batch.
@@ -39,7 +39,7 @@ pub(super) type LoadSeat = Seat<LoadCall>;
 /// The load of one key, as a part of a batch.
 pub(super) struct LoadCall {
     key: Box<str>,
-    loaded: oneshot::Sender<Result<Loaded, BoxError>>,
+    loaded: oneshot::Sender<(Result<Loaded, BoxError>, Asked)>,
 }
 
 /// What a key of a batch brings, once it is there; `None`: it has to be asked for alone. What it
@@ -270,14 +270,16 @@ impl Loads {
     fn begin(&self) -> LoadSeat {
         let group = self.group.clone();
         Seat::new(move |calls: Vec<LoadCall>| {
-            let origin = group.origin();
+            let (origin, clock) = (group.origin(), group.shared.clock.clone());
             group.shared.spawn(async move {
+                let asked = Asked::by(clock);
                 let keys: Vec<&str> = calls.iter().map(|call| &*call.key).collect();
-                let mut loaded = origin.load_many(&keys).await.into_iter();
+                let turn = LoadTurn::anyway(asked.clone());
+                let mut loaded = origin.load_many_in_turn(&keys, turn).await.into_iter();
                 for call in calls {
                     let loaded = loaded.next().unwrap_or_else(|| Err(no_result().into()));
                     // Its flight runs to the end, so somebody takes it.
-                    let _ = call.loaded.send(loaded);
+                    let _ = call.loaded.send((loaded, asked.clone()));
                 }
             });
         })
@@ -288,8 +290,13 @@ fn no_result() -> Error {
     Error::origin_failed("load_many returned fewer results than there were keys")
 }
 
-/// The load of one key, which runs with those of the other calls of the batch.
-pub(super) async fn load_with_others(seat: LoadSeat, key: &str) -> Result<Loaded, BoxError> {
+/// The load of one key, which runs with those of the other calls of the batch, and when the origin
+/// was asked.
+pub(super) async fn load_with_others(
+    seat: LoadSeat,
+    key: &str,
+    asked: Asked,
+) -> (Result<Loaded, BoxError>, Asked) {
     let (sender, loaded) = oneshot::channel();
     seat.fill(LoadCall {
         key: key.into(),
@@ -297,6 +304,6 @@ pub(super) async fn load_with_others(seat: LoadSeat, key: &str) -> Result<Loaded
     });
     loaded.await.unwrap_or_else(|_| {
         let what = "the load of a batch panicked; see the log";
-        Err(Error::new(ErrorKind::Internal, what).into())
+        (Err(Error::new(ErrorKind::Internal, what).into()), asked)
     })
 }

@@ -110,6 +110,7 @@ impl Group {
         let fence = &self.shared.standing.fence;
         let departed = self.shared.clock.now();
         let pass = fence.pass(departed);
+        let under_way = hot.then(|| self.shared.hot.departs(self.id));
         // A fetch without callers is dropped, so that it holds no slot here or at the owner.
         // The owner continues a load that is already running.
         let result = tokio::select! {
@@ -130,7 +131,8 @@ impl Group {
                 && now.since(departed) < TRANSFER_TIMEOUT
                 && !self.tombstones.refuse(hash, now);
             let removed = |entry: &Entry| self.tombstones.refuse_tags(entry.metadata(), now);
-            if let Some(entry) = copy.filter(|entry| keep && !removed(entry))
+            let brings = |entry: &Entry| under_way.is_some_and(|it| it.brings(entry));
+            if let Some(entry) = copy.filter(|entry| keep && !removed(entry) && brings(entry))
                 && self.shared.hot.insert(entry)
             {
                 self.observer.kept_hot_copy();

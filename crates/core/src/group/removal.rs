@@ -97,13 +97,14 @@ impl Group {
             }
             Removal::Tag(tag) => {
                 let tag = TagHash::of(tag);
+                // First: what comes from another node is checked after its flight has departed.
                 self.tombstones.tag_removed(tag, now);
-                // Of a flight it is not known which tags its value will have.
-                self.ground_all();
                 shared.owned.purge_tag(self.id, tag);
                 shared.hot.purge_tag(self.id, tag);
-                // One that departed between the two may have seen an entry that is purged now.
-                self.ground_all();
+                // Last: what departs later finds nothing that is purged. Which tags the value of a
+                // flight under way will have is not known, so that is found out when it lands.
+                self.local.share_no_more();
+                self.remote.share_no_more();
                 self.sweep();
                 0
             }

@@ -24,7 +24,7 @@ use crate::{
     store::Entry,
 };
 
-/// How long a value that was loaded now may be served.
+/// How long a value that was loaded may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Life {
     pub(super) expires_at: Timestamp,
@@ -34,10 +34,10 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// So long, and no longer.
-    pub(super) fn without_staleness(ttl: Duration, now: Timestamp) -> Self {
+    /// So long since the origin was asked, and no longer.
+    pub(super) fn without_staleness(ttl: Duration, asked: Timestamp) -> Self {
         Self {
-            expires_at: now.after(ttl),
+            expires_at: asked.after(ttl),
             stale: Stale::NEVER,
             uncacheable: ttl.is_zero(),
         }
@@ -51,8 +51,8 @@ impl Life {
 }
 
 impl Group {
-    /// The lifetime of a value that was loaded now, given what the origin said about it.
-    pub(super) fn life(&self, said: Freshness, hash: KeyHash, now: Timestamp) -> Life {
+    /// The lifetime of a value for which the origin was `asked` then, given what it said about it.
+    pub(super) fn life(&self, said: Freshness, hash: KeyHash, asked: Timestamp) -> Life {
         let current = self.now.load();
         let rules = &current.rules;
         let ttl = match said {
@@ -64,7 +64,7 @@ impl Group {
         let Some(ttl) = bounded else {
             return Life::FOR_EVER;
         };
-        let life = Life::without_staleness(jittered(ttl, rules.ttl_jitter, hash, now), now);
+        let life = Life::without_staleness(jittered(ttl, rules.ttl_jitter, hash, asked), asked);
         let until = |window: Duration| match window {
             Duration::ZERO => Timestamp(0),
             window => life.expires_at.after(window),

@@ -147,6 +147,8 @@ impl Group {
         // Under the lock that removals take: either they see the entry, or we see that the key was
         // removed.
         self.local.hold(&key, || {
+            // Before the look at the tombstones: a tag that is purged after it is seen by this.
+            let under_way = self.shared.owned.departs(self.id);
             let removed = match &handed {
                 Handed::Over(record) => self.tombstones.refuse_tags(&record.metadata, now),
                 Handed::Announced { .. } => false,
@@ -155,7 +157,13 @@ impl Group {
                 return Fate::Refused;
             }
             match &handed {
-                Handed::Over(record) => self.keep(&key, record, parcel, sender, now),
+                Handed::Over(record) => {
+                    let entry = Entry::new(&key, record).with_use_count(parcel.use_count);
+                    match under_way.brings(&entry) {
+                        true => self.keep(&key, entry, parcel, sender, now),
+                        false => Fate::Refused,
+                    }
+                }
                 Handed::Announced { value_bytes } => {
                     let store = &self.shared.owned;
                     match store.would_keep_copy(&key, *value_bytes, parcel.use_count, now) {
@@ -171,12 +179,11 @@ impl Group {
     fn keep(
         &self,
         key: &HashedKey<'_>,
-        record: &Record,
+        entry: Entry,
         parcel: &Parcel,
         sender: Sender,
         now: Timestamp,
     ) -> Fate {
-        let entry = Entry::new(key, record).with_use_count(parcel.use_count);
         if parcel.copy {
             entry.set_replica_at(sender.member);
             // The other holder is the one that sent it.

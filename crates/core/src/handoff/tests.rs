@@ -172,6 +172,7 @@ async fn a_node_that_leaves_hands_everything_over_with_its_age() {
     assert!(held > 0);
     assert_eq!(scene.node("a").handoff.leave(BOUND).await.sent, held);
     assert_eq!(scene.node("a").store.len(), 0);
+    assert!(scene.node("a").group.is_leaving(), "it takes nothing back");
     for number in 0..KEYS {
         let answer = scene.node("b").group.get(&key(number)).await;
         let answer = answer.expect("a value");

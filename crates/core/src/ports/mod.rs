@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 pub use crate::time::{Clock, Reading, Timestamp};
-pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
+pub use origin::{Asked, Freshness, LoadTurn, Loaded, Origin, Reloaded, loader};
 pub use peers::{
     Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Parcel,
     Peeked, PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source,

@@ -1,12 +1,22 @@
 //! Where a group's values come from.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, join_all, pending};
 
-use crate::{error::BoxError, metadata::Metadata};
+use crate::{
+    error::BoxError,
+    metadata::Metadata,
+    time::{Clock, Timestamp},
+};
 
 /// How long a loaded value may be kept, according to the origin.
 ///
@@ -29,7 +39,7 @@ pub enum Freshness {
     /// The origin does not say; the group's time to live applies.
     #[default]
     Unsaid,
-    /// For this long.
+    /// For this long, counted from when the origin was asked.
     For(Duration),
     /// Not at all: return it to the waiting callers, but don't keep it.
     Uncacheable,
@@ -132,7 +142,7 @@ pub enum Reloaded {
     Changed(Loaded),
     /// The value is still what it was, and lives for another while.
     Unchanged {
-        /// How long it may be kept from now on.
+        /// How long it may be kept, counted from when the origin was asked.
         freshness: Freshness,
         /// Takes the place of what was said under the same names.
         metadata: Metadata,
@@ -146,6 +156,51 @@ impl Reloaded {
             Self::Changed(loaded) => loaded.value.len(),
             Self::Unchanged { .. } => 0,
         }
+    }
+}
+
+/// When the origin was asked for a value, by the node's clock. The value's life begins there: it
+/// may have changed at the origin while it was under way.
+#[doc(hidden)] // for the node's own wrapper of origins
+#[derive(Clone)]
+pub struct Asked {
+    clock: Arc<dyn Clock>,
+    at: Arc<AtomicU64>,
+}
+
+impl Asked {
+    /// It is asked now, unless it turns out to be asked later.
+    pub fn by(clock: Arc<dyn Clock>) -> Self {
+        let at = Arc::new(AtomicU64::new(clock.now().0));
+        Self { clock, at }
+    }
+
+    /// It is asked only now: the load waited for its turn, or an attempt before has failed.
+    pub fn note(&self) {
+        self.at.store(self.clock.now().0, Ordering::Release);
+    }
+
+    /// When the last attempt began.
+    pub fn at(&self) -> Timestamp {
+        Timestamp(self.at.load(Ordering::Acquire))
+    }
+}
+
+/// What a load that waits for its turn has to know and to tell.
+#[doc(hidden)] // for the node's own wrapper of origins
+pub struct LoadTurn<'a> {
+    /// Resolves when all callers have given up. A load that has not begun by then need not begin;
+    /// its outcome is discarded.
+    pub abandoned: BoxFuture<'a, ()>,
+    /// Told of each attempt that begins later than the call.
+    pub asked: Asked,
+}
+
+impl LoadTurn<'static> {
+    /// Of a load that begins whoever waits for it.
+    pub fn anyway(asked: Asked) -> Self {
+        let abandoned = Box::pin(pending());
+        Self { abandoned, asked }
     }
 }
 
@@ -230,9 +285,8 @@ pub trait Origin: Send + Sync + 'static {
         join_all(keys.iter().map(|key| self.load(key))).await
     }
 
-    /// Loads as [`Origin::load`] does, or as [`Origin::reload`] if a value is kept, unless all
-    /// callers have given up before the load has begun: `abandoned` resolves then, and the outcome
-    /// is discarded. Only an origin whose loads wait for their turn needs a method of its own here.
+    /// Loads as [`Origin::load`] does, or as [`Origin::reload`] if a value is kept, when its turn
+    /// has come. Only an origin whose loads wait for their turn needs a method of its own here.
     ///
     /// # Errors
     /// As [`Origin::load`].
@@ -241,13 +295,24 @@ pub trait Origin: Send + Sync + 'static {
         &self,
         key: &str,
         kept: Option<&Metadata>,
-        abandoned: BoxFuture<'_, ()>,
+        turn: LoadTurn<'_>,
     ) -> Result<Reloaded, BoxError> {
-        drop(abandoned);
+        drop(turn);
         match kept {
             Some(kept) => self.reload(key, kept).await,
             None => self.load(key).await.map(Reloaded::Changed),
         }
+    }
+
+    /// Loads as [`Origin::load_many`] does, when its turn has come.
+    #[doc(hidden)] // for the node's own wrapper of origins
+    async fn load_many_in_turn(
+        &self,
+        keys: &[&str],
+        turn: LoadTurn<'_>,
+    ) -> Vec<Result<Loaded, BoxError>> {
+        drop(turn);
+        self.load_many(keys).await
     }
 
     /// Somebody else wants this key, too, whose load may wait for its turn.

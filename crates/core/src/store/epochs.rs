@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Entry, per_group::PerGroup, tag_epochs::TagEpochs};
-use crate::{key::GroupId, tags::TagHash};
+use crate::key::GroupId;
 
 /// The epochs of all groups.
 pub(super) struct Epochs {
@@ -37,35 +37,27 @@ impl Epochs {
     /// Marks an entry that comes in. A purge that happens between this and the insertion is seen by
     /// the entry's readers.
     pub(super) fn mark(&self, entry: &Entry) {
-        let epoch = self.groups.of(entry.group());
-        let number = epoch.number.load(Ordering::Acquire);
+        let number = self.groups.of(entry.group()).number.load(Ordering::Acquire);
         entry.epoch().store(number, Ordering::Release);
-        epoch.tags.mark(entry);
     }
 
-    /// Whether neither the group nor a tag of the entry has been purged since the entry came in.
+    /// The purges of tags of a group.
+    pub(super) fn tags(&self, group: GroupId) -> &TagEpochs {
+        &self.groups.of(group).tags
+    }
+
+    /// Whether neither the group has been purged since the entry came in, nor a tag of the entry
+    /// since its load departed.
     pub(super) fn is_current(&self, group: GroupId, entry: &Entry) -> bool {
         let epoch = self.groups.of(group);
         is_of(epoch, entry) && epoch.tags.is_current(entry)
     }
 
-    /// Purges a tag of a group.
-    pub(super) fn purge_tag(&self, group: GroupId, tag: TagHash) {
-        self.groups.of(group).tags.purge(tag);
-    }
-
-    /// How often tags of each group were purged, to be told to [`Epochs::forget_tags`] once all
+    /// How often tags of each group were purged, to be told to [`TagEpochs::compared`] once all
     /// entries were compared after this.
     pub(super) fn tag_purges(&self) -> Vec<(GroupId, u32)> {
         let groups = self.groups.made().map(|(id, it)| (id, it.tags.number()));
         groups.filter(|(_, number)| *number > 0).collect()
-    }
-
-    /// Forgets these purges of tags.
-    pub(super) fn forget_tags(&self, purges: &[(GroupId, u32)]) {
-        for (group, number) in purges {
-            self.groups.of(*group).tags.forget(*number);
-        }
     }
 
     /// How many purged tags are remembered, of all groups.

@@ -58,6 +58,32 @@ enum Judged {
     Over(Entry, Departure),
 }
 
+/// A load that is under way: it is remembered for it which tags are purged meanwhile.
+#[must_use]
+pub struct UnderWay {
+    store: Arc<Store>,
+    group: GroupId,
+    /// How often tags of the group had been purged by then.
+    departed: u32,
+}
+
+impl UnderWay {
+    /// Whether the entry that it brought may be kept: none of its tags was purged since the load
+    /// departed. To be asked before [`Store::insert`] and [`Store::offer`].
+    pub fn brings(&self, entry: &Entry) -> bool {
+        self.store
+            .epochs
+            .tags(self.group)
+            .mark(entry, self.departed)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.store.epochs.tags(self.group).arrives(self.departed);
+    }
+}
+
 /// Entries that a sweep looks at before others on its thread get their turn.
 const STRIDE: usize = 256;
 
@@ -318,10 +344,25 @@ impl Store {
     /// From now on, no entry of the group with that tag that was kept before is found. Takes no
     /// longer for many entries than for none.
     pub fn purge_tag(&self, group: GroupId, tag: TagHash) {
-        self.epochs.purge_tag(group, tag);
+        let tags = self.epochs.tags(group);
+        if !tags.purge(tag) {
+            // Before the purge: nothing that comes in after it may have a number of before.
+            tags.begin_anew();
+            self.purge(group);
+        }
     }
 
-    /// How many purged tags are remembered, until a sweep has gone over all entries.
+    /// A load of a key of the group departs.
+    pub fn departs(self: &Arc<Self>, group: GroupId) -> UnderWay {
+        UnderWay {
+            departed: self.epochs.tags(group).departs(),
+            store: self.clone(),
+            group,
+        }
+    }
+
+    /// How many purged tags are remembered, until a sweep has gone over all entries and the loads
+    /// that were under way have ended.
     pub fn purged_tags(&self) -> usize {
         self.epochs.remembered_tags()
     }
@@ -342,7 +383,9 @@ impl Store {
                     self.remove_exactly(&found);
                 }
             }
-            self.epochs.forget_tags(&tag_purges);
+            for (group, number) in tag_purges {
+                self.epochs.tags(group).compared(number);
+            }
             if self.epochs.swept(asked) {
                 return;
             }

@@ -257,6 +257,28 @@ async fn several_prefixes_make_one_list_and_what_is_no_endpoint_is_suppressed() 
     assert_eq!(keys(&third), ["orders/a"]);
 }
 
+/// Each prefix has a watch of its own, and etcd brings those of one stream up to date one by one.
+#[tokio::test]
+async fn what_changes_under_several_prefixes_while_they_are_opened_is_all_heard() {
+    const PREFIXES: [&str; 4] = ["a/", "b/", "c/", "d/"];
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let discovery = Discovery::start(config(&[&etcd.url]), PREFIXES);
+    let mut written = 0;
+    // Some of the changes come between the listing and the last of the watches.
+    for number in 0..100 {
+        for prefix in PREFIXES.iter().rev() {
+            let key = format!("{prefix}{number}");
+            client.put(key, "10.0.0.1:1", None).await.unwrap();
+            written += 1;
+        }
+    }
+    until(&discovery, "all of them", |it| {
+        it.endpoints.len() == written
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn steady_state_costs_etcd_one_renewal_a_third_of_the_lease_and_nothing_else() {
     let etcd = Etcd::start().await;

@@ -3,6 +3,7 @@
 
 mod absence;
 mod coming_and_going;
+mod lives;
 mod many;
 mod pass_through;
 mod reading;

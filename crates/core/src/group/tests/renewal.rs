@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     metadata::Metadata,
-    ports::{Fate, Handed, Parcel, Reloaded, Sender},
+    ports::{Fate, Handed, LoadTurn, Parcel, Reloaded, Sender},
 };
 
 const WINDOW: u64 = 120_000;
@@ -150,7 +150,7 @@ impl Origin for Lazy {
         &self,
         _: &str,
         _: Option<&Metadata>,
-        _: futures::future::BoxFuture<'_, ()>,
+        _: LoadTurn<'_>,
     ) -> Result<Reloaded, crate::error::BoxError> {
         Ok(Reloaded::Unchanged {
             freshness: Freshness::Unsaid,
@@ -225,11 +225,11 @@ impl Origin for Queued {
         &self,
         key: &str,
         _: Option<&Metadata>,
-        abandoned: futures::future::BoxFuture<'_, ()>,
+        turn: LoadTurn<'_>,
     ) -> Result<Reloaded, crate::error::BoxError> {
         tokio::select! {
             loaded = self.0.load(key) => loaded.map(Reloaded::Changed),
-            () = abandoned => {
+            () = turn.abandoned => {
                 self.1.fetch_add(1, Ordering::SeqCst);
                 Err(Error::origin_failed("given up").into())
             }

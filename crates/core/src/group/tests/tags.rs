@@ -60,29 +60,89 @@ async fn a_purged_tag_takes_its_values_from_owners_and_copies_and_no_others() {
     }
 }
 
-#[tokio::test]
-async fn a_load_under_way_brings_nothing_back_that_a_purge_of_its_tag_took() {
-    let test = cluster(3);
+/// A get that begins before a purge of `red`, and one at each node that begins after it. Their
+/// values; the load of the first carries these tags.
+async fn around_a_purge(test: &TestCluster, tags: &[&'static str]) -> (Bytes, Vec<Bytes>) {
     let (key, _, other) = test.key_and_ranks();
-    *test.origin.tags.lock() = vec!["red"];
+    let get = |node: usize| {
+        let (group, key) = (test.groups[node].clone(), key.clone());
+        tokio::spawn(async move { group.get(&key).await })
+    };
+    *test.origin.tags.lock() = tags.to_vec();
     test.hold_origin();
-    let (group, asked) = (test.groups[other].clone(), key.clone());
-    let before = tokio::spawn(async move { group.get(&asked).await });
+    let before = get(other);
     test.until_loads(1).await;
     test.origin.version.store(2, Ordering::SeqCst);
     test.groups[other].purge_tag("red").await.expect("purged");
-    let group = test.groups[other].clone();
-    let asked = key.clone();
-    let after = tokio::spawn(async move { group.get(&asked).await });
-    test.until_loads(2).await;
-    test.origin.permits.add_permits(10);
-    assert!(before.await.expect("no panic").is_ok());
-    let after = after.await.expect("no panic").expect("a value");
-    assert_eq!(after.value, "alice v2");
-    for group in &test.groups {
-        let answer = group.get(&key).await.expect("a value");
-        assert_eq!(answer.value, "alice v2");
+    let after: Vec<_> = (0..test.groups.len()).map(get).collect();
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
     }
+    assert_eq!(test.loads(), 1, "one load of a key at a time");
+    test.origin.permits.add_permits(10);
+    let before = before.await.expect("no panic").expect("a value");
+    let mut values = Vec::new();
+    for get in after {
+        values.push(get.await.expect("no panic").expect("a value").value);
+    }
+    for group in &test.groups {
+        values.push(group.get(&key).await.expect("a value").value);
+    }
+    (before.value, values)
+}
+
+#[tokio::test]
+async fn a_load_under_way_brings_nothing_back_that_a_purge_of_its_tag_took() {
+    let test = cluster(3);
+    let (before, after) = around_a_purge(&test, &["blue", "red"]).await;
+    assert_eq!(before, "alice v1", "it was asked for before");
+    assert_eq!(after, ["alice v2"; 6]);
+    assert_eq!(test.loads(), 2);
+}
+
+#[tokio::test]
+async fn a_load_under_way_is_kept_if_its_value_does_not_carry_the_purged_tag() {
+    for tags in [&["blue"][..], &[]] {
+        let test = cluster(3);
+        let (before, after) = around_a_purge(&test, tags).await;
+        assert_eq!(before, "alice v1");
+        assert_eq!(after, ["alice v1"; 6]);
+        assert_eq!(test.loads(), 1, "{tags:?}");
+    }
+}
+
+/// However often tags are purged meanwhile, and the purges forgotten.
+#[tokio::test]
+async fn loads_are_kept_among_purges_of_other_tags_and_failures_stay_remembered() {
+    let rules = GroupRules {
+        error_ttl: Duration::from_secs(60),
+        ..group_rules()
+    };
+    let test = cluster_of(1, rules);
+    let group = &test.groups[0];
+    test.fails(Error::origin_failed("down"));
+    assert!(group.get("broken").await.is_err());
+    test.fails(None);
+    *test.origin.tags.lock() = vec!["blue"];
+    test.hold_origin();
+    let get = tokio::spawn({
+        let group = group.clone();
+        async move { group.get("k").await }
+    });
+    test.until_loads(2).await;
+    for number in 0..100 {
+        let tag = format!("red-{number}");
+        group.purge_tag(&tag).await.expect("purged");
+        tokio::task::yield_now().await;
+    }
+    group.shared.owned.sweep().await;
+    assert_eq!(group.shared.owned.purged_tags(), 100, "for the load");
+    test.origin.permits.add_permits(1);
+    assert!(get.await.expect("no panic").is_ok());
+    assert_eq!(group.get("k").await.expect("kept").source, Source::Hit);
+    assert_eq!(group.shared.owned.purged_tags(), 0);
+    assert!(group.get("broken").await.is_err(), "it is remembered");
+    assert_eq!(test.loads(), 2);
 }
 
 #[tokio::test]

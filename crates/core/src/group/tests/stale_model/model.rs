@@ -29,6 +29,9 @@ struct Load {
     /// That of the value that it brought or renewed.
     number: u64,
     began: u64,
+    /// When the origin was asked.
+    asked: Timestamp,
+    /// When it ended.
     at: Timestamp,
     brought: Brought,
 }
@@ -100,6 +103,7 @@ impl Model {
             assert!(!doubled, "two loads that nothing was removed between");
             key.under_way.push(began);
         });
+        let asked = self.clock.now();
         let mut open = self.open.subscribe();
         open.wait_for(|open| *open).await.expect("kept");
         self.with(key, |key| {
@@ -111,6 +115,7 @@ impl Model {
             let load = Load {
                 number: kept.filter(|_| brought == Brought::Same).unwrap_or(began),
                 began,
+                asked,
                 at: self.clock.now(),
                 brought,
             };
@@ -175,8 +180,10 @@ impl Model {
                 let number: u64 = number.parse().expect("digits");
                 // The one that brought it, and the last that renewed it.
                 assert!(number > get.floor, "removed before: {number}");
-                // A stale answer is from before this moment, in which it may have been renewed.
-                let counts = |load: &&Load| answer.source != Source::Stale || load.at < now;
+                // A stale answer is from before this moment, in which it may have been renewed,
+                // unless the new life was over before it came.
+                let is_over = |load: &Load| load.at < now || now.since(load.asked) >= self.ttl();
+                let counts = |load: &&Load| answer.source != Source::Stale || is_over(load);
                 let mut of_value = key.loads.iter().filter(|load| load.number == number);
                 let load = of_value.rfind(counts);
                 let load = load.expect("a load that ended");
@@ -187,7 +194,8 @@ impl Model {
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let known = key.loads.iter().any(|load| {
-                    let recent = load.at == now || now.since(load.at) < self.rules.negative_ttl;
+                    let lasts = now.since(load.asked) < self.rules.negative_ttl;
+                    let recent = load.at == now || lasts;
                     load.brought == Brought::Nothing && load.began > get.floor && recent
                 });
                 assert!(known, "nobody said so");
@@ -203,16 +211,19 @@ impl Model {
         });
     }
 
+    fn ttl(&self) -> Duration {
+        self.rules.ttl.expect("they expire")
+    }
+
     fn check_age(&self, get: &Get, key: &Key, load: Load, source: Source) {
         let now = self.clock.now();
-        let age = now.since(load.at);
-        let ttl = self.rules.ttl.expect("they expire");
+        let (age, ttl) = (now.since(load.asked), self.ttl());
         match source {
             Source::Hit | Source::Peer => {
                 assert!(age < ttl, "{source:?} of {age:?}");
                 self.saw("fresh");
             }
-            Source::Origin => assert_eq!(age, Duration::ZERO),
+            Source::Origin => assert_eq!(load.at, now),
             Source::Stale => {
                 // It may share a flight of this moment, but of no earlier one.
                 let newer = key.loads.iter().find(|it| {
@@ -246,11 +257,10 @@ impl Model {
         let mut earlier = key.loads.iter().filter(|load| load.at < now);
         let last = earlier.rfind(answered);
         last.is_some_and(|load| {
-            let ttl = self.rules.ttl.expect("they expire");
             matches!(load.brought, Brought::Value | Brought::Same)
                 && !key.loads.iter().any(gone_now)
                 && key.is_untouched(load.began)
-                && now.since(load.at) < ttl + self.rules.stale_if_error
+                && now.since(load.asked) < self.ttl() + self.rules.stale_if_error
         })
     }
 
