@@ -5,14 +5,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, Result, core::Collector,
 };
 
-use super::memory::{Answered, WithMemory};
+use super::memory::{Answered, SECONDS, WithMemory};
 use crate::telemetry::names::Metric;
-
-/// Buckets from 50 µs (a hit on a busy machine) to 30 s (the longest load).
-pub(super) const SECONDS: [f64; 14] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0,
-    30.0,
-];
 
 /// Makes metrics and registers them. `tests` check that all names are distinct and valid, so none
 /// of this can fail in a build that passed them.
