@@ -34,7 +34,7 @@ NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test redis-test redis-bench nginx-test cache-tests outside-test check public-api semver bench observability-test \
+.PHONY: help run test interop-test redis-test bench-quick bench-build instructions nginx-test cache-tests outside-test check public-api semver bench observability-test \
 	miri page-test warm-test roll-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
@@ -53,10 +53,6 @@ interop-test: ## tests service discovery between Go programs and gaocache, and T
 redis-test: ## runs Redis clients of several languages against a node; skips those whose language is missing
 	$(CARGO) build --locked --bin gaocache
 	tools/redis-test
-
-redis-bench: ## CPU of gets through the listener for Redis clients, beside a Redis server; needs redis-server
-	$(CARGO) build --locked --profile bench --bin gaocache
-	tools/redis-bench
 
 nginx-test: ## tests with nginx as an origin; installs it if it is missing
 	nginx=$$(tools/ensure-nginx) && GAOCACHE_TEST_NGINX=$$nginx $(CARGO) test --locked --test metadata nginx
@@ -88,7 +84,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	shellcheck -x tools/ensure-etcd tools/ensure-check-tools tools/protoc/protoc \
 	  tools/chart-check tools/k8s-render tools/kind-load tools/check-cluster-tools tests/chart/cluster_tools \
 	  tools/release-version tools/release-notes tools/release-chart tools/ensure-chromium tools/ensure-iproute2 tools/ensure-prometheus \
-	  tools/outside-test tools/redis-test tools/redis-bench tools/ensure-nginx tools/cache-tests tools/chaos-proof tools/fuzz tools/fuzz-rustc tools/fuzz-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
+	  tools/outside-test tools/redis-test tools/instructions tools/ensure-valgrind tools/ensure-nginx tools/cache-tests tools/chaos-proof tools/fuzz tools/fuzz-rustc tools/fuzz-proof tools/public-api tools/rustdoc-json tests/kind/run tests/kind/lib.sh tests/kind/scaling .ci/run
 
 public-api: ## regenerates the list of public items, docs/public-api.txt
 	tools/ensure-check-tools $(TOOLS)
@@ -137,7 +133,18 @@ advisories: ## lists known vulnerabilities of the dependencies; needs the adviso
 	tools/ensure-check-tools $(TOOLS)
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check advisories
 
-bench: ## benchmarks the ring, hits, and the cost of telemetry; prints ratios within one run
+bench-quick: bench-build ## CPU of a get over the network, beside reference servers: two minutes once it is built
+	target/release/gaocache-bench --quick
+
+# nginx and Redis are measured where they are installed.
+bench-build:
+	$(CARGO) build --locked --profile bench -p gaocache -p gaocache-bench --bins
+
+instructions: ## counts the instructions of a hit, a miss, a lookup and a plan, and compares them with the file; needs valgrind
+	tools/instructions
+
+bench: bench-build ## benchmarks the network, the ring, hits with TLS, and the cost of telemetry; prints ratios within one run
+	target/release/gaocache-bench
 	$(CARGO) bench --locked -p gaocache-ring
 	$(CARGO) bench --locked --bench in_process
 	$(CARGO) bench --locked --bench hit

@@ -84,6 +84,7 @@ mod cli;
 #[cfg(feature = "etcd")]
 mod client;
 mod clock;
+mod coding;
 #[cfg(feature = "cli")]
 mod config;
 mod fairness;

@@ -4,6 +4,7 @@
 //! It must not depend on the protocol of a request.
 
 mod many;
+mod plain;
 mod removals;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use crate::{
         throttle::Throttle,
         trace::{self, Call, Sampling, Scope, SpanAttributes},
     },
+    traffic::Budget,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -31,6 +33,10 @@ use gaocache_core::{
     standing::Standing,
 };
 pub(crate) use many::flight_bytes;
+
+/// Values above this size are not sent with others that come from memory at the same moment: two
+/// messages cost less than the copies.
+const HELD_BYTES: usize = 4 << 10;
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +73,8 @@ struct Inner {
     handoff_metrics: Arc<HandoffMetrics>,
     measuring: Measuring,
     quotas: Arc<Quotas>,
+    /// For values that are decompressed.
+    budget: Arc<Budget>,
     throttle: Throttle,
 }
 
@@ -78,6 +86,7 @@ impl Service {
         clock: Arc<dyn Clock>,
         measuring: Measuring,
         quotas: Arc<Quotas>,
+        budget: Arc<Budget>,
     ) -> Self {
         let by_name = groups
             .iter()
@@ -92,6 +101,7 @@ impl Service {
                 handoff_metrics: metrics.handoff(),
                 measuring,
                 quotas,
+                budget,
                 throttle: Throttle::default(),
             }),
             client: ClientId::NOBODY,
@@ -188,6 +198,17 @@ impl Service {
 
     /// A client's get that has begun at this moment, if this node's memory has the answer.
     pub fn get_held(&self, group: &str, key: &str, moment: &Moment) -> Option<Result<Answer>> {
+        let answer = self.get_held_as_it_lies(group, key, moment)?;
+        Some(answer.and_then(|answer| self.plain(group, answer)))
+    }
+
+    /// The same with a value that may be compressed.
+    pub fn get_held_as_it_lies(
+        &self,
+        group: &str,
+        key: &str,
+        moment: &Moment,
+    ) -> Option<Result<Answer>> {
         let started = self.begin_held();
         let answer = self.inner.groups.held(group, key, moment.now)?;
         self.has_held(group, key, started, &answer);
@@ -216,6 +237,15 @@ impl Service {
     /// # Errors
     /// As [`Service::get`].
     pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
+        let answer = self.get_elsewhere_as_it_lies(group, key).await?;
+        self.plain(group, answer)
+    }
+
+    /// The same with a value that may be compressed.
+    ///
+    /// # Errors
+    /// As [`Service::get`].
+    pub async fn get_elsewhere_as_it_lies(&self, group: &str, key: &str) -> Result<Answer> {
         let started = self.inner.measuring.requests.then(Instant::now);
         let answer = match (self.inner.groups.get(group), self.miss()) {
             (Ok(group), Ok(_miss)) => self.client.scope(group.get(key)).await,
@@ -286,6 +316,28 @@ impl Service {
                 Err(error) => service.record_fetch(known.name(), &keys[place], Err(error)),
             }
             (place, answer)
+        }))
+    }
+
+    /// Another node's fetch of several keys, from memory alone. What is not there, or too large to
+    /// be sent with others, is to be fetched alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`].
+    pub fn held_for_peer(
+        &self,
+        group: &str,
+        keys: &[String],
+    ) -> Result<impl Iterator<Item = Result<Fetched>>> {
+        let known = self.inner.groups.get(group)?;
+        Ok(keys.iter().map(move |key| {
+            let held = match known.held_for_peer(key) {
+                Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => Ok(answer),
+                Some(Err(error)) => Err(error),
+                Some(Ok(_)) | None => return Ok(Fetched::Large),
+            };
+            self.record_fetch(known.name(), key, held.as_ref());
+            held.map(Fetched::Answer)
         }))
     }
 

@@ -13,9 +13,9 @@ use tower::ServiceExt;
 
 pub use super::range::Asked;
 use super::{
-    GroupAndKey,
     conditional::{self, Validators},
-    group_and_key, range,
+    place::{GroupAndKey, group_and_key},
+    range,
 };
 use gaocache_core::{error::Result, group::Query};
 

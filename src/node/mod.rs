@@ -5,6 +5,7 @@
 //! future resolves, then drains within bounds. Nothing in here reads signals; `main` does.
 
 mod admission;
+mod at_once;
 mod build;
 #[cfg(feature = "cli")]
 pub(crate) mod configured;

@@ -90,7 +90,7 @@ impl Node {
                 peer_front: self.peer_front.clone(),
                 peer_tls: self.peer_tls.clone(),
                 tls: self.tls.clone(),
-                router: http::router(self.service.clone(), self.permissions.clone()),
+                http: http::Front::new(self.service.clone(), self.permissions.clone()),
                 hosts: self.hosts.http.clone(),
                 redis: self.redis.clone(),
                 carrier: self.carrier.clone(),

@@ -9,7 +9,7 @@ use std::{
 
 use hyper::server::conn::http2;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::time::timeout;
@@ -17,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Listener, Permit},
+    at_once::AtOnce,
     connection::Carrier,
     handshake::Begun,
     tls::ListenersTls,
 };
 use crate::{
     auth::{Entry, Hosts},
-    http::ConnectedRouter,
+    http::Front as HttpFront,
     redis,
     rpc::{front::Front, peer_front::PeerFront, routed::FrontBody},
     tls::{ClientNames, PeerTls, Stream, Trust},
@@ -64,7 +65,7 @@ pub(super) struct Served {
     pub(super) peer_tls: PeerTls,
     /// TLS of the listeners for clients.
     pub(super) tls: ListenersTls,
-    pub(super) router: axum::Router,
+    pub(super) http: HttpFront,
     pub(super) redis: redis::Front,
     pub(super) carrier: Carrier,
     pub(super) close_timeout: Duration,
@@ -213,7 +214,7 @@ impl Served {
         traffic: &Arc<Traffic>,
     ) {
         let carrier = &self.carrier;
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = auto::Builder::new(AtOnce::default());
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -228,8 +229,7 @@ impl Served {
             // A server of HTTP/2 speaks first, and some clients wait for that.
             builder = builder.http2_only();
         }
-        let service = ConnectedRouter::new(
-            self.router.clone(),
+        let service = self.http.over(
             names,
             traffic.clone(),
             Entry::Network(from),
@@ -255,8 +255,8 @@ impl Served {
 }
 
 /// How gRPC is served.
-fn grpc_server(listener: Listener) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn grpc_server(listener: Listener) -> http2::Builder<AtOnce> {
+    let mut builder = http2::Builder::new(AtOnce::default());
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
@@ -277,6 +277,7 @@ mod tests {
     use bytes::Bytes;
     use http_body_util::Empty;
     use hyper::{Request, Response, body::Incoming, service::service_fn};
+    use hyper_util::rt::TokioExecutor;
 
     use super::*;
 

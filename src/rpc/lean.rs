@@ -198,8 +198,11 @@ impl Body for LeanBody {
         self.head.is_empty() && self.value.is_empty() && self.trailers.is_none()
     }
 
+    // Not exact: hyper would tell the length in a header, which gRPC has no use for.
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact((self.head.len() + self.value.len()) as u64)
+        let mut hint = SizeHint::new();
+        hint.set_lower((self.head.len() + self.value.len()) as u64);
+        hint
     }
 }
 

@@ -21,6 +21,11 @@ use gaocache_core::{
 /// All keys of one message between nodes, in bytes.
 pub(super) const MAX_FETCHED_KEY_BYTES: usize = 1 << 20;
 
+/// The most keys of one message that is answered from memory, and all of them, in bytes: such a
+/// message takes the lean path, whose requests are small.
+pub(super) const MAX_HELD_KEYS: usize = 128;
+pub(super) const MAX_HELD_KEY_BYTES: usize = 12 << 10;
+
 /// The field number of the keys in either request.
 const KEYS: u32 = 2;
 
@@ -44,6 +49,15 @@ fn check_keys(body: &Bytes, most: usize, limit: &str) -> Result<()> {
         return Ok(());
     }
     let what = format!("at most {most} keys in one request{limit}");
+    Err(Error::new(ErrorKind::InvalidRequest, what))
+}
+
+/// Refuses another node's request for more keys from memory than one message may name.
+pub(super) fn check_held(request: &wire::FetchManyRequest) -> Result<()> {
+    if request.keys.len() <= MAX_HELD_KEYS {
+        return Ok(());
+    }
+    let what = format!("at most {MAX_HELD_KEYS} keys in one request");
     Err(Error::new(ErrorKind::InvalidRequest, what))
 }
 

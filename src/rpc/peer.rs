@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use http::HeaderMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -49,6 +50,25 @@ impl PeerService {
             .await?;
         Ok(convert::fetch_reply(answer, asked_at, self.service.now()))
     }
+
+    /// `FetchHeld`, for the lean path.
+    pub(super) fn reply_held(&self, request: &wire::FetchManyRequest) -> Result<Reply, Error> {
+        let answers = self.held(request)?;
+        Ok(Reply::new(&answers, 1, Bytes::new()))
+    }
+
+    fn held(&self, request: &wire::FetchManyRequest) -> Result<wire::FetchHeldResponse, Error> {
+        many::check_held(request)?;
+        let asked_at = self.service.now();
+        let held = self.service.held_for_peer(&request.group, &request.keys)?;
+        let now = self.service.now();
+        let answers = held
+            .enumerate()
+            .map(|(place, fetched)| convert::fetch_many_response(place, fetched, asked_at, now));
+        Ok(wire::FetchHeldResponse {
+            answers: answers.collect(),
+        })
+    }
 }
 
 #[tonic::async_trait]
@@ -77,6 +97,14 @@ impl Peer for PeerService {
         let answers = many::fetched(self.service.clone(), request.into_inner(), traffic);
         let answers = answers.map_err(|error| to_status(&error))?;
         Ok(Response::new(answers.boxed()))
+    }
+
+    async fn fetch_held(
+        &self,
+        request: Request<wire::FetchManyRequest>,
+    ) -> Result<Response<wire::FetchHeldResponse>, Status> {
+        let held = self.held(request.get_ref());
+        held.map(Response::new).map_err(|error| to_status(&error))
     }
 
     async fn peek(

@@ -1,5 +1,5 @@
 //! The gRPC listener for other nodes: `Peer`, and health checks, by which peers find out whether
-//! this node can be reached again. `Fetch` takes the lean path.
+//! this node can be reached again. `Fetch` and `FetchHeld` take the lean path.
 
 use std::{
     convert::Infallible,
@@ -21,7 +21,11 @@ use super::{
     peers::message_limit,
     routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},
 };
-use crate::{service::Service, traffic::Traffic, wire::peer_server::PeerServer};
+use crate::{
+    service::Service,
+    traffic::{Ticket, Traffic},
+    wire::peer_server::PeerServer,
+};
 use gaocache_core::{
     error::{BoxError, Result},
     standing::Standing,
@@ -29,6 +33,7 @@ use gaocache_core::{
 
 const FETCH: &str = "/gaocache.v1.Peer/Fetch";
 const FETCH_MANY: &str = "/gaocache.v1.Peer/FetchMany";
+const FETCH_HELD: &str = "/gaocache.v1.Peer/FetchHeld";
 const PEEK: &str = "/gaocache.v1.Peer/Peek";
 const HANDOFF: &str = "/gaocache.v1.Peer/Handoff";
 const AWAIT_REVISION: &str = "/gaocache.v1.Peer/AwaitRevision";
@@ -91,6 +96,23 @@ impl PeerFront {
     }
 }
 
+impl ConnectedPeer {
+    fn fetch_held<B>(&self, request: Request<B>, ticket: Ticket) -> Answering
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        let PeerFront { peer, rules, .. } = self.front.clone();
+        Box::pin(async move {
+            let scope = |headers: &_| peer.follow(traced(FETCH_HELD), headers);
+            let handle = async |it| peer.reply_held(&it);
+            let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+            Ok(answer.await.map(FrontBody::Lean))
+        })
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<FrontBody>, Infallible>> + Send>>;
+
 impl<B> hyper::service::Service<Request<B>> for ConnectedPeer
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -98,11 +120,13 @@ where
 {
     type Response = Response<FrontBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answering;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let heard = match request.uri().path() {
-            FETCH | FETCH_MANY | PEEK | AWAIT_REVISION | HEALTH => self.visitor.may_ask(),
+            FETCH | FETCH_MANY | FETCH_HELD | PEEK | AWAIT_REVISION | HEALTH => {
+                self.visitor.may_ask()
+            }
             _ => self.visitor.is_member(),
         };
         if let Err(error) = heard {
@@ -113,7 +137,7 @@ where
         // The calls that carry no value are few and small, and removals and membership depend on
         // them: they are heard however many bytes are in flight.
         let ticket = match path {
-            FETCH | FETCH_MANY | PEEK | HANDOFF => self.traffic.begin(),
+            FETCH | FETCH_MANY | FETCH_HELD | PEEK | HANDOFF => self.traffic.begin(),
             _ => Ok(self.traffic.begin_anyway()),
         };
         let ticket = match ticket {
@@ -145,6 +169,7 @@ where
                     Ok(FrontBody::of(answer))
                 })
             }
+            FETCH_HELD => self.fetch_held(request, ticket),
             HANDOFF => {
                 let visitor = self.visitor.clone();
                 Box::pin(async move {

@@ -61,8 +61,9 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 29] = [
+const MODULES: [&str; 31] = [
     "admin",
+    "allocator",
     "answer",
     "auth",
     "backoff",
@@ -70,6 +71,7 @@ const MODULES: [&str; 29] = [
     "cli",
     "client",
     "clock",
+    "coding",
     "config",
     "fairness",
     "fuzzing",

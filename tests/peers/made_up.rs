@@ -51,6 +51,12 @@ impl Peer for Other {
         let keys = request.into_inner().keys;
         Ok(Response::new(futures::stream::iter(answers(keys)).boxed()))
     }
+    async fn fetch_held(
+        &self,
+        _: Request<wire::FetchManyRequest>,
+    ) -> Result<Response<wire::FetchHeldResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn peek(
         &self,
         _: Request<wire::PeekRequest>,

@@ -38,6 +38,10 @@ pub mod fuzzing;
 #[cfg_attr(not(test), allow(dead_code, unused_imports))]
 #[allow(clippy::expect_used, clippy::panic)]
 mod harness_tests;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+#[allow(clippy::expect_used, clippy::panic)]
+pub mod instructions;
 
 pub use error::{Error, ErrorKind, Result};
 pub use gaocache_ring as ring;

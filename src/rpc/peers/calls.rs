@@ -34,7 +34,10 @@ impl Peers for GrpcPeers {
         group: &str,
         key: &str,
     ) -> Result<PeerAnswer, PeerError> {
-        self.fetch_traced(member, group, key).await
+        match self.fetch_gathered(member, group, key).await {
+            Some(fetched) => fetched,
+            None => self.fetch_traced(member, group, key).await,
+        }
     }
 
     async fn fetch_many(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {

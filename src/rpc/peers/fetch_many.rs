@@ -8,7 +8,7 @@ use std::{future::poll_fn, mem, task::Poll};
 
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout};
-use tonic::{Code, Response, Status, Streaming};
+use tonic::{Code, Response, Status};
 use tracing::Instrument;
 
 use super::{
@@ -26,7 +26,7 @@ use crate::{
 };
 use gaocache_core::{
     membership::Member,
-    ports::{Fetched, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Peers, Timestamp},
+    ports::{Fetched, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Timestamp},
 };
 
 /// The keys of one message: those that have no answer yet.
@@ -51,7 +51,8 @@ impl From<Failed> for Ended {
 impl GrpcPeers {
     /// Fetches these keys from that member, in as few messages as bounds allow.
     pub(super) async fn fetch_together(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
-        let messages = messages(asked).into_iter().map(|keys| {
+        let messages = messages(asked, MAX_BATCH_KEYS, MAX_FETCHED_KEY_BYTES);
+        let messages = messages.into_iter().map(|keys| {
             let span = trace::fetch_span("gaocache.v1.Peer/FetchMany", member, group);
             self.fetch_message(member, group, keys).instrument(span)
         });
@@ -85,7 +86,9 @@ impl GrpcPeers {
             Ended::Open => {
                 let fetches = open.rest().map(|asked| async move {
                     let key = asked.key().to_owned();
-                    asked.answer_from(self.fetch(member, group, &key)).await;
+                    asked
+                        .answer_from(self.fetch_traced(member, group, &key))
+                        .await;
                 });
                 let fetches: Vec<_> = fetches.collect();
                 let fetches = stream::iter(fetches).buffer_unordered(MANY_AT_ONCE);
@@ -177,10 +180,8 @@ impl GrpcPeers {
     }
 }
 
-type Answers = Streaming<wire::FetchManyResponse>;
-
 /// The answers; `None` from a release that does not know the call.
-fn known(called: Result<Response<Answers>, Status>) -> Result<Response<Option<Answers>>, Status> {
+pub(super) fn known<T>(called: Result<Response<T>, Status>) -> Result<Response<Option<T>>, Status> {
     match called {
         Err(status) if status.code() == Code::Unimplemented && from_status(&status).is_none() => {
             Ok(Response::new(None))
@@ -222,12 +223,16 @@ impl Open {
     }
 }
 
-/// The keys of each message, within bounds.
-fn messages(asked: Vec<KeyAsked>) -> Vec<Vec<KeyAsked>> {
+/// The keys of each message, at most so many and so many bytes.
+pub(super) fn messages(
+    asked: Vec<KeyAsked>,
+    most_keys: usize,
+    most_bytes: usize,
+) -> Vec<Vec<KeyAsked>> {
     let (mut messages, mut current, mut bytes) = (Vec::new(), Vec::new(), 0);
     for asked in asked {
         bytes += asked.key().len();
-        if current.len() == MAX_BATCH_KEYS || bytes > MAX_FETCHED_KEY_BYTES {
+        if current.len() == most_keys || bytes > most_bytes {
             bytes = asked.key().len();
             messages.push(mem::take(&mut current));
         }
@@ -246,7 +251,8 @@ mod tests {
         let sizes = |count: usize, bytes: usize| -> Vec<usize> {
             let key = "k".repeat(bytes);
             let asked = (0..count).map(|_| KeyAsked::new(&key).0).collect();
-            messages(asked).iter().map(Vec::len).collect()
+            let messages = messages(asked, MAX_BATCH_KEYS, MAX_FETCHED_KEY_BYTES);
+            messages.iter().map(Vec::len).collect()
         };
         assert_eq!(sizes(1_000, 20), [1_000]);
         assert_eq!(sizes(2_500, 20), [1_024, 1_024, 452]);

@@ -25,7 +25,7 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::{rules::PeerRules, slots::Slots};
+use super::{gathering::Gathered, rules::PeerRules, slots::Slots};
 use crate::{
     tls::{PeerTls, Way},
     wire::KEEP_ALIVE,
@@ -68,6 +68,8 @@ pub(in crate::rpc) struct Link {
     pub(super) channel: Channel,
     /// Who may fetch over it.
     pub(super) slots: Slots,
+    /// Fetches that are about to leave together.
+    pub(super) gathered: Gathered,
     /// Cancelled when it could not be made: calls that wait for it end at once, instead of trying
     /// one after another (tonic gives the error to a single call).
     pub(super) lost: CancellationToken,
@@ -121,6 +123,7 @@ impl Links {
             contact: member.contact.clone(),
             channel: route.channel(),
             slots: Slots::new(),
+            gathered: Gathered::default(),
             lost: CancellationToken::new(),
             used_at: AtomicU64::new(self.now()),
         });

@@ -13,6 +13,8 @@ mod failed;
 mod failure;
 mod fetch;
 mod fetch_many;
+mod gathered;
+mod gathering;
 mod handoff;
 mod life;
 mod links;

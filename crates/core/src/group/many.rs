@@ -10,7 +10,6 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use futures::{
     Stream,
     future::{BoxFuture, ready},
@@ -100,8 +99,7 @@ impl Room {
     }
 
     fn fetched(&self, answer: PeerAnswer) -> Fetched {
-        let bytes = answer.record.value.as_ref().map_or(0, Bytes::len);
-        if self.take(bytes) {
+        if self.take(answer.value_bytes()) {
             Fetched::Answer(answer)
         } else {
             Fetched::Large
@@ -173,8 +171,9 @@ impl Group {
         })
     }
 
-    /// Answers another node from what this node holds; `None` if it has to be loaded.
-    pub(super) fn held_for_peer(self: &Arc<Self>, key: &str) -> Option<Result<PeerAnswer>> {
+    /// Answers another node from what this node holds, as [`Group::answer_peer`]; `None` if it has
+    /// to be loaded.
+    pub fn held_for_peer(self: &Arc<Self>, key: &str) -> Option<Result<PeerAnswer>> {
         if let Err(error) = check_key(key).and_then(|()| self.may_answer_peers()) {
             return Some(Err(error));
         }

@@ -13,6 +13,7 @@ use crate::{
     record::Record,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{StreamExt, future::poll_fn, stream};
 use tokio::sync::oneshot;
 
@@ -80,6 +81,13 @@ pub struct PeerAnswer {
     pub course: Course,
     /// The receiver must not keep the value.
     pub uncacheable: bool,
+}
+
+impl PeerAnswer {
+    /// The size of its value.
+    pub fn value_bytes(&self) -> usize {
+        self.record.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// What a member answers to a peek.

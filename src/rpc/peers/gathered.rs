@@ -1,0 +1,148 @@
+//! Fetches from one member that come at the same moment share a message, `Peer.FetchHeld`, which is
+//! answered from the member's memory.
+//!
+//! Nothing waits for others to come: a message leaves once its worker has begun what was ready when
+//! the first of its keys came. So a fetch that comes alone leaves alone. The message takes no slot
+//! and waits for no load. What it doesn't bring is fetched alone, by all the rules of a fetch; a
+//! load must never begin here, since its caller couldn't give it up by itself.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tokio::time::Instant;
+
+use super::{
+    failed::{Failed, Why},
+    fetch::load_too_long,
+    fetch_many::{known, messages},
+    links::{Lane, Link},
+    pool::{Client, GrpcPeers},
+};
+use crate::{
+    rpc::many::{MAX_HELD_KEY_BYTES, MAX_HELD_KEYS},
+    telemetry::trace::Scope,
+    wire::{self, fetch_many_response::Outcome},
+};
+use gaocache_core::{
+    membership::Member,
+    ports::{Fetched, KeyAsked, PeerAnswer, PeerError, Timestamp},
+};
+
+impl GrpcPeers {
+    /// A fetch that leaves with others; `None` if it has to be made alone.
+    pub(super) async fn fetch_gathered(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+    ) -> Option<Result<PeerAnswer, PeerError>> {
+        // A trace tells of each fetch by itself.
+        if !matches!(Scope::current(), Scope::Nothing) {
+            return None;
+        }
+        let link = self.link(Lane::Data, member).ok()?;
+        let (answered, is_first) = link.gathered.add(group, key)?;
+        if is_first {
+            let (peers, member, group) = (self.clone(), member.clone(), Arc::<str>::from(group));
+            // Behind all that is ready on this worker by now. A task of its own: whoever is first
+            // may give up before the others.
+            tokio::spawn(async move { peers.leave_together(&member, &group, &link).await });
+        }
+        match answered.await {
+            Ok(Ok(Fetched::Answer(answer))) => Some(Ok(answer)),
+            Ok(Err(error)) => Some(Err(error)),
+            Ok(Ok(Fetched::Large)) | Err(_) => None,
+        }
+    }
+
+    async fn leave_together(&self, member: &Member, group: &str, link: &Arc<Link>) {
+        let keys = link.gathered.leave(group);
+        if keys.len() < 2 {
+            // Dropped, it is fetched alone.
+            return;
+        }
+        let messages = messages(keys, MAX_HELD_KEYS, MAX_HELD_KEY_BYTES);
+        let calls = messages.into_iter().map(async |keys| {
+            let count = keys.len();
+            let answered = self.fetch_held(member, group, link, keys).await;
+            link.gathered.brought(group, answered, count);
+        });
+        join_all(calls).await;
+    }
+
+    /// One message; returns how many of its keys were answered.
+    async fn fetch_held(
+        &self,
+        member: &Member,
+        group: &str,
+        link: &Arc<Link>,
+        keys: Vec<KeyAsked>,
+    ) -> usize {
+        let (started, asked_at) = (Instant::now(), self.now());
+        let called = self.call_held(member, group, link, &keys).await;
+        let took = started.elapsed().as_secs_f64();
+        self.metrics().peers.fetch_duration.observe(took);
+        match called {
+            Ok(None) => 0,
+            Ok(Some(held)) => self.hand_out(member, keys, held, asked_at),
+            Err(failed) => {
+                let count = keys.len();
+                for asked in keys {
+                    self.record(member, &Err(failed.clone()));
+                    asked.answer(Err(failed.error.clone()));
+                }
+                count
+            }
+        }
+    }
+
+    /// `None` if the member doesn't know the call.
+    async fn call_held(
+        &self,
+        member: &Member,
+        group: &str,
+        link: &Arc<Link>,
+        keys: &[KeyAsked],
+    ) -> Result<Option<wire::FetchHeldResponse>, Failed> {
+        let bound = self
+            .bounds_of(group)?
+            .longest
+            .saturating_add(self.timeout());
+        let send = |mut client: Client| {
+            let request = wire::FetchManyRequest {
+                group: group.to_owned(),
+                keys: keys.iter().map(|asked| asked.key().to_owned()).collect(),
+            };
+            async move { known(client.fetch_held(request).await) }
+        };
+        self.counted(member, "fetch_held");
+        match self.call(member, link, bound, send).await {
+            // Slow, and not out of reach.
+            Err(failed) if failed.why == Why::Late => Err(load_too_long(member)),
+            called => called,
+        }
+    }
+
+    fn hand_out(
+        &self,
+        member: &Member,
+        keys: Vec<KeyAsked>,
+        held: wire::FetchHeldResponse,
+        asked_at: Timestamp,
+    ) -> usize {
+        let mut answered = 0;
+        for (asked, answer) in keys.into_iter().zip(held.answers) {
+            let result = match answer.outcome {
+                Some(Outcome::Found(found)) => self.read(member, found, asked_at),
+                Some(Outcome::Error(error)) => Err(Failed::by_peer(error.error())),
+                // Dropped, it is fetched alone.
+                Some(Outcome::Large(_)) | None => continue,
+            };
+            answered += 1;
+            self.record(member, &result);
+            let result = result.map_err(|failed| failed.error);
+            asked.answer(result.map(Fetched::Answer));
+        }
+        answered
+    }
+}
