@@ -17,7 +17,7 @@ COPY crates/ring/Cargo.toml crates/ring/
 COPY crates/testing/Cargo.toml crates/testing/
 RUN mkdir -p src benches examples tests/warm crates/bench/src crates/core/src crates/core/benches crates/demo/src/bin crates/discovery/src crates/fuzz/src crates/fuzz/tests crates/model/src crates/ring/src crates/ring/benches crates/testing/src \
  && touch src/lib.rs crates/core/src/lib.rs crates/discovery/src/lib.rs crates/fuzz/src/lib.rs crates/model/src/lib.rs crates/ring/src/lib.rs crates/testing/src/lib.rs \
- && echo 'fn main() {}' | tee src/main.rs examples/embedded_cluster.rs crates/ring/benches/ring.rs crates/bench/src/main.rs crates/core/benches/instructions.rs benches/hit.rs benches/telemetry.rs tests/interop.rs tests/observability.rs tests/warm/main.rs \
+ && echo 'fn main() {}' | tee src/main.rs examples/embedded_cluster.rs crates/ring/benches/ring.rs crates/bench/src/main.rs crates/core/benches/instructions.rs benches/hit.rs benches/in_process.rs benches/telemetry.rs tests/interop.rs tests/observability.rs tests/warm/main.rs \
     crates/fuzz/src/main.rs crates/fuzz/tests/corpus.rs \
     crates/demo/src/bin/demo-origin.rs crates/demo/src/bin/demo-load.rs >/dev/null
 

@@ -35,7 +35,7 @@ NAMESPACE ?= gaocache
 TOOLS := $(CURDIR)/target/tools
 
 .PHONY: help run test interop-test redis-test bench-quick bench-build instructions nginx-test cache-tests outside-test check public-api semver bench observability-test \
-	page-test warm-test roll-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
+	miri page-test warm-test roll-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
 help: ## prints this list
@@ -146,9 +146,10 @@ instructions: ## counts the instructions of a hit, a miss, a lookup and a plan, 
 bench: bench-build ## benchmarks the network, the ring, hits with TLS, and the cost of telemetry; prints ratios within one run
 	target/release/gaocache-bench
 	$(CARGO) bench --locked -p gaocache-ring
+	$(CARGO) bench --locked --bench in_process
 	$(CARGO) bench --locked --bench hit
 	$(CARGO) bench --locked --bench telemetry
-	$(CARGO) test --locked --test memory -- --nocapture | grep -E "capacity|purge"
+	$(CARGO) test --locked --test memory -- --nocapture | grep -E "capacity|purge|value of"
 
 observability-test: ## checks dashboards and alerts against a real Prometheus; installs it if it is missing
 	tools/ensure-prometheus
@@ -184,6 +185,11 @@ model-test: ## checks the model of the removal protocol within larger bounds: a 
 simulation-test: ## the core's simulation with cuts, freezes and skewed clocks, over SEEDS histories
 	GAOCACHE_SEEDS=$(SEEDS) RUSTFLAGS="--cfg tokio_unstable" $(CARGO) test --locked --profile test-release \
 	  -p gaocache-core --lib -- --nocapture cuts_tests
+
+miri: ## runs the tests of the core's unsafe code under Miri; needs a nightly toolchain
+	rustup component add --toolchain nightly miri rust-src
+	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --locked -p gaocache-core --lib store::block
+	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --locked -p gaocache-core --lib store::entry
 
 fuzz-quick: ## runs each fuzz target on the inputs that are checked in, and for a few seconds on new ones; needs a C++ compiler
 	GAOCACHE_FUZZ_SEED=1 CARGO="$(CARGO)" tools/fuzz 5

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use gaocache::{GroupDefinition, internal, loader};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: gaocache::internal::Allocator = gaocache::internal::Allocator;
 
 const ROUNDS: usize = 5;
 const SIZES: [(usize, usize); 3] = [(100, 60_000), (1024, 60_000), (65_536, 10_000)];

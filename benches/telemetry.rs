@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: gaocache::internal::Allocator = gaocache::internal::Allocator;
 
 const SIZE: usize = 1024;
 const GETS: usize = 20_000;

@@ -80,7 +80,11 @@ impl Cache {
     /// # }
     /// ```
     pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
-        let answer = self.service.get(group, key).await?;
+        let moment = self.service.moment();
+        if let Some(held) = self.service.get_held(group, key, &moment) {
+            return Ok(Answer::at(moment.now, held?));
+        }
+        let answer = self.service.get_elsewhere(group, key).await?;
         Ok(Answer::at(self.service.now(), answer))
     }
 

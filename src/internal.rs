@@ -20,6 +20,7 @@ pub use crate::{
 };
 #[cfg(feature = "cli")]
 pub use crate::{
+    allocator::Allocator,
     cli::{Cli, main},
     config::{Config, loopback, schema},
     http_client::plain as plain_client,

@@ -73,6 +73,8 @@
 //! ```
 
 mod admin;
+#[cfg(feature = "cli")]
+mod allocator;
 mod answer;
 mod auth;
 mod backoff;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 // A cache allocates millions of small values; ARCHITECTURE.md has the figures.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: gaocache::internal::Allocator = gaocache::internal::Allocator;
 
 fn main() -> ExitCode {
     gaocache::internal::main()

@@ -19,7 +19,7 @@ use crate::fairness::Quota;
 use crate::{
     fairness::{ClientId, Quotas, UnderWay},
     telemetry::{
-        metrics::{GroupMetrics, HandoffMetrics, Metrics},
+        metrics::{self, GroupMetrics, HandoffMetrics, Metrics},
         requests,
         throttle::Throttle,
         trace::{self, Call, Sampling, Scope, SpanAttributes},
@@ -47,13 +47,12 @@ pub struct Measuring {
     pub sampling: Sampling,
 }
 
-/// When gets of a client begin: for what may be served from memory, and how long it takes. Of many
-/// that come at once, the clocks are read once for all.
+/// When gets of a client begin, for what may be served from memory. Of many that come at once, the
+/// clock is read once for all.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// By the node's clock.
     pub now: Timestamp,
-    started: Option<Instant>,
 }
 
 /// The node's groups as the listeners serve them. Cheap to clone.
@@ -186,7 +185,7 @@ impl Service {
     /// # Errors
     /// As [`gaocache_core::group::Group::get`], or [`ErrorKind::UnknownGroup`].
     pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
-        match self.get_held(group, key, &mut self.moment()) {
+        match self.get_held(group, key, &self.moment()) {
             Some(held) => held,
             None => self.get_elsewhere(group, key).await,
         }
@@ -194,15 +193,11 @@ impl Service {
 
     /// The moment at which gets begin that have come just now.
     pub fn moment(&self) -> Moment {
-        Moment {
-            now: self.now(),
-            started: self.inner.measuring.requests.then(Instant::now),
-        }
+        Moment { now: self.now() }
     }
 
-    /// A client's get that has begun at this moment, if this node's memory has the answer. The
-    /// next get of a batch is timed from there on.
-    pub fn get_held(&self, group: &str, key: &str, moment: &mut Moment) -> Option<Result<Answer>> {
+    /// A client's get that has begun at this moment, if this node's memory has the answer.
+    pub fn get_held(&self, group: &str, key: &str, moment: &Moment) -> Option<Result<Answer>> {
         let answer = self.get_held_as_it_lies(group, key, moment)?;
         Some(answer.and_then(|answer| self.plain(group, answer)))
     }
@@ -212,18 +207,27 @@ impl Service {
         &self,
         group: &str,
         key: &str,
-        moment: &mut Moment,
+        moment: &Moment,
     ) -> Option<Result<Answer>> {
+        let started = self.begin_held();
         let answer = self.inner.groups.held(group, key, moment.now)?;
-        self.has_held(group, key, moment, &answer);
+        self.has_held(group, key, started, &answer);
         Some(answer)
     }
 
-    fn has_held(&self, group: &str, key: &str, moment: &mut Moment, answer: &Result<Answer>) {
-        if let Some(started) = &mut moment.started {
-            let ended = Instant::now();
-            self.measure(group, key, ended - *started, answer);
-            *started = ended;
+    /// When a get from memory begins, if it is one that is timed.
+    fn begin_held(&self) -> Option<Instant> {
+        let timed = self.inner.measuring.requests && (requests::is_on() || metrics::is_timed());
+        timed.then(Instant::now)
+    }
+
+    fn has_held(&self, group: &str, key: &str, started: Option<Instant>, answer: &Result<Answer>) {
+        if self.inner.measuring.requests {
+            let took = started.map(|it| it.elapsed());
+            self.count(group, |metrics| metrics.from_memory(took, answer.is_ok()));
+            if let Some(took) = took {
+                requests::log(group, key, took, answer);
+            }
         }
         self.record_get(group, key, answer);
     }
@@ -260,15 +264,17 @@ impl Service {
 
     /// Traces and logs a client's get.
     fn record_get(&self, group: &str, key: &str, answer: &Result<Answer>) {
-        trace::ended(
-            answer.as_ref().map(|it| it.source.name()),
-            SpanAttributes {
-                group,
-                key: self.inner.measuring.sampling.key(key),
-                owner: answer.as_ref().ok().map(|it| &*it.owner),
-                bytes: answer.as_ref().ok().map(|it| it.value.len()),
-            },
-        );
+        if self.inner.measuring.sampling.is_on() {
+            trace::ended(
+                answer.as_ref().map(|it| it.source.name()),
+                SpanAttributes {
+                    group,
+                    key: self.inner.measuring.sampling.key(key),
+                    owner: answer.as_ref().ok().map(|it| &*it.owner),
+                    bytes: answer.as_ref().ok().map(|it| it.value.len()),
+                },
+            );
+        }
         if let Err(error) = answer {
             self.log(group, error);
         }

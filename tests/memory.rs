@@ -1,14 +1,15 @@
-//! Memory stays within the configured bytes, as the operating system measures it. One test, so that
-//! nothing else allocates.
+//! Memory stays within the configured bytes, and entries are charged what they take, as the
+//! operating system measures it. One test, so that nothing else allocates.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
 use gaocache_core::{
     key::{GroupId, HashedKey},
@@ -19,7 +20,7 @@ use gaocache_core::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: gaocache::internal::Allocator = gaocache::internal::Allocator;
 
 /// What a process holds before the first entry and what the allocator keeps at hand.
 const FIXED_OVERHEAD_BYTES: u64 = 8 << 20;
@@ -47,7 +48,7 @@ fn fill(capacity: u64, before: u64) {
     for number in 0..ENTRIES {
         let key = format!("user/{number:011}");
         let key = HashedKey::new(GroupId(0), &key);
-        assert!(store.insert(&key, Arc::new(Entry::new(&record(number)))));
+        assert!(store.insert(Entry::new(&key, &record(number))));
         if number % 20_000 == 19_999 {
             let grown = resident_bytes().saturating_sub(before);
             assert!(
@@ -76,7 +77,7 @@ fn purge(store: &Store) {
     assert_eq!(store.purge(GroupId(0)), held as u64);
     let purged = began.elapsed();
     let other = HashedKey::new(GroupId(0), "kept since");
-    assert!(store.insert(&other, Arc::new(Entry::new(&record(0)))));
+    assert!(store.insert(Entry::new(&other, &record(0))));
     let sweeping = AtomicBool::new(true);
     let (swept, mut gets) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -116,13 +117,79 @@ fn record(number: u64) -> Record {
         value: Some(Bytes::from_static(&[7; 100])),
         expires_at: Timestamp::NEVER,
         stale: Stale::NEVER,
-        entity_tag: number,
+        entity_tag: xxh3_64(&[7; 100]),
         metadata: Metadata::new(said).expect("good"),
     }
 }
 
+/// Sizes of values, and how many of each: enough that what a store takes by itself doesn't count.
+const CHARGED: [(usize, u64); 5] = [
+    (0, 600_000),
+    (100, 500_000),
+    (1024, 150_000),
+    (65_536, 3_000),
+    (1 << 20, 200),
+];
+/// Names the process that fills a store with values of that size, and the number of entries.
+const MEASURED: &str = "GAOCACHE_TEST_MEASURED";
+
+/// Fills a store, and prints by how many bytes the process grew, and what the entries are charged.
+fn measure(bytes: usize, entries: u64) {
+    let record = Record {
+        entity_tag: xxh3_64(&vec![7; bytes]),
+        value: Some(vec![7; bytes].into()),
+        ..record(0)
+    };
+    let before = resident_bytes();
+    let store = Store::new(8 << 30, 1 << 20);
+    for number in 0..entries {
+        let key = format!("user/{number:011}");
+        store.insert(Entry::new(&HashedKey::new(GroupId(0), &key), &record));
+    }
+    assert_eq!(store.len() as u64, entries);
+    let grown = resident_bytes().saturating_sub(before);
+    println!("measured {grown} {}", store.bytes());
+}
+
+/// Each size in a process of its own: memory that another left would hide what it takes.
+fn charges() {
+    for (bytes, entries) in CHARGED {
+        let process = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", NAME, "--nocapture"])
+            .env(MEASURED, format!("{bytes} {entries}"))
+            .output();
+        let output = process.expect("it runs").stdout;
+        let output = String::from_utf8_lossy(&output);
+        let line = output.lines().find_map(|it| it.split_once("measured "));
+        let (grown, charged) = line
+            .expect("a line")
+            .1
+            .split_once(' ')
+            .expect("two numbers");
+        let number = |text: &str| text.parse::<f64>().expect("a number") / entries as f64;
+        let (takes, charged) = (number(grown), number(charged));
+        println!(
+            "value of {bytes} B: an entry takes {takes:.0} B of resident memory, {:.0} beside key \
+             and value; charged {charged:.0}",
+            takes - 16.0 - bytes as f64
+        );
+        let share = charged / takes;
+        assert!((0.9..1.1).contains(&share), "{share} of it is charged");
+    }
+}
+
+const NAME: &str = "entries_stay_within_the_capacity_and_are_charged_what_they_take";
+
 #[test]
-fn a_million_small_entries_stay_within_the_capacity_by_resident_memory() {
+fn entries_stay_within_the_capacity_and_are_charged_what_they_take() {
+    if let Ok(measured) = std::env::var(MEASURED) {
+        let (bytes, entries) = measured.split_once(' ').expect("two numbers");
+        return measure(
+            bytes.parse().expect("bytes"),
+            entries.parse().expect("entries"),
+        );
+    }
+    charges();
     let before = resident_bytes();
     // One that most are evicted from, then one that all fit into.
     for capacity in [128 << 20, 512 << 20] {

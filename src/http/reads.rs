@@ -100,7 +100,7 @@ async fn find(
         permissions,
     } = served;
     permissions.check(caller, Action::Read, group)?;
-    let answer = match service.get_held_as_it_lies(group, key, &mut service.moment()) {
+    let answer = match service.get_held_as_it_lies(group, key, &service.moment()) {
         Some(held) => held?,
         None => {
             let service = served.asked_by(caller);

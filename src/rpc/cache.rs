@@ -55,8 +55,8 @@ impl CacheService {
         let wire::GetRequest { group, key } = request;
         self.admit(caller, 1)?;
         self.permissions.check(caller, Action::Read, group)?;
-        let mut moment = self.service.moment();
-        match self.service.get_held(group, key, &mut moment) {
+        let moment = self.service.moment();
+        match self.service.get_held(group, key, &moment) {
             Some(held) => held,
             // Only now it matters who asks.
             None => self.asked_by(caller).get_elsewhere(group, key).await,

@@ -9,8 +9,9 @@ use futures::{
     future::ready,
     stream::{self, BoxStream},
 };
+use tokio::time::Instant;
 
-use super::{Moment, Service};
+use super::Service;
 use crate::fairness::UnderWay;
 use gaocache_core::{
     error::Result,
@@ -38,7 +39,8 @@ struct Part {
     under_way: Vec<Option<UnderWay>>,
     /// The place of the first key of the next part.
     next: usize,
-    moment: Moment,
+    /// When those that memory does not have began, if they are timed.
+    started: Option<Instant>,
 }
 
 /// What a client gets, in bytes.
@@ -93,14 +95,16 @@ impl Service {
             missed: Vec::new(),
             under_way: Vec::new(),
             next: keys.len().min(first + MAX_BATCH_KEYS),
-            moment: self.moment(),
+            started: self.inner.measuring.requests.then(Instant::now),
         };
+        let now = self.now();
         for (place, key) in (first..part.next).zip(&keys[first..part.next]) {
             // What finds no room is looked for again in its turn.
-            if let Some(answer) = self.inner.groups.held(group, key, part.moment.now)
+            let started = self.begin_held();
+            if let Some(answer) = self.inner.groups.held(group, key, now)
                 && room.take(answer.as_ref().map_or(0, bytes))
             {
-                self.has_held(group, key, &mut part.moment, &answer);
+                self.has_held(group, key, started, &answer);
                 part.known.push((place, answer));
                 continue;
             }
@@ -135,7 +139,7 @@ impl Service {
             known,
             missed,
             mut under_way,
-            moment,
+            started,
             ..
         } = part;
         let asked: Vec<&str> = missed.iter().map(|place| &*keys[*place]).collect();
@@ -159,7 +163,7 @@ impl Service {
         let rest = rest.map(move |(nth, answer)| {
             under_way[nth] = None;
             let key = &keys[missed[nth]];
-            if let Some(started) = moment.started {
+            if let Some(started) = started {
                 service.measure(&group, key, started.elapsed(), &answer);
             }
             service.record_get(&group, key, &answer);

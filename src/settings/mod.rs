@@ -22,7 +22,7 @@ use gaocache_core::{
     error::{Error, ErrorKind, Result},
     hot,
     membership::DEFAULT_WEIGHT,
-    store::ENTRY_OVERHEAD_BYTES,
+    store,
 };
 
 /// Default maximum size of a group's values, in bytes.
@@ -42,8 +42,11 @@ pub(crate) const PEER_PORT: u16 = 7071;
 /// # Errors
 /// Why not.
 pub(crate) fn largest_value(max_value: u64, capacity: u64) -> Result<(), String> {
+    if max_value > store::MOST_VALUE_BYTES {
+        return Err("must be less than 4 GiB".to_owned());
+    }
     let (owned, _) = hot::divide(capacity);
-    let fits = max_value.saturating_add(ENTRY_OVERHEAD_BYTES) <= owned;
+    let fits = store::charge(0, max_value) <= owned;
     let reason = || format!("must fit into seven eighths of the capacity ({capacity} bytes)");
     fits.then_some(()).ok_or_else(reason)
 }

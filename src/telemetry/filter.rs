@@ -61,8 +61,9 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 30] = [
+const MODULES: [&str; 31] = [
     "admin",
+    "allocator",
     "answer",
     "auth",
     "backoff",

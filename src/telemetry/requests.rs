@@ -64,6 +64,11 @@ pub(crate) fn log_so(rules: &RequestLog) {
     LOGGED.store(rules.logged as u8, Ordering::Relaxed);
 }
 
+/// Whether any gets are logged.
+pub(crate) fn is_on() -> bool {
+    LOGGED.load(Ordering::Relaxed) != Logged::Off as u8
+}
+
 /// Logs a get, if it is to be logged.
 pub(crate) fn log(group: &str, key: &str, took: Duration, answer: &Result<Answer, Error>) {
     let logged = LOGGED.load(Ordering::Relaxed);

@@ -164,6 +164,11 @@ impl Sampling {
         }
     }
 
+    /// Whether any requests have spans.
+    pub(crate) fn is_on(&self) -> bool {
+        self.ratio.is_some()
+    }
+
     /// The key to record in a server span: none, unless the settings allow it.
     pub(crate) fn key<'a>(&self, key: &'a str) -> Option<&'a str> {
         self.keys.then_some(key)

@@ -34,7 +34,9 @@ reasons are in its own words. Its rules are in src/config/check. */}}
 {{- $max := $group.max_value | default "8MiB" }}
 {{- $bytes := include "gaocache.bytes" $max | int64 }}
 {{- $largest = max $largest $bytes }}
-{{- if gt (add $bytes 272) (sub $capacity (div $capacity 8)) }}
+{{- /* What an entry is charged: whole pages, and its place in the store. */}}
+{{- $charge := add (mul (div (add $bytes 4127) 4096) 4096) 28 }}
+{{- if gt $charge (sub $capacity (div $capacity 8)) }}
 {{- fail (printf "groups[%d].max_value (%s has %v) must fit into seven eighths of the capacity (%d bytes); lower it, or raise cache.capacity" $number $group.name $max $capacity) }}
 {{- end }}
 {{- if and (gt (float64 ($group.soft_timeout_seconds | default 0)) 0.0) (le (float64 ($group.stale_if_error_seconds | default 0)) 0.0) }}

@@ -12,6 +12,7 @@ use crate::{
     cluster::{Cluster, Owner},
     handoff::{HandoffRules, plan},
     harness_tests::{HandClock, Plan, TestNet, TestNode, TestOrigin, entry, group_rules, view},
+    key::{GroupId, HashedKey},
     ports::Timestamp,
     ring::hash_key,
 };
@@ -110,7 +111,7 @@ fn lookups(members: usize, times: usize) {
 fn plans(replicas: usize, times: usize) {
     let cluster = cluster(MEMBERS[0]);
     let hashes: Vec<_> = (0..KEPT).map(|number| hash_key(7, &key(number))).collect();
-    let entry = entry(100, Timestamp::NEVER);
+    let entry = entry(&HashedKey::new(GroupId(0), "key"), 100, Timestamp::NEVER);
     let rules = HandoffRules {
         replicas,
         copy_from_use_count: 0,

@@ -3,9 +3,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, proto::LabelPair,
+};
 
-use super::registrar::Registrar;
+use super::{memory::FromMemory, registrar::Registrar};
 use crate::telemetry::{
     line, names,
     recent::Recent,
@@ -36,6 +38,9 @@ pub(super) const OUTCOMES: [&str; SOURCES.len() + ErrorKind::ALL.len()] = {
     }
     names
 };
+
+/// What memory answers: found, and not.
+const FROM_MEMORY: [&str; 2] = [Source::Hit.name(), ErrorKind::NotFound.name()];
 
 const SOURCES: [Source; 4] = [Source::Hit, Source::Peer, Source::Origin, Source::Stale];
 
@@ -68,15 +73,38 @@ pub(super) struct GroupFamilies {
     renewals: IntCounterVec,
     saved: IntCounterVec,
     hedges: IntCounterVec,
-    /// One for each group, so that everything is counted in the same place.
-    made: Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>,
+    made: Arc<Made>,
+}
+
+/// One for each group, so that everything is counted in the same place.
+type Made = Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>;
+
+/// What memory answered, of the group and the outcome that these labels name; of both outcomes if
+/// they name none.
+fn from_memory(made: &Made, labels: &[LabelPair]) -> Vec<Arc<FromMemory>> {
+    let label = |name: &str| {
+        labels
+            .iter()
+            .find(|it| it.name() == name)
+            .map(LabelPair::value)
+    };
+    let group = label("group").and_then(|name| made.lock().get(name).cloned());
+    let both = group.iter().flat_map(|it| &it.from_memory);
+    let wanted = both.filter(|(name, _)| label("outcome").is_none_or(|it| it == *name));
+    wanted.map(|(_, answers)| answers.clone()).collect()
 }
 
 impl GroupFamilies {
     pub(super) fn register(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
+        let made = Arc::<Made>::default();
+        let answered = || {
+            let made = made.clone();
+            move |labels: &[LabelPair]| from_memory(&made, labels)
+        };
         Ok(Self {
-            requests: registrar.counters(names::REQUESTS)?,
-            request_duration: registrar.histograms(names::REQUEST_DURATION)?,
+            requests: registrar.counters_with_memory(names::REQUESTS, answered())?,
+            request_duration: registrar
+                .histograms_with_memory(names::REQUEST_DURATION, answered())?,
             peer_requests: registrar.counters(names::PEER_REQUESTS)?,
             invalidations: registrar.counters(names::INVALIDATIONS)?,
             refusals: registrar.counters(names::STORE_REFUSALS)?,
@@ -91,7 +119,7 @@ impl GroupFamilies {
             renewals: registrar.counters(names::ORIGIN_RENEWALS)?,
             saved: registrar.counters(names::ORIGIN_SAVED)?,
             hedges: registrar.counters(names::ORIGIN_HEDGES)?,
-            made: Mutex::default(),
+            made,
         })
     }
 
@@ -115,6 +143,7 @@ impl GroupFamilies {
             name: name.into(),
             requests: outcomes(&self.requests),
             request_duration: self.request_duration.with_label_values(&[name]),
+            from_memory: FROM_MEMORY.map(|it| (it, Arc::new(FromMemory::new()))),
             peer_requests: outcomes(&self.peer_requests),
             invalidations: self.invalidations.clone(),
             refusals: of(&self.refusals),
@@ -142,6 +171,8 @@ pub struct GroupMetrics {
     name: Arc<str>,
     requests: [IntCounter; OUTCOMES.len()],
     request_duration: Histogram,
+    /// What this node's memory answered, which the two above don't have: by outcome.
+    from_memory: [(&'static str, Arc<FromMemory>); FROM_MEMORY.len()],
     peer_requests: [IntCounter; OUTCOMES.len()],
     invalidations: IntCounterVec,
     refusals: IntCounter,
@@ -170,6 +201,12 @@ impl GroupMetrics {
     pub fn request(&self, took: Duration, outcome: Result<Source, ErrorKind>) {
         self.requests[outcome_index(outcome)].inc();
         self.request_duration.observe(took.as_secs_f64());
+    }
+
+    /// Records a client's get that memory answered, with a value or with the knowledge that there
+    /// is none; `took` if it was timed.
+    pub fn from_memory(&self, took: Option<Duration>, found: bool) {
+        self.from_memory[usize::from(!found)].1.add(took);
     }
 
     /// Records another node's fetch.
@@ -207,15 +244,18 @@ impl GroupMetrics {
     /// The current numbers.
     pub fn summary(&self) -> GroupSummary {
         let count = |outcome| self.requests[outcome_index(outcome)].get();
+        let [(_, held), (_, missing)] = &self.from_memory;
+        let (held, missing) = (held.count(), missing.count());
         let failed = ErrorKind::ALL.iter().copied();
         let failed = failed.filter(|kind| *kind != ErrorKind::NotFound);
         GroupSummary {
             name: self.name.to_string(),
-            gets: self.requests.iter().map(IntCounter::get).sum(),
+            gets: self.requests.iter().map(IntCounter::get).sum::<u64>() + held + missing,
             hits: [Source::Hit, Source::Peer, Source::Stale]
                 .map(|source| count(Ok(source)))
                 .iter()
-                .sum(),
+                .sum::<u64>()
+                + held,
             failed: failed.map(|kind| count(Err(kind))).sum(),
             origin_loads: self.origin_duration.get_sample_count(),
             origin_seconds: self.origin_duration.get_sample_sum(),

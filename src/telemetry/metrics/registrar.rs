@@ -5,13 +5,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, Result, core::Collector,
 };
 
+use super::memory::{Answered, SECONDS, WithMemory};
 use crate::telemetry::names::Metric;
-
-/// Buckets from 50 µs (a hit on a busy machine) to 30 s (the longest load).
-const SECONDS: [f64; 14] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0,
-    30.0,
-];
 
 /// Makes metrics and registers them. `tests` check that all names are distinct and valid, so none
 /// of this can fail in a build that passed them.
@@ -50,6 +45,37 @@ impl Registrar<'_> {
 
     pub(super) fn histograms(&self, metric: Metric) -> Result<HistogramVec> {
         self.register(HistogramVec::new(buckets(metric), metric.labels))
+    }
+
+    /// Counters to which memory's answers are added.
+    pub(super) fn counters_with_memory(
+        &self,
+        metric: Metric,
+        answered: impl Answered,
+    ) -> Result<IntCounterVec> {
+        self.with_memory(IntCounterVec::new(opts(metric), metric.labels), answered)
+    }
+
+    /// Histograms to which memory's answers are added.
+    pub(super) fn histograms_with_memory(
+        &self,
+        metric: Metric,
+        answered: impl Answered,
+    ) -> Result<HistogramVec> {
+        self.with_memory(HistogramVec::new(buckets(metric), metric.labels), answered)
+    }
+
+    fn with_memory<C: Collector + Clone + 'static>(
+        &self,
+        built: Result<C>,
+        answered: impl Answered,
+    ) -> Result<C> {
+        let others = built?;
+        self.0.register(Box::new(WithMemory {
+            others: others.clone(),
+            answered,
+        }))?;
+        Ok(others)
     }
 
     fn register<C: Collector + Clone + 'static>(&self, built: Result<C>) -> Result<C> {

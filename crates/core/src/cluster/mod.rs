@@ -8,6 +8,7 @@
 
 mod departed;
 mod former;
+mod ids;
 mod settled;
 mod topology;
 

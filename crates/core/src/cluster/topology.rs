@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::former::Former;
+use super::{former::Former, ids::Ids};
 use crate::{
     membership::{IdHash, Member, MemberState, View},
     ring::{KeyHash, Ring},
@@ -33,6 +33,7 @@ pub struct Topology {
     incarnations: Vec<(IdHash, u32)>,
     /// Made when it is first needed.
     former: OnceLock<Former>,
+    ids: Ids,
 }
 
 /// The owner of a key, as this node sees it.
@@ -71,6 +72,7 @@ impl Topology {
             .map(|(at, member)| (member.incarnation(), at))
             .collect();
         incarnations.sort_unstable();
+        let ids = Ids::of(view.members.len());
         Self {
             number: MADE.fetch_add(1, Ordering::Relaxed) + 1,
             view,
@@ -80,6 +82,7 @@ impl Topology {
             me,
             incarnations,
             former: OnceLock::new(),
+            ids,
         }
     }
 
@@ -150,6 +153,12 @@ impl Topology {
     pub fn owner_index(&self, key: KeyHash) -> Option<usize> {
         let at = self.ring.owner(key)?;
         Some(self.ring_members[at] as usize)
+    }
+
+    /// The id of the member at that index in the view, for an answer.
+    pub fn id_for_answer(&self, index: usize) -> Option<Arc<str>> {
+        let member = self.view.members.get(index)?;
+        Some(self.ids.copy(index, &member.id))
     }
 
     /// The id of the key's owner; `None` if there is no ring yet.

@@ -108,8 +108,8 @@ impl Group {
             };
             (member.id.clone(), held)
         });
-        let here = |entry: Option<Arc<Entry>>| {
-            entry.map(|entry| Held::of(&entry.record, Some(entry.use_count()), now))
+        let here = |entry: Option<Entry>| {
+            entry.map(|entry| Held::of(&entry.record(), Some(entry.use_count()), now))
         };
         let others = join_all(others).await;
         let (owned, hot) = (&self.shared.owned, &self.shared.hot);

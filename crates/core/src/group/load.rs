@@ -4,8 +4,6 @@
 //! What the origin calls unchanged must be what was kept when it was asked, never what came later.
 //! A life must never begin later than at that moment.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use xxhash_rust::xxh3::xxh3_64;
@@ -49,8 +47,8 @@ impl Group {
             stale: old.is_some(),
             ..Course::default()
         };
-        let old = old.filter(|it| !it.record.is_absent());
-        let known = old.as_ref().map(|it| &it.record.metadata);
+        let old = old.filter(|it| !it.is_absent());
+        let known = old.as_ref().map(|it| it.metadata());
         let known = known.filter(|it| it.has_validator());
         let (loaded, asked) = match departure.seat.filter(|_| known.is_none()) {
             // One place in the queue for the whole batch: it is given up only as a whole.
@@ -70,17 +68,19 @@ impl Group {
         };
         let asked = asked.at();
         let entry = match loaded.map_err(Error::from_loader) {
-            Ok(Reloaded::Changed(loaded)) => self.changed(loaded, hash, asked),
+            Ok(Reloaded::Changed(loaded)) => self.changed(key, loaded, hash, asked),
             Ok(Reloaded::Unchanged {
                 freshness,
                 metadata,
-            }) => match old.filter(|it| it.record.metadata.has_validator()) {
+            }) => match old.filter(|it| it.metadata().has_validator()) {
                 Some(old) => self.unchanged(&old, freshness, &metadata, hash, asked),
                 None => Err(Error::origin_failed(
                     "the origin says that the value has not changed, but none was passed to it",
                 )),
             },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(self.nothing(&error, asked)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Ok(self.nothing(key, &error, asked))
+            }
             Err(error) => Err(error),
         };
         let now = self.shared.clock.now();
@@ -90,21 +90,27 @@ impl Group {
         let (entry, uncacheable) = entry?;
         Ok(FlightOutcome {
             // Its life may have ended while it was loaded: then it is for those who wait alone.
-            uncacheable: uncacheable || !entry.record.is_usable(now),
-            entry: Arc::new(entry),
+            uncacheable: uncacheable || !entry.is_usable(now),
+            entry,
             source: Source::Origin,
             course,
         })
     }
 
     /// The entry of a value for which the origin was `asked` then, and whether it must not be kept.
-    fn changed(&self, loaded: Loaded, hash: KeyHash, asked: Timestamp) -> Result<(Entry, bool)> {
+    fn changed(
+        &self,
+        key: &HashedKey<'_>,
+        loaded: Loaded,
+        hash: KeyHash,
+        asked: Timestamp,
+    ) -> Result<(Entry, bool)> {
         self.check_value(&loaded.value)?;
         let life = self.life(loaded.freshness, hash, asked);
         let metadata = loaded.metadata.loaded(asked);
         let tag = xxh3_64(&loaded.value);
         let record = record(Some(loaded.value), tag, life, metadata);
-        Ok((Entry::new(&record), life.uncacheable))
+        Ok((Entry::new(key, &record), life.uncacheable))
     }
 
     /// The same value for another life.
@@ -117,13 +123,13 @@ impl Group {
         asked: Timestamp,
     ) -> Result<(Entry, bool)> {
         let life = self.life(said, hash, asked);
-        let metadata = old.record.metadata.updated(newer)?.loaded(asked);
-        let record = record(None, old.record.entity_tag, life, metadata);
-        Ok((old.renewed(record), life.uncacheable))
+        let metadata = old.metadata().updated(newer)?.loaded(asked);
+        let record = record(None, old.entity_tag(), life, metadata);
+        Ok((old.renewed(&record), life.uncacheable))
     }
 
     /// That there is no such key, with what the origin said in place of its value.
-    fn nothing(&self, said: &Error, asked: Timestamp) -> (Entry, bool) {
+    fn nothing(&self, key: &HashedKey<'_>, said: &Error, asked: Timestamp) -> (Entry, bool) {
         let ttl = self.now.load().rules.negative_ttl;
         let life = Life::without_staleness(ttl, asked);
         let nothing = record(None, 0, life, Metadata::NONE);
@@ -132,7 +138,7 @@ impl Group {
             None => nothing,
         };
         let record = record.with_little_absence(self.max_value());
-        (Entry::new(&record), life.uncacheable)
+        (Entry::new(key, &record), life.uncacheable)
     }
 
     fn check_value(&self, value: &Bytes) -> Result<()> {

@@ -79,7 +79,7 @@ impl Group {
 
     /// Loads the entry that was asked for anew, if it expires soon. Only its owner does.
     pub(super) fn refresh_ahead(self: &Arc<Self>, key: &HashedKey<'_>, entry: &Entry) {
-        let expires_at = entry.record.expires_at;
+        let expires_at = entry.expires_at();
         // First, since it costs nearly nothing while this is off.
         if !self.ahead.is_on() || expires_at == Timestamp::NEVER {
             return;
@@ -169,7 +169,7 @@ impl Group {
             if !under_way.brings(&entry) {
                 return;
             }
-            if self.shared.owned.insert(key, entry) {
+            if self.shared.owned.insert(entry) {
                 self.shared.copies.wanted(self.id, key.text());
             } else {
                 self.observer.refused_by_store();
@@ -187,7 +187,7 @@ impl Group {
         if let Purpose::Ahead(over) = why {
             // Another flight may have landed since that value was seen.
             let newer = self.find_owned(key);
-            let newer = newer.filter(|entry| entry.record.expires_at != over);
+            let newer = newer.filter(|entry| entry.expires_at() != over);
             return newer.map(Found::Here);
         }
         // A second look into memory: we may have missed while an earlier flight was under way, and
@@ -208,7 +208,7 @@ impl Group {
 /// What makes a load needless.
 enum Found {
     /// In this node's memory.
-    Here(Arc<Entry>),
+    Here(Entry),
     /// In that of a member that owned the key before.
     Elsewhere(FlightOutcome),
 }

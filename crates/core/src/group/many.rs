@@ -130,14 +130,14 @@ impl Group {
             let group = self.clone();
             if topology.owner(hash) == Owner::Me && is_sure {
                 let load = self.load_together(key, loads.seat()?);
-                let answer = async move { group.answer(&load.await?, || hash).map(Some) };
+                let answer = async move { group.answer(load.await?, || hash).map(Some) };
                 return Some(Box::pin(answer));
             }
             let waiting = self.join_remote(&hashed, hash, Some(fetches.clone()));
             let key = Box::<str>::from(*key);
             Some(Box::pin(async move {
                 let outcome = waiting.landed(&key).await?;
-                outcome.map(|it| group.answer(&it, || hash)).transpose()
+                outcome.map(|it| group.answer(it, || hash)).transpose()
             }))
         };
         let begun = keys.iter().map(get).collect();

@@ -58,14 +58,14 @@ pub const MAX_KEY_BYTES: usize = 4096;
 /// What a flight brings: the entry and where it came from.
 #[derive(Clone, Debug)]
 struct FlightOutcome {
-    entry: Arc<Entry>,
+    entry: Entry,
     source: Source,
     course: Course,
     uncacheable: bool,
 }
 
 impl FlightOutcome {
-    fn hit(entry: Arc<Entry>) -> Self {
+    fn hit(entry: Entry) -> Self {
         Self {
             entry,
             source: Source::Hit,
@@ -179,7 +179,7 @@ impl Group {
         } else {
             self.ask_owner(&key, hash).await
         }?;
-        self.answer(&outcome, || hash)
+        self.answer(outcome, || hash)
     }
 
     /// The answer to a get where this node's memory has it.
@@ -187,7 +187,7 @@ impl Group {
         let key = self.hashed(key);
         let entry = self.find(&key, now)?;
         self.refresh_ahead(&key, &entry);
-        Some(self.answer(&FlightOutcome::hit(entry), || self.hash(key.text())))
+        Some(self.answer(FlightOutcome::hit(entry), || self.hash(key.text())))
     }
 
     /// Answers another node: from what this node holds, or by loading it now. Never forwarded,
@@ -252,29 +252,29 @@ impl Group {
         }
     }
 
-    fn find(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
+    fn find(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Entry> {
         let owned = self.shared.owned.get(key, now);
         owned.or_else(|| self.shared.hot.get(key, now))
     }
 
-    fn find_owned(&self, key: &HashedKey<'_>) -> Option<Arc<Entry>> {
+    fn find_owned(&self, key: &HashedKey<'_>) -> Option<Entry> {
         self.shared.owned.get(key, self.shared.clock.now())
     }
 
-    fn answer(&self, outcome: &FlightOutcome, hash: impl FnOnce() -> KeyHash) -> Result<Answer> {
-        let entry = &outcome.entry;
-        let value = entry.record.value.as_ref();
-        let Some(value) = value.filter(|_| !entry.record.is_absent()) else {
-            return Err(self.no_such_key(&entry.record));
-        };
+    fn answer(&self, outcome: FlightOutcome, hash: impl FnOnce() -> KeyHash) -> Result<Answer> {
+        let entry = outcome.entry;
+        if entry.is_absent() {
+            return Err(self.no_such_key(&entry.record()));
+        }
         Ok(Answer {
-            value: value.clone(),
-            expires_at: entry.record.expires_at,
-            entity_tag: entry.record.entity_tag,
+            expires_at: entry.expires_at(),
+            entity_tag: entry.entity_tag(),
             source: outcome.source,
-            owner: self.owner_of(entry, hash),
-            metadata: entry.record.metadata.clone(),
+            owner: self.owner_of(&entry, hash),
+            metadata: entry.metadata().clone(),
             course: outcome.course,
+            // Last: the value takes the handle along.
+            value: entry.into_value().unwrap_or_default(),
         })
     }
 
@@ -299,8 +299,8 @@ impl Group {
             entry.note_owner(topology.number(), index);
             Some(index)
         });
-        let owner = index.and_then(|index| topology.view.members.get(index));
-        owner.map(|owner| owner.id.clone()).unwrap_or_default()
+        let owner = index.and_then(|index| topology.id_for_answer(index));
+        owner.unwrap_or_default()
     }
 }
 
@@ -310,7 +310,7 @@ type Landed = Result<Option<FlightOutcome>>;
 
 fn to_peer(outcome: &FlightOutcome) -> PeerAnswer {
     PeerAnswer {
-        record: outcome.entry.record.clone(),
+        record: outcome.entry.record(),
         source: match outcome.source {
             // Who asked need not know of a third node.
             Source::Peer => Source::Hit,

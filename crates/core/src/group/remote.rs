@@ -130,13 +130,10 @@ impl Group {
             let keep = pass.is_some_and(|pass| fence.still(pass, now))
                 && now.since(departed) < TRANSFER_TIMEOUT
                 && !self.tombstones.refuse(hash, now);
-            let removed = |entry: &Arc<Entry>| {
-                let metadata = &entry.record.metadata;
-                self.tombstones.refuse_tags(metadata, now)
-            };
-            let brings = |entry: &Arc<Entry>| under_way.is_some_and(|it| it.brings(entry));
+            let removed = |entry: &Entry| self.tombstones.refuse_tags(entry.metadata(), now);
+            let brings = |entry: &Entry| under_way.is_some_and(|it| it.brings(entry));
             if let Some(entry) = copy.filter(|entry| keep && !removed(entry) && brings(entry))
-                && self.shared.hot.insert(key, entry)
+                && self.shared.hot.insert(entry)
             {
                 self.observer.kept_hot_copy();
             }
@@ -241,7 +238,7 @@ impl Group {
             source,
             course: answer.course,
             uncacheable: answer.uncacheable || within.is_none(),
-            entry: Arc::new(Entry::new(&within.unwrap_or(record))),
+            entry: Entry::new(&self.hashed(key), &within.unwrap_or(record)),
         })))
     }
 }

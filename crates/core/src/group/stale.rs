@@ -162,7 +162,7 @@ impl Group {
 
     /// What the store has of the key, if a get may return it: perhaps as a stale one. Does not
     /// count as a use.
-    pub(super) fn peek_servable(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
+    pub(super) fn peek_servable(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Entry> {
         if self.now.load().rules.allow_stale() {
             self.shared.owned.peek_usable(key, now)
         } else {
@@ -181,11 +181,11 @@ impl Group {
         }
         let now = self.shared.clock.now();
         let entry = self.shared.owned.get_usable(key, now)?;
-        if entry.record.is_fresh(now) {
+        if entry.is_fresh(now) {
             // It came in between.
             return Some(FlightOutcome::hit(entry));
         }
-        let allowed = now < until(entry.record.stale);
+        let allowed = now < until(entry.stale());
         allowed.then(|| FlightOutcome::stale(entry))
     }
 }
@@ -199,7 +199,7 @@ pub(super) enum Begun {
 }
 
 impl FlightOutcome {
-    pub(super) fn stale(entry: Arc<Entry>) -> Self {
+    pub(super) fn stale(entry: Entry) -> Self {
         Self {
             entry,
             source: Source::Stale,

@@ -55,6 +55,7 @@ impl Group {
             .filter(|it| self.shared.peers.usable(it));
         let usable: Vec<Member> = usable.collect();
         let (peers, cluster) = (self.shared.peers.clone(), self.shared.cluster.clone());
+        let hashed = self.hashed(key);
         let (group, key): (_, Arc<str>) = (self.name().clone(), key.into());
         let asking = usable.into_iter().map(move |member| {
             let (peers, cluster) = (peers.clone(), cluster.clone());
@@ -69,7 +70,7 @@ impl Group {
         });
         let mut answers = stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
         while let Some(answer) = answers.next().await {
-            if let Some(outcome) = answer.and_then(|entry| self.usable_here(&entry)) {
+            if let Some(outcome) = answer.and_then(|entry| self.usable_here(&hashed, &entry)) {
                 // Many calls that are dropped half-way look like an attack to a peer.
                 self.shared.spawn(answers.for_each(async |_| {}));
                 return Some(outcome);
@@ -78,12 +79,12 @@ impl Group {
         None
     }
 
-    fn usable_here(&self, answer: &PeerAnswer) -> Option<FlightOutcome> {
+    fn usable_here(&self, key: &HashedKey<'_>, answer: &PeerAnswer) -> Option<FlightOutcome> {
         let now = self.shared.clock.now();
         let record = self.believed(&answer.record, now)?;
         let removed = self.tombstones.refuse_tags(&record.metadata, now);
         (record.is_fresh(now) && !removed).then(|| FlightOutcome {
-            entry: Arc::new(Entry::new(&record)),
+            entry: Entry::new(key, &record),
             source: Source::Peer,
             course: Course::default(),
             uncacheable: answer.uncacheable,
@@ -157,7 +158,7 @@ impl Group {
             }
             match &handed {
                 Handed::Over(record) => {
-                    let entry = Entry::new(record).with_use_count(parcel.use_count);
+                    let entry = Entry::new(&key, record).with_use_count(parcel.use_count);
                     match under_way.brings(&entry) {
                         true => self.keep(&key, entry, parcel, sender, now),
                         false => Fate::Refused,
@@ -188,7 +189,7 @@ impl Group {
             // The other holder is the one that sent it.
             entry.set_told();
         }
-        match self.shared.owned.offer(key, entry.into(), now) {
+        match self.shared.owned.offer(entry, now) {
             Offered::Kept => {
                 self.shared.copies.wanted(self.id, key.text());
                 Fate::Kept

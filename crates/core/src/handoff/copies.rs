@@ -15,9 +15,7 @@ use super::{
     receipts::How,
     streams::Streams,
 };
-use crate::{
-    copy_queue::QueuedKeys, key::GroupId, key::HashedKey, membership::IdHash, store::Found,
-};
+use crate::{copy_queue::QueuedKeys, key::GroupId, key::HashedKey, membership::IdHash};
 
 /// New entries wait this long for company before they are copied.
 const GATHER: Duration = Duration::from_millis(20);
@@ -45,8 +43,7 @@ impl Handoff {
             let now = self.parts.clock.now();
             let hashed = HashedKey::new(group, &key);
             if let Some(entry) = self.parts.store.peek_usable(&hashed, now) {
-                let found = Found { group, key, entry };
-                self.step(&topology, found, 0, &mut streams).await;
+                self.step(&topology, entry, 0, &mut streams).await;
             }
         }
         streams.finish().await;
@@ -58,18 +55,17 @@ impl Handoff {
         let topology = self.parts.cluster.snapshot();
         let mut streams = Streams::new(&self.parts, self.background(), &topology);
         let now = self.parts.clock.now();
-        for (step, found) in self.parts.store.walk().enumerate() {
+        for (step, entry) in self.parts.store.walk().enumerate() {
             if step % STRIDE == STRIDE - 1 {
                 tokio::time::sleep(BREATH).await;
             }
-            let entry = &found.entry;
             let used = entry.is_untold() && entry.use_count() >= self.rules.copy_from_use_count;
-            let group = self.parts.groups.numbered(found.group);
-            let (true, true, Some(group)) = (used, entry.record.is_fresh(now), group) else {
+            let group = self.parts.groups.numbered(entry.group());
+            let (true, true, Some(group)) = (used, entry.is_fresh(now), group) else {
                 continue;
             };
-            if let Some(to) = other_holder(&topology, group.hash(&found.key)) {
-                streams.add(to, found, How::Announced).await;
+            if let Some(to) = other_holder(&topology, group.hash(entry.key())) {
+                streams.add(to, entry, How::Announced).await;
             }
         }
         streams.finish().await;
@@ -78,11 +74,11 @@ impl Handoff {
     /// Assumes that no other member holds these entries. Call it after a ring in which this node
     /// did not settle: others may have given away the copies that it relies on.
     pub(super) async fn forget_copies(&self) {
-        for (step, found) in self.parts.store.walk().enumerate() {
+        for (step, entry) in self.parts.store.walk().enumerate() {
             if step % STRIDE == STRIDE - 1 {
                 tokio::time::sleep(BREATH).await;
             }
-            found.entry.set_replica_at(IdHash::NONE);
+            entry.set_replica_at(IdHash::NONE);
         }
     }
 }

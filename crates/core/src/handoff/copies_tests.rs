@@ -15,9 +15,9 @@ use crate::{
     harness_tests::{
         Plan as Nodes, TestNet, TestNode, group_rules, ranked, simulation::VirtualClock, view,
     },
-    membership::{IdHash, Member, View},
+    membership::{Member, View},
     ports::Timestamp,
-    store::Store,
+    store::{Store, charge},
 };
 
 #[tokio::test]
@@ -204,11 +204,10 @@ async fn what_a_full_holder_refuses_is_not_there_and_not_sent_for_ever() {
     let scene = scene(&["a", "b"], 2);
     let now = Timestamp(0);
     let fill = |node: &TestNode| {
-        let fits = node.store.capacity() / (900 + 272);
+        let fits = node.store.capacity() / charge(8, 900);
         for number in 0..fits {
-            let entry = entry_used(8);
             let key = format!("{}-{number}", node.id);
-            node.store.offer(&hashed(&key), entry.into(), now);
+            node.store.offer(entry_used(&key, 8), now);
         }
     };
     fill(scene.node("b"));
@@ -217,15 +216,14 @@ async fn what_a_full_holder_refuses_is_not_there_and_not_sent_for_ever() {
     let mine: Vec<usize> = mine.collect();
     let a = scene.node("a");
     for number in &mine {
-        let entry = entry_used(0);
-        a.store.insert(&hashed(&key(*number)), entry.into());
+        a.store.insert(entry_used(&key(*number), 0));
     }
     let sent = || scene.net.parcels.load(Ordering::SeqCst);
     a.handoff.walk(a.handoff.background()).await;
     assert_eq!(sent(), mine.len());
     let confirmed = |number: &usize| {
         let entry = a.store.peek(&hashed(&key(*number)), now).expect("kept");
-        entry.replica_at() != IdHash::NONE
+        entry.has_replica()
     };
     assert!(!mine.iter().any(confirmed), "refused: not there");
     a.handoff.announce_used().await;
@@ -241,8 +239,8 @@ async fn what_a_full_holder_refuses_is_not_there_and_not_sent_for_ever() {
     assert!(mine.iter().all(confirmed), "in use: as good as any other");
 }
 
-fn entry_used(use_count: u32) -> crate::store::Entry {
-    crate::harness_tests::entry(900, Timestamp::NEVER).with_use_count(use_count)
+fn entry_used(key: &str, use_count: u32) -> crate::store::Entry {
+    crate::harness_tests::entry(&hashed(key), 900, Timestamp::NEVER).with_use_count(use_count)
 }
 
 const IN_USE: usize = 600;
@@ -351,11 +349,11 @@ fn an_announced_copy_outlives_entries_that_nobody_announces() {
     let now = Timestamp(0);
     let copies = ["announced", "silent"].map(|key| key.to_owned());
     for key in &copies {
-        store.offer(&hashed(key), entry_used(0).into(), now);
+        store.offer(entry_used(key, 0), now);
     }
     for number in 0..2_000 {
         let key = key(number);
-        store.insert(&hashed(&key), entry_used(0).into());
+        store.insert(entry_used(&key, 0));
         // Used, so it deserves its place.
         store.get(&hashed(&key), now);
         store.get(&hashed(&key), now);

@@ -32,7 +32,7 @@ use streams::Streams;
 use super::{
     cluster::Topology,
     copy_queue::{QueuedKeys, WAITING_COPIES},
-    store::Found,
+    store::Entry,
 };
 
 /// Least uses of the entries that go in each walk over the store: the hottest first, without a list
@@ -191,7 +191,7 @@ impl Handoff {
     ) -> Option<Colder> {
         let mut colder = Colder::default();
         let mut seen = topology.clone();
-        for (step, found) in self.parts.store.walk().enumerate() {
+        for (step, entry) in self.parts.store.walk().enumerate() {
             if step % STRIDE == STRIDE - 1 {
                 if streams.is_patient() {
                     // A walk computes without a pause otherwise, and would take a core from those
@@ -209,8 +209,8 @@ impl Handoff {
                     return None;
                 }
             }
-            let use_count = found.entry.use_count();
-            if !self.step(topology, found, least, streams).await {
+            let use_count = entry.use_count();
+            if !self.step(topology, entry, least, streams).await {
                 colder.count += 1;
                 colder.hottest = colder.hottest.max(use_count);
             }
@@ -223,22 +223,22 @@ impl Handoff {
     async fn step(
         &self,
         topology: &Topology,
-        found: Found,
+        entry: Entry,
         least: u32,
         streams: &mut Streams<'_>,
     ) -> bool {
-        let Some(group) = self.parts.groups.numbered(found.group) else {
+        let Some(group) = self.parts.groups.numbered(entry.group()) else {
             return true;
         };
-        if !found.entry.record.is_usable(self.parts.clock.now()) {
+        if !entry.is_usable(self.parts.clock.now()) {
             return true;
         }
-        match plan(topology, group.hash(&found.key), &found.entry, self.rules) {
+        match plan(topology, group.hash(entry.key()), &entry, self.rules) {
             Plan::Stay => true,
-            Plan::Send { .. } if found.entry.use_count() < least => false,
+            Plan::Send { .. } if entry.use_count() < least => false,
             Plan::Send { to, copy } => {
                 let how = if copy { How::Copied } else { How::Moved };
-                streams.add(to, found, how).await;
+                streams.add(to, entry, how).await;
                 true
             }
         }

@@ -38,11 +38,9 @@ async fn background_walk(bytes_per_second: u64, message_takes: Duration) -> f64 
     let nodes = [plan.node("a"), plan.node("b")];
     for number in 0..ENTRIES {
         let key = format!("k{number}");
-        let (key, entry) = (
-            HashedKey::new(GroupId(0), &key),
-            entry(1000, Timestamp::NEVER),
-        );
-        nodes[0].store.offer(&key, entry.into(), clock.now());
+        let key = HashedKey::new(GroupId(0), &key);
+        let entry = entry(&key, 1000, Timestamp::NEVER);
+        nodes[0].store.offer(entry, clock.now());
     }
     let leaving = Member {
         state: MemberState::Draining,

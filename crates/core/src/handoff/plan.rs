@@ -40,7 +40,7 @@ pub fn plan<'a>(
     let mut ranked = topology.ranked(key);
     let first = ranked.next().unwrap_or(Owner::Me);
     let second = ranked.next();
-    let has_it = |member: &Member| entry.replica_at() == member.incarnation();
+    let has_it = |member: &Member| entry.has_replica_at(member.incarnation());
     match (first, second) {
         (Owner::Me, Some(Owner::Other(to)))
             if !has_it(to) && entry.use_count() >= rules.copy_from_use_count =>
@@ -69,6 +69,7 @@ pub(super) fn other_holder(topology: &Topology, key: KeyHash) -> Option<&Member>
 mod tests {
     use super::*;
     use crate::{
+        key::{GroupId, HashedKey},
         membership::View,
         metadata::Metadata,
         ports::Timestamp,
@@ -102,7 +103,7 @@ mod tests {
             entity_tag: 0,
             metadata: Metadata::NONE,
         };
-        let entry = Entry::new(&record).with_use_count(use_count);
+        let entry = Entry::new(&HashedKey::new(GroupId(0), "k"), &record).with_use_count(use_count);
         if let Some(replica_at) = replica_at {
             entry.set_replica_at(ranked[replica_at].incarnation());
         }

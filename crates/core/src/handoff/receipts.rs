@@ -3,7 +3,7 @@
 use crate::{
     membership::IdHash,
     ports::Fate,
-    store::{Entry, Found, Store},
+    store::{Entry, Store},
 };
 
 /// How an entry goes.
@@ -19,7 +19,7 @@ pub(super) enum How {
 
 /// An entry that was sent.
 pub(super) struct Going {
-    pub(super) found: Found,
+    pub(super) entry: Entry,
     pub(super) how: How,
 }
 
@@ -42,15 +42,15 @@ pub(super) fn conclude(
     fate: Fate,
     receiver: IdHash,
 ) -> Done {
-    let Going { found, how } = going;
+    let Going { entry, how } = going;
     match (how, fate) {
         (_, Fate::Misdirected) => Done::Later,
         (How::Announced, Fate::Wanted) => {
-            found.entry.set_replica_at(IdHash::NONE);
+            entry.set_replica_at(IdHash::NONE);
             Done::Wanted
         }
         (How::Announced | How::Copied, _) => {
-            conclude_copy(&found.entry, fate, receiver);
+            conclude_copy(entry, fate, receiver);
             Done::Yes
         }
         // Not an answer to what was asked.
@@ -61,7 +61,7 @@ pub(super) fn conclude(
         // All else is done with. A full receiver has only entries that are at least as hot, see
         // `Store::offer`: if this one stayed, it would be out of reach when the move has ended.
         (How::Moved, _) => {
-            store.remove_exactly(found);
+            store.remove_exactly(entry);
             Done::Yes
         }
     }
@@ -73,7 +73,7 @@ fn conclude_copy(entry: &Entry, fate: Fate, receiver: IdHash) {
     let there = matches!(fate, Fate::Kept | Fate::Known | Fate::Held);
     if there {
         entry.set_replica_at(receiver);
-    } else if entry.replica_at() == receiver {
+    } else if entry.has_replica_at(receiver) {
         entry.set_replica_at(IdHash::NONE);
     }
     // A recently removed key may be accepted soon, so it is announced again. Anything else is not

@@ -179,8 +179,8 @@ async fn a_value_that_is_too_large_for_its_receiver_is_given_up_and_holds_up_not
         .filter(|number| *scene.owner(*number, &two) == *"b")
         .collect();
     let (large, other) = (moved[0], moved[1]);
-    let (store, value) = (&scene.node("a").store, entry(900, Timestamp(TTL_MS)));
-    store.offer(&hashed(&key(large)), value.into(), Timestamp(0));
+    let value = entry(&hashed(&key(large)), 900, Timestamp(TTL_MS));
+    scene.node("a").store.offer(value, Timestamp(0));
     scene.warm("a").await;
     scene.join("b");
     scene.net.largest.lock().insert("b".into(), 100);

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, ErrorKind},
     membership::{IdHash, Member},
     ports::{Fate, Handed, HandoffStream, Parcel, PeerError, Receipt, TRANSFER_TIMEOUT, Timestamp},
-    store::Found,
+    store::Entry,
 };
 
 /// A batch goes when it has so many bytes: enough that its message costs little, so few that its
@@ -54,7 +54,7 @@ pub(super) struct Streams<'a> {
     streams: BTreeMap<Arc<str>, Option<Loading>>,
     moved: Moved,
     /// Copies that receivers want.
-    wanted: Vec<(Member, Found)>,
+    wanted: Vec<(Member, Entry)>,
     /// Entries that are known to go after those under way.
     left: usize,
     /// The rest that is due for what went out.
@@ -114,8 +114,8 @@ impl<'a> Streams<'a> {
     }
 
     /// Puts an entry on the way to `to`.
-    pub(super) async fn add(&mut self, to: &Member, found: Found, how: How) {
-        self.put(to, found, how).await;
+    pub(super) async fn add(&mut self, to: &Member, entry: Entry, how: How) {
+        self.put(to, entry, how).await;
         if self.wanted.len() >= WANTED {
             self.copy_wanted().await;
         }
@@ -123,12 +123,12 @@ impl<'a> Streams<'a> {
 
     /// Copies what receivers want of the entries that were announced.
     async fn copy_wanted(&mut self) {
-        for (to, found) in std::mem::take(&mut self.wanted) {
-            self.put(&to, found, How::Copied).await;
+        for (to, entry) in std::mem::take(&mut self.wanted) {
+            self.put(&to, entry, How::Copied).await;
         }
     }
 
-    async fn put(&mut self, to: &Member, found: Found, how: How) {
+    async fn put(&mut self, to: &Member, entry: Entry, how: How) {
         if !self.streams.contains_key(&to.id) {
             let opened = self.open(to).await;
             self.streams.insert(to.id.clone(), opened);
@@ -137,18 +137,18 @@ impl<'a> Streams<'a> {
             self.failed(1);
             return;
         };
-        let bytes = found.entry.record.value_bytes() as u64;
+        let bytes = entry.value_bytes() as u64;
         let largest = loading.stream.largest_value();
         if how != How::Announced && largest.is_some_and(|largest| bytes > largest) {
             let receiver = loading.member.incarnation();
-            self.give_up(&Going { found, how }, receiver);
+            self.give_up(&Going { entry, how }, receiver);
             return;
         }
-        loading.bytes += FRAME_BYTES + found.key.len();
+        loading.bytes += FRAME_BYTES + entry.key().len();
         if how != How::Announced {
-            loading.bytes += found.entry.record.bytes();
+            loading.bytes += entry.bytes();
         }
-        loading.batch.push(Going { found, how });
+        loading.batch.push(Going { entry, how });
         if loading.bytes >= BATCH_BYTES {
             self.drive(&to.id.clone(), Until::Sent).await;
         }
@@ -243,8 +243,8 @@ impl<'a> Streams<'a> {
         // Read again: what was removed since the walk met it must not go, or it could arrive after
         // its tombstone has expired.
         entries.retain(|going| {
-            let kept = self.parts.store.peek_usable(&going.found.key(), now);
-            kept.is_some_and(|kept| Arc::ptr_eq(&kept, &going.found.entry))
+            let kept = self.parts.store.peek_usable(&going.entry.hashed(), now);
+            kept.is_some_and(|kept| kept.is(&going.entry))
         });
         let batch: Vec<Parcel> = entries.iter().filter_map(|it| self.parcel(it)).collect();
         if batch.is_empty() {
@@ -273,16 +273,16 @@ impl<'a> Streams<'a> {
     }
 
     fn parcel(&self, going: &Going) -> Option<Parcel> {
-        let Found { group, key, entry } = &going.found;
+        let entry = &going.entry;
         let what = match going.how {
             How::Announced => Handed::Announced {
-                value_bytes: entry.record.value_bytes() as u64,
+                value_bytes: entry.value_bytes() as u64,
             },
-            How::Moved | How::Copied => Handed::Over(entry.record.clone()),
+            How::Moved | How::Copied => Handed::Over(entry.record()),
         };
         Some(Parcel {
-            group: self.parts.groups.numbered(*group)?.name().clone(),
-            key: key.clone(),
+            group: self.parts.groups.numbered(entry.group())?.name().clone(),
+            key: entry.key().into(),
             what,
             use_count: entry.use_count(),
             copy: going.how != How::Moved,
@@ -313,8 +313,8 @@ impl<'a> Streams<'a> {
                 Done::Yes => self.moved.sent += 1,
                 Done::Later => self.moved.failed += 1,
                 Done::Wanted => {
-                    let found = going.found.clone();
-                    self.wanted.push((loading.member.clone(), found));
+                    let entry = going.entry.clone();
+                    self.wanted.push((loading.member.clone(), entry));
                 }
             }
         }

@@ -227,17 +227,17 @@ async fn three_of_five_leave_at_once() {
 #[tokio::test]
 async fn a_receiver_that_is_full_keeps_the_hotter_of_both() {
     let mut scene = scene(&["a"], 1);
-    let entry = |use_count: u32| Arc::new(entry(900, Timestamp(TTL_MS)).with_use_count(use_count));
     scene.join("b");
     let (a, b) = (scene.node("a"), scene.node("b"));
     // As much as fits, twice: half of each node's entries are hot.
-    let fits = (4 << 20) / (900 + 272 + 8);
+    let fits = (4 << 20) / crate::store::charge(8, 900) as usize;
     for number in 0..fits {
         let use_count = if number % 2 == 0 { 100 } else { 0 };
         for (node, name) in [(a, "at-a"), (b, "at-b")] {
             let key = format!("{name}-{number}");
+            let entry = entry(&hashed(&key), 900, Timestamp(TTL_MS));
             node.store
-                .offer(&hashed(&key), entry(use_count), Timestamp(0));
+                .offer(entry.with_use_count(use_count), Timestamp(0));
         }
     }
     scene.install(&with_leaving(2, &["b"], &["a"]));
@@ -291,9 +291,9 @@ async fn the_hottest_go_first() {
     let scene = scene(&["a", "b"], 1);
     for number in 0..KEYS {
         let use_count = [0, 1, 8, 64][number % 4];
-        let entry = entry(900, Timestamp(TTL_MS)).with_use_count(use_count);
         let (store, key) = (&scene.node("a").store, key(number));
-        store.offer(&hashed(&key), entry.into(), Timestamp(0));
+        let entry = entry(&hashed(&key), 900, Timestamp(TTL_MS));
+        store.offer(entry.with_use_count(use_count), Timestamp(0));
     }
     scene.install(&with_leaving(2, &["b"], &["a"]));
     scene.node("a").handoff.leave(BOUND).await;

@@ -26,6 +26,7 @@ use super::{
     handoff::{Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
     key::GroupId,
+    key::HashedKey,
     membership::{Member, View},
     metadata::Metadata,
     record::{Record, Stale},
@@ -288,14 +289,15 @@ impl Plan {
 }
 
 /// An entry with a value of so many bytes.
-pub(super) fn entry(bytes: usize, expires_at: Timestamp) -> Entry {
-    Entry::new(&Record {
+pub(super) fn entry(key: &HashedKey<'_>, bytes: usize, expires_at: Timestamp) -> Entry {
+    let record = Record {
         value: Some(vec![7; bytes].into()),
         expires_at,
         stale: Stale::NEVER,
         entity_tag: 0,
         metadata: Metadata::NONE,
-    })
+    };
+    Entry::new(key, &record)
 }
 
 /// A view of serving members of these ids.

@@ -1,68 +1,338 @@
-//! An entry of a store: a record, and what its store notes of it.
+//! An entry of a store: a key, its record, and what the store notes of both, in one allocation.
+//!
+//! What few entries have (what the origin said, a time to be served as a stale one, a tag that
+//! would take long to compute) takes no memory of the others. A hit writes to one place of an
+//! entry, and to none once it has been used often.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU8, AtomicU32, Ordering},
+};
 
-use crate::{membership::IdHash, record::Record};
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::block::Block;
+use crate::{
+    key::{GroupId, HashedKey},
+    membership::IdHash,
+    metadata::Metadata,
+    record::{Record, Stale},
+    time::Timestamp,
+};
 
 /// Uses are counted up to this limit, so that the hottest entries are no longer written to.
-pub const MAX_USE_COUNT: u32 = 255;
+pub const MAX_USE_COUNT: u32 = u8::MAX as u32;
 
-/// A kept answer. Its record is immutable; a newer entry replaces it.
-#[derive(Debug)]
-pub struct Entry {
-    /// What is served.
-    pub record: Record,
-    /// How often it was requested, on this node and on the one that it came from, see
-    /// [`MAX_USE_COUNT`]; and the bit [`UNTOLD`].
-    uses: AtomicU32,
+/// A kept answer. Its record is immutable; a newer entry replaces it. Clones are the same entry.
+#[derive(Clone)]
+pub struct Entry(Block<Head, Rare>);
+
+/// What every entry has.
+struct Head {
+    /// The group's number in the upper 16 bits; below, when it expires.
+    group_and_expiry: u64,
     /// How often its group had been purged when it was kept.
-    pub(super) epoch: AtomicU32,
-    /// How often tags of its group had been purged when it was kept, or when its own were last
-    /// found not to be among them.
-    pub(super) tag_epoch: AtomicU32,
-    /// The incarnation of the other member that is known to hold it; 0 if there is none.
-    replica_at: AtomicU64,
+    epoch: AtomicU32,
     /// The owner of its key; see [`Entry::owner_in`].
-    owner: AtomicU64,
+    owner: AtomicU32,
+    /// The incarnation of the other member that is known to hold it, shortened; 0 if there is none.
+    replica_at: AtomicU32,
+    /// How often it was requested, on this node and on the one that it came from, see
+    /// [`MAX_USE_COUNT`].
+    uses: AtomicU8,
+    /// See [`Entry::marks`].
+    marks: AtomicU8,
+    /// The length of the key, and [`HAS_VALUE`].
+    key: u16,
 }
 
-/// The bit of [`Entry::uses`] for an entry that came or was used since the holder of its replica
-/// last learned of it. In the same word as the count, so that a hit writes to one place, and to
-/// none once both are set.
-const UNTOLD: u32 = 1 << 31;
+/// What few entries have.
+struct Rare {
+    stale: Stale,
+    entity_tag: u64,
+    metadata: Metadata,
+    /// How often tags of its group had been purged when it was kept, or when its own were last
+    /// found not to be among them.
+    tag_epoch: AtomicU32,
+}
 
-/// Bits of [`Entry::owner`] that hold the index of the member.
-const OWNER_BITS: u32 = 24;
+/// The bits of the expiry, in milliseconds: 8,900 years.
+const EXPIRY_BITS: u32 = 48;
+/// It doesn't expire.
+const NEVER: u64 = (1 << EXPIRY_BITS) - 1;
+/// The bit of [`Head::key`] for a value: without, the origin said that there is none.
+const HAS_VALUE: u16 = 1 << 15;
+/// Bits of [`Head::owner`] that hold the index of the member, plus one.
+const OWNER_BITS: u32 = 12;
+/// Past this length of a value, its tag is kept: it takes longer to compute than to load.
+const TAG_FROM_BYTES: usize = 512;
+
+/// What an allocation has beside key and value, for an entry with nothing rare.
+pub(super) const fn allocated(key_and_value: usize) -> usize {
+    Block::<Head, Rare>::size(false, key_and_value)
+}
 
 impl Entry {
-    /// An entry whose value is copied to a buffer of exactly its size.
-    pub fn new(record: &Record) -> Self {
-        Self {
-            record: record.detached(),
-            uses: AtomicU32::new(UNTOLD),
-            epoch: AtomicU32::new(0),
-            tag_epoch: AtomicU32::new(0),
-            replica_at: AtomicU64::new(0),
-            owner: AtomicU64::new(0),
-        }
+    /// An entry whose key and value are copied to one buffer of exactly their size: a slice of a
+    /// network buffer would pin the whole buffer.
+    pub fn new(key: &HashedKey<'_>, record: &Record) -> Self {
+        Self::with(key, record, record.value.as_deref())
     }
 
-    /// An entry with the same value in the same buffer, in place of this one: only its times and
-    /// its metadata are new.
+    /// An entry with the same value in place of this one: only its times and its metadata are new.
     #[must_use]
-    pub fn renewed(&self, record: Record) -> Self {
-        let value = self.record.value.clone();
-        Self {
-            record: Record { value, ..record },
-            uses: AtomicU32::new(UNTOLD),
-            epoch: AtomicU32::new(0),
-            tag_epoch: AtomicU32::new(0),
-            replica_at: AtomicU64::new(0),
-            owner: AtomicU64::new(0),
-        }
-        .with_use_count(self.use_count())
+    pub fn renewed(&self, record: &Record) -> Self {
+        let key = HashedKey::new(self.group(), self.key());
+        Self::with(&key, record, self.value_slice()).with_use_count(self.use_count())
     }
 
+    fn with(key: &HashedKey<'_>, record: &Record, value: Option<&[u8]>) -> Self {
+        // Callers take no key of that length; under its beginning, it is never found.
+        let text = key.text();
+        let text = &text[..text.floor_char_boundary(usize::from(!HAS_VALUE))];
+        let has_value = if value.is_some() { HAS_VALUE } else { 0 };
+        let value = value.unwrap_or_default();
+        let expiry = match record.expires_at {
+            Timestamp::NEVER => NEVER,
+            // Never later than it was to expire.
+            Timestamp(at) => at.min(NEVER - 1),
+        };
+        let head = Head {
+            group_and_expiry: u64::from(key.group().0) << EXPIRY_BITS | expiry,
+            epoch: AtomicU32::new(0),
+            owner: AtomicU32::new(0),
+            replica_at: AtomicU32::new(0),
+            uses: AtomicU8::new(0),
+            marks: AtomicU8::new(UNTOLD),
+            key: text.len() as u16 | has_value,
+        };
+        let plain = record.metadata.is_empty()
+            && record.stale == Stale::NEVER
+            && value.len() < TAG_FROM_BYTES
+            && record.entity_tag == computed_tag(has_value != 0, value);
+        let rare = (!plain).then(|| Rare {
+            stale: record.stale,
+            entity_tag: record.entity_tag,
+            metadata: record.metadata.clone(),
+            tag_epoch: AtomicU32::new(0),
+        });
+        Self(Block::new(head, rare, [text.as_bytes(), value]))
+    }
+
+    /// The number of its group.
+    pub fn group(&self) -> GroupId {
+        GroupId((self.0.head().group_and_expiry >> EXPIRY_BITS) as u16)
+    }
+
+    fn key_bytes(&self) -> &[u8] {
+        &self.0.bytes()[..usize::from(self.0.head().key & !HAS_VALUE)]
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &str {
+        // It was a string.
+        str::from_utf8(self.key_bytes()).unwrap_or_default()
+    }
+
+    /// Its key, hashed.
+    pub fn hashed(&self) -> HashedKey<'_> {
+        HashedKey::new(self.group(), self.key())
+    }
+
+    /// Whether it is an entry of that key.
+    pub(super) fn is_of(&self, key: &HashedKey<'_>) -> bool {
+        self.group() == key.group() && self.key_bytes() == key.text().as_bytes()
+    }
+
+    /// Whether both are the same entry, not only of the same key.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.is(&other.0)
+    }
+
+    fn value_slice(&self) -> Option<&[u8]> {
+        let head = self.0.head();
+        let at = usize::from(head.key & !HAS_VALUE);
+        (head.key & HAS_VALUE != 0).then(|| &self.0.bytes()[at..])
+    }
+
+    /// Whether there is no such key; see [`Record::is_absent`].
+    pub fn is_absent(&self) -> bool {
+        !self.has_value() || self.metadata().is_of_absence()
+    }
+
+    fn has_value(&self) -> bool {
+        self.0.head().key & HAS_VALUE != 0
+    }
+
+    /// The size of the value in bytes; 0 if there is none.
+    pub fn value_bytes(&self) -> usize {
+        self.value_slice().map_or(0, <[u8]>::len)
+    }
+
+    /// The value: a counted reference to the kept bytes.
+    pub fn value(&self) -> Option<Bytes> {
+        self.clone().into_value()
+    }
+
+    /// The same, in place of the handle.
+    pub fn into_value(self) -> Option<Bytes> {
+        match self.value_slice()? {
+            [] => Some(Bytes::new()),
+            _ => Some(Bytes::from_owner(Value(self))),
+        }
+    }
+
+    /// From this moment on, by this node's clock, it is served only as stale.
+    pub fn expires_at(&self) -> Timestamp {
+        match self.0.head().group_and_expiry & NEVER {
+            NEVER => Timestamp::NEVER,
+            at => Timestamp(at),
+        }
+    }
+
+    /// Until when it may be served as stale.
+    pub fn stale(&self) -> Stale {
+        self.0.beside().map_or(Stale::NEVER, |it| it.stale)
+    }
+
+    /// A strong validator.
+    pub fn entity_tag(&self) -> u64 {
+        match self.0.beside() {
+            Some(rare) => rare.entity_tag,
+            None => computed_tag(self.has_value(), self.value_slice().unwrap_or_default()),
+        }
+    }
+
+    /// What its origin said of it.
+    pub fn metadata(&self) -> &Metadata {
+        static NONE: Metadata = Metadata::NONE;
+        self.0.beside().map_or(&NONE, |it| &it.metadata)
+    }
+
+    /// What is served, in the form in which it travels.
+    pub fn record(&self) -> Record {
+        Record {
+            value: self.value(),
+            expires_at: self.expires_at(),
+            stale: self.stale(),
+            entity_tag: self.entity_tag(),
+            metadata: self.metadata().clone(),
+        }
+    }
+
+    /// Whether it may be served at `now`.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        now < self.expires_at()
+    }
+
+    /// Whether it may be served at `now`, perhaps as a stale one.
+    pub fn is_usable(&self, now: Timestamp) -> bool {
+        self.is_fresh(now) || now < self.stale().until()
+    }
+
+    /// The size of the value and of its metadata in bytes.
+    pub fn bytes(&self) -> usize {
+        self.value_bytes() + self.metadata().bytes()
+    }
+
+    /// What the allocator was asked for, in bytes; of the metadata, only the pointer.
+    pub(super) fn allocated(&self) -> usize {
+        Block::<Head, Rare>::size(self.0.beside().is_some(), self.0.bytes().len())
+    }
+
+    pub(super) fn epoch(&self) -> &AtomicU32 {
+        &self.0.head().epoch
+    }
+
+    /// Only what has metadata has tags.
+    pub(super) fn tag_epoch(&self) -> Option<&AtomicU32> {
+        self.0.beside().map(|it| &it.tag_epoch)
+    }
+}
+
+fn computed_tag(has_value: bool, value: &[u8]) -> u64 {
+    if has_value { xxh3_64(value) } else { 0 }
+}
+
+/// The value of an entry, as an owner of bytes.
+struct Value(Entry);
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self.0.value_slice().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("group", &self.group())
+            .field("expires_at", &self.expires_at())
+            .field("value_bytes", &self.value_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Marks of an entry. How often the store saw it used lately, up to [`MAX_LATELY`].
+const LATELY: u8 = 0b11;
+/// It is one of those that the store holds on to.
+const HOT: u8 = 0b100;
+/// It came or was used since the holder of its replica last learned of it.
+const UNTOLD: u8 = 0b1000;
+
+/// More uses than that don't make an entry stay any longer. As in S3-FIFO, but for its 3, and
+/// quick_cache.
+pub(super) const MAX_LATELY: u8 = 2;
+
+/// How the store judges an entry. All of this is read and written within the lock of its shard,
+/// [`Entry::set_told`] aside: a hit may undo that, and the entry is told of once more.
+impl Entry {
+    /// Counts a use. If two threads race, one use is lost and the entry looks slightly cooler,
+    /// which is harmless.
+    pub(super) fn used(&self) {
+        let head = self.0.head();
+        let uses = head.uses.load(Ordering::Relaxed);
+        if u32::from(uses) < MAX_USE_COUNT {
+            head.uses.store(uses + 1, Ordering::Relaxed);
+        }
+        self.mark_used(UNTOLD);
+    }
+
+    /// The same for the store alone: nobody has to be told.
+    pub(super) fn used_lately(&self) {
+        self.mark_used(0);
+    }
+
+    fn mark_used(&self, further: u8) {
+        let marks = &self.0.head().marks;
+        let before = marks.load(Ordering::Relaxed);
+        let lately = (before & LATELY) + u8::from(before & LATELY < MAX_LATELY);
+        let after = before & !LATELY | lately | further;
+        if after != before {
+            marks.store(after, Ordering::Relaxed);
+        }
+    }
+
+    /// How often it was used lately.
+    pub(super) fn lately(&self) -> u8 {
+        self.0.head().marks.load(Ordering::Relaxed) & LATELY
+    }
+
+    pub(super) fn is_hot(&self) -> bool {
+        self.0.head().marks.load(Ordering::Relaxed) & HOT != 0
+    }
+
+    /// Judges it anew.
+    pub(super) fn judge(&self, hot: bool, lately: u8) {
+        let marks = &self.0.head().marks;
+        let rest = marks.load(Ordering::Relaxed) & !(HOT | LATELY);
+        let hot = if hot { HOT } else { 0 };
+        marks.store(rest | hot | lately.min(MAX_LATELY), Ordering::Relaxed);
+    }
+}
+
+impl Entry {
     /// Sets the use count.
     #[must_use]
     pub fn with_use_count(self, use_count: u32) -> Self {
@@ -73,59 +343,69 @@ impl Entry {
     /// How often it was requested, on this node and on the one that it came from; at most
     /// [`MAX_USE_COUNT`].
     pub fn use_count(&self) -> u32 {
-        self.uses.load(Ordering::Relaxed) & !UNTOLD
+        self.0.head().uses.load(Ordering::Relaxed).into()
     }
 
     /// Raises the use count to that of the same entry elsewhere.
     pub(super) fn raise_use_count(&self, use_count: u32) {
-        let noted = self.uses.load(Ordering::Relaxed);
-        let hotter = use_count.min(MAX_USE_COUNT).max(noted & !UNTOLD);
-        self.uses.store(noted & UNTOLD | hotter, Ordering::Relaxed);
-    }
-
-    /// Counts a use. If two threads race, one use is lost and the entry looks slightly cooler,
-    /// which is harmless.
-    pub(super) fn used(&self) {
-        let noted = self.uses.load(Ordering::Relaxed);
-        let counted = ((noted & !UNTOLD) + 1).min(MAX_USE_COUNT) | UNTOLD;
-        if counted != noted {
-            self.uses.store(counted, Ordering::Relaxed);
-        }
+        let hotter = u8::try_from(use_count).unwrap_or(u8::MAX);
+        self.0.head().uses.fetch_max(hotter, Ordering::Relaxed);
     }
 
     /// Whether it came or was used since [`Entry::set_told`].
     pub fn is_untold(&self) -> bool {
-        self.uses.load(Ordering::Relaxed) & UNTOLD != 0
+        self.0.head().marks.load(Ordering::Relaxed) & UNTOLD != 0
     }
 
     /// The holder of its replica knows that it is in use.
     pub fn set_told(&self) {
-        self.uses.fetch_and(!UNTOLD, Ordering::Relaxed);
+        self.0.head().marks.fetch_and(!UNTOLD, Ordering::Relaxed);
     }
 
-    /// The incarnation of the other member that is known to hold it.
-    pub fn replica_at(&self) -> IdHash {
-        IdHash(self.replica_at.load(Ordering::Relaxed))
+    /// Whether another member is known to hold it.
+    pub fn has_replica(&self) -> bool {
+        self.0.head().replica_at.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether it is this incarnation of a member that is known to hold it. Of two whose hashes
+    /// are the same in half of their bits, both seem to: one pair in four billion.
+    pub fn has_replica_at(&self, member: IdHash) -> bool {
+        let at = shortened(member);
+        at != 0 && self.0.head().replica_at.load(Ordering::Relaxed) == at
     }
 
     /// Records that this member also holds it.
     pub fn set_replica_at(&self, member: IdHash) {
-        self.replica_at.store(member.0, Ordering::Relaxed);
+        let at = shortened(member);
+        self.0.head().replica_at.store(at, Ordering::Relaxed);
     }
 
     /// The index of the owner of its key in the topology of that number, if it was noted: a hit is
-    /// not to compute it each time. Numbers begin with 1.
+    /// not to compute it each time. Of the number, 20 bits are compared: after a million others,
+    /// an entry that nobody has asked for since may name who was the owner then.
     pub fn owner_in(&self, topology: u64) -> Option<usize> {
-        let noted = self.owner.load(Ordering::Relaxed);
+        let noted = self.0.head().owner.load(Ordering::Relaxed);
         let index = noted & ((1 << OWNER_BITS) - 1);
-        (noted >> OWNER_BITS == topology).then_some(index as usize)
+        let same = noted >> OWNER_BITS == topology as u32 & (u32::MAX >> OWNER_BITS);
+        (same && index > 0).then(|| index as usize - 1)
     }
 
     /// Notes the index of the owner of its key in the topology of that number.
     pub fn note_owner(&self, topology: u64, index: usize) {
+        let index = index + 1;
         if index >> OWNER_BITS == 0 {
-            let noted = topology << OWNER_BITS | index as u64;
-            self.owner.store(noted, Ordering::Relaxed);
+            let noted = (topology as u32) << OWNER_BITS | index as u32;
+            self.0.head().owner.store(noted, Ordering::Relaxed);
         }
     }
 }
+
+/// 0 for nobody alone.
+fn shortened(IdHash(hash): IdHash) -> u32 {
+    let short = (hash >> 32) as u32 ^ hash as u32;
+    if hash == 0 { 0 } else { short.max(1) }
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

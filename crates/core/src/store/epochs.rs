@@ -23,7 +23,7 @@ struct Epoch {
 
 /// Whether the group has not been purged since the entry came in.
 fn is_of(epoch: &Epoch, entry: &Entry) -> bool {
-    entry.epoch.load(Ordering::Acquire) == epoch.number.load(Ordering::Acquire)
+    entry.epoch().load(Ordering::Acquire) == epoch.number.load(Ordering::Acquire)
 }
 
 impl Epochs {
@@ -34,14 +34,11 @@ impl Epochs {
         }
     }
 
-    fn number(&self, group: GroupId) -> u32 {
-        self.groups.of(group).number.load(Ordering::Acquire)
-    }
-
     /// Marks an entry that comes in. A purge that happens between this and the insertion is seen by
     /// the entry's readers.
-    pub(super) fn mark(&self, group: GroupId, entry: &Entry) {
-        entry.epoch.store(self.number(group), Ordering::Release);
+    pub(super) fn mark(&self, entry: &Entry) {
+        let number = self.groups.of(entry.group()).number.load(Ordering::Acquire);
+        entry.epoch().store(number, Ordering::Release);
     }
 
     /// The purges of tags of a group.
@@ -78,17 +75,15 @@ impl Epochs {
     }
 
     /// An entry has left the store.
-    pub(super) fn gone(&self, group: GroupId, entry: &Entry) {
+    pub(super) fn gone(&self, entry: &Entry) {
+        let epoch = self.groups.of(entry.group());
         // What went with a tag was not counted as outdated.
-        if is_of(self.groups.of(group), entry) {
+        if is_of(epoch, entry) {
             return;
         }
         let one_less = |outdated: u64| Some(outdated.saturating_sub(1));
-        let _ = self.groups.of(group).outdated.fetch_update(
-            Ordering::AcqRel,
-            Ordering::Acquire,
-            one_less,
-        );
+        let (at_last, at_first) = (Ordering::AcqRel, Ordering::Acquire);
+        let _ = epoch.outdated.fetch_update(at_last, at_first, one_less);
     }
 
     /// Asks for a sweep. True for the caller that has to do it: no other does.

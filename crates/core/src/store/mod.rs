@@ -1,32 +1,39 @@
-//! Bounded memory: entries by group and key, with weights in bytes, expiry and eviction
-//! (quick_cache's S3-FIFO).
+//! Bounded memory: entries by group and key, with charges in bytes, expiry and eviction.
 //!
 //! It must never hold more than its capacity, and never return what was purged, nor what has
 //! expired unless it is asked for stale entries, too.
 
+mod block;
 mod capacity;
 mod departed;
 mod entry;
 mod epochs;
+mod ghosts;
 mod per_group;
+mod shard;
+mod slab;
 mod stats;
 mod tag_epochs;
+mod walk;
 
 use std::sync::Arc;
 
-use quick_cache::{OptionsBuilder, sync::Cache};
+use parking_lot::RwLock;
 
-pub use capacity::ENTRY_OVERHEAD_BYTES;
-use capacity::{Bytesize, Collect, estimated_items, shards, weight};
+pub use capacity::{MOST_VALUE_BYTES, charge};
+use capacity::{shards, weight};
 use departed::Departed;
+use entry::MAX_LATELY;
 pub use entry::{Entry, MAX_USE_COUNT};
 use epochs::Epochs;
+use shard::{Left, Locked, Shard};
 use stats::StoreStats;
 pub use stats::{Departure, GroupStats};
+use walk::Walk;
 
 use crate::{
     fence::Fence,
-    key::{GroupId, Hashed, HashedKey, OwnedKey},
+    key::{GroupId, HashedKey},
     ports::Timestamp,
     tags::TagHash,
 };
@@ -42,22 +49,13 @@ pub enum Offered {
     Full,
 }
 
-/// An entry with its group and key, as found by a walk over the store.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The number of its group.
-    pub group: GroupId,
-    /// Its key.
-    pub key: Box<str>,
-    /// The entry.
-    pub entry: Arc<Entry>,
-}
-
-impl Found {
-    /// Its key, hashed.
-    pub fn key(&self) -> HashedKey<'_> {
-        HashedKey::new(self.group, &self.key)
-    }
+/// What a get makes of an entry.
+enum Judged {
+    Found(Entry),
+    /// It is not to be seen now, and stays.
+    Hidden,
+    /// It is not to be seen any more.
+    Over(Entry, Departure),
 }
 
 /// A load that is under way: it is remembered for it which tags are purged meanwhile.
@@ -91,7 +89,9 @@ const STRIDE: usize = 256;
 
 /// One bounded store.
 pub struct Store {
-    cache: Cache<OwnedKey, Arc<Entry>, Bytesize, Hashed, Collect>,
+    /// As many as a power of two.
+    shards: Box<[Locked]>,
+    shard_capacity: u64,
     stats: StoreStats,
     epochs: Epochs,
     departed: Departed,
@@ -102,18 +102,12 @@ impl Store {
     /// A store of `capacity` bytes in total. It can keep a value of `largest_value` bytes if its
     /// capacity allows that at all.
     pub fn new(capacity: u64, largest_value: u64) -> Self {
-        let options = OptionsBuilder::new()
-            .shards(shards(capacity, largest_value))
-            .weight_capacity(capacity)
-            .estimated_items_capacity(estimated_items(capacity))
-            .build();
-        let cache = match options {
-            Ok(options) => Cache::with_options(options, Bytesize, Hashed, Collect),
-            // Building the options fails only without capacities, and both are given.
-            Err(_) => Cache::with(0, capacity, Bytesize, Hashed, Collect),
-        };
+        let shards = shards(capacity, largest_value);
+        let shard_capacity = capacity / shards as u64;
+        let locked = |_| Locked(RwLock::new(Shard::new(shard_capacity)));
         Self {
-            cache,
+            shards: (0..shards).map(locked).collect(),
+            shard_capacity,
             stats: StoreStats::new(),
             epochs: Epochs::new(),
             departed: Departed::new(),
@@ -132,93 +126,112 @@ impl Store {
         self.fence.as_ref().is_none_or(|fence| fence.is_open(now))
     }
 
+    fn shard(&self, key: &HashedKey<'_>) -> &RwLock<Shard> {
+        // Bits that the shard's table doesn't use.
+        let at = (key.hash() >> 40) as usize & (self.shards.len() - 1);
+        &self.shards[at].0
+    }
+
+    /// What `judge` makes of the entry, if there is one; within the lock, so that nobody counts
+    /// its references but whoever gets it.
+    fn read<R>(&self, key: &HashedKey<'_>, judge: impl FnOnce(&Entry) -> R) -> Option<R> {
+        self.shard(key).read().get(key).map(judge)
+    }
+
     /// The entry, unless it has expired by `now`. One that may still be served as a stale one
     /// stays.
-    pub fn get(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
-        let entry = self.cache.get(key)?;
-        if !self.is_open(now) {
-            return None;
+    pub fn get(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Entry> {
+        let judged = self.read(key, |entry| {
+            if !self.is_open(now) {
+                return Judged::Hidden;
+            }
+            let current = self.epochs.is_current(key.group(), entry);
+            if current && entry.is_fresh(now) {
+                entry.used();
+                return Judged::Found(entry.clone());
+            }
+            if current && entry.is_usable(now) {
+                return Judged::Hidden;
+            }
+            let why = if current {
+                Departure::Expired
+            } else {
+                Departure::Dropped
+            };
+            Judged::Over(entry.clone(), why)
+        });
+        match judged? {
+            Judged::Found(entry) => Some(entry),
+            Judged::Hidden => None,
+            Judged::Over(entry, why) => {
+                self.remove_if(key, &entry, why);
+                None
+            }
         }
-        let current = self.epochs.is_current(key.group(), &entry);
-        if current && entry.record.is_fresh(now) {
-            entry.used();
-            return Some(entry);
-        }
-        if current && entry.record.is_usable(now) {
-            return None;
-        }
-        let why = if current {
-            Departure::Expired
-        } else {
-            Departure::Dropped
-        };
-        self.remove_if(key, &entry, why);
-        None
     }
 
     /// The entry, even if it is a stale one.
-    pub fn get_usable(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
-        let entry = self.cache.get(key)?;
-        let found = self.may_be_used(key.group(), &entry, now);
-        found.then(|| {
-            entry.used();
-            entry
-        })
+    pub fn get_usable(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Entry> {
+        self.read(key, |entry| {
+            self.may_be_used(entry, now).then(|| {
+                entry.used();
+                entry.clone()
+            })
+        })?
     }
 
     /// The same; does not count as a use.
-    pub fn peek_usable(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
-        let entry = self.cache.peek(key)?;
-        let found = self.may_be_used(key.group(), &entry, now);
-        found.then_some(entry)
+    pub fn peek_usable(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Entry> {
+        self.read(key, |entry| {
+            self.may_be_used(entry, now).then(|| entry.clone())
+        })?
     }
 
-    fn may_be_used(&self, group: GroupId, entry: &Entry, now: Timestamp) -> bool {
-        let current = self.is_open(now) && self.epochs.is_current(group, entry);
-        current && entry.record.is_usable(now)
+    fn may_be_used(&self, entry: &Entry, now: Timestamp) -> bool {
+        let current = self.is_open(now) && self.epochs.is_current(entry.group(), entry);
+        current && entry.is_usable(now)
     }
 
     /// Removes only this entry: a fresh one may have replaced it in the meantime.
-    fn remove_if(&self, key: &HashedKey<'_>, entry: &Arc<Entry>, why: Departure) {
-        let gone = self.cache.remove_if(key, |kept| Arc::ptr_eq(kept, entry));
-        if let Some((key, entry)) = gone {
-            self.gone(&key, &entry, why);
+    fn remove_if(&self, key: &HashedKey<'_>, entry: &Entry, why: Departure) {
+        let gone = self.shard(key).write().remove_if(key, |it| it.is(entry));
+        if let Some(entry) = gone {
+            self.gone(&entry, why);
         }
     }
 
     /// Keeps an entry and replaces an older one. Returns false if the entry is too large for the
     /// store.
-    pub fn insert(&self, key: &HashedKey<'_>, entry: Arc<Entry>) -> bool {
-        let bytes = weight(key.text(), &entry);
-        if bytes > self.cache.shard_capacity() {
-            self.remove(key);
+    pub fn insert(&self, entry: Entry) -> bool {
+        let (bytes, group) = (weight(&entry), entry.group());
+        if bytes > self.shard_capacity {
+            self.remove(&entry.hashed());
             return false;
         }
-        self.epochs.mark(key.group(), &entry);
-        self.stats.comes(key.group(), bytes);
+        self.epochs.mark(&entry);
+        self.stats.comes(group, bytes);
         let mut left = Vec::new();
-        self.cache
-            .insert_with_lifecycle(key.kept(), entry, &mut left);
-        for (place, entry) in left {
-            if place.group == key.group() && *place.text == *key.text() {
-                // An older entry for the same key: the key stays.
-                self.uncount(&place, &entry, Departure::Dropped);
-            } else {
-                self.gone(&place, &entry, Departure::Evicted);
+        self.shard(&entry.hashed())
+            .write()
+            .insert(entry.clone(), &mut left);
+        for left in left {
+            match left {
+                // The key stays.
+                Left::Replaced(entry) => self.uncount(&entry, Departure::Dropped),
+                Left::Evicted(entry) => self.gone(&entry, Departure::Evicted),
             }
         }
         true
     }
 
-    fn gone(&self, place: &OwnedKey, entry: &Entry, why: Departure) {
-        self.uncount(place, entry, why);
-        self.departed.note(&place.hashed(), why);
+    fn gone(&self, entry: &Entry, why: Departure) {
+        self.uncount(entry, why);
+        self.departed.note(&entry.hashed(), why);
     }
 
-    fn uncount(&self, place: &OwnedKey, entry: &Entry, why: Departure) {
-        self.epochs.gone(place.group, entry);
-        let bytes = weight(&place.text, entry);
-        self.stats.goes(place.group, bytes, why);
+    fn uncount(&self, entry: &Entry, why: Departure) {
+        self.epochs.gone(entry);
+        self.stats.goes(entry.group(), weight(entry), why);
     }
 
     /// Why the key left the store, if that was lately enough to be known.
@@ -227,9 +240,9 @@ impl Store {
     }
 
     /// The entry, unless it has expired by `now`. Does not count as a use.
-    pub fn peek(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Arc<Entry>> {
+    pub fn peek(&self, key: &HashedKey<'_>, now: Timestamp) -> Option<Entry> {
         let entry = self.peek_usable(key, now)?;
-        entry.record.is_fresh(now).then_some(entry)
+        entry.is_fresh(now).then_some(entry)
     }
 
     /// Keeps an entry that another node offers, unless there already is one (a fresh one is better
@@ -237,18 +250,18 @@ impl Store {
     /// shard.
     ///
     /// In a long handoff, the hottest entries arrive first, and S3-FIFO would evict them in favour
-    /// of the coldest, which arrive last. So an entry is inserted with as many uses as quick_cache
-    /// counts, and an entry without any use is not inserted into a full store.
-    pub fn offer(&self, key: &HashedKey<'_>, entry: Arc<Entry>, now: Timestamp) -> Offered {
-        let use_count = entry.use_count();
-        let stale = !entry.record.is_fresh(now);
-        if stale && self.peek_usable(key, now).is_some() {
+    /// of the coldest, which arrive last. So an entry is inserted as if it had been used here, and
+    /// an entry without any use is not inserted into a full store.
+    pub fn offer(&self, entry: Entry, now: Timestamp) -> Offered {
+        let key = entry.hashed();
+        if !entry.is_fresh(now) && self.peek_usable(&key, now).is_some() {
             return Offered::Known;
         }
-        let wanted = self.would_keep(key, weight(key.text(), &entry), use_count, now);
+        let use_count = entry.use_count();
+        let wanted = self.would_keep(&key, weight(&entry), use_count, now);
         if wanted == Offered::Kept {
-            self.insert(key, entry);
-            self.warm(key, use_count);
+            self.insert(entry.clone());
+            self.warm(&key, use_count);
         }
         wanted
     }
@@ -262,7 +275,7 @@ impl Store {
         use_count: u32,
         now: Timestamp,
     ) -> Offered {
-        let weight = key.text().len() as u64 + value_bytes + ENTRY_OVERHEAD_BYTES;
+        let weight = charge(key.text().len(), value_bytes);
         self.would_keep(key, weight, use_count, now)
     }
 
@@ -278,49 +291,46 @@ impl Store {
             self.warm(key, use_count);
             return Offered::Known;
         }
-        let room = self.capacity().saturating_sub(self.bytes());
         // Keep a thirty-second free, since the shards don't fill evenly.
-        let cold = use_count == 0 && room < weight + self.capacity() / 32;
-        if cold || weight > self.cache.shard_capacity() {
+        let full = || self.capacity() < self.bytes() + weight + self.capacity() / 32;
+        if weight > self.shard_capacity || (use_count == 0 && full()) {
             return Offered::Full;
         }
         Offered::Kept
     }
 
-    /// Tells quick_cache of so many uses; it counts at most two (its `MAX_F`).
+    /// Keeps an entry as if it had been used here so often.
     fn warm(&self, key: &HashedKey<'_>, use_count: u32) {
-        for _ in 0..use_count.min(2) {
-            self.cache.get(key);
-        }
+        self.read(key, |entry| {
+            for _ in 0..use_count.min(MAX_LATELY.into()) {
+                entry.used_lately();
+            }
+        });
     }
 
     /// A walk over all entries that were not purged. No lock is held between steps, so concurrent
     /// insertions and removals may or may not be seen.
-    pub fn walk(&self) -> impl Iterator<Item = Found> + Send + '_ {
+    pub fn walk(&self) -> impl Iterator<Item = Entry> + Send + '_ {
         self.everything()
-            .filter(|it| self.epochs.is_current(it.group, &it.entry))
+            .filter(|it| self.epochs.is_current(it.group(), it))
     }
 
-    fn everything(&self) -> impl Iterator<Item = Found> + Send + '_ {
-        self.cache.iter().map(|(key, entry)| Found {
-            group: key.group,
-            key: key.text,
-            entry,
-        })
+    fn everything(&self) -> impl Iterator<Item = Entry> + Send + '_ {
+        Walk::new(&self.shards)
     }
 
     /// Removes exactly this entry. A newer one for the same key stays.
-    pub fn remove_exactly(&self, found: &Found) {
-        self.remove_if(&found.key(), &found.entry, Departure::Dropped);
+    pub fn remove_exactly(&self, entry: &Entry) {
+        self.remove_if(&entry.hashed(), entry, Departure::Dropped);
     }
 
     /// Removes an entry. Returns true if there was one.
     pub fn remove(&self, key: &HashedKey<'_>) -> bool {
-        let Some((key, entry)) = self.cache.remove(key) else {
+        let Some(entry) = self.shard(key).write().remove_if(key, |_| true) else {
             return false;
         };
-        let current = self.epochs.is_current(key.group, &entry);
-        self.gone(&key, &entry, Departure::Dropped);
+        let current = self.epochs.is_current(key.group(), &entry);
+        self.gone(&entry, Departure::Dropped);
         current
     }
 
@@ -369,7 +379,7 @@ impl Store {
                 if step % STRIDE == STRIDE - 1 {
                     tokio::task::yield_now().await;
                 }
-                if !self.epochs.is_current(found.group, &found.entry) {
+                if !self.epochs.is_current(found.group(), &found) {
                     self.remove_exactly(&found);
                 }
             }
@@ -384,22 +394,22 @@ impl Store {
 
     /// The number of entries that take memory.
     pub fn len(&self) -> usize {
-        self.cache.len()
+        self.shards.iter().map(|it| it.0.read().len()).sum()
     }
 
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
-        self.cache.is_empty()
+        self.len() == 0
     }
 
-    /// The size of all entries in bytes, including overhead.
+    /// What all entries are charged, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.cache.weight()
+        self.shards.iter().map(|it| it.0.read().weight()).sum()
     }
 
     /// The capacity in bytes.
     pub fn capacity(&self) -> u64 {
-        self.cache.capacity()
+        self.shard_capacity * self.shards.len() as u64
     }
 
     /// The counts of a group.
@@ -408,5 +418,7 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod hit_ratio_tests;
 #[cfg(test)]
 mod tests;

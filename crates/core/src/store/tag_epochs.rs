@@ -76,28 +76,33 @@ impl TagEpochs {
     /// Marks an entry whose load departed after so many purges. False if one of its tags was purged
     /// since; a purge that happens between this and the insertion is seen by the entry's readers.
     pub(super) fn mark(&self, entry: &Entry, departed: u32) -> bool {
-        entry.tag_epoch.store(departed, Ordering::Release);
+        if let Some(known) = entry.tag_epoch() {
+            known.store(departed, Ordering::Release);
+        }
         self.is_current(entry)
     }
 
     /// Whether none of the entry's tags was purged since its load departed.
     pub(super) fn is_current(&self, entry: &Entry) -> bool {
+        let Some(known) = entry.tag_epoch() else {
+            return true;
+        };
         let newest = self.newest.load(Ordering::Acquire);
-        entry.tag_epoch.load(Ordering::Acquire) == newest || self.compare(entry)
+        known.load(Ordering::Acquire) == newest || self.compare(entry, known)
     }
 
     #[cold]
-    fn compare(&self, entry: &Entry) -> bool {
+    fn compare(&self, entry: &Entry, epoch: &AtomicU32) -> bool {
         let purged = self.purged.lock();
-        let (newest, known) = (self.number(), entry.tag_epoch.load(Ordering::Acquire));
-        let mut tags = entry.record.metadata.tags().peekable();
+        let (newest, known) = (self.number(), epoch.load(Ordering::Acquire));
+        let mut tags = entry.metadata().tags().peekable();
         let is_of_these = (purged.forgotten..=newest).contains(&known);
         let current = tags.peek().is_none()
             || is_of_these
                 && tags.all(|tag| purged.by_tag.get(&tag).is_none_or(|purge| *purge <= known));
         if current {
             // It need not be compared again before the next purge.
-            entry.tag_epoch.store(newest, Ordering::Release);
+            epoch.store(newest, Ordering::Release);
         }
         current
     }
@@ -154,13 +159,14 @@ mod tests {
 
     use super::*;
     use crate::{
+        key::{GroupId, HashedKey},
         metadata::Metadata,
         record::{Record, Stale},
         time::Timestamp,
     };
 
     fn entry(tags: &[&str]) -> Entry {
-        Entry::new(&Record {
+        let record = Record {
             value: Some(Bytes::from_static(b"v")),
             expires_at: Timestamp::NEVER,
             stale: Stale::NEVER,
@@ -168,7 +174,8 @@ mod tests {
             metadata: Metadata::NONE
                 .with_tags(tags.iter().copied())
                 .expect("good"),
-        })
+        };
+        Entry::new(&HashedKey::new(GroupId(0), "k"), &record)
     }
 
     #[test]

@@ -6,8 +6,13 @@ use crate::{
 
 const GROUP: GroupId = GroupId(1);
 
-fn entry(bytes: usize, expires_at: u64) -> Arc<Entry> {
-    Arc::new(Entry::new(&record(bytes, expires_at)))
+fn entry(text: &str, bytes: usize, expires_at: u64) -> Entry {
+    entry_of(GROUP, text, bytes, expires_at)
+}
+
+fn entry_of(group: GroupId, text: &str, bytes: usize, expires_at: u64) -> Entry {
+    let key = HashedKey::new(group, text);
+    Entry::new(&key, &record(bytes, expires_at))
 }
 
 fn record(bytes: usize, expires_at: u64) -> Record {
@@ -27,7 +32,7 @@ fn key(text: &str) -> HashedKey<'_> {
 #[test]
 fn nothing_is_served_from_its_expiry_on() {
     let store = Store::new(1 << 20, 1 << 10);
-    store.insert(&key("k"), entry(10, 1_000));
+    store.insert(entry("k", 10, 1_000));
     assert!(store.get(&key("k"), Timestamp(999)).is_some());
     assert!(store.get(&key("k"), Timestamp(1_000)).is_none());
     assert!(
@@ -42,7 +47,7 @@ fn it_stays_within_its_capacity_and_counts_what_it_pushes_out() {
     let capacity = 1 << 20;
     let store = Store::new(capacity, 1 << 10);
     for n in 0..10_000 {
-        store.insert(&key(&n.to_string()), entry(100, u64::MAX));
+        store.insert(entry(&n.to_string(), 100, u64::MAX));
     }
     assert!(store.bytes() <= capacity, "{} bytes", store.bytes());
     assert!(store.bytes() > capacity / 2, "{} bytes", store.bytes());
@@ -52,9 +57,9 @@ fn it_stays_within_its_capacity_and_counts_what_it_pushes_out() {
 #[test]
 fn a_value_as_large_as_allowed_fits_and_a_larger_one_replaces_nothing_by_nothing_stale() {
     let store = Store::new(64 << 20, 8 << 20);
-    assert!(store.insert(&key("k"), entry(8 << 20, u64::MAX)));
+    assert!(store.insert(entry("k", 8 << 20, u64::MAX)));
     assert!(
-        !store.insert(&key("k"), entry(70 << 20, u64::MAX)),
+        !store.insert(entry("k", 70 << 20, u64::MAX)),
         "over a shard's share"
     );
     assert!(
@@ -68,7 +73,7 @@ fn groups_are_apart() {
     let store = Store::new(1 << 20, 1 << 10);
     for group in [GroupId(1), GroupId(2)] {
         for n in 0..10 {
-            store.insert(&HashedKey::new(group, &n.to_string()), entry(10, u64::MAX));
+            store.insert(entry_of(group, &n.to_string(), 10, u64::MAX));
         }
     }
     assert!(store.remove(&HashedKey::new(GroupId(1), "3")));
@@ -100,18 +105,14 @@ fn each_group_is_counted_apart() {
         match random.u8(0..10) {
             0 => _ = store.remove(&key),
             1 => _ = store.get(&key, Timestamp(step)),
-            2 => _ = store.offer(&key, entry(100, step + 1_000), Timestamp(step)),
+            2 => _ = store.offer(entry_of(group, &text, 100, step + 1_000), Timestamp(step)),
             3 if step % 5_000 == 0 => _ = store.purge(group),
             4 => {
                 if let Some(entry) = store.peek(&key, Timestamp(step)) {
-                    store.remove_exactly(&Found {
-                        group,
-                        key: text.as_str().into(),
-                        entry,
-                    });
+                    store.remove_exactly(&entry);
                 }
             }
-            _ => _ = store.insert(&key, entry(random.usize(0..900), step + 1_000)),
+            _ => _ = store.insert(entry_of(group, &text, random.usize(0..900), step + 1_000)),
         }
     }
     let stats = [0, 1, 2].map(|group| store.stats(GroupId(group)));
@@ -127,7 +128,7 @@ fn each_group_is_counted_apart() {
 fn a_newer_value_of_a_key_pushes_nothing_out() {
     let store = Store::new(1 << 20, 1 << 10);
     for _ in 0..2 {
-        store.insert(&key("k"), entry(10, u64::MAX));
+        store.insert(entry("k", 10, u64::MAX));
     }
     let stats = store.stats(GROUP);
     assert_eq!((stats.items, stats.evicted), (1, 0));
@@ -137,8 +138,10 @@ fn a_newer_value_of_a_key_pushes_nothing_out() {
 fn a_full_store_takes_over_what_was_asked_for_and_nothing_else() {
     let store = Store::new(1 << 20, 1 << 10);
     let offer = |key: &str, use_count: u32| {
-        let entry = Entry::new(&record(1000, u64::MAX)).with_use_count(use_count);
-        store.offer(&super::tests::key(key), Arc::new(entry), Timestamp(0))
+        store.offer(
+            entry(key, 1000, u64::MAX).with_use_count(use_count),
+            Timestamp(0),
+        )
     };
     assert_eq!(offer("k", 0), Offered::Kept);
     assert_eq!(offer("k", 0), Offered::Known);
@@ -154,7 +157,7 @@ fn a_full_store_takes_over_what_was_asked_for_and_nothing_else() {
 fn nothing_is_found_while_the_fence_is_closed_and_the_entries_stay() {
     let fence = Arc::new(Fence::closed());
     let store = Store::new(1 << 20, 1 << 10).under(fence.clone());
-    store.insert(&key("k"), entry(10, u64::MAX));
+    store.insert(entry("k", 10, u64::MAX));
     assert!(store.get(&key("k"), Timestamp(0)).is_none());
     fence.extend(Timestamp(0), Timestamp(10_000));
     assert!(store.get(&key("k"), Timestamp(9_999)).is_some());
@@ -167,7 +170,7 @@ fn nothing_is_found_while_the_fence_is_closed_and_the_entries_stay() {
 async fn what_was_purged_is_gone_at_once_and_its_memory_a_little_later() {
     let store = Store::new(1 << 20, 1 << 10);
     for n in 0..1_000 {
-        store.insert(&key(&n.to_string()), entry(10, u64::MAX));
+        store.insert(entry(&n.to_string(), 10, u64::MAX));
     }
     assert_eq!(store.purge(GROUP), 1_000);
     assert_eq!(store.walk().count(), 0);
@@ -176,9 +179,9 @@ async fn what_was_purged_is_gone_at_once_and_its_memory_a_little_later() {
     assert!(!store.remove(&key("3")), "it was gone already");
     assert_eq!(store.len(), 998, "not scanned");
     // What comes later stays, and what replaces an older one too.
-    store.insert(&key("4"), entry(10, u64::MAX));
+    store.insert(entry("4", 10, u64::MAX));
     assert_eq!(
-        store.offer(&key("5"), entry(10, u64::MAX), Timestamp(0)),
+        store.offer(entry("5", 10, u64::MAX), Timestamp(0)),
         Offered::Kept
     );
     assert_eq!(store.purge(GroupId(2)), 0);
@@ -195,8 +198,8 @@ async fn purges_in_a_row_count_each_entry_once_and_one_sweep_frees_all() {
     let store = Arc::new(Store::new(1 << 20, 1 << 10));
     let other = GroupId(2);
     for n in 0..1_000 {
-        store.insert(&key(&n.to_string()), entry(10, u64::MAX));
-        store.insert(&HashedKey::new(other, &n.to_string()), entry(10, u64::MAX));
+        store.insert(entry(&n.to_string(), 10, u64::MAX));
+        store.insert(entry_of(other, &n.to_string(), 10, u64::MAX));
     }
     assert_eq!(store.purge(GROUP), 1_000);
     let sweeping = tokio::spawn({
@@ -221,7 +224,7 @@ fn the_reason_why_a_key_left_lately_is_known() {
     let (now, late) = (Timestamp(0), Timestamp(10));
     for name in ["removed", "expired", "stays"] {
         let until = if name == "expired" { 5 } else { u64::MAX };
-        store.insert(&key(name), entry(10, until));
+        store.insert(entry(name, 10, until));
     }
     assert!(store.remove(&key("removed")));
     assert!(store.get(&key("expired"), late).is_none());
@@ -230,10 +233,10 @@ fn the_reason_why_a_key_left_lately_is_known() {
     assert_eq!(store.why_gone(&key("expired")), Some(Departure::Expired));
     assert_eq!(store.why_gone(&key("stays")), None);
     // A key whose entry is replaced has not left.
-    store.insert(&key("stays"), entry(20, u64::MAX));
+    store.insert(entry("stays", 20, u64::MAX));
     assert_eq!(store.why_gone(&key("stays")), None);
     for n in 0..20_000 {
-        store.insert(&key(&n.to_string()), entry(500, u64::MAX));
+        store.insert(entry(&n.to_string(), 500, u64::MAX));
     }
     let evicted = (0..20_000).filter(|n| {
         let why = store.why_gone(&key(&n.to_string()));
@@ -251,7 +254,7 @@ fn what_an_origin_said_about_a_value_counts_like_its_bytes() {
             ..record(100, 1_000)
         };
         let key = HashedKey::new(GroupId(0), "k");
-        assert!(store.insert(&key, Arc::new(Entry::new(&record))));
+        assert!(store.insert(Entry::new(&key, &record)));
         store.bytes()
     };
     let said = Metadata::new([("content-type", "text/plain")]).expect("good");

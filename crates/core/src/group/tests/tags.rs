@@ -203,10 +203,7 @@ async fn a_tag_is_purged_among_many_entries_without_a_look_at_them() {
     for number in 0..entries {
         let record = if number % 10 == 0 { &red } else { &blue };
         let key = number.to_string();
-        store.insert(
-            &HashedKey::new(GroupId(0), &key),
-            Arc::new(Entry::new(record)),
-        );
+        store.insert(Entry::new(&HashedKey::new(GroupId(0), &key), record));
     }
     let began = std::time::Instant::now();
     store.purge_tag(GroupId(0), TagHash::of("red"));
