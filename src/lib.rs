@@ -82,6 +82,7 @@ mod cli;
 #[cfg(feature = "etcd")]
 mod client;
 mod clock;
+mod coding;
 #[cfg(feature = "cli")]
 mod config;
 mod fairness;

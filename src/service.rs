@@ -4,6 +4,7 @@
 //! It must not depend on the protocol of a request.
 
 mod many;
+mod plain;
 mod removals;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use crate::{
         throttle::Throttle,
         trace::{self, Call, Sampling, Scope, SpanAttributes},
     },
+    traffic::Budget,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -72,6 +74,8 @@ struct Inner {
     handoff_metrics: Arc<HandoffMetrics>,
     measuring: Measuring,
     quotas: Arc<Quotas>,
+    /// For values that are decompressed.
+    budget: Arc<Budget>,
     throttle: Throttle,
 }
 
@@ -83,6 +87,7 @@ impl Service {
         clock: Arc<dyn Clock>,
         measuring: Measuring,
         quotas: Arc<Quotas>,
+        budget: Arc<Budget>,
     ) -> Self {
         let by_name = groups
             .iter()
@@ -97,6 +102,7 @@ impl Service {
                 handoff_metrics: metrics.handoff(),
                 measuring,
                 quotas,
+                budget,
                 throttle: Throttle::default(),
             }),
             client: ClientId::NOBODY,
@@ -197,6 +203,17 @@ impl Service {
     /// A client's get that has begun at this moment, if this node's memory has the answer. The
     /// next get of a batch is timed from there on.
     pub fn get_held(&self, group: &str, key: &str, moment: &mut Moment) -> Option<Result<Answer>> {
+        let answer = self.get_held_as_it_lies(group, key, moment)?;
+        Some(answer.and_then(|answer| self.plain(group, answer)))
+    }
+
+    /// The same with a value that may be compressed.
+    pub fn get_held_as_it_lies(
+        &self,
+        group: &str,
+        key: &str,
+        moment: &mut Moment,
+    ) -> Option<Result<Answer>> {
         let answer = self.inner.groups.held(group, key, moment.now)?;
         self.has_held(group, key, moment, &answer);
         Some(answer)
@@ -216,6 +233,15 @@ impl Service {
     /// # Errors
     /// As [`Service::get`].
     pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
+        let answer = self.get_elsewhere_as_it_lies(group, key).await?;
+        self.plain(group, answer)
+    }
+
+    /// The same with a value that may be compressed.
+    ///
+    /// # Errors
+    /// As [`Service::get`].
+    pub async fn get_elsewhere_as_it_lies(&self, group: &str, key: &str) -> Result<Answer> {
         let started = self.inner.measuring.requests.then(Instant::now);
         let answer = match (self.inner.groups.get(group), self.miss()) {
             (Ok(group), Ok(_miss)) => self.client.scope(group.get(key)).await,

@@ -131,7 +131,10 @@ fn open(path: &Path) -> Result<File> {
         options.mode(0o600);
     }
     options.open(path).map_err(|error| {
-        let what = format!("the file of the audit, {}: {error}", path.display());
+        let what = format!(
+            "log.audit: the file {} can't be written: {error}",
+            path.display()
+        );
         Error::new(ErrorKind::Configuration, what).with_source(error)
     })
 }

@@ -294,6 +294,8 @@ pub struct OriginSettings {
     pub breaker_open_seconds: f64,
     pub cancel_abandoned: bool,
     pub hedge: bool,
+    #[serde(deserialize_with = "bytes")]
+    pub compress_min_bytes: u64,
     pub honour_cache_control: bool,
     pub keep_headers: Vec<String>,
     pub keep_not_found_body: bool,

@@ -6,7 +6,7 @@ use axum::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{
             ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE,
-            CONTENT_TYPE, ETAG, LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
+            CONTENT_TYPE, ETAG, LAST_MODIFIED, VARY, X_CONTENT_TYPE_OPTIONS,
         },
     },
     response::{IntoResponse, Response},
@@ -15,6 +15,7 @@ use axum::{
 use super::{
     cache_status,
     conditional::{self, Validators},
+    form::Form,
     range::{self, Asked},
 };
 use crate::status;
@@ -31,6 +32,7 @@ const X_CACHE_OWNER: HeaderName = HeaderName::from_static("x-cache-owner");
 /// The response to a request that has these headers.
 pub(super) fn found(
     answer: Answer,
+    form: Form,
     method: &Method,
     request: &HeaderMap,
     now: Timestamp,
@@ -43,13 +45,17 @@ pub(super) fn found(
             &own_tag
         }
     };
+    let tag = form.tag(tag);
     let validators = Validators {
-        tag,
+        tag: &tag,
         modified: answer.metadata.get("last-modified"),
     };
     let mut headers = HeaderMap::with_capacity(8);
     tell_life(&mut headers, &answer, now);
-    set(&mut headers, ETAG, tag);
+    set(&mut headers, ETAG, &tag);
+    if form != Form::Only {
+        set(&mut headers, VARY, "accept-encoding");
+    }
     if let Some(modified) = validators.modified {
         set(&mut headers, LAST_MODIFIED, modified);
     }
@@ -58,6 +64,9 @@ pub(super) fn found(
     cache_status::tell(&mut headers, &answer, now);
     let unchanged = conditional::is_unchanged(request, &validators);
     tell_metadata(&mut headers, &answer, unchanged);
+    if form == Form::Compressed && !unchanged {
+        set(&mut headers, CONTENT_ENCODING, "zstd");
+    }
     if unchanged {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
@@ -184,7 +193,7 @@ mod tests {
         for (name, value) in request {
             headers.append(name, HeaderValue::from_static(value));
         }
-        found(answer, &Method::GET, &headers, Timestamp(2_000))
+        found(answer, Form::Only, &Method::GET, &headers, Timestamp(2_000))
     }
 
     fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
@@ -256,7 +265,13 @@ mod tests {
     fn a_head_has_no_part() {
         let mut headers = HeaderMap::new();
         headers.insert(RANGE, HeaderValue::from_static("bytes=0-1"));
-        let response = found(answer(&[]), &Method::HEAD, &headers, Timestamp(0));
+        let response = found(
+            answer(&[]),
+            Form::Only,
+            &Method::HEAD,
+            &headers,
+            Timestamp(0),
+        );
         assert_eq!(response.status(), StatusCode::OK);
     }
 }

@@ -5,6 +5,7 @@ mod answer;
 mod cache_status;
 mod conditional;
 mod connected;
+mod form;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod place;

@@ -11,6 +11,7 @@ use axum::{
 
 use super::{
     answer, cache_status,
+    form::Form,
     place::{GroupAndKey, group_and_key, plain},
 };
 use crate::{
@@ -54,7 +55,7 @@ pub(super) async fn read(
     let found = async {
         served.admit(&caller)?;
         let (group, key) = group_and_key(|group| served.service.query(group), path, &uri)?;
-        find(&served, &caller, &group, &key).await
+        find(&served, &caller, &group, &key, &headers).await
     };
     answer_read(&served, &method, &headers, found).await
 }
@@ -64,7 +65,7 @@ pub(super) async fn plain_read(served: &Served, caller: &Caller, head: &Parts) -
     let found = async {
         served.admit(caller)?;
         let (group, key) = plain(&head.uri).unwrap_or_default();
-        find(served, caller, group, key).await
+        find(served, caller, group, key, &head.headers).await
     };
     answer_read(served, &head.method, &head.headers, found).await
 }
@@ -73,12 +74,12 @@ async fn answer_read(
     served: &Served,
     method: &Method,
     headers: &HeaderMap,
-    found: impl Future<Output = Result<Answer>>,
+    found: impl Future<Output = Result<(Answer, Form)>>,
 ) -> Response {
     let service = &served.service;
     let scope = service.begin(GET, headers);
     match scope.run(pin!(found)).await {
-        Ok(answer) => answer::found(answer, method, headers, service.now()),
+        Ok((answer, form)) => answer::found(answer, form, method, headers, service.now()),
         Err(error) => {
             let mut response = answer::failed(&error);
             cache_status::tell_error(response.headers_mut(), error.kind());
@@ -87,14 +88,29 @@ async fn answer_read(
     }
 }
 
-async fn find(served: &Served, caller: &Caller, group: &str, key: &str) -> Result<Answer> {
+async fn find(
+    served: &Served,
+    caller: &Caller,
+    group: &str,
+    key: &str,
+    request: &HeaderMap,
+) -> Result<(Answer, Form)> {
     let Served {
         service,
         permissions,
     } = served;
     permissions.check(caller, Action::Read, group)?;
-    match service.get_held(group, key, &mut service.moment()) {
-        Some(held) => held,
-        None => served.asked_by(caller).get_elsewhere(group, key).await,
-    }
+    let answer = match service.get_held_as_it_lies(group, key, &mut service.moment()) {
+        Some(held) => held?,
+        None => {
+            let service = served.asked_by(caller);
+            service.get_elsewhere_as_it_lies(group, key).await?
+        }
+    };
+    let form = Form::of(&answer.metadata, request);
+    let answer = match form {
+        Form::Plain => service.plain(group, answer)?,
+        Form::Only | Form::Compressed => answer,
+    };
+    Ok((answer, form))
 }

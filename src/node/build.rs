@@ -146,7 +146,7 @@ impl NodeBuilder {
         let (parts, queued_copies) = assembly.parts(groups)?;
         let parts = Arc::new(parts);
         let quotas = rules::quotas(&self.settings.limits, &budget, &parts.metrics);
-        let service = self.service(&parts, quotas.clone());
+        let service = self.service(&parts, quotas.clone(), budget.clone());
         let rules = LiveRules::new(rules::front(&self.settings, max_value));
         let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
         let shown = (&health, self.settings.grpc_reflection);
@@ -231,7 +231,7 @@ impl NodeBuilder {
         }
     }
 
-    fn service(&self, parts: &Parts, quotas: Arc<Quotas>) -> Service {
+    fn service(&self, parts: &Parts, quotas: Arc<Quotas>, budget: Arc<Budget>) -> Service {
         let measuring = Measuring {
             requests: self.measured,
             sampling: self.settings.sampling,
@@ -243,6 +243,7 @@ impl NodeBuilder {
             self.clock.clone(),
             measuring,
             quotas,
+            budget,
         )
     }
 }

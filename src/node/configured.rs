@@ -282,6 +282,7 @@ fn bounds(origin: &OriginSettings, load_timeout: Duration) -> Bounds {
         breaker: breaker(origin),
         cancel_abandoned: origin.cancel_abandoned,
         hedge: origin.hedge,
+        compress_min_bytes: origin.compress_min_bytes,
     }
 }
 

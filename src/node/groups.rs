@@ -3,7 +3,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use crate::{group::GroupDefinition, origin::guarded::Guarded, telemetry::metrics::Metrics};
+use crate::{
+    group::GroupDefinition,
+    origin::{compressed::Compressed, guarded::Guarded},
+    telemetry::metrics::Metrics,
+};
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::{Group, GroupChanges, Groups, Shared, Wanted},
@@ -38,8 +42,15 @@ pub(super) fn put_in_force(
     for definition in definitions {
         let name = definition.rules.name.clone();
         let origin = kept(&name).unwrap_or_else(|| {
-            let observer = metrics.group(&name);
-            Arc::new(Guarded::new(definition.origin, observer, definition.bounds))
+            let (observer, bounds) = (metrics.group(&name), definition.bounds);
+            let guarded = Guarded::new(definition.origin, observer.clone(), bounds);
+            match bounds.compress_min_bytes {
+                0 => Arc::new(guarded),
+                least => {
+                    let (origin, most) = (Arc::new(guarded), definition.rules.max_value);
+                    Arc::new(Compressed::new(origin, observer, least, most))
+                }
+            }
         });
         wanted.push(Wanted {
             rules: definition.rules,

@@ -177,10 +177,14 @@ fn bind(listener: &str, address: Option<SocketAddr>) -> Result<Option<TcpListene
         Ok(socket.into())
     };
     bound().map(Some).map_err(|error| {
-        let what = format!(
-            "the {listener} listener can't be at {address}: {error}; choose another port, or 0 for \
-             any free port"
-        );
+        let other = match error.kind() {
+            std::io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
+            std::io::ErrorKind::PermissionDenied => {
+                "ports below 1024 take a privilege; choose another"
+            }
+            _ => "choose another port, or 0 for any free port",
+        };
+        let what = format!("the {listener} listener can't be at {address}: {error}; {other}");
         Error::new(ErrorKind::Configuration, what).with_source(error)
     })
 }

@@ -26,6 +26,8 @@ pub struct Bounds {
     pub cancel_abandoned: bool,
     /// Whether a load that takes longer than nearly all others is begun a second time.
     pub hedge: bool,
+    /// From how many bytes on values are compressed, where that pays; 0: not at all.
+    pub compress_min_bytes: u64,
 }
 
 impl Default for Bounds {
@@ -38,6 +40,7 @@ impl Default for Bounds {
             breaker: None,
             cancel_abandoned: false,
             hedge: false,
+            compress_min_bytes: 0,
         }
     }
 }

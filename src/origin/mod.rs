@@ -10,6 +10,7 @@ pub(crate) mod bounds;
 pub(crate) mod breaker;
 #[cfg(feature = "cli")]
 mod cache_control;
+pub(crate) mod compressed;
 #[cfg(feature = "cli")]
 pub(crate) mod file;
 #[cfg(feature = "fuzzing")]

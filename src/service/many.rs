@@ -41,6 +41,14 @@ struct Part {
     moment: Moment,
 }
 
+/// What a client gets, in bytes.
+fn bytes(answer: &Answer) -> usize {
+    let plain = answer.metadata.plain_bytes();
+    plain.map_or(answer.value.len(), |it| {
+        usize::try_from(it).unwrap_or(usize::MAX)
+    })
+}
+
 impl Service {
     /// A client's get of several keys: answers as they come, each with the place of its key, first
     /// those that memory has. What is not in memory is asked for at once, in one message to each
@@ -90,7 +98,7 @@ impl Service {
         for (place, key) in (first..part.next).zip(&keys[first..part.next]) {
             // What finds no room is looked for again in its turn.
             if let Some(answer) = self.inner.groups.held(group, key, part.moment.now)
-                && room.take(answer.as_ref().map_or(0, |it| it.value.len()))
+                && room.take(answer.as_ref().map_or(0, bytes))
             {
                 self.has_held(group, key, &mut part.moment, &answer);
                 part.known.push((place, answer));
@@ -146,6 +154,7 @@ impl Service {
                 stream::iter(refused).right_stream()
             }
         };
+        let plain = (self.clone(), group.clone());
         let (service, group, keys) = (self.clone(), group.clone(), keys.clone());
         let rest = rest.map(move |(nth, answer)| {
             under_way[nth] = None;
@@ -156,6 +165,11 @@ impl Service {
             service.record_get(&group, key, &answer);
             (missed[nth], answer)
         });
-        stream::iter(known).chain(rest).boxed()
+        let (service, group) = plain;
+        let answers = stream::iter(known).chain(rest).map(move |(place, answer)| {
+            let plain = answer.and_then(|answer| service.plain(&group, answer));
+            (place, plain)
+        });
+        answers.boxed()
     }
 }

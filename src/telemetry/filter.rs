@@ -61,7 +61,7 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of the crate `gaocache`.
-const MODULES: [&str; 29] = [
+const MODULES: [&str; 30] = [
     "admin",
     "answer",
     "auth",
@@ -70,6 +70,7 @@ const MODULES: [&str; 29] = [
     "cli",
     "client",
     "clock",
+    "coding",
     "config",
     "fairness",
     "fuzzing",

@@ -48,6 +48,7 @@ metrics! {
     ORIGIN_BYTES = "gaocache_origin_loaded_bytes_total", "counter", ["group"], "Bytes loaded from the origin.";
     ORIGIN_RENEWALS = "gaocache_origin_renewals_total", "counter", ["group"], "Loads that the origin answered with 304: the value that is kept got another lifetime, and no bytes moved.";
     ORIGIN_HEDGES = "gaocache_origin_hedges_total", "counter", ["group", "outcome"], "Loads that took long and were begun a second time (`origin.hedge`): won (the second brought the answer), lost (the first did, or neither).";
+    ORIGIN_SAVED = "gaocache_origin_compression_saved_bytes_total", "counter", ["group"], "Bytes of loaded values that are kept in fewer bytes, since they are compressed (`origin.compress_min_bytes`): what that saved.";
     BREAKER_STATE = "gaocache_origin_breaker_state", "gauge", ["group"], "State of the group's circuit breaker: 0 closed (or none), 1 half-open (one load finds out whether the origin is back), 2 open.";
     BREAKER_REFUSALS = "gaocache_origin_breaker_refusals_total", "counter", ["group"], "Loads that were refused because the circuit breaker was open.";
     PEER_FETCHES = "gaocache_peer_fetches_total", "counter", ["peer", "outcome"], "Values requested from another node: hit (it had the value), origin (it loaded the value), error (it answered with an error, or its load took too long), unreachable, unavailable (it does not have the group yet, or is leaving), incompatible (it runs another version).";

@@ -83,7 +83,10 @@ fn dev_warns_of_settings_that_have_no_effect() {
     ];
     let output = run(PROGRAM, &set);
     let log = text(&output.stdout);
-    assert!(text(&output.stderr).contains("can't be at 192.0.2.1:1"));
+    let told = text(&output.stderr);
+    let place = "can't be at 192.0.2.1:1: Cannot assign requested address (os error 99); choose an \
+                 address of this machine";
+    assert!(told.contains(place), "{told}");
     assert!(
         log.contains("check this setting setting=\"cache.replicate\""),
         "{log}"

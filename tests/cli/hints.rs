@@ -162,6 +162,16 @@ fn a_file_that_is_none_of_the_kind_is_told_so_and_where_it_is_wrong() {
             "the file is not text in UTF-8",
         ),
         (&["man", &file], "not a directory"),
+        (
+            &[
+                "serve",
+                "--set",
+                "registry.kind=memory",
+                "--set",
+                "log.audit=/nonexistent/a",
+            ],
+            "log.audit: the file /nonexistent/a can't be written: No such file",
+        ),
     ] {
         let (_, told) = at_home(home.path(), &[], command);
         assert!(told.contains(reason), "{command:?}: {told}");

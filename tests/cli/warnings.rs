@@ -159,6 +159,10 @@ fn a_limit_that_forbids_all_or_is_never_reached_is_warned_of() {
             "only 85 values of this size fit into cache.capacity",
         ),
         (
+            "cache.capacity=1000000TiB",
+            "is more than the memory of this ",
+        ),
+        (
             "cache.capacity=79MiB",
             "only 9 values of the size that max_value allows fit",
         ),

@@ -6,6 +6,7 @@ mod absence;
 mod attacks;
 #[path = "../common/mod.rs"]
 mod common;
+mod compression;
 mod http_rules;
 mod nginx;
 mod origin;

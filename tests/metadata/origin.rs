@@ -126,6 +126,12 @@ fn answer(request: &str, state: &State) -> Vec<u8> {
              cache-control: max-age=900\r\nage: 100\r\nx-kept: a\r\nx-kept: b\r\nx-other: c\r\n\
              set-cookie: for=one\r\n"
         )),
+        "text" if has_tag => whole("304 Not Modified", "", ""),
+        "text" => whole(
+            "200 OK",
+            "content-type: text/plain\r\netag: \"1\"\r\ncache-tag: prose\r\n",
+            &text(),
+        ),
         "red" => ok(&format!("etag: {tag}\r\ncache-tag: red, warm\r\n")),
         _ => of_tags(word)
             .or_else(|| odd(word))
@@ -158,6 +164,7 @@ fn of_tags(word: &str) -> Option<Vec<u8>> {
 fn odd(word: &str) -> Option<Vec<u8>> {
     let ok = |headers: &str| whole("200 OK", headers, "first");
     Some(match word {
+        "encoded" => whole("200 OK", "content-encoding: gzip\r\n", &text()),
         "unquoted" => ok("etag: 1\r\n"),
         "two-types" => ok("content-type: text/html\r\ncontent-type: text/plain\r\n"),
         "two-tags" => ok("etag: \"1\"\r\netag: \"2\"\r\n"),
@@ -194,6 +201,11 @@ fn odd(word: &str) -> Option<Vec<u8>> {
         }
         _ => return None,
     })
+}
+
+/// A hundred thousand bytes that shrink.
+pub(super) fn text() -> String {
+    "all work and no play ".repeat(5_000)
 }
 
 fn numbers(count: usize) -> String {

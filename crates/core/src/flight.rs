@@ -10,6 +10,8 @@
 //!
 //! This module must never hold its lock across an await, and it never starts a load by itself.
 
+mod callers;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -25,6 +27,8 @@ use parking_lot::{
     lock_api::{Mutex, RawMutex as LockKind},
 };
 use tokio::{sync::oneshot, time::Instant};
+
+pub use callers::{Callers, abandoned};
 
 use crate::key::HashedKey;
 
@@ -92,30 +96,6 @@ struct Flight<T> {
     waiting: Vec<oneshot::Sender<T>>,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
-}
-
-impl<T> Flight<T> {
-    /// A caller that waits for this flight, or else for the next one, and has not given up.
-    fn someone(&mut self) -> Option<(Queue, oneshot::Sender<T>)> {
-        for (queue, waiting) in [
-            (Queue::This, &mut self.waiting),
-            (Queue::Next, &mut self.next),
-        ] {
-            while let Some(waiter) = waiting.pop() {
-                if !waiter.is_closed() {
-                    return Some((queue, waiter));
-                }
-            }
-        }
-        None
-    }
-}
-
-/// Which flight a caller waits for.
-#[derive(Clone, Copy)]
-enum Queue {
-    This,
-    Next,
 }
 
 impl<T: Clone, K: LockKind> Flights<T, K> {
@@ -244,10 +224,14 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     }
 }
 
+fn shard_number(hash: u64) -> usize {
+    // The table of a shard uses the lowest bits and the seven highest.
+    (hash >> 32) as usize % SHARDS
+}
+
 impl<T, K: LockKind> Flights<T, K> {
     fn shard(&self, hash: u64) -> &Mutex<K, Shard<T>> {
-        // The table of a shard uses the lowest bits and the seven highest.
-        &self.shards[(hash >> 32) as usize % SHARDS]
+        &self.shards[shard_number(hash)]
     }
 }
 
@@ -302,66 +286,6 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
             let _ = waiter.send(result.clone());
         }
         again
-    }
-}
-
-impl<T, K: LockKind> Leader<T, K> {
-    /// Returns when no caller waits for this flight or for the one after it. It has been taken off
-    /// the table then: later callers open a new flight, so this one need not be flown.
-    pub async fn abandoned(&self) {
-        while let Some(mut watched) = self.watch() {
-            watched.gave_up().await;
-        }
-    }
-
-    /// A caller that waits; when none is left, the flight ends under the same lock.
-    fn watch(&self) -> Option<Watched<'_, T, K>> {
-        let mut shard = self.flights.shard(self.key.hash).lock();
-        let someone = shard.find(&self.key, self.number)?.someone();
-        if someone.is_none() {
-            let _ended = shard.end(&self.key, self.number);
-        }
-        someone.map(|(queue, waiter)| Watched {
-            leader: self,
-            queue,
-            waiter: Some(waiter),
-        })
-    }
-}
-
-/// A waiter, taken out of its flight to watch for it giving up; returned when dropped.
-struct Watched<'a, T, K: LockKind> {
-    leader: &'a Leader<T, K>,
-    queue: Queue,
-    /// Present until it is returned.
-    waiter: Option<oneshot::Sender<T>>,
-}
-
-impl<T, K: LockKind> Watched<'_, T, K> {
-    async fn gave_up(&mut self) {
-        if let Some(waiter) = &mut self.waiter {
-            waiter.closed().await;
-        }
-    }
-}
-
-impl<T, K: LockKind> Drop for Watched<'_, T, K> {
-    fn drop(&mut self) {
-        let Some(waiter) = self.waiter.take().filter(|it| !it.is_closed()) else {
-            return;
-        };
-        let Leader {
-            flights,
-            key,
-            number,
-        } = self.leader;
-        let mut shard = flights.shard(key.hash).lock();
-        if let Some(flight) = shard.find(key, *number) {
-            match self.queue {
-                Queue::This => flight.waiting.push(waiter),
-                Queue::Next => flight.next.push(waiter),
-            }
-        }
     }
 }
 

@@ -30,6 +30,10 @@ const OVERHEAD_BYTES: usize = 48;
 /// value is the hash of each, as sixteen hexadecimal digits.
 const TAGS: &str = ":tags";
 const TAG_DIGITS: usize = 16;
+/// What the number of bytes of a value is kept under that is compressed (zstd), behind its tags and
+/// before its headers: no header can have that name.
+const PLAIN: &str = ":plain";
+const PLAIN_DIGITS: usize = 12;
 /// What comes before the headers where they are not about a value, but about what an origin said in
 /// place of one: no header can have that name. It doesn't leave the node.
 const ABSENCE: &[u8] = b"\x08:absence\0\0";
@@ -135,7 +139,7 @@ impl Metadata {
             packed.extend_from_slice(&length.to_be_bytes());
             packed.extend_from_slice(digits.as_bytes());
         }
-        packed.extend_from_slice(self.headers_alone());
+        packed.extend_from_slice(self.behind_tags());
         let seen = self.0.as_ref().map_or(Seen::NEW, |it| it.seen());
         Self::of(seen, &packed)
     }
@@ -176,25 +180,81 @@ impl Metadata {
 
     /// The packed headers, without what comes before them.
     pub fn headers_alone(&self) -> &[u8] {
-        let packed = self.as_bytes();
+        let packed = self.behind_tags();
         if let Some(headers) = packed.strip_prefix(ABSENCE) {
             return headers;
         }
+        match unpack(packed) {
+            Some((PLAIN, _, behind)) => behind,
+            _ => packed,
+        }
+    }
+
+    fn behind_tags(&self) -> &[u8] {
+        let packed = self.as_bytes();
         match unpack(packed) {
             Some((TAGS, _, behind)) => behind,
             _ => packed,
         }
     }
 
+    /// The same, of a value that is compressed (zstd), and has so many bytes when it is not.
+    #[doc(hidden)] // for the node, which compresses
+    #[must_use]
+    pub fn compressed(&self, plain_bytes: u64) -> Self {
+        let packed = self.as_bytes();
+        let tags = &packed[..packed.len() - self.behind_tags().len()];
+        let digits = plain_bytes.to_string();
+        // Of a number of up to twenty digits.
+        let mark = [
+            &[PLAIN.len() as u8],
+            PLAIN.as_bytes(),
+            &[0, digits.len() as u8],
+        ]
+        .concat();
+        let packed = [tags, &mark, digits.as_bytes(), self.headers_alone()].concat();
+        Self::of(self.0.as_ref().map_or(Seen::NEW, |it| it.seen()), &packed)
+    }
+
+    /// The same, of a value that is not compressed.
+    #[doc(hidden)] // for the node, which decompresses
+    #[must_use]
+    pub fn uncompressed(&self) -> Self {
+        let (packed, behind) = (self.as_bytes(), self.behind_tags());
+        let tags = &packed[..packed.len() - behind.len()];
+        let packed = [tags, self.headers_alone()].concat();
+        Self::of(self.0.as_ref().map_or(Seen::NEW, |it| it.seen()), &packed)
+    }
+
+    /// How many bytes the value has when it is not compressed; `None` if it is not.
+    #[doc(hidden)] // for the node, which decompresses
+    pub fn plain_bytes(&self) -> Option<u64> {
+        // Most hits end here: no header has a colon in its name.
+        if self.as_bytes().get(1) != Some(&b':') {
+            return None;
+        }
+        match unpack(self.behind_tags()) {
+            Some((PLAIN, digits, _)) => digits.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// From the bytes that [`Metadata::as_bytes`] gave elsewhere; `None` if they can't be from
     /// there.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let headers = match unpack(bytes) {
+        let behind = match unpack(bytes) {
             Some((TAGS, digits, behind)) => {
                 are_tags(digits).then_some(())?;
                 behind
             }
             _ => bytes,
+        };
+        let headers = match unpack(behind) {
+            Some((PLAIN, digits, behind)) => {
+                is_plain_bytes(digits).then_some(())?;
+                behind
+            }
+            _ => behind,
         };
         if headers.len() > MAX_METADATA_BYTES {
             return None;
@@ -251,6 +311,10 @@ impl Metadata {
         let kept = self.iter().filter(|(name, _)| newer.get(name).is_none());
         let updated = Self::new(kept.chain(newer.iter()))?;
         let age = newer.0.as_ref().map_or(Duration::ZERO, |it| it.seen().age);
+        let updated = match self.plain_bytes() {
+            Some(plain_bytes) => updated.compressed(plain_bytes),
+            None => updated,
+        };
         let updated = match newer.tags().next() {
             Some(_) => updated.tagged(newer.tags()),
             None => updated.tagged(self.tags()),
@@ -312,6 +376,10 @@ fn are_tags(digits: &str) -> bool {
         |digits: &[u8]| digits.len() == TAG_DIGITS && digits.iter().all(u8::is_ascii_hexdigit);
     (1..=MAX_TAGS * TAG_DIGITS).contains(&digits.len())
         && digits.as_bytes().chunks(TAG_DIGITS).all(is_hash)
+}
+
+fn is_plain_bytes(digits: &str) -> bool {
+    (1..=PLAIN_DIGITS).contains(&digits.len()) && digits.bytes().all(|it| it.is_ascii_digit())
 }
 
 fn check_single(packed: &[u8], name: &str) -> Result<(), &'static str> {

@@ -137,6 +137,46 @@ fn tags_travel_with_the_headers_and_are_none_of_them() {
 }
 
 #[test]
+fn how_large_a_compressed_value_is_travels_with_it_and_is_no_header() {
+    let headers = of(&[("etag", "\"1\""), ("cache-control", "max-age=9")]).expect("good");
+    let headers = headers.with_age(Duration::from_secs(5));
+    let tagged = headers.with_tags(["a"]).expect("good");
+    for kept in [&Metadata::NONE, &headers, &tagged] {
+        assert_eq!(kept.plain_bytes(), None);
+        let marked = kept.compressed(123_456);
+        assert_eq!(marked.plain_bytes(), Some(123_456));
+        assert!(marked.iter().eq(kept.iter()) && marked.tags().eq(kept.tags()));
+        assert_eq!(marked.age(Timestamp(0)), kept.age(Timestamp(0)));
+        assert_eq!(marked.uncompressed(), *kept);
+        assert_eq!(marked.compressed(7).plain_bytes(), Some(7), "in its place");
+        let arrived = Metadata::from_bytes(marked.as_bytes()).expect("good");
+        assert_eq!(arrived.plain_bytes(), Some(123_456));
+        let renewed = marked.updated(&Metadata::NONE).expect("good");
+        assert_eq!(renewed.plain_bytes(), Some(123_456));
+        let retagged = marked.with_tags(["b"]).expect("good");
+        assert_eq!(retagged.plain_bytes(), Some(123_456));
+        assert!(retagged.has_tag("b") && !retagged.has_tag("a"));
+    }
+    assert!(of(&[(":plain", "5")]).is_err());
+    for forged in ["", "-1", "1.5", "x", "1234567890123"] {
+        let mark = [
+            &[6][..],
+            b":plain",
+            &[0, forged.len() as u8],
+            forged.as_bytes(),
+        ]
+        .concat();
+        assert_eq!(Metadata::from_bytes(&mark), None, "{forged}");
+    }
+    let behind = [headers.as_bytes(), Metadata::NONE.compressed(5).as_bytes()].concat();
+    assert_eq!(
+        Metadata::from_bytes(&behind),
+        None,
+        "only before all headers"
+    );
+}
+
+#[test]
 fn there_are_no_more_tags_than_a_value_may_have() {
     let all: Vec<String> = (0..=MAX_TAGS).map(|it| it.to_string()).collect();
     let tags = |count: usize| Metadata::NONE.with_tags(all[..count].iter().map(|it| &**it));

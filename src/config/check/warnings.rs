@@ -38,6 +38,7 @@ pub fn warnings(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
     }
     warnings.sections();
     warnings.limits();
+    warnings.capacity();
     warnings.grants();
     for (number, group) in settings.groups.iter().enumerate() {
         warnings.lifetimes(number, group);
@@ -45,6 +46,31 @@ pub fn warnings(settings: &Config, in_force: &[InForce]) -> Vec<Problem> {
         warnings.size(number, group);
     }
     warnings.found
+}
+
+/// The memory that a node may take, and what bounds it.
+struct Memory {
+    bytes: u64,
+    of: &'static str,
+}
+
+/// The memory of this process' container, or of its machine; `None`: it is not known.
+fn memory() -> Option<Memory> {
+    let read = |path| std::fs::read_to_string(path).ok();
+    let limit = read("/sys/fs/cgroup/memory.max").and_then(|it| it.trim().parse().ok());
+    let limit = limit.map(|bytes| Memory {
+        bytes,
+        of: "this container",
+    });
+    let machine = read("/proc/meminfo").and_then(|it| {
+        let total = it.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kibibytes: u64 = total.split_whitespace().next()?.parse().ok()?;
+        Some(Memory {
+            bytes: kibibytes.saturating_mul(1024),
+            of: "this machine",
+        })
+    });
+    limit.into_iter().chain(machine).min_by_key(|it| it.bytes)
 }
 
 struct Warnings<'a> {
@@ -190,6 +216,14 @@ impl Warnings<'_> {
             let reason =
                 format!("there are not so many nodes: registry.static.peers has {members}");
             self.odd("cache.replicas", reason);
+        }
+    }
+
+    fn capacity(&mut self) {
+        let capacity = self.settings.cache.capacity;
+        if let Some(Memory { bytes, of }) = memory().filter(|it| it.bytes < capacity) {
+            let reason = format!("is more than the memory of {of}, which is {bytes} bytes");
+            self.odd("cache.capacity", reason);
         }
     }
 

@@ -16,6 +16,7 @@ impl LoadObserver for Nobody {
     fn loaded(&self, _key: &str, _took: Duration, _outcome: Result<usize, &Error>) {}
     fn renewed(&self) {}
     fn hedged(&self, _won: bool) {}
+    fn saved(&self, _bytes: u64) {}
     fn refused_by_breaker(&self) {}
     fn breaker(&self, _state: BreakerState) {}
 }

@@ -66,6 +66,7 @@ pub(super) struct GroupFamilies {
     breaker_state: IntGaugeVec,
     breaker_refusals: IntCounterVec,
     renewals: IntCounterVec,
+    saved: IntCounterVec,
     hedges: IntCounterVec,
     /// One for each group, so that everything is counted in the same place.
     made: Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>,
@@ -88,6 +89,7 @@ impl GroupFamilies {
             breaker_state: registrar.gauges(names::BREAKER_STATE)?,
             breaker_refusals: registrar.counters(names::BREAKER_REFUSALS)?,
             renewals: registrar.counters(names::ORIGIN_RENEWALS)?,
+            saved: registrar.counters(names::ORIGIN_SAVED)?,
             hedges: registrar.counters(names::ORIGIN_HEDGES)?,
             made: Mutex::default(),
         })
@@ -125,6 +127,7 @@ impl GroupFamilies {
             breaker_state: self.breaker_state.with_label_values(&[name]),
             breaker_refusals: of(&self.breaker_refusals),
             renewals: of(&self.renewals),
+            saved: of(&self.saved),
             hedges: ["won", "lost"].map(|it| self.hedges.with_label_values(&[name, it])),
             throttle: Throttle::default(),
             loads: Recent::default(),
@@ -152,6 +155,7 @@ pub struct GroupMetrics {
     breaker_state: IntGauge,
     breaker_refusals: IntCounter,
     renewals: IntCounter,
+    saved: IntCounter,
     /// Won, lost.
     hedges: [IntCounter; 2],
     throttle: Throttle,
@@ -276,6 +280,10 @@ impl LoadObserver for GroupMetrics {
 
     fn hedged(&self, won: bool) {
         self.hedges[usize::from(!won)].inc();
+    }
+
+    fn saved(&self, bytes: u64) {
+        self.saved.inc_by(bytes);
     }
 
     fn refused_by_breaker(&self) {

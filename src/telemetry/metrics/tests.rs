@@ -23,6 +23,7 @@ async fn every_name_in_the_table_is_registered_with_its_kind_and_labels() {
     group.breaker(BreakerState::Open);
     group.refused_by_breaker();
     group.hedged(true);
+    group.saved(1);
     metrics.stores.of_group("g", "owned", GroupStats::default());
     metrics.stores.holds("owned", 1, 0);
     metrics.peers.fetches.with_label_values(&["p", "hit"]).inc();

@@ -44,6 +44,8 @@ pub trait LoadObserver: Send + Sync + 'static {
     /// A load that took long was begun a second time, and has ended. `won` if the second brought
     /// the answer.
     fn hedged(&self, won: bool);
+    /// A value takes so many bytes less than the origin sent, since it is compressed.
+    fn saved(&self, bytes: u64);
     /// A load was refused because the circuit breaker is open.
     fn refused_by_breaker(&self);
     /// The circuit breaker changed its state.
