@@ -22,6 +22,7 @@ use gaocache_core::ports::Asked;
 struct Attempts {
     /// How many of them run; those that pause don't.
     running: AtomicUsize,
+    #[cfg(feature = "cli")]
     asked: Asked,
 }
 
@@ -82,6 +83,7 @@ pub(super) async fn unless_abandoned<T>(
 ) -> Option<T> {
     let attempts = Arc::new(Attempts {
         running: AtomicUsize::new(1),
+        #[cfg(feature = "cli")]
         asked: asked.clone(),
     });
     asked.note();
