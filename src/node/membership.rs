@@ -25,10 +25,12 @@ impl Joined {
         let mut registry = self.session.health();
         let mut joining = self.parts.joining.subscribe();
         views.mark_changed();
+        let mut seen = false;
         loop {
             // A copy: the channel must not stay locked while we work.
-            let problem = registry.borrow_and_update().clone();
-            self.tell_readiness(&problem, stops.draining.is_cancelled())
+            let known = registry.borrow_and_update().clone();
+            seen |= self.sees_itself(&known);
+            self.tell_readiness(&known, seen, stops.draining.is_cancelled())
                 .await;
             tokio::select! {
                 biased;
@@ -65,16 +67,27 @@ impl Joined {
         parts.changes.add(told);
     }
 
-    async fn tell_readiness(&self, registry: &RegistryHealth, draining: bool) {
+    /// Whether the ring shows this process, not the one that had its id before.
+    fn sees_itself(&self, registry: &RegistryHealth) -> bool {
+        let topology = self.parts.cluster.topology();
+        topology.me().is_some_and(|me| match &registry.written {
+            Some((incarnation, _)) => me.instance == *incarnation,
+            // In some registries nobody can take an id from another.
+            None => registry.registered,
+        })
+    }
+
+    /// Publishes whether this node is ready; `seen` says whether the ring has ever shown it.
+    async fn tell_readiness(&self, registry: &RegistryHealth, seen: bool, draining: bool) {
         let why_not: Arc<str> = if draining {
             DRAINING.into()
         } else if registry.conflict {
             registry.problem.clone()
-        } else if self.parts.cluster.topology().in_ring() || *self.parts.joining.borrow() {
+        } else if seen && self.parts.cluster.topology().in_ring() || *self.parts.joining.borrow() {
             // A registry that is away doesn't stop reads: the last ring stays.
             "".into()
         } else if registry.problem.is_empty() {
-            self.why_not_in_the_ring().into()
+            self.why_not_in_the_ring(seen).into()
         } else {
             format!("not in the ring: {}", registry.problem).into()
         };
@@ -83,9 +96,10 @@ impl Joined {
         }
     }
 
-    fn why_not_in_the_ring(&self) -> &'static str {
+    fn why_not_in_the_ring(&self, seen: bool) -> &'static str {
         let topology = self.parts.cluster.topology();
         match topology.me() {
+            Some(_) if !seen => "the ring still shows the process that had this node's id before",
             Some(_) if topology.view.young => {
                 "etcd was empty when the first node registered, so it may have lost its data; \
                  nodes wait until the leases from before have expired"

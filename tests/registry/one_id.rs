@@ -125,6 +125,8 @@ async fn a_process_that_can_not_be_asked_loses_its_id_only_when_its_lease_has_en
             }
         };
         within("it waits", waits).await;
+        let (status, why) = second.readyz().await.expect("an answer");
+        assert!(status == 503 && why.contains("id before"), "{why}");
         assert_eq!(etcd.keys("gaocache/twin").await[0].1, moved, "{address}");
         client.lease_revoke(lease).await.unwrap();
         let registers = async {
