@@ -224,7 +224,9 @@ impl Service {
     fn has_held(&self, group: &str, key: &str, started: Option<Instant>, answer: &Result<Answer>) {
         if self.inner.measuring.requests {
             let took = started.map(|it| it.elapsed());
-            self.count(group, |metrics| metrics.from_memory(took, answer.is_ok()));
+            self.count(group, |metrics| {
+                metrics.answered_from_memory(took, answer.is_ok())
+            });
             if let Some(took) = took {
                 requests::log(group, key, took, answer);
             }

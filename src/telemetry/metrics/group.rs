@@ -205,7 +205,7 @@ impl GroupMetrics {
 
     /// Records a client's get that memory answered, with a value or with the knowledge that there
     /// is none; `took` if it was timed.
-    pub fn from_memory(&self, took: Option<Duration>, found: bool) {
+    pub fn answered_from_memory(&self, took: Option<Duration>, found: bool) {
         self.from_memory[usize::from(!found)].1.add(took);
     }
 
