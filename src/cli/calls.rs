@@ -206,6 +206,18 @@ fn hinted(error: Error) -> Failure {
     }
 }
 
+/// The failure of a removal, and what to do if it waits for members that never come back.
+fn of_removal(failure: Failure) -> Failure {
+    match failure {
+        Failure::Answered(kind, what) if kind == ErrorKind::PeerUnreachable.name() => {
+            let hint = "`gaocache members` shows which members are gone, and `gaocache forget` \
+                        takes those that never come back off the list";
+            Failure::Answered(kind, format!("{what}; {hint}"))
+        }
+        other => other,
+    }
+}
+
 /// An error and its causes.
 fn chain<'e>(
     error: &'e (dyn std::error::Error + 'static),
@@ -290,9 +302,13 @@ pub(super) async fn remove(args: &RemoveArgs) -> Result<(), Failure> {
                 key: key.clone(),
             };
             let removed = client.remove(request).await;
-            removed.map_err(|status| args.target.failed(&address, &status))?;
+            removed.map_err(|status| of_removal(args.target.failed(&address, &status)))?;
         }
-        Callee::Cluster(client) => client.remove(group, key).await.map_err(hinted)?,
+        Callee::Cluster(client) => client
+            .remove(group, key)
+            .await
+            .map_err(hinted)
+            .map_err(of_removal)?,
     }
     if args.json {
         print_json(&json!({ "group": group, "key": key, "removed": true }))?;
@@ -312,11 +328,15 @@ pub(super) async fn purge(args: &PurgeArgs) -> Result<(), Failure> {
             };
             let purged = client.purge(request).await;
             purged
-                .map_err(|status| target.failed(&address, &status))?
+                .map_err(|status| of_removal(target.failed(&address, &status)))?
                 .into_inner()
                 .entries
         }
-        Callee::Cluster(client) => client.purge(group).await.map_err(hinted)?,
+        Callee::Cluster(client) => client
+            .purge(group)
+            .await
+            .map_err(hinted)
+            .map_err(of_removal)?,
     };
     if args.json {
         return print_json(&json!({ "group": group, "entries": entries }));
@@ -333,9 +353,13 @@ async fn purge_tag(args: &PurgeArgs, tag: &str) -> Result<(), Failure> {
                 tag: tag.to_owned(),
             };
             let purged = client.purge_tag(request).await;
-            purged.map_err(|status| target.failed(&address, &status))?;
+            purged.map_err(|status| of_removal(target.failed(&address, &status)))?;
         }
-        Callee::Cluster(client) => client.purge_tag(group, tag).await.map_err(hinted)?,
+        Callee::Cluster(client) => client
+            .purge_tag(group, tag)
+            .await
+            .map_err(hinted)
+            .map_err(of_removal)?,
     }
     if args.json {
         print_json(&json!({ "group": group, "tag": tag, "removed": true }))?;

@@ -79,7 +79,12 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
         match ask(member, args, &tls, &bearer).await {
             Ok((report, got)) => survey.add(member, report, got),
             Err(problem) => {
-                let problem = format!("{} at {}: {problem}", member.id, member.address);
+                let vanished = match member.vanished {
+                    true => "vanished; see `gaocache forget` if it never comes back: ",
+                    false => "",
+                };
+                let (id, address) = (&member.id, &member.address);
+                let problem = format!("{id} at {address}: {vanished}{problem}");
                 survey.problems.push(problem);
             }
         }
@@ -92,6 +97,8 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
 struct Survey {
     fingerprint: String,
     wanted: usize,
+    /// The ids of members that vanished.
+    gone: BTreeSet<String>,
     nodes: Vec<NodeReport>,
     /// The first node that reported its groups.
     groups: Option<(Arc<str>, Vec<GroupReport>)>,
@@ -120,9 +127,11 @@ impl Survey {
                 counted(registered as u64, "registered node", "registered nodes")
             )
         });
+        let gone = view.members.iter().filter(|it| it.vanished);
         Self {
             fingerprint: view.fingerprint().to_string(),
             wanted,
+            gone: gone.map(|it| it.id.to_string()).collect(),
             nodes: Vec::new(),
             groups: None,
             problems: problem.into_iter().collect(),
@@ -134,7 +143,10 @@ impl Survey {
             let problem = format!("the ring of {} differs from etcd", member.id);
             self.problems.push(problem);
         }
-        self.problems.extend(report.unreachable.iter().map(|other| {
+        // That nobody can connect to those that are gone is no news.
+        let gone = &self.gone;
+        let unreachable = report.unreachable.iter().filter(|it| !gone.contains(*it));
+        self.problems.extend(unreachable.map(|other| {
             let id = &member.id;
             format!(
                 "{id} can't connect to {other}; the log of {id} says why (is peer.listen open \

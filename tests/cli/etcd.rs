@@ -204,6 +204,15 @@ async fn an_operator_forgets_members_that_are_gone_for_good() {
         "{table}"
     );
 
+    let (_, _, errors) = on(&etcd, &["check"]);
+    let gone = "vanished; see `gaocache forget` if it never comes back: no answer";
+    assert_eq!(errors.matches(gone).count(), 2, "{errors}");
+    assert!(!errors.contains("can't connect to n"), "{errors}");
+    let target = format!("127.0.0.1:{}", nodes[0].grpc);
+    let removed = ["remove", "users", "alice", "--target", &target];
+    let (code, _, errors) = tokio::task::block_in_place(|| told(&removed));
+    let hint = "`gaocache forget` takes those that never come back off the list";
+    assert!(code == Some(1) && errors.contains(hint), "{errors}");
     for id in ["n1", "n2"] {
         let (code, shown, errors) = on(&etcd, &["forget", id]);
         // The last one may be expelled as soon as half of those left agree.
@@ -211,8 +220,6 @@ async fn an_operator_forgets_members_that_are_gone_for_good() {
         assert!(code == Some(0) || expelled, "{id}: {shown}{errors}");
     }
     nodes[0].until_ring(&["n0"]).await;
-    let target = format!("127.0.0.1:{}", nodes[0].grpc);
-    let removed = ["remove", "users", "alice", "--target", &target];
     let (code, _, errors) = tokio::task::block_in_place(|| told(&removed));
     assert_eq!(code, Some(0), "{errors}");
 }

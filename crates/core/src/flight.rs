@@ -10,7 +10,7 @@
 //!
 //! This module must never hold its lock across an await, and it never starts a load by itself.
 
-mod watched;
+mod callers;
 
 use std::{
     collections::HashMap,
@@ -27,6 +27,8 @@ use parking_lot::{
     lock_api::{Mutex, RawMutex as LockKind},
 };
 use tokio::{sync::oneshot, time::Instant};
+
+pub use callers::{Callers, abandoned};
 
 use crate::key::HashedKey;
 
@@ -94,30 +96,6 @@ struct Flight<T> {
     waiting: Vec<oneshot::Sender<T>>,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
-}
-
-impl<T> Flight<T> {
-    /// A caller that waits for this flight, or else for the next one, and has not given up.
-    fn someone(&mut self) -> Option<(Queue, oneshot::Sender<T>)> {
-        for (queue, waiting) in [
-            (Queue::This, &mut self.waiting),
-            (Queue::Next, &mut self.next),
-        ] {
-            while let Some(waiter) = waiting.pop() {
-                if !waiter.is_closed() {
-                    return Some((queue, waiter));
-                }
-            }
-        }
-        None
-    }
-}
-
-/// Which flight a caller waits for.
-#[derive(Clone, Copy)]
-enum Queue {
-    This,
-    Next,
 }
 
 impl<T: Clone, K: LockKind> Flights<T, K> {
@@ -246,10 +224,14 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
     }
 }
 
+fn shard_number(hash: u64) -> usize {
+    // The table of a shard uses the lowest bits and the seven highest.
+    (hash >> 32) as usize % SHARDS
+}
+
 impl<T, K: LockKind> Flights<T, K> {
     fn shard(&self, hash: u64) -> &Mutex<K, Shard<T>> {
-        // The table of a shard uses the lowest bits and the seven highest.
-        &self.shards[(hash >> 32) as usize % SHARDS]
+        &self.shards[shard_number(hash)]
     }
 }
 

@@ -51,9 +51,10 @@ impl Group {
         let known = old.as_ref().map(|it| it.metadata());
         let known = known.filter(|it| it.has_validator());
         let (loaded, asked) = match departure.seat.filter(|_| known.is_none()) {
-            // One place in the queue for the whole batch: it is not given up.
+            // One place in the queue for the whole batch: it is given up only as a whole.
             Some(seat) => {
-                let (loaded, asked) = load_with_others(seat, key.text(), asked).await;
+                let callers = (departure.why == Purpose::Answer).then(|| duty.callers());
+                let (loaded, asked) = load_with_others(seat, key.text(), callers, asked).await;
                 (loaded.map(Reloaded::Changed), asked)
             }
             None => {

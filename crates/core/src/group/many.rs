@@ -12,7 +12,7 @@ use std::{
 
 use futures::{
     Stream,
-    future::{BoxFuture, ready},
+    future::{BoxFuture, pending, ready},
     stream::FuturesUnordered,
 };
 use tokio::sync::{Semaphore, oneshot};
@@ -21,6 +21,7 @@ use super::{Answer, FlightOutcome, Group, check_key, to_peer, together::Seat};
 use crate::{
     cluster::Owner,
     error::{BoxError, Error, ErrorKind, Result},
+    flight::{Callers, abandoned},
     membership::{IdHash, Member},
     ports::{Asked, Fetched, KeyAsked, LoadTurn, Loaded, MANY_AT_ONCE, PeerAnswer, PeerError},
 };
@@ -38,6 +39,8 @@ pub(super) type LoadSeat = Seat<LoadCall>;
 /// The load of one key, as a part of a batch.
 pub(super) struct LoadCall {
     key: Box<str>,
+    /// If it need not begin once they have all given up.
+    callers: Option<Callers<Result<FlightOutcome>>>,
     loaded: oneshot::Sender<(Result<Loaded, BoxError>, Asked)>,
 }
 
@@ -268,12 +271,22 @@ impl Loads {
 
     fn begin(&self) -> LoadSeat {
         let group = self.group.clone();
-        Seat::new(move |calls: Vec<LoadCall>| {
+        Seat::new(move |mut calls: Vec<LoadCall>| {
             let (origin, clock) = (group.origin(), group.shared.clock.clone());
             group.shared.spawn(async move {
                 let asked = Asked::by(clock);
+                let callers = calls.iter_mut().map(|call| call.callers.take());
+                let callers: Option<Vec<_>> = callers.collect();
+                let turn = LoadTurn {
+                    abandoned: Box::pin(async move {
+                        match callers {
+                            Some(callers) => abandoned(&callers).await,
+                            None => pending().await,
+                        }
+                    }),
+                    asked: asked.clone(),
+                };
                 let keys: Vec<&str> = calls.iter().map(|call| &*call.key).collect();
-                let turn = LoadTurn::anyway(asked.clone());
                 let mut loaded = origin.load_many_in_turn(&keys, turn).await.into_iter();
                 for call in calls {
                     let loaded = loaded.next().unwrap_or_else(|| Err(no_result().into()));
@@ -294,11 +307,13 @@ fn no_result() -> Error {
 pub(super) async fn load_with_others(
     seat: LoadSeat,
     key: &str,
+    callers: Option<Callers<Result<FlightOutcome>>>,
     asked: Asked,
 ) -> (Result<Loaded, BoxError>, Asked) {
     let (sender, loaded) = oneshot::channel();
     seat.fill(LoadCall {
         key: key.into(),
+        callers,
         loaded: sender,
     });
     loaded.await.unwrap_or_else(|_| {

@@ -4,7 +4,7 @@ use futures::StreamExt;
 use tokio::time::timeout;
 
 use super::*;
-use crate::error::Result;
+use crate::{error::Result, ports::LoadTurn};
 
 fn keys(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("key-{number}")).collect()
@@ -150,4 +150,58 @@ async fn a_removal_grounds_the_flights_of_a_batch() {
         let answer = group.get(&key).await.expect("a value");
         assert_eq!(answer.value, "alice v2");
     }
+}
+
+/// Batches wait for their turn, which never comes, and are given up there if nobody wants them.
+#[derive(Default)]
+struct Waiting(AtomicUsize);
+
+#[async_trait]
+impl Origin for Waiting {
+    async fn load(&self, _: &str) -> Result<Loaded, crate::error::BoxError> {
+        std::future::pending().await
+    }
+
+    fn batch_size(&self) -> usize {
+        100
+    }
+
+    async fn load_many_in_turn(
+        &self,
+        keys: &[&str],
+        turn: LoadTurn<'_>,
+    ) -> Vec<Result<Loaded, crate::error::BoxError>> {
+        turn.abandoned.await;
+        self.0.fetch_add(keys.len(), Ordering::SeqCst);
+        Vec::new()
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_is_given_up_when_the_last_caller_of_its_last_key_has_gone() {
+    let test = cluster(1);
+    let (origin, group) = (Arc::<Waiting>::default(), &test.groups[0]);
+    group.adjust(Wanted {
+        rules: group_rules(),
+        origin: origin.clone(),
+    });
+    let keys = keys(10);
+    let mut batch = Box::pin(all(group, &keys));
+    assert!(futures::poll!(&mut batch).is_pending());
+    let mut other = Box::pin(group.get(&keys[7]));
+    assert!(futures::poll!(&mut other).is_pending());
+    let turns = async || {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    turns().await;
+    drop(batch);
+    turns().await;
+    assert_eq!(origin.0.load(Ordering::SeqCst), 0, "one is waited for");
+    assert_eq!(group.local.len(), 10, "so all stay on the table");
+    drop(other);
+    turns().await;
+    assert_eq!(origin.0.load(Ordering::SeqCst), 10);
+    assert!(group.local.is_empty());
 }
