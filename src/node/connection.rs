@@ -135,27 +135,21 @@ impl Carrier {
                     Err(_) if traffic.is_flood() => Ended::Cut(Cut::Flood),
                     Err(error) => Ended::Failed(error.to_string()),
                 },
-                cut = overstays.as_mut() => {
-                    if cut == Cut::Idle {
-                        // It may be about to send a request, which is then answered.
-                        shut_down(connection.as_mut());
-                        let _ = timeout(GOODBYE, connection.as_mut()).await;
-                    }
-                    break Ended::Cut(cut);
-                }
-                () = trusted.as_mut() => {
-                    shut_down(connection.as_mut());
-                    let _ = timeout(GOODBYE, connection.as_mut()).await;
-                    break Ended::Cut(Cut::Untrusted);
-                }
+                cut = overstays.as_mut() => break Ended::Cut(cut),
+                () = trusted.as_mut() => break Ended::Cut(Cut::Untrusted),
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
                     shut_down(connection.as_mut());
                 }
             }
         };
-        // Before the socket closes, so that it is counted once the client sees it closed.
+        // Before the client hears of it, so that it is counted once the client sees it closed.
         self.ended(listener, &ended);
+        if let Ended::Cut(Cut::Idle | Cut::Untrusted) = ended {
+            // It may be about to send a request, which is then answered.
+            shut_down(connection.as_mut());
+            let _ = timeout(GOODBYE, connection.as_mut()).await;
+        }
     }
 
     /// The connection was refused before it could be driven.

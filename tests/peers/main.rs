@@ -38,7 +38,10 @@ impl Registry for Told {
         });
         Ok(Box::new(ToldSession {
             views: self.0.clone(),
-            health: watch::Sender::default(),
+            health: watch::Sender::new(RegistryHealth {
+                registered: true,
+                ..RegistryHealth::default()
+            }),
         }))
     }
 }
