@@ -7,7 +7,7 @@ pub const MOST_VALUE_BYTES: u64 = u32::MAX as u64 - u16::MAX as u64;
 
 /// What an entry takes beside its allocation: its place in a slab, sixteen bytes; in the hash
 /// table, five bytes of which a third to a half is slack; and half of a ghost.
-const PLACE_BYTES: u64 = 28;
+pub(super) const PLACE_BYTES: u64 = 28;
 
 /// What the allocator takes for so many bytes: like mimalloc and jemalloc, it has four sizes
 /// between a power of two and the next, none closer than sixteen bytes. What is left over in large

@@ -41,7 +41,7 @@ struct Head {
     /// How often it was requested, on this node and on the one that it came from, see
     /// [`MAX_USE_COUNT`].
     uses: AtomicU8,
-    /// See [`Entry::marks`].
+    /// See [`LATELY`].
     marks: AtomicU8,
     /// The length of the key, and [`HAS_VALUE`].
     key: u16,

@@ -84,6 +84,11 @@ impl Drop for UnderWay {
     }
 }
 
+/// What so many uses elsewhere count here.
+fn as_lately(use_count: u32) -> u8 {
+    u8::try_from(use_count).map_or(MAX_LATELY, |uses| uses.min(MAX_LATELY))
+}
+
 /// Entries that a sweep looks at before others on its thread get their turn.
 const STRIDE: usize = 256;
 
@@ -203,6 +208,11 @@ impl Store {
     /// Keeps an entry and replaces an older one. Returns false if the entry is too large for the
     /// store.
     pub fn insert(&self, entry: Entry) -> bool {
+        self.insert_used(entry, 0)
+    }
+
+    /// The same for an entry that counts as used so often here.
+    fn insert_used(&self, entry: Entry, lately: u8) -> bool {
         let (bytes, group) = (weight(&entry), entry.group());
         if bytes > self.shard_capacity {
             self.remove(&entry.hashed());
@@ -213,7 +223,7 @@ impl Store {
         let mut left = Vec::new();
         self.shard(&entry.hashed())
             .write()
-            .insert(entry.clone(), &mut left);
+            .insert(entry.clone(), lately, &mut left);
         for left in left {
             match left {
                 // The key stays.
@@ -260,8 +270,7 @@ impl Store {
         let use_count = entry.use_count();
         let wanted = self.would_keep(&key, weight(&entry), use_count, now);
         if wanted == Offered::Kept {
-            self.insert(entry.clone());
-            self.warm(&key, use_count);
+            self.insert_used(entry.clone(), as_lately(use_count));
         }
         wanted
     }
@@ -302,7 +311,7 @@ impl Store {
     /// Keeps an entry as if it had been used here so often.
     fn warm(&self, key: &HashedKey<'_>, use_count: u32) {
         self.read(key, |entry| {
-            for _ in 0..use_count.min(MAX_LATELY.into()) {
+            for _ in 0..as_lately(use_count) {
                 entry.used_lately();
             }
         });

@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 use parking_lot::RwLock;
 
 use super::{
-    capacity::weight,
+    capacity::{PLACE_BYTES, weight},
     entry::Entry,
     ghosts::Ghosts,
     slab::{Place, Ring, Slab},
@@ -65,6 +65,13 @@ impl Shard {
         self.hot.weight + self.cold.weight
     }
 
+    /// What it holds on to, in bytes: its entries, and places that are free. These don't go back
+    /// before the last entry has gone, since whoever walks over the entries counts on their places.
+    fn held(&self) -> u64 {
+        let free = u64::from(self.slab.length()) - self.table.len() as u64;
+        self.weight() + free * PLACE_BYTES
+    }
+
     fn hot_capacity(&self) -> u64 {
         self.capacity / 100 * HOT_PART
     }
@@ -101,36 +108,36 @@ impl Shard {
         (ring, &mut self.slab)
     }
 
-    /// Keeps an entry. Those that leave are freed by the caller, without the lock.
-    pub(super) fn insert(&mut self, entry: Entry, left: &mut Vec<Left>) {
+    /// Keeps an entry as one that was used so often `lately`. Those that leave are freed by the
+    /// caller, without the lock.
+    ///
+    /// Room is made before the entry is linked: otherwise a new one, being the only cold one, could
+    /// be the first to go.
+    pub(super) fn insert(&mut self, entry: Entry, lately: u8, left: &mut Vec<Left>) {
         let (hash, weighs) = (entry.hashed().hash(), weight(&entry));
-        let known = self.place(&entry.hashed());
-        if let Some(place) = known {
-            self.replace(place, entry, weighs, left);
-        } else {
-            let has_room = self.hot.weight + weighs <= self.hot_capacity();
-            let hot = self.ghosts.take(hash) || has_room;
-            entry.judge(hot, 0);
-            let place = self.slab.insert(entry);
-            let (ring, slab) = self.ring(hot);
-            ring.add(slab, place);
-            ring.weight += weighs;
-            let slab = &self.slab;
-            let rehash = |place: &Place| slab.get(*place).map_or(0, |it| it.hashed().hash());
-            self.table.insert_unique(hash, place, rehash);
+        let mut hot = self.hot.weight + weighs <= self.hot_capacity();
+        let mut lately = lately;
+        if let Some(before) = self.remove_if(&entry.hashed(), |_| true) {
+            hot = before.is_hot();
+            lately = lately.max(before.lately() + 1);
+            left.push(Left::Replaced(before));
+        } else if self.ghosts.take(hash) {
+            hot = true;
         }
-        while self.weight() > self.capacity && self.evict_cold(left) {}
-    }
-
-    fn replace(&mut self, place: Place, entry: Entry, weighs: u64, left: &mut Vec<Left>) {
-        let Some(before) = self.slab.get(place) else {
-            return;
-        };
-        let (hot, weighed) = (before.is_hot(), weight(before));
-        entry.judge(hot, before.lately() + 1);
-        let ring = self.ring(hot).0;
-        ring.weight = ring.weight - weighed + weighs;
-        left.extend(self.slab.replace(place, entry).map(Left::Replaced));
+        // Of nothing that takes more than the part of all hot ones, others are to go.
+        hot &= weighs <= self.hot_capacity();
+        if hot {
+            self.make_hot_room(weighs, left);
+        }
+        while self.held() + weighs > self.capacity && self.evict_cold(left) {}
+        entry.judge(hot, lately);
+        let place = self.slab.insert(entry);
+        let (ring, slab) = self.ring(hot);
+        ring.add(slab, place);
+        ring.weight += weighs;
+        let slab = &self.slab;
+        let rehash = |place: &Place| slab.get(*place).map_or(0, |it| it.hashed().hash());
+        self.table.insert_unique(hash, place, rehash);
     }
 
     /// Removes the entry of a key, if it is `wanted`.
@@ -157,6 +164,7 @@ impl Shard {
             // All memory goes back, as after a purge.
             self.table = HashTable::new();
             self.slab = Slab::new();
+            self.ghosts = Ghosts::new();
         }
         entry
     }
@@ -180,10 +188,15 @@ impl Shard {
         entry.judge(true, lately - 1);
         self.cold.take(&mut self.slab, place);
         self.cold.weight -= weighs;
+        self.make_hot_room(weighs, left);
         self.hot.add(&mut self.slab, place);
         self.hot.weight += weighs;
-        while self.hot.weight > self.hot_capacity() && self.evict_hot(left) {}
         true
+    }
+
+    /// Evicts hot entries until one that weighs so much may join them.
+    fn make_hot_room(&mut self, weighs: u64, left: &mut Vec<Left>) {
+        while self.hot.weight + weighs > self.hot_capacity() && self.evict_hot(left) {}
     }
 
     /// Evicts the first hot entry that was not used lately. False if there is none.

@@ -55,6 +55,49 @@ fn it_stays_within_its_capacity_and_counts_what_it_pushes_out() {
 }
 
 #[test]
+fn whatever_comes_last_is_there_however_full_the_store_is_and_of_what() {
+    let store = Store::new(1 << 18, 1 << 16);
+    let mut random = fastrand::Rng::with_seed(1);
+    for step in 0..50_000 {
+        // Few are asked for often, so many come back soon after they went.
+        let text = (random.f64().powi(4) * 50_000.0).floor().to_string();
+        let bytes = [0, 100, 100, 1_000, 10_000][random.usize(..5)];
+        let (entry, key) = (entry(&text, bytes, u64::MAX), key(&text));
+        if step % 4 > 0 && store.get(&key, Timestamp(0)).is_some() {
+            continue;
+        }
+        let is_kept = match step % 3 {
+            0 => store.offer(entry, Timestamp(0)) == Offered::Kept,
+            1 => store.offer(entry.with_use_count(3), Timestamp(0)) == Offered::Kept,
+            _ => store.insert(entry),
+        };
+        let kept = store.peek(&key, Timestamp(0));
+        let kept = kept.map(|it| it.value_bytes() == bytes);
+        assert!(!is_kept || kept == Some(true), "{step}: {kept:?}");
+    }
+    assert!(store.bytes() <= store.capacity());
+}
+
+#[test]
+fn places_of_small_entries_that_went_count_until_all_are_gone() {
+    let store = Store::new(4 << 20, 1 << 18);
+    for n in 0..100_000 {
+        store.insert(entry(&n.to_string(), 0, u64::MAX));
+    }
+    let places = store.len() as u64;
+    for n in 0..2_000 {
+        let text = format!("large-{n}");
+        store.insert(entry(&text, 30_000, u64::MAX));
+        // So that it pushes out small ones.
+        store.get(&key(&text), Timestamp(0));
+    }
+    let free = places - store.len() as u64;
+    assert!(free > places / 2, "{free} of {places}");
+    let held = store.bytes() + free * 28;
+    assert!(held <= store.capacity(), "{held} of {}", store.capacity());
+}
+
+#[test]
 fn a_value_as_large_as_allowed_fits_and_a_larger_one_replaces_nothing_by_nothing_stale() {
     let store = Store::new(64 << 20, 8 << 20);
     assert!(store.insert(entry("k", 8 << 20, u64::MAX)));
