@@ -199,7 +199,7 @@ impl Service {
     /// A client's get that has begun at this moment, if this node's memory has the answer.
     pub fn get_held(&self, group: &str, key: &str, moment: &Moment) -> Option<Result<Answer>> {
         let answer = self.get_held_as_it_lies(group, key, moment)?;
-        Some(answer.and_then(|answer| self.plain(group, answer)))
+        Some(answer.and_then(|answer| self.plain(answer)))
     }
 
     /// The same with a value that may be compressed.
@@ -240,7 +240,7 @@ impl Service {
     /// As [`Service::get`].
     pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
         let answer = self.get_elsewhere_as_it_lies(group, key).await?;
-        self.plain(group, answer)
+        self.plain(answer)
     }
 
     /// The same with a value that may be compressed.

@@ -16,8 +16,11 @@ use axum::{
     routing,
 };
 use common::{get_request as get, *};
-use gaocache::internal::wire::{GetManyRequest, RemoveRequest, cache_client::CacheClient};
+use gaocache::internal::wire::{
+    GetManyRequest, PurgeRequest, PurgeTagRequest, RemoveRequest, cache_client::CacheClient,
+};
 use parking_lot::Mutex;
+use reqwest::Method;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::watch,
@@ -242,6 +245,22 @@ async fn redis(from: [u8; 4], node: &TestNode, command: &str) -> String {
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
+/// Whether each request over HTTP is told to come back later.
+async fn is_refused_over_http(node: &TestNode) {
+    for (method, path) in [
+        (Method::GET, "/v1/users/alice"),
+        (Method::DELETE, "/v1/users/alice"),
+        (Method::DELETE, "/v1/users?tag=red"),
+        (Method::GET, "/v1/users/"),
+    ] {
+        let request = http().request(method.clone(), node.http(path));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 429, "{method} {path}");
+        let wait = answer.headers()["retry-after"].to_str().unwrap();
+        assert!(wait.parse::<u64>().unwrap() > 3_000, "{wait}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_past_its_rate_is_told_so_by_every_listener_and_others_are_served() {
     let origin = CountingOrigin::start().await;
@@ -266,10 +285,20 @@ async fn a_client_past_its_rate_is_told_so_by_every_listener_and_others_are_serv
         group: "users".into(),
         key: "alice".into(),
     };
+    let group = String::from("users");
+    let purge = PurgeRequest {
+        group: group.clone(),
+    };
+    let purge_tag = PurgeTagRequest {
+        group,
+        tag: "red".into(),
+    };
     let refused = [
         client.get(get("alice")).await.expect_err("too many"),
         client.get_many(many(1)).await.expect_err("too many"),
         client.remove(removal).await.expect_err("too many"),
+        client.purge(purge).await.expect_err("too many"),
+        client.purge_tag(purge_tag).await.expect_err("too many"),
     ];
     for status in refused {
         assert_eq!(status.code(), Code::ResourceExhausted);
@@ -277,11 +306,7 @@ async fn a_client_past_its_rate_is_told_so_by_every_listener_and_others_are_serv
         assert_eq!(kind, "too_many_requests");
         assert!(status.metadata().get("gaocache-retry-after-ms").is_some());
     }
-    let answer = http().get(nodes[0].http("/v1/users/alice")).send().await;
-    let answer = answer.unwrap();
-    assert_eq!(answer.status(), 429);
-    let wait = answer.headers()["retry-after"].to_str().unwrap();
-    assert!(wait.parse::<u64>().unwrap() > 3_000, "{wait}");
+    is_refused_over_http(&nodes[0]).await;
     let get_alice = "GET users:alice\r\n";
     let refused = redis(GOOD, &nodes[0], get_alice).await;
     assert!(refused.starts_with("-BUSY too_many_requests"), "{refused}");
@@ -289,7 +314,7 @@ async fn a_client_past_its_rate_is_told_so_by_every_listener_and_others_are_serv
     assert!(refused.starts_with("-BUSY too_many_requests"), "{refused}");
     assert_eq!(redis(ATTACKER, &nodes[0], get_alice).await, "$14");
     let name = "gaocache_client_refusals_total";
-    assert_eq!(metric(&nodes[0], name, &["reason=\"rate\""]).await, 6.0);
+    assert_eq!(metric(&nodes[0], name, &["reason=\"rate\""]).await, 11.0);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ use self::{
     reads::{Served, read},
 };
 use crate::{
-    auth::{Call as Changes, Caller, Entry, Hosts, Permissions},
+    auth::{Action, Call as Changes, Caller, Entry, Hosts, Permissions},
     service::Service,
     status::{
         self,
@@ -133,6 +133,7 @@ async fn purge_tag(
     } = &served;
     let scope = service.begin(PURGE_TAG, &headers);
     let purged = pin!(async {
+        served.admit(&caller)?;
         let (Ok(Path(group)), Ok(Parameters(Tag { tag }))) = (path, tag) else {
             let what = "say which key, as in DELETE /v1/users/42, or which tag, as in DELETE \
                  /v1/users?tag=red";
@@ -149,8 +150,17 @@ async fn purge_tag(
 }
 
 /// An empty key, which the other route does not match. The service rejects and counts it.
-async fn no_key(State(served): State<Served>, Path(group): Path<String>) -> Response {
-    match served.service.get(&group, "").await {
+async fn no_key(
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
+    Path(group): Path<String>,
+) -> Response {
+    let found = async {
+        served.admit(&caller)?;
+        served.permissions.check(&caller, Action::Read, &group)?;
+        served.service.get(&group, "").await
+    };
+    match found.await {
         Ok(_) => no_such_path().await,
         Err(error) => failed(&error),
     }

@@ -109,7 +109,7 @@ async fn find(
     };
     let form = Form::of(&answer.metadata, request);
     let answer = match form {
-        Form::Plain => service.plain(group, answer)?,
+        Form::Plain => service.plain(answer)?,
         Form::Only | Form::Compressed => answer,
     };
     Ok((answer, form))

@@ -45,8 +45,8 @@ impl Joined {
                 tracing::warn!(
                     address,
                     suppressed,
-                    "whoever registered with this node's id doesn't answer there, and may still \
-                     run; this node registers when the lease from before has ended"
+                    "the process that registered this node's id does not answer there, and may \
+                     still run; this node registers when that process' lease has ended"
                 );
             }
             sleep(RETRY).await;

@@ -147,6 +147,8 @@ impl Cache for CacheService {
         request: Request<wire::PurgeTagRequest>,
     ) -> Result<Response<wire::PurgeTagResponse>, Status> {
         let caller = caller(&request)?;
+        let admitted = self.admit(&caller, 1);
+        admitted.map_err(|error| to_status(&error))?;
         let wire::PurgeTagRequest { group, tag } = request.into_inner();
         let call = Call::purge_tag(&group, &tag);
         let purge = self.service.purge_tag(&group, &tag);

@@ -1,9 +1,9 @@
-//! A unary gRPC call without tonic's server machinery, for the two calls that carry the load:
-//! `Cache.Get` and `Peer.Fetch`.
+//! A unary gRPC call without tonic's server machinery, for the calls that carry the load:
+//! `Cache.Get`, `Peer.Fetch` and `Peer.FetchHeld`.
 //!
-//! tonic encodes a message into one buffer, which copies
-//! the value, and runs each call through a stack of boxed layers. Here, the value is sent as a
-//! frame of its own that shares the bytes in the store. In every other respect the calls follow
+//! tonic encodes a message into one buffer, which copies the value, and runs each call through a
+//! stack of boxed layers. Here, the value is sent as a frame of its own that shares the bytes in
+//! the store. In every other respect the calls follow
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> and behave like tonic's; the
 //! tests run both against the same client. Compressed messages are not accepted and never sent.
 
@@ -27,7 +27,7 @@ use crate::{
 };
 use gaocache_core::error::Error;
 
-/// Upper limit for requests of these two calls: the longest key, the longest group name, and room
+/// Upper limit for requests of these calls: the longest key, the longest group name, and room
 /// for future fields.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// The length of gRPC's message prefix: a compression flag and the message length.

@@ -101,11 +101,15 @@ impl Service {
         for (place, key) in (first..part.next).zip(&keys[first..part.next]) {
             // What finds no room is looked for again in its turn.
             let started = self.begin_held();
-            if let Some(answer) = self.inner.groups.held(group, key, now)
-                && room.take(answer.as_ref().map_or(0, bytes))
-            {
-                self.has_held(group, key, started, &answer);
-                part.known.push((place, answer));
+            if let Some(answer) = self.inner.groups.held(group, key, now) {
+                if room.take(answer.as_ref().map_or(0, bytes)) {
+                    self.has_held(group, key, started, &answer);
+                    part.known.push((place, answer));
+                } else {
+                    // It is in memory, so it doesn't count as a miss.
+                    part.missed.push(place);
+                    part.under_way.push(None);
+                }
                 continue;
             }
             let begun = match self.inner.quotas.miss_if_room(self.client) {
@@ -158,7 +162,7 @@ impl Service {
                 stream::iter(refused).right_stream()
             }
         };
-        let plain = (self.clone(), group.clone());
+        let plain = self.clone();
         let (service, group, keys) = (self.clone(), group.clone(), keys.clone());
         let rest = rest.map(move |(nth, answer)| {
             under_way[nth] = None;
@@ -169,11 +173,9 @@ impl Service {
             service.record_get(&group, key, &answer);
             (missed[nth], answer)
         });
-        let (service, group) = plain;
-        let answers = stream::iter(known).chain(rest).map(move |(place, answer)| {
-            let plain = answer.and_then(|answer| service.plain(&group, answer));
-            (place, plain)
-        });
+        let answers = stream::iter(known).chain(rest);
+        let answers =
+            answers.map(move |(place, answer)| (place, answer.and_then(|it| plain.plain(it))));
         answers.boxed()
     }
 }

@@ -20,12 +20,13 @@ impl Service {
     /// [`Overloaded`](gaocache_core::ErrorKind::Overloaded) if there is no room for it;
     /// [`ValueTooLarge`](gaocache_core::ErrorKind::ValueTooLarge) and
     /// [`Internal`](gaocache_core::ErrorKind::Internal) if another node said what is not so.
-    pub fn plain(&self, group: &str, answer: Answer) -> Result<Answer> {
+    pub fn plain(&self, answer: Answer) -> Result<Answer> {
         let Some(length) = answer.metadata.plain_bytes() else {
             return Ok(answer);
         };
-        let max_value = self.inner.groups.get(group)?.rules().max_value;
-        unpacked(&self.inner.budget, answer, length, max_value)
+        // Not by the group's largest value: a reload may lower that, and what is held stays.
+        let budget = &self.inner.budget;
+        unpacked(budget, answer, length, budget.limit())
     }
 }
 

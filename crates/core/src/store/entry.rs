@@ -285,8 +285,9 @@ const UNTOLD: u8 = 0b1000;
 /// quick_cache.
 pub(super) const MAX_LATELY: u8 = 2;
 
-/// How the store judges an entry. All of this is read and written within the lock of its shard,
-/// [`Entry::set_told`] aside: a hit may undo that, and the entry is told of once more.
+/// How the store judges an entry. All of this is read and written within the lock of its shard, but
+/// hits hold it together. So one that races with another, or with [`Entry::set_told`] or a raised
+/// use count, may undo what that wrote: the entry looks cooler, or is told of once more.
 impl Entry {
     /// Counts a use. If two threads race, one use is lost and the entry looks slightly cooler,
     /// which is harmless.

@@ -76,11 +76,6 @@ impl Slab {
         place
     }
 
-    /// Another entry in the same place and ring; returns the one before.
-    pub(super) fn replace(&mut self, place: Place, entry: Entry) -> Option<Entry> {
-        self.slot_mut(place).entry.replace(entry)
-    }
-
     /// Frees a place that is in no ring any more.
     pub(super) fn remove(&mut self, place: Place) -> Option<Entry> {
         let free = self.free;

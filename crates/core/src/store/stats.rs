@@ -1,4 +1,4 @@
-//! Counts by group what a store holds, and what left it and why. quick_cache only knows the totals.
+//! Counts by group what a store holds, and what left it and why.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
