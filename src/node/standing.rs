@@ -242,6 +242,8 @@ impl Joined {
             return;
         };
         let mut rings = self.parts.cluster.rings();
+        let mut health = self.session.health();
+        let mut mine = None;
         let mut carried_out = CarriedOut::default();
         notices.mark_changed();
         loop {
@@ -249,13 +251,19 @@ impl Joined {
                 changed = notices.changed() => changed,
                 // A notice may wait for a ring.
                 changed = rings.changed() => changed,
+                changed = health.changed() => changed,
             };
             if changed.is_err() {
                 return;
             }
             let standing = notices.borrow_and_update().standing.clone();
             let ring = rings.borrow_and_update().clone();
-            let Some(me) = ring.me().map(Member::incarnation) else {
+            let written = health.borrow_and_update().written.clone();
+            mine = written.map(|(incarnation, _)| incarnation).or(mine);
+            // Never for another process: one that is frozen, and whose id this one waits for, holds
+            // what it was not told to remove.
+            let is_mine = |me: &&Member| mine.as_ref() == Some(&me.instance);
+            let Some(me) = ring.me().filter(is_mine).map(Member::incarnation) else {
                 continue;
             };
             let Some(done) =

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tonic::service::Routes;
@@ -152,7 +152,15 @@ pub(super) async fn outgoing(
 ) -> Result<RoutedResponse> {
     let (parts, body) = answer.into_parts();
     let body = Outgoing::begin(body, ticket).await?;
-    Ok(Response::from_parts(parts, body))
+    Ok(Response::from_parts(parts, body.or_ends_with(trailers)))
+}
+
+/// What a stream of messages ends with instead of the rest of them.
+fn trailers(error: &Error) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // It fails for text that no header can have, and percent-encodes that before.
+    let _ = to_status(error).add_header(&mut trailers);
+    trailers
 }
 
 /// The response body of either path.

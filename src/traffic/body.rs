@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Ticket;
-use gaocache_core::error::{BoxError, Result};
+use gaocache_core::error::{BoxError, Error, Result};
 
 /// A value is handed to the connection in slices of this size, and each is progress. What the
 /// client has to take within the write time limit is a slice and the connection's send buffer.
@@ -22,6 +23,11 @@ pub struct Outgoing<B> {
     /// Counts what is left of the last frame, and is dropped before it.
     part: Option<Ticket>,
     rest: Bytes,
+    /// What follows at once, without data.
+    trailers: Option<Frame<Bytes>>,
+    /// How the protocol says that no room was left for what was to follow.
+    refusal: Option<fn(&Error) -> HeaderMap>,
+    is_over: bool,
     inner: B,
     ticket: Ticket,
 }
@@ -36,6 +42,9 @@ where
         Self {
             inner,
             rest: Bytes::new(),
+            trailers: None,
+            refusal: None,
+            is_over: false,
             part: None,
             ticket,
         }
@@ -50,16 +59,23 @@ where
         if !body.inner.is_end_stream() {
             let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut body.inner).poll_frame(cx))).await;
             match first {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        body.takes(data)?;
-                    }
-                }
-                // A failure or trailers without a message: nothing that the client could miss.
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => body.takes(data)?,
+                    Err(trailers) => body.trailers = Some(trailers),
+                },
+                // A failure without a message: nothing that the client could miss.
                 Poll::Ready(_) | Poll::Pending => {}
             }
         }
         Ok(body)
+    }
+
+    /// Where no room is left for what is to follow, the body ends with such trailers. Without, it
+    /// breaks off.
+    #[must_use]
+    pub fn or_ends_with(mut self, refusal: fn(&Error) -> HeaderMap) -> Self {
+        self.refusal = Some(refusal);
+        self
     }
 
     fn takes(&mut self, data: Bytes) -> Result<()> {
@@ -104,11 +120,23 @@ where
             if !self.rest.is_empty() {
                 return Poll::Ready(Some(Ok(self.slice())));
             }
+            if let Some(trailers) = self.trailers.take() {
+                return Poll::Ready(Some(Ok(trailers)));
+            }
+            if self.is_over {
+                return Poll::Ready(None);
+            }
             // While there is nothing to send, the client can't be late.
             self.ticket.rests();
             match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.takes(data)?,
+                    Ok(data) => {
+                        if let Err(error) = self.takes(data) {
+                            let refusal = self.refusal.ok_or_else(|| error.clone())?;
+                            self.trailers = Some(Frame::trailers(refusal(&error)));
+                            self.is_over = true;
+                        }
+                    }
                     Err(other) => return Poll::Ready(Some(Ok(other))),
                 },
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
@@ -118,7 +146,8 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.inner.is_end_stream()
+        let is_over = self.is_over || self.inner.is_end_stream();
+        self.rest.is_empty() && self.trailers.is_none() && is_over
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -134,7 +163,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::{BodyExt, Full};
+    use http_body_util::{BodyExt, Full, StreamBody};
 
     use super::*;
     use crate::traffic::{Budget, Traffic};
@@ -162,6 +191,45 @@ mod tests {
         assert_eq!(budget.used(), value.len() as u64, "the last slice pins it");
         sent.pop();
         assert_eq!(budget.used(), before);
+    }
+
+    #[tokio::test]
+    async fn a_body_for_which_no_room_is_left_ends_as_its_protocol_says() {
+        let parts = || {
+            let parts = [1usize, 15 << 20, 1].map(|bytes| {
+                let data = Bytes::from(vec![7; bytes]);
+                Ok::<_, std::convert::Infallible>(Frame::data(data))
+            });
+            StreamBody::new(futures::stream::iter(parts))
+        };
+        let refusal = |error: &Error| {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("why", error.kind().name().parse().expect("text"));
+            trailers
+        };
+        let traffic = Traffic::new(Budget::new(16 << 20));
+        let ticket = || traffic.begin().expect("room");
+        let body = Outgoing::begin(parts(), ticket()).await.expect("room");
+        let body = body
+            .or_ends_with(refusal)
+            .collect()
+            .await
+            .expect("no break");
+        let why = body.trailers().map(|it| it["why"].clone());
+        assert_eq!(why.expect("trailers"), "overloaded");
+        assert_eq!(body.to_bytes().len(), 1, "nothing follows");
+        let breaks_off = Outgoing::begin(parts(), ticket()).await.expect("room");
+        assert!(breaks_off.collect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn trailers_without_a_message_are_sent() {
+        let traffic = Traffic::new(Budget::new(16 << 20));
+        let only = Ok::<_, std::convert::Infallible>(Frame::trailers(HeaderMap::new()));
+        let body = StreamBody::new(futures::stream::iter([only]));
+        let body = Outgoing::begin(body, traffic.begin().expect("room")).await;
+        let body = body.expect("room").collect().await.expect("no break");
+        assert!(body.trailers().is_some());
     }
 
     #[tokio::test]

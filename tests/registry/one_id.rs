@@ -114,17 +114,7 @@ async fn a_process_that_can_not_be_asked_loses_its_id_only_when_its_lease_has_en
             .await
             .unwrap();
         let second = start();
-        let waits = async {
-            while !second
-                .log
-                .lock()
-                .iter()
-                .any(|line| line.contains("may still run"))
-            {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        within("it waits", waits).await;
+        until_it_waits(&second).await;
         let (status, why) = second.readyz().await.expect("an answer");
         assert!(status == 503 && why.contains("id before"), "{why}");
         assert_eq!(etcd.keys("gaocache/twin").await[0].1, moved, "{address}");
@@ -142,6 +132,40 @@ async fn a_process_that_can_not_be_asked_loses_its_id_only_when_its_lease_has_en
         };
         within("it registers", registers).await;
     }
+}
+
+/// Returns when the process says that it waits for its id.
+async fn until_it_waits(node: &NodeProcess) {
+    let says_so = || {
+        let log = node.log.lock();
+        log.iter().any(|line| line.contains("may still run"))
+    };
+    within("it waits", async {
+        while !says_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_that_waits_for_its_id_confirms_no_removal_for_the_one_that_has_it() {
+    let (etcd, origin) = (Etcd::start().await, CountingOrigin::start().await);
+    let start = |id| NodeProcess::start(id, &[&etcd.url], &origin.url(), &[]);
+    let (first, other) = (start("twin"), start("other"));
+    first.until_ready().await;
+    other.until_ready().await;
+    let mut client = etcd.client().await;
+    let stored = client.get("gaocache/twin", None).await.unwrap();
+    let lease = stored.kvs()[0].lease();
+    first.freeze();
+    let second = start("twin");
+    until_it_waits(&second).await;
+    let url = format!("http://127.0.0.1:{}/v1/users/k", other.http);
+    let removed = within("the removal", http().delete(url).send()).await;
+    assert_eq!(removed.unwrap().status(), 204);
+    let left = client.lease_time_to_live(lease, None).await.unwrap().ttl();
+    assert!(left < 0, "the frozen one's lease has {left} s left");
 }
 
 #[tokio::test]
