@@ -1,6 +1,6 @@
 //! The admin listener of a node, as commands reach it.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
@@ -23,6 +23,10 @@ use gaocache_core::{
     error::{ErrorKind, with_causes},
     membership::Member,
 };
+
+/// Time limit for an answer. Nodes give up sooner on what they wait for: at most 30 s, for a change
+/// of the ring or for a reload.
+const LONGEST_ANSWER: Duration = Duration::from_secs(40);
 
 /// Which node's admin listener a command asks, and how.
 #[derive(Debug, Args)]
@@ -247,7 +251,10 @@ impl Admin {
                 (builder, "http://localhost".into())
             }
         };
-        let client = http_client::build(builder.connect_timeout(CONNECT_TIMEOUT));
+        let builder = builder
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(LONGEST_ANSWER);
+        let client = http_client::build(builder);
         let client = client.map_err(|error| error.to_string())?;
         Ok((client, format!("{host}{path}")))
     }

@@ -20,7 +20,8 @@ use gaocache_core::{
     ring::{group_seed, hash_key},
 };
 
-/// Time limit for the answer of a node that was found in etcd: another one may be asked instead.
+/// Time limit for the answer of a node: another one may be asked instead, and what one of two knows
+/// is worth something without the other.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -107,12 +108,11 @@ async fn ask_any(
             continue;
         };
         let admin = Admin::of(member, proof).map_err(Failure::Failed)?;
-        match tokio::time::timeout(TIMEOUT, ask(&admin, args)).await {
-            Ok(Ok(asked)) => return Ok((admin, asked)),
+        match ask(&admin, args).await {
+            Ok(asked) => return Ok((admin, asked)),
             // Others would answer the same.
-            Ok(Err(why)) if why.is_answer() => return Err(admin.failed(why)),
-            Ok(Err(why)) => failure = admin.failed(why),
-            Err(_) => failure = admin.failed("no answer in time".to_owned()),
+            Err(why) if why.is_answer() => return Err(admin.failed(why)),
+            Err(why) => failure = admin.failed(why),
         }
     }
     Err(failure)
@@ -125,7 +125,9 @@ async fn ask(
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let (group, key) = (encoded(group), encoded(key));
     let path = format!("/explain?group={group}&key={key}");
-    let body = admin.get(&path).await?;
+    let answer = tokio::time::timeout(TIMEOUT, admin.get(&path)).await;
+    let late = |_| format!("no answer within {} s", TIMEOUT.as_secs());
+    let body = answer.map_err(late)??;
     serde_json::from_slice(&body)
         .map_err(|error| format!("the response is not an explanation: {error}").into())
 }

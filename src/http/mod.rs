@@ -171,5 +171,7 @@ async fn no_such_path() -> Response {
 }
 
 async fn no_such_method() -> Response {
-    not_allowed("this path supports GET, HEAD and DELETE")
+    not_allowed(
+        "/v1/{group}/{key} supports GET, HEAD and DELETE, and /v1/{group}?tag=TAG supports DELETE",
+    )
 }

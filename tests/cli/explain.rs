@@ -25,6 +25,14 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&shown).expect("JSON")
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_answer_is_waited_for_no_longer_than_it_says() {
+    let frozen = SilentOrigin::start();
+    let (code, _, told) = explained(&["k", "--admin", &frozen.address.to_string()]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("no answer within 10 s"), "{told}");
+}
+
 /// Two nodes, each key at both, and a key that the second one owns.
 struct Two {
     nodes: Vec<NodeProcess>,
