@@ -122,6 +122,13 @@ impl Board {
         !ailing.any(|kind| kinds & (1 << kind.index()) != 0)
     }
 
+    /// How often something began that ails etcd.
+    pub fn etcd_ailments(&self) -> u64 {
+        let inner = self.inner.lock();
+        let ailing = Kind::all().iter().filter(|kind| kind.ails_etcd());
+        ailing.map(|kind| inner.rows[kind.index()].times).sum()
+    }
+
     /// Counts something that happened while these were active.
     pub fn count(&self, kinds: Kinds, add: impl Fn(&mut Row)) {
         let mut inner = self.inner.lock();

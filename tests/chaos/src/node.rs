@@ -164,13 +164,16 @@ impl Node {
     /// take its registration back. The signal may come before anything handles it.
     pub async fn terminate(&self, process: &mut Option<Process>, board: &Board) -> Result<()> {
         let was_ready = self.goes() && board.etcd_is_well();
+        let ailments = board.etcd_ailments();
         let Some(taken) = process.take() else {
             return Ok(());
         };
         let ended = taken.terminate(ENDS_WITHIN).await;
         self.running.store(false, SeqCst);
         let status = ended?;
-        if was_ready && board.etcd_is_well() && !status.success() {
+        // Etcd may have been ill for a moment in between.
+        let stayed_well = board.etcd_is_well() && board.etcd_ailments() == ailments;
+        if was_ready && stayed_well && !status.success() {
             bail!("{} ended with {status}", self.id);
         }
         Ok(())
