@@ -16,6 +16,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::client::ClientId;
 
 /// So many clients may wait for one key, each in its own queue. Further ones wait with them.
@@ -94,6 +96,11 @@ impl Turns {
                 lengths: BTreeSet::new(),
             }),
         }
+    }
+
+    /// What stands for a key here.
+    pub(crate) fn key_of(text: &str) -> u64 {
+        xxh3_64(text.as_bytes())
     }
 
     /// From now on, there are so many places. Those that are taken stay taken.

@@ -13,7 +13,6 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     bounds::Bounds,
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     clock::MonotonicClock,
-    fairness::{ClientId, Turn},
+    fairness::{ClientId, Turn, Turns},
     telemetry::trace,
 };
 use gaocache_core::{
@@ -105,7 +104,7 @@ impl Guarded {
         } = turn;
         let place = tokio::select! {
             biased;
-            place = self.ramp.places().take(client, line_key(key), most) => place,
+            place = self.ramp.places().take(client, Turns::key_of(key), most) => place,
             () = &mut abandoned => {
                 trace::event("given up in the queue", None);
                 return Err(NotBegun::GivenUp);
@@ -253,11 +252,6 @@ fn anyway() -> LoadTurn<'static> {
     LoadTurn::anyway(Asked::by(Arc::new(MonotonicClock)))
 }
 
-/// By which a load is found in the line.
-fn line_key(key: &str) -> u64 {
-    xxh3_64(key.as_bytes())
-}
-
 fn is_fault<T>(loaded: &Result<T>) -> bool {
     loaded.as_ref().is_err_and(is_origins_fault)
 }
@@ -339,7 +333,7 @@ impl Origin for Guarded {
 
     fn also_wanted(&self, key: &str) {
         let places = self.ramp.places();
-        places.also_for(ClientId::current(), line_key(key));
+        places.also_for(ClientId::current(), Turns::key_of(key));
     }
 }
 

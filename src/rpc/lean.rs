@@ -23,15 +23,13 @@ use tonic::Status;
 use crate::{
     status::grpc::to_status,
     telemetry::trace::Scope,
-    traffic::{SLICE, Ticket, collect},
+    traffic::{PREFIX_BYTES, SLICE, Ticket, collect},
 };
 use gaocache_core::error::Error;
 
 /// Upper limit for requests of these calls: the longest key, the longest group name, and room
 /// for future fields.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
-/// The length of gRPC's message prefix: a compression flag and the message length.
-const PREFIX_BYTES: usize = 5;
 /// Values up to this size are copied behind the head, since one small frame costs less than two.
 const COPIED_BYTES: usize = 4 * 1024;
 

@@ -11,7 +11,11 @@ use tonic::Status;
 
 use super::{convert, scan::has_at_most};
 use crate::{
-    fairness::ClientId, service::Service, telemetry::trace::Scope, traffic::Traffic, wire,
+    fairness::ClientId,
+    service::Service,
+    telemetry::trace::Scope,
+    traffic::{PREFIX_BYTES, Traffic},
+    wire,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
@@ -42,8 +46,6 @@ pub(super) fn check_fetch(body: &Bytes) -> Result<()> {
 /// A key of no bytes takes two in the request, many times that once decoded, and as much again for
 /// its answer. An invalid message is left to the decoder.
 fn check_keys(body: &Bytes, most: usize, limit: &str) -> Result<()> {
-    /// gRPC's prefix of a message.
-    const PREFIX_BYTES: usize = 5;
     let message = body.slice(PREFIX_BYTES.min(body.len())..);
     if has_at_most(message, KEYS, most) {
         return Ok(());

@@ -18,7 +18,7 @@ use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 /// Up to this size, a request needs no further room than it has already.
 const FREE_BYTES: usize = 512;
 /// gRPC's prefix of a message: a flag and the length.
-const PREFIX_BYTES: usize = 5;
+pub const PREFIX_BYTES: usize = 5;
 
 fn late() -> Error {
     let what = "the request did not arrive in time (limits.read_timeout_seconds)";

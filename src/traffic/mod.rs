@@ -15,5 +15,5 @@ pub use body::{Outgoing, SLICE};
 pub use budget::Budget;
 pub use charge::Charge;
 pub use connection::{Cut, Patience, Traffic};
-pub use incoming::{Arriving, collect};
+pub use incoming::{Arriving, PREFIX_BYTES, collect};
 pub use ticket::Ticket;

@@ -119,7 +119,6 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         let (sender, waiter) = oneshot::channel();
         let mut shard = self.shard(key.hash()).lock();
         if let Some(flight) = shard.find_mut(key.hash(), key.text()) {
-            // Who gave up takes no place: a load that hangs would gather them without a bound.
             let shared = flight.stage == self.stage.load(Ordering::Acquire)
                 && match sharing {
                     Sharing::UnderWay => true,
@@ -131,6 +130,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
             } else {
                 &mut flight.next
             };
+            // Who gave up takes no place: a load that hangs would gather them without a bound.
             if waiting.len() == waiting.capacity() {
                 waiting.retain(|it| !it.is_closed());
             }

@@ -18,12 +18,9 @@ use tonic::{Status, body, codegen::Service, transport};
 
 use crate::{
     status::grpc::to_status,
-    traffic::{Budget, Charge},
+    traffic::{Budget, Charge, PREFIX_BYTES},
 };
 use gaocache_core::error::Result;
-
-/// gRPC's prefix of a message: a flag and the length.
-const PREFIX_BYTES: usize = 5;
 
 /// A connection whose answers are counted.
 #[derive(Clone)]

@@ -11,8 +11,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::fairness::{ClientId, Turn, Turns};
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -95,7 +93,7 @@ impl Slots {
     /// [`ErrorKind::Overloaded`] if too many wait already.
     pub(super) async fn take<'a>(&'a self, queue: &'a Queue, key: &str) -> Result<Slot<'a>> {
         let client = ClientId::current();
-        let turn = queue.slots.take(client, queue_key(key), queue.most);
+        let turn = queue.slots.take(client, Turns::key_of(key), queue.most);
         let turn = turn.await.map_err(|_| {
             let what = "too many requests already wait for the key's owner (max_queue)";
             Error::new(ErrorKind::Overloaded, what)
@@ -112,13 +110,8 @@ impl Slots {
 impl Queue {
     /// The current client wants a key, too, whose fetch may wait.
     pub(super) fn also_wanted(&self, key: &str) {
-        self.slots.also_for(ClientId::current(), queue_key(key));
+        self.slots.also_for(ClientId::current(), Turns::key_of(key));
     }
-}
-
-/// By which a fetch is found in its queue.
-fn queue_key(key: &str) -> u64 {
-    xxh3_64(key.as_bytes())
 }
 
 #[cfg(test)]

@@ -113,10 +113,9 @@ impl Shard {
     ///
     /// Room is made before the entry is linked: otherwise a new one, being the only cold one, could
     /// be the first to go.
-    pub(super) fn insert(&mut self, entry: Entry, lately: u8, left: &mut Vec<Left>) {
+    pub(super) fn insert(&mut self, entry: Entry, mut lately: u8, left: &mut Vec<Left>) {
         let (hash, weighs) = (entry.hashed().hash(), weight(&entry));
         let mut hot = self.hot.weight + weighs <= self.hot_capacity();
-        let mut lately = lately;
         if let Some(before) = self.remove_if(&entry.hashed(), |_| true) {
             hot = before.is_hot();
             lately = lately.max(before.lately() + 1);
