@@ -47,7 +47,7 @@ use super::{
 use crate::{
     absence::NotFoundBody,
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
+    ports::{GroupObserver, LoadQueue, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
 
 pub use crate::ports::{Course, Source};
@@ -98,7 +98,7 @@ impl Group {
     pub fn new(
         id: GroupId,
         rules: GroupRules,
-        origin: Arc<dyn Origin>,
+        origin: Arc<dyn LoadQueue>,
         observer: Arc<dyn GroupObserver>,
         shared: Shared,
     ) -> Self {
@@ -130,7 +130,7 @@ impl Group {
     }
 
     /// Where its values come from at the moment.
-    pub fn origin(&self) -> Arc<dyn Origin> {
+    pub fn origin(&self) -> Arc<dyn LoadQueue> {
         self.now.load().origin.clone()
     }
 

@@ -9,7 +9,7 @@ use crate::{
     copy_queue::CopyQueue,
     hot::HotKeys,
     metadata::Metadata,
-    ports::{Clock, Course, Origin, Peers, Source, TaskWrapper, Timestamp},
+    ports::{Clock, Course, LoadQueue, Peers, Source, TaskWrapper, Timestamp},
     record::{Record, Stale},
     standing::Standing,
     store::Store,
@@ -158,7 +158,7 @@ pub struct Wanted {
     /// Its rules; the name identifies the group.
     pub rules: GroupRules,
     /// Where its values come from.
-    pub origin: Arc<dyn Origin>,
+    pub origin: Arc<dyn LoadQueue>,
 }
 
 /// An answer to a get.
