@@ -32,7 +32,9 @@ pub use explain::{Explained, Held, Told};
 use failures::Failures;
 pub use groups::{GroupChanges, Groups};
 pub use many::Room;
-pub use parts::{Answer, GROUP_NAME_RULE, GroupRules, Query, Shared, Wanted, is_group_name};
+pub use parts::{
+    Answer, GROUP_NAME_RULE, GroupRules, MAX_GROUP_NAME_BYTES, Query, Shared, Wanted, is_group_name,
+};
 use tombstones::Tombstones;
 
 use super::{
