@@ -17,7 +17,7 @@ use tokio::time::Instant;
 #[cfg(feature = "cli")]
 use crate::fairness::Quota;
 use crate::{
-    fairness::{ClientId, Quotas, UnderWay},
+    fairness::{ClientId, Permit, Quotas},
     telemetry::{
         metrics::{self, GroupMetrics, HandoffMetrics, Metrics},
         requests,
@@ -260,7 +260,7 @@ impl Service {
         answer
     }
 
-    fn miss(&self) -> Result<UnderWay> {
+    fn miss(&self) -> Result<Permit> {
         Ok(self.inner.quotas.miss(self.client)?)
     }
 
