@@ -11,7 +11,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::budget::Budget;
-use crate::fairness::{OpenRequests, UnderWay};
+use crate::fairness::{OpenRequests, Permit};
 use gaocache_core::error::Result;
 
 /// The write time limit is measured in so many steps, so that no answer needs a timer of its own.
@@ -114,7 +114,7 @@ impl Traffic {
     }
 
     /// A request has to be waited for.
-    pub(super) fn arrives(&self) -> Result<Option<UnderWay>> {
+    pub(super) fn arrives(&self) -> Result<Option<Permit>> {
         let arrives = self.client.as_ref().map(OpenRequests::arrives);
         Ok(arrives.transpose()?)
     }
