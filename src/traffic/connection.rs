@@ -144,6 +144,12 @@ impl Traffic {
         &self.sending[step % KNOWN_STEPS]
     }
 
+    /// Whether a request is under way whose answer the client reads, as far as there is one.
+    pub fn is_in_use(&self) -> bool {
+        let requests = self.requests.load(Ordering::Relaxed);
+        !requests.is_multiple_of(BEGUN) && self.blocked.load(Ordering::Relaxed) == 0
+    }
+
     /// The client has greeted.
     pub fn greeted(&self) {
         if !self.greeted.load(Ordering::Relaxed) {
