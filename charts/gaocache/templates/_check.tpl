@@ -162,6 +162,17 @@ server rejects the change, because the name of the volume claims has the size in
 {{- fail (printf "etcd.replicas can't be changed from %d to %d: the members were bootstrapped as a cluster of that size; keep the size, or reinstall" (int $standing.spec.replicas) $replicas) }}
 {{- end }}
 {{- end }}
+{{- range $standing.spec.volumeClaimTemplates }}
+{{- $size := .spec.resources.requests.storage }}
+{{- $persistence := $.Values.etcd.persistence }}
+{{- $class := .spec.storageClassName | default "" }}
+{{- if ne (include "gaocache.bytes" $size) (include "gaocache.bytes" $persistence.size) }}
+{{- fail (printf "etcd.persistence.size can't be changed from %s to %s, because Kubernetes changes no volume claims of a StatefulSet. docs/production.md has the steps (etcd, another size of volumes)" $size $persistence.size) }}
+{{- end }}
+{{- if and $persistence.storageClass (ne $class $persistence.storageClass) }}
+{{- fail (printf "etcd.persistence.storageClass can't be changed from '%s' to '%s', because Kubernetes changes no volume claims of a StatefulSet. docs/production.md has the steps (etcd, another size of volumes)" $class $persistence.storageClass) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- else if not .Values.externalEtcd.endpoints }}
 {{- fail "etcd.enabled=false requires externalEtcd.endpoints" }}
