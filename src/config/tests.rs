@@ -152,6 +152,24 @@ fn what_does_not_fit_together_is_told_too() {
             "groups[0].origin.path",
         ),
         (GOOD.replace("\"users\"", "\"a/b\""), "groups[0].name"),
+        (
+            GOOD.replace(
+                "ttl_seconds = 1.5",
+                "memory_share = 0.5\nmemory_limit = 0.4",
+            ),
+            "groups[0].memory_limit",
+        ),
+        (
+            GOOD.replace("ttl_seconds = 1.5", "memory_share = 0.6")
+                + &GOOD
+                    .split_once("[[groups]]")
+                    .expect("there")
+                    .1
+                    .replace("users", "more")
+                    .replace("ttl_seconds = 1.5", "memory_share = 0.5")
+                    .replacen("", "[[groups]]", 1),
+            "groups",
+        ),
         (GOOD.replace("kind = \"http\"", ""), "groups[0].origin.kind"),
     ] {
         let (_folder, sources) = sources(&wrong);
