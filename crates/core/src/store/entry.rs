@@ -22,11 +22,16 @@ use crate::{
     record::{Record, Stale},
     time::Timestamp,
 };
-pub(super) use marks::MAX_LATELY;
-use marks::UNTOLD;
 
 /// Uses are counted up to this limit, so that the hottest entries are no longer written to.
 pub const MAX_USE_COUNT: u32 = u8::MAX as u32;
+
+/// More uses than that don't make an entry stay any longer. As in S3-FIFO, but for its 3, and
+/// quick_cache.
+pub(super) const MAX_LATELY: u8 = 2;
+
+/// The mark of an entry that came or was used since the holder of its replica last learned of it.
+const UNTOLD: u8 = 0b1000;
 
 /// A kept answer. Its record is immutable; a newer entry replaces it. Clones are the same entry.
 #[derive(Clone)]

@@ -206,6 +206,20 @@ impl Shard {
         ring.weight -= weighed;
     }
 
+    /// Evicts entries of a part until it is within its limit, up to so many. True if there is
+    /// nothing more to do here.
+    pub(super) fn trim(&mut self, part: PartNumber, most: usize, left: &mut Vec<Left>) -> bool {
+        while self.quotas.forbid(part, 0, &self.stats) {
+            if left.len() >= most {
+                return false;
+            }
+            if !self.evict(part, left) {
+                return true;
+            }
+        }
+        true
+    }
+
     /// Goes by other quotas from now on. Groups that get a part of their own, or lose it, take the
     /// order of their entries along.
     pub(super) fn divide(&mut self, quotas: Arc<Quotas>) {

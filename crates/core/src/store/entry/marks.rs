@@ -2,26 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Entry, MAX_USE_COUNT};
+use super::{Entry, MAX_LATELY, MAX_USE_COUNT, UNTOLD};
 
 /// Marks of an entry. How often the store saw it used lately, up to [`MAX_LATELY`].
 const LATELY: u8 = 0b11;
 /// It is one of those that the store holds on to.
 const HOT: u8 = 0b100;
-/// It came or was used since the holder of its replica last learned of it.
-pub(super) const UNTOLD: u8 = 0b1000;
-
-/// More uses than that don't make an entry stay any longer. As in S3-FIFO, but for its 3, and
-/// quick_cache.
-pub(in crate::store) const MAX_LATELY: u8 = 2;
-
 /// How the store judges an entry. All of this is read and written within the lock of its shard, but
 /// hits hold it together. So one that races with another, or with [`Entry::set_told`] or a raised
 /// use count, may undo what that wrote: the entry looks cooler, or is told of once more.
 impl Entry {
     /// Counts a use. If two threads race, one use is lost and the entry looks slightly cooler,
     /// which is harmless.
-    pub(in crate::store) fn used(&self) {
+    pub(in super::super) fn used(&self) {
         let head = self.0.head();
         let uses = head.uses.load(Ordering::Relaxed);
         if u32::from(uses) < MAX_USE_COUNT {
@@ -31,7 +24,7 @@ impl Entry {
     }
 
     /// The same for the store alone: nobody has to be told.
-    pub(in crate::store) fn used_lately(&self) {
+    pub(in super::super) fn used_lately(&self) {
         self.mark_used(0);
     }
 
@@ -46,16 +39,16 @@ impl Entry {
     }
 
     /// How often it was used lately.
-    pub(in crate::store) fn lately(&self) -> u8 {
+    pub(in super::super) fn lately(&self) -> u8 {
         self.0.head().marks.load(Ordering::Relaxed) & LATELY
     }
 
-    pub(in crate::store) fn is_hot(&self) -> bool {
+    pub(in super::super) fn is_hot(&self) -> bool {
         self.0.head().marks.load(Ordering::Relaxed) & HOT != 0
     }
 
     /// Judges it anew.
-    pub(in crate::store) fn judge(&self, hot: bool, lately: u8) {
+    pub(in super::super) fn judge(&self, hot: bool, lately: u8) {
         let marks = &self.0.head().marks;
         let rest = marks.load(Ordering::Relaxed) & !(HOT | LATELY);
         let hot = if hot { HOT } else { 0 };

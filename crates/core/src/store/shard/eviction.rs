@@ -45,25 +45,6 @@ impl Shard {
         }
     }
 
-    /// Evicts entries of a part until it is within its limit, up to so many. True if there is
-    /// nothing more to do here.
-    pub(in crate::store) fn trim(
-        &mut self,
-        part: PartNumber,
-        most: usize,
-        left: &mut Vec<Left>,
-    ) -> bool {
-        while self.quotas.forbid(part, 0, &self.stats) {
-            if left.len() >= most {
-                return false;
-            }
-            if !self.evict(part, left) {
-                return true;
-            }
-        }
-        true
-    }
-
     /// The part that is to give room for an entry of the one that wants it.
     fn giver(&self, wanting: PartNumber) -> Option<PartNumber> {
         if self.parts.len() == 1 {
@@ -82,7 +63,7 @@ impl Shard {
 
     /// Makes a step towards more room in a part: evicts an entry, or judges one anew that was used.
     /// False if nothing is left.
-    fn evict(&mut self, part: PartNumber, left: &mut Vec<Left>) -> bool {
+    pub(super) fn evict(&mut self, part: PartNumber, left: &mut Vec<Left>) -> bool {
         // Others may have taken room that hot entries were let in for.
         if self.parts[part].hot.weight > self.hot_capacity(part) && self.evict_hot(part, left) {
             return true;
