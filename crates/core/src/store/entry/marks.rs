@@ -14,7 +14,7 @@ const HOT: u8 = 0b100;
 impl Entry {
     /// Counts a use. If two threads race, one use is lost and the entry looks slightly cooler,
     /// which is harmless.
-    pub(in super::super) fn used(&self) {
+    pub(crate) fn used(&self) {
         let head = self.0.head();
         let uses = head.uses.load(Ordering::Relaxed);
         if u32::from(uses) < MAX_USE_COUNT {
@@ -24,7 +24,7 @@ impl Entry {
     }
 
     /// The same for the store alone: nobody has to be told.
-    pub(in super::super) fn used_lately(&self) {
+    pub(crate) fn used_lately(&self) {
         self.mark_used(0);
     }
 
@@ -39,16 +39,16 @@ impl Entry {
     }
 
     /// How often it was used lately.
-    pub(in super::super) fn lately(&self) -> u8 {
+    pub(crate) fn lately(&self) -> u8 {
         self.0.head().marks.load(Ordering::Relaxed) & LATELY
     }
 
-    pub(in super::super) fn is_hot(&self) -> bool {
+    pub(crate) fn is_hot(&self) -> bool {
         self.0.head().marks.load(Ordering::Relaxed) & HOT != 0
     }
 
     /// Judges it anew.
-    pub(in super::super) fn judge(&self, hot: bool, lately: u8) {
+    pub(crate) fn judge(&self, hot: bool, lately: u8) {
         let marks = &self.0.head().marks;
         let rest = marks.load(Ordering::Relaxed) & !(HOT | LATELY);
         let hot = if hot { HOT } else { 0 };

@@ -24,7 +24,7 @@ impl Entry {
     }
 
     /// Raises the use count to that of the same entry elsewhere.
-    pub(in super::super) fn raise_use_count(&self, use_count: u32) {
+    pub(crate) fn raise_use_count(&self, use_count: u32) {
         let hotter = u8::try_from(use_count).unwrap_or(u8::MAX);
         self.0.head().uses.fetch_max(hotter, Ordering::Relaxed);
     }
