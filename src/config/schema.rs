@@ -4,7 +4,6 @@
 
 use std::{fmt::Write, net::SocketAddr, time::Duration};
 
-use gaocache_core::store::MemoryQuota;
 use gaocache_discovery::EtcdConfig;
 
 use crate::{
@@ -268,8 +267,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("groups[].refresh_ahead", Takes::Boolean, Some(|| "false".into()), "Whether the owner of a key loads its value anew shortly before it expires, if it is asked for then: the earlier, the longer loads take (XFetch). Keys that nobody asks for are not loaded."),
     setting("groups[].query", Takes::OneOf(&["refuse", "append", "ignore"]), Some(|| text("refuse")), "What a query string after a key means over HTTP. `refuse`: the request is refused; `append`: the `?` and everything after it belong to the key, byte for byte; `ignore`: nothing."),
     setting("groups[].max_value", Takes::Bytes, Some(|| bytes(MAX_VALUE)), "Maximum size of a value. gRPC clients accept answers of 4 MiB by default and refuse larger ones, so for larger values raise their limit too; gaocache's own client has none."),
-    setting("groups[].memory_share", Takes::Ratio, Some(|| MemoryQuota::NONE.share.to_string()), "Ratio of `cache.capacity` that the group keeps when other groups want room; those of all groups add up to 1 at most. Until the group needs it, others use it. 0: nothing is guaranteed."),
-    setting("groups[].memory_limit", Takes::Ratio, Some(|| MemoryQuota::NONE.limit.to_string()), "Ratio of `cache.capacity` that the group never exceeds: beyond it, its own entries go. A value that is larger alone is not kept. 1: no limit."),
+    setting("groups[].memory_share", Takes::Ratio, Some(|| "0".into()), "Ratio of `cache.capacity` that the group keeps when other groups want room; those of all groups add up to 1 at most. Until the group needs it, others use it. 0: nothing is guaranteed."),
+    setting("groups[].memory_limit", Takes::Ratio, Some(|| "0".into()), "Ratio of `cache.capacity` that the group never exceeds: beyond it, its own entries go. A value that is larger alone is not kept. 0: no limit."),
     setting("groups[].origin.kind", Takes::OneOf(&["http", "file"]), None, "Where values come from."),
     setting("groups[].origin.url", Takes::Url, Some(|| text("")), "For `http`: the URL, with the placeholder `{key}` in its path or query. `{+key}` leaves the characters of URLs in a key as they are, so that its `/` divides the path and its `?` begins a query."),
     setting("groups[].origin.ca", Takes::Text, Some(|| text("")), "For `http`: PEM file with the CA certificates that the certificate of an `https` URL is verified against. The file is read again every second, and changes take effect for the next load; a file that can't be used changes nothing. Empty: the system's CA certificates."),

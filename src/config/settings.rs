@@ -261,7 +261,10 @@ impl GroupSettings {
     pub fn memory(&self) -> MemoryQuota {
         MemoryQuota {
             share: self.memory_share,
-            limit: self.memory_limit,
+            limit: match self.memory_limit {
+                0.0 => MemoryQuota::NONE.limit,
+                limit => limit,
+            },
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Purges: of a group, and of a tag. They take no longer for many entries than for none, and a sweep
-//! frees the memory.
+//! Purges: of a group, and of a tag. They take no longer for many entries than for none, and a
+//! sweep frees the memory.
 
 use std::sync::Arc;
 

@@ -81,7 +81,7 @@ impl Rules {
                 continue;
             }
             // It gave some of its share: nobody else had anything to give.
-            for ((other, key), _) in after {
+            for (other, key) in after.keys() {
                 let could = *other != group
                     && (*other, key) != (new.0, &new.1)
                     && (*other == new.0 || bytes(after, *other) > self.share[usize::from(other.0)]);
