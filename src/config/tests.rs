@@ -152,24 +152,6 @@ fn what_does_not_fit_together_is_told_too() {
             "groups[0].origin.path",
         ),
         (GOOD.replace("\"users\"", "\"a/b\""), "groups[0].name"),
-        (
-            GOOD.replace(
-                "ttl_seconds = 1.5",
-                "memory_share = 0.5\nmemory_limit = 0.4",
-            ),
-            "groups[0].memory_limit",
-        ),
-        (
-            GOOD.replace("ttl_seconds = 1.5", "memory_share = 0.6")
-                + &GOOD
-                    .split_once("[[groups]]")
-                    .expect("there")
-                    .1
-                    .replace("users", "more")
-                    .replace("ttl_seconds = 1.5", "memory_share = 0.5")
-                    .replacen("", "[[groups]]", 1),
-            "groups",
-        ),
         (GOOD.replace("kind = \"http\"", ""), "groups[0].origin.kind"),
     ] {
         let (_folder, sources) = sources(&wrong);
@@ -177,6 +159,30 @@ fn what_does_not_fit_together_is_told_too() {
             problems(&sources).iter().any(|it| it.name == name),
             "{wrong}"
         );
+    }
+}
+
+#[test]
+fn shares_of_memory_that_can_t_be_are_told() {
+    let with = |memory: &str| GOOD.replace("ttl_seconds = 1.5", memory);
+    let (_, more) = GOOD.split_once("[[groups]]").expect("there");
+    let more = more.replace("users", "more");
+    let both =
+        |memory: &str| with(memory) + "[[groups]]" + &more.replace("ttl_seconds = 1.5", memory);
+    for (wrong, name) in [
+        (
+            with("memory_share = 0.5\nmemory_limit = 0.4"),
+            "groups[0].memory_limit",
+        ),
+        (both("memory_share = 0.6"), "groups"),
+    ] {
+        let (_folder, sources) = sources(&wrong);
+        let found = problems(&sources);
+        assert!(found.iter().any(|it| it.name == name), "{wrong} {found:?}");
+    }
+    for good in [with("memory_share = 0.5"), both("memory_share = 0.5")] {
+        let (_folder, sources) = sources(&good);
+        assert!(load(&sources).is_ok(), "{good}");
     }
 }
 

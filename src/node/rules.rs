@@ -202,9 +202,12 @@ pub(super) fn peer_tls(
     }
 }
 
+fn wrong(what: String) -> Error {
+    Error::new(ErrorKind::Configuration, what)
+}
+
 /// What the types allow and no group can be.
 pub(super) fn check(groups: &[GroupDefinition], capacity: u64) -> Result<()> {
-    let wrong = |what: String| Error::new(ErrorKind::Configuration, what);
     MemoryQuota::check_all(groups.iter().map(|it| it.rules.memory)).map_err(wrong)?;
     for group in groups {
         let name = &group.rules.name;
