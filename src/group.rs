@@ -9,6 +9,7 @@ use crate::{
 use gaocache_core::{
     group::{GroupRules, Query},
     ports::Origin,
+    store::MemoryQuota,
 };
 
 /// A group of keys with one origin: how long its values live, how large they may be, and how many
@@ -65,6 +66,7 @@ impl GroupDefinition {
                 soft_timeout: Duration::ZERO,
                 refresh_ahead: false,
                 query: Query::Refuse,
+                memory: MemoryQuota::NONE,
             },
             origin,
             bounds: Bounds::default(),
@@ -204,6 +206,21 @@ impl GroupDefinition {
     /// The largest value, in bytes.
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.rules.max_value = bytes;
+        self
+    }
+
+    /// The part of [`Settings::capacity`](crate::Settings::capacity) that the group keeps when
+    /// others want room, as a ratio from 0 to 1. Those of all groups add up to 1 at most. Without
+    /// it: none.
+    pub fn memory_share(mut self, ratio: f64) -> Self {
+        self.rules.memory.share = ratio;
+        self
+    }
+
+    /// The part of [`Settings::capacity`](crate::Settings::capacity) that the group never exceeds,
+    /// as a ratio. Without it: all of it.
+    pub fn memory_limit(mut self, ratio: f64) -> Self {
+        self.rules.memory.limit = ratio;
         self
     }
 
