@@ -133,11 +133,8 @@ impl NodeBuilder {
         let tls = ListenersTls::start(&self.settings, &metrics)?;
         let socket = self.settings.admin_socket.as_deref();
         let listeners = Listeners::bind(rules::listen(&self.settings), socket)?;
-        let me = rules::member(
-            &self.settings,
-            listeners.addresses(),
-            peer_tls.fingerprint(),
-        );
+        let key = peer_tls.fingerprint();
+        let me = rules::member(&self.settings, listeners.addresses(), key);
         let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
         let health = tonic_health::server::health_reporter().0;
@@ -155,8 +152,7 @@ impl NodeBuilder {
         let permissions = Permissions::new(&self.settings.auth, &me.id, parts.metrics.clone())?;
         let shown = (&health, self.settings.grpc_reflection);
         let (front, peer_front) = fronts(&service, &permissions, &parts, &rules, shown)?;
-        let stops = Stops::default();
-        let limits = rules::limits(&self.settings);
+        let (stops, limits) = (Stops::default(), rules::limits(&self.settings));
         let (metrics, files) = (parts.metrics.clone(), descriptors::limit());
         Ok(Node {
             admission: Admission::new(&limits.clients, files, metrics.clone()),
