@@ -1,8 +1,14 @@
 //! The cache as an embedding program sees it.
 
-use std::fmt;
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Weak},
+};
 
 use futures::StreamExt;
+use tokio::runtime::Handle;
 
 use crate::{answer::Answer, service::Service};
 use gaocache_core::error::Result;
@@ -14,6 +20,9 @@ use gaocache_core::error::Result;
 /// origin. Once the node has ended, nothing is kept in memory any more: each get goes to the
 /// key's owner or to the origin, and `remove` and `purge` fail, after the time that they
 /// wait for a node that has lost touch.
+///
+/// It may be called from any runtime. Loads and calls to other nodes run in the one in which the
+/// node was bound.
 ///
 /// ```
 /// # use gaocache::{Error, GroupDefinition, NodeBuilder, Settings, loader};
@@ -37,6 +46,8 @@ use gaocache_core::error::Result;
 #[derive(Clone)]
 pub struct Cache {
     service: Service,
+    /// Where the node was bound; gone when it has ended.
+    runtime: Weak<Handle>,
 }
 
 impl fmt::Debug for Cache {
@@ -46,8 +57,24 @@ impl fmt::Debug for Cache {
 }
 
 impl Cache {
-    pub(crate) fn new(service: Service) -> Self {
-        Self { service }
+    pub(crate) fn new(service: Service, runtime: &Arc<Handle>) -> Self {
+        Self {
+            service,
+            runtime: Arc::downgrade(runtime),
+        }
+    }
+
+    /// Does this work where the node runs. Others may come to wait for what it begins, and the
+    /// caller's runtime may end or stand still: tasks and connections that belong to it would take
+    /// them along.
+    async fn at_node<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|task| {
+            let runtime = self.runtime.upgrade();
+            let _within = runtime.as_ref().map(|it| it.enter());
+            work.as_mut().poll(task)
+        })
+        .await
     }
 
     /// The value of a key: from memory, from the key's owner, or loaded now.
@@ -84,7 +111,8 @@ impl Cache {
         if let Some(held) = self.service.get_held(group, key, &moment) {
             return Ok(Answer::at(moment.now, held?));
         }
-        let answer = self.service.get_elsewhere(group, key).await?;
+        let answer = self.at_node(self.service.get_elsewhere(group, key));
+        let answer = answer.await?;
         Ok(Answer::at(self.service.now(), answer))
     }
 
@@ -108,12 +136,14 @@ impl Cache {
     /// ```
     pub async fn get_many(&self, group: &str, keys: &[impl AsRef<str>]) -> Vec<Result<Answer>> {
         let keys = keys.iter().map(|key| key.as_ref().to_owned()).collect();
-        let answers = self.service.get_many(group, keys);
         let now = || self.service.now();
-        let mut answers: Vec<_> = answers
-            .map(|(place, answer)| (place, answer.map(|it| Answer::at(now(), it))))
-            .collect()
-            .await;
+        let all = async {
+            let answers = self.service.get_many(group, keys);
+            let answers =
+                answers.map(|(place, answer)| (place, answer.map(|it| Answer::at(now(), it))));
+            answers.collect::<Vec<_>>().await
+        };
+        let mut answers = self.at_node(all).await;
         answers.sort_unstable_by_key(|(place, _)| *place);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
@@ -144,7 +174,7 @@ impl Cache {
     /// # }
     /// ```
     pub async fn remove(&self, group: &str, key: &str) -> Result<()> {
-        self.service.remove(group, key).await
+        self.at_node(self.service.remove(group, key)).await
     }
 
     /// Drops all keys of a group on every node; returns how many entries went.
@@ -168,7 +198,7 @@ impl Cache {
     /// # }
     /// ```
     pub async fn purge(&self, group: &str) -> Result<u64> {
-        self.service.purge(group).await
+        self.at_node(self.service.purge(group)).await
     }
 
     /// Drops all keys of a group whose values carry that tag
@@ -199,6 +229,63 @@ impl Cache {
     /// # }
     /// ```
     pub async fn purge_tag(&self, group: &str, tag: &str) -> Result<()> {
-        self.service.purge_tag(group, tag).await
+        self.at_node(self.service.purge_tag(group, tag)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::poll;
+    use gaocache_testing::within;
+    use tokio::{runtime::Builder, sync::Notify};
+
+    use super::*;
+    use crate::{Error, GroupDefinition, NodeBuilder, Settings, loader};
+
+    #[test]
+    fn what_a_runtime_has_begun_that_stands_still_ends_for_whoever_joins_it() {
+        let runtime = || {
+            Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime")
+        };
+        let (of_node, stands_still) = (runtime(), runtime());
+        let [begun, goes_on] = [(); 2].map(|()| Arc::new(Notify::new()));
+        let (begins, waits) = (begun.clone(), goes_on.clone());
+        let load = loader(move |_| {
+            let (begins, waits) = (begins.clone(), waits.clone());
+            async move {
+                begins.notify_one();
+                waits.notified().await;
+                Ok::<_, Error>("value")
+            }
+        });
+        let node = NodeBuilder::new(Settings::standalone("only"));
+        let node = node.group(GroupDefinition::new("group", load)).bind();
+        let node = of_node.block_on(node).expect("bound");
+        let cache = node.cache();
+        std::thread::scope(|scope| {
+            let (cache, begun, stands_still) = (&cache, &begun, &stands_still);
+            let first = scope.spawn(move || {
+                stands_still.block_on(async {
+                    let mut get = Box::pin(cache.get("group", "key"));
+                    assert!(poll!(get.as_mut()).is_pending());
+                    begun.notified().await;
+                });
+            });
+            of_node.block_on(async {
+                while !first.is_finished() {
+                    tokio::task::yield_now().await;
+                }
+                let mut get = pin!(cache.get("group", "key"));
+                assert!(poll!(get.as_mut()).is_pending());
+                goes_on.notify_one();
+                let answer = within("the load", get).await.expect("a value");
+                assert_eq!(answer.value, "value");
+            });
+        });
     }
 }

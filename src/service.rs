@@ -28,6 +28,7 @@ use crate::{
     traffic::Budget,
 };
 use gaocache_core::{
+    askers::Asker,
     error::{Error, Result},
     group::{Answer, Groups, Query, Source},
     ports::{Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
@@ -361,6 +362,15 @@ impl Service {
                 bytes: value.map(|it| it.len()),
             },
         );
+    }
+
+    /// As [`gaocache_core::group::Group::also_wanted`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
+    pub fn also_wanted(&self, group: &str, key: &str, askers: &[Asker]) -> Result<()> {
+        self.inner.groups.get(group)?.also_wanted(key, askers);
+        Ok(())
     }
 
     /// Another node's peek. It never loads.

@@ -17,7 +17,8 @@ use axum::{
 };
 use common::{get_request as get, *};
 use gaocache::internal::wire::{
-    GetManyRequest, PurgeRequest, PurgeTagRequest, RemoveRequest, cache_client::CacheClient,
+    FetchRequest, GetManyRequest, PurgeRequest, PurgeTagRequest, RemoveRequest, WantRequest,
+    cache_client::CacheClient, peer_client::PeerClient,
 };
 use parking_lot::Mutex;
 use reqwest::Method;
@@ -148,6 +149,55 @@ async fn what_clients_that_hung_up_wanted_is_never_loaded_and_holds_up_nobody() 
     assert_eq!(*origin.asked.lock(), ["held", "wanted"]);
 }
 
+#[tokio::test]
+async fn what_a_batch_that_was_given_up_wanted_is_never_loaded_by_any_owner() {
+    let origin = OrderedOrigin::start().await;
+    let nodes = cluster(2, "", &[&origin.group("")]).await;
+    let mut clients = Vec::new();
+    let mut waiting = Vec::new();
+    for (number, node) in nodes.iter().enumerate() {
+        let client = client_from(GOOD, node.addresses.grpc).await;
+        let held = (0..).map(|it| format!("held-{number}-{it}"));
+        let held = { held }.find(|key| owned_by(node, key)).unwrap();
+        waiting.push(ask(&client, [held].into_iter()));
+        origin.is_asked_for(number + 1).await;
+        clients.push(client);
+    }
+    let before = [in_flight(&nodes[0]).await, in_flight(&nodes[1]).await];
+    let keys = (0..2_000).map(|number| format!("bad-{number}"));
+    let keys: Vec<String> = keys
+        .filter(|key| owned_by(&nodes[1], key))
+        .take(800)
+        .collect();
+    let request = GetManyRequest {
+        group: "users".into(),
+        keys,
+    };
+    let answers = clients[0].clone().get_many(request).await.expect("begins");
+    until_in_flight(&nodes[1], |bytes| bytes > before[1]).await;
+    drop(answers);
+    for (node, before) in nodes.iter().zip(before) {
+        until_in_flight(node, |bytes| bytes <= before).await;
+    }
+    // Behind all that this client still has in the queue.
+    let wanted = (0..).map(|number| format!("wanted-{number}"));
+    let wanted = { wanted }.find(|key| owned_by(&nodes[1], key)).unwrap();
+    waiting.push(ask(&clients[1], [wanted].into_iter()));
+    until_in_flight(&nodes[1], |bytes| bytes > before[1]).await;
+    origin.open.send_replace(true);
+    for asked in waiting {
+        all_answered(asked).await;
+    }
+    assert_eq!(origin.asked.lock().len(), 3, "{:?}", origin.asked.lock());
+}
+
+/// Whether that node owns the key.
+fn owned_by(node: &TestNode, key: &str) -> bool {
+    let group = gaocache_core::ring::group_seed("users");
+    let hash = gaocache_core::ring::hash_key(group, key);
+    node.rings.borrow().owner(hash) == gaocache_core::cluster::Owner::Me
+}
+
 /// Asks for these keys, of the same length, and returns when all are under way at the node. The
 /// origin is asked for the first alone.
 async fn all_wait(
@@ -182,9 +232,7 @@ async fn all_answered(mut asked: JoinSet<Code>) {
 #[tokio::test]
 async fn a_client_that_asks_for_hundreds_of_keys_delays_another_by_its_share() {
     let origin = OrderedOrigin::start().await;
-    // Of two workers, one could want a key before the other has put its load in the queue.
-    let further = [&origin.group(""), "node.worker_threads=1"];
-    let nodes = cluster(1, "", &further).await;
+    let nodes = cluster(1, "", &[&origin.group("")]).await;
     let address = nodes[0].addresses.grpc;
     let greedy = client_from(ATTACKER, address).await;
     let keys: Vec<String> = (0..600).map(|number| format!("bad-{number:03}")).collect();
@@ -207,15 +255,11 @@ async fn a_client_that_asks_for_hundreds_of_keys_delays_another_by_its_share() {
 #[tokio::test]
 async fn it_does_so_too_if_another_node_owns_the_keys() {
     let origin = OrderedOrigin::start().await;
+    // Both clients wait for the slots of one connection.
     let further = [&origin.group(""), "node.worker_threads=1"];
     let nodes = cluster(2, "", &further).await;
     let address = nodes[0].addresses.grpc;
-    let ring = nodes[0].rings.borrow().clone();
-    let group = gaocache_core::ring::group_seed("users");
-    let of_other = |key: &String| {
-        let hash = gaocache_core::ring::hash_key(group, key);
-        ring.owner(hash) != gaocache_core::cluster::Owner::Me
-    };
+    let of_other = |key: &String| owned_by(&nodes[1], key);
     let named = |name: &'static str| (0..).map(move |number| format!("{name}-{number:04}"));
     // More than there are places on the connection to the owner.
     let keys: Vec<String> = named("bad").filter(of_other).take(600).collect();
@@ -230,6 +274,53 @@ async fn it_does_so_too_if_another_node_owns_the_keys() {
     all_answered(greedy).await;
     let before = origin.before(&wanted);
     assert!(before <= 100, "it waited for {before} of 600 others");
+}
+
+#[tokio::test]
+async fn a_key_waits_at_its_owner_for_all_clients_that_other_nodes_name() {
+    let origin = OrderedOrigin::start().await;
+    let further = [&origin.group(""), "peer.insecure=true"];
+    let nodes = cluster(1, "", &further).await;
+    let peer = format!("http://{}", nodes[0].addresses.peer);
+    let peer = PeerClient::connect(peer).await.expect("connects");
+    let keys: Vec<String> = (0..40).map(|number| format!("key-{number:02}")).collect();
+    let fetch = |key: &str, clients: &[&'static str]| {
+        let mut request = tonic::Request::new(FetchRequest {
+            group: "users".into(),
+            key: key.into(),
+        });
+        for client in clients {
+            let name = "gaocache-client";
+            request.metadata_mut().append(name, client.parse().unwrap());
+        }
+        let mut peer = peer.clone();
+        async move { peer.fetch(request).await.map(drop) }
+    };
+    let mut fetches = JoinSet::new();
+    fetches.spawn(fetch(&keys[0], &["1"]));
+    origin.is_asked_for(1).await;
+    let one = in_flight(&nodes[0]).await;
+    // One is wanted by another client from the beginning, one later.
+    for key in &keys[1..39] {
+        fetches.spawn(fetch(key, &["1"]));
+    }
+    until_in_flight(&nodes[0], |bytes| bytes >= one * 38.5).await;
+    fetches.spawn(fetch(&keys[39], &["1", "2"]));
+    until_in_flight(&nodes[0], |bytes| bytes >= one * 39.5).await;
+    let want = WantRequest {
+        group: "users".into(),
+        key: keys[38].clone(),
+        clients: vec![2],
+    };
+    peer.clone().want(want).await.expect("heard");
+    origin.open.send_replace(true);
+    while let Some(fetched) = within("an answer", fetches.join_next()).await {
+        fetched.unwrap().expect("a value");
+    }
+    for key in &keys[38..] {
+        let before = origin.before(key);
+        assert!(before <= 6, "{key} waited for {before} of 40 others");
+    }
 }
 
 /// Sends a command of Redis, and returns the first line of the answer.

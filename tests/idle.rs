@@ -2,7 +2,8 @@
 //! members are keys in etcd; none of them answers, and none has to.
 //!
 //! Counted: what the node asks of etcd between its renewals, which must not depend on the members.
-//! Printed: its CPU. `make idle-test` measures that for a minute with an optimized node.
+//! Measured: its CPU time, which is what the system counts, so that other work of the machine
+//! doesn't show. `make idle-test` does so for a minute with an optimized node.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -64,10 +65,14 @@ async fn asked(etcd: &Etcd, node: &NodeProcess) -> f64 {
     received(etcd).await - before
 }
 
+/// In percent of a core. The goal is a tenth of one; the rest is for slow machines, and for nodes
+/// that are not optimized.
+const MOST_CPU: f64 = 0.5;
+
 /// Percent of a core while the node gets no requests.
 async fn cpu(node: &NodeProcess) -> f64 {
     let seconds = std::env::var("GAOCACHE_IDLE_SECONDS");
-    let seconds: f64 = seconds.map_or(2.0, |it| it.parse().expect("seconds"));
+    let seconds: f64 = seconds.map_or(5.0, |it| it.parse().expect("seconds"));
     let used = async || node.metric("process_cpu_seconds_total", "").await;
     let (before, began) = (used().await, tokio::time::Instant::now());
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
@@ -84,13 +89,14 @@ async fn an_idle_node_asks_etcd_as_little_among_a_thousand_members_as_among_ten(
     for (from, to) in [(0, 9), (9, 999)] {
         register(&mut client, from..to).await;
         until_metric(&node, "gaocache_ring_members", "", to as f64 + 1.0).await;
-        counts.push(asked(&etcd, &node).await);
+        let (members, messages, cpu) = (to + 1, asked(&etcd, &node).await, cpu(&node).await);
         println!(
-            "{} members: {:.3} % of a core, {} messages to etcd in {RENEWALS} renewals",
-            to + 1,
-            cpu(&node).await,
-            counts[counts.len() - 1],
+            "{members} members: {cpu:.3} % of a core, {messages} messages to etcd in {RENEWALS} \
+             renewals"
         );
+        assert!(cpu > 0.0, "its renewals take some");
+        assert!(cpu < MOST_CPU, "{cpu} % of a core among {members}");
+        counts.push(messages);
     }
     // The watches are asked for progress at moments of their own.
     let [few, many] = counts[..] else {

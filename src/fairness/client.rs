@@ -9,13 +9,57 @@ use std::net::{IpAddr, Ipv6Addr};
 use futures::{Stream, future::BoxFuture, stream};
 use xxhash_rust::xxh3::Xxh3;
 
+use gaocache_core::askers::Asker;
+
 /// A client, or what stands for one. The same client is the same number at every node, so that its
 /// requests share one turn at the owner of their keys, whichever nodes it asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ClientId(pub(crate) u64);
 
+/// The clients for which one piece of work is done: one, unless another node asks for several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Clients {
+    pub(crate) first: ClientId,
+    pub(crate) others: Vec<ClientId>,
+}
+
 tokio::task_local! {
-    static CURRENT: ClientId;
+    static CURRENT: Clients;
+}
+
+impl From<Asker> for ClientId {
+    fn from(asker: Asker) -> Self {
+        Self(asker.0)
+    }
+}
+
+impl From<ClientId> for Asker {
+    fn from(client: ClientId) -> Self {
+        Self(client.0)
+    }
+}
+
+impl From<ClientId> for Clients {
+    fn from(first: ClientId) -> Self {
+        let others = Vec::new();
+        Self { first, others }
+    }
+}
+
+impl Clients {
+    /// Does this work for them.
+    pub(crate) async fn scope<T>(self, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(self, work).await
+    }
+}
+
+/// For whom the current task works, as the core knows them.
+pub(crate) fn askers() -> Vec<Asker> {
+    let all = CURRENT.try_with(|it| {
+        let all = std::iter::once(it.first).chain(it.others.iter().copied());
+        all.map(Asker::from).collect()
+    });
+    all.unwrap_or_else(|_| vec![ClientId::NOBODY.into()])
 }
 
 impl ClientId {
@@ -45,14 +89,14 @@ impl ClientId {
         Self(hash.digest().max(1))
     }
 
-    /// For whom the current task works.
+    /// For whom the current task works, or the first of them.
     pub(crate) fn current() -> Self {
-        CURRENT.try_with(|it| *it).unwrap_or(Self::NOBODY)
+        CURRENT.try_with(|it| it.first).unwrap_or(Self::NOBODY)
     }
 
     /// Does for the client what waits for nothing.
     pub(crate) fn within<R>(self, work: impl FnOnce() -> R) -> R {
-        CURRENT.sync_scope(self, work)
+        CURRENT.sync_scope(self.into(), work)
     }
 
     /// Reads a stream for the client.
@@ -63,7 +107,7 @@ impl ClientId {
 
     /// Does this work for the client.
     pub(crate) async fn scope<T>(self, work: impl Future<Output = T>) -> T {
-        CURRENT.scope(self, work).await
+        Clients::from(self).scope(work).await
     }
 }
 
@@ -71,7 +115,7 @@ impl ClientId {
 pub(crate) fn wrap_task(task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
     match ClientId::current() {
         ClientId::NOBODY => task,
-        client => Box::pin(CURRENT.scope(client, task)),
+        client => Box::pin(client.scope(task)),
     }
 }
 

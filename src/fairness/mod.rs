@@ -7,6 +7,6 @@ mod client;
 mod quota;
 mod turns;
 
-pub(crate) use client::{ClientId, network, wrap_task};
+pub(crate) use client::{ClientId, Clients, askers, network, wrap_task};
 pub(crate) use quota::{OpenRequests, Permit, Quota, Quotas};
 pub(crate) use turns::{Turn, Turns};

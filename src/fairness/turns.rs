@@ -8,7 +8,7 @@
 //! Nothing here may wait, and nothing may be kept of a client that neither waits nor has a place.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -16,12 +16,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::client::ClientId;
-
-/// So many clients may wait for one key, each in its own queue. Further ones wait with them.
-const MOST_CLAIMS: usize = 8;
+use gaocache_core::askers::{Asker, FollowedAskers};
 
 /// The places, and those that wait for one.
 pub(crate) struct Turns {
@@ -51,8 +47,6 @@ struct Inner {
     taken: usize,
     /// Those that wait, by age.
     waiting: BTreeMap<u64, Waiter>,
-    /// The same, by their keys.
-    by_key: HashMap<u64, u64>,
     next: u64,
     queues: HashMap<ClientId, ClientQueue>,
     /// Queues in which somebody waits: by places, then by who had one the longest time ago.
@@ -62,7 +56,6 @@ struct Inner {
 }
 
 struct Waiter {
-    key: u64,
     granted: oneshot::Sender<ClientId>,
     /// In whose queues it waits.
     claims: Vec<ClientId>,
@@ -89,18 +82,12 @@ impl Turns {
                 places,
                 taken: 0,
                 waiting: BTreeMap::new(),
-                by_key: HashMap::new(),
                 next: 0,
                 queues: HashMap::new(),
                 order: BTreeSet::new(),
                 lengths: BTreeSet::new(),
             }),
         }
-    }
-
-    /// What stands for a key here.
-    pub(crate) fn key_of(text: &str) -> u64 {
-        xxh3_64(text.as_bytes())
     }
 
     /// From now on, there are so many places. Those that are taken stay taken.
@@ -120,28 +107,38 @@ impl Turns {
         })
     }
 
-    /// Waits for a place in which `client` does something about `key`, with at most `most` places
-    /// taken or waited for in all. May be dropped at any time.
+    /// Waits for a place, with at most `most` places taken or waited for in all. It waits in the
+    /// queue of each of `askers`, also of those that come later, and gets the first place that is
+    /// due to one of them. May be dropped at any time.
     ///
     /// # Errors
     /// [`Full`], at once, or while it waits.
     pub(crate) async fn take(
         &self,
-        client: ClientId,
-        key: u64,
+        mut askers: FollowedAskers,
         most: usize,
     ) -> Result<Turn<'_>, Full> {
-        let entered = self.inner.lock().enter(client, key, most)?;
+        let all = clients(askers.take());
+        let client = all.first().copied().unwrap_or_else(ClientId::current);
+        let entered = self.inner.lock().enter(client, &all, most)?;
         let client = match entered {
             Entered::Runs => client,
             Entered::Waits(number, place) => {
-                let waiting = WaitGuard {
+                let mut waiting = WaitGuard {
                     turns: self,
                     number,
                     place,
                     is_over: false,
                 };
-                waiting.await?
+                loop {
+                    tokio::select! {
+                        biased;
+                        client = &mut waiting => break client?,
+                        further = askers.further() => {
+                            self.inner.lock().also_for(number, &clients(further));
+                        }
+                    }
+                }
             }
         };
         Ok(Turn {
@@ -150,17 +147,15 @@ impl Turns {
         })
     }
 
-    /// What waits about this key waits for that client, too, and gets the first place that is due
-    /// to one of them.
-    pub(crate) fn also_for(&self, client: ClientId, key: u64) {
-        self.inner.lock().also_for(client, key);
-    }
-
     #[cfg(test)]
     pub(crate) fn free(&self) -> usize {
         let inner = self.inner.lock();
         inner.places.saturating_sub(inner.taken)
     }
+}
+
+fn clients(askers: Vec<Asker>) -> Vec<ClientId> {
+    askers.into_iter().map(ClientId::from).collect()
 }
 
 impl Drop for Turn<'_> {
@@ -204,7 +199,8 @@ impl Inner {
         is_free
     }
 
-    fn enter(&mut self, client: ClientId, key: u64, most: usize) -> Result<Entered, Full> {
+    /// A place for `client`, or to wait for one, for all of these.
+    fn enter(&mut self, client: ClientId, all: &[ClientId], most: usize) -> Result<Entered, Full> {
         if self.take_free(client) {
             return Ok(Entered::Runs);
         }
@@ -214,13 +210,12 @@ impl Inner {
         let number = self.number();
         let (granted, place) = oneshot::channel();
         let waiter = Waiter {
-            key,
             granted,
-            claims: vec![client],
+            claims: Vec::new(),
         };
         self.waiting.insert(number, waiter);
-        self.by_key.insert(key, number);
-        self.change(client, |queue| queue.waiting.insert(number));
+        self.also_for(number, &[client]);
+        self.also_for(number, all);
         Ok(Entered::Waits(number, place))
     }
 
@@ -244,17 +239,16 @@ impl Inner {
         Ok(())
     }
 
-    fn also_for(&mut self, client: ClientId, key: u64) {
-        let Some(&number) = self.by_key.get(&key) else {
-            return;
-        };
-        let Some(waiter) = self.waiting.get_mut(&number) else {
-            return;
-        };
-        let claims = &mut waiter.claims;
-        if claims.len() < MOST_CLAIMS && !claims.contains(&client) {
-            claims.push(client);
-            self.change(client, |queue| queue.waiting.insert(number));
+    /// What waits under this number waits for these, too.
+    fn also_for(&mut self, number: u64, clients: &[ClientId]) {
+        for client in clients {
+            let Some(waiter) = self.waiting.get_mut(&number) else {
+                return;
+            };
+            if !waiter.claims.contains(client) {
+                waiter.claims.push(*client);
+                self.change(*client, |queue| queue.waiting.insert(number));
+            }
         }
     }
 
@@ -279,11 +273,6 @@ impl Inner {
     /// Takes one that waits out of all queues.
     fn remove(&mut self, number: u64) -> Option<Waiter> {
         let waiter = self.waiting.remove(&number)?;
-        if let Entry::Occupied(of_key) = self.by_key.entry(waiter.key)
-            && *of_key.get() == number
-        {
-            of_key.remove();
-        }
         for client in &waiter.claims {
             self.change(*client, |queue| queue.waiting.remove(&number));
         }

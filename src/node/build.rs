@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::runtime::Handle;
 use tonic_health::server::{HealthReporter, HealthService};
 
 #[cfg(feature = "cli")]
@@ -132,8 +133,11 @@ impl NodeBuilder {
         let tls = ListenersTls::start(&self.settings, &metrics)?;
         let socket = self.settings.admin_socket.as_deref();
         let listeners = Listeners::bind(rules::listen(&self.settings), socket)?;
-        let key = peer_tls.fingerprint();
-        let me = rules::member(&self.settings, listeners.addresses(), key);
+        let me = rules::member(
+            &self.settings,
+            listeners.addresses(),
+            peer_tls.fingerprint(),
+        );
         let registry = rules::registry(self.registry.take(), &me.id, &metrics, &self.clock)?;
         let lease = registry.lease();
         let health = tonic_health::server::health_reporter().0;
@@ -174,6 +178,7 @@ impl NodeBuilder {
             parts,
             queued_copies,
             service,
+            runtime: Arc::new(Handle::current()),
             front,
             peer_front,
             #[cfg(feature = "cli")]

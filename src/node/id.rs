@@ -3,7 +3,7 @@
 //! Of two processes with one id, the others know the one that registered last, and no longer notify
 //! the other of removals. So a process first checks whether its predecessor has ended.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -28,8 +28,7 @@ impl Joined {
     /// [`ErrorKind::Configuration`] if one does.
     pub(super) async fn take_id(&self) -> Result<()> {
         while let Some(holder) = self.session.holder(&self.me).await {
-            if holder.contact.address == self.me.contact.address {
-                // This process has its port.
+            if is_this_process_s(&holder.contact.address, &self.me.contact.address) {
                 break;
             }
             match self.parts.peers.life(&holder).await {
@@ -63,6 +62,20 @@ impl Joined {
     }
 }
 
+/// Whether a process that registered at `registered` must have ended, because this one has its
+/// port. A name, or an address that another machine forwards, may lead to several: only an address
+/// of this machine can be had by one process alone.
+fn is_this_process_s(registered: &str, mine: &str) -> bool {
+    let Ok(address) = registered.parse::<SocketAddr>() else {
+        return false;
+    };
+    let is_here = || {
+        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        interfaces.iter().any(|it| it.ip() == address.ip())
+    };
+    registered == mine && (address.ip().is_loopback() || is_here())
+}
+
 fn taken(by: &Member) -> Error {
     let what = format!(
         "another process runs with the id '{}' at {}; ids must be distinct: stop that process, or \
@@ -70,4 +83,20 @@ fn taken(by: &Member) -> Error {
         by.id, by.contact.address
     );
     Error::new(ErrorKind::Configuration, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_of_this_machine_is_had_by_one_process_alone() {
+        let is_it = is_this_process_s;
+        assert!(is_it("127.0.0.1:7070", "127.0.0.1:7070"));
+        assert!(!is_it("127.0.0.1:7070", "127.0.0.1:7071"), "another port");
+        // Kept for documents, so no interface has it: as the address of a Service.
+        assert!(!is_it("192.0.2.7:7070", "192.0.2.7:7070"));
+        let name = "n-0.nodes:7070";
+        assert!(!is_it(name, name), "it may have led elsewhere before");
+    }
 }

@@ -37,7 +37,7 @@ mod worker;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 pub use build::NodeBuilder;
 pub use listeners::Addresses;
@@ -103,6 +103,8 @@ pub struct Node {
     parts: Arc<Parts>,
     queued_copies: QueuedKeys,
     service: Service,
+    /// In which it was bound; here until the node has ended.
+    runtime: Arc<Handle>,
     front: Front,
     peer_front: PeerFront,
     redis: redis::Front,
@@ -139,7 +141,7 @@ impl Node {
 
     /// Its cache, for calls from within the process.
     pub fn cache(&self) -> Cache {
-        Cache::new(self.service.clone())
+        Cache::new(self.service.clone(), &self.runtime)
     }
 
     /// Whether it is ready, and which members it sees; kept up to date while the node runs.

@@ -178,6 +178,7 @@ impl Assembly {
             replicas: self.handoff.replicas,
             copies,
             wrap_task: |task| fairness::wrap_task(trace::wrap_task(task)),
+            askers: fairness::askers,
         }
     }
 }

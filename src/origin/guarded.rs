@@ -22,7 +22,7 @@ use super::{
     ramp::Ramp,
 };
 use crate::{
-    fairness::{ClientId, Turn, Turns},
+    fairness::{ClientId, Turn},
     telemetry::trace,
 };
 use gaocache_core::{
@@ -85,7 +85,6 @@ impl Guarded {
     /// origin's fault.
     async fn in_turn<T>(
         &self,
-        key: &str,
         turn: LoadTurn<'_>,
         load: impl Future<Output = T>,
         is_fault: impl FnOnce(&T) -> bool,
@@ -96,16 +95,16 @@ impl Guarded {
             return Err(NotBegun::Refused(refused));
         }
         self.ramp.widen(Instant::now());
-        let client = ClientId::current();
         let most = self.bounds.max_concurrency;
         let most = most.saturating_add(self.bounds.max_queue);
         let LoadTurn {
             mut abandoned,
             asked,
+            askers,
         } = turn;
         let place = tokio::select! {
             biased;
-            place = self.ramp.places().take(client, Turns::key_of(key), most) => place,
+            place = self.ramp.places().take(askers, most) => place,
             () = &mut abandoned => {
                 trace::event("given up in the queue", None);
                 return Err(NotBegun::Abandoned);
@@ -262,8 +261,7 @@ impl LoadQueue for Guarded {
             let started = Instant::now();
             let load = self.load_many_in_time(keys);
             let all_fail = |loaded: &Vec<Result<Loaded>>| loaded.iter().all(is_fault);
-            let first = keys.first().copied().unwrap_or_default();
-            let loaded = self.in_turn(first, turn, load, all_fail).await;
+            let loaded = self.in_turn(turn, load, all_fail).await;
             let loaded = match loaded.map_err(|it| self.not_begun(it)) {
                 Ok(loaded) => loaded,
                 Err((error, true)) => vec![Err(error); keys.len()],
@@ -290,7 +288,7 @@ impl LoadQueue for Guarded {
         let load = async {
             let started = Instant::now();
             let load = self.load_in_time(key, kept);
-            let loaded = self.in_turn(key, turn, load, is_fault).await;
+            let loaded = self.in_turn(turn, load, is_fault).await;
             let result = match loaded.map_err(|it| self.not_begun(it)) {
                 Ok(loaded) => loaded,
                 Err((error, true)) => Err(error),
@@ -304,11 +302,6 @@ impl LoadQueue for Guarded {
             result.map_err(Into::into)
         };
         load.instrument(trace::load_span()).await
-    }
-
-    fn also_wanted(&self, key: &str) {
-        let places = self.ramp.places();
-        places.also_for(ClientId::current(), Turns::key_of(key));
     }
 }
 

@@ -58,8 +58,4 @@ impl<M: MapValue> LoadQueue for Mapped<M> {
     fn batch_size(&self) -> usize {
         self.queue.batch_size()
     }
-
-    fn also_wanted(&self, key: &str) {
-        self.queue.also_wanted(key);
-    }
 }

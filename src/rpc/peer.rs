@@ -16,6 +16,7 @@ use crate::{
     wire::{self, peer_server::Peer},
 };
 use gaocache_core::{
+    askers::{Asker, MOST_ASKERS},
     cluster::Topology,
     error::Error,
     membership::IdHash,
@@ -105,6 +106,22 @@ impl Peer for PeerService {
     ) -> Result<Response<wire::FetchHeldResponse>, Status> {
         let held = self.held(request.get_ref());
         held.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn want(
+        &self,
+        request: Request<wire::WantRequest>,
+    ) -> Result<Response<wire::WantResponse>, Status> {
+        let wire::WantRequest {
+            group,
+            key,
+            clients,
+        } = request.into_inner();
+        let askers = clients.into_iter().take(MOST_ASKERS).map(Asker);
+        let askers: Vec<_> = askers.collect();
+        let told = self.service.also_wanted(&group, &key, &askers);
+        told.map_err(|error| to_status(&error))?;
+        Ok(Response::new(wire::WantResponse {}))
     }
 
     async fn peek(

@@ -34,6 +34,7 @@ use gaocache_core::{
 const FETCH: &str = "/gaocache.v1.Peer/Fetch";
 const FETCH_MANY: &str = "/gaocache.v1.Peer/FetchMany";
 const FETCH_HELD: &str = "/gaocache.v1.Peer/FetchHeld";
+const WANT: &str = "/gaocache.v1.Peer/Want";
 const PEEK: &str = "/gaocache.v1.Peer/Peek";
 const HANDOFF: &str = "/gaocache.v1.Peer/Handoff";
 const AWAIT_REVISION: &str = "/gaocache.v1.Peer/AwaitRevision";
@@ -124,7 +125,7 @@ where
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let heard = match request.uri().path() {
-            FETCH | FETCH_MANY | FETCH_HELD | PEEK | AWAIT_REVISION | HEALTH => {
+            FETCH | FETCH_MANY | FETCH_HELD | WANT | PEEK | AWAIT_REVISION | HEALTH => {
                 self.visitor.may_ask()
             }
             _ => self.visitor.is_member(),
@@ -137,7 +138,7 @@ where
         // The calls that carry no value are few and small, and removals and membership depend on
         // them: they are heard however many bytes are in flight.
         let ticket = match path {
-            FETCH | FETCH_MANY | FETCH_HELD | PEEK | HANDOFF => self.traffic.begin(),
+            FETCH | FETCH_MANY | FETCH_HELD | WANT | PEEK | HANDOFF => self.traffic.begin(),
             _ => Ok(self.traffic.begin_anyway()),
         };
         let ticket = match ticket {
@@ -152,20 +153,20 @@ where
         } = self.front.clone();
         match path {
             FETCH => {
-                let client = asked_for::read(request.headers(), self.visitor.from().ip());
+                let clients = asked_for::read(request.headers(), self.visitor.from().ip());
                 Box::pin(async move {
                     let scope = |headers: &_| peer.follow(traced(FETCH), headers);
-                    let handle = async |it| client.scope(peer.reply(it)).await;
+                    let handle = async |it| clients.scope(peer.reply(it)).await;
                     let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
                     Ok(answer.await.map(FrontBody::Lean))
                 })
             }
             FETCH_MANY => {
-                let client = asked_for::read(request.headers(), self.visitor.from().ip());
+                let clients = asked_for::read(request.headers(), self.visitor.from().ip());
                 let scope = peer.follow(traced(FETCH_MANY), request.headers());
                 Box::pin(async move {
                     let answer = routed.whole(request, ticket, many::check_fetch);
-                    let answer = client.scope(scope.run(pin!(answer))).await;
+                    let answer = clients.scope(scope.run(pin!(answer))).await;
                     Ok(FrontBody::of(answer))
                 })
             }

@@ -29,7 +29,7 @@ pub(super) async fn plant(
 }
 
 /// The methods.
-pub(super) const CALLS: usize = 7;
+pub(super) const CALLS: usize = 8;
 
 /// What a call of each method answers.
 pub(super) async fn every_call(
@@ -40,6 +40,11 @@ pub(super) async fn every_call(
     let fetch = wire::FetchRequest {
         group: group.clone(),
         key: key.clone(),
+    };
+    let want = wire::WantRequest {
+        group: group.clone(),
+        key: key.clone(),
+        clients: vec![1],
     };
     let peek = wire::PeekRequest {
         group: group.clone(),
@@ -59,6 +64,7 @@ pub(super) async fn every_call(
     let code = |result: Option<Status>| result.map_or(Code::Ok, |status| status.code());
     [
         ("fetch", code(peer.fetch(fetch).await.err())),
+        ("want", code(peer.want(want).await.err())),
         ("peek", code(peer.peek(peek).await.err())),
         ("remove", code(peer.remove(remove).await.err())),
         ("vouch", code(peer.vouch(vouch).await.err())),

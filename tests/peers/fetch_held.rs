@@ -2,7 +2,12 @@
 
 use futures::future::join_all;
 
-use super::{made_up::Other, *};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    made_up::{Heard, Other},
+    *,
+};
 
 const KEYS: usize = 64;
 
@@ -115,4 +120,30 @@ async fn a_release_that_does_not_know_the_call_is_asked_key_by_key() {
     within("a message that is shared", asked_together).await;
     let ejected = metric(&node, "gaocache_peers_ejected", &[]).await;
     assert_eq!(ejected, 0.0, "it answers, so it lives");
+}
+
+#[tokio::test]
+async fn a_message_that_nobody_waits_for_any_more_is_given_up() {
+    let origin = CountingOrigin::start().await;
+    let (holds, mut heard) = mpsc::channel(1_024);
+    let other = Other {
+        holds: Some(holds),
+        ..Other::default()
+    };
+    let node = node_among(&[("other", other.serve().await)], &origin.url(), &[]).await;
+    let client = node.client().await;
+    let mut gets = JoinSet::new();
+    for number in 0..KEYS {
+        let mut client = client.clone();
+        gets.spawn(async move { client.get(get_request(&format!("key-{number}"))).await });
+    }
+    let mut until = async |wanted: fn(&Heard) -> bool| {
+        within("a call", async {
+            while !heard.recv().await.is_some_and(|it| wanted(&it)) {}
+        })
+        .await;
+    };
+    until(|it| matches!(it, Heard::Held)).await;
+    gets.shutdown().await;
+    until(|it| matches!(it, Heard::HeldNoMore)).await;
 }

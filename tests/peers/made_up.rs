@@ -5,14 +5,37 @@ use gaocache::internal::wire::peer_server::{Peer, PeerServer};
 use tonic::{Request, Response, Status};
 
 use super::*;
+use tokio::sync::mpsc;
 
 /// An answer for one of several keys.
 pub(super) type Many = Result<wire::FetchManyResponse, Status>;
+
+/// What it is asked.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// The clients that a fetch names.
+    Fetch(Vec<String>),
+    /// A call for what is in memory began.
+    Held,
+    /// It was given up.
+    HeldNoMore,
+    Want(wire::WantRequest),
+}
+
+struct TellsOfItsEnd(mpsc::Sender<Heard>);
+
+impl Drop for TellsOfItsEnd {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(Heard::HeldNoMore);
+    }
+}
 
 /// Answers in a format of the future, or, like a release without the service, not at all.
 #[derive(Default)]
 pub(super) struct Other {
     pub(super) format: Option<u32>,
+    /// It answers no fetch, and tells what it hears.
+    pub(super) holds: Option<mpsc::Sender<Heard>>,
     /// What it answers for several keys; `None`: it does not know the call.
     pub(super) answers_many: Option<fn(Vec<String>) -> Vec<Many>>,
     /// The revision that its view has reached; asked for a later one, it waits.
@@ -25,8 +48,14 @@ pub(super) struct Other {
 impl Peer for Other {
     async fn fetch(
         &self,
-        _: Request<wire::FetchRequest>,
+        request: Request<wire::FetchRequest>,
     ) -> Result<Response<wire::FetchResponse>, Status> {
+        if let Some(holds) = &self.holds {
+            let clients = request.metadata().get_all("gaocache-client").iter();
+            let clients = clients.map(|it| it.to_str().unwrap().to_owned());
+            holds.try_send(Heard::Fetch(clients.collect())).unwrap();
+            return std::future::pending().await;
+        }
         match self.format {
             Some(format) => Ok(Response::new(wire::FetchResponse {
                 format,
@@ -55,7 +84,22 @@ impl Peer for Other {
         &self,
         _: Request<wire::FetchManyRequest>,
     ) -> Result<Response<wire::FetchHeldResponse>, Status> {
+        if let Some(holds) = &self.holds {
+            holds.try_send(Heard::Held).unwrap();
+            let _given_up = TellsOfItsEnd(holds.clone());
+            return std::future::pending().await;
+        }
         Err(Status::unimplemented(""))
+    }
+    async fn want(
+        &self,
+        request: Request<wire::WantRequest>,
+    ) -> Result<Response<wire::WantResponse>, Status> {
+        let Some(holds) = &self.holds else {
+            return Err(Status::unimplemented(""));
+        };
+        holds.try_send(Heard::Want(request.into_inner())).unwrap();
+        Ok(Response::new(wire::WantResponse {}))
     }
     async fn peek(
         &self,

@@ -1,6 +1,73 @@
 //! A peer that takes its time.
 
-use super::{made_up::Other, *};
+use std::net::IpAddr;
+
+use futures::FutureExt;
+use tokio::sync::mpsc;
+use tonic::transport::Endpoint;
+
+use super::{
+    made_up::{Heard, Other},
+    *,
+};
+
+/// A get by a client with that address.
+fn get_from(node: &TestNode, from: [u8; 4], key: &str) -> tokio::task::JoinHandle<()> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", node.addresses.grpc)).unwrap();
+    let endpoint = endpoint.local_address(Some(IpAddr::from(from)));
+    let request = get_request(key);
+    tokio::spawn(async move {
+        let channel = endpoint.connect().await.expect("connects");
+        let _ = wire::cache_client::CacheClient::new(channel)
+            .get(request)
+            .await;
+    })
+}
+
+/// Clients come from addresses of their own, which only Linux has.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_owner_learns_of_each_client_that_comes_to_want_what_is_asked_for() {
+    let origin = CountingOrigin::start().await;
+    let (holds, mut heard) = mpsc::channel(1_024);
+    let other = Other {
+        holds: Some(holds),
+        ..Other::default()
+    };
+    let node = node_among(&[("other", other.serve().await)], &origin.url(), &[]).await;
+    let ring = node.rings.borrow().clone();
+    let group = gaocache_core::ring::group_seed("users");
+    let of_other = |key: &String| {
+        let hash = gaocache_core::ring::hash_key(group, key);
+        ring.owner(hash) != gaocache_core::cluster::Owner::Me
+    };
+    let key = (0..).map(|it| format!("key-{it}")).find(of_other).unwrap();
+    let mut clients = Vec::new();
+    let first = get_from(&node, [127, 0, 0, 1], &key);
+    match within("the fetch", heard.recv()).await {
+        Some(Heard::Fetch(named)) => clients.extend(named),
+        other => panic!("{other:?}"),
+    }
+    let mut joined = vec![first];
+    for last in [2, 3] {
+        joined.push(get_from(&node, [127, 0, 0, last], &key));
+        // Of the same client, who need not be named again.
+        joined.push(get_from(&node, [127, 0, 0, 1], &key));
+        match within("who else wants it", heard.recv()).await {
+            Some(Heard::Want(want)) => {
+                assert_eq!((&*want.group, &*want.key), ("users", &*key));
+                clients.extend(want.clients.iter().map(u64::to_string));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(clients.len(), 3, "{clients:?}");
+    clients.sort();
+    clients.dedup();
+    assert_eq!(clients.len(), 3, "{clients:?}");
+    assert!(heard.recv().now_or_never().is_none(), "nobody else");
+    joined.iter().for_each(tokio::task::JoinHandle::abort);
+}
 
 #[tokio::test]
 async fn a_leaving_node_answers_until_the_others_have_seen_it_go() {

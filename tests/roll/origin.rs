@@ -16,8 +16,8 @@ use axum::{
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
-/// Larger than the old nodes' `max_value`.
-const LARGE: usize = 300 << 10;
+/// Larger than the smaller `max_value`, and than all messages of a node with that.
+const LARGE: usize = 1_300_000;
 
 /// Versions of keys at the origin, and the oldest that may still be answered.
 #[derive(Default)]

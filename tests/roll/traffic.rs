@@ -18,8 +18,16 @@ pub(crate) struct Door {
     http: u16,
     /// Held by whoever asks it, and by whoever takes it down: nobody may expect an answer then.
     pub(crate) open: RwLock<()>,
-    /// The groups that only this build has.
+    /// Whether the new build answers.
     pub(crate) is_new: AtomicBool,
+}
+
+/// A group whose values not both builds can answer for.
+#[derive(Clone, Copy)]
+pub(crate) struct Further {
+    pub(crate) group: &'static str,
+    pub(crate) old_has_it: bool,
+    pub(crate) new_has_it: bool,
 }
 
 #[derive(Default)]
@@ -47,12 +55,8 @@ struct Caller {
 }
 
 impl Traffic {
-    /// At nodes with these HTTP ports. `further` groups are asked for at new nodes only.
-    pub(crate) fn start(
-        ports: &[u16],
-        versions: &Arc<Versions>,
-        further: &'static [&'static str],
-    ) -> Self {
+    /// At nodes with these HTTP ports.
+    pub(crate) fn start(ports: &[u16], versions: &Arc<Versions>, further: Option<Further>) -> Self {
         let doors = ports.iter().map(|&http| {
             Arc::new(Door {
                 http,
@@ -108,17 +112,40 @@ impl Traffic {
 }
 
 impl Caller {
-    async fn call(&self, removes: bool, further: &[&str]) {
+    async fn call(&self, removes: bool, further: Option<Further>) {
         let _open = self.door.open.read().await;
         let key = format!("users/{}", fastrand::usize(..KEYS));
         if removes {
             return self.remove(&key).await;
         }
         self.get(&key).await;
-        if self.door.is_new.load(Ordering::SeqCst) {
-            for group in further {
-                self.get(&format!("{group}/{}", fastrand::usize(..8))).await;
-            }
+        // Values that are too large are loaded again and again.
+        if let Some(further) = further
+            && fastrand::u8(..4) == 0
+        {
+            self.get_of(further).await;
+        }
+    }
+
+    /// A get of a value that the node at the door has, or refuses: whatever the others say.
+    async fn get_of(&self, further: Further) {
+        let key = format!("{}/{}", further.group, fastrand::usize(..24));
+        let has_it = match self.door.is_new.load(Ordering::SeqCst) {
+            true => further.new_has_it,
+            false => further.old_has_it,
+        };
+        if has_it {
+            return self.get(&key).await;
+        }
+        self.seen.gets.fetch_add(1, Ordering::Relaxed);
+        let answer = self.client.get(self.url(&key)).send().await;
+        let kind = answer.ok().and_then(|answer| {
+            let kind = answer.headers().get("gaocache-error")?;
+            kind.to_str().ok().map(str::to_owned)
+        });
+        if !matches!(kind.as_deref(), Some("value_too_large" | "unknown_group")) {
+            eprintln!("{key} at {}: {kind:?}", self.door.http);
+            self.seen.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 

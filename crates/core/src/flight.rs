@@ -30,7 +30,10 @@ use tokio::{sync::oneshot, time::Instant};
 
 pub use callers::{Callers, abandoned};
 
-use crate::key::HashedKey;
+use crate::{
+    askers::{Asker, Askers, note},
+    key::HashedKey,
+};
 
 /// Enough shards that two loads rarely contend for a lock, which is far cheaper than a load anyway.
 const SHARDS: usize = 16;
@@ -70,6 +73,7 @@ pub struct Leader<T, K: LockKind = RawMutex> {
     flights: Flights<T, K>,
     key: FlightKey,
     number: u64,
+    askers: Askers,
 }
 
 struct Shard<T> {
@@ -94,8 +98,10 @@ struct Flight<T> {
     /// The stage at which it departed.
     stage: u64,
     waiting: Vec<oneshot::Sender<T>>,
+    askers: Askers,
     /// Those who wait for the flight after this one.
     next: Vec<oneshot::Sender<T>>,
+    next_askers: Vec<Asker>,
 }
 
 impl<T: Clone, K: LockKind> Flights<T, K> {
@@ -114,8 +120,8 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         }
     }
 
-    /// Waits for the key's flight, opening one if there is none to share.
-    pub fn join(&self, key: &HashedKey<'_>, sharing: Sharing) -> Joined<T, K> {
+    /// Waits for the key's flight, opening one if there is none to share; `askers` want it.
+    pub fn join(&self, key: &HashedKey<'_>, sharing: Sharing, askers: Vec<Asker>) -> Joined<T, K> {
         let (sender, waiter) = oneshot::channel();
         let mut shard = self.shard(key.hash()).lock();
         if let Some(flight) = shard.find_mut(key.hash(), key.text()) {
@@ -126,8 +132,10 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
                     Sharing::Next => false,
                 };
             let waiting = if shared {
+                flight.askers.add(&askers);
                 &mut flight.waiting
             } else {
+                note(&mut flight.next_askers, &askers);
                 &mut flight.next
             };
             // Who gave up takes no place: a load that hangs would gather them without a bound.
@@ -144,7 +152,7 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
             hash: key.hash(),
             text: key.text().into(),
         };
-        let leader = self.depart(&mut shard, key, vec![sender]);
+        let leader = self.depart(&mut shard, key, vec![sender], askers);
         Joined {
             leader: Some(leader),
             waiter,
@@ -156,8 +164,9 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         shard: &mut Shard<T>,
         key: FlightKey,
         waiting: Vec<oneshot::Sender<T>>,
+        askers: Vec<Asker>,
     ) -> Leader<T, K> {
-        let number = shard.next_number;
+        let (number, askers) = (shard.next_number, Askers::new(askers));
         shard.next_number += 1;
         let flight = Flight {
             key: key.clone(),
@@ -165,7 +174,9 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
             departed: Instant::now(),
             stage: self.stage.load(Ordering::Acquire),
             waiting,
+            askers: askers.clone(),
             next: Vec::new(),
+            next_askers: Vec::new(),
         };
         let hash = |flight: &Flight<T>| flight.key.hash;
         shard.in_flight.insert_unique(key.hash, flight, hash);
@@ -173,6 +184,15 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
             flights: self.clone(),
             key,
             number,
+            askers,
+        }
+    }
+
+    /// These want the key, too, if it is under way.
+    pub fn also_wanted(&self, key: &HashedKey<'_>, askers: &[Asker]) {
+        let mut shard = self.shard(key.hash()).lock();
+        if let Some(flight) = shard.find_mut(key.hash(), key.text()) {
+            flight.askers.add(askers);
         }
     }
 
@@ -251,6 +271,11 @@ impl<T, K: LockKind> Clone for Flights<T, K> {
 }
 
 impl<T: Clone, K: LockKind> Leader<T, K> {
+    /// Those for whom it flies.
+    pub fn askers(&self) -> &Askers {
+        &self.askers
+    }
+
     /// Ends the flight: runs `keep` unless the flight was grounded, then sends `result` to all
     /// waiting callers.
     ///
@@ -269,23 +294,37 @@ impl<T: Clone, K: LockKind> Leader<T, K> {
             }
             None => shard.grounded.remove(&self.number),
         };
-        let (waiting, mut next) = flight.map_or_else(Default::default, |it| (it.waiting, it.next));
-        next.retain(|it| !it.is_closed());
-        let again = match shard.find_mut(self.key.hash, &self.key.text) {
-            _ if next.is_empty() => None,
-            // It departed when this one was grounded, after those had come.
-            Some(newer) => {
-                newer.waiting.append(&mut next);
-                None
-            }
-            None => Some(self.flights.depart(&mut shard, self.key.clone(), next)),
+        let (waiting, next) = match flight {
+            Some(it) => (it.waiting, Some((it.next, it.next_askers))),
+            None => (Vec::new(), None),
         };
+        let again = next.and_then(|(next, askers)| self.fly_again(&mut shard, next, askers));
         drop(shard);
         for waiter in waiting {
             // A caller that gave up before the landing is not an error.
             let _ = waiter.send(result.clone());
         }
         again
+    }
+
+    fn fly_again(
+        &self,
+        shard: &mut Shard<T>,
+        mut next: Vec<oneshot::Sender<T>>,
+        askers: Vec<Asker>,
+    ) -> Option<Self> {
+        next.retain(|it| !it.is_closed());
+        if next.is_empty() {
+            return None;
+        }
+        if let Some(newer) = shard.find_mut(self.key.hash, &self.key.text) {
+            // It departed when this one was grounded, after those had come.
+            newer.waiting.append(&mut next);
+            newer.askers.add(&askers);
+            return None;
+        }
+        let key = self.key.clone();
+        Some(self.flights.depart(shard, key, next, askers))
     }
 }
 

@@ -59,7 +59,7 @@ fn get(flights: &ExploredFlights, store: &OneKey) -> u32 {
     if let Some(value) = *store.kept.lock() {
         return value;
     }
-    let joined = flights.join(&key("key"), Sharing::UnderWay);
+    let joined = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     if let Some(leader) = joined.leader {
         let second_look = *store.kept.lock();
         let (value, load) = match second_look {
@@ -141,9 +141,9 @@ fn after_a_removal_nobody_gets_the_old_value_and_no_flight_brings_it_back() {
 #[test]
 fn grounding_everything_is_like_grounding_each() {
     let flights: Flights<u32> = Flights::new();
-    let old = flights.join(&key("key"), Sharing::UnderWay);
+    let old = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     flights.ground_all();
-    let new = flights.join(&key("key"), Sharing::UnderWay);
+    let new = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     let mut kept = Vec::new();
     let old_leader = old.leader.expect("first");
     assert!(old_leader.land(1, || kept.push(1)).is_none());
@@ -157,15 +157,15 @@ fn grounding_everything_is_like_grounding_each() {
 #[test]
 fn a_load_that_dies_frees_its_key_and_tells_who_waits() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join(&key("key"), Sharing::UnderWay);
-    let second = flights.join(&key("key"), Sharing::UnderWay);
+    let first = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
+    let second = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     assert!(second.leader.is_none());
     drop(first.leader);
     assert!(first.waiter.blocking_recv().is_err());
     assert!(second.waiter.blocking_recv().is_err());
     assert!(
         flights
-            .join(&key("key"), Sharing::UnderWay)
+            .join(&key("key"), Sharing::UnderWay, Vec::new())
             .leader
             .is_some()
     );
@@ -174,8 +174,8 @@ fn a_load_that_dies_frees_its_key_and_tells_who_waits() {
 #[test]
 fn callers_that_give_up_leave_the_flight_alone() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join(&key("key"), Sharing::UnderWay);
-    let second = flights.join(&key("key"), Sharing::UnderWay);
+    let first = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
+    let second = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     drop(first.waiter);
     assert!(first.leader.expect("first").land(7, || {}).is_none());
     assert_eq!(second.waiter.blocking_recv(), Ok(7));
@@ -184,8 +184,8 @@ fn callers_that_give_up_leave_the_flight_alone() {
 #[test]
 fn who_may_not_share_what_is_under_way_waits_for_the_next_and_all_of_them_share_that() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join(&key("key"), Sharing::UnderWay);
-    let late = [0, 1].map(|_| flights.join(&key("key"), Sharing::Next));
+    let first = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
+    let late = [0, 1].map(|_| flights.join(&key("key"), Sharing::Next, Vec::new()));
     assert!(late.iter().all(|it| it.leader.is_none()));
     let again = first.leader.expect("first").land(1, || {});
     let again = again.expect("somebody waits for the next");
@@ -198,12 +198,33 @@ fn who_may_not_share_what_is_under_way_waits_for_the_next_and_all_of_them_share_
 }
 
 #[test]
+fn each_flight_is_for_those_who_wait_for_it() {
+    let of = |leader: &Leader<u32>| leader.askers().follow().take();
+    let flights: Flights<u32> = Flights::new();
+    let join = |sharing, asker| flights.join(&key("key"), sharing, vec![Asker(asker)]);
+    let first = join(Sharing::UnderWay, 1);
+    let _joined = join(Sharing::UnderWay, 2);
+    let _next = join(Sharing::Next, 3);
+    flights.also_wanted(&key("key"), &[Asker(4)]);
+    flights.also_wanted(&key("other"), &[Asker(5)]);
+    let first = first.leader.expect("first");
+    assert_eq!(of(&first), [1, 2, 4].map(Asker));
+    let second = first.land(1, || {}).expect("somebody waits for the next");
+    assert_eq!(of(&second), [Asker(3)]);
+    let _next = join(Sharing::Next, 6);
+    flights.ground(&key("key"), || ());
+    let newer = join(Sharing::UnderWay, 7).leader.expect("new");
+    assert!(second.land(2, || {}).is_none());
+    assert_eq!(of(&newer), [7, 6].map(Asker));
+}
+
+#[test]
 fn who_waits_for_the_next_flight_takes_the_one_that_departed_when_theirs_was_grounded() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join(&key("key"), Sharing::UnderWay);
-    let late = flights.join(&key("key"), Sharing::Next);
+    let first = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
+    let late = flights.join(&key("key"), Sharing::Next, Vec::new());
     flights.ground(&key("key"), || ());
-    let newer = flights.join(&key("key"), Sharing::UnderWay);
+    let newer = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     assert!(first.leader.expect("first").land(1, || {}).is_none());
     assert!(newer.leader.expect("new").land(2, || {}).is_none());
     assert_eq!(late.waiter.blocking_recv(), Ok(2));
@@ -213,11 +234,11 @@ fn who_waits_for_the_next_flight_takes_the_one_that_departed_when_theirs_was_gro
 async fn a_flight_that_is_old_is_not_shared_by_who_wants_a_young_one() {
     const AGE: Duration = Duration::from_secs(10);
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join(&key("key"), Sharing::Younger(AGE));
+    let first = flights.join(&key("key"), Sharing::Younger(AGE), Vec::new());
     tokio::time::advance(AGE - Duration::from_millis(1)).await;
-    let early = flights.join(&key("key"), Sharing::Younger(AGE));
+    let early = flights.join(&key("key"), Sharing::Younger(AGE), Vec::new());
     tokio::time::advance(Duration::from_millis(1)).await;
-    let late = flights.join(&key("key"), Sharing::Younger(AGE));
+    let late = flights.join(&key("key"), Sharing::Younger(AGE), Vec::new());
     let again = first.leader.expect("first").land(1, || {});
     assert_eq!(early.waiter.await, Ok(1));
     assert!(again.expect("one waits").land(2, || {}).is_none());
@@ -227,9 +248,9 @@ async fn a_flight_that_is_old_is_not_shared_by_who_wants_a_young_one() {
 #[test]
 fn waiters_that_gave_up_are_not_gathered_while_a_load_hangs() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join(&key("key"), Sharing::UnderWay);
+    let first = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     for _ in 0..10_000 {
-        drop(flights.join(&key("key"), Sharing::UnderWay));
+        drop(flights.join(&key("key"), Sharing::UnderWay, Vec::new()));
     }
     let mut shard = flights.shard(key("key").hash()).lock();
     let flight = shard.find_mut(key("key").hash(), "key").expect("under way");
@@ -279,16 +300,16 @@ fn is_abandoned(leader: &Leader<u32>) -> bool {
 #[test]
 fn a_flight_is_abandoned_only_when_all_have_given_up_those_who_wait_for_the_next_too() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join(&key("key"), Sharing::UnderWay);
-    let second = flights.join(&key("key"), Sharing::UnderWay);
-    let next = flights.join(&key("key"), Sharing::Next);
+    let first = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
+    let second = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
+    let next = flights.join(&key("key"), Sharing::Next, Vec::new());
     let leader = first.leader.expect("first");
     assert!(!is_abandoned(&leader));
     drop(first.waiter);
     assert!(!is_abandoned(&leader));
     drop(next.waiter);
     assert!(!is_abandoned(&leader));
-    let third = flights.join(&key("key"), Sharing::UnderWay);
+    let third = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     drop(second.waiter);
     assert!(!is_abandoned(&leader));
     drop(third.waiter);
@@ -299,8 +320,8 @@ fn a_flight_is_abandoned_only_when_all_have_given_up_those_who_wait_for_the_next
 #[test]
 fn who_was_looked_at_to_see_them_give_up_still_gets_the_result() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join(&key("key"), Sharing::UnderWay);
-    let next = flights.join(&key("key"), Sharing::Next);
+    let first = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
+    let next = flights.join(&key("key"), Sharing::Next, Vec::new());
     let leader = first.leader.expect("first");
     assert!(!is_abandoned(&leader));
     flights.ground(&key("key"), || ());
@@ -314,11 +335,11 @@ fn who_was_looked_at_to_see_them_give_up_still_gets_the_result() {
 #[test]
 fn who_comes_when_a_flight_has_been_abandoned_opens_a_new_one() {
     let flights: Flights<u32> = Flights::new();
-    let first = flights.join(&key("key"), Sharing::UnderWay);
+    let first = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     let leader = first.leader.expect("first");
     drop(first.waiter);
     assert!(is_abandoned(&leader));
-    let second = flights.join(&key("key"), Sharing::UnderWay);
+    let second = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
     let newer = second.leader.expect("a new flight");
     assert!(leader.land(1, || panic!("nobody keeps it")).is_none());
     assert!(newer.land(2, || {}).is_none());
@@ -330,7 +351,7 @@ fn however_callers_come_and_go_each_gets_an_answer_or_the_flight_is_gone() {
     shuttle::check_random(
         || {
             let flights = ExploredFlights::new();
-            let first = flights.join(&key("key"), Sharing::UnderWay);
+            let first = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
             let leader = first.leader.expect("first");
             let flying = shuttle::thread::spawn(move || {
                 // Looks for somebody, twice, as if it was polled; then it has its turn.
@@ -343,7 +364,7 @@ fn however_callers_come_and_go_each_gets_an_answer_or_the_flight_is_gone() {
             let comes = {
                 let flights = flights.clone();
                 shuttle::thread::spawn(move || {
-                    let joined = flights.join(&key("key"), Sharing::UnderWay);
+                    let joined = flights.join(&key("key"), Sharing::UnderWay, Vec::new());
                     if let Some(leader) = joined.leader {
                         assert!(leader.land(7, || ()).is_none());
                     }

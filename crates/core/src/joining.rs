@@ -135,6 +135,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stranger_confirms_stands_for_no_member() {
+        let mut confirmations = Confirmations::default();
+        let members = confirmations.follow(&topology(&[("me", false), ("a", false)]));
+        let stranger = Member::new("stranger", "h:1").incarnation();
+        confirmations.confirmed(stranger);
+        assert!(!confirmations.are_complete());
+        // Nor once it is a member, as another incarnation of itself.
+        let another = Member {
+            instance: "another".into(),
+            ..Member::new("stranger", "h:1")
+        };
+        confirmations.confirmed(members[0].incarnation());
+        assert!(confirmations.are_complete());
+        let view = View::new(2, [Member::new("me", "h:1"), another]);
+        confirmations.follow(&Topology::new("me", view));
+        assert!(!confirmations.are_complete());
+    }
+
+    #[test]
     fn each_is_asked_once_and_one_that_is_off_the_list_is_not_waited_for() {
         let mut confirmations = Confirmations::default();
         let ids = |members: Vec<Member>| -> Vec<String> {

@@ -6,6 +6,7 @@
 //! dependencies make that hard.
 
 pub mod absence;
+pub mod askers;
 pub mod cluster;
 pub mod copy_queue;
 pub mod error;

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{rpc::convert, wire};
 use gaocache_core::{
+    askers::Askers,
     membership::{IdHash, Member},
     ports::{
         HandoffStream, KeyAsked, Peeked, PeerAnswer, PeerError, Peers, Removal, Removed, Voucher,
@@ -33,19 +34,16 @@ impl Peers for GrpcPeers {
         member: &Member,
         group: &str,
         key: &str,
+        askers: &Askers,
     ) -> Result<PeerAnswer, PeerError> {
-        match self.fetch_gathered(member, group, key).await {
+        match self.fetch_gathered(member, group, key, askers).await {
             Some(fetched) => fetched,
-            None => self.fetch_traced(member, group, key).await,
+            None => self.fetch_traced(member, group, key, askers).await,
         }
     }
 
     async fn fetch_many(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
         self.fetch_together(member, group, asked).await;
-    }
-
-    fn also_wanted(&self, member: &Member, group: &str, key: &str) {
-        self.fetch_also_wanted(member, group, key);
     }
 
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError> {

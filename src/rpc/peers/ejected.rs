@@ -53,18 +53,19 @@ impl Ejected {
             && self.members.lock().get(&member.id) == Some(&member.contact)
     }
 
-    /// Ejects a member until a call by that route finds it healthy.
-    pub(super) fn add(self: &Arc<Self>, member: &Member, route: Route) {
+    /// Ejects a member until a call by that route finds it healthy; false if it is ejected already.
+    pub(super) fn add(self: &Arc<Self>, member: &Member, route: Route) -> bool {
         let mut members = self.members.lock();
         let before = members.insert(member.id.clone(), member.contact.clone());
         if before.as_ref() == Some(&member.contact) {
-            return;
+            return false;
         }
         self.publish(&members);
         drop(members);
         let (this, member) = (self.clone(), member.clone());
         self.runtime
             .spawn(async move { this.probe(&member, route).await });
+        true
     }
 
     /// Forgets those that are no longer members.

@@ -6,7 +6,7 @@
 
 use std::error::Error as StdError;
 
-use tonic::{Code, ConnectError, Status, TimeoutExpired};
+use tonic::{Code, ConnectError, Response, Status, TimeoutExpired};
 
 use crate::status::grpc::from_status;
 use gaocache_core::error::{Error, ErrorKind};
@@ -69,6 +69,16 @@ impl Failure {
     /// Whether the peer is out of reach, so that the next in ring order has to stand in for it.
     pub(super) fn ejects(&self) -> bool {
         matches!(self, Self::Refused | Self::Silent | Self::Broken)
+    }
+}
+
+/// The answers; `None` from a release that does not know the call.
+pub(super) fn known<T>(called: Result<Response<T>, Status>) -> Result<Response<Option<T>>, Status> {
+    match called {
+        Err(status) if status.code() == Code::Unimplemented && from_status(&status).is_none() => {
+            Ok(Response::new(None))
+        }
+        called => called.map(|answers| answers.map(Some)),
     }
 }
 

@@ -5,7 +5,7 @@
 //! that long sets a deadline or hangs up: the fetch is dropped then, which resets its stream at the
 //! owner.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
@@ -14,6 +14,7 @@ use tracing::Instrument;
 
 use super::{
     failed::{Failed, Why},
+    failure::known,
     links::{Lane, Link},
     pool::{Client, GrpcPeers},
     slots::LoadBounds,
@@ -24,6 +25,7 @@ use crate::{
     wire,
 };
 use gaocache_core::{
+    askers::{Askers, FollowedAskers},
     error::{Error, ErrorKind},
     group::Source,
     membership::Member,
@@ -37,11 +39,12 @@ impl GrpcPeers {
         member: &Member,
         group: &str,
         key: &str,
+        askers: &Askers,
     ) -> Result<PeerAnswer, PeerError> {
         let started = Instant::now();
         let span = trace::fetch_span("gaocache.v1.Peer/Fetch", member, group);
         let call = async {
-            let result = self.fetch_in_turn(member, group, key).await;
+            let result = self.fetch_in_turn(member, group, key, askers).await;
             self.record(member, &result);
             result
         };
@@ -49,17 +52,6 @@ impl GrpcPeers {
         let took = started.elapsed().as_secs_f64();
         self.metrics().peers.fetch_duration.observe(took);
         result.map_err(|failed| failed.error)
-    }
-
-    /// The current client wants a key, too, whose fetch may wait for a slot.
-    pub(super) fn fetch_also_wanted(&self, member: &Member, group: &str, key: &str) {
-        let Some(bounds) = self.load_bounds(group) else {
-            return;
-        };
-        // It may wait on the connection of another worker.
-        for link in self.links_to(member) {
-            link.slots.queue(group, &bounds).also_wanted(key);
-        }
     }
 
     pub(super) fn record(&self, member: &Member, result: &Result<PeerAnswer, Failed>) {
@@ -100,6 +92,7 @@ impl GrpcPeers {
         member: &Member,
         group: &str,
         key: &str,
+        askers: &Askers,
     ) -> Result<PeerAnswer, Failed> {
         let bounds = self.bounds_of(group)?;
         let link = self.link(Lane::Data, member)?;
@@ -122,7 +115,7 @@ impl GrpcPeers {
                     Err(failed) if matches!(failed.why, Why::Late | Why::Incompatible) => {}
                     Err(failed) => return Err(failed),
                 }
-                let slot = timeout(bounds.longest, link.slots.take(&queue, key)).await;
+                let slot = timeout(bounds.longest, link.slots.take(&queue, askers.follow())).await;
                 let slot = slot.map_err(|_| load_too_long(member))?;
                 if self.is_ejected(member) {
                     return Err(Failed::not_connected(member));
@@ -130,7 +123,8 @@ impl GrpcPeers {
                 slot.map_err(Failed::answered)?
             }
         };
-        self.call_fetch(member, &link, (group, key), &bounds).await
+        let call = self.call_fetch(member, &link, (group, key), askers, &bounds);
+        call.await
     }
 
     pub(super) fn bounds_of(&self, group: &str) -> Result<LoadBounds, Failed> {
@@ -145,24 +139,57 @@ impl GrpcPeers {
         member: &Member,
         link: &Arc<Link>,
         (group, key): (&str, &str),
+        askers: &Askers,
         bounds: &LoadBounds,
     ) -> Result<PeerAnswer, Failed> {
         let bound = bounds.longest.saturating_add(self.timeout());
+        let mut further = askers.follow();
+        let told = further.take();
         let send = |mut client: Client| {
             let mut request = trace::request(wire::FetchRequest {
                 group: group.to_owned(),
                 key: key.to_owned(),
             });
             request.set_timeout(bound);
-            asked_for::tell(request.metadata_mut().as_mut());
+            asked_for::tell_all(request.metadata_mut().as_mut(), &told);
             async move { client.fetch(request).await }
         };
         self.counted(member, "fetch");
         let asked_at = self.now();
-        match self.call(member, link, bound, send).await {
+        let telling = self.tell_of_further(member, link, (group, key), further);
+        let answered = tokio::select! {
+            biased;
+            answered = self.call(member, link, bound, send) => answered,
+            never = telling => match never {},
+        };
+        match answered {
             Ok(response) => self.read(member, response, asked_at),
             Err(failed) if failed.why == Why::Late => Err(load_too_long(member)),
             Err(failed) => Err(failed),
+        }
+    }
+
+    /// Tells the owner who else wants a key that is asked for over this link, as they come.
+    pub(super) async fn tell_of_further(
+        &self,
+        member: &Member,
+        link: &Arc<Link>,
+        (group, key): (&str, &str),
+        mut further: FollowedAskers,
+    ) -> Infallible {
+        loop {
+            let askers = further.further().await;
+            let request = wire::WantRequest {
+                group: group.to_owned(),
+                key: key.to_owned(),
+                clients: askers.into_iter().map(|it| it.0).collect(),
+            };
+            let send = |mut client: Client| {
+                let request = request.clone();
+                async move { known(client.want(request).await) }
+            };
+            // Whatever becomes of it, the fetch goes on.
+            let _ = self.call(member, link, self.timeout(), send).await;
         }
     }
 

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use super::{
     failed::{Failed, Why},
+    failure::known,
     fetch::load_too_long,
-    fetch_many::{known, messages},
+    fetch_many::messages,
     links::{Lane, Link},
     pool::{Client, GrpcPeers},
 };
@@ -24,8 +25,9 @@ use crate::{
     wire::{self, fetch_many_response::Outcome},
 };
 use gaocache_core::{
+    askers::Askers,
     membership::Member,
-    ports::{Fetched, KeyAsked, PeerAnswer, PeerError, Timestamp},
+    ports::{Fetched, KeyAsked, PeerAnswer, PeerError, Timestamp, all_given_up},
 };
 
 impl GrpcPeers {
@@ -35,13 +37,14 @@ impl GrpcPeers {
         member: &Member,
         group: &str,
         key: &str,
+        askers: &Askers,
     ) -> Option<Result<PeerAnswer, PeerError>> {
         // A trace tells of each fetch by itself.
         if !matches!(Scope::current(), Scope::Nothing) {
             return None;
         }
         let link = self.link(Lane::Data, member).ok()?;
-        let (answered, is_first) = link.gathered.add(group, key)?;
+        let (answered, is_first) = link.gathered.add(group, key, askers)?;
         if is_first {
             let (peers, member, group) = (self.clone(), member.clone(), Arc::<str>::from(group));
             // Behind all that is ready on this worker by now. A task of its own: whoever is first
@@ -70,16 +73,24 @@ impl GrpcPeers {
         join_all(calls).await;
     }
 
-    /// One message; returns how many of its keys were answered.
+    /// One message; returns how many of its keys were answered, or given up.
     async fn fetch_held(
         &self,
         member: &Member,
         group: &str,
         link: &Arc<Link>,
-        keys: Vec<KeyAsked>,
+        mut keys: Vec<KeyAsked>,
     ) -> usize {
         let (started, asked_at) = (Instant::now(), self.now());
-        let called = self.call_held(member, group, link, &keys).await;
+        let request = wire::FetchManyRequest {
+            group: group.to_owned(),
+            keys: keys.iter().map(|asked| asked.key().to_owned()).collect(),
+        };
+        let called = tokio::select! {
+            called = self.call_held(member, link, &request) => called,
+            // What it would have brought is not known.
+            () = all_given_up(&mut keys) => return keys.len(),
+        };
         let took = started.elapsed().as_secs_f64();
         self.metrics().peers.fetch_duration.observe(took);
         match called {
@@ -100,19 +111,15 @@ impl GrpcPeers {
     async fn call_held(
         &self,
         member: &Member,
-        group: &str,
         link: &Arc<Link>,
-        keys: &[KeyAsked],
+        request: &wire::FetchManyRequest,
     ) -> Result<Option<wire::FetchHeldResponse>, Failed> {
         let bound = self
-            .bounds_of(group)?
+            .bounds_of(&request.group)?
             .longest
             .saturating_add(self.timeout());
         let send = |mut client: Client| {
-            let request = wire::FetchManyRequest {
-                group: group.to_owned(),
-                keys: keys.iter().map(|asked| asked.key().to_owned()).collect(),
-            };
+            let request = request.clone();
             async move { known(client.fetch_held(request).await) }
         };
         self.counted(member, "fetch_held");

@@ -4,29 +4,30 @@
 //! that says about the peer: it may be an older release that doesn't know the call, its connection
 //! may have ended, or no slot is free, and then hits must not wait behind loads.
 
-use std::{future::poll_fn, mem, task::Poll};
+use std::{future::pending, mem};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::join_all, stream};
 use tokio::time::{Instant, timeout};
-use tonic::{Code, Response, Status};
+use tonic::Status;
 use tracing::Instrument;
 
 use super::{
     failed::{Failed, Why},
-    failure::Failure,
+    failure::{Failure, known},
     fetch::load_too_long,
     links::Lane,
     pool::{Client, GrpcPeers},
 };
 use crate::{
+    fairness::ClientId,
     rpc::{asked_for, many::MAX_FETCHED_KEY_BYTES},
-    status::grpc::from_status,
     telemetry::trace,
     wire::{self, fetch_many_response::Outcome},
 };
 use gaocache_core::{
+    askers::{Asker, FollowedAskers},
     membership::Member,
-    ports::{Fetched, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Timestamp},
+    ports::{Fetched, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Timestamp, all_given_up},
 };
 
 /// The keys of one message: those that have no answer yet.
@@ -69,7 +70,12 @@ impl GrpcPeers {
             1 => Ended::Open,
             _ => {
                 let started = Instant::now();
-                let ended = self.call_fetch_many(member, group, &mut open).await;
+                let telling = self.tell_of_others(member, group, open.others());
+                let ended = tokio::select! {
+                    biased;
+                    ended = self.call_fetch_many(member, group, &mut open) => ended,
+                    () = telling => Ok(Ended::Open),
+                };
                 let took = started.elapsed().as_secs_f64();
                 self.metrics().peers.fetch_duration.observe(took);
                 ended.unwrap_or_else(|ended| ended)
@@ -85,16 +91,33 @@ impl GrpcPeers {
             }
             Ended::Open => {
                 let fetches = open.rest().map(|asked| async move {
-                    let key = asked.key().to_owned();
-                    asked
-                        .answer_from(self.fetch_traced(member, group, &key))
-                        .await;
+                    let (key, askers) = (asked.key().to_owned(), asked.askers().clone());
+                    let fetch = self.fetch_traced(member, group, &key, &askers);
+                    asked.answer_from(fetch).await;
                 });
                 let fetches: Vec<_> = fetches.collect();
                 let fetches = stream::iter(fetches).buffer_unordered(MANY_AT_ONCE);
                 fetches.collect::<()>().await;
             }
         }
+    }
+
+    /// Tells the member who else wants one of these keys: the message names one client. It goes on
+    /// until it is dropped.
+    async fn tell_of_others(
+        &self,
+        member: &Member,
+        group: &str,
+        keys: Vec<(String, FollowedAskers)>,
+    ) {
+        if let Ok(link) = &self.link(Lane::Data, member) {
+            let telling = keys.into_iter().map(async |(key, others)| {
+                let telling = self.tell_of_further(member, link, (group, &key), others);
+                telling.await
+            });
+            join_all(telling).await;
+        }
+        pending().await
     }
 
     /// One call. Between two answers it takes no longer than a load may take.
@@ -180,20 +203,18 @@ impl GrpcPeers {
     }
 }
 
-/// The answers; `None` from a release that does not know the call.
-pub(super) fn known<T>(called: Result<Response<T>, Status>) -> Result<Response<Option<T>>, Status> {
-    match called {
-        Err(status) if status.code() == Code::Unimplemented && from_status(&status).is_none() => {
-            Ok(Response::new(None))
-        }
-        called => called.map(|answers| answers.map(Some)),
-    }
-}
-
 impl Open {
     fn keys(&self) -> Vec<String> {
         let open = self.0.iter().flatten();
         open.map(|asked| asked.key().to_owned()).collect()
+    }
+
+    /// The keys, and who wants them beside the client for whom the message is.
+    fn others(&self) -> Vec<(String, FollowedAskers)> {
+        let me = Asker::from(ClientId::current());
+        let open = self.0.iter().flatten();
+        open.map(|asked| (asked.key().to_owned(), asked.askers().follow().but(me)))
+            .collect()
     }
 
     fn rest(self) -> impl Iterator<Item = KeyAsked> {
@@ -202,23 +223,14 @@ impl Open {
 
     /// What `work` brings, unless everybody gives up before.
     async fn unless_given_up<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
-        let given_up = poll_fn(|task| {
-            for asked in self.0.iter_mut().flatten() {
-                if asked.poll_given_up(task).is_pending() {
-                    return Poll::Pending;
-                }
-            }
+        let mut open = self.0.iter_mut().flatten().peekable();
+        if open.peek().is_none() {
             // With all answered, the end of the stream is awaited.
-            let none_is_open = self.0.iter().all(Option::is_none);
-            if none_is_open {
-                Poll::Pending
-            } else {
-                Poll::Ready(())
-            }
-        });
+            return Ok(work.await);
+        }
         tokio::select! {
             done = work => Ok(done),
-            () = given_up => Err(Ended::GivenUp),
+            () = all_given_up(open) => Err(Ended::GivenUp),
         }
     }
 }
@@ -245,12 +257,15 @@ pub(super) fn messages(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gaocache_core::askers::Askers;
 
     #[test]
     fn no_message_has_more_keys_or_bytes_than_its_receiver_takes() {
         let sizes = |count: usize, bytes: usize| -> Vec<usize> {
-            let key = "k".repeat(bytes);
-            let asked = (0..count).map(|_| KeyAsked::new(&key).0).collect();
+            let (key, askers) = ("k".repeat(bytes), Askers::new(Vec::new()));
+            let asked = (0..count)
+                .map(|_| KeyAsked::new(&key, askers.clone()).0)
+                .collect();
             let messages = messages(asked, MAX_BATCH_KEYS, MAX_FETCHED_KEY_BYTES);
             messages.iter().map(Vec::len).collect()
         };

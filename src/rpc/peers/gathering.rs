@@ -7,7 +7,10 @@ use std::{collections::HashMap, mem};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use gaocache_core::ports::{Fetched, KeyAsked, PeerError};
+use gaocache_core::{
+    askers::Askers,
+    ports::{Fetched, KeyAsked, PeerError},
+};
 
 /// Where less than half of a message was brought, so many fetches go alone: the values are large,
 /// or the member has to load them, or it doesn't know the call.
@@ -29,7 +32,7 @@ type Answered = oneshot::Receiver<Result<Fetched, PeerError>>;
 impl Gathered {
     /// Where the answer comes, and whether the key is the first of its message; `None` if it is to
     /// go alone.
-    pub(super) fn add(&self, group: &str, key: &str) -> Option<(Answered, bool)> {
+    pub(super) fn add(&self, group: &str, key: &str, askers: &Askers) -> Option<(Answered, bool)> {
         let mut groups = self.0.lock();
         let of_group = match groups.get_mut(group) {
             Some(of_group) => of_group,
@@ -39,18 +42,19 @@ impl Gathered {
             of_group.alone = left;
             return None;
         }
-        let (asked, answered) = KeyAsked::new(key);
+        let (asked, answered) = KeyAsked::new(key, askers.clone());
         of_group.keys.push(asked);
         Some((answered, of_group.keys.len() == 1))
     }
 
-    /// The keys that leave now.
+    /// The keys that leave now: those that somebody waits for yet.
     pub(super) fn leave(&self, group: &str) -> Vec<KeyAsked> {
         let mut groups = self.0.lock();
         let of_group = groups.get_mut(group);
-        of_group
-            .map(|it| mem::take(&mut it.keys))
-            .unwrap_or_default()
+        let keys = of_group.map(|it| mem::take(&mut it.keys));
+        let mut keys = keys.unwrap_or_default();
+        keys.retain(|asked| !asked.is_given_up());
+        keys
     }
 
     /// So many keys of a message were answered.
@@ -65,16 +69,27 @@ impl Gathered {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     #[test]
     fn where_little_is_brought_the_next_fetches_go_alone() {
         let gathered = Gathered::default();
-        let add = |group| gathered.add(group, "key").map(|(_, is_first)| is_first);
+        let askers = Askers::new(Vec::new());
+        let waiting = RefCell::new(Vec::new());
+        let add = |group| {
+            let (answered, is_first) = gathered.add(group, "key", &askers)?;
+            waiting.borrow_mut().push(answered);
+            Some(is_first)
+        };
         assert_eq!(
             (add("a"), add("a"), add("b")),
             (Some(true), Some(false), Some(true))
         );
+        // One is given up.
+        assert_eq!(add("a"), Some(false));
+        waiting.borrow_mut().pop();
         assert_eq!(gathered.leave("a").len(), 2);
         assert_eq!(gathered.leave("a").len(), 0);
         gathered.brought("a", 5, 10);

@@ -131,15 +131,6 @@ impl Links {
         Ok(link)
     }
 
-    /// All connections for reads to that member that there are.
-    pub(super) fn for_reads(&self, member: &Member) -> Vec<Arc<Link>> {
-        let of_reads = &self.pools[..=self.workers];
-        let links = of_reads
-            .iter()
-            .map(|pool| pool.lock().get(&member.id).cloned());
-        links.flatten().collect()
-    }
-
     fn pool(&self, lane: Lane) -> &Mutex<HashMap<Arc<str>, Arc<Link>>> {
         let number = match lane {
             Lane::Data => WORKER.get().min(self.workers),

@@ -147,11 +147,6 @@ impl GrpcPeers {
         })
     }
 
-    /// All connections for reads to a member.
-    pub(super) fn links_to(&self, member: &Member) -> Vec<Arc<Link>> {
-        self.inner.links.for_reads(member)
-    }
-
     /// One call within `bound`; again if a connection that was established ends under it.
     pub(super) async fn call<T, F>(
         &self,
@@ -232,12 +227,14 @@ impl GrpcPeers {
         answer.map_err(|failed| failed.error)
     }
 
-    /// Ejects the peer if it is out of reach, and says what its failed call means.
+    /// Ejects the peer if it is out of reach, and says what its failed call means. That a peer is
+    /// ejected is always logged, whatever was logged of it before.
     pub(in crate::rpc) fn failed(&self, member: &Member, status: &Status) -> Failed {
         let failure = Failure::of(status);
+        let mut is_new = false;
         let what = if failure.ejects() {
             if let Ok(route) = self.inner.links.route(member) {
-                self.inner.ejected.add(member, route);
+                is_new = self.inner.ejected.add(member, route);
             }
             "can't be reached; the next member in ring order stands in for it"
         } else {
@@ -251,7 +248,9 @@ impl GrpcPeers {
                 _ => "",
             }
         };
-        if !what.is_empty() {
+        if is_new {
+            log_failed(member, what, status, 0);
+        } else if !what.is_empty() {
             self.log(member, what, status);
         }
         Failed::new(failure, status, self.inner.rules.max_value)
@@ -259,12 +258,16 @@ impl GrpcPeers {
 
     fn log(&self, member: &Member, what: &str, status: &Status) {
         if let Some(suppressed) = self.inner.throttle.due(&member.id) {
-            tracing::warn!(
-                peer = %member.id, address = %member.contact.address, code = %status.code(),
-                cause = status.message(), what, suppressed, "a call to a peer failed"
-            );
+            log_failed(member, what, status, suppressed);
         }
     }
+}
+
+fn log_failed(member: &Member, what: &str, status: &Status, suppressed: u64) {
+    tracing::warn!(
+        peer = %member.id, address = %member.contact.address, code = %status.code(),
+        cause = status.message(), what, suppressed, "a call to a peer failed"
+    );
 }
 
 /// Closes idle connections for as long as the pool lives.

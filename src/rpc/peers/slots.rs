@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::fairness::{ClientId, Turn, Turns};
-use gaocache_core::error::{Error, ErrorKind, Result};
+use gaocache_core::{
+    askers::FollowedAskers,
+    error::{Error, ErrorKind, Result},
+};
 
 /// Fetches under way on one connection. A node accepts 1,024 calls on a connection, so room is left
 /// for calls that are answered from memory.
@@ -87,14 +90,17 @@ impl Slots {
         })
     }
 
-    /// Waits for a slot to fetch this key. A call that gives up frees its place in the queue.
+    /// Waits for a slot, for these. A call that gives up frees its place in the queue.
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] if too many wait already.
-    pub(super) async fn take<'a>(&'a self, queue: &'a Queue, key: &str) -> Result<Slot<'a>> {
-        let client = ClientId::current();
-        let turn = queue.slots.take(client, Turns::key_of(key), queue.most);
-        let turn = turn.await.map_err(|_| {
+    pub(super) async fn take<'a>(
+        &'a self,
+        queue: &'a Queue,
+        askers: FollowedAskers,
+    ) -> Result<Slot<'a>> {
+        let turn = queue.slots.take(askers, queue.most).await;
+        let turn = turn.map_err(|_| {
             let what = "too many requests already wait for the key's owner (max_queue)";
             Error::new(ErrorKind::Overloaded, what)
         })?;
@@ -104,13 +110,6 @@ impl Slots {
             _of_group: turn,
             _of_all: self.all.acquire().await.map_err(closed)?,
         })
-    }
-}
-
-impl Queue {
-    /// The current client wants a key, too, whose fetch may wait.
-    pub(super) fn also_wanted(&self, key: &str) {
-        self.slots.also_for(ClientId::current(), Turns::key_of(key));
     }
 }
 
@@ -127,6 +126,10 @@ mod tests {
         max_concurrency: 1,
         max_queue: 1,
     };
+
+    fn nobody() -> FollowedAskers {
+        FollowedAskers::of([])
+    }
 
     #[tokio::test]
     async fn one_group_s_fetches_leave_slots_for_all_others() {
@@ -146,13 +149,16 @@ mod tests {
         let queue = slots.queue("slow", &BOUNDS);
         let mut taken: Vec<_> = std::iter::from_fn(|| slots.try_take(&queue)).collect();
         {
-            let mut first = pin!(slots.take(&queue, "1"));
+            let mut first = pin!(slots.take(&queue, nobody()));
             assert!(poll!(first.as_mut()).is_pending());
-            let refused = slots.take(&queue, "2").now_or_never().expect("at once");
+            let refused = slots
+                .take(&queue, nobody())
+                .now_or_never()
+                .expect("at once");
             let kind = refused.err().map(|error| error.kind());
             assert_eq!(kind, Some(ErrorKind::Overloaded));
         }
-        let mut second = pin!(slots.take(&queue, "3"));
+        let mut second = pin!(slots.take(&queue, nobody()));
         assert!(
             poll!(second.as_mut()).is_pending(),
             "the queue is free again"

@@ -10,6 +10,8 @@ mod handoff;
 mod hits;
 mod membership;
 mod peers;
+#[cfg(target_os = "linux")]
+mod process;
 mod redis;
 mod registrar;
 mod runtime;
@@ -75,9 +77,7 @@ impl Metrics {
     fn register() -> prometheus::Result<Self> {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(
-            prometheus::process_collector::ProcessCollector::for_self(),
-        ))?;
+        registry.register(Box::new(process::ProcessMetrics::new()))?;
         let registrar = Registrar(&registry);
         let connections = ConnectionMetrics::register(&registrar)?;
         Ok(Self {

@@ -54,16 +54,17 @@ impl Group {
             // One place in the queue for the whole batch: it is given up only as a whole.
             Some(seat) => {
                 let callers = (departure.why == Purpose::Answer).then(|| duty.callers());
-                let (loaded, asked) = load_with_others(seat, key.text(), callers, asked).await;
+                let whose = (duty.askers().clone(), callers);
+                let (loaded, asked) = load_with_others(seat, key.text(), whose, asked).await;
                 (loaded.map(Reloaded::Changed), asked)
             }
             None => {
                 let turn = LoadTurn {
                     abandoned,
                     asked: asked.clone(),
+                    askers: duty.askers().follow(),
                 };
-                let loaded = self.origin().ask(key.text(), known, turn).await;
-                (loaded, asked)
+                (self.origin().ask(key.text(), known, turn).await, asked)
             }
         };
         let asked = asked.at();

@@ -66,7 +66,7 @@ impl Group {
         } else {
             Sharing::Next
         };
-        let joined = self.local.join(key, sharing);
+        let joined = self.local.join(key, sharing, (self.shared.askers)());
         let collapsed = joined.leader.is_none();
         if let Some(leader) = joined.leader {
             self.depart(key, hash, leader, departure);

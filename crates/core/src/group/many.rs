@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{Answer, FlightOutcome, Group, check_key, to_peer, together::Seat};
 use crate::{
+    askers::{Askers, FollowedAskers},
     cluster::Owner,
     error::{BoxError, Error, ErrorKind, Result},
     flight::{Callers, abandoned},
@@ -39,6 +40,7 @@ pub(super) type LoadSeat = Seat<LoadCall>;
 /// The load of one key, as a part of a batch.
 pub(super) struct LoadCall {
     key: Box<str>,
+    askers: Askers,
     /// If it need not begin once they have all given up.
     callers: Option<Callers<Result<FlightOutcome>>>,
     loaded: oneshot::Sender<(Result<Loaded, BoxError>, Asked)>,
@@ -225,8 +227,9 @@ impl Group {
         seat: FetchSeat,
         member: &Member,
         key: &str,
+        askers: &Askers,
     ) -> Result<Fetched, PeerError> {
-        let (asked, answered) = KeyAsked::new(key);
+        let (asked, answered) = KeyAsked::new(key, askers.clone());
         seat.fill((member.clone(), asked));
         answered.await.unwrap_or_else(|_| {
             let what = "a batch of fetches ended without an answer for the key";
@@ -285,6 +288,7 @@ impl Loads {
                         }
                     }),
                     asked: asked.clone(),
+                    askers: FollowedAskers::of(calls.iter().map(|call| &call.askers)),
                 };
                 let keys: Vec<&str> = calls.iter().map(|call| &*call.key).collect();
                 let mut loaded = origin.ask_many(&keys, turn).await.into_iter();
@@ -307,12 +311,13 @@ fn no_result() -> Error {
 pub(super) async fn load_with_others(
     seat: LoadSeat,
     key: &str,
-    callers: Option<Callers<Result<FlightOutcome>>>,
+    (askers, callers): (Askers, Option<Callers<Result<FlightOutcome>>>),
     asked: Asked,
 ) -> (Result<Loaded, BoxError>, Asked) {
     let (sender, loaded) = oneshot::channel();
     seat.fill(LoadCall {
         key: key.into(),
+        askers,
         callers,
         loaded: sender,
     });

@@ -48,6 +48,7 @@ use super::{
 };
 use crate::{
     absence::NotFoundBody,
+    askers::Asker,
     error::{Error, ErrorKind, Result},
     ports::{GroupObserver, LoadQueue, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
@@ -203,6 +204,11 @@ impl Group {
         }
         let outcome = self.get_here(&self.hashed(key), self.hash(key)).await?;
         Ok(to_peer(&outcome))
+    }
+
+    /// The load of this key, if one is under way here, is for these, too.
+    pub fn also_wanted(&self, key: &str, askers: &[Asker]) {
+        self.local.also_wanted(&self.hashed(key), askers);
     }
 
     /// Whether other members may be answered at all.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
+    askers::AskersNow,
     cluster::Cluster,
     copy_queue::CopyQueue,
     hot::HotKeys,
@@ -149,6 +150,8 @@ pub struct Shared {
     pub copies: CopyQueue,
     /// Wraps the tasks that load.
     pub wrap_task: TaskWrapper,
+    /// Tells for whom a get is.
+    pub askers: AskersNow,
 }
 
 impl Shared {

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{FlightOutcome, Group, Landed, Source, abandoned, many::FetchSeat};
 use crate::{
+    askers::Askers,
     cluster::Owner,
     error::{Error, ErrorKind, Result},
     flight::Leader,
@@ -67,7 +68,8 @@ impl Group {
         seat: Option<FetchSeat>,
     ) -> WaitingRemotely {
         let hot = self.shared.hot_keys.count(hash, self.shared.clock.now());
-        let joined = self.remote.join(key, self.sharing(hash));
+        let askers = (self.shared.askers)();
+        let joined = self.remote.join(key, self.sharing(hash), askers);
         let collapsed = joined.leader.is_none();
         if let Some(leader) = joined.leader {
             let (group, text) = (self.clone(), key.text().to_owned());
@@ -81,20 +83,10 @@ impl Group {
             });
         } else {
             self.observer.waited_for_flight();
-            self.also_wanted(key, hash);
         }
         WaitingRemotely {
             waiter: joined.waiter,
             collapsed,
-        }
-    }
-
-    /// A fetch may wait for its turn: somebody else wants its key now, too.
-    fn also_wanted(&self, key: &HashedKey<'_>, hash: KeyHash) {
-        let topology = self.shared.cluster.snapshot();
-        if let Owner::Other(owner) = topology.owner(hash) {
-            let peers = &self.shared.peers;
-            peers.also_wanted(owner, &self.name, key.text());
         }
     }
 
@@ -114,7 +106,7 @@ impl Group {
         // A fetch without callers is dropped, so that it holds no slot here or at the owner.
         // The owner continues a load that is already running.
         let result = tokio::select! {
-            result = self.fetch(key, hash, seat) => result,
+            result = self.fetch(key, hash, leader.askers(), seat) => result,
             () = leader.abandoned() => Err(given_up()),
         };
         let copy = match &result {
@@ -145,6 +137,7 @@ impl Group {
         self: &Arc<Self>,
         key: &HashedKey<'_>,
         hash: KeyHash,
+        askers: &Askers,
         mut seat: Option<FetchSeat>,
     ) -> Result<Brought> {
         let topology = self.shared.cluster.snapshot();
@@ -153,7 +146,8 @@ impl Group {
         let sure = self.is_sure();
         let ranked = topology.ranked(hash).take(1 + MAX_STAND_INS);
         for member in ranked.take_while(|member| !sure || *member != Owner::Me) {
-            if let Some(answer) = self.try_member(member, key.text(), &mut seat).await {
+            let asked = (key.text(), askers);
+            if let Some(answer) = self.try_member(member, asked, &mut seat).await {
                 return answer;
             }
         }
@@ -166,7 +160,7 @@ impl Group {
     async fn try_member(
         &self,
         owner: Owner<'_>,
-        key: &str,
+        asked: (&str, &Askers),
         seat: &mut Option<FetchSeat>,
     ) -> Option<Result<Brought>> {
         let Owner::Other(member) = owner else {
@@ -175,10 +169,10 @@ impl Group {
         if !self.shared.peers.usable(member) {
             return None;
         }
-        let mut fetched = self.fetch_from(member, key, seat.take()).await;
+        let mut fetched = self.fetch_from(member, asked, seat.take()).await;
         if let Ok(None) = fetched {
             // Its owner finds it expired too by now, and loads it.
-            fetched = self.fetch_from(member, key, None).await;
+            fetched = self.fetch_from(member, asked, None).await;
         }
         match fetched {
             Ok(brought) => brought.map(Ok),
@@ -203,17 +197,17 @@ impl Group {
     async fn fetch_from(
         &self,
         member: &Member,
-        key: &str,
+        (key, askers): (&str, &Askers),
         seat: Option<FetchSeat>,
     ) -> Result<Option<Brought>, PeerError> {
         let answer = match seat {
-            Some(seat) => match self.fetch_together(seat, member, key).await? {
+            Some(seat) => match self.fetch_together(seat, member, key, askers).await? {
                 Fetched::Answer(answer) => answer,
                 Fetched::Large => return Ok(Some(Brought::Large)),
             },
             None => {
                 let peers = &self.shared.peers;
-                peers.fetch(member, &self.name, key).await?
+                peers.fetch(member, &self.name, key, askers).await?
             }
         };
         let now = self.shared.clock.now();

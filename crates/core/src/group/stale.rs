@@ -112,7 +112,6 @@ impl Group {
         let waiting = self.join_here(key, hash, Departure { why, seat });
         if waiting.collapsed {
             self.observer.waited_for_flight();
-            self.now.load().origin.also_wanted(key.text());
         }
         Begun::Waits(waiting, patience)
     }

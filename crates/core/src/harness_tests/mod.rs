@@ -257,6 +257,7 @@ impl Plan {
             replicas: self.replicas,
             copies,
             wrap_task: |task| task,
+            askers: Vec::new,
         };
         let groups = self.groups(shared);
         let group = groups.get("users").expect("made there").clone();

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::HOT_AFTER;
 use crate::{
+    askers::Askers,
     error::{Error, ErrorKind, Result},
     group::{Group, Groups},
     membership::{IdHash, Member},
@@ -116,7 +117,13 @@ impl Peers for TestPeers {
         true
     }
 
-    async fn fetch(&self, member: &Member, _: &str, key: &str) -> Result<PeerAnswer, PeerError> {
+    async fn fetch(
+        &self,
+        member: &Member,
+        _: &str,
+        key: &str,
+        _: &Askers,
+    ) -> Result<PeerAnswer, PeerError> {
         self.net.fetches.fetch_add(1, Ordering::SeqCst);
         if let Some(told) = &*self.net.on_fetch.lock() {
             told(&self.me, key);

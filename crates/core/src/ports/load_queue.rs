@@ -11,6 +11,7 @@ use futures::future::{BoxFuture, pending};
 
 use super::origin::{Loaded, Origin, Reloaded};
 use crate::{
+    askers::FollowedAskers,
     error::BoxError,
     metadata::Metadata,
     time::{Clock, Timestamp},
@@ -49,13 +50,18 @@ pub struct LoadTurn<'a> {
     pub abandoned: BoxFuture<'a, ()>,
     /// Told of each attempt that begins later than the call.
     pub asked: Asked,
+    /// Whose turn it takes.
+    pub askers: FollowedAskers,
 }
 
 impl LoadTurn<'static> {
     /// Of a load that begins whoever waits for it.
     pub fn anyway(asked: Asked) -> Self {
-        let abandoned = Box::pin(pending());
-        Self { abandoned, asked }
+        Self {
+            abandoned: Box::pin(pending()),
+            asked,
+            askers: FollowedAskers::of([]),
+        }
     }
 }
 
@@ -81,9 +87,6 @@ pub trait LoadQueue: Send + Sync + 'static {
 
     /// How many keys [`LoadQueue::ask_many`] takes at once. With 1, it is never called.
     fn batch_size(&self) -> usize;
-
-    /// Another client wants this key, too, whose load may still wait for its turn.
-    fn also_wanted(&self, key: &str);
 }
 
 #[async_trait]
@@ -104,8 +107,6 @@ impl<O: Origin + ?Sized> LoadQueue for O {
     fn batch_size(&self) -> usize {
         Origin::batch_size(self)
     }
-
-    fn also_wanted(&self, _: &str) {}
 }
 
 /// Loads as [`Origin::reload`] does if a value is kept, and as [`Origin::load`] otherwise.

@@ -15,7 +15,7 @@ pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
     Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Parcel,
     Peeked, PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source,
-    TRANSFER_TIMEOUT, Voucher,
+    TRANSFER_TIMEOUT, Voucher, all_given_up,
 };
 pub use registry::{HeldLease, Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
 

@@ -8,6 +8,7 @@ use std::{
 
 use super::Timestamp;
 use crate::{
+    askers::Askers,
     error::Error,
     membership::{IdHash, Member},
     record::Record,
@@ -122,20 +123,30 @@ pub enum Fetched {
 /// A key of a batch, and where its answer goes.
 pub struct KeyAsked {
     key: Box<str>,
+    askers: Askers,
     answer: oneshot::Sender<Result<Fetched, PeerError>>,
 }
 
 impl KeyAsked {
     /// A key, and where its answer comes.
-    pub fn new(key: &str) -> (Self, oneshot::Receiver<Result<Fetched, PeerError>>) {
+    pub fn new(key: &str, askers: Askers) -> (Self, oneshot::Receiver<Result<Fetched, PeerError>>) {
         let (answer, answered) = oneshot::channel();
-        let key = key.into();
-        (Self { key, answer }, answered)
+        let asked = Self {
+            key: key.into(),
+            askers,
+            answer,
+        };
+        (asked, answered)
     }
 
     /// The key.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Who wants it.
+    pub fn askers(&self) -> &Askers {
+        &self.askers
     }
 
     /// Answers for it.
@@ -153,9 +164,26 @@ impl KeyAsked {
         self.answer(fetched.map(Fetched::Answer));
     }
 
+    /// Whether the caller has given up.
+    pub fn is_given_up(&self) -> bool {
+        self.answer.is_closed()
+    }
+
     /// Ready once the caller has given up.
     pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        // A task may poll 128 times in a row. Past that all is pending, so that of more keys than
+        // that, the first would be polled again and again.
+        if self.is_given_up() {
+            return Poll::Ready(());
+        }
         self.answer.poll_closed(task)
+    }
+}
+
+/// Returns once the callers of all these keys have given up.
+pub async fn all_given_up<'a>(asked: impl IntoIterator<Item = &'a mut KeyAsked>) {
+    for one in asked {
+        poll_fn(|task| one.poll_given_up(task)).await;
     }
 }
 
@@ -333,25 +361,28 @@ pub trait Peers: Send + Sync + 'static {
     /// Whether this member should be called now. False while it is ejected after a failure.
     fn usable(&self, member: &Member) -> bool;
     /// Gets the value from that member, which loads it if necessary and never forwards the call. It
-    /// takes as long as the member's load may take; the caller may drop it at any time.
-    async fn fetch(&self, member: &Member, group: &str, key: &str)
-    -> Result<PeerAnswer, PeerError>;
+    /// takes as long as the member's load may take; the caller may drop it at any time. Whether it
+    /// waits for its turn here or there, it does so for all of `askers`.
+    async fn fetch(
+        &self,
+        member: &Member,
+        group: &str,
+        key: &str,
+        askers: &Askers,
+    ) -> Result<PeerAnswer, PeerError>;
     /// Gets several values from that member, each by the rules of [`Peers::fetch`]. It ends when
     /// all are answered or given up. Without a method of its own, it fetches them one by one.
     async fn fetch_many(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
         let fetches = asked.into_iter().map(|one| async move {
-            let key = one.key().to_owned();
-            one.answer_from(self.fetch(member, group, &key)).await;
+            let (key, askers) = (one.key().to_owned(), one.askers().clone());
+            one.answer_from(self.fetch(member, group, &key, &askers))
+                .await;
         });
         let fetches: Vec<_> = fetches.collect();
         stream::iter(fetches)
             .buffer_unordered(MANY_AT_ONCE)
             .collect::<()>()
             .await;
-    }
-    /// Somebody else wants this key, too, whose fetch from that member may wait for its turn.
-    fn also_wanted(&self, member: &Member, group: &str, key: &str) {
-        let _ = (member, group, key);
     }
     /// Gets what that member has in memory. It never loads.
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError>;

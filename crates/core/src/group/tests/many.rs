@@ -171,8 +171,6 @@ impl LoadQueue for Waiting {
         std::future::pending().await
     }
 
-    fn also_wanted(&self, _: &str) {}
-
     fn batch_size(&self) -> usize {
         100
     }

@@ -165,8 +165,6 @@ impl LoadQueue for Lazy {
     fn batch_size(&self) -> usize {
         1
     }
-
-    fn also_wanted(&self, _: &str) {}
 }
 
 #[tokio::test]
@@ -253,8 +251,6 @@ impl LoadQueue for Queued {
     fn batch_size(&self) -> usize {
         1
     }
-
-    fn also_wanted(&self, _: &str) {}
 }
 
 #[tokio::test(start_paused = true)]
