@@ -20,7 +20,7 @@ use gaocache_core::{
     group::{Explained, Group, Held},
     membership::Member,
     metadata::Metadata,
-    store::Departure,
+    store::GoneReason,
 };
 
 /// Questions at a time: each asks other members.
@@ -157,10 +157,10 @@ fn failure(error: &Error) -> Value {
     })
 }
 
-fn why(left: Departure) -> &'static str {
+fn why(left: GoneReason) -> &'static str {
     match left {
-        Departure::Evicted => "evicted",
-        Departure::Expired => "expired",
-        Departure::Dropped => "removed, purged or handed over",
+        GoneReason::Evicted => "evicted",
+        GoneReason::Expired => "expired",
+        GoneReason::Dropped => "removed, purged or handed over",
     }
 }

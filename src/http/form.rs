@@ -1,5 +1,5 @@
-//! In which form a value goes out that is kept compressed: as it lies, to clients that say that
-//! they take it; else as the origin gave it.
+//! In which form a value goes out that is stored compressed: as it is stored, to clients that say
+//! that they take it; else as the origin gave it.
 //!
 //! The two are different representations (RFC 9110, 8.8.3.3): each has a tag of its own, and caches
 //! are told what the choice depends on. Parts are always parts of the origin's form.
@@ -20,7 +20,7 @@ const SUFFIX: &str = "-zstd";
 pub enum Form {
     /// As the origin gave it; there is no other.
     AsLoaded,
-    /// As the origin gave it, though it lies compressed.
+    /// As the origin gave it, though it is kept compressed.
     Decompressed,
     /// Compressed.
     Compressed,

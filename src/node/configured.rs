@@ -219,19 +219,7 @@ pub(super) fn definition(
     let origin = &settings.origin;
     let (built, load_timeout): (Arc<dyn Origin>, _) = match origin.kind {
         OriginKind::Http => {
-            let rules = HttpRules {
-                template: origin.url.clone(),
-                timeout: seconds(origin.timeout_seconds),
-                retries: origin.retries,
-                max_value: settings.max_value,
-                honour_cache_control: origin.honour_cache_control,
-                keep_not_found_body: origin.keep_not_found_body,
-                keep_headers: kept_headers(&origin.keep_headers)?,
-                headers: origin.headers.clone(),
-                proxies,
-                ca: file(&origin.ca),
-                budget: budget.clone(),
-            };
+            let rules = http_rules(settings, proxies, budget.clone())?;
             let longest = rules.longest_load();
             (Arc::new(HttpOrigin::new(rules)?), longest)
         }
@@ -270,6 +258,27 @@ pub(super) fn definition(
         },
         origin: built,
         bounds: bounds(origin, load_timeout),
+    })
+}
+
+fn http_rules(
+    settings: &GroupSettings,
+    proxies: Proxies,
+    budget: Arc<Budget>,
+) -> Result<HttpRules> {
+    let origin = &settings.origin;
+    Ok(HttpRules {
+        template: origin.url.clone(),
+        timeout: seconds(origin.timeout_seconds),
+        retries: origin.retries,
+        max_value: settings.max_value,
+        honour_cache_control: origin.honour_cache_control,
+        keep_not_found_body: origin.keep_not_found_body,
+        keep_headers: kept_headers(&origin.keep_headers)?,
+        headers: origin.headers.clone(),
+        proxies,
+        ca: file(&origin.ca),
+        budget,
     })
 }
 

@@ -10,7 +10,7 @@
 {{- $max := $group.max_value | default "8MiB" }}
 {{- $bytes := include "gaocache.bytes" $max | int64 }}
 {{- $largest = max $largest $bytes }}
-{{- if ge $bytes (int64 4294901760) }}
+{{- if gt $bytes (int64 4294901760) }}
 {{- fail (printf "groups[%d].max_value (%s has %v) must be less than 4 GiB" $number $group.name $max) }}
 {{- end }}
 {{- /* What an entry is charged: whole pages, and its place in the store. */}}

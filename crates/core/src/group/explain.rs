@@ -15,7 +15,7 @@ use crate::{
     metadata::Metadata,
     ports::{PeerError, Timestamp},
     record::Record,
-    store::{Departure, Entry},
+    store::{Entry, GoneReason},
 };
 
 /// Number of other members that are asked: the owner, and those next in ring order.
@@ -39,7 +39,7 @@ pub struct Explained {
     /// What others hold, or why they could not be asked.
     pub others: Vec<(Arc<str>, Told)>,
     /// Why the key left this node's memory, if it did so recently and has not come back.
-    pub last_departure: Option<Departure>,
+    pub last_departure: Option<GoneReason>,
     /// The error that gets end with until it is forgotten, because the last load failed.
     pub failure: Option<Error>,
     /// Whether it was removed so recently that only its origin is trusted.

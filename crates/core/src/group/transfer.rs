@@ -187,7 +187,7 @@ impl Group {
         if parcel.copy {
             entry.set_replica_at(sender.member);
             // The other holder is the one that sent it.
-            entry.set_told();
+            entry.set_announced();
         }
         match self.shared.owned.offer(entry, now) {
             Offered::Kept => {

@@ -59,7 +59,8 @@ impl Handoff {
             if step % STRIDE == STRIDE - 1 {
                 tokio::time::sleep(BREATH).await;
             }
-            let used = entry.is_untold() && entry.use_count() >= self.rules.copy_from_use_count;
+            let used =
+                entry.is_unannounced() && entry.use_count() >= self.rules.copy_from_use_count;
             let group = self.parts.groups.numbered(entry.group());
             let (true, true, Some(group)) = (used, entry.is_fresh(now), group) else {
                 continue;

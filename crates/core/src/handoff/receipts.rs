@@ -79,6 +79,6 @@ fn conclude_copy(entry: &Entry, fate: Fate, receiver: IdHash) {
     // A recently removed key may be accepted soon, so it is announced again. Anything else is not
     // announced until its next use, so a full receiver isn't asked about cold entries forever.
     if fate != Fate::Refused {
-        entry.set_told();
+        entry.set_announced();
     }
 }

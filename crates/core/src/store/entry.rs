@@ -31,7 +31,7 @@ pub const MAX_USE_COUNT: u32 = u8::MAX as u32;
 pub(super) const MAX_LATELY: u8 = 2;
 
 /// The mark of an entry that came or was used since the holder of its replica last learned of it.
-const UNTOLD: u8 = 0b1000;
+const UNANNOUNCED: u8 = 0b1000;
 
 /// A kept answer. Its record is immutable; a newer entry replaces it. Clones are the same entry.
 #[derive(Clone)]
@@ -111,7 +111,7 @@ impl Entry {
             owner: AtomicU32::new(0),
             replica_at: AtomicU32::new(0),
             uses: AtomicU8::new(0),
-            marks: AtomicU8::new(UNTOLD),
+            marks: AtomicU8::new(UNANNOUNCED),
             key: text.len() as u16 | has_value,
         };
         let plain = record.metadata.is_empty()

@@ -70,12 +70,12 @@ fn marks_and_counts_do_not_disturb_each_other() {
         (entry.use_count(), entry.lately()),
         (MAX_USE_COUNT, MAX_LATELY)
     );
-    entry.set_told();
-    assert!(entry.is_hot() && !entry.is_untold());
+    entry.set_announced();
+    assert!(entry.is_hot() && !entry.is_unannounced());
     entry.judge(false, 1);
     assert!(!entry.is_hot() && entry.lately() == 1);
     entry.used();
-    assert!(entry.is_untold());
+    assert!(entry.is_unannounced());
     assert!(!entry.has_replica() && !entry.has_replica_at(IdHash::NONE));
     entry.set_replica_at(IdHash(9));
     assert!(entry.has_replica_at(IdHash(9)) && !entry.has_replica_at(IdHash(8)));

@@ -5,10 +5,10 @@
 
 mod block;
 mod capacity;
-mod departed;
 mod entry;
 mod epochs;
 mod ghosts;
+mod gone;
 mod offers;
 mod per_group;
 mod purges;
@@ -26,16 +26,16 @@ use parking_lot::{Mutex, RwLock};
 
 pub use capacity::{MOST_VALUE_BYTES, charge};
 use capacity::{shards, weight};
-use departed::Departed;
 pub use entry::{Entry, MAX_USE_COUNT};
 use epochs::Epochs;
+use gone::GoneKeys;
 pub use offers::Offered;
-pub use purges::UnderWay;
+pub use purges::PendingLoad;
 pub use quotas::MemoryQuota;
 use quotas::{PartNumber, Quotas};
 use shard::{Left, Locked, Shard};
 use stats::StoreStats;
-pub use stats::{Departure, GroupStats};
+pub use stats::{GoneReason, GroupStats};
 
 use crate::{
     fence::Fence,
@@ -49,7 +49,7 @@ enum Judged {
     /// It is not to be seen now, and stays.
     Hidden,
     /// It is not to be seen any more.
-    Over(Entry, Departure),
+    Over(Entry, GoneReason),
 }
 
 /// One bounded store.
@@ -62,7 +62,7 @@ pub struct Store {
     /// Held while the quotas are changed.
     turn: Mutex<()>,
     epochs: Epochs,
-    departed: Departed,
+    gone_keys: GoneKeys,
     fence: Option<Arc<Fence>>,
 }
 
@@ -82,7 +82,7 @@ impl Store {
             quotas: ArcSwap::new(quotas.clone()),
             turn: Mutex::default(),
             epochs: Epochs::new(),
-            departed: Departed::new(),
+            gone_keys: GoneKeys::new(),
             fence: None,
         }
     }
@@ -129,9 +129,9 @@ impl Store {
                 return Judged::Hidden;
             }
             let why = if current {
-                Departure::Expired
+                GoneReason::Expired
             } else {
-                Departure::Dropped
+                GoneReason::Dropped
             };
             Judged::Over(entry.clone(), why)
         });
@@ -168,7 +168,7 @@ impl Store {
     }
 
     /// Removes only this entry: a fresh one may have replaced it in the meantime.
-    fn remove_if(&self, key: &HashedKey<'_>, entry: &Entry, why: Departure) {
+    fn remove_if(&self, key: &HashedKey<'_>, entry: &Entry, why: GoneReason) {
         let gone = self
             .shard(key)
             .write()
@@ -205,9 +205,9 @@ impl Store {
         true
     }
 
-    fn gone(&self, entry: &Entry, why: Departure) {
+    fn gone(&self, entry: &Entry, why: GoneReason) {
         self.epochs.gone(entry);
-        self.departed.note(&entry.hashed(), why);
+        self.gone_keys.note(&entry.hashed(), why);
     }
 
     /// The key of what was replaced stays.
@@ -215,14 +215,14 @@ impl Store {
         for left in left {
             match left {
                 Left::Replaced(entry) => self.epochs.gone(&entry),
-                Left::Evicted(entry) => self.gone(&entry, Departure::Evicted),
+                Left::Evicted(entry) => self.gone(&entry, GoneReason::Evicted),
             }
         }
     }
 
     /// Why the key left the store, if that was lately enough to be known.
-    pub fn why_gone(&self, key: &HashedKey<'_>) -> Option<Departure> {
-        self.departed.why(key)
+    pub fn why_gone(&self, key: &HashedKey<'_>) -> Option<GoneReason> {
+        self.gone_keys.why(key)
     }
 
     /// The entry, unless it has expired by `now`. Does not count as a use.
@@ -233,12 +233,12 @@ impl Store {
 
     /// Removes exactly this entry. A newer one for the same key stays.
     pub fn remove_exactly(&self, entry: &Entry) {
-        self.remove_if(&entry.hashed(), entry, Departure::Dropped);
+        self.remove_if(&entry.hashed(), entry, GoneReason::Dropped);
     }
 
     /// Removes an entry. Returns true if there was one.
     pub fn remove(&self, key: &HashedKey<'_>) -> bool {
-        let why = Departure::Dropped;
+        let why = GoneReason::Dropped;
         let Some(entry) = self.shard(key).write().remove_if(key, why, |_| true) else {
             return false;
         };

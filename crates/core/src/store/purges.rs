@@ -8,14 +8,14 @@ use crate::{key::GroupId, tags::TagHash};
 
 /// A load that is under way: it is remembered for it which tags are purged meanwhile.
 #[must_use]
-pub struct UnderWay {
+pub struct PendingLoad {
     store: Arc<Store>,
     group: GroupId,
     /// How often tags of the group had been purged by then.
     departed: u32,
 }
 
-impl UnderWay {
+impl PendingLoad {
     /// Whether the entry that it brought may be kept: none of its tags was purged since the load
     /// departed. To be asked before [`Store::insert`] and [`Store::offer`].
     pub fn brings(&self, entry: &Entry) -> bool {
@@ -26,7 +26,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for PendingLoad {
     fn drop(&mut self) {
         self.store.epochs.tags(self.group).arrives(self.departed);
     }
@@ -66,8 +66,8 @@ impl Store {
     }
 
     /// A load of a key of the group departs.
-    pub fn departs(self: &Arc<Self>, group: GroupId) -> UnderWay {
-        UnderWay {
+    pub fn departs(self: &Arc<Self>, group: GroupId) -> PendingLoad {
+        PendingLoad {
             departed: self.epochs.tags(group).departs(),
             store: self.clone(),
             group,

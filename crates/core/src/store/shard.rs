@@ -13,8 +13,8 @@ use super::{
     entry::Entry,
     ghosts::Ghosts,
     quotas::{PartNumber, Quotas},
-    slab::{Place, Ring, Slab},
-    stats::{Departure, StoreStats},
+    slab::{Place, Queue, Slab},
+    stats::{GoneReason, StoreStats},
 };
 use crate::key::HashedKey;
 
@@ -28,8 +28,8 @@ pub(super) enum Left {
 
 /// Entries that are judged beside each other.
 struct Part {
-    hot: Ring,
-    cold: Ring,
+    hot: Queue,
+    cold: Queue,
     ghosts: Ghosts,
     entries: usize,
 }
@@ -37,8 +37,8 @@ struct Part {
 impl Part {
     fn new() -> Self {
         Self {
-            hot: Ring::default(),
-            cold: Ring::default(),
+            hot: Queue::default(),
+            cold: Queue::default(),
             ghosts: Ghosts::new(),
             entries: 0,
         }
@@ -48,7 +48,7 @@ impl Part {
         self.hot.weight + self.cold.weight
     }
 
-    fn ring(&mut self, hot: bool) -> &mut Ring {
+    fn queue(&mut self, hot: bool) -> &mut Queue {
         if hot { &mut self.hot } else { &mut self.cold }
     }
 }
@@ -137,7 +137,7 @@ impl Shard {
         let (hash, weighs) = (entry.hashed().hash(), weight(&entry));
         let part = self.quotas.part_of(entry.group());
         let mut hot = self.parts[part].hot.weight + weighs <= self.hot_capacity(part);
-        let before = self.remove_if(&entry.hashed(), Departure::Dropped, |_| true);
+        let before = self.remove_if(&entry.hashed(), GoneReason::Dropped, |_| true);
         if let Some(before) = before {
             hot = before.is_hot();
             lately = lately.max(before.lately() + 1);
@@ -166,14 +166,14 @@ impl Shard {
     pub(super) fn remove_if(
         &mut self,
         key: &HashedKey<'_>,
-        why: Departure,
+        why: GoneReason,
         wanted: impl FnOnce(&Entry) -> bool,
     ) -> Option<Entry> {
         let place = self.place(key)?;
         wanted(self.slab.get(place)?).then(|| self.take(place, key.hash(), why))?
     }
 
-    fn take(&mut self, place: Place, hash: u64, why: Departure) -> Option<Entry> {
+    fn take(&mut self, place: Place, hash: u64, why: GoneReason) -> Option<Entry> {
         if let Ok(found) = self.table.find_entry(hash, |it| *it == place) {
             found.remove();
         }
@@ -195,15 +195,15 @@ impl Shard {
     }
 
     fn link(&mut self, part: PartNumber, hot: bool, place: Place, weighs: u64) {
-        let ring = self.parts[part].ring(hot);
-        ring.add(&mut self.slab, place);
-        ring.weight += weighs;
+        let queue = self.parts[part].queue(hot);
+        queue.add(&mut self.slab, place);
+        queue.weight += weighs;
     }
 
     fn unlink(&mut self, part: PartNumber, hot: bool, place: Place, weighed: u64) {
-        let ring = self.parts[part].ring(hot);
-        ring.take(&mut self.slab, place);
-        ring.weight -= weighed;
+        let queue = self.parts[part].queue(hot);
+        queue.take(&mut self.slab, place);
+        queue.weight -= weighed;
     }
 
     /// Evicts entries of a part until it is within its limit, up to so many. True if there is
@@ -234,9 +234,9 @@ impl Shard {
             .enumerate()
         {
             for hot in [true, false] {
-                let ring = before.ring(hot);
-                while let Some(place) = ring.head() {
-                    ring.take(&mut self.slab, place);
+                let queue = before.queue(hot);
+                while let Some(place) = queue.head() {
+                    queue.take(&mut self.slab, place);
                     let Some(entry) = self.slab.get(place) else {
                         continue;
                     };

@@ -1,4 +1,4 @@
-//! The places of a shard's entries, linked to two rings in the order in which they came. It grows
+//! The places of a shard's entries, linked to two queues in the order in which they came. It grows
 //! by chunks: a table that doubles would be half empty, and be copied, each time.
 
 use super::entry::Entry;
@@ -12,7 +12,7 @@ const CHUNK: usize = 256;
 struct Slot {
     /// None if it is free.
     entry: Option<Entry>,
-    /// In its ring; of a free one, the next free one.
+    /// In its queue; of a free one, the next free one.
     next: Place,
     previous: Place,
 }
@@ -54,7 +54,7 @@ impl Slab {
         self.length
     }
 
-    /// A place for the entry, in no ring yet.
+    /// A place for the entry, in no queue yet.
     pub(super) fn insert(&mut self, entry: Entry) -> Place {
         let place = self.free;
         if place == self.length {
@@ -76,7 +76,7 @@ impl Slab {
         place
     }
 
-    /// Frees a place that is in no ring any more.
+    /// Frees a place that is in no queue any more.
     pub(super) fn remove(&mut self, place: Place) -> Option<Entry> {
         let free = self.free;
         let slot = self.slot_mut(place);
@@ -87,16 +87,16 @@ impl Slab {
     }
 }
 
-/// A ring of places, in the order in which they came.
+/// A queue of places, in the order in which they came.
 #[derive(Default)]
-pub(super) struct Ring {
+pub(super) struct Queue {
     /// The oldest.
     head: Option<Place>,
     /// What its entries weigh.
     pub(super) weight: u64,
 }
 
-impl Ring {
+impl Queue {
     /// The oldest.
     pub(super) fn head(&self) -> Option<Place> {
         self.head

@@ -24,7 +24,7 @@ pub struct GroupStats {
 
 /// Why an entry leaves the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
+pub enum GoneReason {
     /// Evicted to make room for others.
     Evicted = 1,
     /// Found to have expired.
@@ -55,14 +55,14 @@ impl StoreStats {
         counters.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn goes(&self, group: GroupId, bytes: u64, why: Departure) {
+    pub(super) fn goes(&self, group: GroupId, bytes: u64, why: GoneReason) {
         let counters = self.0.of(group);
         counters.items.fetch_sub(1, Ordering::Relaxed);
         counters.bytes.fetch_sub(bytes, Ordering::Relaxed);
         match why {
-            Departure::Evicted => counters.evicted.fetch_add(1, Ordering::Relaxed),
-            Departure::Expired => counters.expired.fetch_add(1, Ordering::Relaxed),
-            Departure::Dropped => 0,
+            GoneReason::Evicted => counters.evicted.fetch_add(1, Ordering::Relaxed),
+            GoneReason::Expired => counters.expired.fetch_add(1, Ordering::Relaxed),
+            GoneReason::Dropped => 0,
         };
     }
 

@@ -272,8 +272,8 @@ fn the_reason_why_a_key_left_lately_is_known() {
     assert!(store.remove(&key("removed")));
     assert!(store.get(&key("expired"), late).is_none());
     assert!(store.get(&key("stays"), now).is_some());
-    assert_eq!(store.why_gone(&key("removed")), Some(Departure::Dropped));
-    assert_eq!(store.why_gone(&key("expired")), Some(Departure::Expired));
+    assert_eq!(store.why_gone(&key("removed")), Some(GoneReason::Dropped));
+    assert_eq!(store.why_gone(&key("expired")), Some(GoneReason::Expired));
     assert_eq!(store.why_gone(&key("stays")), None);
     // A key whose entry is replaced has not left.
     store.insert(entry("stays", 20, u64::MAX));
@@ -283,7 +283,7 @@ fn the_reason_why_a_key_left_lately_is_known() {
     }
     let evicted = (0..20_000).filter(|n| {
         let why = store.why_gone(&key(&n.to_string()));
-        why == Some(Departure::Evicted)
+        why == Some(GoneReason::Evicted)
     });
     assert!(evicted.count() > 100);
 }

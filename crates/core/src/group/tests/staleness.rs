@@ -153,7 +153,7 @@ async fn what_gets_return_past_a_life_is_explained_and_so_is_what_they_fail_with
         test.fails(None);
         test.at(TTL_MS + 100);
         let gone = explained().await.last_departure;
-        let wanted = (!is_served).then_some(crate::store::Departure::Expired);
+        let wanted = (!is_served).then_some(crate::store::GoneReason::Expired);
         assert_eq!(gone, wanted);
         test.groups[owner].remove(&key).await.expect("removed");
         test.at(5 * TTL_MS);

@@ -2,15 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Entry, MAX_LATELY, MAX_USE_COUNT, UNTOLD};
+use super::{Entry, MAX_LATELY, MAX_USE_COUNT, UNANNOUNCED};
 
 /// Marks of an entry. How often the store saw it used lately, up to [`MAX_LATELY`].
 const LATELY: u8 = 0b11;
 /// It is one of those that the store holds on to.
 const HOT: u8 = 0b100;
 /// How the store judges an entry. All of this is read and written within the lock of its shard, but
-/// hits hold it together. So one that races with another, or with [`Entry::set_told`] or a raised
-/// use count, may undo what that wrote: the entry looks cooler, or is told of once more.
+/// hits hold it together. So one that races with another, or with [`Entry::set_announced`] or a
+/// raised use count, may undo what that wrote: the entry looks cooler, or is told of once more.
 impl Entry {
     /// Counts a use. If two threads race, one use is lost and the entry looks slightly cooler,
     /// which is harmless.
@@ -20,7 +20,7 @@ impl Entry {
         if u32::from(uses) < MAX_USE_COUNT {
             head.uses.store(uses + 1, Ordering::Relaxed);
         }
-        self.mark_used(UNTOLD);
+        self.mark_used(UNANNOUNCED);
     }
 
     /// The same for the store alone: nobody has to be told.
@@ -55,13 +55,16 @@ impl Entry {
         marks.store(rest | hot | lately.min(MAX_LATELY), Ordering::Relaxed);
     }
 
-    /// Whether it came or was used since [`Entry::set_told`].
-    pub fn is_untold(&self) -> bool {
-        self.0.head().marks.load(Ordering::Relaxed) & UNTOLD != 0
+    /// Whether it came or was used since [`Entry::set_announced`].
+    pub fn is_unannounced(&self) -> bool {
+        self.0.head().marks.load(Ordering::Relaxed) & UNANNOUNCED != 0
     }
 
     /// The holder of its replica knows that it is in use.
-    pub fn set_told(&self) {
-        self.0.head().marks.fetch_and(!UNTOLD, Ordering::Relaxed);
+    pub fn set_announced(&self) {
+        self.0
+            .head()
+            .marks
+            .fetch_and(!UNANNOUNCED, Ordering::Relaxed);
     }
 }

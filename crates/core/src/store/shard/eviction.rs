@@ -12,7 +12,7 @@
 //! its share gives nothing as long as another holds more, or who wants the room has entries of its
 //! own here.
 
-use super::{Departure, Left, Part, PartNumber, Place, Shard, weight};
+use super::{GoneReason, Left, Part, PartNumber, Place, Shard, weight};
 
 /// Hundredths of its room that the hot entries of a part may take.
 const HOT_PART: u64 = 97;
@@ -87,7 +87,7 @@ impl Shard {
             } = &mut self.parts[part];
             ghosts.add(hash, *entries);
             left.extend(
-                self.take(place, hash, Departure::Evicted)
+                self.take(place, hash, GoneReason::Evicted)
                     .map(Left::Evicted),
             );
             return true;
@@ -138,7 +138,7 @@ impl Shard {
         };
         let hash = self.slab.get(place).map_or(0, |it| it.hashed().hash());
         left.extend(
-            self.take(place, hash, Departure::Evicted)
+            self.take(place, hash, GoneReason::Evicted)
                 .map(Left::Evicted),
         );
         true
