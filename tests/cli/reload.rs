@@ -65,21 +65,6 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
     assert_eq!(one.loads_of("held") + other.loads_of("held"), 1);
     load.goes_on().await;
 
-    // The memory of a group.
-    let memory = "memory_share = 0.25\nmemory_limit = 0.5\norigin.";
-    let limited = group("more", 600, &one.url()).replacen("origin.", memory, 1);
-    mounted.change(&(group("users", 60, &other.url()) + &limited));
-    assert_eq!(asked.reload().await.0, 200);
-    let owned = "group=\"more\",tier=\"owned\"";
-    let capacity = asked.metric("gaocache_store_capacity_bytes", "owned").await;
-    for (name, ratio) in [("share", 0.25), ("limit", 0.5)] {
-        let bytes = asked
-            .metric(&format!("gaocache_store_{name}_bytes"), owned)
-            .await;
-        assert_eq!(bytes, capacity * ratio, "{name}");
-    }
-    load.goes_on().await;
-
     // A group goes, and its entries with it; it comes back empty.
     assert_eq!(one.loads_of("m"), 1);
     mounted.change(&group("users", 60, &other.url()));
@@ -104,6 +89,28 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
     load.goes_on().await;
     load.ended().await;
     serve.logs("the settings were read again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_of_a_group_changes() {
+    let origin = CountingOrigin::start().await;
+    let users = group("users", 600, &origin.url());
+    let mut mounted = Mounted::new(&users);
+    let (_serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    let owned = "group=\"users\",tier=\"owned\"";
+    let capacity = asked.metric("gaocache_store_capacity_bytes", "owned").await;
+    let memory = "memory_share = 0.25\nmemory_limit = 0.5\norigin.";
+    for (settings, share, limit) in [
+        (users.replacen("origin.", memory, 1), 0.25, 0.5),
+        (users.clone(), 0.0, 1.0),
+    ] {
+        mounted.change(&settings);
+        assert_eq!(asked.reload().await.0, 200);
+        for (name, ratio) in [("share", share), ("limit", limit)] {
+            let name = format!("gaocache_store_{name}_bytes");
+            assert_eq!(asked.metric(&name, owned).await, capacity * ratio, "{name}");
+        }
+    }
 }
 
 /// An origin whose values are the header that came with the request.

@@ -26,6 +26,13 @@ pub(super) enum Left {
     Evicted(Entry),
 }
 
+/// Places that may be free in any case.
+const SPARE: usize = 256;
+
+fn hash_at(slab: &Slab, place: Place) -> u64 {
+    slab.get(place).map_or(0, |it| it.hashed().hash())
+}
+
 /// Entries that are judged beside each other.
 struct Part {
     hot: Queue,
@@ -90,15 +97,23 @@ impl Shard {
         self.table.len()
     }
 
+    /// How many places it has, taken or free.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.slab.length() as usize
+    }
+
     pub(super) fn weight(&self) -> u64 {
         self.weight
     }
 
-    /// What it holds on to, in bytes: its entries, and places that are free. These don't go back
-    /// before the last entry has gone, since whoever walks over the entries counts on their places.
+    /// What it holds on to, in bytes: its entries, and places that are free.
     fn held(&self) -> u64 {
-        let free = u64::from(self.slab.length()) - self.table.len() as u64;
-        self.weight + free * PLACE_BYTES
+        self.weight + self.free_places() as u64 * PLACE_BYTES
+    }
+
+    fn free_places(&self) -> usize {
+        self.slab.length() as usize - self.table.len()
     }
 
     fn place(&self, key: &HashedKey<'_>) -> Option<Place> {
@@ -116,12 +131,16 @@ impl Shard {
         found
     }
 
-    /// Up to so many entries from a place on, and the place after; `None` at the end.
-    pub(super) fn walk(&self, from: Place, most: usize) -> (Vec<Entry>, Option<Place>) {
+    /// Up to so many entries of the places before that one, from the last to the first, and the
+    /// place before which to continue; `None` at the end.
+    ///
+    /// An entry that moves meanwhile moves to a lower place: it may be seen twice, but is not
+    /// missed.
+    pub(super) fn walk(&self, before: Place, most: usize) -> (Vec<Entry>, Option<Place>) {
         let mut entries = Vec::new();
-        for place in from..self.slab.length() {
+        for place in (0..before.min(self.slab.length())).rev() {
             if entries.len() == most {
-                return (entries, Some(place));
+                return (entries, Some(place + 1));
             }
             entries.extend(self.slab.get(place).cloned());
         }
@@ -158,8 +177,9 @@ impl Shard {
         self.weight += weighs;
         self.link(part, hot, place, weighs);
         let slab = &self.slab;
-        let rehash = |place: &Place| slab.get(*place).map_or(0, |it| it.hashed().hash());
+        let rehash = |place: &Place| hash_at(slab, *place);
         self.table.insert_unique(hash, place, rehash);
+        self.give_back(left.len());
     }
 
     /// Removes the entry of a key, if it is `wanted`.
@@ -170,7 +190,45 @@ impl Shard {
         wanted: impl FnOnce(&Entry) -> bool,
     ) -> Option<Entry> {
         let place = self.place(key)?;
-        wanted(self.slab.get(place)?).then(|| self.take(place, key.hash(), why))?
+        let taken = wanted(self.slab.get(place)?).then(|| self.take(place, key.hash(), why))?;
+        self.give_back(1);
+        taken
+    }
+
+    /// Gives memory back after so many entries have gone, as long as more than half of the places
+    /// are free: two places for each entry, so that nobody waits for long.
+    ///
+    /// To be called only while all entries are in their rings.
+    fn give_back(&mut self, gone: usize) {
+        for _ in 0..2 * gone {
+            if self.free_places() <= self.table.len() + SPARE {
+                break;
+            }
+            if let Some(moved) = self.slab.give_back() {
+                self.follow(moved);
+            }
+        }
+        let least = self.table.len() + SPARE;
+        if self.table.capacity() > 4 * least {
+            let slab = &self.slab;
+            self.table
+                .shrink_to(2 * least, |place| hash_at(slab, *place));
+        }
+    }
+
+    fn follow(&mut self, moved: (Place, Place)) {
+        let (from, to) = moved;
+        let Some(entry) = self.slab.get(to) else {
+            return;
+        };
+        let (part, hot) = (self.quotas.part_of(entry.group()), entry.is_hot());
+        if let Some(place) = self
+            .table
+            .find_mut(hash_at(&self.slab, to), |it| *it == from)
+        {
+            *place = to;
+        }
+        self.parts[part].queue(hot).follow(moved);
     }
 
     fn take(&mut self, place: Place, hash: u64, why: GoneReason) -> Option<Entry> {
@@ -209,15 +267,12 @@ impl Shard {
     /// Evicts entries of a part until it is within its limit, up to so many. True if there is
     /// nothing more to do here.
     pub(super) fn trim(&mut self, part: PartNumber, most: usize, left: &mut Vec<Left>) -> bool {
-        while self.quotas.forbid(part, 0, &self.stats) {
-            if left.len() >= most {
-                return false;
-            }
-            if !self.evict(part, left) {
-                return true;
-            }
+        let mut done = true;
+        while done && self.quotas.forbid(part, 0, &self.stats) && self.evict(part, left) {
+            done = left.len() < most;
         }
-        true
+        self.give_back(left.len());
+        done
     }
 
     /// Goes by other quotas from now on. Groups that get a part of their own, or lose it, take the

@@ -1,5 +1,5 @@
-//! The places of a shard's entries, linked to two queues in the order in which they came. It grows
-//! by chunks: a table that doubles would be half empty, and be copied, each time.
+//! The places of a shard's entries, linked to queues in the order in which they came. It grows and
+//! shrinks by chunks: a table that doubles would be half empty, and be copied, each time.
 
 use super::entry::Entry;
 
@@ -12,7 +12,7 @@ const CHUNK: usize = 256;
 struct Slot {
     /// None if it is free.
     entry: Option<Entry>,
-    /// In its queue; of a free one, the next free one.
+    /// In its queue.
     next: Place,
     previous: Place,
 }
@@ -20,9 +20,9 @@ struct Slot {
 /// Places for entries.
 pub(super) struct Slab {
     chunks: Vec<Box<[Slot]>>,
-    /// The first free one; `length` if there is none.
-    free: Place,
-    /// Places that were ever taken.
+    /// Those that are free.
+    free: Queue,
+    /// Places up to here are taken or free.
     length: Place,
 }
 
@@ -30,7 +30,10 @@ impl Slab {
     pub(super) const fn new() -> Self {
         Self {
             chunks: Vec::new(),
-            free: 0,
+            free: Queue {
+                head: None,
+                weight: 0,
+            },
             length: 0,
         }
     }
@@ -56,7 +59,7 @@ impl Slab {
 
     /// A place for the entry, in no queue yet.
     pub(super) fn insert(&mut self, entry: Entry) -> Place {
-        let place = self.free;
+        let place = self.free.head().unwrap_or(self.length);
         if place == self.length {
             if place as usize == self.chunks.len() * CHUNK {
                 let free = || Slot {
@@ -67,23 +70,56 @@ impl Slab {
                 self.chunks.push((0..CHUNK).map(|_| free()).collect());
             }
             self.length += 1;
-            self.free = self.length;
         } else {
-            self.free = self.slot_mut(place).next;
+            self.take_free(place);
         }
-        let slot = self.slot_mut(place);
-        slot.entry = Some(entry);
+        self.slot_mut(place).entry = Some(entry);
         place
+    }
+
+    fn take_free(&mut self, place: Place) {
+        let mut free = std::mem::take(&mut self.free);
+        free.take(self, place);
+        self.free = free;
     }
 
     /// Frees a place that is in no queue any more.
     pub(super) fn remove(&mut self, place: Place) -> Option<Entry> {
-        let free = self.free;
-        let slot = self.slot_mut(place);
-        let entry = slot.entry.take()?;
-        slot.next = free;
-        self.free = place;
+        let entry = self.slot_mut(place).entry.take()?;
+        let mut free = std::mem::take(&mut self.free);
+        free.add(self, place);
+        self.free = free;
         Some(entry)
+    }
+
+    /// Gives the last place back, of several of which some are free. If it has an entry, that moves
+    /// to a free one; then it says from where to where. The entry's neighbours know it, but neither
+    /// the head of their queue nor anybody else.
+    pub(super) fn give_back(&mut self) -> Option<(Place, Place)> {
+        let last = self.length.checked_sub(1)?;
+        let moved = if self.get(last).is_none() {
+            self.take_free(last);
+            None
+        } else {
+            let to = self.free.head()?;
+            self.take_free(to);
+            let slot = self.slot_mut(last);
+            let (entry, next, previous) = (slot.entry.take(), slot.next, slot.previous);
+            self.slot_mut(to).entry = entry;
+            let is_alone = next == last;
+            let (next, previous) = if is_alone { (to, to) } else { (next, previous) };
+            self.slot_mut(next).previous = to;
+            self.slot_mut(previous).next = to;
+            let slot = self.slot_mut(to);
+            (slot.next, slot.previous) = (next, previous);
+            Some((last, to))
+        };
+        self.length = last;
+        // A free chunk stays, so that none is freed and asked for by turns.
+        if (last as usize).div_ceil(CHUNK) + 1 < self.chunks.len() {
+            self.chunks.pop();
+        }
+        moved
     }
 }
 
@@ -105,6 +141,13 @@ impl Queue {
     /// The oldest is now the youngest.
     pub(super) fn turn(&mut self, slab: &Slab) {
         self.head = self.head.and_then(|head| slab.slot(head)).map(|it| it.next);
+    }
+
+    /// A place moved: it may have been the oldest.
+    pub(super) fn follow(&mut self, (from, to): (Place, Place)) {
+        if self.head == Some(from) {
+            self.head = Some(to);
+        }
     }
 
     /// Adds a place, as the youngest.

@@ -8,7 +8,7 @@ const STRIDE: usize = 64;
 /// All entries of these shards.
 pub(super) struct Walk<'a> {
     shards: &'a [Locked],
-    /// The place in the first of them that comes next.
+    /// The place in the first of them before which to continue.
     place: Place,
     taken: std::vec::IntoIter<Entry>,
 }
@@ -17,7 +17,7 @@ impl<'a> Walk<'a> {
     pub(super) fn new(shards: &'a [Locked]) -> Self {
         Self {
             shards,
-            place: 0,
+            place: Place::MAX,
             taken: Vec::new().into_iter(),
         }
     }
@@ -34,7 +34,7 @@ impl Iterator for Walk<'_> {
             let (shard, others) = self.shards.split_first()?;
             let (taken, next) = shard.0.read().walk(self.place, STRIDE);
             self.taken = taken.into_iter();
-            self.place = next.unwrap_or(0);
+            self.place = next.unwrap_or(Place::MAX);
             if next.is_none() {
                 self.shards = others;
             }
