@@ -15,9 +15,6 @@ use gaocache_core::{
     ports::{LoadObserver, LoadTurn, Loaded, Origin, Reloaded},
 };
 
-/// A value of so many bytes would hold up other work of its thread.
-const LARGE: usize = 128 << 10;
-
 /// An origin whose values are compressed.
 pub struct Compressed {
     origin: Arc<dyn Origin>,
@@ -42,7 +39,9 @@ impl Compressed {
         }
     }
 
-    async fn packed(&self, loaded: Loaded) -> Loaded {
+    /// The value, compressed if that pays; so many bytes of values have come with it, and are
+    /// compressed before any of them is answered.
+    async fn packed(&self, loaded: Loaded, together: usize) -> Loaded {
         let length = loaded.value.len() as u64;
         // A larger one is refused as it is.
         let fits = (self.min_bytes..=self.max_value).contains(&length);
@@ -50,13 +49,8 @@ impl Compressed {
             return loaded;
         }
         let value = loaded.value.clone();
-        let packed = if value.len() < LARGE {
-            coding::compressed(&value)
-        } else {
-            let packing = tokio::task::spawn_blocking(move || coding::compressed(&value));
-            packing.await.ok().flatten()
-        };
-        let Some(packed) = packed else {
+        let packed = coding::aside(together, move || coding::compressed(&value)).await;
+        let Some(packed) = packed.ok().flatten() else {
             return loaded;
         };
         self.observer
@@ -66,12 +60,18 @@ impl Compressed {
             .with_metadata(loaded.metadata.compressed(length))
     }
 
+    async fn packed_alone(&self, loaded: Loaded) -> Loaded {
+        let bytes = loaded.value.len();
+        self.packed(loaded, bytes).await
+    }
+
     async fn all_packed(
         &self,
         loaded: Vec<Result<Loaded, BoxError>>,
     ) -> Vec<Result<Loaded, BoxError>> {
+        let bytes = loaded.iter().flatten().map(|it| it.value.len()).sum();
         let packed = loaded.into_iter().map(async |loaded| match loaded {
-            Ok(loaded) => Ok(self.packed(loaded).await),
+            Ok(loaded) => Ok(self.packed(loaded, bytes).await),
             Err(error) => Err(error),
         });
         join_all(packed).await
@@ -79,7 +79,7 @@ impl Compressed {
 
     async fn repacked(&self, reloaded: Reloaded) -> Reloaded {
         match reloaded {
-            Reloaded::Changed(loaded) => Reloaded::Changed(self.packed(loaded).await),
+            Reloaded::Changed(loaded) => Reloaded::Changed(self.packed_alone(loaded).await),
             unchanged => unchanged,
         }
     }
@@ -88,7 +88,7 @@ impl Compressed {
 #[async_trait]
 impl Origin for Compressed {
     async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
-        Ok(self.packed(self.origin.load(key).await?).await)
+        Ok(self.packed_alone(self.origin.load(key).await?).await)
     }
 
     async fn reload(&self, key: &str, kept: &Metadata) -> Result<Reloaded, BoxError> {

@@ -129,6 +129,9 @@ async fn a_secret_in_a_file_is_sent_and_a_changed_one_is_taken_up() {
     };
     fs::write(&token, "second").expect("written");
     rotated("second").await;
+    let line = serve.logs("\"cause\":\"a file changed\"");
+    let named = "\"changed\":\"groups[0].origin.header_files\"";
+    assert!(line.contains(named), "{line}");
     // Nothing that would be sent without it: what was good before goes on.
     fs::write(&token, "").expect("written");
     serve.logs("the file is empty");
@@ -204,6 +207,28 @@ async fn settings_that_are_wrong_change_nothing_and_what_is_wrong_is_told() {
         .await;
     assert!(refused >= 4.0, "{refused}");
     load.ended().await;
+}
+
+/// And what is masked, or is one of many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_reload_leaves_out_no_change_without_a_word() {
+    let secret = |secret: &str| {
+        let url = format!("http://user:{secret}@127.0.0.1:1/{{key}}");
+        group("users", 600, &url) + &format!("origin.headers = {{ x-secret = \"{secret}\" }}\n")
+    };
+    let mut mounted = Mounted::new(&secret("one"));
+    let (mut serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    mounted.change(&secret("two"));
+    let (_, answer) = asked.reload().await;
+    let both = "[\"groups[0].origin.url\",\"groups[0].origin.headers\"]";
+    assert_eq!(answer["changed"].to_string(), both);
+    let many = (0..9).map(|n| group(&format!("g{n}"), 60, "http://127.0.0.1:1/{key}"));
+    mounted.change(&(secret("two") + &many.collect::<String>()));
+    let (_, answer) = asked.reload().await;
+    let count = answer["changed"].as_array().expect("a list").len();
+    assert!(count > 100, "{answer}");
+    let more = format!(" and {} more\"", count - 20);
+    serve.logs(&more);
 }
 
 /// A second pool beside the first would let twice as many loads run.

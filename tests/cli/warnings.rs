@@ -102,6 +102,10 @@ fn a_setting_without_an_effect_is_warned_of() {
             "groups[0].origin.breaker_min_loads=2",
             "while breaker_failure_ratio and",
         ),
+        (
+            "groups[0].origin.compress_min_bytes=9MiB",
+            "since no value is that large (max_value is 8388608)",
+        ),
     ] {
         let name = set.split('=').next().unwrap_or_default();
         warns(&[set], name, &format!("has no effect {reason}"));
@@ -121,6 +125,14 @@ fn a_setting_without_an_effect_is_warned_of() {
         );
         assert_eq!(config(&[&set], &["--strict"]).0, Some(0), "{set}");
     }
+    warns(
+        &[
+            "groups[0].origin.hedge=true",
+            "groups[0].origin.max_concurrency=1",
+        ],
+        "groups[0].origin.hedge",
+        "has no effect while max_concurrency is 1",
+    );
     let off = ["http.enabled=false", "http.allowed_hosts=a.example"];
     warns(
         &off,
@@ -173,6 +185,11 @@ fn a_limit_that_forbids_all_or_is_never_reached_is_warned_of() {
         };
         warns(&[set], name, reason);
     }
+    warns(
+        &["auth.anonymous=remove"],
+        "auth.anonymous",
+        "nobody else has the role read",
+    );
     let few = ["cache.in_flight=12MiB", "limits.max_misses_per_client=4097"];
     warns(
         &few,
@@ -206,6 +223,8 @@ fn good_settings_are_not_warned_of() {
         &["cache.replicas=2", "cache.replicate=hot"],
         &["log.requests=slow", "log.slow_seconds=2"],
         &["log.slow_seconds=1"],
+        &["groups[0].origin.hedge=true"],
+        &["groups[0].origin.compress_min_bytes=8MiB"],
     ] {
         assert_eq!(
             config(good, &["--strict"]),
