@@ -92,16 +92,19 @@ pub(super) fn found(
         }
         _ => Asked::Whole,
     };
+    if *method == Method::HEAD {
+        let plain = answer.metadata.plain_bytes();
+        let length = plain.filter(|_| form == Form::Plain);
+        let length = length.unwrap_or(answer.value.len() as u64);
+        headers.insert(CONTENT_LENGTH, length.into());
+        return (headers, Body::empty()).into_response();
+    }
+    with_value(headers, answer, asked)
+}
+
+/// The response with the value in it, or with what is asked for of it.
+fn with_value(mut headers: HeaderMap, answer: Answer, asked: Asked) -> Response {
     match asked {
-        Asked::Whole if *method == Method::HEAD => {
-            let length = answer
-                .metadata
-                .plain_bytes()
-                .filter(|_| form == Form::Plain);
-            let length = length.unwrap_or(answer.value.len() as u64);
-            headers.insert(CONTENT_LENGTH, length.into());
-            (headers, Body::empty()).into_response()
-        }
         Asked::Whole => (headers, Body::from(answer.value)).into_response(),
         Asked::Part(part) => {
             let whole = answer.value.len();

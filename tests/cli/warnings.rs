@@ -102,10 +102,6 @@ fn a_setting_without_an_effect_is_warned_of() {
             "groups[0].origin.breaker_min_loads=2",
             "while breaker_failure_ratio and",
         ),
-        (
-            "groups[0].origin.compress_min_bytes=9MiB",
-            "since no value is that large (max_value is 8388608)",
-        ),
     ] {
         let name = set.split('=').next().unwrap_or_default();
         warns(&[set], name, &format!("has no effect {reason}"));
@@ -125,14 +121,6 @@ fn a_setting_without_an_effect_is_warned_of() {
         );
         assert_eq!(config(&[&set], &["--strict"]).0, Some(0), "{set}");
     }
-    warns(
-        &[
-            "groups[0].origin.hedge=true",
-            "groups[0].origin.max_concurrency=1",
-        ],
-        "groups[0].origin.hedge",
-        "has no effect while max_concurrency is 1",
-    );
     let off = ["http.enabled=false", "http.allowed_hosts=a.example"];
     warns(
         &off,
@@ -185,11 +173,6 @@ fn a_limit_that_forbids_all_or_is_never_reached_is_warned_of() {
         };
         warns(&[set], name, reason);
     }
-    warns(
-        &["auth.anonymous=remove"],
-        "auth.anonymous",
-        "nobody else has the role read",
-    );
     let few = ["cache.in_flight=12MiB", "limits.max_misses_per_client=4097"];
     warns(
         &few,
@@ -208,6 +191,25 @@ fn a_limit_that_forbids_all_or_is_never_reached_is_warned_of() {
         "cache.replicas",
         "there are not so many nodes: registry.static.peers has 1",
     );
+}
+
+#[test]
+fn what_no_value_no_load_and_no_client_can_meet_is_warned_of() {
+    let alone = "groups[0].origin.max_concurrency=1";
+    for (sets, reason) in [
+        (
+            &["groups[0].origin.compress_min_bytes=9MiB"][..],
+            "since no value is that large (max_value is 8388608)",
+        ),
+        (
+            &["groups[0].origin.hedge=true", alone],
+            "has no effect while max_concurrency is 1",
+        ),
+        (&["auth.anonymous=remove"], "nobody else has the role read"),
+    ] {
+        let name = sets[0].split('=').next().unwrap_or_default();
+        warns(sets, name, reason);
+    }
 }
 
 /// What nobody has set is not warned of, be it as strange as it may.
