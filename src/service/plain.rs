@@ -15,8 +15,9 @@ use gaocache_core::{
 };
 
 impl Service {
-    /// The answer with its value as the origin gave it. Its bytes count against the budget for as
-    /// long as somebody needs them. A large value is decompressed on another thread.
+    /// The answer with its value as the origin gave it. Its bytes count against the budget while it
+    /// is decompressed; from then on, they are counted by who sends them. A large value is
+    /// decompressed on another thread.
     ///
     /// # Errors
     /// [`Overloaded`](gaocache_core::ErrorKind::Overloaded) if there is no room for it;
@@ -27,7 +28,8 @@ impl Service {
             None => Ok(answer),
             Some(packed) => {
                 let value = coding::aside(packed.plain_bytes, move || packed.unpacked());
-                Ok(with_plain(answer, value.await??))
+                let (value, _room) = value.await??;
+                Ok(with_plain(answer, value))
             }
         }
     }
@@ -42,7 +44,7 @@ impl Service {
     pub(super) fn plain_at_once(&self, answer: Answer) -> Result<Answer> {
         match self.packed(&answer)? {
             None => Ok(answer),
-            Some(packed) => Ok(with_plain(answer, packed.unpacked()?)),
+            Some(packed) => Ok(with_plain(answer, packed.unpacked()?.0)),
         }
     }
 
@@ -90,9 +92,9 @@ impl Packed {
         })
     }
 
-    fn unpacked(self) -> Result<Bytes> {
+    fn unpacked(self) -> Result<(Bytes, Charge)> {
         let value = coding::decompressed(&self.value, self.plain_bytes)?;
-        Ok(self.room.hold(value))
+        Ok((value.into(), self.room))
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
         let of = |length, max_value, room| {
             let packed = Packed::new(&Budget::new(room), &value, length, max_value);
             let plain = packed.and_then(Packed::unpacked);
-            plain.map(|it| it == zeros).map_err(|error| error.kind())
+            plain.map(|it| it.0 == zeros).map_err(|error| error.kind())
         };
         let (size, room) = (1 << 20, 16 << 20);
         assert_eq!(of(size, size, room), Ok(true));
