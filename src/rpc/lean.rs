@@ -29,7 +29,7 @@ use gaocache_core::error::Error;
 
 /// Upper limit for requests of these calls: the longest key, the longest group name, and room
 /// for future fields.
-const MAX_REQUEST_BYTES: usize = 16 * 1024;
+pub(super) const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// Values up to this size are copied behind the head, since one small frame costs less than two.
 const COPIED_BYTES: usize = 4 * 1024;
 

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
-use super::{convert, scan::has_at_most};
+use super::{convert, lean::MAX_REQUEST_BYTES, scan::has_at_most};
 use crate::{
     fairness::ClientId,
     service::Service,
@@ -19,6 +19,7 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
+    group::{MAX_GROUP_NAME_BYTES, MAX_KEY_BYTES},
     ports::{Fetched, MAX_BATCH_KEYS},
 };
 
@@ -29,6 +30,16 @@ pub(super) const MAX_FETCHED_KEY_BYTES: usize = 1 << 20;
 /// message takes the lean path, whose requests are small.
 pub(super) const MAX_HELD_KEYS: usize = 128;
 pub(super) const MAX_HELD_KEY_BYTES: usize = 12 << 10;
+
+/// A key below 16 KiB, and a group's name, have their tag and their length before them.
+const FIELD_HEAD_BYTES: usize = 3;
+
+const _: () = {
+    let keys = MAX_HELD_KEY_BYTES + MAX_HELD_KEYS * FIELD_HEAD_BYTES;
+    let group = MAX_GROUP_NAME_BYTES + FIELD_HEAD_BYTES;
+    assert!(PREFIX_BYTES + group + keys <= MAX_REQUEST_BYTES);
+    assert!(MAX_KEY_BYTES <= MAX_HELD_KEY_BYTES && MAX_KEY_BYTES < 1 << 14);
+};
 
 /// The field number of the keys in either request.
 const KEYS: u32 = 2;

@@ -32,7 +32,9 @@ pub use explain::{Explained, Held, Told};
 use failures::Failures;
 pub use groups::{GroupChanges, Groups};
 pub use many::Room;
-pub use parts::{Answer, GROUP_NAME_RULE, GroupRules, Query, Shared, Wanted, is_group_name};
+pub use parts::{
+    Answer, GROUP_NAME_RULE, GroupRules, MAX_GROUP_NAME_BYTES, Query, Shared, Wanted, is_group_name,
+};
 use tombstones::Tombstones;
 
 use super::{
@@ -47,7 +49,7 @@ use super::{
 use crate::{
     absence::NotFoundBody,
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
+    ports::{GroupObserver, LoadQueue, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
 
 pub use crate::ports::{Course, Source};
@@ -98,7 +100,7 @@ impl Group {
     pub fn new(
         id: GroupId,
         rules: GroupRules,
-        origin: Arc<dyn Origin>,
+        origin: Arc<dyn LoadQueue>,
         observer: Arc<dyn GroupObserver>,
         shared: Shared,
     ) -> Self {
@@ -130,7 +132,7 @@ impl Group {
     }
 
     /// Where its values come from at the moment.
-    pub fn origin(&self) -> Arc<dyn Origin> {
+    pub fn origin(&self) -> Arc<dyn LoadQueue> {
         self.now.load().origin.clone()
     }
 
