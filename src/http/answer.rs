@@ -67,7 +67,7 @@ pub(super) fn found(
     let mut headers = HeaderMap::with_capacity(8);
     tell_life(&mut headers, &answer, now);
     set(&mut headers, ETAG, &tag);
-    if form != Form::Only {
+    if form != Form::AsLoaded {
         set(&mut headers, VARY, "accept-encoding");
     }
     if let Some(modified) = validators.modified {
@@ -94,7 +94,7 @@ pub(super) fn found(
     };
     if *method == Method::HEAD {
         let plain = answer.metadata.plain_bytes();
-        let length = plain.filter(|_| form == Form::Plain);
+        let length = plain.filter(|_| form == Form::Decompressed);
         let length = length.unwrap_or(answer.value.len() as u64);
         headers.insert(CONTENT_LENGTH, length.into());
         return (headers, Body::empty()).into_response();
@@ -219,7 +219,13 @@ mod tests {
         for (name, value) in request {
             headers.append(name, HeaderValue::from_static(value));
         }
-        found(answer, Form::Only, &Method::GET, &headers, Timestamp(2_000))
+        found(
+            answer,
+            Form::AsLoaded,
+            &Method::GET,
+            &headers,
+            Timestamp(2_000),
+        )
     }
 
     fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
@@ -293,7 +299,7 @@ mod tests {
         headers.insert(RANGE, HeaderValue::from_static("bytes=0-1"));
         let response = found(
             answer(&[]),
-            Form::Only,
+            Form::AsLoaded,
             &Method::HEAD,
             &headers,
             Timestamp(0),

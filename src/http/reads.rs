@@ -109,10 +109,10 @@ async fn find(
     };
     let form = Form::of(&answer.metadata, request);
     let answer = match form {
-        Form::Plain if answer::has_value(&answer, form, method, request) => {
+        Form::Decompressed if answer::has_value(&answer, form, method, request) => {
             service.plain(answer).await?
         }
-        Form::Only | Form::Plain | Form::Compressed => answer,
+        Form::AsLoaded | Form::Decompressed | Form::Compressed => answer,
     };
     Ok((answer, form))
 }

@@ -12,7 +12,7 @@ use futures::{
 use tokio::time::Instant;
 
 use super::Service;
-use crate::fairness::UnderWay;
+use crate::fairness::Permit;
 use gaocache_core::{
     error::Result,
     group::{Answer, Room},
@@ -36,7 +36,7 @@ struct Part {
     known: Vec<(usize, Result<Answer>)>,
     /// The places of the others, and what counts them for the client.
     missed: Vec<usize>,
-    under_way: Vec<Option<UnderWay>>,
+    under_way: Vec<Option<Permit>>,
     /// The place of the first key of the next part.
     next: usize,
     /// When those that memory does not have began, if they are timed.
