@@ -70,8 +70,18 @@ impl Reloader {
 
     /// Brings new settings to the node for as long as it is polled.
     pub(super) async fn run(mut self, live: Live) -> std::convert::Infallible {
-        let mut files = Watched::new(self.files());
+        let mut files = Watched::default();
         loop {
+            // New settings may name other files.
+            let named = self.files();
+            if files.paths != named {
+                files = Watched::new(named);
+                // A file may have changed after the settings were read, and before it is watched.
+                if self.is_outdated().await {
+                    self.reload_by_itself(&live, "a file changed").await;
+                    continue;
+                }
+            }
             tokio::select! {
                 // The requester may have gone.
                 Some(wish) = self.wishes.recv() => match wish {
@@ -87,12 +97,17 @@ impl Reloader {
                 Some(()) = self.hangups.recv() => self.reload_by_itself(&live, "SIGHUP").await,
                 () = files.changed() => self.reload_by_itself(&live, "a file changed").await,
             }
-            // New settings may name other files.
-            let named = self.files();
-            if files.paths != named {
-                files = Watched::new(named);
-            }
         }
+    }
+
+    /// Whether the sources say something else now.
+    async fn is_outdated(&self) -> bool {
+        let (sources, before) = (self.sources.clone(), self.in_force.clone());
+        let read = tokio::task::spawn_blocking(move || match sources.read().checked() {
+            Ok(after) => !Change::between(&before, &after).live.is_empty(),
+            Err(_) => true,
+        });
+        read.await.unwrap_or(true)
     }
 
     /// The file of the settings, and those that these settings take the values of headers from.
@@ -268,6 +283,7 @@ fn check_groups(before: &Loaded, after: &Loaded) -> Result<()> {
 }
 
 /// Files whose content is compared.
+#[derive(Default)]
 struct Watched {
     paths: Vec<PathBuf>,
     /// As they were read last; `None` for one that can't be read.
