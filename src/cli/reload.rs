@@ -70,7 +70,7 @@ impl Reloader {
 
     /// Brings new settings to the node for as long as it is polled.
     pub(super) async fn run(mut self, live: Live) -> std::convert::Infallible {
-        let mut files = Watched::default();
+        let mut files = Watched::new(self.files());
         loop {
             // New settings may name other files.
             let named = self.files();
@@ -283,7 +283,6 @@ fn check_groups(before: &Loaded, after: &Loaded) -> Result<()> {
 }
 
 /// Files whose content is compared.
-#[derive(Default)]
 struct Watched {
     paths: Vec<PathBuf>,
     /// As they were read last; `None` for one that can't be read.
