@@ -70,14 +70,7 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
     let limited = group("more", 600, &one.url()).replacen("origin.", memory, 1);
     mounted.change(&(group("users", 60, &other.url()) + &limited));
     assert_eq!(asked.reload().await.0, 200);
-    let owned = "group=\"more\",tier=\"owned\"";
-    let capacity = asked.metric("gaocache_store_capacity_bytes", "owned").await;
-    for (name, ratio) in [("share", 0.25), ("limit", 0.5)] {
-        let bytes = asked
-            .metric(&format!("gaocache_store_{name}_bytes"), owned)
-            .await;
-        assert_eq!(bytes, capacity * ratio, "{name}");
-    }
+    has_a_quarter_and_at_most_half(&asked).await;
     load.goes_on().await;
 
     // A group goes, and its entries with it; it comes back empty.
@@ -90,12 +83,7 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
         status == 404 && body.contains("unknown_group"),
         "{status} {body}"
     );
-    within("its memory", async {
-        while asked.metric("gaocache_store_items", "group=\"more\"").await != 0.0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    has_no_entries(&asked).await;
     mounted.change(&moved);
     assert_eq!(asked.reload().await.0, 200);
     assert_eq!(asked.get("more", "m").await.0, 200);
@@ -104,6 +92,27 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
     load.goes_on().await;
     load.ended().await;
     serve.logs("the settings were read again");
+}
+
+/// The memory of the group `more`.
+async fn has_a_quarter_and_at_most_half(asked: &Asked) {
+    let owned = "group=\"more\",tier=\"owned\"";
+    let capacity = asked.metric("gaocache_store_capacity_bytes", "owned").await;
+    for (name, ratio) in [("share", 0.25), ("limit", 0.5)] {
+        let bytes = asked
+            .metric(&format!("gaocache_store_{name}_bytes"), owned)
+            .await;
+        assert_eq!(bytes, capacity * ratio, "{name}");
+    }
+}
+
+async fn has_no_entries(asked: &Asked) {
+    within("its memory", async {
+        while asked.metric("gaocache_store_items", "group=\"more\"").await != 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 /// An origin whose values are the header that came with the request.
