@@ -34,7 +34,7 @@ NAMESPACE ?= gaocache
 # Directory for tools that the checks need in addition to the toolchain.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test interop-test redis-test bench-quick bench-build instructions nginx-test cache-tests outside-test check public-api semver bench observability-test \
+.PHONY: help run first-run-time test interop-test redis-test bench-quick bench-build instructions nginx-test cache-tests outside-test check public-api semver bench observability-test \
 	miri page-test warm-test roll-test abuse-test idle-test fuzz-quick fuzz fuzz-proof model-test simulation-test chaos-build chaos-test chaos-proof advisories etcd-descriptor docs greeter \
 	image helm-lint helm-test k8s-render chart-docs chart-schema cluster-tools kind-up kind-load kind-test kind-down
 
@@ -43,6 +43,11 @@ help: ## prints this list
 
 run: ## runs three nodes with this project's docs/ as the origin, and prints the curl line to try
 	$(CARGO) run --locked --profile $(RUN_PROFILE) -- dev --nodes 3 --origin docs
+
+first-run-time: ## prints how long the first `make run` compiles, in an empty target directory of its own
+	rm -rf target/first-run
+	time CARGO_TARGET_DIR=target/first-run $(CARGO) build --locked --quiet --profile $(RUN_PROFILE)
+	rm -rf target/first-run
 
 test: ## the tests that need nothing but the toolchain and etcd; installs etcd if it is missing
 	etcd=$$(tools/ensure-etcd) && GAOCACHE_TEST_ETCD=$$etcd $(CARGO) test --locked --workspace

@@ -182,30 +182,27 @@ impl Service {
         self.inner.measuring.sampling.follow(call, headers)
     }
 
-    /// A client's get.
-    ///
-    /// # Errors
-    /// As [`gaocache_core::group::Group::get`], or
-    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
-    pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
-        match self.get_held(group, key, &self.moment()) {
-            Some(held) => held,
-            None => self.get_elsewhere(group, key).await,
-        }
-    }
-
     /// The moment at which gets begin that have come just now.
     pub fn moment(&self) -> Moment {
         Moment { now: self.now() }
     }
 
-    /// A client's get that has begun at this moment, if this node's memory has the answer.
+    /// A client's get that has begun at this moment, if this node's memory has the answer, and it
+    /// can be given at once: a large value that is kept compressed can't.
     pub fn get_held(&self, group: &str, key: &str, moment: &Moment) -> Option<Result<Answer>> {
-        let answer = self.get_held_as_it_lies(group, key, moment)?;
-        Some(answer.and_then(|answer| self.plain(answer)))
+        let started = self.begin_held();
+        let answer = self.inner.groups.held(group, key, moment.now)?;
+        if answer
+            .as_ref()
+            .is_ok_and(|it| !Self::can_be_plain_at_once(it))
+        {
+            return None;
+        }
+        self.has_held(group, key, started, &answer);
+        Some(answer.and_then(|answer| self.plain_at_once(answer)))
     }
 
-    /// The same with a value that may be compressed.
+    /// The same with whatever value memory has; it may be compressed.
     pub fn get_held_as_it_lies(
         &self,
         group: &str,
@@ -240,16 +237,16 @@ impl Service {
     /// A client's get, after [`Service::get_held`] has found nothing.
     ///
     /// # Errors
-    /// As [`Service::get`].
+    /// As [`gaocache_core::group::Group::get`], or [`ErrorKind::UnknownGroup`].
     pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
         let answer = self.get_elsewhere_as_it_lies(group, key).await?;
-        self.plain(answer)
+        self.plain(answer).await
     }
 
     /// The same with a value that may be compressed.
     ///
     /// # Errors
-    /// As [`Service::get`].
+    /// As [`Service::get_elsewhere`].
     pub async fn get_elsewhere_as_it_lies(&self, group: &str, key: &str) -> Result<Answer> {
         let started = self.inner.measuring.requests.then(Instant::now);
         let answer = match (self.inner.groups.get(group), self.miss()) {

@@ -181,6 +181,35 @@ fn links_and_targets() {
     }
 }
 
+/// Who has only the README can get the program.
+#[test]
+fn the_readme_begins_with_how_to_get_the_program() {
+    let read = |path: &str| fs::read_to_string(root(path)).expect("there");
+    let (readme, manifest, makefile) = (read("README.md"), read("Cargo.toml"), read("Makefile"));
+    let begin = readme.split("\n- **").next().expect("paragraphs");
+    let begin = begin.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (said, is_so) in [
+        (
+            "`cargo build --release` (the program is `target/release/gaocache`)",
+            manifest.contains("[[bin]]\nname = \"gaocache\"\n"),
+        ),
+        (
+            "the container image `gaocache:dev` with `make image`",
+            makefile.contains("\nimage:")
+                && makefile.contains(
+                    "docker build --build-arg REVISION=$$(git rev-parse HEAD) -t gaocache:dev .",
+                ),
+        ),
+        (
+            "needs Rust 1.95 and a C compiler, but no `protoc`, because `tools/protoc` stands in",
+            manifest.contains("rust-version = \"1.95\"")
+                && read(".cargo/config.toml").contains("\"tools/protoc/protoc\""),
+        ),
+    ] {
+        assert!(begin.contains(said) && is_so, "{said}");
+    }
+}
+
 /// The descriptors that replace protoc's output belong to the locked version of etcd-client.
 #[test]
 fn the_descriptors_fit_the_locked_etcd_client() {

@@ -69,3 +69,16 @@ pub enum AuditTo {
     /// At the end of this file.
     File(PathBuf),
 }
+
+#[cfg(feature = "cli")]
+impl AuditTo {
+    /// As the setting says it: a word, or a file.
+    pub(crate) fn named(text: &str) -> Self {
+        match text {
+            "off" | "" => Self::Off,
+            "stdout" => Self::Stdout,
+            "stderr" => Self::Stderr,
+            path => Self::File(path.into()),
+        }
+    }
+}

@@ -206,12 +206,15 @@ fn hinted(error: Error) -> Failure {
     }
 }
 
-/// The failure of a removal, and what to do if it waits for members that never come back.
+/// The failure of a removal, and what to do if it waits for members that never come back. A node
+/// that is asked at its address doesn't say how it finds the others.
 fn of_removal(failure: Failure) -> Failure {
     match failure {
         Failure::Answered(kind, what) if kind == ErrorKind::PeerUnreachable.name() => {
-            let hint = "`gaocache members` shows which members are gone, and `gaocache forget` \
-                        takes those that never come back off the list";
+            let hint = "if the nodes find each other in etcd, `gaocache members` shows which are \
+                        gone, and `gaocache forget` takes those that never come back off the list; \
+                        if they have a fixed list, restart them without those \
+                        (registry.static.peers)";
             Failure::Answered(kind, format!("{what}; {hint}"))
         }
         other => other,

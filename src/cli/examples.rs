@@ -67,7 +67,7 @@ Examples:
 pub(super) const CONFIG: &str = "\
 Examples:
   gaocache config --config gaocache.toml
-  gaocache config --set cache.capacity=2GiB --json";
+  gaocache config --config gaocache.toml --set cache.capacity=2GiB --json";
 
 pub(super) const ZONE: &str = "\
 Examples:

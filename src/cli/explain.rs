@@ -213,7 +213,10 @@ fn holders<'a>(asked: &'a Value, owner: Option<&'a Value>) -> Vec<&'a Value> {
 fn holder(it: &Value) -> String {
     let mut parts = vec![match it["bytes"].as_u64() {
         Some(bytes) => {
-            let size = counted(bytes, "byte", "bytes");
+            let mut size = counted(bytes, "byte", "bytes");
+            if let Some(compressed) = it["compressed_bytes"].as_u64() {
+                size += &format!(" (kept as {compressed}, compressed)");
+            }
             format!("{size}, etag {}", text(&it["etag"]))
         }
         None => "remembers that the origin has no such key".into(),

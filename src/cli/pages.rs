@@ -18,7 +18,7 @@ pub(super) struct CompletionsArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// An existing directory; one page for each command is written there
+    /// The directory; one page for each command is written there
     directory: PathBuf,
 }
 

@@ -26,7 +26,7 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// How often files are read. A ConfigMap is a link to a link, so there is no one file to watch.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Names of changed settings in a log line.
+/// The most names of settings in a list of a log line; then it says how many more there are.
 const NAMED: usize = 20;
 
 /// The current settings, and where new ones come from.
@@ -72,6 +72,16 @@ impl Reloader {
     pub(super) async fn run(mut self, live: Live) -> std::convert::Infallible {
         let mut files = Watched::new(self.files());
         loop {
+            // New settings may name other files.
+            let named = self.files();
+            if files.paths != named {
+                files = Watched::new(named);
+                // A file may have changed after the settings were read, and before it is watched.
+                if self.is_outdated().await {
+                    self.reload_by_itself(&live, "a file changed").await;
+                    continue;
+                }
+            }
             tokio::select! {
                 // The requester may have gone.
                 Some(wish) = self.wishes.recv() => match wish {
@@ -87,12 +97,17 @@ impl Reloader {
                 Some(()) = self.hangups.recv() => self.reload_by_itself(&live, "SIGHUP").await,
                 () = files.changed() => self.reload_by_itself(&live, "a file changed").await,
             }
-            // New settings may name other files.
-            let named = self.files();
-            if files.paths != named {
-                files = Watched::new(named);
-            }
         }
+    }
+
+    /// Whether the sources say something else now.
+    async fn is_outdated(&self) -> bool {
+        let (sources, before) = (self.sources.clone(), self.in_force.clone());
+        let read = tokio::task::spawn_blocking(move || match sources.read().checked() {
+            Ok(after) => !Change::between(&before, &after).live.is_empty(),
+            Err(_) => true,
+        });
+        read.await.unwrap_or(true)
     }
 
     /// The file of the settings, and those that these settings take the values of headers from.
@@ -116,7 +131,7 @@ impl Reloader {
             let after = sources.read().checked().map_err(refused)?;
             check_groups(&before, &after)?;
             let change = Change::between(&before, &after);
-            if change.live.is_empty() && before.settings.groups == after.settings.groups {
+            if change.live.is_empty() {
                 return Ok((before, change, Default::default()));
             }
             let groups = node.apply(&before.settings, &after.settings)?;
@@ -137,13 +152,12 @@ impl Reloader {
         let text = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
         let (added, removed): (Vec<String>, Vec<String>) =
             (text(&groups.added), text(&groups.removed));
-        let named: Vec<&str> = change.live.iter().map(String::as_str).take(NAMED).collect();
         tracing::info!(
             cause,
-            changed = named.join(" "),
+            changed = named(&change.live),
             groups_added = added.join(" "),
             groups_removed = removed.join(" "),
-            requires_restart = change.waiting.join(" "),
+            requires_restart = named(&change.waiting),
             "the settings were read again"
         );
         if changed {
@@ -179,6 +193,15 @@ impl Reloader {
             "warnings": as_json(&self.in_force.warnings),
         })));
     }
+}
+
+/// Names of settings in a log line.
+fn named(settings: &[String]) -> String {
+    let mut named = settings[..settings.len().min(NAMED)].join(" ");
+    if settings.len() > NAMED {
+        named += &format!(" and {} more", settings.len() - NAMED);
+    }
+    named
 }
 
 /// Logs the warnings about settings.
@@ -220,14 +243,12 @@ struct Change {
 impl Change {
     fn between(before: &Loaded, after: &Loaded) -> Self {
         let differ = |one: &Loaded, other: &Loaded| {
-            let values = other.in_force.iter();
-            let values: HashMap<_, _> = values
-                .map(|it| (it.name.as_str(), it.value.as_str()))
-                .collect();
-            let differing = one
-                .in_force
-                .iter()
-                .filter(|it| values.get(it.name.as_str()) != Some(&it.value.as_str()));
+            let others = other.in_force.iter();
+            let others: HashMap<_, _> = others.map(|it| (it.name.as_str(), it)).collect();
+            let differing = one.in_force.iter().filter(|it| {
+                let other = others.get(it.name.as_str());
+                !other.is_some_and(|other| it.means_the_same(other))
+            });
             differing.cloned().collect::<Vec<InForce>>()
         };
         let mut names: Vec<InForce> = differ(after, before);

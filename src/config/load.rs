@@ -155,7 +155,7 @@ pub fn read_all(sources: &Sources) -> Reading {
     in_force.sort_by_key(InForce::place);
     let settings = match Config::deserialize(checked) {
         Ok(mut settings) => {
-            let mut together = header_files::fill(&mut settings);
+            let mut together = header_files::fill(&mut settings, &mut in_force);
             together.extend(check::together(&settings, &unsure));
             together.extend(check::leftovers(&settings, &in_force));
             let together = together.into_iter();

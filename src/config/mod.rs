@@ -20,6 +20,7 @@ mod show;
 mod suggest;
 mod unsure;
 mod walk;
+mod writable;
 pub(crate) mod zone;
 
 pub use access::JwtSettings;

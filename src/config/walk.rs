@@ -3,7 +3,10 @@
 //! It never stops at what is wrong. It notes it, puts the default in its place, and continues, so
 //! that the checks that involve several settings have something to judge, too.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use figment::{
     Figment,
@@ -28,6 +31,8 @@ pub struct InForce {
     pub value: String,
     /// Where it came from.
     pub source: String,
+    /// Of the value with its secrets, and of what the files contain that it stands for.
+    fingerprint: u64,
 }
 
 impl InForce {
@@ -35,6 +40,16 @@ impl InForce {
     pub(super) fn is_default(&self) -> bool {
         let setting = schema::find(&generic(&self.name));
         setting.is_some_and(|it| mask::checked(it.takes, &stand_in(it)) == self.value)
+    }
+
+    /// Whether the other one means the same: a changed secret is a change, though it is masked.
+    pub(crate) fn means_the_same(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+
+    /// Its value stands for this content of files.
+    pub(super) fn stands_for(&mut self, content: &impl Hash) {
+        self.fingerprint = fingerprint(&(self.fingerprint, content));
     }
 
     /// When a node that runs applies a new value of it.
@@ -232,6 +247,7 @@ impl<'a> Walk<'a> {
             name: name.into(),
             value: mask::checked(takes, checked),
             source: self.source(value).unwrap_or_else(|| "default".into()),
+            fingerprint: fingerprint(&checked.to_string()),
         });
     }
 
@@ -255,6 +271,12 @@ impl<'a> Walk<'a> {
         let metadata = self.figment.get_metadata(value.tag());
         metadata.map(|metadata| metadata.name.to_string())
     }
+}
+
+fn fingerprint(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Converts `groups[3].name` to the schema's form, `groups[].name`.

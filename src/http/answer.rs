@@ -1,12 +1,14 @@
 //! A value as a response: with what its origin said of it, and what this node says of its life.
 
+use std::borrow::Cow;
+
 use axum::{
     body::Body,
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{
-            ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE,
-            CONTENT_TYPE, ETAG, LAST_MODIFIED, VARY, X_CONTENT_TYPE_OPTIONS,
+            ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
+            CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, VARY, X_CONTENT_TYPE_OPTIONS,
         },
     },
     response::{IntoResponse, Response},
@@ -29,7 +31,26 @@ use gaocache_core::{
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const X_CACHE_OWNER: HeaderName = HeaderName::from_static("x-cache-owner");
 
-/// The response to a request that has these headers.
+/// Whether the response to a request that has these headers has the value in it, or a part of it.
+pub(super) fn has_value(answer: &Answer, form: Form, method: &Method, request: &HeaderMap) -> bool {
+    let tag = tag(answer);
+    let validators = Validators {
+        tag: &form.tag(&tag),
+        modified: answer.metadata.get("last-modified"),
+    };
+    *method != Method::HEAD && !conditional::is_unchanged(request, &validators)
+}
+
+/// What the origin named the value, or the hash of it.
+fn tag(answer: &Answer) -> Cow<'_, str> {
+    match answer.metadata.get("etag") {
+        Some(tag) => tag.into(),
+        None => format!("\"{:016x}\"", answer.entity_tag).into(),
+    }
+}
+
+/// The response to a request that has these headers. A value that [it has not](has_value) may be
+/// compressed still.
 pub(super) fn found(
     answer: Answer,
     form: Form,
@@ -37,15 +58,8 @@ pub(super) fn found(
     request: &HeaderMap,
     now: Timestamp,
 ) -> Response {
-    let own_tag;
-    let tag = match answer.metadata.get("etag") {
-        Some(tag) => tag,
-        None => {
-            own_tag = format!("\"{:016x}\"", answer.entity_tag);
-            &own_tag
-        }
-    };
-    let tag = form.tag(tag);
+    let tag = tag(&answer);
+    let tag = form.tag(&tag);
     let validators = Validators {
         tag: &tag,
         modified: answer.metadata.get("last-modified"),
@@ -78,6 +92,18 @@ pub(super) fn found(
         }
         _ => Asked::Whole,
     };
+    if *method == Method::HEAD {
+        let plain = answer.metadata.plain_bytes();
+        let length = plain.filter(|_| form == Form::Decompressed);
+        let length = length.unwrap_or(answer.value.len() as u64);
+        headers.insert(CONTENT_LENGTH, length.into());
+        return (headers, Body::empty()).into_response();
+    }
+    with_value(headers, answer, asked)
+}
+
+/// The response with the value in it, or with what is asked for of it.
+fn with_value(mut headers: HeaderMap, answer: Answer, asked: Asked) -> Response {
     match asked {
         Asked::Whole => (headers, Body::from(answer.value)).into_response(),
         Asked::Part(part) => {

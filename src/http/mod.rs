@@ -24,13 +24,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get},
 };
+use percent_encoding::percent_decode_str;
 
 use self::{
     place::{GroupAndKey, group_and_key},
     reads::{Served, read},
 };
 use crate::{
-    auth::{Action, Call as Changes, Caller, Entry, Hosts, Permissions},
+    auth::{Call as Changes, Caller, Entry, Hosts, Permissions},
     service::Service,
     status::{
         self,
@@ -61,7 +62,8 @@ impl Front {
         };
         let router = Router::new()
             .route("/v1/{group}/{*key}", get(read).delete(remove))
-            .route("/v1/{group}/", get(no_key).delete(no_key))
+            // With a query that belongs to the key, nothing else is needed.
+            .route("/v1/{group}/", get(read).delete(remove))
             .route("/v1/{group}", delete(purge_tag))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
@@ -125,6 +127,7 @@ async fn purge_tag(
     Extension(caller): Extension<Caller>,
     path: std::result::Result<Path<String>, PathRejection>,
     tag: std::result::Result<Parameters<Tag>, QueryRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let Served {
@@ -134,7 +137,9 @@ async fn purge_tag(
     let scope = service.begin(PURGE_TAG, &headers);
     let purged = pin!(async {
         served.admit(&caller)?;
-        let (Ok(Path(group)), Ok(Parameters(Tag { tag }))) = (path, tag) else {
+        // Axum puts another character for what is not UTF-8, so another tag would be purged.
+        let query = percent_decode_str(uri.query().unwrap_or_default()).decode_utf8();
+        let (Ok(Path(group)), Ok(Parameters(Tag { tag })), Ok(_)) = (path, tag, query) else {
             let what = "say which key, as in DELETE /v1/users/42, or which tag, as in DELETE \
                  /v1/users?tag=red";
             return Err(Error::new(ErrorKind::InvalidRequest, what));
@@ -145,23 +150,6 @@ async fn purge_tag(
     });
     match scope.run(purged).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => failed(&error),
-    }
-}
-
-/// An empty key, which the other route does not match. The service rejects and counts it.
-async fn no_key(
-    State(served): State<Served>,
-    Extension(caller): Extension<Caller>,
-    Path(group): Path<String>,
-) -> Response {
-    let found = async {
-        served.admit(&caller)?;
-        served.permissions.check(&caller, Action::Read, &group)?;
-        served.service.get(&group, "").await
-    };
-    match found.await {
-        Ok(_) => no_such_path().await,
         Err(error) => failed(&error),
     }
 }

@@ -10,8 +10,8 @@ use gaocache_core::{
     group::Query,
 };
 
-/// What the router finds in a path.
-pub(super) type GroupAndKey = std::result::Result<Path<(String, String)>, PathRejection>;
+/// What the router finds in a path: the group, and the key unless it is empty.
+pub(super) type GroupAndKey = std::result::Result<Path<Vec<String>>, PathRejection>;
 
 /// The beginning of the paths of the read route.
 const READS: &str = "/v1/";
@@ -60,10 +60,15 @@ pub(super) fn group_and_key(
     path: GroupAndKey,
     uri: &Uri,
 ) -> Result<(String, String)> {
-    let (group, key) = path.map(|Path(both)| both).map_err(|rejection| {
+    let Path(parts) = path.map_err(|rejection| {
         let what = format!("group and key must be percent-encoded UTF-8: {rejection}");
         Error::new(ErrorKind::InvalidRequest, what).with_source(rejection)
     })?;
+    let mut parts = parts.into_iter();
+    let (group, key) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     let Some(query) = uri.query() else {
         return Ok((group, key));
     };
@@ -113,10 +118,7 @@ mod tests {
                 continue;
             };
             let plain = PlainGet::new(request(), slash);
-            let told = async |path: GroupAndKey| {
-                let Path((group, key)) = path.expect("a path");
-                format!("{group} {key}")
-            };
+            let told = async |path: GroupAndKey| path.expect("a path").0.join(" ");
             let router = Router::new().route("/v1/{group}/{*key}", get(told));
             let Ok(answer) = router.oneshot(request()).await;
             let body = answer.into_body().collect().await.expect("a body");

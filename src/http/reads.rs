@@ -55,7 +55,7 @@ pub(super) async fn read(
     let found = async {
         served.admit(&caller)?;
         let (group, key) = group_and_key(|group| served.service.query(group), path, &uri)?;
-        find(&served, &caller, &group, &key, &headers).await
+        find(&served, &caller, (&group, &key), (&method, &headers)).await
     };
     answer_read(&served, &method, &headers, found).await
 }
@@ -65,7 +65,8 @@ pub(super) async fn plain_read(served: &Served, caller: &Caller, get: &PlainGet)
     let head = &get.head;
     let found = async {
         served.admit(caller)?;
-        find(served, caller, get.group(), get.key(), &head.headers).await
+        let request = (&head.method, &head.headers);
+        find(served, caller, (get.group(), get.key()), request).await
     };
     answer_read(served, &head.method, &head.headers, found).await
 }
@@ -91,9 +92,8 @@ async fn answer_read(
 async fn find(
     served: &Served,
     caller: &Caller,
-    group: &str,
-    key: &str,
-    request: &HeaderMap,
+    (group, key): (&str, &str),
+    (method, request): (&Method, &HeaderMap),
 ) -> Result<(Answer, Form)> {
     let Served {
         service,
@@ -109,8 +109,10 @@ async fn find(
     };
     let form = Form::of(&answer.metadata, request);
     let answer = match form {
-        Form::Decompressed => service.plain(answer)?,
-        Form::AsLoaded | Form::Compressed => answer,
+        Form::Decompressed if answer::has_value(&answer, form, method, request) => {
+            service.plain(answer).await?
+        }
+        Form::AsLoaded | Form::Decompressed | Form::Compressed => answer,
     };
     Ok((answer, form))
 }

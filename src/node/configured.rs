@@ -95,18 +95,12 @@ fn settings(config: &Config) -> Result<Settings> {
 /// Who may do what.
 pub(super) fn auth_rules(config: &Config, proxies: Proxies) -> AuthRules {
     let auth = &config.auth;
-    let audit = match config.log.audit.as_str() {
-        "off" | "" => AuditTo::Off,
-        "stdout" => AuditTo::Stdout,
-        "stderr" => AuditTo::Stderr,
-        path => AuditTo::File(path.into()),
-    };
     let roles = auth.anonymous.iter();
     AuthRules {
         anonymous: roles.filter_map(|role| Action::of_role(role)).collect(),
         grants: auth.grants.clone(),
         token_file: file(&auth.token_file),
-        audit,
+        audit: AuditTo::named(&config.log.audit),
         jwt: jwt_rules(&auth.jwt, proxies),
     }
 }

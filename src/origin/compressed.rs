@@ -11,9 +11,6 @@ use super::mapped::MapValue;
 use crate::coding;
 use gaocache_core::ports::{LoadObserver, Loaded};
 
-/// A value of so many bytes would hold up other work of its thread.
-const LARGE: usize = 128 << 10;
-
 /// Compresses the values of an origin.
 pub struct Compression {
     observer: Arc<dyn LoadObserver>,
@@ -34,7 +31,7 @@ impl Compression {
 
 #[async_trait]
 impl MapValue for Compression {
-    async fn map(&self, loaded: Loaded) -> Loaded {
+    async fn map(&self, loaded: Loaded, together: usize) -> Loaded {
         let length = loaded.value.len() as u64;
         // A larger one is refused as it is.
         let fits = (self.min_bytes..=self.max_value).contains(&length);
@@ -42,13 +39,8 @@ impl MapValue for Compression {
             return loaded;
         }
         let value = loaded.value.clone();
-        let packed = if value.len() < LARGE {
-            coding::compressed(&value)
-        } else {
-            let packing = tokio::task::spawn_blocking(move || coding::compressed(&value));
-            packing.await.ok().flatten()
-        };
-        let Some(packed) = packed else {
+        let packed = coding::aside(together, move || coding::compressed(&value)).await;
+        let Some(packed) = packed.ok().flatten() else {
             return loaded;
         };
         self.observer

@@ -15,8 +15,9 @@ use gaocache_core::{
 /// What is done with each value that an origin brings. An unchanged one is not brought again.
 #[async_trait]
 pub trait MapValue: Send + Sync + 'static {
-    /// The value that is kept in place of this one.
-    async fn map(&self, loaded: Loaded) -> Loaded;
+    /// The value that is kept in place of this one. `together`: so many bytes of values have come
+    /// with it, its own among them, and all are changed before any of them is answered.
+    async fn map(&self, loaded: Loaded, together: usize) -> Loaded;
 }
 
 /// A queue, and what is done with the values that come from it.
@@ -41,15 +42,19 @@ impl<M: MapValue> LoadQueue for Mapped<M> {
         turn: LoadTurn<'_>,
     ) -> Result<Reloaded, BoxError> {
         Ok(match self.queue.ask(key, kept, turn).await? {
-            Reloaded::Changed(loaded) => Reloaded::Changed(self.values.map(loaded).await),
+            Reloaded::Changed(loaded) => {
+                let bytes = loaded.value.len();
+                Reloaded::Changed(self.values.map(loaded, bytes).await)
+            }
             unchanged => unchanged,
         })
     }
 
     async fn ask_many(&self, keys: &[&str], turn: LoadTurn<'_>) -> Vec<Result<Loaded, BoxError>> {
         let loaded = self.queue.ask_many(keys, turn).await;
+        let bytes = loaded.iter().flatten().map(|it| it.value.len()).sum();
         let mapped = loaded.into_iter().map(async |loaded| match loaded {
-            Ok(loaded) => Ok(self.values.map(loaded).await),
+            Ok(loaded) => Ok(self.values.map(loaded, bytes).await),
             Err(error) => Err(error),
         });
         join_all(mapped).await

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use futures::{
-    Stream, StreamExt,
+    FutureExt, Stream, StreamExt,
     future::ready,
     stream::{self, BoxStream},
 };
@@ -174,8 +174,13 @@ impl Service {
             (missed[nth], answer)
         });
         let answers = stream::iter(known).chain(rest);
-        let answers =
-            answers.map(move |(place, answer)| (place, answer.and_then(|it| plain.plain(it))));
+        let answers = answers.then(move |(place, answer)| match answer {
+            Ok(answer) if answer.metadata.plain_bytes().is_some() => {
+                let plain = plain.clone();
+                async move { (place, plain.plain(answer).await) }.left_future()
+            }
+            answer => ready((place, answer)).right_future(),
+        });
         answers.boxed()
     }
 }

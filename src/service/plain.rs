@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Service;
 use crate::{
     coding,
@@ -13,73 +15,103 @@ use gaocache_core::{
 };
 
 impl Service {
-    /// The answer with its value as the origin gave it. Its bytes count against the budget for as
-    /// long as somebody needs them.
+    /// The answer with its value as the origin gave it. Its bytes count against the budget while it
+    /// is decompressed; from then on, they are counted by who sends them. A large value is
+    /// decompressed on another thread.
     ///
     /// # Errors
     /// [`Overloaded`](gaocache_core::ErrorKind::Overloaded) if there is no room for it;
     /// [`ValueTooLarge`](gaocache_core::ErrorKind::ValueTooLarge) and
     /// [`Internal`](gaocache_core::ErrorKind::Internal) if another node said what is not so.
-    pub fn plain(&self, answer: Answer) -> Result<Answer> {
+    pub async fn plain(&self, answer: Answer) -> Result<Answer> {
+        match self.packed(&answer)? {
+            None => Ok(answer),
+            Some(packed) => {
+                let value = coding::aside(packed.plain_bytes, move || packed.unpacked());
+                let (value, _room) = value.await??;
+                Ok(with_plain(answer, value))
+            }
+        }
+    }
+
+    /// Whether decompressing it holds up nothing else that its thread has to do.
+    pub(super) fn can_be_plain_at_once(answer: &Answer) -> bool {
+        let plain = answer.metadata.plain_bytes();
+        plain.is_none_or(|bytes| bytes < coding::LARGE as u64)
+    }
+
+    /// The same on this thread, of a value of which [that](Self::can_be_plain_at_once) is so.
+    pub(super) fn plain_at_once(&self, answer: Answer) -> Result<Answer> {
+        match self.packed(&answer)? {
+            None => Ok(answer),
+            Some(packed) => Ok(with_plain(answer, packed.unpacked()?.0)),
+        }
+    }
+
+    /// The value, if it is compressed, with room for what is in it.
+    fn packed(&self, answer: &Answer) -> Result<Option<Packed>> {
         let Some(length) = answer.metadata.plain_bytes() else {
-            return Ok(answer);
+            return Ok(None);
         };
         // Not by the group's largest value: a reload may lower that, and what is held stays.
         let budget = &self.inner.budget;
-        unpacked(budget, answer, length, budget.limit())
+        Packed::new(budget, &answer.value, length, budget.limit()).map(Some)
     }
 }
 
-fn unpacked(budget: &Arc<Budget>, answer: Answer, length: u64, max_value: u64) -> Result<Answer> {
-    let too_large = || {
-        let what = format!("a compressed value has {length} bytes; at most {max_value} are taken");
-        Error::value_too_large(what, max_value)
-    };
-    let within = usize::try_from(length).ok().filter(|_| length <= max_value);
-    let bytes = within.ok_or_else(too_large)?;
-    let mut charge = Charge::none(budget);
-    charge.grow(length)?;
-    let value = coding::decompressed(&answer.value, bytes)?;
-    Ok(Answer {
-        value: charge.hold(value),
+fn with_plain(answer: Answer, value: Bytes) -> Answer {
+    Answer {
+        value,
         metadata: answer.metadata.uncompressed(),
         ..answer
-    })
+    }
+}
+
+/// A compressed value, and room for what is in it: taken for as long as it is worked on, whether
+/// anybody waits or not.
+struct Packed {
+    value: Bytes,
+    plain_bytes: usize,
+    room: Charge,
+}
+
+impl Packed {
+    fn new(budget: &Arc<Budget>, value: &Bytes, length: u64, max_value: u64) -> Result<Self> {
+        let within = usize::try_from(length).ok().filter(|_| length <= max_value);
+        let plain_bytes = within.ok_or_else(|| {
+            let what =
+                format!("a compressed value has {length} bytes; at most {max_value} are taken");
+            Error::value_too_large(what, max_value)
+        })?;
+        let mut room = Charge::none(budget);
+        room.grow(length)?;
+        Ok(Self {
+            value: value.clone(),
+            plain_bytes,
+            room,
+        })
+    }
+
+    fn unpacked(self) -> Result<(Bytes, Charge)> {
+        let value = coding::decompressed(&self.value, self.plain_bytes)?;
+        Ok((value.into(), self.room))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use gaocache_core::{
-        error::ErrorKind,
-        group::{Course, Source},
-        metadata::Metadata,
-        ports::Timestamp,
-    };
+    use gaocache_core::error::ErrorKind;
 
     use super::*;
-
-    fn answer(value: Vec<u8>, length: u64) -> Answer {
-        Answer {
-            value: value.into(),
-            expires_at: Timestamp::NEVER,
-            entity_tag: 1,
-            source: Source::Peer,
-            owner: "n".into(),
-            metadata: Metadata::NONE.compressed(length),
-            course: Course::default(),
-        }
-    }
 
     #[test]
     fn what_another_node_calls_compressed_takes_no_more_than_a_value_may() {
         let zeros = vec![0; 1 << 20];
-        let packed = coding::compressed(&zeros).expect("shrinks");
+        let value = Bytes::from(coding::compressed(&zeros).expect("shrinks"));
         let of = |length, max_value, room| {
-            let answer = answer(packed.clone(), length);
-            let answer = unpacked(&Budget::new(room), answer, length, max_value);
-            answer
-                .map(|it| it.value == zeros)
-                .map_err(|error| error.kind())
+            let packed = Packed::new(&Budget::new(room), &value, length, max_value);
+            let plain = packed.and_then(Packed::unpacked);
+            plain.map(|it| it.0 == zeros).map_err(|error| error.kind())
         };
         let (size, room) = (1 << 20, 16 << 20);
         assert_eq!(of(size, size, room), Ok(true));

@@ -5,9 +5,12 @@ mod of_loads;
 
 use std::sync::Arc;
 
+#[cfg(feature = "cli")]
 use bytes::Bytes;
 
-use super::budget::{Budget, Held};
+use super::budget::Budget;
+#[cfg(feature = "cli")]
+use super::budget::Held;
 use gaocache_core::error::Result;
 
 /// Bytes taken from a budget; given back when dropped.
@@ -45,6 +48,7 @@ impl Charge {
     }
 
     /// The value, counted until its last clone is dropped.
+    #[cfg(feature = "cli")]
     pub fn hold(self, value: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         Bytes::from_owner(Held {
             _counted: self,

@@ -221,6 +221,22 @@ fn a_terminal_gets_text_and_no_binary() {
 }
 
 #[test]
+fn help_fits_a_narrow_terminal() {
+    let widest = |columns: &str| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["get", "--help"]).env("COLUMNS", columns);
+        let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
+        let shown = text(&output.expect("runs").stdout);
+        let widths = shown.lines().map(|line| line.chars().count());
+        widths.max().expect("lines")
+    };
+    for (columns, most) in [("60", 60), ("300", 100)] {
+        let widest = widest(columns);
+        assert!(widest <= most && widest > most - 20, "{columns}: {widest}");
+    }
+}
+
+#[test]
 fn shells_complete_the_commands_and_each_has_a_man_page() {
     for (shell, part) in [
         ("bash", "complete -F _gaocache"),
@@ -259,6 +275,8 @@ fn every_command_shows_examples_that_it_takes() {
     let help = text(&run(PROGRAM, &["--help"]).stdout);
     let (_, commands) = help.split_once("Commands:\n").expect("a list");
     let commands = commands.lines().take_while(|line| !line.is_empty());
+    // What is indented further goes on with the line above.
+    let commands = commands.filter(|line| !line.starts_with("   "));
     let names = commands.filter_map(|line| line.split_whitespace().next());
     for name in names.filter(|name| *name != "help") {
         let help = text(&run(PROGRAM, &[name, "--help"]).stdout);

@@ -149,6 +149,40 @@ async fn a_person_reads_why_a_key_is_not_in_memory() {
     assert_eq!(two.nodes.len(), 2);
 }
 
+#[test]
+fn the_size_of_a_compressed_value_is_told_with_what_it_takes() {
+    let folder = folder();
+    fs::write(folder.path().join("long"), "x".repeat(100_000)).expect("written");
+    let groups = format!(
+        "groups=[{{ name = \"users\", origin = {{ kind = \"file\", path = {:?}, \
+         compress_min_bytes = \"1KiB\" }} }}]",
+        folder.path()
+    );
+    let mut serve = Serve::start(&["registry.kind=memory", &groups], &[]);
+    serve.logs("\"ready\"");
+    for key in ["long", "a.txt"] {
+        let url = format!("http://{}/v1/users/{key}", serve.http);
+        assert!(run("curl", &["-sf", &url]).status.success(), "{key}");
+    }
+    let explain = |rest: &[&str]| {
+        let all = [&["explain", "users"], rest, &["--admin", &serve.admin]].concat();
+        text(&run(PROGRAM, &all).stdout)
+    };
+    let known: Value = serde_json::from_str(&explain(&["long", "--json"])).expect("JSON");
+    let held = &known["asked"]["held"][0];
+    let compressed = held["compressed_bytes"].as_u64().expect("known");
+    assert!(held["bytes"] == 100_000 && compressed < 1_000, "{held}");
+    let sizes = format!(": 100000 bytes (kept as {compressed}, compressed), etag ");
+    let shown = explain(&["long"]);
+    assert!(shown.contains(&sizes), "{shown}");
+    let short: Value = serde_json::from_str(&explain(&["a.txt", "--json"])).expect("JSON");
+    let held = &short["asked"]["held"][0];
+    assert!(
+        held["bytes"] == 5 && held["compressed_bytes"].is_null(),
+        "{held}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_that_failed_is_explained() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

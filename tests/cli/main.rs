@@ -22,6 +22,7 @@ mod serve;
 mod settings;
 mod transcripts;
 mod warnings;
+mod writable;
 mod zone;
 
 use std::{

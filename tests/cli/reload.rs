@@ -75,12 +75,7 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
         status == 404 && body.contains("unknown_group"),
         "{status} {body}"
     );
-    within("its memory", async {
-        while asked.metric("gaocache_store_items", "group=\"more\"").await != 0.0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    has_no_entries(&asked).await;
     mounted.change(&moved);
     assert_eq!(asked.reload().await.0, 200);
     assert_eq!(asked.get("more", "m").await.0, 200);
@@ -111,6 +106,15 @@ async fn the_memory_of_a_group_changes() {
             assert_eq!(asked.metric(&name, owned).await, capacity * ratio, "{name}");
         }
     }
+}
+
+async fn has_no_entries(asked: &Asked) {
+    within("its memory", async {
+        while asked.metric("gaocache_store_items", "group=\"more\"").await != 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 /// An origin whose values are the header that came with the request.
@@ -151,6 +155,9 @@ async fn a_secret_in_a_file_is_sent_and_a_changed_one_is_taken_up() {
     };
     fs::write(&token, "second").expect("written");
     rotated("second").await;
+    let line = serve.logs("\"cause\":\"a file changed\"");
+    let named = "\"changed\":\"groups[0].origin.header_files\"";
+    assert!(line.contains(named), "{line}");
     // Nothing that would be sent without it: what was good before goes on.
     fs::write(&token, "").expect("written");
     serve.logs("the file is empty");
@@ -226,6 +233,28 @@ async fn settings_that_are_wrong_change_nothing_and_what_is_wrong_is_told() {
         .await;
     assert!(refused >= 4.0, "{refused}");
     load.ended().await;
+}
+
+/// And what is masked, or is one of many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_reload_leaves_out_no_change_without_a_word() {
+    let secret = |secret: &str| {
+        let url = format!("http://user:{secret}@127.0.0.1:1/{{key}}");
+        group("users", 600, &url) + &format!("origin.headers = {{ x-secret = \"{secret}\" }}\n")
+    };
+    let mut mounted = Mounted::new(&secret("one"));
+    let (mut serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    mounted.change(&secret("two"));
+    let (_, answer) = asked.reload().await;
+    let both = "[\"groups[0].origin.url\",\"groups[0].origin.headers\"]";
+    assert_eq!(answer["changed"].to_string(), both);
+    let many = (0..9).map(|n| group(&format!("g{n}"), 60, "http://127.0.0.1:1/{key}"));
+    mounted.change(&(secret("two") + &many.collect::<String>()));
+    let (_, answer) = asked.reload().await;
+    let count = answer["changed"].as_array().expect("a list").len();
+    assert!(count > 100, "{answer}");
+    let more = format!(" and {} more\"", count - 20);
+    serve.logs(&more);
 }
 
 /// A second pool beside the first would let twice as many loads run.

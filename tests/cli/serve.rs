@@ -9,7 +9,10 @@ use common::{CountingOrigin, etcd::Etcd, process::NodeProcess};
 pub(super) struct Serve {
     pub(super) child: Child,
     log: mpsc::Receiver<String>,
+    pub(super) grpc: String,
     pub(super) http: String,
+    /// Empty if it doesn't listen for Redis clients.
+    pub(super) redis: String,
     pub(super) admin: String,
 }
 
@@ -54,13 +57,18 @@ impl Serve {
         let mut serve = Self {
             child,
             log,
+            grpc: String::new(),
             http: String::new(),
+            redis: String::new(),
             admin: String::new(),
         };
         let open = serve.logs("listeners are open");
         let open: serde_json::Value = serde_json::from_str(&open).expect("JSON");
-        serve.http = open["http"].as_str().expect("an address").into();
-        serve.admin = open["admin"].as_str().expect("an address").into();
+        let address = |of: &str| open[of].as_str().unwrap_or_default().to_owned();
+        serve.grpc = address("grpc");
+        serve.http = address("http");
+        serve.redis = address("redis");
+        serve.admin = address("admin");
         serve
     }
 
@@ -307,7 +315,9 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     let mut serve = Serve {
         child: command.stdout(Stdio::piped()).spawn().expect("starts"),
         log: mpsc::channel().1,
+        grpc: String::new(),
         http: String::new(),
+        redis: String::new(),
         admin: String::new(),
     };
     let mut lines = BufReader::new(serve.child.stdout.take().expect("piped"))

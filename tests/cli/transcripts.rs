@@ -1,13 +1,16 @@
 //! What README and docs show: every command that can run here runs as it is written there, and does
-//! what the page says; every other one of this program is at least one that it takes.
+//! what the page says. Of every other one, what it names is there: the targets of make, the files
+//! of the repository, the examples, and the commands and flags of this program.
 
 use clap::CommandFactory;
 use gaocache::internal::Cli;
 
-use super::*;
+use super::{serve::Serve, *};
 
 /// What needs a cluster, a network, or minutes.
-const CANNOT_RUN_HERE: [&str; 6] = ["cargo", "grpcurl", "helm", "kubectl", "make", "redis-cli"];
+const CANNOT_RUN_HERE: [&str; 4] = ["cargo", "helm", "kubectl", "make"];
+/// Clients that are not ours; they run if they are installed.
+const FOREIGN: [&str; 2] = ["grpcurl", "redis-cli"];
 
 /// A fenced block of a page: its language, and its lines.
 struct Block {
@@ -98,9 +101,10 @@ fn every_command_of_a_page_that_can_run_here_runs() {
             is_taken(&block.page, command);
         }
         let mut programs = commands.iter().map(|(command, _)| program(command));
+        let elsewhere = |it: &str| CANNOT_RUN_HERE.contains(&it) || FOREIGN.contains(&it);
         // A placeholder is for the reader to fill in.
         let open = commands.iter().any(|(it, _)| it.contains("NAME"));
-        if open || programs.any(|it| CANNOT_RUN_HERE.contains(&it)) {
+        if open || programs.any(elsewhere) || makes_a_token(block) {
             continue;
         }
         for (command, remark) in commands {
@@ -159,6 +163,127 @@ fn shows_what_it_says(command: &str, remark: &str, dev: &Dev) {
         }
         _ => panic!("nothing is known of what this shows: {command}"),
     }
+}
+
+/// Whether these are lines of a script that makes a token.
+fn makes_a_token(block: &Block) -> bool {
+    block.lines.iter().any(|line| line.ends_with(">>tokens"))
+}
+
+fn is_installed(program: &str) -> bool {
+    let found = run("sh", &["-c", &format!("command -v {program}")]);
+    if !found.status.success() {
+        eprintln!("{program} is not installed, so nothing is run with it");
+    }
+    found.status.success()
+}
+
+/// A node with a group `users`, which has the keys of the pages.
+fn users(folder: &Path, further: &[&str]) -> Serve {
+    for key in ["42", "alice"] {
+        fs::write(folder.join(key), "first").expect("written");
+    }
+    let groups = format!(
+        "groups=[{{ name = \"users\", origin = {{ kind = \"file\", path = {folder:?} }} }}]"
+    );
+    let all = [&["registry.kind=memory", &groups], further].concat();
+    let mut serve = Serve::start(&all, &[]);
+    serve.logs("\"ready\"");
+    serve
+}
+
+#[test]
+fn clients_that_are_not_ours_get_a_value_as_a_page_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let serve = users(folder.path(), &["redis.listen=127.0.0.1:0"]);
+    let port = |address: &str| address.rsplit(':').next().unwrap_or_default().to_owned();
+    let blocks = blocks();
+    let lines = blocks.iter().filter(|it| it.language == "sh");
+    let lines = lines.flat_map(|it| &it.lines).map(|line| command(line).0);
+    let mut shown = 0;
+    for line in lines.filter(|it| FOREIGN.contains(&program(it))) {
+        shown += 1;
+        if !is_installed(program(line)) {
+            continue;
+        }
+        let here = line.replace("localhost:7070", &serve.grpc);
+        let here = here.replace("-p 6379", &format!("-p {}", port(&serve.redis)));
+        let output = run("sh", &["-c", &here]);
+        let got = text(&output.stdout);
+        // In JSON, bytes are written as base64.
+        let is_got = got.trim() == "first" || got.contains("\"Zmlyc3Q=\"");
+        assert!(is_got, "{line}: {got}{}", text(&output.stderr));
+    }
+    assert!(shown >= 2, "only {shown} commands are shown");
+}
+
+#[test]
+fn the_script_that_makes_a_token_makes_one_that_counts() {
+    let blocks = blocks();
+    let scripts: Vec<&Block> = blocks.iter().filter(|it| makes_a_token(it)).collect();
+    assert_eq!(scripts.len(), 1);
+    if !is_installed("openssl") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = scripts[0].lines.join("\n") + "\nprintf %s \"$token\"";
+    let mut made = Command::new("sh");
+    made.args(["-ec", &script]).current_dir(folder.path());
+    let token = text(&made.output().expect("runs").stdout);
+    let tokens = format!("auth.token_file={}/tokens", folder.path().display());
+    let serve = users(folder.path(), &["auth.anonymous=read", &tokens]);
+    let remove = ["remove", "users", "42", "--target", &serve.grpc];
+    assert_eq!(run(PROGRAM, &remove).status.code(), Some(1));
+    let removed = run(PROGRAM, &[&remove[..], &["--token", &token]].concat());
+    assert!(removed.status.success(), "{}", text(&removed.stderr));
+}
+
+#[test]
+fn what_commands_name_that_can_t_run_here_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let makefile = fs::read_to_string(root.join("Makefile")).expect("there");
+    let mut held = 0;
+    for block in blocks().iter().filter(|it| it.language == "sh") {
+        for (line, _) in block.lines.iter().map(|line| command(line)) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if program(line) == "make" {
+                for target in &words[1..] {
+                    assert!(makefile.contains(&format!("\n{target}:")), "{line}");
+                    held += 1;
+                }
+            }
+            if let Some((_, inner)) = line.split_once(" -- gaocache ") {
+                is_taken(&block.page, &format!("gaocache {inner}"));
+                held += 1;
+            }
+            let of_flag = |flag: &str| {
+                let at = words.iter().position(|it| *it == flag)?;
+                words.get(at + 1).copied()
+            };
+            if let Some(example) = of_flag("--example") {
+                let package = of_flag("-p").unwrap_or_default();
+                let folder = match package.strip_prefix("gaocache-") {
+                    Some(name) => root.join("crates").join(name),
+                    None => root.to_owned(),
+                };
+                let file = folder.join("examples").join(format!("{example}.rs"));
+                assert!(file.exists(), "{line}");
+                held += 1;
+            }
+            let ours = ["charts/", "k8s/", "tests/"];
+            let files = words
+                .iter()
+                .filter(|it| ours.iter().any(|of| it.starts_with(of)));
+            for file in files {
+                assert!(root.join(file).exists(), "{line}");
+                held += 1;
+            }
+        }
+    }
+    assert!(
+        held >= 15,
+        "only {held} names were held against what is there"
+    );
 }
 
 #[test]

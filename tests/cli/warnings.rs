@@ -193,6 +193,25 @@ fn a_limit_that_forbids_all_or_is_never_reached_is_warned_of() {
     );
 }
 
+#[test]
+fn what_no_value_no_load_and_no_client_can_meet_is_warned_of() {
+    let alone = "groups[0].origin.max_concurrency=1";
+    for (sets, reason) in [
+        (
+            &["groups[0].origin.compress_min_bytes=9MiB"][..],
+            "since no value is that large (max_value is 8388608)",
+        ),
+        (
+            &["groups[0].origin.hedge=true", alone],
+            "has no effect while max_concurrency is 1",
+        ),
+        (&["auth.anonymous=remove"], "nobody else has the role read"),
+    ] {
+        let name = sets[0].split('=').next().unwrap_or_default();
+        warns(sets, name, reason);
+    }
+}
+
 /// What nobody has set is not warned of, be it as strange as it may.
 #[test]
 fn good_settings_are_not_warned_of() {
@@ -206,6 +225,8 @@ fn good_settings_are_not_warned_of() {
         &["cache.replicas=2", "cache.replicate=hot"],
         &["log.requests=slow", "log.slow_seconds=2"],
         &["log.slow_seconds=1"],
+        &["groups[0].origin.hedge=true"],
+        &["groups[0].origin.compress_min_bytes=8MiB"],
     ] {
         assert_eq!(
             config(good, &["--strict"]),

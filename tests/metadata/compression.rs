@@ -189,6 +189,44 @@ async fn a_renewed_value_is_still_the_same() {
     }
 }
 
+/// A value that somebody reads slowly takes all the room that there is for large ones.
+#[tokio::test]
+async fn a_head_and_a_304_need_no_room_for_the_value() {
+    let loader =
+        gaocache::loader(async |_: String| Ok::<_, gaocache::BoxError>("x".repeat(16 << 20)));
+    let group = gaocache::GroupDefinition::new("users", loader);
+    let group = group.compress_min_bytes(1 << 10).max_value(16 << 20);
+    let mut settings = gaocache::Settings::standalone("only");
+    settings.http = Some("127.0.0.1:0".parse().unwrap());
+    settings.in_flight = 24 << 20;
+    let builder = gaocache::NodeBuilder::new(settings).group(group);
+    let node = builder.bind().await.unwrap();
+    let address = node.addresses().http.expect("it listens");
+    tokio::spawn(node.run(std::future::pending()));
+    let ask = async |method: Method, headers: &[(&str, &str)]| {
+        let mut request = http().request(method, format!("http://{address}/v1/users/k"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        within("an answer", request.send()).await.unwrap()
+    };
+    let small = ask(Method::GET, &[ZSTD]).await;
+    assert_eq!(small.status(), 200);
+    let etag = lines(&small, "etag")[0].replace("-zstd", "");
+    // Its body is not read.
+    let large = ask(Method::GET, &[]).await;
+    assert_eq!(large.status(), 200, "it is counted once");
+    assert_eq!(ask(Method::GET, &[]).await.status(), 503);
+    let head = ask(Method::HEAD, &[]).await;
+    assert_eq!(head.status(), 200);
+    assert_eq!(lines(&head, "content-length"), [(16 << 20).to_string()]);
+    assert_eq!(lines(&head, "etag"), [&etag]);
+    assert!(lines(&head, "content-encoding").is_empty());
+    let unchanged = ask(Method::GET, &[("if-none-match", &etag)]).await;
+    assert_eq!(unchanged.status(), 304);
+    drop(large);
+}
+
 #[tokio::test]
 async fn a_program_sees_nothing_of_it_and_the_largest_value_is_that_of_the_origin() {
     let loads = Arc::<AtomicUsize>::default();

@@ -107,6 +107,11 @@ async fn a_query_means_what_the_group_says() {
             Some("/kept/x?a=%2f&b"),
         ),
         ("query = \"append\",", "kept/y?", 200, Some("/kept/y?")),
+        ("query = \"append\",", "?all=1", 200, Some("/?all=1")),
+        ("query = \"append\",", "?", 200, Some("/?")),
+        ("query = \"append\",", "", 400, None),
+        ("query = \"ignore\",", "?a=1", 400, None),
+        ("", "?a=1", 400, None),
     ] {
         let nodes = nodes(1, &origin, rule, "", &[]).await;
         let got = get(&nodes[0], path, &[]).await;

@@ -205,7 +205,7 @@ fn odd(word: &str) -> Option<Vec<u8>> {
 
 /// A hundred thousand bytes that shrink.
 pub(super) fn text() -> String {
-    "all work and no play ".repeat(5_000)
+    "all work and no play ".repeat(10_000)
 }
 
 fn numbers(count: usize) -> String {

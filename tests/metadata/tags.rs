@@ -52,6 +52,8 @@ async fn a_purge_of_a_tag_takes_its_values_from_all_nodes_and_leaves_the_others(
         "/v1/users?tag=",
         "/v1/users?tag=a%20b",
         "/v1/users?tags=red",
+        // What is not UTF-8 is not replaced by what is.
+        "/v1/users?tag=%ff",
         "/v1/users?tag=red&key=1",
     ] {
         assert_eq!(purge(&nodes[0], wrong).await, 400, "{wrong}");

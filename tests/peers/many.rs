@@ -124,6 +124,20 @@ fn all_found(keys: Vec<String>) -> Vec<Many> {
 }
 
 #[tokio::test]
+async fn who_asks_for_no_keys_gets_no_answers() {
+    let origin = CountingOrigin::start().await;
+    let node = node_among(&[], &origin.url(), &[]).await;
+    let none = GetManyRequest {
+        group: "users".into(),
+        keys: Vec::new(),
+    };
+    let answers = within("an answer", node.client().await.get_many(none)).await;
+    let mut answers = answers.unwrap().into_inner();
+    let first = within("the end", answers.message()).await;
+    assert_eq!(first.unwrap(), None);
+}
+
+#[tokio::test]
 async fn what_a_peer_leaves_open_or_makes_up_is_fetched_key_by_key() {
     type Answers = fn(Vec<String>) -> Vec<Many>;
     let ends: Answers = |keys| all_found(keys).into_iter().take(3).collect();

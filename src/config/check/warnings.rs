@@ -237,6 +237,13 @@ impl Warnings<'_> {
         let certificates = tls.any(|it| it.client_auth != ClientAuth::None);
         let jwt = &it.auth.jwt;
         let tokens = !jwt.jwks_url.is_empty() || !jwt.jwks_file.as_os_str().is_empty();
+        let is_anonymous = it.auth.anonymous.iter().any(|role| role == "read");
+        let proofs = !it.auth.grants.is_empty() || !it.auth.token_file.as_os_str().is_empty();
+        if !is_anonymous && !proofs {
+            let reason = "no client may get a value: without auth.grants and auth.token_file, \
+                          nobody else has the role read";
+            self.odd("auth.anonymous", reason);
+        }
         for grant in &it.auth.grants {
             let whom = grant.split_whitespace().next().unwrap_or_default();
             let missing = match whom.split_once(':') {
@@ -315,6 +322,17 @@ impl Warnings<'_> {
             let reason = "while breaker_failure_ratio and breaker_slow_ratio are 0";
             self.idle(&name("breaker_min_loads"), reason);
             self.idle(&name("breaker_open_seconds"), reason);
+        }
+        if origin.hedge && origin.max_concurrency == 1 {
+            let reason = "while max_concurrency is 1: there is no slot for a second load";
+            self.idle(&name("hedge"), reason);
+        }
+        if origin.compress_min_bytes > group.max_value {
+            let reason = format!(
+                "since no value is that large (max_value is {})",
+                group.max_value
+            );
+            self.idle(&name("compress_min_bytes"), &reason);
         }
         if origin.kind == OriginKind::Http && origin.url.starts_with("http://") {
             self.idle(&name("ca"), "on a URL that begins with http://");
