@@ -36,7 +36,10 @@ pub(crate) use many::flight_bytes;
 
 /// Values above this size are not sent with others that come from memory at the same moment: two
 /// messages cost less than the copies.
-const HELD_BYTES: usize = 4 << 10;
+pub(crate) const HELD_BYTES: usize = 4 << 10;
+/// And no more than this in all, with what the origin said of them: a message has room for it
+/// whatever the groups allow.
+const HELD_TOGETHER_BYTES: usize = 512 << 10;
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -332,9 +335,16 @@ impl Service {
         keys: &[String],
     ) -> Result<impl Iterator<Item = Result<Fetched>>> {
         let known = self.inner.groups.get(group)?;
+        let mut room = HELD_TOGETHER_BYTES;
         Ok(keys.iter().map(move |key| {
             let held = match known.held_for_peer(key) {
-                Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => Ok(answer),
+                Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => {
+                    let Some(rest) = room.checked_sub(answer.record.bytes()) else {
+                        return Ok(Fetched::Large);
+                    };
+                    room = rest;
+                    Ok(answer)
+                }
                 Some(Err(error)) => Err(error),
                 Some(Ok(_)) | None => return Ok(Fetched::Large),
             };

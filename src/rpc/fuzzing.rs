@@ -53,7 +53,7 @@ pub async fn get(headers: HeaderMap, parts: Vec<Bytes>, answer: &GetResponse) ->
     let response = lean::unary(
         request,
         traffic.begin_anyway(),
-        patience,
+        lean::Expected::small(patience),
         |_| Scope::Nothing,
         async |question: GetRequest| {
             asked = Some(question);

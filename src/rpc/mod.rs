@@ -14,6 +14,7 @@ pub mod fuzzing;
 pub mod gate;
 mod lean;
 mod many;
+mod many_body;
 pub mod peer;
 pub mod peer_front;
 pub mod peers;

@@ -16,7 +16,8 @@ use tonic::service::Routes;
 use super::{
     asked_for, bounded,
     gate::{Gate, Visitor},
-    lean, many,
+    lean::{self, Expected},
+    many,
     peer::PeerService,
     peers::message_limit,
     routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},
@@ -105,7 +106,12 @@ impl ConnectedPeer {
         Box::pin(async move {
             let scope = |headers: &_| peer.follow(traced(FETCH_HELD), headers);
             let handle = async |it| peer.reply_held(&it);
-            let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+            let expected = Expected {
+                bytes: many::MAX_HELD_BYTES,
+                patience: rules.now().patience,
+                check: many::check_fetch,
+            };
+            let answer = lean::unary(request, ticket, expected, scope, handle);
             Ok(answer.await.map(FrontBody::Lean))
         })
     }
@@ -156,7 +162,8 @@ where
                 Box::pin(async move {
                     let scope = |headers: &_| peer.follow(traced(FETCH), headers);
                     let handle = async |it| client.scope(peer.reply(it)).await;
-                    let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+                    let expected = Expected::small(rules.now().patience);
+                    let answer = lean::unary(request, ticket, expected, scope, handle);
                     Ok(answer.await.map(FrontBody::Lean))
                 })
             }

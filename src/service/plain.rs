@@ -13,6 +13,15 @@ use gaocache_core::{
 };
 
 impl Service {
+    /// As [`Service::plain`], in place.
+    pub(super) fn unpack(&self, answer: &mut Result<Answer>) {
+        if let Ok(found) = answer
+            && found.metadata.plain_bytes().is_some()
+        {
+            *answer = self.plain(found.clone());
+        }
+    }
+
     /// The answer with its value as the origin gave it. Its bytes count against the budget for as
     /// long as somebody needs them.
     ///

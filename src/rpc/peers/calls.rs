@@ -44,6 +44,14 @@ impl Peers for GrpcPeers {
         self.fetch_together(member, group, asked).await;
     }
 
+    fn holds_most(&self, member: &Member, group: &str) -> bool {
+        self.has_held_most(member, group)
+    }
+
+    async fn held(&self, member: &Member, group: &str, keys: &[&str]) -> Vec<Option<PeerAnswer>> {
+        self.held_by(member, group, keys).await
+    }
+
     fn also_wanted(&self, member: &Member, group: &str, key: &str) {
         self.fetch_also_wanted(member, group, key);
     }

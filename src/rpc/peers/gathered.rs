@@ -19,7 +19,7 @@ use super::{
     pool::{Client, GrpcPeers},
 };
 use crate::{
-    rpc::many::{MAX_HELD_KEY_BYTES, MAX_HELD_KEYS},
+    rpc::many::{MAX_GATHERED_KEY_BYTES, MAX_GATHERED_KEYS},
     telemetry::trace::Scope,
     wire::{self, fetch_many_response::Outcome},
 };
@@ -61,7 +61,7 @@ impl GrpcPeers {
             // Dropped, it is fetched alone.
             return;
         }
-        let messages = messages(keys, MAX_HELD_KEYS, MAX_HELD_KEY_BYTES);
+        let messages = messages(keys, MAX_GATHERED_KEYS, MAX_GATHERED_KEY_BYTES);
         let calls = messages.into_iter().map(async |keys| {
             let count = keys.len();
             let answered = self.fetch_held(member, group, link, keys).await;
@@ -79,7 +79,8 @@ impl GrpcPeers {
         keys: Vec<KeyAsked>,
     ) -> usize {
         let (started, asked_at) = (Instant::now(), self.now());
-        let called = self.call_held(member, group, link, &keys).await;
+        let asked = || keys.iter().map(|asked| asked.key().to_owned()).collect();
+        let called = self.call_held(member, group, link, asked).await;
         let took = started.elapsed().as_secs_f64();
         self.metrics().peers.fetch_duration.observe(took);
         match called {
@@ -97,12 +98,12 @@ impl GrpcPeers {
     }
 
     /// `None` if the member doesn't know the call.
-    async fn call_held(
+    pub(super) async fn call_held(
         &self,
         member: &Member,
         group: &str,
         link: &Arc<Link>,
-        keys: &[KeyAsked],
+        keys: impl Fn() -> Vec<String>,
     ) -> Result<Option<wire::FetchHeldResponse>, Failed> {
         let bound = self
             .bounds_of(group)?
@@ -111,7 +112,7 @@ impl GrpcPeers {
         let send = |mut client: Client| {
             let request = wire::FetchManyRequest {
                 group: group.to_owned(),
-                keys: keys.iter().map(|asked| asked.key().to_owned()).collect(),
+                keys: keys(),
             };
             async move { known(client.fetch_held(request).await) }
         };

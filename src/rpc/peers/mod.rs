@@ -16,6 +16,7 @@ mod fetch_many;
 mod gathered;
 mod gathering;
 mod handoff;
+mod held;
 mod life;
 mod links;
 mod pool;

@@ -341,6 +341,19 @@ pub trait Peers: Send + Sync + 'static {
             .collect::<()>()
             .await;
     }
+    /// Whether that member is likely to have nearly all keys of a batch in memory, with values that
+    /// [`Peers::held`] brings.
+    fn holds_most(&self, member: &Member, group: &str) -> bool {
+        let _ = (member, group);
+        false
+    }
+    /// Gets what that member has in memory of these keys, in their order. It never loads. What is
+    /// not there, too large to be sent with others, or refused, is `None`; so is all that the list
+    /// is too short for. That has to be fetched.
+    async fn held(&self, member: &Member, group: &str, keys: &[&str]) -> Vec<Option<PeerAnswer>> {
+        let _ = (member, group, keys);
+        Vec::new()
+    }
     /// Somebody else wants this key, too, whose fetch from that member may wait for its turn.
     fn also_wanted(&self, member: &Member, group: &str, key: &str) {
         let _ = (member, group, key);
