@@ -396,7 +396,12 @@ impl Service {
             now: self.now(),
         };
         let receipt = groups.accept(standing, parcels, sender, reading)?;
-        self.inner.handoff_metrics.received(&receipt);
+        let metrics = &self.inner.handoff_metrics;
+        metrics.received(&receipt);
+        let topology = standing.cluster().topology();
+        let (here, there) = (topology.me(), topology.by_incarnation(sender.member));
+        let bytes = parcels.iter().map(Parcel::value_bytes).sum();
+        metrics.received_bytes.add(here, there, bytes);
         Ok(receipt)
     }
 

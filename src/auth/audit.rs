@@ -3,13 +3,7 @@
 //! It must never hold up a call: lines that the stream doesn't take are dropped and counted. A
 //! flood of refused calls must not fill a disk, so only so many of them have a line.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Write,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus::IntCounter;
@@ -17,9 +11,9 @@ use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 
-use super::{call::Call, caller::Entry, rules::AuditTo, who::Who};
+use super::{audit_file::AuditFile, call::Call, caller::Entry, rules::AuditTo, who::Who};
 use crate::telemetry::line_writer::LineWriter;
-use gaocache_core::error::{Error, ErrorKind, Result};
+use gaocache_core::error::{ErrorKind, Result};
 
 /// Lines that wait to be written.
 const MAX_WAITING: usize = 1_024;
@@ -66,7 +60,7 @@ impl Audit {
             }
             AuditTo::Stdout => Box::new(std::io::stdout()),
             AuditTo::Stderr => Box::new(std::io::stderr()),
-            AuditTo::File(path) => Box::new(open(path)?),
+            AuditTo::File(path) => Box::new(AuditFile::open(path)?),
         };
         let lost = dropped.clone();
         let lines = LineWriter::start("gaocache-audit", MAX_WAITING, out, move || lost.inc())?;
@@ -119,24 +113,6 @@ impl Sink {
         refusals.1 += 1;
         refusals.1 <= MAX_REFUSALS_PER_SECOND
     }
-}
-
-fn open(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // It names keys.
-        options.mode(0o600);
-    }
-    options.open(path).map_err(|error| {
-        let what = format!(
-            "log.audit: the file {} can't be written: {error}",
-            path.display()
-        );
-        Error::new(ErrorKind::Configuration, what).with_source(error)
-    })
 }
 
 fn line(node: &str, entry: Entry, who: &Who, call: &Call<'_>, outcome: &Outcome<'_>) -> String {

@@ -15,6 +15,7 @@
 
 mod action;
 mod audit;
+mod audit_file;
 mod call;
 mod caller;
 #[cfg(feature = "fuzzing")]

@@ -54,11 +54,15 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
+    /// How many requests one client may have open, where so many fit the budget.
+    pub(crate) fn of_open(requests: u64) -> usize {
+        usize::try_from(requests).unwrap_or(usize::MAX) / OPEN_PART
+    }
+
     /// The quota of each client, where `requests` fit the budget. It may have no more misses than
     /// open requests.
     pub(crate) fn of(requests: u64, requests_per_second: u32, misses: usize) -> Self {
-        let requests = usize::try_from(requests).unwrap_or(usize::MAX);
-        let open = requests / OPEN_PART;
+        let open = Self::of_open(requests);
         let arriving = open / ARRIVING_PART;
         Self {
             requests_per_second,

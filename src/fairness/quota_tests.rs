@@ -124,3 +124,30 @@ fn an_attacker_with_many_addresses_fills_no_memory() {
     let held: usize = quotas.shards.iter().map(|it| it.lock().rates.len()).sum();
     assert!(held <= SHARDS * MOST_RATES, "{held}");
 }
+
+/// Docs and messages name the shares of one client; this is where they are compared with the code.
+#[test]
+fn the_shares_that_docs_and_messages_name_are_those_that_count() {
+    let share = |part: usize| match part {
+        3 => "a third of cache.in_flight",
+        6 => "a sixth of cache.in_flight",
+        _ => unreachable!("name the new share here, and in all texts"),
+    };
+    let (open, arriving) = (share(OPEN_PART), share(OPEN_PART * ARRIVING_PART));
+    assert!(Error::from(Excess::Open).message().contains(open));
+    assert!(Error::from(Excess::Arriving).message().contains(arriving));
+    for file in ["metrics.md", "configuration.md", "production.md"] {
+        let path = format!("{}/docs/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).expect("the page is there");
+        let text = text.replace(['`', '\n'], " ");
+        let text: Vec<&str> = text.split_whitespace().collect();
+        let (text, third) = (
+            text.join(" "),
+            open.split(" cache").next().expect("its start"),
+        );
+        assert!(text.contains(third), "{file} doesn't say {third}");
+        if file == "metrics.md" {
+            assert!(text.contains(open) && text.contains(arriving), "{file}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::{
-    place::plain,
+    place::PlainGet,
     reads::{Served, plain_read},
 };
 use crate::{
@@ -55,13 +55,6 @@ impl ConnectedRouter {
         }
     }
 
-    /// Who answers a get past the router.
-    fn plain_get(&self, request: &Request<Incoming>) -> Option<Served> {
-        let served = self.gets.as_ref()?;
-        let is_plain = *request.method() == Method::GET && plain(request.uri()).is_some();
-        is_plain.then(|| served.clone())
-    }
-
     /// Why a request is answered by no handler.
     fn refusal(&self, request: &Request<Incoming>) -> Option<Response> {
         let (method, headers) = (request.method(), request.headers());
@@ -91,12 +84,17 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
         }
         let ticket = admit(&traffic, request.method());
         let caller = Caller::of_request(self.entry, request.extensions(), request.headers());
-        if let Some(served) = self.plain_get(&request) {
-            let (head, _) = request.into_parts();
-            return Box::pin(async move {
-                let answer = plain_read(&served, &caller, &head);
-                Ok(counted(&traffic, ticket, answer).await)
-            });
+        if let Some(served) = &self.gets {
+            match PlainGet::of(request) {
+                Ok(get) => {
+                    let served = served.clone();
+                    return Box::pin(async move {
+                        let answer = plain_read(&served, &caller, &get);
+                        Ok(counted(&traffic, ticket, answer).await)
+                    });
+                }
+                Err(another) => request = another,
+            }
         }
         let router = self.router.clone();
         request.extensions_mut().insert(caller);

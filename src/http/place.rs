@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{Path, rejection::PathRejection},
-    http::Uri,
+    http::{Method, Request, Uri, request::Parts},
 };
 
 use gaocache_core::{
@@ -13,14 +13,45 @@ use gaocache_core::{
 /// What the router finds in a path.
 pub(super) type GroupAndKey = std::result::Result<Path<(String, String)>, PathRejection>;
 
-/// The group and the key of a path of the read route that names both as they are: percent-encoding
-/// and queries are left to the router.
-pub(super) fn plain(uri: &Uri) -> Option<(&str, &str)> {
+/// The beginning of the paths of the read route.
+const READS: &str = "/v1/";
+
+/// A get whose path names group and key as they are: percent-encoding and queries are left to the
+/// router.
+pub(super) struct PlainGet {
+    pub(super) head: Parts,
+    /// Where in the path the slash between them is.
+    slash: usize,
+}
+
+impl PlainGet {
+    /// The request back if it is another one.
+    pub(super) fn of<B>(request: Request<B>) -> std::result::Result<Self, Request<B>> {
+        let is_get = *request.method() == Method::GET;
+        match is_get.then(|| slash(request.uri())).flatten() {
+            Some(slash) => Ok(Self {
+                head: request.into_parts().0,
+                slash,
+            }),
+            None => Err(request),
+        }
+    }
+
+    pub(super) fn group(&self) -> &str {
+        &self.head.uri.path()[READS.len()..self.slash]
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.head.uri.path()[self.slash + 1..]
+    }
+}
+
+fn slash(uri: &Uri) -> Option<usize> {
     let path = uri.path();
-    let (group, key) = path.strip_prefix("/v1/")?.split_once('/')?;
+    let (group, key) = path.strip_prefix(READS)?.split_once('/')?;
     let as_it_is = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
     let is_plain = uri.query().is_none() && path.bytes().all(as_it_is);
-    (is_plain && !group.is_empty() && !key.is_empty()).then_some((group, key))
+    (is_plain && !group.is_empty() && !key.is_empty()).then_some(READS.len() + group.len())
 }
 
 /// What a request names; `rule` is what its group makes of a query.
@@ -50,7 +81,7 @@ pub(super) fn group_and_key(
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, body::Body, http::Request, routing::get};
+    use axum::{Router, body::Body, routing::get};
     use http_body_util::BodyExt;
     use tower::ServiceExt;
 
@@ -75,9 +106,10 @@ mod tests {
             ("/v2/users/a", false),
             ("*", false),
         ] {
-            let uri: Uri = path.parse().expect("a URI");
-            assert_eq!(plain(&uri).is_some(), is_plain, "{path}");
-            let Some((group, key)) = plain(&uri) else {
+            let request = || Request::get(path).body(Body::empty()).expect("a request");
+            let plain = PlainGet::of(request());
+            assert_eq!(plain.is_ok(), is_plain, "{path}");
+            let Ok(plain) = plain else {
                 continue;
             };
             let told = async |path: GroupAndKey| {
@@ -85,10 +117,10 @@ mod tests {
                 format!("{group} {key}")
             };
             let router = Router::new().route("/v1/{group}/{*key}", get(told));
-            let request = Request::get(path).body(Body::empty()).expect("a request");
-            let Ok(answer) = router.oneshot(request).await;
+            let Ok(answer) = router.oneshot(request()).await;
             let body = answer.into_body().collect().await.expect("a body");
-            assert_eq!(body.to_bytes(), format!("{group} {key}"), "{path}");
+            let found = format!("{} {}", plain.group(), plain.key());
+            assert_eq!(body.to_bytes(), found, "{path}");
         }
     }
 }

@@ -5,14 +5,14 @@ use std::pin::pin;
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderMap, Method, Uri, request::Parts},
+    http::{HeaderMap, Method, Uri},
     response::Response,
 };
 
 use super::{
     answer, cache_status,
     form::Form,
-    place::{GroupAndKey, group_and_key, plain},
+    place::{GroupAndKey, PlainGet, group_and_key},
 };
 use crate::{
     auth::{Action, Caller, Permissions},
@@ -60,12 +60,12 @@ pub(super) async fn read(
     answer_read(&served, &method, &headers, found).await
 }
 
-/// A get whose path is [`plain`].
-pub(super) async fn plain_read(served: &Served, caller: &Caller, head: &Parts) -> Response {
+/// A get past the router.
+pub(super) async fn plain_read(served: &Served, caller: &Caller, get: &PlainGet) -> Response {
+    let head = &get.head;
     let found = async {
         served.admit(caller)?;
-        let (group, key) = plain(&head.uri).unwrap_or_default();
-        find(served, caller, group, key, &head.headers).await
+        find(served, caller, get.group(), get.key(), &head.headers).await
     };
     answer_read(served, &head.method, &head.headers, found).await
 }

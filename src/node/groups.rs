@@ -5,13 +5,13 @@ use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     group::GroupDefinition,
-    origin::{compressed::Compressed, guarded::Guarded},
+    origin::{compressed::Compression, guarded::Guarded, mapped::Mapped},
     telemetry::metrics::Metrics,
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
     group::{Group, GroupChanges, Groups, Shared, Wanted},
-    ports::Origin,
+    ports::LoadQueue,
 };
 
 /// Makes exactly these groups the current ones. Where `kept` has an origin for a group, the group
@@ -23,7 +23,7 @@ use gaocache_core::{
 pub(super) fn put_in_force(
     groups: &Groups,
     definitions: Vec<GroupDefinition>,
-    kept: impl Fn(&str) -> Option<Arc<dyn Origin>>,
+    kept: impl Fn(&str) -> Option<Arc<dyn LoadQueue>>,
     metrics: &Metrics,
     shared: &Shared,
     prepare: impl FnOnce(),
@@ -44,11 +44,13 @@ pub(super) fn put_in_force(
         let origin = kept(&name).unwrap_or_else(|| {
             let (observer, bounds) = (metrics.group(&name), definition.bounds);
             let guarded = Guarded::new(definition.origin, observer.clone(), bounds);
+            let guarded: Arc<dyn LoadQueue> = Arc::new(guarded);
             match bounds.compress_min_bytes {
-                0 => Arc::new(guarded),
+                0 => guarded,
                 least => {
-                    let (origin, most) = (Arc::new(guarded), definition.rules.max_value);
-                    Arc::new(Compressed::new(origin, observer, least, most))
+                    let most = definition.rules.max_value;
+                    let compression = Compression::new(observer, least, most);
+                    Arc::new(Mapped::new(guarded, compression))
                 }
             }
         });

@@ -316,3 +316,21 @@ fn found_host() -> String {
         .min_by_key(|address| !address.is_ipv4());
     address.map_or_else(|| "127.0.0.1".into(), |address| address.to_string())
 }
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+    use crate::config::schema;
+
+    #[test]
+    fn the_reference_names_the_part_of_the_capacity_that_bounds_bytes_in_flight() {
+        let mut settings = schema::SETTINGS.iter();
+        let setting = settings.find(|it| it.name == "cache.in_flight");
+        let about = setting.expect("there is one").about;
+        assert_eq!(
+            IN_FLIGHT_PART, 8,
+            "named below, and in `Settings::in_flight`"
+        );
+        assert!(about.contains("one eighth of `capacity`"), "{about}");
+    }
+}

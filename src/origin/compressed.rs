@@ -1,48 +1,40 @@
-//! An origin whose values are kept and sent between nodes in fewer bytes, where that pays.
+//! Values that are kept and sent between nodes in fewer bytes, where that pays.
 //!
 //! A value that its origin has encoded is left alone. What the value is without this is in its
-//! metadata; see [`Metadata::compressed`].
+//! metadata; see [`Metadata::compressed`](gaocache_core::metadata::Metadata::compressed).
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::join_all;
 
+use super::mapped::MapValue;
 use crate::coding;
-use gaocache_core::{
-    error::{BoxError, Result},
-    metadata::Metadata,
-    ports::{LoadObserver, LoadTurn, Loaded, Origin, Reloaded},
-};
+use gaocache_core::ports::{LoadObserver, Loaded};
 
 /// A value of so many bytes would hold up other work of its thread.
 const LARGE: usize = 128 << 10;
 
-/// An origin whose values are compressed.
-pub struct Compressed {
-    origin: Arc<dyn Origin>,
+/// Compresses the values of an origin.
+pub struct Compression {
     observer: Arc<dyn LoadObserver>,
     min_bytes: u64,
     max_value: u64,
 }
 
-impl Compressed {
+impl Compression {
     /// Compresses values from `min_bytes` up to `max_value` bytes.
-    pub fn new(
-        origin: Arc<dyn Origin>,
-        observer: Arc<dyn LoadObserver>,
-        min_bytes: u64,
-        max_value: u64,
-    ) -> Self {
+    pub fn new(observer: Arc<dyn LoadObserver>, min_bytes: u64, max_value: u64) -> Self {
         Self {
-            origin,
             observer,
             min_bytes,
             max_value,
         }
     }
+}
 
-    async fn packed(&self, loaded: Loaded) -> Loaded {
+#[async_trait]
+impl MapValue for Compression {
+    async fn map(&self, loaded: Loaded) -> Loaded {
         let length = loaded.value.len() as u64;
         // A larger one is refused as it is.
         let fits = (self.min_bytes..=self.max_value).contains(&length);
@@ -64,65 +56,5 @@ impl Compressed {
         Loaded::from(packed)
             .with_freshness(loaded.freshness)
             .with_metadata(loaded.metadata.compressed(length))
-    }
-
-    async fn all_packed(
-        &self,
-        loaded: Vec<Result<Loaded, BoxError>>,
-    ) -> Vec<Result<Loaded, BoxError>> {
-        let packed = loaded.into_iter().map(async |loaded| match loaded {
-            Ok(loaded) => Ok(self.packed(loaded).await),
-            Err(error) => Err(error),
-        });
-        join_all(packed).await
-    }
-
-    async fn repacked(&self, reloaded: Reloaded) -> Reloaded {
-        match reloaded {
-            Reloaded::Changed(loaded) => Reloaded::Changed(self.packed(loaded).await),
-            unchanged => unchanged,
-        }
-    }
-}
-
-#[async_trait]
-impl Origin for Compressed {
-    async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
-        Ok(self.packed(self.origin.load(key).await?).await)
-    }
-
-    async fn reload(&self, key: &str, kept: &Metadata) -> Result<Reloaded, BoxError> {
-        Ok(self.repacked(self.origin.reload(key, kept).await?).await)
-    }
-
-    fn batch_size(&self) -> usize {
-        self.origin.batch_size()
-    }
-
-    async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
-        self.all_packed(self.origin.load_many(keys).await).await
-    }
-
-    async fn load_many_in_turn(
-        &self,
-        keys: &[&str],
-        turn: LoadTurn<'_>,
-    ) -> Vec<Result<Loaded, BoxError>> {
-        let loaded = self.origin.load_many_in_turn(keys, turn).await;
-        self.all_packed(loaded).await
-    }
-
-    async fn load_in_turn(
-        &self,
-        key: &str,
-        kept: Option<&Metadata>,
-        turn: LoadTurn<'_>,
-    ) -> Result<Reloaded, BoxError> {
-        let loaded = self.origin.load_in_turn(key, kept, turn).await?;
-        Ok(self.repacked(loaded).await)
-    }
-
-    fn also_wanted(&self, key: &str) {
-        self.origin.also_wanted(key);
     }
 }

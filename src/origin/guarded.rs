@@ -22,14 +22,15 @@ use super::{
     ramp::Ramp,
 };
 use crate::{
-    clock::MonotonicClock,
     fairness::{ClientId, Turn, Turns},
     telemetry::trace,
 };
 use gaocache_core::{
     error::{BoxError, Error, ErrorKind, Result},
     metadata::Metadata,
-    ports::{Asked, BreakerState, LoadObserver, LoadTurn, Loaded, Origin, Reloaded},
+    ports::{
+        BreakerState, LoadObserver, LoadQueue, LoadTurn, Loaded, Origin, Reloaded, load_or_reload,
+    },
 };
 
 /// An origin with its limits.
@@ -146,17 +147,14 @@ impl Guarded {
     async fn load_in_time(&self, key: &str, kept: Option<&Metadata>) -> Result<Reloaded> {
         let limit = self.bounds.load_timeout;
         let loaded = match &self.hedging {
-            None => timeout(limit, self.ask(key, kept)).await,
+            None => timeout(limit, self.ask_origin(key, kept)).await,
             Some(hedging) => timeout(limit, self.load_hedged(hedging, key, kept)).await,
         };
         loaded.unwrap_or_else(|_| Err(self.too_slow()))
     }
 
-    async fn ask(&self, key: &str, kept: Option<&Metadata>) -> Result<Reloaded> {
-        let loaded = match kept {
-            Some(kept) => self.origin.reload(key, kept).await,
-            None => self.origin.load(key).await.map(Reloaded::Changed),
-        };
+    async fn ask_origin(&self, key: &str, kept: Option<&Metadata>) -> Result<Reloaded> {
+        let loaded = load_or_reload(&*self.origin, key, kept).await;
         loaded.map_err(Error::from_loader)
     }
 
@@ -168,14 +166,14 @@ impl Guarded {
         kept: Option<&Metadata>,
     ) -> Result<Reloaded> {
         let began = Instant::now();
-        let mut first = pin!(self.ask(key, kept));
+        let mut first = pin!(self.ask_origin(key, kept));
         let loaded = match hedging.begun() {
             None => first.await,
             Some(patience) => match timeout(patience, &mut first).await {
                 Ok(loaded) => loaded,
                 Err(_) => match self.place_beside(hedging) {
                     None => first.await,
-                    Some(_place) => self.ask_again(first, self.ask(key, kept)).await,
+                    Some(_place) => self.ask_again(first, self.ask_origin(key, kept)).await,
                 },
             },
         };
@@ -247,42 +245,19 @@ impl Guarded {
     }
 }
 
-/// The turn of a load that no group has asked for.
-fn anyway() -> LoadTurn<'static> {
-    LoadTurn::anyway(Asked::by(Arc::new(MonotonicClock)))
-}
-
 fn is_fault<T>(loaded: &Result<T>) -> bool {
     loaded.as_ref().is_err_and(is_origins_fault)
 }
 
 #[async_trait]
-impl Origin for Guarded {
-    async fn load(&self, key: &str) -> Result<Loaded, BoxError> {
-        match self.load_in_turn(key, None, anyway()).await? {
-            Reloaded::Changed(loaded) => Ok(loaded),
-            _ => Err(Error::origin_failed(
-                "it reports an unchanged value although none was passed to it",
-            )
-            .into()),
-        }
-    }
-
+impl LoadQueue for Guarded {
     fn batch_size(&self) -> usize {
         self.origin.batch_size()
     }
 
-    async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
-        self.load_many_in_turn(keys, anyway()).await
-    }
-
     /// A batch takes one place, and counts as one load for the breaker: as a failed one, if the
     /// origin answered for no key.
-    async fn load_many_in_turn(
-        &self,
-        keys: &[&str],
-        turn: LoadTurn<'_>,
-    ) -> Vec<Result<Loaded, BoxError>> {
+    async fn ask_many(&self, keys: &[&str], turn: LoadTurn<'_>) -> Vec<Result<Loaded, BoxError>> {
         let load = async {
             let started = Instant::now();
             let load = self.load_many_in_time(keys);
@@ -306,7 +281,7 @@ impl Origin for Guarded {
         load.instrument(trace::load_span()).await
     }
 
-    async fn load_in_turn(
+    async fn ask(
         &self,
         key: &str,
         kept: Option<&Metadata>,

@@ -19,6 +19,7 @@ pub(crate) mod guarded;
 mod hedge;
 #[cfg(feature = "cli")]
 pub(crate) mod http;
+pub(crate) mod mapped;
 mod outcomes;
 mod pause;
 mod ramp;

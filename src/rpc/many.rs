@@ -11,6 +11,7 @@ use tonic::Status;
 
 use super::{
     convert,
+    lean::MAX_REQUEST_BYTES,
     many_body::{APART, Counted},
     scan::has_at_most,
 };
@@ -23,7 +24,7 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{Answer, Batch},
+    group::{Answer, Batch, MAX_GROUP_NAME_BYTES, MAX_KEY_BYTES},
     ports::{Fetched, MAX_BATCH_KEYS},
 };
 
@@ -37,6 +38,26 @@ pub(super) const MAX_GATHERED_KEY_BYTES: usize = 12 << 10;
 /// All keys of a batch in such a message, and the whole message, in bytes.
 pub(super) const MAX_HELD_KEY_BYTES: usize = 48 << 10;
 pub(super) const MAX_HELD_BYTES: usize = 64 << 10;
+
+/// A key below 16 KiB, and a group's name, have their tag and their length before them.
+const FIELD_HEAD_BYTES: usize = 3;
+
+const _: () = {
+    assert!(fit(
+        MAX_GATHERED_KEYS,
+        MAX_GATHERED_KEY_BYTES,
+        MAX_REQUEST_BYTES
+    ));
+    assert!(fit(MAX_BATCH_KEYS, MAX_HELD_KEY_BYTES, MAX_HELD_BYTES));
+};
+
+/// Whether so many keys of so many bytes fit into such a request, and the longest key does.
+const fn fit(keys: usize, key_bytes: usize, request_bytes: usize) -> bool {
+    let group = MAX_GROUP_NAME_BYTES + FIELD_HEAD_BYTES;
+    PREFIX_BYTES + group + keys * FIELD_HEAD_BYTES + key_bytes <= request_bytes
+        && MAX_KEY_BYTES <= key_bytes
+        && MAX_KEY_BYTES < 1 << 14
+}
 
 /// The field number of the keys in either request.
 const KEYS: u32 = 2;

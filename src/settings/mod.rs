@@ -291,6 +291,54 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::Budget;
+
+    /// All templates of the chart, one behind the other.
+    fn templates() -> String {
+        let folder = format!("{}/charts/gaocache/templates", env!("CARGO_MANIFEST_DIR"));
+        let files = std::fs::read_dir(folder).expect("the chart is there");
+        let texts = files.map(|file| {
+            let path = file.expect("a file").path();
+            std::fs::read_to_string(path).unwrap_or_default()
+        });
+        texts.collect()
+    }
+
+    /// The chart refuses what the node would refuse, so it repeats how the node calculates.
+    #[test]
+    fn the_chart_calculates_as_the_node_does() {
+        let templates = templates();
+        let chart_has = |what: &str| assert!(templates.contains(what), "the chart has no {what}");
+        let mib = 1 << 20;
+
+        let (owned, hot) = hot::divide(mib);
+        let part = mib / hot;
+        assert_eq!(
+            (owned, part),
+            (mib - mib / 8, 8),
+            "messages say: seven eighths"
+        );
+        chart_has(&format!("(sub $capacity (div $capacity {part}))"));
+
+        chart_has("add (mul (div (add $bytes 4127) 4096) 4096) 28");
+        chart_has("add (mul (div (add $largest 65536) 7) 8) 8");
+        for bytes in [
+            mib,
+            MAX_VALUE,
+            MAX_VALUE + 1,
+            MAX_VALUE + 4064,
+            MAX_VALUE + 4065,
+        ] {
+            let charged = (bytes + 4127) / 4096 * 4096 + 28;
+            assert_eq!(store::charge(0, bytes), charged, "{bytes}");
+            assert_eq!(
+                Budget::least(bytes),
+                (bytes + 65_536) / 7 * 8 + 8,
+                "{bytes}"
+            );
+        }
+        chart_has(&format!("default \"{}MiB\"", MAX_VALUE / mib));
+    }
 
     #[test]
     fn what_no_node_can_be_is_refused() {

@@ -7,18 +7,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::{Sleep, sleep};
 
-use super::Ticket;
+use super::{Ticket, messages::MessageCursor};
 use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
 
 /// Up to this size, a request needs no further room than it has already.
 const FREE_BYTES: usize = 512;
-/// gRPC's prefix of a message: a flag and the length.
-pub const PREFIX_BYTES: usize = 5;
 
 fn late() -> Error {
     let what = "the request did not arrive in time (limits.read_timeout_seconds)";
@@ -140,9 +138,7 @@ pub struct Arriving<B> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Bytes counted at present.
     held: usize,
-    /// Where in the message the stream is.
-    prefix: BytesMut,
-    left: usize,
+    cursor: MessageCursor,
 }
 
 impl<B> Arriving<B> {
@@ -154,31 +150,7 @@ impl<B> Arriving<B> {
             patience,
             timer: None,
             held: 0,
-            prefix: BytesMut::new(),
-            left: 0,
-        }
-    }
-
-    fn between_messages(&self) -> bool {
-        self.left == 0 && self.prefix.is_empty()
-    }
-
-    /// Follows the lengths of the messages.
-    fn pass(&mut self, mut data: Bytes) {
-        while data.has_remaining() {
-            if self.left > 0 {
-                let part = self.left.min(data.len());
-                data.advance(part);
-                self.left -= part;
-                continue;
-            }
-            let part = (PREFIX_BYTES - self.prefix.len()).min(data.len());
-            self.prefix.put(data.split_to(part));
-            if self.prefix.len() == PREFIX_BYTES {
-                let _compressed = self.prefix.get_u8();
-                self.left = self.prefix.get_u32() as usize;
-                self.prefix.clear();
-            }
+            cursor: MessageCursor::default(),
         }
     }
 }
@@ -196,7 +168,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if this.between_messages() && this.held > 0 {
+        if this.cursor.is_between_messages() && this.held > 0 {
             let held = std::mem::take(&mut this.held);
             this.ticket.discharge(held);
         }
@@ -212,7 +184,7 @@ where
                 if let Some(data) = frame.data_ref() {
                     this.ticket.charge(data.len())?;
                     this.held += data.len();
-                    this.pass(data.clone());
+                    this.cursor.pass(data, |_, _| Ok(()))?;
                 }
                 Some(Ok(frame))
             }

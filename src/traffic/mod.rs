@@ -9,11 +9,13 @@ mod budget;
 mod charge;
 mod connection;
 mod incoming;
+mod messages;
 mod ticket;
 
 pub use body::{Outgoing, SLICE};
 pub use budget::Budget;
 pub use charge::Charge;
 pub use connection::{Cut, Patience, Traffic};
-pub use incoming::{Arriving, PREFIX_BYTES, collect};
+pub use incoming::{Arriving, collect};
+pub use messages::{MessageCursor, PREFIX_BYTES};
 pub use ticket::Ticket;

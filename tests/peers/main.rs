@@ -11,6 +11,7 @@ mod many;
 mod other_release;
 mod slow;
 mod unreachable;
+mod zones;
 
 use std::{net::SocketAddr, sync::Arc};
 

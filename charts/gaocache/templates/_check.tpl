@@ -6,8 +6,6 @@
 {{- include "gaocache.checkResources" (list "resources" .Values.resources) }}
 {{- include "gaocache.checkResources" (list "etcd.resources" .Values.etcd.resources) }}
 {{- $settings := include "gaocache.config" . | fromToml }}
-{{- include "gaocache.checkNode" $settings }}
-{{- include "gaocache.checkAudit" (list . $settings) }}
 {{- $limit := include "gaocache.memoryLimit" . }}
 {{- if $limit }}
 {{- $capacity := include "gaocache.bytes" $settings.cache.capacity | float64 }}
@@ -17,6 +15,9 @@
 {{- end }}
 {{- if and (.Values.settings.node).zone .Values.zone.fromMachine }}
 {{- fail "settings.node.zone contradicts zone.fromMachine" }}
+{{- end }}
+{{- if and (.Values.settings.node).zone_file (or .Values.zone.fromMachine .Values.zone.podLabel) }}
+{{- fail "settings.node.zone_file contradicts zone.podLabel and zone.fromMachine, which tell the zone too; set zone.podLabel to an empty string" }}
 {{- end }}
 {{- if and (.Values.settings.node).zone .Values.zone.podLabel }}
 {{- fail "settings.node.zone would be the same zone for all nodes, and zone.podLabel overrides it; set zone.podLabel to an empty string if all nodes do run in one zone" }}
@@ -33,7 +34,7 @@
 {{- if and .Values.peer.tlsSecret (.Values.settings.peer).insecure }}
 {{- fail "settings.peer.insecure=true contradicts peer.tlsSecret" }}
 {{- end }}
-{{- $speak := or .Values.tls.grpc.enabled .Values.tls.http.enabled .Values.tls.admin.enabled }}
+{{- $speak := or .Values.tls.grpc.enabled .Values.tls.http.enabled .Values.tls.redis.enabled .Values.tls.admin.enabled }}
 {{- if and $speak (not .Values.tls.secret) (not .Values.tls.certManager.enabled) }}
 {{- fail "TLS of a listener requires a certificate: set tls.secret or tls.certManager.enabled" }}
 {{- end }}
@@ -44,7 +45,10 @@
 {{- fail "tls.certManager.enabled requires tls.certManager.issuerRef.name" }}
 {{- end }}
 {{- if and (or .Values.tls.secret .Values.tls.certManager.enabled) (not $speak) }}
-{{- fail "there is a certificate, but no listener speaks TLS: set tls.grpc.enabled, tls.http.enabled or tls.admin.enabled" }}
+{{- fail "there is a certificate, but no listener speaks TLS: set tls.grpc.enabled, tls.http.enabled, tls.redis.enabled or tls.admin.enabled" }}
+{{- end }}
+{{- if and .Values.tls.redis.enabled (not .Values.redis.enabled) }}
+{{- fail "tls.redis.enabled has no effect without redis.enabled: there is no listener for Redis clients" }}
 {{- end }}
 {{- $names := list }}
 {{- range .Values.groups }}
@@ -61,6 +65,8 @@
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- fail "ingress.enabled requires ingress.hosts" }}
 {{- end }}
+{{- include "gaocache.checkNode" $settings }}
+{{- include "gaocache.checkAudit" (list . $settings) }}
 {{- end }}
 
 {{/* A pod whose request is more than its limit can't be created. */}}
@@ -97,6 +103,11 @@
 {{- with .Values.externalEtcd }}
 {{- if and $.Values.etcd.enabled (or .endpoints .credentialsSecret .tlsSecret .clientCertificate) }}
 {{- fail "externalEtcd has no effect while the release runs an etcd of its own; set etcd.enabled=false, or leave externalEtcd out" }}
+{{- end }}
+{{- $user := ((($.Values.settings).registry).etcd).username }}
+{{- $password := ((($.Values.settings).registry).etcd).password_file }}
+{{- if and (ne (empty $user) (empty $password)) (not .credentialsSecret) (not $.Values.existingSecret) }}
+{{- fail "settings.registry.etcd.username and password_file must be set together; or set externalEtcd.credentialsSecret" }}
 {{- end }}
 {{- if and .clientCertificate (not .tlsSecret) }}
 {{- fail "externalEtcd.clientCertificate requires externalEtcd.tlsSecret, the Secret that the certificate is in" }}

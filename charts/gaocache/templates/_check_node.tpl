@@ -2,6 +2,10 @@
 reasons are in its own words. Its rules are in src/config/check. */}}
 {{- define "gaocache.checkNode" -}}
 {{- include "gaocache.checkGroups" . }}
+{{- include "gaocache.checkMembers" . }}
+{{- range $listener := list "grpc" "http" "redis" "admin" }}
+{{- include "gaocache.checkListenerTls" (list $listener ((get $ $listener | default dict).tls | default dict)) }}
+{{- end }}
 {{- $reachable := not (regexMatch "^(127[.]|\\[::1\\])" ((.admin).listen | default "0.0.0.0:9090")) }}
 {{- if and (has "admin" .auth.anonymous) $reachable (not (.admin).insecure) }}
 {{- fail "auth.anonymous: anonymous callers can't have the role admin while the admin listener can be reached from other machines; remove admin, or set settings.admin.insecure=true. `kubectl exec` needs no role" }}
@@ -25,29 +29,57 @@ reasons are in its own words. Its rules are in src/config/check. */}}
 {{- end }}
 {{- end }}
 
-{{/* Groups, and whether their values fit into the cache and into what may be in flight. */}}
-{{- define "gaocache.checkGroups" -}}
-{{- $capacity := include "gaocache.bytes" .cache.capacity | int64 }}
-{{- $largest := int64 0 }}
-{{- range $number, $group := .groups }}
-{{- /* The default is that of docs/configuration.md. */}}
-{{- $max := $group.max_value | default "8MiB" }}
-{{- $bytes := include "gaocache.bytes" $max | int64 }}
-{{- $largest = max $largest $bytes }}
-{{- /* What an entry is charged: whole pages, and its place in the store. */}}
-{{- $charge := add (mul (div (add $bytes 4127) 4096) 4096) 28 }}
-{{- if gt $charge (sub $capacity (div $capacity 8)) }}
-{{- fail (printf "groups[%d].max_value (%s has %v) must fit into seven eighths of the capacity (%d bytes); lower it, or raise cache.capacity" $number $group.name $max $capacity) }}
+{{/* Whether nodes find and trust each other. */}}
+{{- define "gaocache.checkMembers" -}}
+{{- $service := .registry.service }}
+{{- if or (not $service) (contains "/" $service) (regexMatch "([.](roster|history|young|cluster)|-notices)$" $service) }}
+{{- fail (printf "settings.registry.service (%s) must not be empty, contain '/', or end with any of '.roster', '.history', '.young', '.cluster', '-notices'. Unless it is set, it is the namespace and the full name; set fullnameOverride to another one" $service) }}
 {{- end }}
-{{- if and (gt (float64 ($group.soft_timeout_seconds | default 0)) 0.0) (le (float64 ($group.stale_if_error_seconds | default 0)) 0.0) }}
-{{- fail (printf "groups[%d].soft_timeout_seconds (%s) needs stale_if_error_seconds: otherwise no value is kept past its TTL" $number $group.name) }}
+{{- if and .node.zone .node.zone_file }}
+{{- fail "settings.node.zone_file: set either settings.node.zone or settings.node.zone_file" }}
+{{- end }}
+{{- include "gaocache.checkPair" (list "settings.registry.etcd.tls" .registry.etcd.tls) }}
+{{- with .peer }}
+{{- $tls := .tls | default dict }}
+{{- if or $tls.ca $tls.cert $tls.key }}
+{{- if not (and $tls.ca $tls.cert $tls.key) }}
+{{- fail "settings.peer.tls needs ca, cert and key" }}
+{{- end }}
+{{- if .insecure }}
+{{- fail "settings.peer.insecure can't be true if peer.tls has certificates" }}
+{{- end }}
+{{- if not .allowed_peers }}
+{{- fail "settings.peer.allowed_peers must name at least one peer: a certificate of the CA alone makes nobody a node" }}
+{{- end }}
+{{- range .allowed_peers }}
+{{- if or (not .) (regexMatch "([{]id[}]|[*]).*([{]id[}]|[*])" .) }}
+{{- fail (printf "peer.allowedPeers: '%s' must be a DNS name or a URI with at most one {id} or *" .) }}
 {{- end }}
 {{- end }}
-{{- $inFlight := include "gaocache.bytes" (.cache.in_flight | default 0) | int64 }}
-{{- /* With the head of the value, in seven eighths of the limit: the rest is kept for what is small. */}}
-{{- $least := add (mul (div (add $largest 65536) 7) 8) 8 }}
-{{- if and $inFlight (lt $inFlight $least) }}
-{{- fail (printf "settings.cache.in_flight (%v): a value of the largest max_value needs %d bytes" .cache.in_flight $least) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gaocache.checkPair" -}}
+{{- $tls := index . 1 | default dict }}
+{{- if ne (empty $tls.cert) (empty $tls.key) }}
+{{- fail (printf "%s: cert and key must be set together" (index . 0)) }}
+{{- end }}
+{{- end }}
+
+{{- define "gaocache.checkListenerTls" -}}
+{{- $where := printf "settings.%s.tls" (index . 0) }}
+{{- $tls := index . 1 }}
+{{- $asks := ne ($tls.client_auth | default "none") "none" }}
+{{- include "gaocache.checkPair" (list $where $tls) }}
+{{- if and $asks (not $tls.client_ca) }}
+{{- fail (printf "%s.client_auth (%s) needs client_ca" $where $tls.client_auth) }}
+{{- end }}
+{{- if and $tls.client_ca (not $asks) }}
+{{- fail (printf "%s.client_ca has no use while client_auth is none; set it to optional or required" $where) }}
+{{- end }}
+{{- if and $asks (not $tls.cert) }}
+{{- fail (printf "%s.client_auth: a listener without TLS sees no certificates; set cert and key" $where) }}
 {{- end }}
 {{- end }}
 

@@ -63,7 +63,11 @@
 {{- end }}
 {{- toJson $urls }}
 {{- else }}
-{{- toJson .Values.externalEtcd.endpoints }}
+{{- $urls := list }}
+{{- range .Values.externalEtcd.endpoints }}
+{{- $urls = append $urls (trimSuffix "/" .) }}
+{{- end }}
+{{- toJson $urls }}
 {{- end }}
 {{- end }}
 
@@ -99,7 +103,7 @@
 
 {{/* The Secret with the certificate of the listeners; empty if none speaks TLS. */}}
 {{- define "gaocache.tlsSecret" -}}
-{{- if or .Values.tls.grpc.enabled .Values.tls.http.enabled .Values.tls.admin.enabled }}
+{{- if or .Values.tls.grpc.enabled .Values.tls.http.enabled .Values.tls.redis.enabled .Values.tls.admin.enabled }}
 {{- if .Values.tls.certManager.enabled }}{{ include "gaocache.fullname" . }}-tls{{ else }}{{ .Values.tls.secret }}{{ end }}
 {{- end }}
 {{- end }}
@@ -172,7 +176,7 @@
 {{- $_ := set $config "peer" (dict "allowed_peers" .Values.peer.allowedPeers
     "tls" (dict "ca" "/etc/gaocache/peer-tls/ca.crt" "cert" "/etc/gaocache/peer-tls/tls.crt" "key" "/etc/gaocache/peer-tls/tls.key")) }}
 {{- end }}
-{{- range $listener := list "grpc" "http" "admin" }}
+{{- range $listener := list "grpc" "http" "redis" "admin" }}
 {{- with get $.Values.tls $listener }}
 {{- if .enabled }}
 {{- $tls := dict "cert" "/etc/gaocache/tls/tls.crt" "key" "/etc/gaocache/tls/tls.key" }}
@@ -186,7 +190,7 @@
 {{- end }}
 {{- $host := ternary (printf "[%s]" .Values.listenAddress) .Values.listenAddress (contains ":" .Values.listenAddress) }}
 {{- if .Values.redis.enabled }}
-{{- $_ := set $config "redis" (dict "listen" (printf "%s:6379" $host)) }}
+{{- $_ := set $config "redis" (merge (dict "listen" (printf "%s:6379" $host)) ($config.redis | default dict)) }}
 {{- end }}
 {{- if ne .Values.listenAddress "0.0.0.0" }}
 {{- range $listener, $port := dict "grpc" 7070 "peer" 7071 "http" 8080 "admin" 9090 }}

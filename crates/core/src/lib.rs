@@ -21,6 +21,7 @@ pub mod key;
 pub mod membership;
 pub mod metadata;
 pub mod notices;
+pub mod per_thread;
 pub mod ports;
 pub mod record;
 pub mod standing;

@@ -14,6 +14,7 @@ use crate::{
         suggest::nearest,
         walk::InForce,
     },
+    fairness::Quota,
     telemetry::requests::Logged,
     traffic::Budget,
 };
@@ -181,8 +182,8 @@ impl Warnings<'_> {
                 self.odd(name, format!("is never reached, since {other} is {above}"));
             }
         }
-        let share = Budget::new(it.cache.in_flight).requests() / 3;
-        if it.cache.in_flight > 0 && limits.max_misses_per_client as u64 > share {
+        let share = Quota::of_open(Budget::new(it.cache.in_flight).requests());
+        if it.cache.in_flight > 0 && limits.max_misses_per_client > share {
             let reason = format!(
                 "is never reached: one client may fill a third of cache.in_flight, which is \
                  {share} requests"

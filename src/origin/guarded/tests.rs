@@ -8,8 +8,11 @@ use std::{
 use tokio::sync::Notify;
 
 use super::*;
-use crate::origin::{breaker::BreakerRules, pause::pause};
-use gaocache_core::ports::{Clock, Timestamp, loader};
+use crate::{
+    clock::MonotonicClock,
+    origin::{breaker::BreakerRules, pause::pause},
+};
+use gaocache_core::ports::{Asked, Clock, Timestamp, loader};
 
 pub(in super::super) struct Nobody;
 impl LoadObserver for Nobody {
@@ -19,6 +22,21 @@ impl LoadObserver for Nobody {
     fn saved(&self, _bytes: u64) {}
     fn refused_by_breaker(&self) {}
     fn breaker(&self, _state: BreakerState) {}
+}
+
+/// The turn of a load that no group has asked for.
+fn anyway() -> LoadTurn<'static> {
+    LoadTurn::anyway(Asked::by(Arc::new(MonotonicClock)))
+}
+
+impl Guarded {
+    async fn load(&self, key: &str) -> Result<Reloaded, BoxError> {
+        self.ask(key, None, anyway()).await
+    }
+
+    async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
+        self.ask_many(keys, anyway()).await
+    }
 }
 
 #[tokio::test]
@@ -228,9 +246,9 @@ async fn a_load_that_nobody_waits_for_is_given_up_in_the_queue_but_not_once_it_r
         abandoned: Box::pin(std::future::ready(())),
         ..anyway()
     };
-    let mut runs = origin.load_in_turn("1", None, given_up());
+    let mut runs = origin.ask("1", None, given_up());
     assert!(futures::poll!(runs.as_mut()).is_pending());
-    let queued = origin.load_in_turn("2", None, given_up());
+    let queued = origin.ask("2", None, given_up());
     assert!(queued.await.is_err(), "given up");
     assert_eq!(begun.load(Ordering::SeqCst), 1);
     gate.notify_one();
@@ -264,11 +282,11 @@ async fn the_origin_is_asked_when_the_attempt_begins_that_brings_the_value() {
     let origin = Guarded::new(attempts, Arc::new(Nobody), bounds);
     let clock: Arc<dyn Clock> = Arc::new(PausedClock(Instant::now()));
     let [again, waits, many] = [(); 3].map(|()| Asked::by(clock.clone()));
-    let load = |key, asked: &Asked| origin.load_in_turn(key, None, LoadTurn::anyway(asked.clone()));
+    let load = |key, asked: &Asked| origin.ask(key, None, LoadTurn::anyway(asked.clone()));
     let (first, second, third) = tokio::join!(
         load("fails at first", &again),
         load("waits", &waits),
-        origin.load_many_in_turn(&["waits longer"], LoadTurn::anyway(many.clone())),
+        origin.ask_many(&["waits longer"], LoadTurn::anyway(many.clone())),
     );
     assert!(first.is_ok() && second.is_ok() && third.iter().all(Result::is_ok));
     let asked = [again, waits, many].map(|it| it.at().since(Timestamp(0)));

@@ -18,7 +18,7 @@ use tonic::{Status, body, codegen::Service, transport};
 
 use crate::{
     status::grpc::to_status,
-    traffic::{Budget, Charge, PREFIX_BYTES},
+    traffic::{Budget, Charge, MessageCursor},
 };
 use gaocache_core::error::Result;
 
@@ -64,11 +64,7 @@ impl Service<Request<body::Body>> for Counted {
 pub(super) struct Arriving<B> {
     body: B,
     longest: usize,
-    prefix: [u8; PREFIX_BYTES],
-    /// So much of a prefix has come.
-    of_prefix: usize,
-    /// So much of a message has yet to come.
-    left: usize,
+    cursor: MessageCursor,
     /// Counts the last message that did not come in one piece.
     charge: Charge,
 }
@@ -78,42 +74,24 @@ impl<B> Arriving<B> {
         Self {
             body,
             longest,
-            prefix: [0; PREFIX_BYTES],
-            of_prefix: 0,
-            left: 0,
+            cursor: MessageCursor::default(),
             charge: Charge::none(budget),
         }
     }
 
-    fn count(&mut self, mut data: &[u8]) -> Result<()> {
-        if self.left == 0 {
+    fn count(&mut self, data: &[u8]) -> Result<()> {
+        if self.cursor.has_whole_message() {
             // It has been decoded, or nobody would read on.
             self.charge.release();
         }
-        while !data.is_empty() {
-            let wanted = match self.left {
-                0 => PREFIX_BYTES - self.of_prefix,
-                left => left,
-            };
-            let (next, rest) = data.split_at(wanted.min(data.len()));
-            data = rest;
-            if self.left > 0 {
-                self.left -= next.len();
-                continue;
+        let (charge, longest) = (&mut self.charge, self.longest);
+        self.cursor.pass(data, |length, behind| {
+            charge.release();
+            if length > behind {
+                charge.grow(length.min(longest) as u64)?;
             }
-            let end = self.of_prefix + next.len();
-            self.prefix[self.of_prefix..end].copy_from_slice(next);
-            self.of_prefix = end % PREFIX_BYTES;
-            if end == PREFIX_BYTES {
-                let [_, length @ ..] = self.prefix;
-                self.left = u32::from_be_bytes(length) as usize;
-                self.charge.release();
-                if self.left > data.len() {
-                    self.charge.grow(self.left.min(self.longest) as u64)?;
-                }
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -156,7 +134,7 @@ mod tests {
     use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
-    use crate::status::grpc::from_status;
+    use crate::{status::grpc::from_status, traffic::PREFIX_BYTES};
 
     const MIB: usize = 1 << 20;
 

@@ -173,8 +173,19 @@ impl GrpcPeers {
         response: wire::FetchResponse,
         asked_at: Timestamp,
     ) -> Result<PeerAnswer, Failed> {
-        convert::peer_answer(response, asked_at)
-            .ok_or_else(|| self.failed(member, &Status::unimplemented("unknown entry format")))
+        let answer = convert::peer_answer(response, asked_at)
+            .ok_or_else(|| self.failed(member, &Status::unimplemented("unknown entry format")))?;
+        self.arrived(member, &answer);
+        Ok(answer)
+    }
+
+    /// Counts the value of an answer.
+    fn arrived(&self, member: &Member, answer: &PeerAnswer) {
+        if let Some(value) = &answer.record.value {
+            let topology = self.cluster().topology();
+            let received = &self.metrics().peers.fetched_bytes;
+            received.add(topology.me(), Some(member), value.len());
+        }
     }
 
     /// What the member has in memory.
@@ -192,7 +203,11 @@ impl GrpcPeers {
         self.counted(member, "peek");
         let asked_at = self.now();
         let found = self.call(member, link, bound, send).await?;
-        Ok(convert::peeked(found, asked_at))
+        let peeked = convert::peeked(found, asked_at);
+        if let Some(answer) = &peeked.entry {
+            self.arrived(member, answer);
+        }
+        Ok(peeked)
     }
 }
 

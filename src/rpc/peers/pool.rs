@@ -99,6 +99,10 @@ impl GrpcPeers {
         self.inner.clock.now()
     }
 
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.inner.cluster
+    }
+
     /// This node's current incarnation.
     pub(in crate::rpc) fn me(&self) -> IdHash {
         let topology = self.inner.cluster.topology();

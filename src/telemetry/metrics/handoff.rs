@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Result};
 
-use super::registrar::Registrar;
+use super::{peers::BytesByZone, registrar::Registrar};
 use crate::telemetry::names;
 use gaocache_core::ports::{Fate, HandoffObserver, Receipt};
 
@@ -28,7 +28,7 @@ impl HandoffFamilies {
     }
 
     /// With the labels already resolved.
-    pub(super) fn resolved(&self) -> Arc<HandoffMetrics> {
+    pub(super) fn resolved(&self, received: BytesByZone) -> Arc<HandoffMetrics> {
         let entries =
             |direction: &str, outcome: &str| self.entries.with_label_values(&[direction, outcome]);
         let by_fate = |direction| Fate::ALL.map(|fate| entries(direction, fate.name()));
@@ -38,6 +38,7 @@ impl HandoffFamilies {
             failed: entries("sent", "failed"),
             bytes: self.bytes.clone(),
             waiting: self.waiting.clone(),
+            received_bytes: received,
         })
     }
 }
@@ -49,6 +50,8 @@ pub struct HandoffMetrics {
     failed: IntCounter,
     bytes: IntCounter,
     waiting: IntGauge,
+    /// Of values that came, whatever became of them.
+    pub received_bytes: BytesByZone,
 }
 
 fn count(counters: &ByFate, receipt: &Receipt) {

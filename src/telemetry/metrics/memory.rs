@@ -8,7 +8,7 @@ use std::{
     cell::Cell,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,6 +17,8 @@ use prometheus::{
     core::{Collector, Desc},
     proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily},
 };
+
+use gaocache_core::per_thread::{own_place, places};
 
 /// Buckets of histograms from 50 µs (a hit on a busy machine) to 30 s (the longest load).
 pub(super) const SECONDS: [f64; 14] = [
@@ -27,14 +29,12 @@ pub(super) const SECONDS: [f64; 14] = [
 /// One answer in so many is timed.
 const TIMED: u32 = 16;
 
-/// Threads past that share a place, which costs them time and nothing else.
+/// Threads past that share a place.
 const MOST_PLACES: usize = 32;
 
 /// What a thread knows.
 #[derive(Clone, Copy)]
 struct Thread {
-    /// Its number among all that ever counted, from 1 on; 0 as long as it has none.
-    number: usize,
     /// Counts its answers.
     turn: u32,
     /// How long the latest took that was timed.
@@ -43,7 +43,7 @@ struct Thread {
 
 thread_local! {
     static THREAD: Cell<Thread> = const {
-        Cell::new(Thread { number: 0, turn: 0, latest: Duration::ZERO })
+        Cell::new(Thread { turn: 0, latest: Duration::ZERO })
     };
 }
 
@@ -70,24 +70,17 @@ pub(super) struct FromMemory(Box<[Place]>);
 
 impl FromMemory {
     pub(super) fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let places = cores.next_power_of_two().min(MOST_PLACES);
-        Self((0..places).map(|_| Place::default()).collect())
+        Self((0..places(MOST_PLACES)).map(|_| Place::default()).collect())
     }
 
     /// Counts an answer; `took` if it was timed.
     pub(super) fn add(&self, took: Option<Duration>) {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
         let mut thread = THREAD.get();
-        if thread.number == 0 || took.is_some() {
-            if thread.number == 0 {
-                thread.number = THREADS.fetch_add(1, Ordering::Relaxed) + 1;
-            }
-            thread.latest = took.unwrap_or(thread.latest);
+        if let Some(took) = took {
+            thread.latest = took;
             THREAD.set(thread);
         }
-        // As many as a power of two.
-        let place = &self.0[thread.number & (self.0.len() - 1)];
+        let place = &self.0[own_place(self.0.len())];
         let seconds = thread.latest.as_secs_f64();
         let bucket = SECONDS.iter().position(|bound| seconds <= *bound);
         place.by_bucket[bucket.unwrap_or(SECONDS.len())].fetch_add(1, Ordering::Relaxed);

@@ -103,7 +103,7 @@ impl Metrics {
 
     /// The metrics of handoffs, with the labels already resolved.
     pub fn handoff(&self) -> Arc<HandoffMetrics> {
-        self.handoff.resolved()
+        self.handoff.resolved(self.peers.handed_bytes.clone())
     }
 
     /// Entries that are still to be sent to other members.

@@ -1,13 +1,9 @@
 //! The ids of members as answers carry them: a counted reference, of which threads that answer at
 //! the same time have different copies. They would wait for each other at a common count.
 
-use std::{
-    cell::Cell,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::sync::{Arc, OnceLock};
+
+use crate::per_thread::{own_place, places};
 
 /// Copies of an id, at most.
 const MOST_COPIES: usize = 16;
@@ -17,27 +13,13 @@ const MOST_COPIES: usize = 16;
 pub(super) struct Ids {
     /// Of each member as many as `each`, made when they are first needed.
     copies: Box<[OnceLock<Arc<str>>]>,
-    /// A power of two.
+    /// As many as there are places for threads.
     each: usize,
-}
-
-thread_local! {
-    /// The number of this thread among those that ever asked, from 1 on.
-    static THREAD: Cell<usize> = const { Cell::new(0) };
-}
-
-fn thread() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    if THREAD.get() == 0 {
-        THREAD.set(THREADS.fetch_add(1, Ordering::Relaxed) + 1);
-    }
-    THREAD.get()
 }
 
 impl Ids {
     pub(super) fn of(members: usize) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let each = cores.next_power_of_two().min(MOST_COPIES);
+        let each = places(MOST_COPIES);
         Self {
             copies: (0..members * each).map(|_| OnceLock::new()).collect(),
             each,
@@ -46,7 +28,7 @@ impl Ids {
 
     /// This thread's copy of the id of a member.
     pub(super) fn copy(&self, index: usize, id: &Arc<str>) -> Arc<str> {
-        let at = index * self.each + (thread() & (self.each.max(1) - 1));
+        let at = index * self.each + own_place(self.each);
         match self.copies.get(at) {
             Some(copy) => copy.get_or_init(|| Arc::from(&**id)).clone(),
             None => id.clone(),

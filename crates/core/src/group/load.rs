@@ -62,7 +62,7 @@ impl Group {
                     abandoned,
                     asked: asked.clone(),
                 };
-                let loaded = self.origin().load_in_turn(key.text(), known, turn).await;
+                let loaded = self.origin().ask(key.text(), known, turn).await;
                 (loaded, asked)
             }
         };

@@ -287,7 +287,7 @@ impl Loads {
                     asked: asked.clone(),
                 };
                 let keys: Vec<&str> = calls.iter().map(|call| &*call.key).collect();
-                let mut loaded = origin.load_many_in_turn(&keys, turn).await.into_iter();
+                let mut loaded = origin.ask_many(&keys, turn).await.into_iter();
                 for call in calls {
                     let loaded = loaded.next().unwrap_or_else(|| Err(no_result().into()));
                     // Its flight runs to the end, so somebody takes it.

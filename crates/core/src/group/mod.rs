@@ -34,7 +34,9 @@ use failures::Failures;
 pub use groups::{GroupChanges, Groups};
 pub use held::Batch;
 pub use many::Room;
-pub use parts::{Answer, GROUP_NAME_RULE, GroupRules, Query, Shared, Wanted, is_group_name};
+pub use parts::{
+    Answer, GROUP_NAME_RULE, GroupRules, MAX_GROUP_NAME_BYTES, Query, Shared, Wanted, is_group_name,
+};
 use tombstones::Tombstones;
 
 use super::{
@@ -49,7 +51,7 @@ use super::{
 use crate::{
     absence::NotFoundBody,
     error::{Error, ErrorKind, Result},
-    ports::{GroupObserver, Origin, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
+    ports::{GroupObserver, LoadQueue, Peeked, PeerAnswer, TRANSFER_TIMEOUT, Timestamp},
 };
 
 pub use crate::ports::{Course, Source};
@@ -100,7 +102,7 @@ impl Group {
     pub fn new(
         id: GroupId,
         rules: GroupRules,
-        origin: Arc<dyn Origin>,
+        origin: Arc<dyn LoadQueue>,
         observer: Arc<dyn GroupObserver>,
         shared: Shared,
     ) -> Self {
@@ -132,7 +134,7 @@ impl Group {
     }
 
     /// Where its values come from at the moment.
-    pub fn origin(&self) -> Arc<dyn Origin> {
+    pub fn origin(&self) -> Arc<dyn LoadQueue> {
         self.now.load().origin.clone()
     }
 

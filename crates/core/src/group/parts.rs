@@ -9,7 +9,7 @@ use crate::{
     copy_queue::CopyQueue,
     hot::HotKeys,
     metadata::Metadata,
-    ports::{Clock, Course, Origin, Peers, Source, TaskWrapper, Timestamp},
+    ports::{Clock, Course, LoadQueue, Peers, Source, TaskWrapper, Timestamp},
     record::{Record, Stale},
     standing::Standing,
     store::Store,
@@ -109,13 +109,16 @@ impl GroupRules {
     }
 }
 
+/// The longest name of a group, in bytes.
+pub const MAX_GROUP_NAME_BYTES: usize = 64;
+
 /// What [`is_group_name`] asks for, after the name of a setting or a group.
 pub const GROUP_NAME_RULE: &str = "must be 1 to 64 letters, digits, '.', '_' or '-'";
 
 /// Whether a group may have this name: 1 to 64 letters, digits, `.`, `_` or `-`, so that it fits
 /// into paths, labels and keys of etcd.
 pub fn is_group_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
+    (1..=MAX_GROUP_NAME_BYTES).contains(&name.len())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
@@ -158,7 +161,7 @@ pub struct Wanted {
     /// Its rules; the name identifies the group.
     pub rules: GroupRules,
     /// Where its values come from.
-    pub origin: Arc<dyn Origin>,
+    pub origin: Arc<dyn LoadQueue>,
 }
 
 /// An answer to a get.

@@ -36,8 +36,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     ports::{
-        Clock, Freshness, GroupObserver, HandoffObserver, Loaded, Origin, Receipt, Reloaded,
-        Timestamp,
+        Clock, Freshness, GroupObserver, HandoffObserver, LoadQueue, Loaded, Origin, Receipt,
+        Reloaded, Timestamp,
     },
 };
 
@@ -216,7 +216,7 @@ pub(super) struct Plan {
     /// The time to live of the nodes' leases; `None`: they have none.
     pub(super) lease: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) origin: Arc<dyn Origin>,
+    pub(super) origin: Arc<dyn LoadQueue>,
     pub(super) net: Arc<TestNet>,
 }
 

@@ -1,5 +1,6 @@
 //! What the core needs from its environment, as traits that the edges implement and tests replace.
 
+mod load_queue;
 mod origin;
 mod peers;
 mod registry;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 pub use crate::time::{Clock, Reading, Timestamp};
-pub use origin::{Asked, Freshness, LoadTurn, Loaded, Origin, Reloaded, loader};
+pub use load_queue::{Asked, LoadQueue, LoadTurn, load_or_reload};
+pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
     Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Parcel,
     Peeked, PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source,

@@ -1,22 +1,12 @@
 //! Where a group's values come from.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::{BoxFuture, join_all, pending};
+use futures::future::join_all;
 
-use crate::{
-    error::BoxError,
-    metadata::Metadata,
-    time::{Clock, Timestamp},
-};
+use crate::{error::BoxError, metadata::Metadata};
 
 /// How long a loaded value may be kept, according to the origin.
 ///
@@ -159,51 +149,6 @@ impl Reloaded {
     }
 }
 
-/// When the origin was asked for a value, by the node's clock. The value's life begins there: it
-/// may have changed at the origin while it was under way.
-#[doc(hidden)] // for the node's own wrapper of origins
-#[derive(Clone)]
-pub struct Asked {
-    clock: Arc<dyn Clock>,
-    at: Arc<AtomicU64>,
-}
-
-impl Asked {
-    /// It is asked now, unless it turns out to be asked later.
-    pub fn by(clock: Arc<dyn Clock>) -> Self {
-        let at = Arc::new(AtomicU64::new(clock.now().0));
-        Self { clock, at }
-    }
-
-    /// It is asked only now: the load waited for its turn, or an attempt before has failed.
-    pub fn note(&self) {
-        self.at.store(self.clock.now().0, Ordering::Release);
-    }
-
-    /// When the last attempt began.
-    pub fn at(&self) -> Timestamp {
-        Timestamp(self.at.load(Ordering::Acquire))
-    }
-}
-
-/// What a load that waits for its turn has to know and to tell.
-#[doc(hidden)] // for the node's own wrapper of origins
-pub struct LoadTurn<'a> {
-    /// Resolves when all callers have given up. A load that has not begun by then need not begin;
-    /// its outcome is discarded.
-    pub abandoned: BoxFuture<'a, ()>,
-    /// Told of each attempt that begins later than the call.
-    pub asked: Asked,
-}
-
-impl LoadTurn<'static> {
-    /// Of a load that begins whoever waits for it.
-    pub fn anyway(asked: Asked) -> Self {
-        let abandoned = Box::pin(pending());
-        Self { abandoned, asked }
-    }
-}
-
 /// Where a group's values come from. Programs that embed the crate implement this trait, or use
 /// [`loader`].
 ///
@@ -283,42 +228,6 @@ pub trait Origin: Send + Sync + 'static {
     /// ```
     async fn load_many(&self, keys: &[&str]) -> Vec<Result<Loaded, BoxError>> {
         join_all(keys.iter().map(|key| self.load(key))).await
-    }
-
-    /// Loads as [`Origin::load`] does, or as [`Origin::reload`] if a value is kept, when its turn
-    /// has come. Only an origin whose loads wait for their turn needs a method of its own here.
-    ///
-    /// # Errors
-    /// As [`Origin::load`].
-    #[doc(hidden)] // for the node's own wrapper of origins
-    async fn load_in_turn(
-        &self,
-        key: &str,
-        kept: Option<&Metadata>,
-        turn: LoadTurn<'_>,
-    ) -> Result<Reloaded, BoxError> {
-        drop(turn);
-        match kept {
-            Some(kept) => self.reload(key, kept).await,
-            None => self.load(key).await.map(Reloaded::Changed),
-        }
-    }
-
-    /// Loads as [`Origin::load_many`] does, when its turn has come.
-    #[doc(hidden)] // for the node's own wrapper of origins
-    async fn load_many_in_turn(
-        &self,
-        keys: &[&str],
-        turn: LoadTurn<'_>,
-    ) -> Vec<Result<Loaded, BoxError>> {
-        drop(turn);
-        self.load_many(keys).await
-    }
-
-    /// Somebody else wants this key, too, whose load may wait for its turn.
-    #[doc(hidden)] // for the node's own wrapper of origins
-    fn also_wanted(&self, key: &str) {
-        let _ = key;
     }
 }
 

@@ -188,6 +188,14 @@ pub struct Parcel {
 }
 
 impl Parcel {
+    /// How long the value is that comes with it.
+    pub fn value_bytes(&self) -> usize {
+        match &self.what {
+            Handed::Over(record) => record.value.as_ref().map_or(0, Bytes::len),
+            Handed::Announced { .. } => 0,
+        }
+    }
+
     /// Its approximate size in a message, in bytes.
     pub fn bytes(&self) -> usize {
         /// Field tags, lengths, numbers.

@@ -4,7 +4,11 @@ use futures::StreamExt;
 use tokio::time::timeout;
 
 use super::*;
-use crate::{error::Result, ports::LoadTurn};
+use crate::{
+    error::Result,
+    metadata::Metadata,
+    ports::{LoadQueue, LoadTurn, Reloaded},
+};
 
 fn keys(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("key-{number}")).collect()
@@ -157,16 +161,23 @@ async fn a_removal_grounds_the_flights_of_a_batch() {
 struct Waiting(AtomicUsize);
 
 #[async_trait]
-impl Origin for Waiting {
-    async fn load(&self, _: &str) -> Result<Loaded, crate::error::BoxError> {
+impl LoadQueue for Waiting {
+    async fn ask(
+        &self,
+        _: &str,
+        _: Option<&Metadata>,
+        _: LoadTurn<'_>,
+    ) -> Result<Reloaded, crate::error::BoxError> {
         std::future::pending().await
     }
+
+    fn also_wanted(&self, _: &str) {}
 
     fn batch_size(&self) -> usize {
         100
     }
 
-    async fn load_many_in_turn(
+    async fn ask_many(
         &self,
         keys: &[&str],
         turn: LoadTurn<'_>,

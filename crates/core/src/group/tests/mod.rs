@@ -24,7 +24,7 @@ use futures::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::ports::{Freshness, Loaded, Removal, Timestamp};
+use crate::ports::{Freshness, Loaded, Origin, Removal, Timestamp};
 use crate::{
     cluster::Cluster,
     harness_tests::{

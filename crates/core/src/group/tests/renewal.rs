@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     metadata::Metadata,
-    ports::{Fate, Handed, LoadTurn, Parcel, Reloaded, Sender},
+    ports::{Fate, Handed, LoadQueue, LoadTurn, Parcel, Reloaded, Sender},
 };
 
 const WINDOW: u64 = 120_000;
@@ -141,12 +141,8 @@ async fn an_unchanged_answer_that_a_removal_overtakes_keeps_nothing() {
 struct Lazy;
 
 #[async_trait]
-impl Origin for Lazy {
-    async fn load(&self, _: &str) -> Result<Loaded, crate::error::BoxError> {
-        Ok("v".into())
-    }
-
-    async fn load_in_turn(
+impl LoadQueue for Lazy {
+    async fn ask(
         &self,
         _: &str,
         _: Option<&Metadata>,
@@ -157,6 +153,20 @@ impl Origin for Lazy {
             metadata: Metadata::NONE,
         })
     }
+
+    async fn ask_many(
+        &self,
+        _: &[&str],
+        _: LoadTurn<'_>,
+    ) -> Vec<Result<Loaded, crate::error::BoxError>> {
+        unreachable!("takes no batches")
+    }
+
+    fn batch_size(&self) -> usize {
+        1
+    }
+
+    fn also_wanted(&self, _: &str) {}
 }
 
 #[tokio::test]
@@ -216,12 +226,8 @@ async fn a_slow_load_goes_on_while_the_old_value_is_served() {
 struct Queued(Arc<TestOrigin>, AtomicUsize);
 
 #[async_trait]
-impl Origin for Queued {
-    async fn load(&self, key: &str) -> Result<Loaded, crate::error::BoxError> {
-        self.0.load(key).await
-    }
-
-    async fn load_in_turn(
+impl LoadQueue for Queued {
+    async fn ask(
         &self,
         key: &str,
         _: Option<&Metadata>,
@@ -235,6 +241,20 @@ impl Origin for Queued {
             }
         }
     }
+
+    async fn ask_many(
+        &self,
+        _: &[&str],
+        _: LoadTurn<'_>,
+    ) -> Vec<Result<Loaded, crate::error::BoxError>> {
+        unreachable!("takes no batches")
+    }
+
+    fn batch_size(&self) -> usize {
+        1
+    }
+
+    fn also_wanted(&self, _: &str) {}
 }
 
 #[tokio::test(start_paused = true)]
