@@ -335,9 +335,9 @@ impl Service {
         keys: &[String],
     ) -> Result<impl Iterator<Item = Result<Fetched>>> {
         let known = self.inner.groups.get(group)?;
-        let mut room = HELD_TOGETHER_BYTES;
+        let (mut room, now) = (HELD_TOGETHER_BYTES, self.now());
         Ok(keys.iter().map(move |key| {
-            let held = match known.held_for_peer(key) {
+            let held = match known.held_for_peer_at(key, now) {
                 Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => {
                     let Some(rest) = room.checked_sub(answer.record.bytes()) else {
                         return Ok(Fetched::Large);

@@ -2,8 +2,10 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use http::HeaderMap;
+use http_body::Body;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -74,9 +76,10 @@ impl CacheService {
         caller: &Caller,
         request: wire::GetManyRequest,
         traffic: &Arc<Traffic>,
-    ) -> Result<ManyBody<impl Stream<Item = Counted> + Send + Unpin + use<>>, Status> {
+    ) -> Result<impl Body<Data = Bytes, Error = Status> + Send + use<>, Status> {
         let (batches, keys) = self.find_many(caller, request, traffic)?;
-        Ok(ManyBody::new(batches, keys, self.service.clone()))
+        let service = self.service.clone();
+        Ok(ManyBody::new(batches, keys, move || service.now()))
     }
 
     fn find_many(

@@ -1,5 +1,5 @@
-//! The gRPC listener for clients. `Get` and `GetMany` take the lean path; all other calls go through
-//! tonic's routes. `Peer` is not answered here (`peer_front`).
+//! The gRPC listener for clients. `Get` and `GetMany` take the lean path; all other calls go
+//! through tonic's routes. `Peer` is not answered here (`peer_front`).
 
 use std::{
     convert::Infallible,

@@ -20,7 +20,7 @@ use super::{
     convert,
     lean::{self, Inner},
 };
-use crate::{service::Service, traffic::Ticket, wire};
+use crate::{traffic::Ticket, wire};
 use gaocache_core::{error::Result, group::Answer, ports::Timestamp};
 
 /// So many bytes go out at once, and an answer that is begun by then.
@@ -36,27 +36,32 @@ pub(super) struct Counted {
 }
 
 /// The body of the response.
-pub(super) struct ManyBody<S> {
+pub(super) struct ManyBody<S, N> {
     batches: S,
     /// Batches are over.
     is_over: bool,
     current: Option<Counted>,
     keys: Arc<[String]>,
-    service: Service,
+    /// The present moment.
+    now: N,
     /// Has to follow what is encoded.
     value: Bytes,
     buffer: BytesMut,
     trailers: Option<HeaderMap>,
 }
 
-impl<S: Stream<Item = Counted> + Unpin> ManyBody<S> {
-    pub(super) fn new(batches: S, keys: Arc<[String]>, service: Service) -> Self {
+impl<S, N> ManyBody<S, N>
+where
+    S: Stream<Item = Counted> + Unpin,
+    N: Fn() -> Timestamp + Unpin,
+{
+    pub(super) fn new(batches: S, keys: Arc<[String]>, now: N) -> Self {
         Self {
             batches,
             is_over: false,
             current: None,
             keys,
-            service,
+            now,
             value: Bytes::new(),
             buffer: BytesMut::new(),
             trailers: Some(lean::trailers()),
@@ -79,7 +84,7 @@ impl<S: Stream<Item = Counted> + Unpin> ManyBody<S> {
             };
             match current.answers.next() {
                 Some((place, answer)) => {
-                    let now = *now.get_or_insert_with(|| self.service.now());
+                    let now = *now.get_or_insert_with(|| (self.now)());
                     self.value = put(&mut self.buffer, &self.keys[place], answer, now);
                 }
                 None => self.current = None,
@@ -121,7 +126,11 @@ fn put(buffer: &mut BytesMut, key: &str, answer: Result<Answer>, now: Timestamp)
     )
 }
 
-impl<S: Stream<Item = Counted> + Unpin> Body for ManyBody<S> {
+impl<S, N> Body for ManyBody<S, N>
+where
+    S: Stream<Item = Counted> + Unpin,
+    N: Fn() -> Timestamp + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -150,6 +159,8 @@ impl<S: Stream<Item = Counted> + Unpin> Body for ManyBody<S> {
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
+    use futures::{FutureExt, StreamExt, stream};
+    use http_body_util::BodyExt;
     use prost::Message;
 
     use super::*;
@@ -159,9 +170,10 @@ mod tests {
         metadata::Metadata,
     };
 
-    #[test]
-    fn answers_are_encoded_as_by_the_generated_code() {
-        let answer = |bytes: usize| Answer {
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn answer(bytes: usize) -> Answer {
+        Answer {
             value: vec![7; bytes].into(),
             expires_at: Timestamp(5_000),
             entity_tag: 9,
@@ -169,30 +181,70 @@ mod tests {
             owner: "n1".into(),
             metadata: Metadata::new([("content-type", "text/plain")]).expect("good"),
             course: Course::default(),
-        };
-        let (mut buffer, now) = (BytesMut::new(), Timestamp(1_000));
-        let sizes = [0, 1, 127, 128, 20_000, APART - 1, APART, 3 * APART];
-        for bytes in sizes {
-            let value = put(&mut buffer, "key", Ok(answer(bytes)), now);
-            assert_eq!(value.len(), if bytes < APART { 0 } else { bytes });
-            buffer.extend_from_slice(&value);
         }
-        let error = || Err(Error::not_found("no such key"));
-        put(&mut buffer, "none", error(), now);
-        let mut message = || {
-            assert_eq!(buffer.get_u8(), 0);
-            let length = buffer.get_u32() as usize;
-            let message = buffer.split_to(length).freeze();
-            wire::GetManyResponse::decode(message).expect("a message")
-        };
-        for bytes in sizes {
-            let wanted = convert::many_response("key".into(), Ok(answer(bytes)), now);
-            assert_eq!(message(), wanted, "{bytes}");
+    }
+
+    /// The messages of a response.
+    fn messages(mut bytes: Bytes) -> Vec<wire::GetManyResponse> {
+        let mut messages = Vec::new();
+        while !bytes.is_empty() {
+            assert_eq!(bytes.get_u8(), 0);
+            let length = bytes.get_u32() as usize;
+            let message = bytes.split_to(length);
+            messages.push(wire::GetManyResponse::decode(message).expect("a message"));
         }
-        assert_eq!(
-            message(),
-            convert::many_response("none".into(), error(), now)
-        );
-        assert!(buffer.is_empty());
+        messages
+    }
+
+    #[tokio::test]
+    async fn answers_are_encoded_as_by_the_generated_code_and_large_values_are_not_copied() {
+        let sizes = [0, 1, 127, 128, 20_000, APART - 1, APART, 3 * APART, 5];
+        let keys: Arc<[String]> = sizes.map(|bytes| bytes.to_string()).into();
+        let large = answer(3 * APART);
+        let address = large.value.as_ptr();
+        let answers = sizes.map(|bytes| match bytes {
+            0 => Err(Error::not_found("no such key")),
+            bytes if bytes == large.value.len() => Ok(large.clone()),
+            bytes => Ok(answer(bytes)),
+        });
+        let counted = |answers: &[(usize, Result<Answer>)]| Counted {
+            answers: answers.to_vec().into_iter(),
+            _ticket: None,
+        };
+        let all: Vec<_> = answers.clone().into_iter().enumerate().collect();
+        let batches = [counted(&all[..4]), counted(&[]), counted(&all[4..])];
+        let mut body = ManyBody::new(stream::iter(batches), keys.clone(), || NOW);
+        let (mut bytes, mut uncopied, mut trailers) = (BytesMut::new(), false, None);
+        while let Some(frame) = body.frame().await {
+            match frame.expect("no failure").into_data() {
+                Ok(data) => {
+                    uncopied |= data.as_ptr() == address;
+                    bytes.extend_from_slice(&data);
+                }
+                Err(end) => trailers = end.into_trailers().ok(),
+            }
+        }
+        assert!(uncopied);
+        assert_eq!(trailers.expect("trailers")["grpc-status"], "0");
+        let wanted = keys.iter().zip(answers);
+        let wanted: Vec<_> = wanted
+            .map(|(key, answer)| convert::many_response(key.clone(), answer, NOW))
+            .collect();
+        assert_eq!(messages(bytes.freeze()), wanted);
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_goes_out_before_the_rest_has_come() {
+        let keys: Arc<[String]> = ["a", "b"].map(str::to_owned).into();
+        let counted = |place| Counted {
+            answers: vec![(place, Ok(answer(10)))].into_iter(),
+            _ticket: None,
+        };
+        let batches = stream::iter([counted(0), counted(1)]).chain(stream::pending());
+        let mut body = ManyBody::new(batches, keys, || NOW);
+        let frame = body.frame().now_or_never().expect("ready");
+        let data = frame.expect("a frame").expect("no failure").into_data();
+        assert_eq!(messages(data.expect("data")).len(), 2, "in one frame");
+        assert!(body.frame().now_or_never().is_none(), "it goes on");
     }
 }

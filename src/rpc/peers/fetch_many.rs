@@ -140,7 +140,7 @@ impl GrpcPeers {
                     self.take(member, open, answer, asked_at);
                 }
                 Ok(Ok(None)) => {
-                    link.gathered.held(group, held, open.0.len());
+                    self.holding().had(member, group, held, open.0.len());
                     return Ok(Ended::Open);
                 }
                 Ok(Err(status)) => return Ok(self.broke_off(member, &status)),

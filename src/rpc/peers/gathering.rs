@@ -12,9 +12,6 @@ use gaocache_core::ports::{Fetched, KeyAsked, PeerError};
 /// Where less than half of a message was brought, so many fetches go alone: the values are large,
 /// or the member has to load them, or it doesn't know the call.
 const ALONE: u32 = 256;
-/// Where a batch had this part of its keys in the member's memory, the next one asks for that
-/// first: the others cost a second message.
-const MOST: (usize, usize) = (9, 10);
 
 /// Fetches that are about to leave over one connection, by group.
 #[derive(Default)]
@@ -25,8 +22,6 @@ struct OfGroup {
     keys: Vec<KeyAsked>,
     /// So many more go alone.
     alone: u32,
-    /// The last batch was nearly all in the member's memory.
-    holds_most: bool,
 }
 
 type Answered = oneshot::Receiver<Result<Fetched, PeerError>>;
@@ -36,7 +31,10 @@ impl Gathered {
     /// go alone.
     pub(super) fn add(&self, group: &str, key: &str) -> Option<(Answered, bool)> {
         let mut groups = self.0.lock();
-        let of_group = of_group(&mut groups, group);
+        let of_group = match groups.get_mut(group) {
+            Some(of_group) => of_group,
+            None => groups.entry(group.into()).or_default(),
+        };
         if let Some(left) = of_group.alone.checked_sub(1) {
             of_group.alone = left;
             return None;
@@ -65,38 +63,9 @@ impl Gathered {
     }
 }
 
-impl Gathered {
-    /// Whether the member has had nearly all of the last batch in memory.
-    pub(super) fn holds_most(&self, group: &str) -> bool {
-        self.0.lock().get(group).is_some_and(|it| it.holds_most)
-    }
-
-    /// The member has had so many keys of a batch in memory, with values that are small.
-    pub(super) fn held(&self, group: &str, keys: usize, of: usize) {
-        let mut groups = self.0.lock();
-        of_group(&mut groups, group).holds_most = keys * MOST.1 >= of * MOST.0;
-    }
-}
-
-fn of_group<'a>(groups: &'a mut HashMap<Box<str>, OfGroup>, name: &str) -> &'a mut OfGroup {
-    groups.entry(name.into()).or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn where_nearly_all_of_a_batch_was_in_memory_the_next_asks_for_that_first() {
-        let gathered = Gathered::default();
-        assert!(!gathered.holds_most("a"), "nothing is known yet");
-        for (keys, of, holds_most) in [(9, 10, true), (89, 100, false), (0, 1, false), (1, 1, true)]
-        {
-            gathered.held("a", keys, of);
-            assert_eq!(gathered.holds_most("a"), holds_most, "{keys} of {of}");
-        }
-        assert!(!gathered.holds_most("b"), "the other group");
-    }
 
     #[test]
     fn where_little_is_brought_the_next_fetches_go_alone() {

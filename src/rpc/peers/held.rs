@@ -1,7 +1,7 @@
-//! What a member has in memory of the keys of a batch: `Peer.FetchHeld`. It takes no slot, waits for
-//! no load, and brings each value without a channel or a task of its own.
+//! What a member has in memory of the keys of a batch: `Peer.FetchHeld`. It takes no slot, waits
+//! for no load, and brings each value without a channel or a task of its own.
 //!
-//! It is asked only where the member has had nearly all of the last batch (`gathering`), since what
+//! It is asked only where the member has had nearly all of the last batch (`holding`), since what
 //! it doesn't bring takes a second message.
 
 use std::sync::Arc;
@@ -28,8 +28,7 @@ impl GrpcPeers {
     pub(super) fn has_held_most(&self, member: &Member, group: &str) -> bool {
         // A trace tells of each fetch by itself.
         let traced = !matches!(Scope::current(), Scope::Nothing);
-        let link = || self.link(Lane::Data, member).ok();
-        !traced && link().is_some_and(|link| link.gathered.holds_most(group))
+        !traced && self.holding().most(member, group)
     }
 
     /// What the member has in memory of these keys, in their order.
@@ -46,7 +45,9 @@ impl GrpcPeers {
         let calls = messages.map(|keys| self.held_message(member, group, &link, keys));
         let held = join_all(calls).await.concat();
         let count = held.iter().flatten().count();
-        link.gathered.held(group, count, keys.len());
+        let bytes = held.iter().flatten().map(PeerAnswer::value_bytes).sum();
+        self.arrived(member, bytes);
+        self.holding().had(member, group, count, keys.len());
         let fetches = &self.metrics().peers.fetches;
         let hits = fetches.with_label_values(&[&*member.id, "hit"]);
         hits.inc_by(count as u64);

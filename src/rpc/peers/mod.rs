@@ -17,6 +17,7 @@ mod gathered;
 mod gathering;
 mod handoff;
 mod held;
+mod holding;
 mod life;
 mod links;
 mod pool;

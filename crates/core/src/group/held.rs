@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     membership::Member,
     ports::{PeerAnswer, Timestamp},
+    ring::KeyHash,
 };
 
 /// At most so many answers of a batch that are there at the same time come together.
@@ -25,11 +26,11 @@ const TOGETHER: usize = 64;
 /// Answers that come at the same moment, each with the place of its key.
 pub type Batch = Vec<(usize, Result<Answer>)>;
 
-/// An owner, its id as answers tell it, and the places of its keys.
+/// An owner, its id as answers tell it, and its keys: their places and hashes.
 struct Holder {
     member: Member,
     id: Arc<str>,
-    places: Vec<usize>,
+    keys: Vec<(usize, KeyHash)>,
 }
 
 impl Group {
@@ -72,8 +73,10 @@ impl Group {
                 of_owner.as_mut()
             });
             match holder {
-                // A flight may keep a copy of what is hot.
-                Some(holder) if !self.shared.hot_keys.count(hash, now) => holder.places.push(place),
+                // A flight keeps a copy of what is hot.
+                Some(holder) if !self.shared.hot_keys.is_nearly_hot(hash, now) => {
+                    holder.keys.push((place, hash));
+                }
                 _ => rest.push(place),
             }
         }
@@ -87,7 +90,7 @@ impl Group {
         asked.then(|| Holder {
             member: member.clone(),
             id: id(),
-            places: Vec::new(),
+            keys: Vec::new(),
         })
     }
 
@@ -97,16 +100,20 @@ impl Group {
         holder: Holder,
         keys: Arc<[String]>,
     ) -> impl Stream<Item = Batch> + Send + use<> {
-        let asked: Vec<&str> = holder.places.iter().map(|it| &*keys[*it]).collect();
+        let places = holder.keys.iter().map(|(place, _)| *place);
+        let asked: Vec<&str> = places.map(|place| &*keys[place]).collect();
         let peers = &self.shared.peers;
         let held = peers.held(&holder.member, &self.name, &asked).await;
         let now = self.shared.clock.now();
         let (mut batch, mut rest) = (Batch::with_capacity(held.len()), Vec::new());
         let mut held = held.into_iter();
-        for place in holder.places {
+        for (place, hash) in holder.keys {
             let answer = held.next().flatten();
             match answer.and_then(|it| self.answer_of(it, &holder.id, now)) {
-                Some(answer) => batch.push((place, answer)),
+                Some(answer) => {
+                    self.shared.hot_keys.count(hash, now);
+                    batch.push((place, answer));
+                }
                 None => rest.push(place),
             }
         }

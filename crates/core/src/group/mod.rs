@@ -208,8 +208,8 @@ impl Group {
     }
 
     /// Whether other members may be answered at all.
-    fn may_answer_peers(&self) -> Result<()> {
-        if self.is_sure() {
+    fn may_answer_peers(&self, now: Timestamp) -> Result<()> {
+        if self.shared.standing.fence.is_open(now) {
             return Ok(());
         }
         // Another member's memory may have it, and this node would load it without keeping it.
