@@ -77,6 +77,7 @@ check: outside-test ## formatting, lints, documentation, public API, dependencie
 	tools/check-layers
 	tools/ensure-check-tools $(TOOLS)
 	tools/wrap-prose --check
+	tools/check-references
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked check bans licenses sources
 	PATH="$(TOOLS)/bin:$$PATH" cargo machete --skip-target-dir
 	PATH="$(TOOLS)/bin:$$PATH" tools/public-api | diff -u docs/public-api.txt - || \

@@ -4,10 +4,11 @@
 //! It must not depend on the protocol of a request.
 
 mod many;
+mod measured;
 mod plain;
 mod removals;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use futures::{Stream, StreamExt};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 #[cfg(feature = "cli")]
 use crate::fairness::Quota;
 use crate::{
-    fairness::{ClientId, Quotas, UnderWay},
+    fairness::{ClientId, Permit, Quotas},
     telemetry::{
         metrics::{self, GroupMetrics, HandoffMetrics, Metrics},
         requests,
@@ -27,7 +28,7 @@ use crate::{
     traffic::Budget,
 };
 use gaocache_core::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     group::{Answer, Groups, Query, Source},
     ports::{Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
     standing::Standing,
@@ -133,7 +134,7 @@ impl Service {
     /// Admits a request of the client, for so many keys.
     ///
     /// # Errors
-    /// [`ErrorKind::TooManyRequests`].
+    /// [`ErrorKind::TooManyRequests`](crate::ErrorKind::TooManyRequests).
     pub(crate) fn admit(&self, keys: usize) -> Result<()> {
         let count = u32::try_from(keys.max(1)).unwrap_or(u32::MAX);
         Ok(self.inner.quotas.request(self.client, count)?)
@@ -163,7 +164,7 @@ impl Service {
     /// What a query string means that comes with a key of that group.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownGroup`].
+    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
     pub fn query(&self, group: &str) -> Result<Query> {
         Ok(self.inner.groups.get(group)?.rules().query)
     }
@@ -186,7 +187,8 @@ impl Service {
     /// A client's get.
     ///
     /// # Errors
-    /// As [`gaocache_core::group::Group::get`], or [`ErrorKind::UnknownGroup`].
+    /// As [`gaocache_core::group::Group::get`], or
+    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
     pub async fn get(&self, group: &str, key: &str) -> Result<Answer> {
         match self.get_held(group, key, &self.moment()) {
             Some(held) => held,
@@ -263,7 +265,7 @@ impl Service {
         answer
     }
 
-    fn miss(&self) -> Result<UnderWay> {
+    fn miss(&self) -> Result<Permit> {
         Ok(self.inner.quotas.miss(self.client)?)
     }
 
@@ -288,7 +290,8 @@ impl Service {
     /// Another node's fetch.
     ///
     /// # Errors
-    /// As [`gaocache_core::group::Group::answer_peer`], or [`ErrorKind::UnknownGroup`].
+    /// As [`gaocache_core::group::Group::answer_peer`], or
+    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
     pub async fn answer_peer(&self, group: &str, key: &str) -> Result<PeerAnswer> {
         let answer = match self.inner.groups.get(group) {
             Ok(group) => group.answer_peer(key).await,
@@ -301,7 +304,7 @@ impl Service {
     /// Another node's fetch of several keys: answers as they come, each with the place of its key.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownGroup`].
+    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
     pub fn answer_peer_many(
         &self,
         group: &str,
@@ -328,7 +331,7 @@ impl Service {
     /// be sent with others, is to be fetched alone.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownGroup`].
+    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
     pub fn held_for_peer(
         &self,
         group: &str,
@@ -373,7 +376,7 @@ impl Service {
     /// Another node's peek. It never loads.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownGroup`].
+    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
     pub fn peek_for_peer(&self, group: &str, key: &str) -> Result<Peeked> {
         Ok(self.inner.groups.get(group)?.peek_for_peer(key))
     }
@@ -403,47 +406,5 @@ impl Service {
         let bytes = parcels.iter().map(Parcel::value_bytes).sum();
         metrics.received_bytes.add(here, there, bytes);
         Ok(receipt)
-    }
-
-    fn measure(&self, group: &str, key: &str, took: Duration, answer: &Result<Answer>) {
-        let outcome = answer.as_ref().map(|it| it.source);
-        self.count(group, |metrics| {
-            metrics.request(took, outcome.map_err(Error::kind));
-            match outcome {
-                // That there is no such key is mostly known from memory, too.
-                Ok(Source::Hit) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                outcome => metrics.misses.add(key, took, outcome.map(Source::name)),
-            }
-        });
-        requests::log(group, key, took, answer);
-    }
-
-    /// Counts for a group. Hands out no clone: all workers would write to its count of references
-    /// at each hit.
-    fn count<R>(&self, group: &str, count: impl FnOnce(&GroupMetrics) -> R) -> R {
-        let known = self.inner.metrics.load();
-        count(known.get(group).unwrap_or(&self.inner.unknown))
-    }
-
-    fn log(&self, group: &str, error: &Error) {
-        let kind = error.kind();
-        // The load itself has already logged failures of the origin, and who refused a client has
-        // logged that. A missing key is not a failure.
-        if matches!(
-            kind,
-            ErrorKind::NotFound
-                | ErrorKind::OriginFailed
-                | ErrorKind::OriginTimeout
-                | ErrorKind::BreakerOpen
-                | ErrorKind::ValueTooLarge
-                | ErrorKind::TooManyRequests
-        ) {
-            return;
-        }
-        if let Some(suppressed) = self.inner.throttle.due(kind.name()) {
-            let group: String = group.chars().take(64).collect();
-            tracing::warn!(group, kind = kind.name(), %error, suppressed, "a request failed");
-        }
     }
 }

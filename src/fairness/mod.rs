@@ -8,5 +8,5 @@ mod quota;
 mod turns;
 
 pub(crate) use client::{ClientId, network, wrap_task};
-pub(crate) use quota::{OpenRequests, Quota, Quotas, UnderWay};
+pub(crate) use quota::{OpenRequests, Permit, Quota, Quotas};
 pub(crate) use turns::{Turn, Turns};

@@ -129,7 +129,7 @@ pub(crate) struct OpenRequests {
 }
 
 /// Something that a client has under way.
-pub(crate) struct UnderWay {
+pub(crate) struct Permit {
     quotas: Arc<Quotas>,
     client: ClientId,
     what: What,
@@ -227,13 +227,13 @@ impl Quotas {
     ///
     /// # Errors
     /// [`Excess::Misses`].
-    pub(crate) fn miss(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
+    pub(crate) fn miss(self: &Arc<Self>, client: ClientId) -> Result<Permit, Excess> {
         let most = self.misses.load(Ordering::Relaxed);
         self.begin(client, What::Miss, most, Excess::Misses)
     }
 
     /// The same if there is room for one; none is no refusal.
-    pub(crate) fn miss_if_room(self: &Arc<Self>, client: ClientId) -> Option<UnderWay> {
+    pub(crate) fn miss_if_room(self: &Arc<Self>, client: ClientId) -> Option<Permit> {
         let most = self.misses.load(Ordering::Relaxed);
         self.begin_within(client, What::Miss, most)
     }
@@ -253,7 +253,7 @@ impl Quotas {
     ///
     /// # Errors
     /// [`Excess::Arriving`].
-    fn arrives(self: &Arc<Self>, client: ClientId) -> Result<UnderWay, Excess> {
+    fn arrives(self: &Arc<Self>, client: ClientId) -> Result<Permit, Excess> {
         let arriving = self.begin(client, What::Arriving, self.arriving, Excess::Arriving)?;
         let all = self.all_arriving.fetch_add(1, Ordering::Relaxed);
         if all < self.arriving_in_all || self.has_few_arriving(client) {
@@ -278,7 +278,7 @@ impl Quotas {
         what: What,
         most: usize,
         excess: Excess,
-    ) -> Result<UnderWay, Excess> {
+    ) -> Result<Permit, Excess> {
         let begun = self.begin_within(client, what, most);
         begun.ok_or_else(|| {
             (self.refused)(client, excess);
@@ -286,19 +286,14 @@ impl Quotas {
         })
     }
 
-    fn begin_within(
-        self: &Arc<Self>,
-        client: ClientId,
-        what: What,
-        most: usize,
-    ) -> Option<UnderWay> {
+    fn begin_within(self: &Arc<Self>, client: ClientId, what: What, most: usize) -> Option<Permit> {
         let mut shard = self.shard(client).lock();
         match shard.under_way.entry((client, what)) {
             Entry::Occupied(it) if *it.get() >= most && client != ClientId::NOBODY => return None,
             entry => *entry.or_default() += 1,
         }
         drop(shard);
-        Some(UnderWay {
+        Some(Permit {
             quotas: self.clone(),
             client,
             what,
@@ -358,7 +353,7 @@ impl OpenRequests {
     ///
     /// # Errors
     /// [`Excess::Arriving`].
-    pub(crate) fn arrives(&self) -> Result<UnderWay, Excess> {
+    pub(crate) fn arrives(&self) -> Result<Permit, Excess> {
         self.quotas.arrives(self.client)
     }
 }
@@ -374,7 +369,7 @@ impl Drop for OpenRequests {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for Permit {
     fn drop(&mut self) {
         if self.what == What::Arriving {
             self.quotas.all_arriving.fetch_sub(1, Ordering::Relaxed);

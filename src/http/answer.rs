@@ -53,7 +53,7 @@ pub(super) fn found(
     let mut headers = HeaderMap::with_capacity(8);
     tell_life(&mut headers, &answer, now);
     set(&mut headers, ETAG, &tag);
-    if form != Form::Only {
+    if form != Form::AsLoaded {
         set(&mut headers, VARY, "accept-encoding");
     }
     if let Some(modified) = validators.modified {
@@ -193,7 +193,13 @@ mod tests {
         for (name, value) in request {
             headers.append(name, HeaderValue::from_static(value));
         }
-        found(answer, Form::Only, &Method::GET, &headers, Timestamp(2_000))
+        found(
+            answer,
+            Form::AsLoaded,
+            &Method::GET,
+            &headers,
+            Timestamp(2_000),
+        )
     }
 
     fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
@@ -267,7 +273,7 @@ mod tests {
         headers.insert(RANGE, HeaderValue::from_static("bytes=0-1"));
         let response = found(
             answer(&[]),
-            Form::Only,
+            Form::AsLoaded,
             &Method::HEAD,
             &headers,
             Timestamp(0),

@@ -84,17 +84,12 @@ impl hyper::service::Service<Request<Incoming>> for ConnectedRouter {
         }
         let ticket = admit(&traffic, request.method());
         let caller = Caller::of_request(self.entry, request.extensions(), request.headers());
-        if let Some(served) = &self.gets {
-            match PlainGet::of(request) {
-                Ok(get) => {
-                    let served = served.clone();
-                    return Box::pin(async move {
-                        let answer = plain_read(&served, &caller, &get);
-                        Ok(counted(&traffic, ticket, answer).await)
-                    });
-                }
-                Err(another) => request = another,
-            }
+        if let Some((served, slash)) = self.gets.as_ref().zip(PlainGet::slash(&request)) {
+            let (served, get) = (served.clone(), PlainGet::new(request, slash));
+            return Box::pin(async move {
+                let answer = plain_read(&served, &caller, &get);
+                Ok(counted(&traffic, ticket, answer).await)
+            });
         }
         let router = self.router.clone();
         request.extensions_mut().insert(caller);

@@ -19,9 +19,9 @@ const SUFFIX: &str = "-zstd";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// As the origin gave it; there is no other.
-    Only,
+    AsLoaded,
     /// As the origin gave it, though it lies compressed.
-    Plain,
+    Decompressed,
     /// Compressed.
     Compressed,
 }
@@ -30,11 +30,11 @@ impl Form {
     /// Of a value with this metadata, in the response to this request.
     pub(super) fn of(kept: &Metadata, request: &HeaderMap) -> Self {
         if kept.plain_bytes().is_none() {
-            Self::Only
+            Self::AsLoaded
         } else if takes_zstd(request) && !request.contains_key(RANGE) {
             Self::Compressed
         } else {
-            Self::Plain
+            Self::Decompressed
         }
     }
 
@@ -93,24 +93,28 @@ mod tests {
             "x-zstd",
             "zstds",
         ] {
-            assert_eq!(of(&[(ACCEPT_ENCODING, refuses)]), Form::Plain, "{refuses}");
+            assert_eq!(
+                of(&[(ACCEPT_ENCODING, refuses)]),
+                Form::Decompressed,
+                "{refuses}"
+            );
         }
-        assert_eq!(of(&[]), Form::Plain);
+        assert_eq!(of(&[]), Form::Decompressed);
         let lines = [(ACCEPT_ENCODING, "gzip"), (ACCEPT_ENCODING, "zstd")];
         assert_eq!(of(&lines), Form::Compressed);
         let part = [(ACCEPT_ENCODING, "zstd"), (RANGE, "bytes=0-1")];
-        assert_eq!(of(&part), Form::Plain);
+        assert_eq!(of(&part), Form::Decompressed);
         let mut takes = HeaderMap::new();
         takes.insert(ACCEPT_ENCODING, HeaderValue::from_static("zstd"));
-        assert_eq!(Form::of(&Metadata::NONE, &takes), Form::Only);
+        assert_eq!(Form::of(&Metadata::NONE, &takes), Form::AsLoaded);
     }
 
     #[test]
     fn each_form_has_a_tag_of_its_own() {
         for (tag, compressed) in [("\"1\"", "\"1-zstd\""), ("W/\"1\"", "W/\"1-zstd\"")] {
             assert_eq!(Form::Compressed.tag(tag), compressed);
-            assert_eq!(Form::Plain.tag(tag), tag);
-            assert_eq!(Form::Only.tag(tag), tag);
+            assert_eq!(Form::Decompressed.tag(tag), tag);
+            assert_eq!(Form::AsLoaded.tag(tag), tag);
         }
     }
 }

@@ -20,38 +20,38 @@ const READS: &str = "/v1/";
 /// router.
 pub(super) struct PlainGet {
     pub(super) head: Parts,
-    /// Where in the path the slash between them is.
-    slash: usize,
+    slash: Slash,
 }
 
+/// Where in such a path the slash between group and key is.
+pub(super) struct Slash(usize);
+
 impl PlainGet {
-    /// The request back if it is another one.
-    pub(super) fn of<B>(request: Request<B>) -> std::result::Result<Self, Request<B>> {
-        let is_get = *request.method() == Method::GET;
-        match is_get.then(|| slash(request.uri())).flatten() {
-            Some(slash) => Ok(Self {
-                head: request.into_parts().0,
-                slash,
-            }),
-            None => Err(request),
+    /// Where the slash is, if the request is such a get.
+    pub(super) fn slash<B>(request: &Request<B>) -> Option<Slash> {
+        let (uri, path) = (request.uri(), request.uri().path());
+        if *request.method() != Method::GET || uri.query().is_some() {
+            return None;
         }
+        let (group, key) = path.strip_prefix(READS)?.split_once('/')?;
+        let as_it_is = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
+        let is_plain = !group.is_empty() && !key.is_empty() && path.bytes().all(as_it_is);
+        is_plain.then_some(Slash(READS.len() + group.len()))
+    }
+
+    /// The request in which this slash was found.
+    pub(super) fn new<B>(request: Request<B>, slash: Slash) -> Self {
+        let (head, _) = request.into_parts();
+        Self { head, slash }
     }
 
     pub(super) fn group(&self) -> &str {
-        &self.head.uri.path()[READS.len()..self.slash]
+        &self.head.uri.path()[READS.len()..self.slash.0]
     }
 
     pub(super) fn key(&self) -> &str {
-        &self.head.uri.path()[self.slash + 1..]
+        &self.head.uri.path()[self.slash.0 + 1..]
     }
-}
-
-fn slash(uri: &Uri) -> Option<usize> {
-    let path = uri.path();
-    let (group, key) = path.strip_prefix(READS)?.split_once('/')?;
-    let as_it_is = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
-    let is_plain = uri.query().is_none() && path.bytes().all(as_it_is);
-    (is_plain && !group.is_empty() && !key.is_empty()).then_some(READS.len() + group.len())
 }
 
 /// What a request names; `rule` is what its group makes of a query.
@@ -107,11 +107,12 @@ mod tests {
             ("*", false),
         ] {
             let request = || Request::get(path).body(Body::empty()).expect("a request");
-            let plain = PlainGet::of(request());
-            assert_eq!(plain.is_ok(), is_plain, "{path}");
-            let Ok(plain) = plain else {
+            let slash = PlainGet::slash(&request());
+            assert_eq!(slash.is_some(), is_plain, "{path}");
+            let Some(slash) = slash else {
                 continue;
             };
+            let plain = PlainGet::new(request(), slash);
             let told = async |path: GroupAndKey| {
                 let Path((group, key)) = path.expect("a path");
                 format!("{group} {key}")

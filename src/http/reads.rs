@@ -109,8 +109,8 @@ async fn find(
     };
     let form = Form::of(&answer.metadata, request);
     let answer = match form {
-        Form::Plain => service.plain(answer)?,
-        Form::Only | Form::Compressed => answer,
+        Form::Decompressed => service.plain(answer)?,
+        Form::AsLoaded | Form::Compressed => answer,
     };
     Ok((answer, form))
 }

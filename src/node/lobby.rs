@@ -1,6 +1,6 @@
-//! A small pool of places for unauthenticated connections. A newcomer always gets one: if all are
-//! taken, the oldest connection from the address that has most of them goes. So an attacker who
-//! floods a listener from some addresses displaces itself.
+//! A small pool of places for connections that may make room for others. If all are taken, the
+//! oldest connection from the address that has most of them goes. So an attacker who floods a
+//! listener from some addresses displaces itself.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,18 +9,18 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-/// The places.
-#[derive(Default)]
-pub(super) struct Lobby {
+/// The places. `T` is what decides whether a connection has to make room.
+pub(super) struct Lobby<T = ()> {
     /// By age.
-    waiting: BTreeMap<u64, Stranger>,
+    waiting: BTreeMap<u64, Stranger<T>>,
     next: u64,
 }
 
 /// A connection in a lobby.
-struct Stranger {
+struct Stranger<T> {
     address: IpAddr,
     displaced: CancellationToken,
+    what: T,
 }
 
 /// A place in a lobby.
@@ -31,29 +31,65 @@ pub(super) struct Ticket {
     pub(super) displaced: CancellationToken,
 }
 
-impl Lobby {
-    /// A place of so many.
-    pub(super) fn enter(&mut self, address: IpAddr, most: usize) -> Ticket {
-        if self.waiting.len() >= most {
-            let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
-            for stranger in self.waiting.values() {
-                *by_address.entry(stranger.address).or_default() += 1;
-            }
-            let busiest = by_address.values().max().copied();
-            let oldest = self
-                .waiting
-                .iter()
-                .find(|(_, it)| by_address.get(&it.address).copied() == busiest)
-                .map(|(number, _)| *number);
-            if let Some(gone) = oldest.and_then(|number| self.waiting.remove(&number)) {
-                gone.displaced.cancel();
-            }
+impl<T> Default for Lobby<T> {
+    fn default() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            next: 0,
         }
+    }
+}
+
+impl Lobby {
+    /// A place of so many. A newcomer always gets one.
+    pub(super) fn enter(&mut self, address: IpAddr, most: usize) -> Ticket {
+        self.make_room(most, |()| true);
+        self.add(address, ())
+    }
+}
+
+impl<T> Lobby<T> {
+    /// A place of so many, or `what` back if all are taken and none `may_go`.
+    pub(super) fn try_enter(
+        &mut self,
+        address: IpAddr,
+        most: usize,
+        what: T,
+        may_go: impl Fn(&T) -> bool,
+    ) -> Result<Ticket, T> {
+        self.make_room(most, may_go);
+        if self.waiting.len() >= most {
+            return Err(what);
+        }
+        Ok(self.add(address, what))
+    }
+
+    fn make_room(&mut self, most: usize, may_go: impl Fn(&T) -> bool) {
+        if self.waiting.len() < most {
+            return;
+        }
+        let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
+        for stranger in self.waiting.values() {
+            *by_address.entry(stranger.address).or_default() += 1;
+        }
+        let connections = |it: &Stranger<T>| by_address.get(&it.address).copied();
+        let dispensable = || self.waiting.iter().filter(|(_, it)| may_go(&it.what));
+        let busiest = dispensable().map(|(_, it)| connections(it)).max();
+        let oldest = dispensable()
+            .find(|(_, it)| Some(connections(it)) == busiest)
+            .map(|(number, _)| *number);
+        if let Some(gone) = oldest.and_then(|number| self.waiting.remove(&number)) {
+            gone.displaced.cancel();
+        }
+    }
+
+    fn add(&mut self, address: IpAddr, what: T) -> Ticket {
         let (number, displaced) = (self.next, CancellationToken::new());
         self.next += 1;
         let stranger = Stranger {
             address,
             displaced: displaced.clone(),
+            what,
         };
         self.waiting.insert(number, stranger);
         Ticket { number, displaced }
@@ -93,5 +129,19 @@ mod tests {
             assert!(lobby.leave(ticket));
         }
         assert_eq!(lobby.len(), 0);
+    }
+
+    #[test]
+    fn only_what_may_go_makes_room() {
+        let mut lobby = Lobby::default();
+        let from = |last| IpAddr::from([10, 0, 0, last]);
+        let mut enter = |last, is_busy| lobby.try_enter(from(last), 3, is_busy, |it| !it);
+        let busy = [enter(1, true), enter(1, true)].map(|it| it.expect("a place"));
+        let idle = enter(2, false).expect("a place");
+        let late = enter(3, true).expect("a place of the idle one");
+        assert!(idle.displaced.is_cancelled());
+        assert!(enter(4, false).is_err(), "all are busy");
+        let others = [&busy[0], &busy[1], &late];
+        assert!(others.iter().all(|it| !it.displaced.is_cancelled()));
     }
 }

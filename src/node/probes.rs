@@ -21,7 +21,7 @@ use hyper_util::{
 use parking_lot::Mutex;
 use tokio::{
     net::{TcpStream, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -30,6 +30,7 @@ use super::{
     connection::Carrier,
     handshake::Begun,
     listeners::{ACCEPT_PAUSE, registered},
+    lobby::{Lobby, Ticket},
     local::LocalListener,
     per_address::PerAddress,
     rules,
@@ -46,7 +47,7 @@ use crate::{
     settings::ClientLimits,
     telemetry::{metrics::Metrics, throttle::Throttle},
     tls::{ClientNames, ServerTls, Stream, Trust},
-    traffic::{Budget, Outgoing, Traffic},
+    traffic::{Budget, Cut, Outgoing, Traffic},
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
 
@@ -56,6 +57,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const IN_FLIGHT: u64 = 16 << 20;
 /// For the head of a request, and between two of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection keeps its place although no request is under way: a new one has to be read
+/// before it can be judged.
+const UNUSED_TIMEOUT: Duration = Duration::from_millis(500);
+/// While all places are in use, how often it is looked whether one can be given away.
+const PLACE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The thread of the admin listener and the admin socket.
 pub(super) struct Probes(Option<JoinHandle<()>>);
@@ -103,7 +109,8 @@ impl Probes {
             front,
             hosts,
             carrier: Carrier::new(budget, quotas, &limits, metrics.clone()),
-            slots: Arc::new(Semaphore::new(limits.max_admin_connections)),
+            places: Mutex::default(),
+            most: limits.max_admin_connections,
             by_address: Mutex::default(),
             most_per_address: limits.max_admin_connections_per_address,
             metrics: metrics.clone(),
@@ -140,7 +147,8 @@ struct Server {
     front: Front,
     hosts: Arc<Hosts>,
     carrier: Carrier,
-    slots: Arc<Semaphore>,
+    places: Mutex<Lobby<Guest>>,
+    most: usize,
     by_address: Mutex<PerAddress>,
     most_per_address: usize,
     metrics: Arc<Metrics>,
@@ -148,15 +156,30 @@ struct Server {
     stop: CancellationToken,
 }
 
-/// The slot of one connection among those of its address, while it lives.
-struct Slot<'a> {
-    server: &'a Server,
-    address: IpAddr,
+/// A connection of the listener, as far as it decides whether it has to make room.
+struct Guest {
+    since: Instant,
+    traffic: Arc<Traffic>,
 }
 
-impl Drop for Slot<'_> {
+impl Guest {
+    fn may_go(&self) -> bool {
+        !self.traffic.is_in_use() && self.since.elapsed() >= UNUSED_TIMEOUT
+    }
+}
+
+/// The place of a connection, among all and among those of its address, while it lives.
+struct Place {
+    server: Arc<Server>,
+    address: IpAddr,
+    ticket: Ticket,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
+        self.server.places.lock().leave(&self.ticket);
         self.server.by_address.lock().remove(self.address);
+        self.server.metrics.connections.open(ADMIN).dec();
     }
 }
 
@@ -191,13 +214,15 @@ impl Server {
         open: &TaskTracker,
     ) -> Result<()> {
         while let Some(accepted) = self.stop.run_until_cancelled(self.accept(listener)).await {
-            if let Some((stream, from, permit)) = accepted {
+            if let Some((stream, from, traffic, place)) = accepted {
                 let this = self.clone();
                 open.spawn(async move {
-                    if let Some(_slot) = this.slot(from) {
-                        this.serve(stream, from).await;
+                    let displaced = place.ticket.displaced.clone();
+                    let served = this.serve(stream, from, traffic);
+                    if displaced.run_until_cancelled(served).await.is_none() {
+                        this.carrier.cut(ADMIN, Cut::Displaced);
                     }
-                    drop(permit);
+                    drop(place);
                 });
             }
         }
@@ -227,19 +252,44 @@ impl Server {
         Ok(())
     }
 
-    /// The next connection, once there is a slot for it. Those before it are short.
+    /// The next connection, once there is a place for it.
     async fn accept(
-        &self,
+        self: &Arc<Self>,
         listener: &tokio::net::TcpListener,
-    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = self.slots.clone().acquire_owned().await.ok()?;
-        match listener.accept().await {
-            Ok((stream, from)) => Some((stream, from, permit)),
+    ) -> Option<(TcpStream, SocketAddr, Arc<Traffic>, Place)> {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 self.failed(&error).await;
-                None
+                return None;
             }
+        };
+        if !self.has_room_for(from) {
+            return None;
         }
+        let address = from.ip();
+        let traffic = self.carrier.traffic_from(from);
+        let mut guest = Guest {
+            since: Instant::now(),
+            traffic: traffic.clone(),
+        };
+        let ticket = loop {
+            let mut places = self.places.lock();
+            match places.try_enter(address, self.most, guest, Guest::may_go) {
+                Ok(ticket) => break ticket,
+                Err(it) => guest = it,
+            }
+            drop(places);
+            tokio::time::sleep(PLACE_PAUSE).await;
+        };
+        self.by_address.lock().add(address);
+        self.metrics.connections.open(ADMIN).inc();
+        let place = Place {
+            server: self.clone(),
+            address,
+            ticket,
+        };
+        Some((stream, from, traffic, place))
     }
 
     async fn failed(&self, error: &std::io::Error) {
@@ -249,16 +299,11 @@ impl Server {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    /// A slot for a connection from there, or its refusal, which is counted and logged.
-    fn slot(&self, from: SocketAddr) -> Option<Slot<'_>> {
-        let address = from.ip();
-        let mut by_address = self.by_address.lock();
-        if !by_address.has(address, self.most_per_address) {
-            by_address.add(address);
-            return Some(Slot {
-                server: self,
-                address,
-            });
+    /// Whether one more connection may come from there. If not, it is counted and logged.
+    fn has_room_for(&self, from: SocketAddr) -> bool {
+        let by_address = self.by_address.lock();
+        if !by_address.has(from.ip(), self.most_per_address) {
+            return true;
         }
         drop(by_address);
         let refusals = &self.metrics.connections.refusals;
@@ -267,24 +312,25 @@ impl Server {
             let setting = "limits.max_admin_connections_per_address";
             tracing::warn!(%from, listener = ADMIN, setting, suppressed, "refused a connection");
         }
-        None
+        false
     }
 
-    async fn serve(&self, stream: TcpStream, from: SocketAddr) {
-        let open = self.metrics.connections.open(ADMIN);
-        open.inc();
+    async fn serve(&self, stream: TcpStream, from: SocketAddr, traffic: Arc<Traffic>) {
         let _ = stream.set_nodelay(true);
         let begun = self
             .carrier
             .begin(ADMIN, self.tls.as_ref(), stream, None, &self.stop);
         if let Some(begun) = begun.await {
-            self.serve_begun(from, begun).await;
+            self.serve_begun(from, begun, traffic).await;
         }
-        open.dec();
     }
 
-    async fn serve_begun(&self, from: SocketAddr, (stream, names, trust): Begun) {
-        let traffic = self.carrier.traffic_from(from);
+    async fn serve_begun(
+        &self,
+        from: SocketAddr,
+        (stream, names, trust): Begun,
+        traffic: Arc<Traffic>,
+    ) {
         let socket = TokioIo::new(self.carrier.socket(stream, traffic.clone()));
         let service = self.router(Entry::Network(from), names, &traffic);
         let connection = http1::Builder::new()

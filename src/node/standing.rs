@@ -15,7 +15,7 @@ use gaocache_core::{
     cluster::Topology,
     error::Result,
     expulsion::{Expelled, Expulsion},
-    joining::{Confirmations, Listed, Registration},
+    joining::{Confirmations, Listed, Listing},
     membership::{IdHash, Member, MemberState},
     notices::{self, CarriedOut},
     ports::{Notice, Peers},
@@ -101,10 +101,10 @@ impl Joined {
         loop {
             let ring = rings.borrow_and_update().clone();
             let known = health.borrow_and_update().clone();
-            match Registration::of(life, &ring, &known) {
-                Registration::Listed(listed) => return Some(listed),
-                Registration::Ended => return None,
-                Registration::Awaited => {}
+            match Listing::of(life, &ring, &known) {
+                Listing::Listed(listed) => return Some(listed),
+                Listing::Ended => return None,
+                Listing::Awaited => {}
             }
             let changed = tokio::select! {
                 changed = rings.changed() => changed,

@@ -46,7 +46,7 @@ pub struct Guarded {
 /// Why a load did not begin.
 enum NotBegun {
     /// All callers had given up before, or between two attempts.
-    GivenUp,
+    Abandoned,
     /// The breaker is open.
     Refused(Error),
     /// There was no room for it.
@@ -108,7 +108,7 @@ impl Guarded {
             place = self.ramp.places().take(client, Turns::key_of(key), most) => place,
             () = &mut abandoned => {
                 trace::event("given up in the queue", None);
-                return Err(NotBegun::GivenUp);
+                return Err(NotBegun::Abandoned);
             }
         };
         let Ok(_running) = place else {
@@ -124,7 +124,7 @@ impl Guarded {
         let anyway = self.bounds.cancel_abandoned;
         let Some(loaded) = unless_abandoned(load, abandoned, anyway, &asked).await else {
             trace::event("given up between two attempts", None);
-            return Err(NotBegun::GivenUp);
+            return Err(NotBegun::Abandoned);
         };
         let now = Instant::now();
         if pass.is_some_and(|pass| pass.ended(now - began, is_fault(&loaded), now)) {
@@ -217,7 +217,7 @@ impl Guarded {
                 self.observer.refused_by_breaker();
                 (error, false)
             }
-            NotBegun::GivenUp => {
+            NotBegun::Abandoned => {
                 let what = "no caller waits for this load any more";
                 (Error::new(ErrorKind::Overloaded, what), false)
             }

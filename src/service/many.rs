@@ -12,7 +12,7 @@ use futures::{
 use tokio::time::Instant;
 
 use super::Service;
-use crate::fairness::UnderWay;
+use crate::fairness::Permit;
 use gaocache_core::{
     error::Result,
     group::{Answer, Batch, Room},
@@ -39,7 +39,7 @@ struct Part {
     /// The places of the others.
     missed: Vec<usize>,
     /// What counts a key for the client, from the first on.
-    under_way: Vec<Option<UnderWay>>,
+    under_way: Vec<Option<Permit>>,
     /// The place of the first key of the next part.
     next: usize,
     /// When those that memory does not have began, if they are timed.

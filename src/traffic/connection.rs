@@ -11,7 +11,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::budget::Budget;
-use crate::fairness::{OpenRequests, UnderWay};
+use crate::fairness::{OpenRequests, Permit};
 use gaocache_core::error::Result;
 
 /// The write time limit is measured in so many steps, so that no answer needs a timer of its own.
@@ -114,7 +114,7 @@ impl Traffic {
     }
 
     /// A request has to be waited for.
-    pub(super) fn arrives(&self) -> Result<Option<UnderWay>> {
+    pub(super) fn arrives(&self) -> Result<Option<Permit>> {
         let arrives = self.client.as_ref().map(OpenRequests::arrives);
         Ok(arrives.transpose()?)
     }
@@ -142,6 +142,12 @@ impl Traffic {
     /// How many answers made their last progress in that step.
     pub(super) fn sending(&self, step: usize) -> &AtomicU32 {
         &self.sending[step % KNOWN_STEPS]
+    }
+
+    /// Whether a request is under way whose answer the client reads, as far as there is one.
+    pub fn is_in_use(&self) -> bool {
+        let requests = self.requests.load(Ordering::Relaxed);
+        !requests.is_multiple_of(BEGUN) && self.blocked.load(Ordering::Relaxed) == 0
     }
 
     /// The client has greeted.

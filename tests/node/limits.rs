@@ -71,6 +71,27 @@ async fn who_does_not_greet_is_cut() {
 }
 
 #[tokio::test]
+async fn connections_that_ask_nothing_do_not_keep_probes_out() {
+    let origin = CountingOrigin::start().await;
+    let further = ["limits.max_admin_connections=3"];
+    let nodes = cluster(1, &origin.url(), &further).await;
+    let admin = nodes[0].addresses.admin;
+    let silent = async |last: u8| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let from = SocketAddr::from(([127, 0, 0, last], 0));
+        socket.bind(from).unwrap();
+        socket.connect(admin).await.unwrap()
+    };
+    let _held = [silent(2).await, silent(3).await, silent(4).await];
+    let ready = http().get(nodes[0].admin("/readyz"));
+    let ready = ready.send().await.unwrap();
+    assert_eq!(ready.status(), 200);
+    let cut = ["listener=\"admin\"", "displaced"];
+    let cuts = metric(&nodes[0], "gaocache_connection_cuts_total", &cut).await;
+    assert!(cuts >= 1.0, "{cuts}");
+}
+
+#[tokio::test]
 async fn a_connection_without_requests_is_closed_and_one_that_waits_for_a_load_is_not() {
     let origin = CountingOrigin::start().await;
     let further = [

@@ -13,13 +13,13 @@
 {{- fail (printf "cache.capacity (%s) is more than 80 %% of resources.limits.memory (%v): the node would be killed once the cache is full. Lower the capacity, or raise the limit" .Values.cache.capacity .Values.resources.limits.memory) }}
 {{- end }}
 {{- end }}
-{{- if and (.Values.settings.node).zone .Values.zone.fromMachine }}
+{{- if and ((.Values.settings).node).zone .Values.zone.fromMachine }}
 {{- fail "settings.node.zone contradicts zone.fromMachine" }}
 {{- end }}
-{{- if and (.Values.settings.node).zone_file (or .Values.zone.fromMachine .Values.zone.podLabel) }}
+{{- if and ((.Values.settings).node).zone_file (or .Values.zone.fromMachine .Values.zone.podLabel) }}
 {{- fail "settings.node.zone_file contradicts zone.podLabel and zone.fromMachine, which tell the zone too; set zone.podLabel to an empty string" }}
 {{- end }}
-{{- if and (.Values.settings.node).zone .Values.zone.podLabel }}
+{{- if and ((.Values.settings).node).zone .Values.zone.podLabel }}
 {{- fail "settings.node.zone would be the same zone for all nodes, and zone.podLabel overrides it; set zone.podLabel to an empty string if all nodes do run in one zone" }}
 {{- end }}
 {{- if and .Values.prometheusRule.enabled (not .Values.serviceMonitor.enabled) (not .Values.prometheusRule.selector) }}
@@ -31,7 +31,7 @@
 {{- if and .Values.peer.allowedPeers (not .Values.peer.tlsSecret) }}
 {{- fail "peer.allowedPeers has no effect without peer.tlsSecret: nodes then know each other by registered keys" }}
 {{- end }}
-{{- if and .Values.peer.tlsSecret (.Values.settings.peer).insecure }}
+{{- if and .Values.peer.tlsSecret ((.Values.settings).peer).insecure }}
 {{- fail "settings.peer.insecure=true contradicts peer.tlsSecret" }}
 {{- end }}
 {{- $speak := or .Values.tls.grpc.enabled .Values.tls.http.enabled .Values.tls.redis.enabled .Values.tls.admin.enabled }}
@@ -67,6 +67,24 @@
 {{- end }}
 {{- include "gaocache.checkNode" $settings }}
 {{- include "gaocache.checkAudit" (list . $settings) }}
+{{- end }}
+
+{{/* What an earlier version of the chart did not have is missing after `helm upgrade --reuse-values`.
+Helm renders the test first, since it is in a folder of its own, so that is where this is included. */}}
+{{- define "gaocache.checkComplete" -}}
+{{- range $name := .Files.Lines "files/required-values.txt" }}
+{{- $place := $.Values }}
+{{- $missing := false }}
+{{- range $part := splitList "." $name | compact }}
+{{- if not $missing }}
+{{- $missing = not (hasKey $place $part) }}
+{{- $place = get $place $part }}
+{{- end }}
+{{- end }}
+{{- if $missing }}
+{{- fail (printf "the values have no %s. `helm upgrade --reuse-values` keeps the defaults of the version that was installed, which lack it: use --reset-then-reuse-values (Helm 3.14 or later), or a file with your values. If it is null in your values, leave it out" $name) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* A pod whose request is more than its limit can't be created. */}}
@@ -142,6 +160,17 @@ server rejects the change, because the name of the volume claims has the size in
 {{- if ne (int $standing.spec.replicas) $replicas }}
 {{- if gt (int $standing.spec.replicas) 0 }}
 {{- fail (printf "etcd.replicas can't be changed from %d to %d: the members were bootstrapped as a cluster of that size; keep the size, or reinstall" (int $standing.spec.replicas) $replicas) }}
+{{- end }}
+{{- end }}
+{{- range $standing.spec.volumeClaimTemplates }}
+{{- $size := .spec.resources.requests.storage }}
+{{- $persistence := $.Values.etcd.persistence }}
+{{- $class := .spec.storageClassName | default "" }}
+{{- if ne (include "gaocache.bytes" $size) (include "gaocache.bytes" $persistence.size) }}
+{{- fail (printf "etcd.persistence.size can't be changed from %s to %s, because Kubernetes changes no volume claims of a StatefulSet. docs/production.md has the steps (etcd, another size of volumes)" $size $persistence.size) }}
+{{- end }}
+{{- if and $persistence.storageClass (ne $class $persistence.storageClass) }}
+{{- fail (printf "etcd.persistence.storageClass can't be changed from '%s' to '%s', because Kubernetes changes no volume claims of a StatefulSet. docs/production.md has the steps (etcd, another size of volumes)" $class $persistence.storageClass) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -30,9 +30,10 @@ share an etcd, so it carries the namespace. Neither part can contain a dot. */}}
 {{ .Release.Namespace }}.{{ include "gaocache.fullname" . }}
 {{- end }}
 
+{{/* In quotes: a release may be called 1234 or off, which YAML takes for no text. */}}
 {{- define "gaocache.selector" -}}
-app.kubernetes.io/name: {{ include "gaocache.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "gaocache.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* metadata: list $ "name" "component"; the component may be empty. The chart's own labels win over
@@ -45,8 +46,8 @@ commonLabels, because selectors depend on them. */}}
 {{- $_ := set $own "app.kubernetes.io/version" (include "gaocache.labelValue" $root.Chart.AppVersion) }}
 {{- $_ := set $own "helm.sh/chart" (include "gaocache.labelValue" (printf "%s-%s" $root.Chart.Name $root.Chart.Version)) -}}
 name: {{ index . 1 }}
-labels: {{- merge $own (deepCopy $root.Values.commonLabels) (deepCopy (get (index . 3 | default dict) "labels" | default dict)) | toYaml | nindent 2 }}
-{{- with merge (deepCopy (get (index . 3 | default dict) "annotations" | default dict)) (deepCopy $root.Values.commonAnnotations) }}
+labels: {{- merge $own (deepCopy ($root.Values.commonLabels | default dict)) (deepCopy (get (index . 3 | default dict) "labels" | default dict)) | toYaml | nindent 2 }}
+{{- with merge (deepCopy (get (index . 3 | default dict) "annotations" | default dict)) (deepCopy ($root.Values.commonAnnotations | default dict)) }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
@@ -61,7 +62,7 @@ not restart anything, least of all cache and etcd at the same time. */}}
 {{- define "gaocache.podLabels" -}}
 {{- $own := include "gaocache.selector" (index . 0) | fromYaml }}
 {{- $_ := set $own "app.kubernetes.io/component" (index . 1) }}
-{{- merge $own (deepCopy (index . 2)) (deepCopy (index . 0).Values.commonLabels) | toYaml }}
+{{- merge $own (deepCopy (index . 2 | default dict)) (deepCopy ((index . 0).Values.commonLabels | default dict)) | toYaml }}
 {{- end }}
 
 {{- define "gaocache.serviceAccountName" -}}

@@ -154,10 +154,10 @@
 {{- end }}
 {{- $_ := set $config "http" (dict "allowed_hosts" (uniq $hosts)) }}
 {{- $groups := list }}
-{{- range deepCopy .Values.groups }}
+{{- range deepCopy (.Values.groups | default list) }}
 {{- $files := dict }}
 {{- $headers := .origin.headers | default dict }}
-{{- range $header, $from := get $.Values.headersFromSecrets .name | default dict }}
+{{- range $header, $from := get ($.Values.headersFromSecrets | default dict) .name | default dict }}
 {{- $_ := set $files $header (printf "/etc/gaocache/headers/%s/%s" $from.secretName $from.key) }}
 {{- with $from.prefix }}
 {{- $_ := set $headers $header . }}
@@ -203,7 +203,7 @@
 {{- $_ := set $config "trace" (dict "endpoint" .endpoint "sampler" .sampler "sample_ratio" .sampleRatio) }}
 {{- end }}
 {{- end }}
-{{- mergeOverwrite $config (deepCopy .Values.settings) | toToml }}
+{{- mergeOverwrite $config (deepCopy (.Values.settings | default dict)) | toToml }}
 {{- end }}
 
 {{/* Not empty if everybody who reaches the ports may get values. */}}

@@ -93,8 +93,8 @@ impl Caller {
     pub fn may_ask(&self, cluster: &Cluster) -> Result<(), Stranger> {
         let member = self.is_member(&cluster.topology());
         member.or_else(|stranger| {
-            let departed = cluster.has_departed(|member| self.identity.is_of(member));
-            departed.then_some(()).ok_or(stranger)
+            let known = cluster.any_former_member(|member| self.identity.is_of(member));
+            known.then_some(()).ok_or(stranger)
         })
     }
 

@@ -13,7 +13,7 @@ use crate::{
 
 /// What is known of the registration of one incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registration {
+pub enum Listing {
     /// The node has not seen it yet.
     Awaited,
     /// The ring shows it.
@@ -22,7 +22,7 @@ pub enum Registration {
     Ended,
 }
 
-impl Registration {
+impl Listing {
     /// What the ring and the registry show of `incarnation`.
     pub fn of(incarnation: &str, ring: &Topology, registry: &RegistryHealth) -> Self {
         // What was reported may still be about the previous incarnation.
@@ -169,8 +169,8 @@ mod tests {
                 ..RegistryHealth::default()
             };
             matches!(
-                Registration::of("1", &ring, &health),
-                Registration::Listed(it) if it.lease == 5
+                Listing::of("1", &ring, &health),
+                Listing::Listed(it) if it.lease == 5
             )
         };
         let listed = |members: &[Member], written| listed_in(false, members, written);
@@ -206,20 +206,20 @@ mod tests {
             expelled,
             ..RegistryHealth::default()
         };
-        let listed = Registration::of("1", &ring(&[me(5, false)]), &registry("1", false));
-        let Registration::Listed(listed) = listed else {
+        let listed = Listing::of("1", &ring(&[me(5, false)]), &registry("1", false));
+        let Listing::Listed(listed) = listed else {
             panic!("{listed:?}")
         };
         assert!(listed.holds_in(&ring(&[me(5, false)])));
         for other in [&[me(6, false)][..], &[me(5, true)], &[]] {
             assert!(!listed.holds_in(&ring(other)), "{other:?}");
         }
-        let unseen = |registry| Registration::of("1", &ring(&[]), &registry);
-        assert_eq!(unseen(registry("1", true)), Registration::Ended);
-        assert_eq!(unseen(registry("1", false)), Registration::Awaited);
+        let unseen = |registry| Listing::of("1", &ring(&[]), &registry);
+        assert_eq!(unseen(registry("1", true)), Listing::Ended);
+        assert_eq!(unseen(registry("1", false)), Listing::Awaited);
         assert_eq!(
             unseen(registry("0", true)),
-            Registration::Awaited,
+            Listing::Awaited,
             "that was the incarnation before"
         );
     }

@@ -5,23 +5,26 @@
 //! hold what could break the framing of a response, or what only a node may say.
 
 mod allowed;
+mod packed;
 
 use std::{fmt, time::Duration};
 
 use triomphe::ThinArc;
 
-use self::allowed::check;
-pub use self::allowed::{is_entity_tag, why_not};
+use self::{
+    allowed::check,
+    packed::{check_single, headers, pack, unpack},
+};
+pub use self::{
+    allowed::{is_entity_tag, why_not},
+    packed::MAX_METADATA_BYTES,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     tags::{MAX_TAGS, TagHash, check_tag},
     time::Timestamp,
 };
 
-/// What all headers of a value may take: names, values, and `FRAME_BYTES` each.
-pub const MAX_METADATA_BYTES: usize = 2048;
-/// The lengths of a name and a value.
-const FRAME_BYTES: usize = 3;
 /// What the allocation takes beside the headers: its counts, [`Seen`], and the allocator's
 /// rounding.
 const OVERHEAD_BYTES: usize = 48;
@@ -37,9 +40,6 @@ const PLAIN_DIGITS: usize = 12;
 /// What comes before the headers where they are not about a value, but about what an origin said in
 /// place of one: no header can have that name. It doesn't leave the node.
 const ABSENCE: &[u8] = b"\x08:absence\0\0";
-
-/// Headers that may be there only once: of two, neither could be believed.
-const SINGLE: [&str; 3] = ["content-type", "etag", "last-modified"];
 
 /// What the origin said of a value: headers of HTTP, whose names are in lower case. Cheap to clone.
 ///
@@ -380,51 +380,6 @@ fn are_tags(digits: &str) -> bool {
 
 fn is_plain_bytes(digits: &str) -> bool {
     (1..=PLAIN_DIGITS).contains(&digits.len()) && digits.bytes().all(|it| it.is_ascii_digit())
-}
-
-fn check_single(packed: &[u8], name: &str) -> Result<(), &'static str> {
-    let twice = SINGLE.contains(&name) && headers(packed).any(|(before, _)| before == name);
-    if twice {
-        return Err("is there twice");
-    }
-    Ok(())
-}
-
-fn pack(packed: &mut Vec<u8>, name: &str, value: &str) -> Result<()> {
-    let bytes = packed.len() + name.len() + value.len() + FRAME_BYTES;
-    let lengths = u8::try_from(name.len())
-        .ok()
-        .zip(u16::try_from(value.len()).ok());
-    let Some((name_bytes, value_bytes)) = lengths.filter(|_| bytes <= MAX_METADATA_BYTES) else {
-        let what = format!(
-            "the headers to keep with a value have {bytes} bytes or more; at most \
-             {MAX_METADATA_BYTES} are taken (keep_headers)"
-        );
-        return Err(Error::new(ErrorKind::ValueTooLarge, what));
-    };
-    packed.push(name_bytes);
-    packed.extend_from_slice(name.as_bytes());
-    packed.extend_from_slice(&value_bytes.to_be_bytes());
-    packed.extend_from_slice(value.as_bytes());
-    Ok(())
-}
-
-/// The first header, and what is behind it.
-fn unpack(packed: &[u8]) -> Option<(&str, &str, &[u8])> {
-    let (&name_bytes, rest) = packed.split_first()?;
-    let (name, rest) = rest.split_at_checked(usize::from(name_bytes))?;
-    let (value_bytes, rest) = rest.split_first_chunk()?;
-    let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*value_bytes)))?;
-    let text = |bytes| std::str::from_utf8(bytes).ok();
-    Some((text(name)?, text(value)?, rest))
-}
-
-fn headers(mut packed: &[u8]) -> impl Iterator<Item = (&str, &str)> {
-    std::iter::from_fn(move || {
-        let (name, value, behind) = unpack(packed)?;
-        packed = behind;
-        Some((name, value))
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Metadata is bounded, and holds nothing that could hurt, wherever it comes from.
 
-use super::*;
+use super::{
+    packed::{FRAME_BYTES, SINGLE},
+    *,
+};
 
 fn of(headers: &[(&str, &str)]) -> Result<Metadata> {
     Metadata::new(headers.iter().copied())

@@ -91,11 +91,11 @@ impl Records {
         let answer = self
             .call(async |client: &mut Client| client.txn(guarded).await)
             .await?;
-        let standing = answer.op_responses().into_iter().find_map(|it| match it {
+        let current = answer.op_responses().into_iter().find_map(|it| match it {
             TxnOpResponse::Get(it) => Endpoint::from_stored(it.kvs().first()?.value()),
             _ => None,
         });
-        Ok(standing.unwrap_or_else(|| value.clone()))
+        Ok(current.unwrap_or_else(|| value.clone()))
     }
 
     /// Deletes a key, if it is there.

@@ -65,7 +65,7 @@ impl ConnectionMetrics {
                 refusals.with_label_values(&[listener, reason]);
             }
         }
-        for listener in ["grpc", "http", "peer"] {
+        for listener in ["grpc", "http", "peer", "admin"] {
             self.cuts.with_label_values(&[listener, "displaced"]);
         }
         for listener in ["grpc", "http", "redis", "peer", "admin"] {

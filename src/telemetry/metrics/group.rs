@@ -7,7 +7,7 @@ use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, proto::LabelPair,
 };
 
-use super::{memory::FromMemory, registrar::Registrar};
+use super::{hits::Hits, registrar::Registrar};
 use crate::telemetry::{
     line, names,
     recent::Recent,
@@ -81,7 +81,7 @@ type Made = Mutex<HashMap<Arc<str>, Arc<GroupMetrics>>>;
 
 /// What memory answered, of the group and the outcome that these labels name; of both outcomes if
 /// they name none.
-fn from_memory(made: &Made, labels: &[LabelPair]) -> Vec<Arc<FromMemory>> {
+fn from_memory(made: &Made, labels: &[LabelPair]) -> Vec<Arc<Hits>> {
     let label = |name: &str| {
         labels
             .iter()
@@ -143,7 +143,7 @@ impl GroupFamilies {
             name: name.into(),
             requests: outcomes(&self.requests),
             request_duration: self.request_duration.with_label_values(&[name]),
-            from_memory: FROM_MEMORY.map(|it| (it, Arc::new(FromMemory::new()))),
+            from_memory: FROM_MEMORY.map(|it| (it, Arc::new(Hits::new()))),
             peer_requests: outcomes(&self.peer_requests),
             invalidations: self.invalidations.clone(),
             refusals: of(&self.refusals),
@@ -172,7 +172,7 @@ pub struct GroupMetrics {
     requests: [IntCounter; OUTCOMES.len()],
     request_duration: Histogram,
     /// What this node's memory answered, which the two above don't have: by outcome.
-    from_memory: [(&'static str, Arc<FromMemory>); FROM_MEMORY.len()],
+    from_memory: [(&'static str, Arc<Hits>); FROM_MEMORY.len()],
     peer_requests: [IntCounter; OUTCOMES.len()],
     invalidations: IntCounterVec,
     refusals: IntCounter,

@@ -5,7 +5,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, Result, core::Collector,
 };
 
-use super::memory::{Answered, SECONDS, WithMemory};
+use super::hits::{Answered, SECONDS, WithHits};
 use crate::telemetry::names::Metric;
 
 /// Makes metrics and registers them. `tests` check that all names are distinct and valid, so none
@@ -71,7 +71,7 @@ impl Registrar<'_> {
         answered: impl Answered,
     ) -> Result<C> {
         let others = built?;
-        self.0.register(Box::new(WithMemory {
+        self.0.register(Box::new(WithHits {
             others: others.clone(),
             answered,
         }))?;

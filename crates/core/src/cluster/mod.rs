@@ -3,11 +3,11 @@
 //!
 //! Readers take a snapshot without a lock; a task that has to wait for a ring follows
 //! [`Cluster::rings`], and writers take turns. Former rings are not remembered: who owned a key in
-//! one of them follows from the members' order of joining (`former`), and who still holds something
-//! from then each member says itself (`settled`).
+//! one of them follows from the members' order of joining (`former_owners`), and who still holds
+//! something from then each member says itself (`settled`).
 
-mod departed;
-mod former;
+mod former_members;
+mod former_owners;
 mod ids;
 mod settled;
 mod topology;
@@ -18,7 +18,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use departed::Departed;
+use former_members::FormerMembers;
 use settled::SettledMembers;
 pub use topology::{Owner, Topology};
 
@@ -48,7 +48,7 @@ pub struct Cluster {
     /// owns.
     settled: SettledMembers,
     /// Former members that may still run.
-    departed: Departed,
+    former_members: FormerMembers,
     /// Held while a view is installed.
     turn: Mutex<()>,
 }
@@ -61,7 +61,7 @@ impl Cluster {
             topology: ArcSwap::default(),
             rings: watch::Sender::default(),
             settled: SettledMembers::default(),
-            departed: Departed::default(),
+            former_members: FormerMembers::default(),
             turn: Mutex::default(),
         }
     }
@@ -117,7 +117,7 @@ impl Cluster {
         }
         let after = Arc::new(Topology::new(&self.my_id, view));
         self.settled.ring_changed(&before, &after);
-        self.departed.view_changed(&before.view, &after.view);
+        self.former_members.view_changed(&before.view, &after.view);
         self.topology.store(after.clone());
         self.rings.send_replace(after.clone());
         Some(Change { before, after })
@@ -151,9 +151,9 @@ impl Cluster {
         members.into_iter().map(|it| it.0.clone()).collect()
     }
 
-    /// Whether any member that departed recently matches.
-    pub fn has_departed(&self, is_so: impl Fn(&Member) -> bool) -> bool {
-        self.departed.any(is_so)
+    /// Whether any member that left the list recently matches.
+    pub fn any_former_member(&self, is_so: impl Fn(&Member) -> bool) -> bool {
+        self.former_members.any(is_so)
     }
 
     /// This node has given away everything that is another's in that ring.

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{former::Former, ids::Ids};
+use super::{former_owners::FormerOwners, ids::Ids};
 use crate::{
     membership::{IdHash, Member, MemberState, View},
     ring::{KeyHash, Ring},
@@ -32,7 +32,7 @@ pub struct Topology {
     /// is looked up for every batch that another member sends.
     incarnations: Vec<(IdHash, u32)>,
     /// Made when it is first needed.
-    former: OnceLock<Former>,
+    former: OnceLock<FormerOwners>,
     ids: Ids,
 }
 
@@ -87,9 +87,10 @@ impl Topology {
     }
 
     /// Who may have owned the key at any time, as far as the present members tell; see [`Former`].
-    pub(super) fn former(&self) -> &Former {
-        self.former
-            .get_or_init(|| Former::of(&self.view, self.me, |at| self.is_in_ring(at as usize)))
+    pub(super) fn former(&self) -> &FormerOwners {
+        self.former.get_or_init(|| {
+            FormerOwners::of(&self.view, self.me, |at| self.is_in_ring(at as usize))
+        })
     }
 
     /// The number by which an entry notes its owner in this topology; 0 only before there is a

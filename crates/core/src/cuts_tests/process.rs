@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     expulsion::Expulsion,
     harness_tests::{TestNode, peers, simulation::VirtualClock},
-    joining::{Confirmations, Listed, Registration},
+    joining::{Confirmations, Listed, Listing},
     membership::{Member, MemberState, View},
     notices::CarriedOut,
     ports::{Clock, Notice, RegistryHealth, Session, Timestamp},
@@ -217,10 +217,10 @@ impl Process {
                 expelled: lease.expelled,
                 ..RegistryHealth::default()
             };
-            match Registration::of(&life, &ring, &known) {
-                Registration::Listed(listed) => return Some(listed),
-                Registration::Ended => return None,
-                Registration::Awaited => {}
+            match Listing::of(&life, &ring, &known) {
+                Listing::Listed(listed) => return Some(listed),
+                Listing::Ended => return None,
+                Listing::Awaited => {}
             }
             tokio::select! {
                 biased;

@@ -16,7 +16,7 @@ use std::{
 
 /// What every block begins with. An `E` may follow, then the bytes.
 #[repr(C)]
-struct Front<H> {
+struct Header<H> {
     /// Twice the number of handles, and [`HAS_BESIDE`].
     count: AtomicU32,
     /// Of the bytes.
@@ -30,7 +30,7 @@ const ONE_HANDLE: u32 = 2;
 
 /// A handle to a block, which goes with the last one.
 pub(super) struct Block<H, E> {
-    front: NonNull<Front<H>>,
+    front: NonNull<Header<H>>,
     owns: PhantomData<(H, E)>,
 }
 
@@ -41,12 +41,12 @@ unsafe impl<H: Send + Sync, E: Send + Sync> Send for Block<H, E> {}
 unsafe impl<H: Send + Sync, E: Send + Sync> Sync for Block<H, E> {}
 
 impl<H, E> Block<H, E> {
-    const BESIDE_AT: usize = size_of::<Front<H>>().next_multiple_of(align_of::<E>());
+    const BESIDE_AT: usize = size_of::<Header<H>>().next_multiple_of(align_of::<E>());
 
     const fn bytes_at(has_beside: bool) -> usize {
         match has_beside {
             true => Self::BESIDE_AT + size_of::<E>(),
-            false => size_of::<Front<H>>(),
+            false => size_of::<Header<H>>(),
         }
     }
 
@@ -56,11 +56,11 @@ impl<H, E> Block<H, E> {
     }
 
     fn layout(has_beside: bool, length: usize) -> Layout {
-        let align = align_of::<Front<H>>().max(align_of::<E>());
+        let align = align_of::<Header<H>>().max(align_of::<E>());
         match Layout::from_size_align(Self::size(has_beside, length), align) {
             Ok(layout) => layout,
             // Nothing is that long, see `MOST_VALUE_BYTES`.
-            Err(_) => handle_alloc_error(Layout::new::<Front<H>>()),
+            Err(_) => handle_alloc_error(Layout::new::<Header<H>>()),
         }
     }
 
@@ -74,7 +74,7 @@ impl<H, E> Block<H, E> {
         };
         // SAFETY: the layout is not empty, since a front never is.
         let start = unsafe { alloc(layout) };
-        let Some(front) = NonNull::new(start.cast::<Front<H>>()) else {
+        let Some(front) = NonNull::new(start.cast::<Header<H>>()) else {
             handle_alloc_error(layout)
         };
         let count = AtomicU32::new(ONE_HANDLE | (u32::from(has_beside) * HAS_BESIDE));
@@ -82,7 +82,7 @@ impl<H, E> Block<H, E> {
         // SAFETY: all of it lies within the allocation, which is aligned for both and is nobody
         // else's; the parts can't overlap with it.
         unsafe {
-            front.write(Front {
+            front.write(Header {
                 count,
                 length,
                 head,
@@ -147,7 +147,7 @@ impl<H, E> Clone for Block<H, E> {
         // Relaxed: whoever has a handle can see the block already. As in `Arc`, a count that
         // forgotten handles have driven up must not come round: the process ends.
         if self.count().fetch_add(ONE_HANDLE, Ordering::Relaxed) > u32::MAX / 2 {
-            handle_alloc_error(Layout::new::<Front<H>>());
+            handle_alloc_error(Layout::new::<Header<H>>());
         }
         Self {
             front: self.front,

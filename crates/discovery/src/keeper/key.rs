@@ -31,7 +31,7 @@ impl Keeper {
     /// to watch it.
     pub(super) async fn ensure_key(&mut self, client: &mut Client) -> Result<i64, End> {
         let Standing {
-            key: standing,
+            key: current,
             record,
             marked,
             cluster,
@@ -52,7 +52,7 @@ impl Keeper {
             Some(id) if id != lease.id => "lease_lost",
             Some(_) => "key_lost",
         };
-        if let Some(key) = &standing {
+        if let Some(key) = &current {
             if key.lease() == lease.id && key.value() == self.stored(&wanted).to_json() {
                 if self.status.borrow().registered.as_ref() != Some(&wanted) {
                     // By a write whose answer was lost.

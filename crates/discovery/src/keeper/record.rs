@@ -67,7 +67,7 @@ impl Keeper {
         &mut self,
         client: &mut Client,
         wanted: &Endpoint,
-        standing: Option<KeyValue>,
+        current: Option<KeyValue>,
     ) -> Result<(), End> {
         let (Some(record), Some(ours)) = (&mut self.record, wanted.text(CLUSTER)) else {
             return Ok(());
@@ -78,9 +78,9 @@ impl Keeper {
                 it.value().to_vec(),
             ))
         };
-        let Some((theirs, value)) = standing.as_ref().and_then(read) else {
+        let Some((theirs, value)) = current.as_ref().and_then(read) else {
             // There is none, or something that is no id.
-            let revision = standing.map_or(0, |it| it.mod_revision());
+            let revision = current.map_or(0, |it| it.mod_revision());
             let id = Endpoint::new(ours).to_json();
             let unchanged =
                 Compare::mod_revision(&*record.keys.cluster, CompareOp::Equal, revision);
@@ -100,15 +100,15 @@ impl Keeper {
 
     /// Whether the record that we wrote is gone or another's. Notes its revision otherwise: a write
     /// whose answer was lost may have changed it.
-    pub(super) fn is_expelled(&mut self, wanted: &Endpoint, standing: Option<&KeyValue>) -> bool {
+    pub(super) fn is_expelled(&mut self, wanted: &Endpoint, current: Option<&KeyValue>) -> bool {
         let Some(record) = &mut self.record else {
             return false;
         };
-        let stored = standing.and_then(|it| Endpoint::from_stored(it.value()));
+        let stored = current.and_then(|it| Endpoint::from_stored(it.value()));
         let identity = stored.as_ref().and_then(|it| it.text(IDENTITY));
         let ours = identity.is_some() && identity == wanted.text(IDENTITY);
         if ours {
-            record.revision = standing.map_or(0, KeyValue::mod_revision);
+            record.revision = current.map_or(0, KeyValue::mod_revision);
             return false;
         }
         // Written before, and not of an incarnation that the caller has given up meanwhile.

@@ -66,9 +66,9 @@ struct Place {
 }
 
 /// Answers of one kind from memory.
-pub(super) struct FromMemory(Box<[Place]>);
+pub(super) struct Hits(Box<[Place]>);
 
-impl FromMemory {
+impl Hits {
     pub(super) fn new() -> Self {
         Self((0..places(MOST_PLACES)).map(|_| Place::default()).collect())
     }
@@ -114,19 +114,19 @@ impl FromMemory {
 
 /// What memory answered, of the labels of a metric.
 pub(super) trait Answered:
-    Fn(&[LabelPair]) -> Vec<Arc<FromMemory>> + Send + Sync + 'static
+    Fn(&[LabelPair]) -> Vec<Arc<Hits>> + Send + Sync + 'static
 {
 }
 
-impl<F> Answered for F where F: Fn(&[LabelPair]) -> Vec<Arc<FromMemory>> + Send + Sync + 'static {}
+impl<F> Answered for F where F: Fn(&[LabelPair]) -> Vec<Arc<Hits>> + Send + Sync + 'static {}
 
 /// Adds what memory answered to what a collector counts of all other answers.
-pub(super) struct WithMemory<C, A> {
+pub(super) struct WithHits<C, A> {
     pub(super) others: C,
     pub(super) answered: A,
 }
 
-impl<C: Collector, A: Answered> Collector for WithMemory<C, A> {
+impl<C: Collector, A: Answered> Collector for WithHits<C, A> {
     fn desc(&self) -> Vec<&Desc> {
         self.others.desc()
     }
@@ -142,7 +142,7 @@ impl<C: Collector, A: Answered> Collector for WithMemory<C, A> {
     }
 }
 
-fn add(metric: &mut Metric, answered: &FromMemory) {
+fn add(metric: &mut Metric, answered: &Hits) {
     let before = metric.get_histogram();
     if before.get_bucket().is_empty() {
         let mut counter = Counter::default();
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn one_answer_in_sixteen_is_timed_and_the_others_count_like_it() {
-        let answers = FromMemory::new();
+        let answers = Hits::new();
         let timed = (0..160).filter(|_| {
             let timed = is_timed();
             answers.add(timed.then_some(Duration::from_micros(70)));
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_all_threads_count_is_summed() {
-        let answers = FromMemory::new();
+        let answers = Hits::new();
         std::thread::scope(|scope| {
             for _ in 0..40 {
                 scope.spawn(|| (0..100).for_each(|_| answers.add(Some(Duration::from_secs(60)))));

@@ -16,7 +16,7 @@ use crate::{
 
 /// Members that hold entries, and since when they are in the ring.
 #[derive(Debug)]
-pub(super) struct Former {
+pub(super) struct FormerOwners {
     ring: Ring,
     /// By their index in `ring`.
     holders: Vec<Holder>,
@@ -46,7 +46,7 @@ pub(super) struct FormerOwner {
     pub(super) until: Option<u64>,
 }
 
-impl Former {
+impl FormerOwners {
     /// Of the members of the view, where `in_ring` says which of them own keys now.
     pub(super) fn of(view: &View, me: Option<usize>, in_ring: impl Fn(u32) -> bool) -> Self {
         let holds = |at: &u32| view.members[*at as usize].state != MemberState::Joining;

@@ -17,9 +17,9 @@ const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
 /// The members that left last, the latest incarnation of each.
 #[derive(Debug, Default)]
-pub(super) struct Departed(Mutex<VecDeque<(Instant, Member)>>);
+pub(super) struct FormerMembers(Mutex<VecDeque<(Instant, Member)>>);
 
-impl Departed {
+impl FormerMembers {
     /// Notes who left or came back as another.
     pub(super) fn view_changed(&self, before: &View, after: &View) {
         let gone = |member: &&Member| {
@@ -27,24 +27,24 @@ impl Departed {
             now.is_none_or(|now| now.contact != member.contact)
         };
         for member in before.members.iter().filter(gone) {
-            let mut departed = self.0.lock();
-            departed.retain(|(_, it)| it.id != member.id);
-            if departed.len() == MOST {
-                departed.pop_front();
+            let mut former = self.0.lock();
+            former.retain(|(_, it)| it.id != member.id);
+            if former.len() == MOST {
+                former.pop_front();
             }
-            departed.push_back((Instant::now(), member.clone()));
+            former.push_back((Instant::now(), member.clone()));
         }
     }
 
     /// Whether any of them matches.
     pub(super) fn any(&self, is_so: impl Fn(&Member) -> bool) -> bool {
-        let mut departed = self.0.lock();
-        while let Some((since, _)) = departed.front()
+        let mut former = self.0.lock();
+        while let Some((since, _)) = former.front()
             && since.elapsed() > REMEMBERED
         {
-            departed.pop_front();
+            former.pop_front();
         }
-        departed.iter().any(|(_, member)| is_so(member))
+        former.iter().any(|(_, member)| is_so(member))
     }
 }
 
@@ -54,32 +54,32 @@ mod tests {
 
     #[test]
     fn who_left_or_came_back_as_another_is_remembered_up_to_a_number() {
-        let departed = Departed::default();
+        let former = FormerMembers::default();
         let view = |ids: &[usize], port: usize| {
             let member = |id: &usize| Member::new(format!("n{id}"), format!("h:{port}"));
             View::new(1, ids.iter().map(member))
         };
         let knows = |id: &str, at: &str| {
-            departed.any(|member| *member.id == *id && *member.contact.address == *at)
+            former.any(|member| *member.id == *id && *member.contact.address == *at)
         };
-        departed.view_changed(&view(&[1, 2], 1), &view(&[2], 1));
+        former.view_changed(&view(&[1, 2], 1), &view(&[2], 1));
         assert!(knows("n1", "h:1") && !knows("n2", "h:1"));
-        departed.view_changed(&view(&[1, 2], 2), &view(&[1, 2], 3));
+        former.view_changed(&view(&[1, 2], 2), &view(&[1, 2], 3));
         assert!(knows("n1", "h:2") && knows("n2", "h:2") && !knows("n1", "h:1"));
         let many: Vec<usize> = (10..10 + MOST).collect();
-        departed.view_changed(&view(&many, 1), &view(&[], 1));
+        former.view_changed(&view(&many, 1), &view(&[], 1));
         assert!(knows("n10", "h:1") && !knows("n1", "h:2"));
-        assert_eq!(departed.0.lock().len(), MOST);
+        assert_eq!(former.0.lock().len(), MOST);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_remembered_for_ever() {
-        let departed = Departed::default();
+        let former = FormerMembers::default();
         let view = View::new(1, [Member::new("n1", "h:1")]);
-        departed.view_changed(&view, &View::new(2, []));
+        former.view_changed(&view, &View::new(2, []));
         tokio::time::advance(REMEMBERED).await;
-        assert!(departed.any(|member| *member.id == *"n1"));
+        assert!(former.any(|member| *member.id == *"n1"));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(!departed.any(|_| true));
+        assert!(!former.any(|_| true));
     }
 }
