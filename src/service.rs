@@ -33,14 +33,7 @@ use gaocache_core::{
     ports::{Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
     standing::Standing,
 };
-pub(crate) use many::flight_bytes;
-
-/// Values above this size are not sent with others that come from memory at the same moment: two
-/// messages cost less than the copies.
-pub(crate) const HELD_BYTES: usize = 4 << 10;
-/// And no more than this in all, with what the origin said of them: a message has room for it
-/// whatever the groups allow.
-const HELD_TOGETHER_BYTES: usize = 512 << 10;
+pub(crate) use many::{HELD_BYTES, flight_bytes};
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -324,35 +317,6 @@ impl Service {
                 Err(error) => service.record_fetch(known.name(), &keys[place], Err(error)),
             }
             (place, answer)
-        }))
-    }
-
-    /// Another node's fetch of several keys, from memory alone. What is not there, or too large to
-    /// be sent with others, is to be fetched alone.
-    ///
-    /// # Errors
-    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
-    pub fn held_for_peer(
-        &self,
-        group: &str,
-        keys: &[String],
-    ) -> Result<impl Iterator<Item = Result<Fetched>>> {
-        let known = self.inner.groups.get(group)?;
-        let (mut room, now) = (HELD_TOGETHER_BYTES, self.now());
-        Ok(keys.iter().map(move |key| {
-            let held = match known.held_for_peer_at(key, now) {
-                Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => {
-                    let Some(rest) = room.checked_sub(answer.record.bytes()) else {
-                        return Ok(Fetched::Large);
-                    };
-                    room = rest;
-                    Ok(answer)
-                }
-                Some(Err(error)) => Err(error),
-                Some(Ok(_)) | None => return Ok(Fetched::Large),
-            };
-            self.record_fetch(known.name(), key, held.as_ref());
-            held.map(Fetched::Answer)
         }))
     }
 

@@ -16,8 +16,8 @@ use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use super::{
     cache::CacheService,
-    lean::{self, Expected},
-    many,
+    expected::Expected,
+    lean, many,
     routed::{FrontBody, LiveRules, MAX_REQUEST_BYTES, Routed, outgoing, refused, traced},
 };
 use crate::{

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::{
     convert,
-    lean::MAX_REQUEST_BYTES,
+    expected::MAX_REQUEST_BYTES,
     many_body::{APART, Counted},
     scan::has_at_most,
 };

@@ -8,6 +8,7 @@ mod asked_for;
 mod bounded;
 pub mod cache;
 mod convert;
+mod expected;
 pub mod front;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

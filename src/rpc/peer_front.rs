@@ -15,9 +15,9 @@ use tonic::service::Routes;
 
 use super::{
     asked_for, bounded,
+    expected::Expected,
     gate::{Gate, Visitor},
-    lean::{self, Expected},
-    many,
+    lean, many,
     peer::PeerService,
     peers::message_limit,
     routed::{FrontBody, LiveRules, Routed, arriving, outgoing, refused, traced},

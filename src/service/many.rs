@@ -1,4 +1,4 @@
-//! A client's get of several keys.
+//! A client's get of several keys, and another node's fetch of those that are in memory.
 //!
 //! It must never have more under way than bounds allow, whatever the number of keys.
 
@@ -16,9 +16,15 @@ use crate::fairness::Permit;
 use gaocache_core::{
     error::Result,
     group::{Answer, Batch, Room},
-    ports::MAX_BATCH_KEYS,
+    ports::{Fetched, MAX_BATCH_KEYS},
 };
 
+/// Values above this size are not sent with others that come from memory at the same moment: two
+/// messages cost less than the copies.
+pub(crate) const HELD_BYTES: usize = 4 << 10;
+/// And no more than this in all, with what the origin said of them: a message has room for it
+/// whatever the groups allow.
+const HELD_TOGETHER_BYTES: usize = 512 << 10;
 /// What a key that is asked for takes meanwhile, in bytes: its flight and the task of that.
 const FLIGHT_BYTES: usize = 2 << 10;
 
@@ -188,5 +194,34 @@ impl Service {
             batch
         });
         batches.boxed()
+    }
+
+    /// Another node's fetch of several keys, from memory alone. What is not there, or too large to
+    /// be sent with others, is to be fetched alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
+    pub fn held_for_peer(
+        &self,
+        group: &str,
+        keys: &[String],
+    ) -> Result<impl Iterator<Item = Result<Fetched>>> {
+        let known = self.inner.groups.get(group)?;
+        let (mut room, now) = (HELD_TOGETHER_BYTES, self.now());
+        Ok(keys.iter().map(move |key| {
+            let held = match known.held_for_peer_at(key, now) {
+                Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => {
+                    let Some(rest) = room.checked_sub(answer.record.bytes()) else {
+                        return Ok(Fetched::Large);
+                    };
+                    room = rest;
+                    Ok(answer)
+                }
+                Some(Err(error)) => Err(error),
+                Some(Ok(_)) | None => return Ok(Fetched::Large),
+            };
+            self.record_fetch(known.name(), key, held.as_ref());
+            held.map(Fetched::Answer)
+        }))
     }
 }
