@@ -9,6 +9,7 @@ use crate::{
 use gaocache_core::{
     group::{GroupRules, Query},
     ports::Origin,
+    store::MemoryQuota,
 };
 
 /// A group of keys with one origin: how long its values live, how large they may be, and how many
@@ -65,6 +66,7 @@ impl GroupDefinition {
                 soft_timeout: Duration::ZERO,
                 refresh_ahead: false,
                 query: Query::Refuse,
+                memory: MemoryQuota::NONE,
             },
             origin,
             bounds: Bounds::default(),
@@ -85,6 +87,17 @@ impl GroupDefinition {
     }
 
     /// The maximum lifetime of a value, whatever the loader says.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gaocache::{Error, GroupDefinition, loader};
+    ///
+    /// let users = loader(async |id: String| Ok::<_, Error>(format!("user {id}")));
+    /// // Between 54 minutes and an hour, even if the loader says a day.
+    /// let hour = Duration::from_secs(3600);
+    /// let group = GroupDefinition::new("users", users).ttl(hour).max_ttl(hour).ttl_jitter(0.1);
+    /// # drop(group);
+    /// ```
     pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
         self.rules.max_ttl = Some(max_ttl);
         self
@@ -109,6 +122,20 @@ impl GroupDefinition {
     /// How long past its lifetime a value is served, as [`Source::Stale`], if the origin can't
     /// answer. A removed value is never served.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gaocache::{Error, GroupDefinition, loader};
+    ///
+    /// let users = loader(async |id: String| Ok::<_, Error>(format!("user {id}")));
+    /// // For an hour, an old user is better than none, and than one that takes long.
+    /// let group = GroupDefinition::new("users", users)
+    ///     .ttl(Duration::from_secs(60))
+    ///     .stale_while_revalidate(Duration::from_secs(10))
+    ///     .stale_if_error(Duration::from_secs(3600))
+    ///     .soft_timeout(Duration::from_millis(200));
+    /// # drop(group);
+    /// ```
+    ///
     /// [`Source::Stale`]: crate::Source::Stale
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.rules.stale_if_error = window;
@@ -127,6 +154,16 @@ impl GroupDefinition {
 
     /// Loads values that are asked for anew shortly before they expire, so that no get waits
     /// for it: the earlier, the longer loads take (XFetch, Vattani et al., VLDB 2015).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gaocache::{Error, GroupDefinition, loader};
+    ///
+    /// let users = loader(async |id: String| Ok::<_, Error>(format!("user {id}")));
+    /// let minute = Duration::from_secs(60);
+    /// let group = GroupDefinition::new("users", users).ttl(minute).refresh_ahead(true);
+    /// # drop(group);
+    /// ```
     pub fn refresh_ahead(mut self, ahead: bool) -> Self {
         self.rules.refresh_ahead = ahead;
         self
@@ -134,6 +171,15 @@ impl GroupDefinition {
 
     /// What a query string after a key means over HTTP. Without it, the request is
     /// refused.
+    ///
+    /// ```
+    /// use gaocache::{Error, GroupDefinition, Query, loader};
+    ///
+    /// let users = loader(async |id: String| Ok::<_, Error>(format!("user {id}")));
+    /// // `GET /v1/users/7?full=yes` asks for the key `7?full=yes`.
+    /// let group = GroupDefinition::new("users", users).query(Query::Append);
+    /// # drop(group);
+    /// ```
     pub fn query(mut self, query: Query) -> Self {
         self.rules.query = query;
         self
@@ -141,6 +187,17 @@ impl GroupDefinition {
 
     /// How long the node that loads a key remembers that its load failed: meanwhile, gets fail at
     /// once with the same error. Without it: not at all.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gaocache::{Error, GroupDefinition, loader};
+    ///
+    /// let users = loader(async |id: String| Ok::<_, Error>(format!("user {id}")));
+    /// // An origin that is down is asked once a second for a key, however many want it.
+    /// let second = Duration::from_secs(1);
+    /// let group = GroupDefinition::new("users", users).error_ttl(second);
+    /// # drop(group);
+    /// ```
     pub fn error_ttl(mut self, error_ttl: Duration) -> Self {
         self.rules.error_ttl = error_ttl;
         self
@@ -149,6 +206,21 @@ impl GroupDefinition {
     /// The largest value, in bytes.
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.rules.max_value = bytes;
+        self
+    }
+
+    /// The part of [`Settings::capacity`](crate::Settings::capacity) that the group keeps when
+    /// others want room, as a ratio from 0 to 1. Those of all groups add up to 1 at most. Without
+    /// it: none.
+    pub fn memory_share(mut self, ratio: f64) -> Self {
+        self.rules.memory.share = ratio;
+        self
+    }
+
+    /// The part of [`Settings::capacity`](crate::Settings::capacity) that the group never exceeds,
+    /// as a ratio. Without it: all of it.
+    pub fn memory_limit(mut self, ratio: f64) -> Self {
+        self.rules.memory.limit = ratio;
         self
     }
 
@@ -185,6 +257,14 @@ impl GroupDefinition {
     /// node did; the first answer counts, and the other load is dropped. At most one more load for
     /// twenty, and none for batches, or while the breaker is not closed. Only for loaders that may
     /// run twice at once for one key.
+    ///
+    /// ```
+    /// use gaocache::{Error, GroupDefinition, loader};
+    ///
+    /// let users = loader(async |id: String| Ok::<_, Error>(format!("user {id}")));
+    /// let group = GroupDefinition::new("users", users).hedge(true);
+    /// # drop(group);
+    /// ```
     pub fn hedge(mut self, hedge: bool) -> Self {
         self.bounds.hedge = hedge;
         self
@@ -193,6 +273,14 @@ impl GroupDefinition {
     /// Keeps values of at least so many bytes compressed (zstd), and sends them so between nodes,
     /// where that saves a tenth of them or more. Callers get them as the loader gave them. Without
     /// it, or with 0: none.
+    ///
+    /// ```
+    /// use gaocache::{Error, GroupDefinition, loader};
+    ///
+    /// let users = loader(async |id: String| Ok::<_, Error>(format!("user {id}")));
+    /// let group = GroupDefinition::new("users", users).compress_min_bytes(4 << 10);
+    /// # drop(group);
+    /// ```
     pub fn compress_min_bytes(mut self, bytes: u64) -> Self {
         self.bounds.compress_min_bytes = bytes;
         self
@@ -200,6 +288,19 @@ impl GroupDefinition {
 
     /// Spares a cold origin: from the first load on, the concurrency grows from a tenth to the
     /// whole within this time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use gaocache::{Error, GroupDefinition, loader};
+    ///
+    /// let users = loader(async |id: String| Ok::<_, Error>(format!("user {id}")));
+    /// // At first ten loads at once, after half a minute a hundred; a thousand more may wait.
+    /// let group = GroupDefinition::new("users", users)
+    ///     .max_concurrency(100)
+    ///     .max_queue(1_000)
+    ///     .ramp(Duration::from_secs(30));
+    /// # drop(group);
+    /// ```
     pub fn ramp(mut self, ramp: Duration) -> Self {
         self.bounds.ramp = ramp;
         self

@@ -67,12 +67,31 @@ impl Client {
     }
 
     /// How many nodes the keys are shared out to; 0 while none is known.
+    ///
+    /// ```
+    /// use gaocache::{Client, ClientOptions, EtcdConfig};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let etcd = EtcdConfig::new(["http://127.0.0.1:1"]);
+    /// let client = Client::new(etcd, "gaocache", ClientOptions::default());
+    /// assert_eq!(client.members(), 0, "etcd has not answered yet");
+    /// # }
+    /// ```
     pub fn members(&self) -> usize {
         self.members.count()
     }
 
     /// Returns when the keys are shared out to at least so many nodes. Calls don't need it: they
     /// wait themselves until a node is known.
+    ///
+    /// ```no_run
+    /// # async fn example(client: gaocache::Client) -> gaocache::Result<()> {
+    /// // Before a benchmark, say.
+    /// client.wait_for_members(3).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Internal`](crate::ErrorKind::Internal) if the discovery died.

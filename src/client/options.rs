@@ -12,8 +12,16 @@ use gaocache_core::error::Result;
 /// use std::time::Duration;
 /// use gaocache::ClientOptions;
 ///
-/// let options = ClientOptions::default().with_deadline(Duration::from_secs(5));
+/// # fn main() -> gaocache::Result<()> {
+/// let options = ClientOptions::default()
+///     .with_deadline(Duration::from_secs(5))
+///     .with_try_timeout(Duration::from_secs(2))
+///     .with_connect_timeout(Duration::from_millis(500))
+///     .with_token("2f6c1a")?;
 /// assert_eq!(options.deadline, Duration::from_secs(5));
+/// assert!(ClientOptions::default().with_token("two\nlines").is_err());
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]

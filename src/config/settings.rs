@@ -14,6 +14,7 @@ use super::{
     listener_tls::ListenerTlsSettings,
 };
 use crate::{settings::Replicate, telemetry::requests::Logged};
+use gaocache_core::store::MemoryQuota;
 
 /// All settings of the program, as they took effect.
 #[derive(Clone, Debug, Deserialize)]
@@ -250,7 +251,22 @@ pub struct GroupSettings {
     pub query: QueryRule,
     #[serde(deserialize_with = "bytes")]
     pub max_value: u64,
+    pub memory_share: f64,
+    pub memory_limit: f64,
     pub origin: OriginSettings,
+}
+
+impl GroupSettings {
+    /// What the group may have of the memory.
+    pub fn memory(&self) -> MemoryQuota {
+        MemoryQuota {
+            share: self.memory_share,
+            limit: match self.memory_limit {
+                0.0 => MemoryQuota::NONE.limit,
+                limit => limit,
+            },
+        }
+    }
 }
 
 /// What a query string after a key means over HTTP.

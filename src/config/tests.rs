@@ -163,6 +163,30 @@ fn what_does_not_fit_together_is_told_too() {
 }
 
 #[test]
+fn shares_of_memory_that_can_t_be_are_told() {
+    let with = |memory: &str| GOOD.replace("ttl_seconds = 1.5", memory);
+    let (_, more) = GOOD.split_once("[[groups]]").expect("there");
+    let more = more.replace("users", "more");
+    let both =
+        |memory: &str| with(memory) + "[[groups]]" + &more.replace("ttl_seconds = 1.5", memory);
+    for (wrong, name) in [
+        (
+            with("memory_share = 0.5\nmemory_limit = 0.4"),
+            "groups[0].memory_limit",
+        ),
+        (both("memory_share = 0.6"), "groups"),
+    ] {
+        let (_folder, sources) = sources(&wrong);
+        let found = problems(&sources);
+        assert!(found.iter().any(|it| it.name == name), "{wrong} {found:?}");
+    }
+    for good in [with("memory_share = 0.5"), both("memory_share = 0.5")] {
+        let (_folder, sources) = sources(&good);
+        assert!(load(&sources).is_ok(), "{good}");
+    }
+}
+
+#[test]
 fn lists_and_groups_can_come_from_variables() {
     let (_folder, mut sources) = sources("");
     let groups = r#"[{ name = "g", origin = { kind = "http", url = "http://o/{key}", headers = { A = "b" } } }]"#;

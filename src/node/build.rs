@@ -349,6 +349,22 @@ mod tests {
         let error = builder.bind().await.expect_err("can't be bound");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
         assert!(error.message().contains("max_value"), "{error}");
+        for (share, limit, told) in [
+            (0.5, 0.4, "group 'a': a share of memory must not be"),
+            (0.0, 0.0, "group 'a': a limit of memory must be"),
+            (
+                0.6,
+                1.0,
+                "the shares of memory of all groups add up to 1.200",
+            ),
+        ] {
+            let of = |name| group(name).memory_share(share).memory_limit(limit);
+            let builder = NodeBuilder::new(Settings::loopback("n"));
+            let bound = builder.group(of("a")).group(of("b")).bind().await;
+            let error = bound.expect_err("can't be bound");
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+            assert!(error.message().contains(told), "{error}");
+        }
     }
 
     #[tokio::test]

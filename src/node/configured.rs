@@ -266,6 +266,7 @@ pub(super) fn definition(
                 QueryRule::Append => Query::Append,
                 QueryRule::Ignore => Query::Ignore,
             },
+            memory: settings.memory(),
         },
         origin: built,
         bounds: bounds(origin, load_timeout),

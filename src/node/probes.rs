@@ -274,12 +274,12 @@ impl Server {
             traffic: traffic.clone(),
         };
         let ticket = loop {
-            let mut places = self.places.lock();
-            match places.try_enter(address, self.most, guest, Guest::may_go) {
+            let (most, may_go) = (self.most, Guest::may_go);
+            let entered = self.places.lock().try_enter(address, most, guest, may_go);
+            match entered {
                 Ok(ticket) => break ticket,
                 Err(it) => guest = it,
             }
-            drop(places);
             tokio::time::sleep(PLACE_PAUSE).await;
         };
         self.by_address.lock().add(address);

@@ -32,6 +32,7 @@ use gaocache_core::{
     handoff::HandoffRules,
     membership::{Contact, KeyFingerprint, Member, SpeaksTls},
     ports::{self, Clock},
+    store::MemoryQuota,
 };
 
 /// The part of the capacity that bounds, by default, the bytes in flight: one eighth.
@@ -201,8 +202,13 @@ pub(super) fn peer_tls(
     }
 }
 
+fn wrong(what: String) -> Error {
+    Error::new(ErrorKind::Configuration, what)
+}
+
 /// What the types allow and no group can be.
 pub(super) fn check(groups: &[GroupDefinition], capacity: u64) -> Result<()> {
+    MemoryQuota::check_all(groups.iter().map(|it| it.rules.memory)).map_err(wrong)?;
     for group in groups {
         let name = &group.rules.name;
         if !is_group_name(name) {
@@ -210,12 +216,12 @@ pub(super) fn check(groups: &[GroupDefinition], capacity: u64) -> Result<()> {
                 "group '{}': its name {GROUP_NAME_RULE}",
                 name.escape_debug()
             );
-            return Err(Error::new(ErrorKind::Configuration, what));
+            return Err(wrong(what));
         }
-        largest_value(group.rules.max_value, capacity).map_err(|reason| {
-            let what = format!("group '{name}': max_value {reason}");
-            Error::new(ErrorKind::Configuration, what)
-        })?;
+        largest_value(group.rules.max_value, capacity)
+            .map_err(|reason| wrong(format!("group '{name}': max_value {reason}")))?;
+        let memory = group.rules.memory.check();
+        memory.map_err(|reason| wrong(format!("group '{name}': {reason}")))?;
         group.bounds.check().map_err(|error| {
             let what = format!("group '{}': {error}", group.rules.name);
             Error::new(error.kind(), what).with_source(error)

@@ -230,6 +230,13 @@ impl Default for Settings {
 
 impl Settings {
     /// The defaults, with this id.
+    ///
+    /// ```
+    /// let mut settings = gaocache::Settings::new("cache-0");
+    /// settings.zone = "eu-1a".into();
+    /// settings.capacity = 2 << 30;
+    /// assert_eq!(settings.http.map(|it| it.port()), Some(8080));
+    /// ```
     pub fn new(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -239,6 +246,12 @@ impl Settings {
 
     /// All listeners on free ports of the loopback interface: for tests, and for several nodes on
     /// one machine.
+    ///
+    /// ```
+    /// let settings = gaocache::Settings::loopback("one");
+    /// let http = settings.http.expect("a listener");
+    /// assert!(http.ip().is_loopback() && http.port() == 0);
+    /// ```
     pub fn loopback(id: impl Into<String>) -> Self {
         let free = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
         Self {

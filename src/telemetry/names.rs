@@ -37,10 +37,12 @@ metrics! {
     STORE_ITEMS = "gaocache_store_items", "gauge", ["group", "tier"], "Entries in memory: owned (held as owner or replica) or hot (copies of keys that another node owns).";
     STORE_BYTES = "gaocache_store_bytes", "gauge", ["group", "tier"], "Memory used by entries, including overhead.";
     STORE_CAPACITY = "gaocache_store_capacity_bytes", "gauge", ["tier"], "Memory available for entries.";
+    STORE_SHARE = "gaocache_store_share_bytes", "gauge", ["group", "tier"], "Memory that the group keeps when others want room (memory_share); 0: nothing is guaranteed.";
+    STORE_LIMIT = "gaocache_store_limit_bytes", "gauge", ["group", "tier"], "Memory that the group never exceeds (memory_limit).";
     STORE_EVICTIONS = "gaocache_store_evictions_total", "counter", ["group", "tier"], "Entries evicted to make room for others.";
     STORE_EXPIRATIONS = "gaocache_store_expirations_total", "counter", ["group", "tier"], "Entries that were found to have expired.";
     STORE_PURGED_TAGS = "gaocache_store_purged_tags", "gauge", ["tier"], "Purged tags that are remembered until all entries were compared with them; at most 100,000 of a group. About 40 bytes each.";
-    STORE_REFUSALS = "gaocache_store_refusals_total", "counter", ["group"], "Values that were served but not kept, because they are too large for the store.";
+    STORE_REFUSALS = "gaocache_store_refusals_total", "counter", ["group"], "Values that were served but not kept, because they are too large for the store or for the group's memory_limit.";
     FLIGHT_WAITS = "gaocache_flight_waits_total", "counter", ["group"], "Requests that joined a load in flight instead of starting one.";
     HOT_COPIES = "gaocache_hot_copies_total", "counter", ["group"], "Hot copies made of keys that another node owns.";
     ORIGIN_LOADS = "gaocache_origin_loads_total", "counter", ["group", "outcome"], "Loads from the origin: ok, or the kind of error (not_found: the key does not exist).";

@@ -65,6 +65,21 @@ async fn groups_lives_origins_and_limits_change_under_load_and_no_get_fails() {
     assert_eq!(one.loads_of("held") + other.loads_of("held"), 1);
     load.goes_on().await;
 
+    // The memory of a group.
+    let memory = "memory_share = 0.25\nmemory_limit = 0.5\norigin.";
+    let limited = group("more", 600, &one.url()).replacen("origin.", memory, 1);
+    mounted.change(&(group("users", 60, &other.url()) + &limited));
+    assert_eq!(asked.reload().await.0, 200);
+    let owned = "group=\"more\",tier=\"owned\"";
+    let capacity = asked.metric("gaocache_store_capacity_bytes", "owned").await;
+    for (name, ratio) in [("share", 0.25), ("limit", 0.5)] {
+        let bytes = asked
+            .metric(&format!("gaocache_store_{name}_bytes"), owned)
+            .await;
+        assert_eq!(bytes, capacity * ratio, "{name}");
+    }
+    load.goes_on().await;
+
     // A group goes, and its entries with it; it comes back empty.
     assert_eq!(one.loads_of("m"), 1);
     mounted.change(&group("users", 60, &other.url()));

@@ -5,7 +5,7 @@
 mod broken_connection;
 #[path = "../common/mod.rs"]
 mod common;
-mod gathered;
+mod fetch_held;
 mod made_up;
 mod many;
 mod other_release;

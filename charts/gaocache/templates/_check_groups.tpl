@@ -4,6 +4,7 @@
 {{- define "gaocache.checkGroups" -}}
 {{- $capacity := include "gaocache.bytes" .cache.capacity | int64 }}
 {{- $largest := int64 0 }}
+{{- $shares := 0.0 }}
 {{- range $number, $group := .groups }}
 {{- /* The default is that of docs/configuration.md. */}}
 {{- $max := $group.max_value | default "8MiB" }}
@@ -20,6 +21,15 @@
 {{- if and (gt (float64 ($group.soft_timeout_seconds | default 0)) 0.0) (le (float64 ($group.stale_if_error_seconds | default 0)) 0.0) }}
 {{- fail (printf "groups[%d].soft_timeout_seconds (%s) needs stale_if_error_seconds: otherwise no value is kept past its TTL" $number $group.name) }}
 {{- end }}
+{{- $share := float64 ($group.memory_share | default 0) }}
+{{- $limit := float64 ($group.memory_limit | default 0) }}
+{{- if and (gt $limit 0.0) (gt $share $limit) }}
+{{- fail (printf "groups[%d].memory_limit (%s has %v): a share of memory must not be larger than the limit" $number $group.name $limit) }}
+{{- end }}
+{{- $shares = addf $shares $share }}
+{{- end }}
+{{- if gt $shares 1.000000001 }}
+{{- fail (printf "groups: the shares of memory of all groups add up to %.3f, more than 1" $shares) }}
 {{- end }}
 {{- range $number, $group := .groups }}
 {{- include "gaocache.checkOrigin" (list (printf "groups[%d].origin" $number) $group) }}

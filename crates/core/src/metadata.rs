@@ -288,6 +288,19 @@ impl Metadata {
     }
 
     /// Each header: its name in lower case, and its value.
+    ///
+    /// ```
+    /// # mod gaocache { pub use gaocache_core::{Result, metadata::Metadata}; }
+    /// use gaocache::{Metadata, Result};
+    ///
+    /// # fn main() -> Result<()> {
+    /// let metadata = Metadata::new([("Content-Type", "text/html"), ("Cache-Tag", "a")])?;
+    /// let names: Vec<&str> = metadata.iter().map(|(name, _)| name).collect();
+    /// assert_eq!(names, ["content-type", "cache-tag"]);
+    /// assert!(!metadata.is_empty() && !metadata.has_validator());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         headers(self.headers_alone())
     }

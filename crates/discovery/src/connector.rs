@@ -97,8 +97,9 @@ impl TlsFiles {
 /// let etcd = EtcdConfig::new(["https://etcd-0:2379", "https://etcd-1:2379"])
 ///     .with_credentials(Credentials::new("cache", "/run/secrets/etcd-password"))
 ///     .with_tls(TlsFiles::default().with_ca("/etc/etcd/ca.pem"))
-///     .with_lease_ttl(Duration::from_secs(5));
-/// # drop(etcd);
+///     .with_lease_ttl(Duration::from_secs(5))
+///     .with_request_timeout(Duration::from_secs(1));
+/// assert_eq!(etcd.endpoints.len(), 2);
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]

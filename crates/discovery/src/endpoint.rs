@@ -22,6 +22,8 @@ pub const CLUSTER: &str = "cluster";
 /// let endpoint = Endpoint::new("10.0.0.7:50051")
 ///     .with_metadata("zone", "b")
 ///     .with_metadata("weight", 200);
+/// assert_eq!(endpoint.text("zone"), Some("b"));
+/// assert_eq!(endpoint.number("weight"), Some(200));
 /// // As Go's endpoints manager writes and reads it.
 /// let stored = endpoint.to_json();
 /// assert_eq!(Endpoint::from_stored(&stored), Some(endpoint));

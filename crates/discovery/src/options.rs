@@ -7,10 +7,18 @@ use super::pick::{Canary, Picker};
 /// The options of a balanced channel.
 ///
 /// ```
+/// use std::time::Duration;
 /// use gaocache_discovery::{ChannelOptions, Picker};
 ///
-/// let options = ChannelOptions::default().with_picker(Picker::ConsistentHash).with_zone("a");
-/// # drop(options);
+/// let options = ChannelOptions::default()
+///     .with_picker(Picker::LeastInFlight)
+///     // Endpoints of other zones help from fifty requests in flight on.
+///     .with_zone("a")
+///     .with_spill_over_at(50)
+///     .with_health_service("greeter.v1.Greeter")
+///     .with_connect_timeout(Duration::from_millis(500))
+///     .with_wait_for_ready(Duration::from_secs(2));
+/// assert_eq!(options.zone.as_deref(), Some("a"));
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -146,6 +146,13 @@ impl Ring {
     }
 
     /// The share of all keys, 0 to 1, that a member of `weight` owns.
+    ///
+    /// ```
+    /// use gaocache_ring::{Ring, Slot};
+    ///
+    /// let ring = Ring::new(&[Slot::new("large", 300), Slot::new("small", 100)]);
+    /// assert_eq!((ring.len(), ring.share(300)), (2, 0.75));
+    /// ```
     pub fn share(&self, weight: u32) -> f64 {
         if self.total_weight == 0 {
             return 0.0;

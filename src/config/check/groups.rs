@@ -14,7 +14,10 @@ use crate::{
     settings::largest_value,
     traffic::Budget,
 };
-use gaocache_core::group::{GROUP_NAME_RULE, is_group_name};
+use gaocache_core::{
+    group::{GROUP_NAME_RULE, is_group_name},
+    store::MemoryQuota,
+};
 
 impl Checks<'_> {
     pub(super) fn in_flight(&mut self, settings: &Config) {
@@ -30,6 +33,11 @@ impl Checks<'_> {
 
     pub(super) fn groups(&mut self, settings: &Config) {
         let mut names = BTreeSet::new();
+        if let Err(reason) =
+            MemoryQuota::check_all(settings.groups.iter().map(GroupSettings::memory))
+        {
+            self.wrong("groups", &[], reason);
+        }
         if settings.groups.len() > usize::from(u16::MAX) {
             self.wrong("groups", &[], format!("at most {} groups", u16::MAX));
         }
@@ -44,6 +52,10 @@ impl Checks<'_> {
             }
             if let Err(reason) = largest_value(group.max_value, settings.cache.capacity) {
                 self.wrong(&name("max_value"), &["cache.capacity"], reason);
+            }
+            if let Err(reason) = group.memory().check() {
+                let rests_on = name("memory_share");
+                self.wrong(&name("memory_limit"), &[&rests_on], reason);
             }
             if group.soft_timeout_seconds > 0.0 && group.stale_if_error_seconds == 0.0 {
                 let reason =

@@ -1,4 +1,4 @@
-//! Fetches that are about to leave together over one connection. `gathered` sends them.
+//! Fetches that are about to leave together over one connection. `fetch_held` sends them.
 //!
 //! Nobody waits here: what is added leaves once the worker has begun what is ready.
 

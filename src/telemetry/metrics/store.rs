@@ -11,6 +11,8 @@ pub struct StoreMetrics {
     items: IntGaugeVec,
     bytes: IntGaugeVec,
     capacity: IntGaugeVec,
+    share: IntGaugeVec,
+    limit: IntGaugeVec,
     purged_tags: IntGaugeVec,
     evictions: IntCounterVec,
     expirations: IntCounterVec,
@@ -22,6 +24,8 @@ impl StoreMetrics {
             items: registrar.gauges(names::STORE_ITEMS)?,
             bytes: registrar.gauges(names::STORE_BYTES)?,
             capacity: registrar.gauges(names::STORE_CAPACITY)?,
+            share: registrar.gauges(names::STORE_SHARE)?,
+            limit: registrar.gauges(names::STORE_LIMIT)?,
             purged_tags: registrar.gauges(names::STORE_PURGED_TAGS)?,
             evictions: registrar.counters(names::STORE_EVICTIONS)?,
             expirations: registrar.counters(names::STORE_EXPIRATIONS)?,
@@ -41,12 +45,14 @@ impl StoreMetrics {
     /// Records a store's numbers for a group; called before each scrape.
     pub fn of_group(&self, group: &str, tier: &str, stats: GroupStats) {
         let labels = &[group, tier];
-        self.items
-            .with_label_values(labels)
-            .set(as_gauge(stats.items));
-        self.bytes
-            .with_label_values(labels)
-            .set(as_gauge(stats.bytes));
+        for (gauges, now) in [
+            (&self.items, stats.items),
+            (&self.bytes, stats.bytes),
+            (&self.share, stats.share),
+            (&self.limit, stats.limit),
+        ] {
+            gauges.with_label_values(labels).set(as_gauge(now));
+        }
         for (counters, total) in [
             (&self.evictions, stats.evicted),
             (&self.expirations, stats.expired),

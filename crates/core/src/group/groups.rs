@@ -52,6 +52,20 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Tells the stores what each group may have of them.
+    fn share_memory(&self) {
+        let groups = self.in_force.values();
+        let quotas = groups.map(|group| (group.id(), group.now.load().rules.memory));
+        let quotas: Vec<_> = quotas.collect();
+        if let Some(group) = self.numbered.first() {
+            // All groups share them.
+            group.shared.owned.set_quotas(&quotas);
+            group.shared.hot.set_quotas(&quotas);
+        }
+    }
+}
+
 /// Which groups new settings added and removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupChanges {
@@ -141,6 +155,7 @@ impl Groups {
             added: only_in(&after, &before),
             removed: only_in(&before, &after),
         };
+        after.share_memory();
         self.0.table.store(Arc::new(after));
         for name in &changes.removed {
             before.in_force[name].drop_everything();

@@ -67,7 +67,33 @@ impl Group {
             }
         };
         let asked = asked.at();
-        let entry = match loaded.map_err(Error::from_loader) {
+        let loaded = loaded.map_err(Error::from_loader);
+        let entry = self.answered(key, loaded, old, hash, asked);
+        let now = self.shared.clock.now();
+        if self.now.load().rules.refresh_ahead {
+            self.ahead.took(now.since(began));
+        }
+        let (entry, uncacheable) = entry?;
+        Ok(FlightOutcome {
+            // Its life may have ended while it was loaded: then it is for those who wait alone.
+            uncacheable: uncacheable || !entry.is_usable(now),
+            entry,
+            source: Source::Origin,
+            course,
+        })
+    }
+
+    /// What the origin's answer makes of the key, of which `old` is kept, and whether it must not
+    /// be kept.
+    fn answered(
+        &self,
+        key: &HashedKey<'_>,
+        loaded: Result<Reloaded>,
+        old: Option<Entry>,
+        hash: KeyHash,
+        asked: Timestamp,
+    ) -> Result<(Entry, bool)> {
+        match loaded {
             Ok(Reloaded::Changed(loaded)) => self.changed(key, loaded, hash, asked),
             Ok(Reloaded::Unchanged {
                 freshness,
@@ -82,19 +108,7 @@ impl Group {
                 Ok(self.nothing(key, &error, asked))
             }
             Err(error) => Err(error),
-        };
-        let now = self.shared.clock.now();
-        if self.now.load().rules.refresh_ahead {
-            self.ahead.took(now.since(began));
         }
-        let (entry, uncacheable) = entry?;
-        Ok(FlightOutcome {
-            // Its life may have ended while it was loaded: then it is for those who wait alone.
-            uncacheable: uncacheable || !entry.is_usable(now),
-            entry,
-            source: Source::Origin,
-            course,
-        })
     }
 
     /// The entry of a value for which the origin was `asked` then, and whether it must not be kept.

@@ -12,7 +12,7 @@ use crate::{
     ports::{Clock, Course, LoadQueue, Peers, Source, TaskWrapper, Timestamp},
     record::{Record, Stale},
     standing::Standing,
-    store::Store,
+    store::{MemoryQuota, Store},
 };
 
 /// The rules of a group.
@@ -49,6 +49,8 @@ pub struct GroupRules {
     pub refresh_ahead: bool,
     /// What a query string after a key means over HTTP.
     pub query: Query,
+    /// What it may count on of the memory, and what it may not exceed.
+    pub memory: MemoryQuota,
 }
 
 /// What a query string after a key means over HTTP.

@@ -31,7 +31,7 @@ use super::{
     metadata::Metadata,
     record::{Record, Stale},
     standing::Standing,
-    store::{Entry, Store},
+    store::{Entry, MemoryQuota, Store},
 };
 use crate::{
     error::{Error, Result},
@@ -203,6 +203,7 @@ pub(super) fn group_rules() -> GroupRules {
         soft_timeout: Duration::ZERO,
         refresh_ahead: false,
         query: Query::Refuse,
+        memory: MemoryQuota::NONE,
     }
 }
 

@@ -4,9 +4,12 @@
 //! would take long to compute) takes no memory of the others. A hit writes to one place of an
 //! entry, and to none once it has been used often.
 
+mod marks;
+mod noted;
+
 use std::{
     fmt,
-    sync::atomic::{AtomicU8, AtomicU32, Ordering},
+    sync::atomic::{AtomicU8, AtomicU32},
 };
 
 use bytes::Bytes;
@@ -15,7 +18,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::block::Block;
 use crate::{
     key::{GroupId, HashedKey},
-    membership::IdHash,
     metadata::Metadata,
     record::{Record, Stale},
     time::Timestamp,
@@ -23,6 +25,13 @@ use crate::{
 
 /// Uses are counted up to this limit, so that the hottest entries are no longer written to.
 pub const MAX_USE_COUNT: u32 = u8::MAX as u32;
+
+/// More uses than that don't make an entry stay any longer. As in S3-FIFO, but for its 3, and
+/// quick_cache.
+pub(super) const MAX_LATELY: u8 = 2;
+
+/// The mark of an entry that came or was used since the holder of its replica last learned of it.
+const UNTOLD: u8 = 0b1000;
 
 /// A kept answer. Its record is immutable; a newer entry replaces it. Clones are the same entry.
 #[derive(Clone)]
@@ -63,8 +72,6 @@ const EXPIRY_BITS: u32 = 48;
 const NEVER: u64 = (1 << EXPIRY_BITS) - 1;
 /// The bit of [`Head::key`] for a value: without, the origin said that there is none.
 const HAS_VALUE: u16 = 1 << 15;
-/// Bits of [`Head::owner`] that hold the index of the member, plus one.
-const OWNER_BITS: u32 = 12;
 /// Past this length of a value, its tag is kept: it takes longer to compute than to load.
 const TAG_FROM_BYTES: usize = 512;
 
@@ -272,139 +279,6 @@ impl fmt::Debug for Entry {
             .field("value_bytes", &self.value_bytes())
             .finish_non_exhaustive()
     }
-}
-
-/// Marks of an entry. How often the store saw it used lately, up to [`MAX_LATELY`].
-const LATELY: u8 = 0b11;
-/// It is one of those that the store holds on to.
-const HOT: u8 = 0b100;
-/// It came or was used since the holder of its replica last learned of it.
-const UNTOLD: u8 = 0b1000;
-
-/// More uses than that don't make an entry stay any longer. As in S3-FIFO, but for its 3, and
-/// quick_cache.
-pub(super) const MAX_LATELY: u8 = 2;
-
-/// How the store judges an entry. All of this is read and written within the lock of its shard, but
-/// hits hold it together. So one that races with another, or with [`Entry::set_told`] or a raised
-/// use count, may undo what that wrote: the entry looks cooler, or is told of once more.
-impl Entry {
-    /// Counts a use. If two threads race, one use is lost and the entry looks slightly cooler,
-    /// which is harmless.
-    pub(super) fn used(&self) {
-        let head = self.0.head();
-        let uses = head.uses.load(Ordering::Relaxed);
-        if u32::from(uses) < MAX_USE_COUNT {
-            head.uses.store(uses + 1, Ordering::Relaxed);
-        }
-        self.mark_used(UNTOLD);
-    }
-
-    /// The same for the store alone: nobody has to be told.
-    pub(super) fn used_lately(&self) {
-        self.mark_used(0);
-    }
-
-    fn mark_used(&self, further: u8) {
-        let marks = &self.0.head().marks;
-        let before = marks.load(Ordering::Relaxed);
-        let lately = (before & LATELY) + u8::from(before & LATELY < MAX_LATELY);
-        let after = before & !LATELY | lately | further;
-        if after != before {
-            marks.store(after, Ordering::Relaxed);
-        }
-    }
-
-    /// How often it was used lately.
-    pub(super) fn lately(&self) -> u8 {
-        self.0.head().marks.load(Ordering::Relaxed) & LATELY
-    }
-
-    pub(super) fn is_hot(&self) -> bool {
-        self.0.head().marks.load(Ordering::Relaxed) & HOT != 0
-    }
-
-    /// Judges it anew.
-    pub(super) fn judge(&self, hot: bool, lately: u8) {
-        let marks = &self.0.head().marks;
-        let rest = marks.load(Ordering::Relaxed) & !(HOT | LATELY);
-        let hot = if hot { HOT } else { 0 };
-        marks.store(rest | hot | lately.min(MAX_LATELY), Ordering::Relaxed);
-    }
-}
-
-impl Entry {
-    /// Sets the use count.
-    #[must_use]
-    pub fn with_use_count(self, use_count: u32) -> Self {
-        self.raise_use_count(use_count);
-        self
-    }
-
-    /// How often it was requested, on this node and on the one that it came from; at most
-    /// [`MAX_USE_COUNT`].
-    pub fn use_count(&self) -> u32 {
-        self.0.head().uses.load(Ordering::Relaxed).into()
-    }
-
-    /// Raises the use count to that of the same entry elsewhere.
-    pub(super) fn raise_use_count(&self, use_count: u32) {
-        let hotter = u8::try_from(use_count).unwrap_or(u8::MAX);
-        self.0.head().uses.fetch_max(hotter, Ordering::Relaxed);
-    }
-
-    /// Whether it came or was used since [`Entry::set_told`].
-    pub fn is_untold(&self) -> bool {
-        self.0.head().marks.load(Ordering::Relaxed) & UNTOLD != 0
-    }
-
-    /// The holder of its replica knows that it is in use.
-    pub fn set_told(&self) {
-        self.0.head().marks.fetch_and(!UNTOLD, Ordering::Relaxed);
-    }
-
-    /// Whether another member is known to hold it.
-    pub fn has_replica(&self) -> bool {
-        self.0.head().replica_at.load(Ordering::Relaxed) != 0
-    }
-
-    /// Whether it is this incarnation of a member that is known to hold it. Of two whose hashes
-    /// are the same in half of their bits, both seem to: one pair in four billion.
-    pub fn has_replica_at(&self, member: IdHash) -> bool {
-        let at = shortened(member);
-        at != 0 && self.0.head().replica_at.load(Ordering::Relaxed) == at
-    }
-
-    /// Records that this member also holds it.
-    pub fn set_replica_at(&self, member: IdHash) {
-        let at = shortened(member);
-        self.0.head().replica_at.store(at, Ordering::Relaxed);
-    }
-
-    /// The index of the owner of its key in the topology of that number, if it was noted: a hit is
-    /// not to compute it each time. Of the number, 20 bits are compared: after a million others,
-    /// an entry that nobody has asked for since may name who was the owner then.
-    pub fn owner_in(&self, topology: u64) -> Option<usize> {
-        let noted = self.0.head().owner.load(Ordering::Relaxed);
-        let index = noted & ((1 << OWNER_BITS) - 1);
-        let same = noted >> OWNER_BITS == topology as u32 & (u32::MAX >> OWNER_BITS);
-        (same && index > 0).then(|| index as usize - 1)
-    }
-
-    /// Notes the index of the owner of its key in the topology of that number.
-    pub fn note_owner(&self, topology: u64, index: usize) {
-        let index = index + 1;
-        if index >> OWNER_BITS == 0 {
-            let noted = (topology as u32) << OWNER_BITS | index as u32;
-            self.0.head().owner.store(noted, Ordering::Relaxed);
-        }
-    }
-}
-
-/// 0 for nobody alone.
-fn shortened(IdHash(hash): IdHash) -> u32 {
-    let short = (hash >> 32) as u32 ^ hash as u32;
-    if hash == 0 { 0 } else { short.max(1) }
 }
 
 #[cfg(test)]

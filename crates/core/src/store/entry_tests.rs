@@ -1,4 +1,5 @@
 use super::*;
+use crate::membership::IdHash;
 
 fn record(value: Option<&'static [u8]>) -> Record {
     Record {

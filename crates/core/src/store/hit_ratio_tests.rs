@@ -9,9 +9,9 @@ use crate::{
     record::{Record, Stale},
 };
 
-const KEYS: usize = 50_000;
+pub(super) const KEYS: usize = 50_000;
 const GETS: usize = 300_000;
-const VALUE_BYTES: usize = 100;
+pub(super) const VALUE_BYTES: usize = 100;
 
 #[derive(Clone)]
 struct Same;
@@ -22,7 +22,7 @@ impl Weighter<usize, ()> for Same {
     }
 }
 
-fn record() -> Record {
+pub(super) fn record() -> Record {
     Record {
         value: Some(vec![7; VALUE_BYTES].into()),
         expires_at: Timestamp::NEVER,
@@ -33,7 +33,7 @@ fn record() -> Record {
 }
 
 /// The numbers of keys, each asked for with a probability of its rank to the power of `-skew`.
-fn zipf(skew: f64, seed: u64) -> impl Iterator<Item = usize> {
+pub(super) fn zipf(skew: f64, seed: u64) -> impl Iterator<Item = usize> {
     let mut sums = Vec::with_capacity(KEYS);
     let mut sum = 0.0;
     for rank in 1..=KEYS {

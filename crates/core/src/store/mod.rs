@@ -9,7 +9,10 @@ mod departed;
 mod entry;
 mod epochs;
 mod ghosts;
+mod offers;
 mod per_group;
+mod purges;
+mod quotas;
 mod shard;
 mod slab;
 mod stats;
@@ -18,36 +21,27 @@ mod walk;
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
 
 pub use capacity::{MOST_VALUE_BYTES, charge};
 use capacity::{shards, weight};
 use departed::Departed;
-use entry::MAX_LATELY;
 pub use entry::{Entry, MAX_USE_COUNT};
 use epochs::Epochs;
+pub use offers::Offered;
+pub use purges::UnderWay;
+pub use quotas::MemoryQuota;
+use quotas::{PartNumber, Quotas};
 use shard::{Left, Locked, Shard};
 use stats::StoreStats;
 pub use stats::{Departure, GroupStats};
-use walk::Walk;
 
 use crate::{
     fence::Fence,
     key::{GroupId, HashedKey},
     ports::Timestamp,
-    tags::TagHash,
 };
-
-/// The outcome for an entry that another node offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offered {
-    /// Kept.
-    Kept,
-    /// There already is a fresh entry.
-    Known,
-    /// The store is full and the offered entry is cold, or the entry is larger than a shard.
-    Full,
-}
 
 /// What a get makes of an entry.
 enum Judged {
@@ -58,46 +52,15 @@ enum Judged {
     Over(Entry, Departure),
 }
 
-/// A load that is under way: it is remembered for it which tags are purged meanwhile.
-#[must_use]
-pub struct UnderWay {
-    store: Arc<Store>,
-    group: GroupId,
-    /// How often tags of the group had been purged by then.
-    departed: u32,
-}
-
-impl UnderWay {
-    /// Whether the entry that it brought may be kept: none of its tags was purged since the load
-    /// departed. To be asked before [`Store::insert`] and [`Store::offer`].
-    pub fn brings(&self, entry: &Entry) -> bool {
-        self.store
-            .epochs
-            .tags(self.group)
-            .mark(entry, self.departed)
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.store.epochs.tags(self.group).arrives(self.departed);
-    }
-}
-
-/// What so many uses elsewhere count here.
-fn as_lately(use_count: u32) -> u8 {
-    u8::try_from(use_count).map_or(MAX_LATELY, |uses| uses.min(MAX_LATELY))
-}
-
-/// Entries that a sweep looks at before others on its thread get their turn.
-const STRIDE: usize = 256;
-
 /// One bounded store.
 pub struct Store {
     /// As many as a power of two.
     shards: Box<[Locked]>,
     shard_capacity: u64,
-    stats: StoreStats,
+    stats: Arc<StoreStats>,
+    quotas: ArcSwap<Quotas>,
+    /// Held while the quotas are changed.
+    turn: Mutex<()>,
     epochs: Epochs,
     departed: Departed,
     fence: Option<Arc<Fence>>,
@@ -109,11 +72,15 @@ impl Store {
     pub fn new(capacity: u64, largest_value: u64) -> Self {
         let shards = shards(capacity, largest_value);
         let shard_capacity = capacity / shards as u64;
-        let locked = |_| Locked(RwLock::new(Shard::new(shard_capacity)));
+        let (quotas, stats) = (Arc::new(Quotas::none(shards)), Arc::new(StoreStats::new()));
+        let shard = || Shard::new(shard_capacity, quotas.clone(), stats.clone());
+        let locked = |_| Locked(RwLock::new(shard()));
         Self {
             shards: (0..shards).map(locked).collect(),
             shard_capacity,
-            stats: StoreStats::new(),
+            stats: stats.clone(),
+            quotas: ArcSwap::new(quotas.clone()),
+            turn: Mutex::default(),
             epochs: Epochs::new(),
             departed: Departed::new(),
             fence: None,
@@ -131,10 +98,13 @@ impl Store {
         self.fence.as_ref().is_none_or(|fence| fence.is_open(now))
     }
 
-    fn shard(&self, key: &HashedKey<'_>) -> &RwLock<Shard> {
+    fn shard_number(&self, key: &HashedKey<'_>) -> usize {
         // Bits that the shard's table doesn't use.
-        let at = (key.hash() >> 40) as usize & (self.shards.len() - 1);
-        &self.shards[at].0
+        (key.hash() >> 40) as usize & (self.shards.len() - 1)
+    }
+
+    fn shard(&self, key: &HashedKey<'_>) -> &RwLock<Shard> {
+        &self.shards[self.shard_number(key)].0
     }
 
     /// What `judge` makes of the entry, if there is one; within the lock, so that nobody counts
@@ -199,14 +169,17 @@ impl Store {
 
     /// Removes only this entry: a fresh one may have replaced it in the meantime.
     fn remove_if(&self, key: &HashedKey<'_>, entry: &Entry, why: Departure) {
-        let gone = self.shard(key).write().remove_if(key, |it| it.is(entry));
+        let gone = self
+            .shard(key)
+            .write()
+            .remove_if(key, why, |it| it.is(entry));
         if let Some(entry) = gone {
             self.gone(&entry, why);
         }
     }
 
     /// Keeps an entry and replaces an older one. Returns false if the entry is too large for the
-    /// store.
+    /// store, or for what its group may have of it.
     pub fn insert(&self, entry: Entry) -> bool {
         self.insert_used(entry, 0)
     }
@@ -214,34 +187,37 @@ impl Store {
     /// The same for an entry that counts as used so often here.
     fn insert_used(&self, entry: Entry, lately: u8) -> bool {
         let (bytes, group) = (weight(&entry), entry.group());
-        if bytes > self.shard_capacity {
+        let quotas = self.quotas.load();
+        let part = quotas.part_of(group);
+        if bytes > self.shard_capacity.min(quotas.limit(part)) {
             self.remove(&entry.hashed());
             return false;
         }
         self.epochs.mark(&entry);
-        self.stats.comes(group, bytes);
         let mut left = Vec::new();
-        self.shard(&entry.hashed())
-            .write()
-            .insert(entry.clone(), lately, &mut left);
-        for left in left {
-            match left {
-                // The key stays.
-                Left::Replaced(entry) => self.uncount(&entry, Departure::Dropped),
-                Left::Evicted(entry) => self.gone(&entry, Departure::Evicted),
-            }
+        let at = self.shard_number(&entry.hashed());
+        self.shards[at].0.write().insert(entry, lately, &mut left);
+        self.have_left(left);
+        // Where its shard had none of its group to evict.
+        if quotas.forbid(part, 0, &self.stats) {
+            self.trim(part, &quotas, at + 1);
         }
         true
     }
 
     fn gone(&self, entry: &Entry, why: Departure) {
-        self.uncount(entry, why);
+        self.epochs.gone(entry);
         self.departed.note(&entry.hashed(), why);
     }
 
-    fn uncount(&self, entry: &Entry, why: Departure) {
-        self.epochs.gone(entry);
-        self.stats.goes(entry.group(), weight(entry), why);
+    /// The key of what was replaced stays.
+    fn have_left(&self, left: Vec<Left>) {
+        for left in left {
+            match left {
+                Left::Replaced(entry) => self.epochs.gone(&entry),
+                Left::Evicted(entry) => self.gone(&entry, Departure::Evicted),
+            }
+        }
     }
 
     /// Why the key left the store, if that was lately enough to be known.
@@ -255,79 +231,6 @@ impl Store {
         entry.is_fresh(now).then_some(entry)
     }
 
-    /// Keeps an entry that another node offers, unless there already is one (a fresh one is better
-    /// than a stale one), the store is full and the entry is cold, or the entry is larger than a
-    /// shard.
-    ///
-    /// In a long handoff, the hottest entries arrive first, and S3-FIFO would evict them in favour
-    /// of the coldest, which arrive last. So an entry is inserted as if it had been used here, and
-    /// an entry without any use is not inserted into a full store.
-    pub fn offer(&self, entry: Entry, now: Timestamp) -> Offered {
-        let key = entry.hashed();
-        if !entry.is_fresh(now) && self.peek_usable(&key, now).is_some() {
-            return Offered::Known;
-        }
-        let use_count = entry.use_count();
-        let wanted = self.would_keep(&key, weight(&entry), use_count, now);
-        if wanted == Offered::Kept {
-            self.insert_used(entry.clone(), as_lately(use_count));
-        }
-        wanted
-    }
-
-    /// What [`Store::offer`] would do with an entry whose value has so many bytes. An entry already
-    /// here is kept as warm as if it had been used here.
-    pub fn would_keep_copy(
-        &self,
-        key: &HashedKey<'_>,
-        value_bytes: u64,
-        use_count: u32,
-        now: Timestamp,
-    ) -> Offered {
-        let weight = charge(key.text().len(), value_bytes);
-        self.would_keep(key, weight, use_count, now)
-    }
-
-    fn would_keep(
-        &self,
-        key: &HashedKey<'_>,
-        weight: u64,
-        use_count: u32,
-        now: Timestamp,
-    ) -> Offered {
-        if let Some(entry) = self.peek(key, now) {
-            entry.raise_use_count(use_count);
-            self.warm(key, use_count);
-            return Offered::Known;
-        }
-        // Keep a thirty-second free, since the shards don't fill evenly.
-        let full = || self.capacity() < self.bytes() + weight + self.capacity() / 32;
-        if weight > self.shard_capacity || (use_count == 0 && full()) {
-            return Offered::Full;
-        }
-        Offered::Kept
-    }
-
-    /// Keeps an entry as if it had been used here so often.
-    fn warm(&self, key: &HashedKey<'_>, use_count: u32) {
-        self.read(key, |entry| {
-            for _ in 0..as_lately(use_count) {
-                entry.used_lately();
-            }
-        });
-    }
-
-    /// A walk over all entries that were not purged. No lock is held between steps, so concurrent
-    /// insertions and removals may or may not be seen.
-    pub fn walk(&self) -> impl Iterator<Item = Entry> + Send + '_ {
-        self.everything()
-            .filter(|it| self.epochs.is_current(it.group(), it))
-    }
-
-    fn everything(&self) -> impl Iterator<Item = Entry> + Send + '_ {
-        Walk::new(&self.shards)
-    }
-
     /// Removes exactly this entry. A newer one for the same key stays.
     pub fn remove_exactly(&self, entry: &Entry) {
         self.remove_if(&entry.hashed(), entry, Departure::Dropped);
@@ -335,70 +238,13 @@ impl Store {
 
     /// Removes an entry. Returns true if there was one.
     pub fn remove(&self, key: &HashedKey<'_>) -> bool {
-        let Some(entry) = self.shard(key).write().remove_if(key, |_| true) else {
+        let why = Departure::Dropped;
+        let Some(entry) = self.shard(key).write().remove_if(key, why, |_| true) else {
             return false;
         };
         let current = self.epochs.is_current(key.group(), &entry);
-        self.gone(&entry, Departure::Dropped);
+        self.gone(&entry, why);
         current
-    }
-
-    /// From now on, no entry of the group that was kept before is found. Takes no longer for many
-    /// entries than for none; their memory is freed by [`Store::sweep`]. Returns how many entries
-    /// went.
-    pub fn purge(&self, group: GroupId) -> u64 {
-        self.epochs.next(group, self.stats.read(group).items)
-    }
-
-    /// From now on, no entry of the group with that tag that was kept before is found. Takes no
-    /// longer for many entries than for none.
-    pub fn purge_tag(&self, group: GroupId, tag: TagHash) {
-        let tags = self.epochs.tags(group);
-        if !tags.purge(tag) {
-            // Before the purge: nothing that comes in after it may have a number of before.
-            tags.begin_anew();
-            self.purge(group);
-        }
-    }
-
-    /// A load of a key of the group departs.
-    pub fn departs(self: &Arc<Self>, group: GroupId) -> UnderWay {
-        UnderWay {
-            departed: self.epochs.tags(group).departs(),
-            store: self.clone(),
-            group,
-        }
-    }
-
-    /// How many purged tags are remembered, until a sweep has gone over all entries and the loads
-    /// that were under way have ended.
-    pub fn purged_tags(&self) -> usize {
-        self.epochs.remembered_tags()
-    }
-
-    /// Frees the memory of entries that were purged. While one caller sweeps, others return at
-    /// once, and the sweep takes their purges along.
-    pub async fn sweep(&self) {
-        if !self.epochs.ask() {
-            return;
-        }
-        loop {
-            let (asked, tag_purges) = (self.epochs.asked(), self.epochs.tag_purges());
-            for (step, found) in self.everything().enumerate() {
-                if step % STRIDE == STRIDE - 1 {
-                    tokio::task::yield_now().await;
-                }
-                if !self.epochs.is_current(found.group(), &found) {
-                    self.remove_exactly(&found);
-                }
-            }
-            for (group, number) in tag_purges {
-                self.epochs.tags(group).compared(number);
-            }
-            if self.epochs.swept(asked) {
-                return;
-            }
-        }
     }
 
     /// The number of entries that take memory.
@@ -421,13 +267,51 @@ impl Store {
         self.shard_capacity * self.shards.len() as u64
     }
 
-    /// The counts of a group.
+    /// Gives each of these groups its quota, and all others none. What is more than a lower limit
+    /// allows is evicted at once.
+    pub fn set_quotas(&self, groups: &[(GroupId, MemoryQuota)]) {
+        let _turn = self.turn.lock();
+        let quotas = Quotas::new(groups, self.capacity(), self.shards.len());
+        let quotas = Arc::new(quotas);
+        for shard in &self.shards {
+            shard.0.write().divide(quotas.clone());
+        }
+        self.quotas.store(quotas.clone());
+        for part in 0..quotas.len() {
+            self.trim(part, &quotas, 0);
+        }
+    }
+
+    /// Evicts entries of a part until it is within its limit, from that shard on.
+    fn trim(&self, part: PartNumber, quotas: &Quotas, from: usize) {
+        /// Entries that go while a shard is locked.
+        const STRIDE: usize = 256;
+        for at in from..from + self.shards.len() {
+            let shard = &self.shards[at & (self.shards.len() - 1)].0;
+            let mut done = false;
+            while !done && quotas.forbid(part, 0, &self.stats) {
+                let mut left = Vec::new();
+                done = shard.write().trim(part, STRIDE, &mut left);
+                self.have_left(left);
+            }
+        }
+    }
+
+    /// The numbers of a group.
     pub fn stats(&self, group: GroupId) -> GroupStats {
-        self.stats.read(group)
+        let quotas = self.quotas.load();
+        let part = quotas.part_of(group);
+        GroupStats {
+            share: quotas.share(part),
+            limit: quotas.limit(part).min(self.capacity()),
+            ..self.stats.read(group)
+        }
     }
 }
 
 #[cfg(test)]
 mod hit_ratio_tests;
+#[cfg(test)]
+mod quota_tests;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,9 @@
-//! A part of a store, behind one lock: the table of its entries, and which of them goes when
-//! others need its room.
-//!
-//! That is decided as quick_cache does, after S3-FIFO (Yang, Zhang, Qiu, Yue, Vigfusson: FIFO
-//! Queues Are All You Need for Cache Eviction, SOSP 2023). A new entry is *hot* while there is room
-//! for hot ones, else *cold*. The oldest cold entry goes first; if it was used meanwhile, it
-//! becomes hot. If hot entries take more than their part, a hand goes round them and takes the
-//! first that was not used since it came by. What went cold and comes back soon is hot at once.
+//! A part of a store, behind one lock: the table of its entries, and where they stand in the order
+//! in which they go when others need their room.
+
+mod eviction;
+
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use parking_lot::RwLock;
@@ -14,12 +12,11 @@ use super::{
     capacity::{PLACE_BYTES, weight},
     entry::Entry,
     ghosts::Ghosts,
+    quotas::{PartNumber, Quotas},
     slab::{Place, Ring, Slab},
+    stats::{Departure, StoreStats},
 };
 use crate::key::HashedKey;
-
-/// Hundredths of the capacity that hot entries may take.
-const HOT_PART: u64 = 97;
 
 /// An entry that left.
 pub(super) enum Left {
@@ -29,15 +26,46 @@ pub(super) enum Left {
     Evicted(Entry),
 }
 
+/// Entries that are judged beside each other.
+struct Part {
+    hot: Ring,
+    cold: Ring,
+    ghosts: Ghosts,
+    entries: usize,
+}
+
+impl Part {
+    fn new() -> Self {
+        Self {
+            hot: Ring::default(),
+            cold: Ring::default(),
+            ghosts: Ghosts::new(),
+            entries: 0,
+        }
+    }
+
+    fn weight(&self) -> u64 {
+        self.hot.weight + self.cold.weight
+    }
+
+    fn ring(&mut self, hot: bool) -> &mut Ring {
+        if hot { &mut self.hot } else { &mut self.cold }
+    }
+}
+
 /// A part of a store.
 pub(super) struct Shard {
     /// Where the entries are, by the hashes of their keys.
     table: HashTable<Place>,
     slab: Slab,
-    hot: Ring,
-    cold: Ring,
-    ghosts: Ghosts,
+    /// As many as the quotas have.
+    parts: Vec<Part>,
+    quotas: Arc<Quotas>,
+    /// What all parts weigh.
+    weight: u64,
     capacity: u64,
+    /// The counts of the store, which are kept up within the lock: they say who is to give room.
+    stats: Arc<StoreStats>,
 }
 
 /// A shard has lines of the processors' caches to itself: otherwise those who lock one would slow
@@ -46,14 +74,15 @@ pub(super) struct Shard {
 pub(super) struct Locked(pub(super) RwLock<Shard>);
 
 impl Shard {
-    pub(super) fn new(capacity: u64) -> Self {
+    pub(super) fn new(capacity: u64, quotas: Arc<Quotas>, stats: Arc<StoreStats>) -> Self {
         Self {
             table: HashTable::new(),
             slab: Slab::new(),
-            hot: Ring::default(),
-            cold: Ring::default(),
-            ghosts: Ghosts::new(),
+            parts: (0..quotas.len()).map(|_| Part::new()).collect(),
+            quotas,
+            weight: 0,
             capacity,
+            stats,
         }
     }
 
@@ -62,18 +91,14 @@ impl Shard {
     }
 
     pub(super) fn weight(&self) -> u64 {
-        self.hot.weight + self.cold.weight
+        self.weight
     }
 
     /// What it holds on to, in bytes: its entries, and places that are free. These don't go back
     /// before the last entry has gone, since whoever walks over the entries counts on their places.
     fn held(&self) -> u64 {
         let free = u64::from(self.slab.length()) - self.table.len() as u64;
-        self.weight() + free * PLACE_BYTES
-    }
-
-    fn hot_capacity(&self) -> u64 {
-        self.capacity / 100 * HOT_PART
+        self.weight + free * PLACE_BYTES
     }
 
     fn place(&self, key: &HashedKey<'_>) -> Option<Place> {
@@ -103,11 +128,6 @@ impl Shard {
         (entries, None)
     }
 
-    fn ring(&mut self, hot: bool) -> (&mut Ring, &mut Slab) {
-        let ring = if hot { &mut self.hot } else { &mut self.cold };
-        (ring, &mut self.slab)
-    }
-
     /// Keeps an entry as one that was used so often `lately`. Those that leave are freed by the
     /// caller, without the lock.
     ///
@@ -115,25 +135,28 @@ impl Shard {
     /// be the first to go.
     pub(super) fn insert(&mut self, entry: Entry, mut lately: u8, left: &mut Vec<Left>) {
         let (hash, weighs) = (entry.hashed().hash(), weight(&entry));
-        let mut hot = self.hot.weight + weighs <= self.hot_capacity();
-        if let Some(before) = self.remove_if(&entry.hashed(), |_| true) {
+        let part = self.quotas.part_of(entry.group());
+        let mut hot = self.parts[part].hot.weight + weighs <= self.hot_capacity(part);
+        let before = self.remove_if(&entry.hashed(), Departure::Dropped, |_| true);
+        if let Some(before) = before {
             hot = before.is_hot();
             lately = lately.max(before.lately() + 1);
             left.push(Left::Replaced(before));
-        } else if self.ghosts.take(hash) {
+        } else if self.parts[part].ghosts.take(hash) {
             hot = true;
         }
         // Of nothing that takes more than the part of all hot ones, others are to go.
-        hot &= weighs <= self.hot_capacity();
+        hot &= weighs <= self.hot_capacity(part);
         if hot {
-            self.make_hot_room(weighs, left);
+            self.make_hot_room(part, weighs, left);
         }
-        while self.held() + weighs > self.capacity && self.evict_cold(left) {}
+        self.make_room(part, weighs, left);
         entry.judge(hot, lately);
+        self.stats.comes(entry.group(), weighs);
         let place = self.slab.insert(entry);
-        let (ring, slab) = self.ring(hot);
-        ring.add(slab, place);
-        ring.weight += weighs;
+        self.parts[part].entries += 1;
+        self.weight += weighs;
+        self.link(part, hot, place, weighs);
         let slab = &self.slab;
         let rehash = |place: &Place| slab.get(*place).map_or(0, |it| it.hashed().hash());
         self.table.insert_unique(hash, place, rehash);
@@ -143,76 +166,88 @@ impl Shard {
     pub(super) fn remove_if(
         &mut self,
         key: &HashedKey<'_>,
+        why: Departure,
         wanted: impl FnOnce(&Entry) -> bool,
     ) -> Option<Entry> {
         let place = self.place(key)?;
-        wanted(self.slab.get(place)?).then(|| self.take(place, key.hash()))?
+        wanted(self.slab.get(place)?).then(|| self.take(place, key.hash(), why))?
     }
 
-    fn take(&mut self, place: Place, hash: u64) -> Option<Entry> {
+    fn take(&mut self, place: Place, hash: u64, why: Departure) -> Option<Entry> {
         if let Ok(found) = self.table.find_entry(hash, |it| *it == place) {
             found.remove();
         }
         let entry = self.slab.get(place)?;
-        let (hot, weighed) = (entry.is_hot(), weight(entry));
-        let (ring, slab) = self.ring(hot);
-        ring.take(slab, place);
-        ring.weight -= weighed;
+        let (group, hot, weighed) = (entry.group(), entry.is_hot(), weight(entry));
+        let part = self.quotas.part_of(group);
+        self.unlink(part, hot, place, weighed);
+        self.parts[part].entries -= 1;
+        self.weight -= weighed;
+        self.stats.goes(group, weighed, why);
         let entry = self.slab.remove(place);
         if self.table.is_empty() {
             // All memory goes back, as after a purge.
             self.table = HashTable::new();
             self.slab = Slab::new();
-            self.ghosts = Ghosts::new();
+            self.parts.fill_with(Part::new);
         }
         entry
     }
 
-    /// Makes the oldest cold entry hot if it was used, or evicts it. False if nothing is left.
-    fn evict_cold(&mut self, left: &mut Vec<Left>) -> bool {
-        let Some(place) = self.cold.head() else {
-            return self.evict_hot(left);
-        };
-        let Some(entry) = self.slab.get(place) else {
-            return false;
-        };
-        let lately = entry.lately();
-        if lately == 0 {
-            let hash = entry.hashed().hash();
-            self.ghosts.add(hash, self.table.len());
-            left.extend(self.take(place, hash).map(Left::Evicted));
-            return true;
+    fn link(&mut self, part: PartNumber, hot: bool, place: Place, weighs: u64) {
+        let ring = self.parts[part].ring(hot);
+        ring.add(&mut self.slab, place);
+        ring.weight += weighs;
+    }
+
+    fn unlink(&mut self, part: PartNumber, hot: bool, place: Place, weighed: u64) {
+        let ring = self.parts[part].ring(hot);
+        ring.take(&mut self.slab, place);
+        ring.weight -= weighed;
+    }
+
+    /// Evicts entries of a part until it is within its limit, up to so many. True if there is
+    /// nothing more to do here.
+    pub(super) fn trim(&mut self, part: PartNumber, most: usize, left: &mut Vec<Left>) -> bool {
+        while self.quotas.forbid(part, 0, &self.stats) {
+            if left.len() >= most {
+                return false;
+            }
+            if !self.evict(part, left) {
+                return true;
+            }
         }
-        let weighs = weight(entry);
-        entry.judge(true, lately - 1);
-        self.cold.take(&mut self.slab, place);
-        self.cold.weight -= weighs;
-        self.make_hot_room(weighs, left);
-        self.hot.add(&mut self.slab, place);
-        self.hot.weight += weighs;
         true
     }
 
-    /// Evicts hot entries until one that weighs so much may join them.
-    fn make_hot_room(&mut self, weighs: u64, left: &mut Vec<Left>) {
-        while self.hot.weight + weighs > self.hot_capacity() && self.evict_hot(left) {}
-    }
-
-    /// Evicts the first hot entry that was not used lately. False if there is none.
-    fn evict_hot(&mut self, left: &mut Vec<Left>) -> bool {
-        while let Some(place) = self.hot.head() {
-            let Some(entry) = self.slab.get(place) else {
-                return false;
-            };
-            if let Some(less) = entry.lately().checked_sub(1) {
-                entry.judge(true, less);
-                self.hot.turn(&self.slab);
-                continue;
-            }
-            let hash = entry.hashed().hash();
-            left.extend(self.take(place, hash).map(Left::Evicted));
-            return true;
+    /// Goes by other quotas from now on. Groups that get a part of their own, or lose it, take the
+    /// order of their entries along.
+    pub(super) fn divide(&mut self, quotas: Arc<Quotas>) {
+        let same = quotas.divide_like(&self.quotas);
+        self.quotas = quotas;
+        if same {
+            return;
         }
-        false
+        let parts = (0..self.quotas.len()).map(|_| Part::new()).collect();
+        for (number, mut before) in std::mem::replace(&mut self.parts, parts)
+            .into_iter()
+            .enumerate()
+        {
+            for hot in [true, false] {
+                let ring = before.ring(hot);
+                while let Some(place) = ring.head() {
+                    ring.take(&mut self.slab, place);
+                    let Some(entry) = self.slab.get(place) else {
+                        continue;
+                    };
+                    let (part, weighs) = (self.quotas.part_of(entry.group()), weight(entry));
+                    self.parts[part].entries += 1;
+                    self.link(part, hot, place, weighs);
+                }
+            }
+            if number == 0 {
+                self.parts[0].ghosts = before.ghosts;
+            }
+        }
     }
 }

@@ -12,6 +12,10 @@ pub struct GroupStats {
     pub items: u64,
     /// The size of all entries in bytes, including overhead.
     pub bytes: u64,
+    /// What it keeps when others want room, in bytes.
+    pub share: u64,
+    /// What it never exceeds, in bytes.
+    pub limit: u64,
     /// Entries evicted since the start.
     pub evicted: u64,
     /// Entries found to have expired since the start.
@@ -45,7 +49,6 @@ impl StoreStats {
         Self(PerGroup::new())
     }
 
-    /// Must be called before the entry is inserted, since it may be evicted immediately.
     pub(super) fn comes(&self, group: GroupId, bytes: u64) {
         let counters = self.0.of(group);
         counters.items.fetch_add(1, Ordering::Relaxed);
@@ -63,6 +66,11 @@ impl StoreStats {
         };
     }
 
+    /// What the entries of a group are charged.
+    pub(super) fn bytes(&self, group: GroupId) -> u64 {
+        self.0.of(group).bytes.load(Ordering::Relaxed)
+    }
+
     pub(super) fn read(&self, group: GroupId) -> GroupStats {
         let counters = self.0.of(group);
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -71,6 +79,7 @@ impl StoreStats {
             bytes: read(&counters.bytes),
             evicted: read(&counters.evicted),
             expired: read(&counters.expired),
+            ..GroupStats::default()
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Groups that come and go while a node runs.
 
 use super::*;
+use crate::store::MemoryQuota;
 
 fn wanted(group: &Group, ttl: Option<u64>) -> Vec<Wanted> {
     let rules = GroupRules {
@@ -47,6 +48,29 @@ async fn a_group_that_was_out_knows_nothing_from_before_or_meanwhile() {
         group.get(key).await.expect("loads");
         assert_eq!(test.loads(), loads, "{key}");
     }
+}
+
+#[tokio::test]
+async fn the_memory_of_a_group_is_that_of_its_current_rules() {
+    let test = cluster(1);
+    let group = test.groups[0].clone();
+    let groups = Groups::of(&group);
+    let parts_of = |quota: MemoryQuota| {
+        let mut wanted = wanted(&group, None);
+        wanted[0].rules.memory = quota;
+        groups.replace(wanted, none_is_made).expect("changed");
+        [&group.shared.owned, &group.shared.hot].map(|store| {
+            let stats = store.stats(group.id());
+            let part = |bytes: u64| bytes as f64 / store.capacity() as f64;
+            (part(stats.share), part(stats.limit))
+        })
+    };
+    let quarters = MemoryQuota {
+        share: 0.25,
+        limit: 0.75,
+    };
+    assert_eq!(parts_of(quarters), [(0.25, 0.75); 2]);
+    assert_eq!(parts_of(MemoryQuota::NONE), [(0.0, 1.0); 2]);
 }
 
 #[tokio::test]
