@@ -34,11 +34,7 @@ use gaocache_core::{
     ports::{Clock, Fetched, Parcel, Peeked, PeerAnswer, Reading, Receipt, Sender, Timestamp},
     standing::Standing,
 };
-pub(crate) use many::flight_bytes;
-
-/// Values above this size are not sent with others that come from memory at the same moment: two
-/// messages cost less than the copies.
-const HELD_BYTES: usize = 4 << 10;
+pub(crate) use many::{HELD_BYTES, flight_bytes};
 
 /// How requests are measured.
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +199,7 @@ impl Service {
     }
 
     /// The same with whatever value memory has; it may be compressed.
-    pub fn get_held_as_it_lies(
+    pub fn get_held_as_stored(
         &self,
         group: &str,
         key: &str,
@@ -239,7 +235,7 @@ impl Service {
     /// # Errors
     /// As [`gaocache_core::group::Group::get`], or [`ErrorKind::UnknownGroup`].
     pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
-        let answer = self.get_elsewhere_as_it_lies(group, key).await?;
+        let answer = self.get_elsewhere_as_stored(group, key).await?;
         self.plain(answer).await
     }
 
@@ -247,7 +243,7 @@ impl Service {
     ///
     /// # Errors
     /// As [`Service::get_elsewhere`].
-    pub async fn get_elsewhere_as_it_lies(&self, group: &str, key: &str) -> Result<Answer> {
+    pub async fn get_elsewhere_as_stored(&self, group: &str, key: &str) -> Result<Answer> {
         let started = self.inner.measuring.requests.then(Instant::now);
         let answer = match (self.inner.groups.get(group), self.miss()) {
             (Ok(group), Ok(_miss)) => self.client.scope(group.get(key)).await,
@@ -319,28 +315,6 @@ impl Service {
                 Err(error) => service.record_fetch(known.name(), &keys[place], Err(error)),
             }
             (place, answer)
-        }))
-    }
-
-    /// Another node's fetch of several keys, from memory alone. What is not there, or too large to
-    /// be sent with others, is to be fetched alone.
-    ///
-    /// # Errors
-    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
-    pub fn held_for_peer(
-        &self,
-        group: &str,
-        keys: &[String],
-    ) -> Result<impl Iterator<Item = Result<Fetched>>> {
-        let known = self.inner.groups.get(group)?;
-        Ok(keys.iter().map(move |key| {
-            let held = match known.held_for_peer(key) {
-                Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => Ok(answer),
-                Some(Err(error)) => Err(error),
-                Some(Ok(_)) | None => return Ok(Fetched::Large),
-            };
-            self.record_fetch(known.name(), key, held.as_ref());
-            held.map(Fetched::Answer)
         }))
     }
 

@@ -100,11 +100,11 @@ async fn find(
         permissions,
     } = served;
     permissions.check(caller, Action::Read, group)?;
-    let answer = match service.get_held_as_it_lies(group, key, &service.moment()) {
+    let answer = match service.get_held_as_stored(group, key, &service.moment()) {
         Some(held) => held?,
         None => {
             let service = served.asked_by(caller);
-            service.get_elsewhere_as_it_lies(group, key).await?
+            service.get_elsewhere_as_stored(group, key).await?
         }
     };
     let form = Form::of(&answer.metadata, request);

@@ -2,11 +2,18 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures::Stream;
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
 use http::HeaderMap;
+use http_body::Body;
 use tonic::{Request, Response, Status};
 
-use super::{convert, lean::Reply, many};
+use super::{
+    convert,
+    lean::Reply,
+    many,
+    many_body::{Counted, ManyBody},
+};
 use crate::{
     auth::{Action, Call, Caller, Permissions},
     service::Service,
@@ -63,6 +70,44 @@ impl CacheService {
         }
     }
 
+    /// `GetMany`, for the lean path.
+    pub(super) fn reply_many(
+        &self,
+        caller: &Caller,
+        request: wire::GetManyRequest,
+        traffic: &Arc<Traffic>,
+    ) -> Result<impl Body<Data = Bytes, Error = Status> + Send + use<>, Status> {
+        let (batches, keys) = self.find_many(caller, request, traffic)?;
+        let service = self.service.clone();
+        Ok(ManyBody::new(batches, keys, move || service.now()))
+    }
+
+    fn find_many(
+        &self,
+        caller: &Caller,
+        request: wire::GetManyRequest,
+        traffic: &Arc<Traffic>,
+    ) -> Result<
+        (
+            impl Stream<Item = Counted> + Send + Unpin + use<>,
+            Arc<[String]>,
+        ),
+        Status,
+    > {
+        let wire::GetManyRequest { group, keys } = request;
+        let answers = || {
+            self.admit(caller, keys.len())?;
+            self.permissions.check(caller, Action::Read, &group)?;
+            let keys = Arc::<[String]>::from(keys);
+            let service = self.asked_by(caller);
+            Ok((
+                many::answers(&service, &group, keys.clone(), traffic)?,
+                keys,
+            ))
+        };
+        answers().map_err(|error: Error| to_status(&error))
+    }
+
     fn asked_by(&self, caller: &Caller) -> Service {
         self.service.asked_by(self.permissions.client(caller))
     }
@@ -97,15 +142,18 @@ impl Cache for CacheService {
         request: Request<wire::GetManyRequest>,
     ) -> Result<Response<Self::GetManyStream>, Status> {
         let caller = caller(&request)?;
-        let wire::GetManyRequest { group, keys } = request.get_ref();
-        let admitted = self.admit(&caller, keys.len());
-        admitted.map_err(|error| to_status(&error))?;
-        let allowed = self.permissions.check(&caller, Action::Read, group);
-        allowed.map_err(|refusal| to_status(&refusal.into()))?;
-        let traffic = request.extensions().get::<Arc<Traffic>>().cloned();
-        let answers = many::answers(self.asked_by(&caller), request.into_inner(), traffic);
-        let answers = answers.map_err(|error| to_status(&error))?;
-        Ok(Response::new(Box::pin(answers)))
+        let Some(traffic) = request.extensions().get::<Arc<Traffic>>().cloned() else {
+            return Err(Status::internal("a call that came over no connection"));
+        };
+        let (batches, keys) = self.find_many(&caller, request.into_inner(), &traffic)?;
+        let service = self.service.clone();
+        let answers = batches.flat_map(|batch| stream::iter(batch.answers));
+        Ok(Response::new(Box::pin(answers.map(
+            move |(place, answer)| {
+                let key = keys[place].clone();
+                Ok(convert::many_response(key, answer, service.now()))
+            },
+        ))))
     }
 
     async fn remove(

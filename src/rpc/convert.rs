@@ -26,6 +26,7 @@ pub(super) const ENTRY_FORMAT: u32 = 1;
 /// Field numbers of values and of the entry around one, which the lean path writes itself; tests
 /// compare them with the generated code.
 pub(super) const GET_VALUE: u8 = 1;
+pub(super) const MANY_FOUND: u8 = 2;
 const FETCH_ENTRY: u8 = 5;
 const ENTRY_VALUE: u8 = 4;
 

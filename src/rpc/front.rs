@@ -1,5 +1,5 @@
-//! The gRPC listener for clients. `Get` takes the lean path; all other calls go through tonic's
-//! routes. `Peer` is not answered here (`peer_front`).
+//! The gRPC listener for clients. `Get` and `GetMany` take the lean path; all other calls go
+//! through tonic's routes. `Peer` is not answered here (`peer_front`).
 
 use std::{
     convert::Infallible,
@@ -11,20 +11,21 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use tonic::service::Routes;
+use tonic::{Status, service::Routes};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use super::{
     cache::CacheService,
+    expected::Expected,
     lean, many,
-    routed::{FrontBody, LiveRules, Routed, refused, traced},
+    routed::{FrontBody, LiveRules, MAX_REQUEST_BYTES, Routed, outgoing, refused, traced},
 };
 use crate::{
     auth::{Caller, Entry, Permissions},
     service::Service,
     telemetry::trace::Scope,
     tls::ClientNames,
-    traffic::Traffic,
+    traffic::{Ticket, Traffic},
     wire::{self, cache_server::CacheServer},
 };
 use gaocache_core::error::{BoxError, Error, ErrorKind, Result};
@@ -33,8 +34,7 @@ const GET: &str = "/gaocache.v1.Cache/Get";
 const GET_MANY: &str = "/gaocache.v1.Cache/GetMany";
 
 /// The calls of clients that go through tonic.
-const ROUTED: [&str; 4] = [
-    GET_MANY,
+const ROUTED: [&str; 3] = [
     "/gaocache.v1.Cache/Remove",
     "/gaocache.v1.Cache/Purge",
     "/gaocache.v1.Cache/PurgeTag",
@@ -119,6 +119,39 @@ impl Front {
     }
 }
 
+impl Front {
+    /// `GetMany`.
+    async fn many<B>(
+        self,
+        request: Request<B>,
+        caller: Caller,
+        mut ticket: Ticket,
+    ) -> Response<FrontBody>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let (head, body) = request.into_parts();
+        if !lean::is_grpc(&head.headers) {
+            return lean::no_grpc().map(FrontBody::Lean);
+        }
+        let rules = self.rules.now();
+        let expected = Expected {
+            bytes: MAX_REQUEST_BYTES,
+            patience: rules.patience,
+            check: |body: &Bytes| many::check(body, rules.max_keys),
+        };
+        let scope = self.cache.begin(traced(GET_MANY), &head.headers);
+        let answer = async {
+            let request = expected.read(body, &mut ticket).await?;
+            let body = self.cache.reply_many(&caller, request, ticket.traffic())?;
+            let answer = lean::response(tonic::body::Body::new(body));
+            Ok::<_, Status>(FrontBody::of(outgoing(answer, ticket).await))
+        };
+        let answer = scope.run(pin!(answer)).await;
+        answer.unwrap_or_else(|status| status.into_http().map(FrontBody::Lean))
+    }
+}
+
 impl<B> hyper::service::Service<Request<B>> for ConnectedFront
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -153,28 +186,29 @@ where
             return Box::pin(async move {
                 let scope = |headers: &_| cache.begin(traced(GET), headers);
                 let handle = async |it| cache.reply(caller, it).await;
-                let answer = lean::unary(request, ticket, patience, scope, handle);
+                let expected = Expected::small(patience);
+                let answer = lean::unary(request, ticket, expected, scope, handle);
                 Ok(answer.await.map(FrontBody::Lean))
             });
+        }
+        if path == GET_MANY {
+            let (front, caller) = (self.front.clone(), caller(&request));
+            return Box::pin(async move { Ok(front.many(request, caller, ticket).await) });
         }
         let scope = match ROUTED.into_iter().find(|known| *known == path) {
             Some(path) => self.front.cache.begin(traced(path), request.headers()),
             None => Scope::Nothing,
         };
         let caller = caller(&request);
-        let (is_many, streams) = (path == GET_MANY, path.starts_with(REFLECTION));
+        let streams = path.starts_with(REFLECTION);
         request.extensions_mut().insert(caller);
-        let (routed, most) = (self.front.routed.clone(), self.front.rules.now().max_keys);
+        let routed = self.front.routed.clone();
         Box::pin(async move {
             let answer = async {
                 if streams {
                     return routed.stream(request, ticket).await;
                 }
-                let check = |body: &Bytes| match is_many {
-                    true => many::check(body, most),
-                    false => Ok(()),
-                };
-                routed.whole(request, ticket, check).await
+                routed.whole(request, ticket, |_| Ok(())).await
             };
             Ok(FrontBody::of(scope.run(pin!(answer)).await))
         })

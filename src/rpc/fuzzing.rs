@@ -11,7 +11,9 @@ use http_body_util::{BodyExt, StreamBody};
 
 use super::{
     bounded::{ENTRIES, SENDER},
-    convert, lean, many, scan,
+    convert,
+    expected::Expected,
+    lean, many, scan,
 };
 use crate::{
     telemetry::trace::Scope,
@@ -53,7 +55,7 @@ pub async fn get(headers: HeaderMap, parts: Vec<Bytes>, answer: &GetResponse) ->
     let response = lean::unary(
         request,
         traffic.begin_anyway(),
-        patience,
+        Expected::small(patience),
         |_| Scope::Nothing,
         async |question: GetRequest| {
             asked = Some(question);

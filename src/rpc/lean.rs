@@ -1,5 +1,6 @@
-//! A unary gRPC call without tonic's server machinery, for the calls that carry the load:
-//! `Cache.Get`, `Peer.Fetch` and `Peer.FetchHeld`.
+//! gRPC calls without tonic's server machinery, for those that carry the load: `Cache.Get`,
+//! `Peer.Fetch` and `Peer.FetchHeld`, and what `Cache.GetMany` (`many_body`) has in common with
+//! them.
 //!
 //! tonic encodes a message into one buffer, which copies the value, and runs each call through a
 //! stack of boxed layers. Here, the value is sent as a frame of its own that shares the bytes in
@@ -14,22 +15,22 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+#[cfg(any(test, feature = "fuzzing"))]
+use bytes::Buf;
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use prost::Message;
 use tonic::Status;
 
+use super::expected::Expected;
 use crate::{
     status::grpc::to_status,
     telemetry::trace::Scope,
-    traffic::{PREFIX_BYTES, SLICE, Ticket, collect},
+    traffic::{PREFIX_BYTES, SLICE, Ticket},
 };
 use gaocache_core::error::Error;
 
-/// Upper limit for requests of these calls: the longest key, the longest group name, and room
-/// for future fields.
-pub(super) const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// Values up to this size are copied behind the head, since one small frame costs less than two.
 const COPIED_BYTES: usize = 4 * 1024;
 
@@ -70,43 +71,8 @@ impl Reply {
         field: u8,
         value: Bytes,
     ) -> Self {
-        let copied = if value.len() <= COPIED_BYTES {
-            value.len()
-        } else {
-            0
-        };
-        let nested = inner.as_ref().map_or(0, |it| it.message.encoded_len());
-        // Prefix, heads, and for each of value and inner message its tag (1 byte) and length.
-        let mut buffer = BytesMut::with_capacity(
-            PREFIX_BYTES + head.encoded_len() + nested + 2 * TAG_AND_LENGTH + copied,
-        );
-        buffer.put_bytes(0, PREFIX_BYTES);
-        // A BytesMut grows as needed, so encoding can't fail.
-        let _ = head.encode(&mut buffer);
-        if let Some(Inner {
-            field: outer,
-            message,
-        }) = inner
-        {
-            let mut length = nested + value.len();
-            if !value.is_empty() {
-                length += 1 + prost::encoding::encoded_len_varint(value.len() as u64);
-            }
-            put_tag_and_length(&mut buffer, outer, length);
-            let _ = message.encode(&mut buffer);
-        }
-        if !value.is_empty() {
-            put_tag_and_length(&mut buffer, field, value.len());
-        }
-        let message = (buffer.len() - PREFIX_BYTES + value.len()) as u32;
-        buffer[1..PREFIX_BYTES].copy_from_slice(&message.to_be_bytes());
-        if copied > 0 {
-            buffer.put_slice(&value);
-            return Self {
-                head: buffer,
-                value: Bytes::new(),
-            };
-        }
+        let mut buffer = BytesMut::new();
+        let value = put(&mut buffer, head, inner, (field, value), COPIED_BYTES);
         Self {
             head: buffer,
             value,
@@ -129,6 +95,49 @@ impl Reply {
         self.head.put_slice(&self.value);
         self.head.freeze()
     }
+}
+
+/// Appends a message with its prefix: `head` is the message without its value, or without `inner`,
+/// which the value is a field of then. Returns a value of more than `most` bytes, which has to
+/// follow.
+pub(super) fn put<M: Message>(
+    buffer: &mut BytesMut,
+    head: &impl Message,
+    inner: Option<Inner<'_, M>>,
+    (field, value): (u8, Bytes),
+    most: usize,
+) -> Bytes {
+    let copied = Some(value.len()).filter(|it| *it <= most).unwrap_or(0);
+    let nested = inner.as_ref().map_or(0, |it| it.message.encoded_len());
+    let begin = buffer.len();
+    // Prefix, heads, and for each of value and inner message its tag (1 byte) and length.
+    buffer.reserve(PREFIX_BYTES + head.encoded_len() + nested + 2 * TAG_AND_LENGTH + copied);
+    buffer.put_bytes(0, PREFIX_BYTES);
+    // A BytesMut grows as needed, so encoding can't fail.
+    let _ = head.encode(buffer);
+    if let Some(Inner {
+        field: outer,
+        message,
+    }) = inner
+    {
+        let mut length = nested + value.len();
+        if !value.is_empty() {
+            length += 1 + prost::encoding::encoded_len_varint(value.len() as u64);
+        }
+        put_tag_and_length(buffer, outer, length);
+        let _ = message.encode(buffer);
+    }
+    if !value.is_empty() {
+        put_tag_and_length(buffer, field, value.len());
+    }
+    let prefix = begin + PREFIX_BYTES;
+    let message = (buffer.len() - prefix + value.len()) as u32;
+    buffer[begin + 1..prefix].copy_from_slice(&message.to_be_bytes());
+    if value.len() > most {
+        return value;
+    }
+    buffer.put_slice(&value);
+    Bytes::new()
 }
 
 /// The most that a field's tag (below 16) and length take, in bytes.
@@ -204,33 +213,29 @@ impl Body for LeanBody {
     }
 }
 
-/// Reads a request within `patience`, calls `handle` within the caller's deadline and trace, and
-/// writes the response, which `ticket` counts.
-pub(super) async fn unary<B, Q, H>(
+/// Reads a request, calls `handle` within the caller's deadline and trace, and writes the response,
+/// which `ticket` counts.
+pub(super) async fn unary<B, C, Q, H>(
     request: Request<B>,
     mut ticket: Ticket,
-    patience: Duration,
+    expected: Expected<C>,
     scope: impl FnOnce(&HeaderMap) -> Scope,
     handle: H,
 ) -> Response<LeanBody>
 where
     B: Body<Data = Bytes>,
+    C: FnOnce(&Bytes) -> Result<(), Error>,
     Q: Message + Default,
     H: AsyncFnOnce(Q) -> Result<Reply, Error>,
 {
     let (parts, body) = request.into_parts();
     if !is_grpc(&parts.headers) {
-        let mut response = Response::new(LeanBody::default());
-        *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return response;
+        return no_grpc();
     }
     let deadline = deadline(&parts.headers);
     let scope = scope(&parts.headers);
     let answer = pin!(async move {
-        let body = collect(body, &mut ticket, MAX_REQUEST_BYTES, patience).await;
-        let message = message(body.map_err(|error| to_status(&error))?)?;
-        let question = Q::decode(message)
-            .map_err(|error| Status::invalid_argument(format!("invalid message: {error}")))?;
+        let question = expected.read(body, &mut ticket).await?;
         let reply = handle(question).await.and_then(|reply| {
             reply.count(&mut ticket)?;
             Ok((reply, ticket))
@@ -250,45 +255,41 @@ where
     }
 }
 
-fn respond(reply: Reply, ticket: Ticket) -> Response<LeanBody> {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let mut response = Response::new(LeanBody {
-        head: reply.head.freeze(),
-        value: reply.value,
-        trailers: Some(trailers),
-        ticket: Some(ticket),
-    });
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+/// The answer to what is no gRPC.
+pub(super) fn no_grpc() -> Response<LeanBody> {
+    let mut response = Response::new(LeanBody::default());
+    *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// The head of a response that ends well.
+pub(super) fn response<T>(body: T) -> Response<T> {
+    let mut response = Response::new(body);
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, grpc);
+    response
+}
+
+/// The end of a response that ends well.
+pub(super) fn trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers
+}
+
+fn respond(reply: Reply, ticket: Ticket) -> Response<LeanBody> {
+    response(LeanBody {
+        head: reply.head.freeze(),
+        value: reply.value,
+        trailers: Some(trailers()),
+        ticket: Some(ticket),
+    })
+}
+
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     content_type
         .is_some_and(|it| it == b"application/grpc" || it.starts_with(b"application/grpc+proto"))
-}
-
-/// The only message of a request.
-fn message(mut message: Bytes) -> Result<Bytes, Status> {
-    if message.len() < PREFIX_BYTES {
-        return Err(Status::internal("the request contains no message"));
-    }
-    let compressed = message.get_u8() != 0;
-    let length = message.get_u32() as usize;
-    if compressed {
-        return Err(Status::unimplemented(
-            "this call does not accept compressed messages",
-        ));
-    }
-    if length != message.len() {
-        return Err(Status::internal(
-            "the message does not have the announced length",
-        ));
-    }
-    Ok(message)
 }
 
 /// Parses `grpc-timeout`: up to eight digits and a unit. As in tonic, an invalid value means no

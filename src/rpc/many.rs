@@ -9,7 +9,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
-use super::{convert, lean::MAX_REQUEST_BYTES, scan::has_at_most};
+use super::{
+    convert,
+    expected::MAX_REQUEST_BYTES,
+    many_body::{APART, Counted},
+    scan::has_at_most,
+};
 use crate::{
     fairness::ClientId,
     service::Service,
@@ -19,27 +24,40 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, ErrorKind, Result},
-    group::{MAX_GROUP_NAME_BYTES, MAX_KEY_BYTES},
+    group::{Answer, Batch, MAX_GROUP_NAME_BYTES, MAX_KEY_BYTES},
     ports::{Fetched, MAX_BATCH_KEYS},
 };
 
 /// All keys of one message between nodes, in bytes.
 pub(super) const MAX_FETCHED_KEY_BYTES: usize = 1 << 20;
 
-/// The most keys of one message that is answered from memory, and all of them, in bytes: such a
-/// message takes the lean path, whose requests are small.
-pub(super) const MAX_HELD_KEYS: usize = 128;
-pub(super) const MAX_HELD_KEY_BYTES: usize = 12 << 10;
+/// The most keys of gets that come at the same moment and share a message, which is answered from
+/// memory, and all of them, in bytes.
+pub(super) const MAX_GATHERED_KEYS: usize = 128;
+pub(super) const MAX_GATHERED_KEY_BYTES: usize = 12 << 10;
+/// All keys of a batch in such a message, and the whole message, in bytes.
+pub(super) const MAX_HELD_KEY_BYTES: usize = 48 << 10;
+pub(super) const MAX_HELD_BYTES: usize = 64 << 10;
 
 /// A key below 16 KiB, and a group's name, have their tag and their length before them.
 const FIELD_HEAD_BYTES: usize = 3;
 
 const _: () = {
-    let keys = MAX_HELD_KEY_BYTES + MAX_HELD_KEYS * FIELD_HEAD_BYTES;
-    let group = MAX_GROUP_NAME_BYTES + FIELD_HEAD_BYTES;
-    assert!(PREFIX_BYTES + group + keys <= MAX_REQUEST_BYTES);
-    assert!(MAX_KEY_BYTES <= MAX_HELD_KEY_BYTES && MAX_KEY_BYTES < 1 << 14);
+    assert!(fit(
+        MAX_GATHERED_KEYS,
+        MAX_GATHERED_KEY_BYTES,
+        MAX_REQUEST_BYTES
+    ));
+    assert!(fit(MAX_BATCH_KEYS, MAX_HELD_KEY_BYTES, MAX_HELD_BYTES));
 };
+
+/// Whether so many keys of so many bytes fit into such a request, and the longest key does.
+const fn fit(keys: usize, key_bytes: usize, request_bytes: usize) -> bool {
+    let group = MAX_GROUP_NAME_BYTES + FIELD_HEAD_BYTES;
+    PREFIX_BYTES + group + keys * FIELD_HEAD_BYTES + key_bytes <= request_bytes
+        && MAX_KEY_BYTES <= key_bytes
+        && MAX_KEY_BYTES < 1 << 14
+}
 
 /// The field number of the keys in either request.
 const KEYS: u32 = 2;
@@ -65,46 +83,61 @@ fn check_keys(body: &Bytes, most: usize, limit: &str) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidRequest, what))
 }
 
-/// Refuses another node's request for more keys from memory than one message may name.
-pub(super) fn check_held(request: &wire::FetchManyRequest) -> Result<()> {
-    if request.keys.len() <= MAX_HELD_KEYS {
-        return Ok(());
-    }
-    let what = format!("at most {MAX_HELD_KEYS} keys in one request");
-    Err(Error::new(ErrorKind::InvalidRequest, what))
-}
-
 /// The answers to a client's request that came over a connection.
 ///
 /// # Errors
 /// [`ErrorKind::Overloaded`] if too many bytes are in flight.
 pub(super) fn answers(
-    service: Service,
-    request: wire::GetManyRequest,
-    traffic: Option<Arc<Traffic>>,
-) -> Result<impl Stream<Item = Result<wire::GetManyResponse, Status>> + Send> {
-    let counted = traffic.as_ref().map(Traffic::begin).transpose()?;
-    let keys: Arc<[String]> = request.keys.into();
-    let of_flights = traffic.clone();
-    let count = move |bytes| of_flights.as_ref().map(|it| it.charge(bytes)).transpose();
-    let parts = service.get_in_parts(&request.group, keys.clone(), count);
-    let parts = parts.map(move |part| {
+    service: &Service,
+    group: &str,
+    keys: Arc<[String]>,
+    traffic: &Arc<Traffic>,
+) -> Result<impl Stream<Item = Counted> + Send + Unpin + use<>> {
+    let counted = traffic.begin()?;
+    let (of_flights, traffic) = (traffic.clone(), traffic.clone());
+    let count = move |bytes| of_flights.charge(bytes);
+    let parts = service.get_in_parts(group, keys, count).map(move |part| {
         let traffic = traffic.clone();
-        let held = in_scope(part).map(move |(place, answer)| {
-            let answer = answer.and_then(|mut answer| {
-                answer.value = held(traffic.as_ref(), answer.value)?;
-                Ok(answer)
-            });
-            (place, answer)
-        });
-        read_ahead(held)
+        read_ahead(in_scope(part).map(move |batch| held(&traffic, batch)))
     });
     // The next part begins only when the client has read the one before.
-    Ok(in_scope(parts).flatten().map(move |(place, answer)| {
+    let answers = in_scope(parts).flatten().map(move |batch| {
         let _counted = &counted;
-        let key = keys[place].clone();
-        Ok(convert::many_response(key, answer, service.now()))
-    }))
+        batch
+    });
+    Ok(Box::pin(answers))
+}
+
+/// The answers, counted: what is ready waits until its reader has taken what was before.
+fn held(traffic: &Arc<Traffic>, mut batch: Batch) -> Counted {
+    let (mut bytes, mut ticket) = (0, None);
+    for (_, answer) in &mut batch {
+        if let Ok(found) = answer {
+            match found.value.len() {
+                size if size < APART => bytes += size,
+                // Others may share it.
+                _ => match traffic.hold(std::mem::take(&mut found.value)) {
+                    Ok(value) => found.value = value,
+                    Err(error) => *answer = Err(error),
+                },
+            }
+        }
+    }
+    if bytes > 0 {
+        match traffic.wait(bytes) {
+            Ok(counts) => ticket = Some(counts),
+            Err(error) => {
+                let small =
+                    |it: &Result<Answer>| it.as_ref().is_ok_and(|it| it.value.len() < APART);
+                let refused = batch.iter_mut().filter(|(_, answer)| small(answer));
+                refused.for_each(|(_, answer)| *answer = Err(error.clone()));
+            }
+        }
+    }
+    Counted {
+        answers: batch.into_iter(),
+        _ticket: ticket,
+    }
 }
 
 /// The answers to another node's request.
@@ -123,7 +156,7 @@ pub(super) fn fetched(
             if let Fetched::Answer(answer) = &mut fetched
                 && let Some(value) = answer.record.value.take()
             {
-                answer.record.value = Some(held(traffic.as_ref(), value)?);
+                answer.record.value = Some(counted(traffic.as_ref(), value)?);
             }
             Ok(fetched)
         });
@@ -171,7 +204,7 @@ fn read_in_task<T: Send + 'static>(
 }
 
 /// The value, counted: answers that are ready wait until their reader has taken those before.
-fn held(traffic: Option<&Arc<Traffic>>, value: Bytes) -> Result<Bytes> {
+fn counted(traffic: Option<&Arc<Traffic>>, value: Bytes) -> Result<Bytes> {
     match traffic {
         Some(traffic) => traffic.hold(value),
         None => Ok(value),

@@ -8,12 +8,14 @@ mod asked_for;
 mod bounded;
 pub mod cache;
 mod convert;
+mod expected;
 pub mod front;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod gate;
 mod lean;
 mod many;
+mod many_body;
 pub mod peer;
 pub mod peer_front;
 pub mod peers;

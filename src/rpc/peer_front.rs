@@ -15,6 +15,7 @@ use tonic::service::Routes;
 
 use super::{
     asked_for, bounded,
+    expected::Expected,
     gate::{Gate, Visitor},
     lean, many,
     peer::PeerService,
@@ -106,7 +107,12 @@ impl ConnectedPeer {
         Box::pin(async move {
             let scope = |headers: &_| peer.follow(traced(FETCH_HELD), headers);
             let handle = async |it| peer.reply_held(&it);
-            let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+            let expected = Expected {
+                bytes: many::MAX_HELD_BYTES,
+                patience: rules.now().patience,
+                check: many::check_fetch,
+            };
+            let answer = lean::unary(request, ticket, expected, scope, handle);
             Ok(answer.await.map(FrontBody::Lean))
         })
     }
@@ -157,7 +163,8 @@ where
                 Box::pin(async move {
                     let scope = |headers: &_| peer.follow(traced(FETCH), headers);
                     let handle = async |it| clients.scope(peer.reply(it)).await;
-                    let answer = lean::unary(request, ticket, rules.now().patience, scope, handle);
+                    let expected = Expected::small(rules.now().patience);
+                    let answer = lean::unary(request, ticket, expected, scope, handle);
                     Ok(answer.await.map(FrontBody::Lean))
                 })
             }

@@ -24,7 +24,7 @@ use crate::{
 use gaocache_core::error::{BoxError, Error, Result};
 
 /// Upper limit for requests that are read in full: tonic's own for a message.
-const MAX_REQUEST_BYTES: usize = 4 << 20;
+pub(super) const MAX_REQUEST_BYTES: usize = 4 << 20;
 
 /// What the gRPC listeners take.
 #[derive(Clone, Copy, Debug)]

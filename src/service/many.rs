@@ -1,11 +1,11 @@
-//! A client's get of several keys.
+//! A client's get of several keys, and another node's fetch of those that are in memory.
 //!
 //! It must never have more under way than bounds allow, whatever the number of keys.
 
 use std::sync::Arc;
 
 use futures::{
-    FutureExt, Stream, StreamExt,
+    Stream, StreamExt,
     future::ready,
     stream::{self, BoxStream},
 };
@@ -15,10 +15,16 @@ use super::Service;
 use crate::fairness::Permit;
 use gaocache_core::{
     error::Result,
-    group::{Answer, Room},
-    ports::MAX_BATCH_KEYS,
+    group::{Answer, Batch, Room},
+    ports::{Fetched, MAX_BATCH_KEYS},
 };
 
+/// Values above this size are not sent with others that come from memory at the same moment: two
+/// messages cost less than the copies.
+pub(crate) const HELD_BYTES: usize = 4 << 10;
+/// And no more than this in all, with what the origin said of them: a message has room for it
+/// whatever the groups allow.
+const HELD_TOGETHER_BYTES: usize = 512 << 10;
 /// What a key that is asked for takes meanwhile, in bytes: its flight and the task of that.
 const FLIGHT_BYTES: usize = 2 << 10;
 
@@ -27,15 +33,18 @@ pub(crate) fn flight_bytes(keys: usize) -> usize {
     keys.min(MAX_BATCH_KEYS) * FLIGHT_BYTES
 }
 
-/// Answers as they come, each with the place of its key.
-pub(crate) type Answers = BoxStream<'static, (usize, Result<Answer>)>;
+/// Answers as they come.
+pub(crate) type Answers = BoxStream<'static, Batch>;
 
 /// The keys of a request that are worked on at the same time.
 struct Part {
+    /// The place of the first of them.
+    first: usize,
     /// What is known of some of them.
-    known: Vec<(usize, Result<Answer>)>,
-    /// The places of the others, and what counts them for the client.
+    known: Batch,
+    /// The places of the others.
     missed: Vec<usize>,
+    /// What counts a key for the client, from the first on.
     under_way: Vec<Option<Permit>>,
     /// The place of the first key of the next part.
     next: usize,
@@ -61,7 +70,8 @@ impl Service {
         group: &str,
         keys: Arc<[String]>,
     ) -> impl Stream<Item = (usize, Result<Answer>)> + Send + use<> {
-        self.get_in_parts(group, keys, |_| Ok(())).flatten()
+        let batches = self.get_in_parts(group, keys, |_| Ok(())).flatten();
+        batches.flat_map(stream::iter)
     }
 
     /// The same in parts, of which each begins when it is asked for. `count` takes room for what is
@@ -91,6 +101,7 @@ impl Service {
     fn part(&self, group: &str, keys: &[String], first: usize) -> Part {
         let room = Room::default();
         let mut part = Part {
+            first,
             known: Vec::new(),
             missed: Vec::new(),
             under_way: Vec::new(),
@@ -99,6 +110,7 @@ impl Service {
         };
         let now = self.now();
         for (place, key) in (first..part.next).zip(&keys[first..part.next]) {
+            part.under_way.push(None);
             // What finds no room is looked for again in its turn.
             let started = self.begin_held();
             if let Some(answer) = self.inner.groups.held(group, key, now) {
@@ -108,7 +120,6 @@ impl Service {
                 } else {
                     // It is in memory, so it doesn't count as a miss.
                     part.missed.push(place);
-                    part.under_way.push(None);
                 }
                 continue;
             }
@@ -124,7 +135,7 @@ impl Service {
             match begun {
                 Ok(begun) => {
                     part.missed.push(place);
-                    part.under_way.push(Some(begun));
+                    part.under_way[place - first] = Some(begun);
                 }
                 Err(error) => part.known.push((place, Err(error))),
             }
@@ -140,47 +151,73 @@ impl Service {
         counted: Result<C>,
     ) -> Answers {
         let Part {
+            first,
             known,
             missed,
             mut under_way,
             started,
             ..
         } = part;
-        let asked: Vec<&str> = missed.iter().map(|place| &*keys[*place]).collect();
         let begun = counted.and_then(|counted| Ok((counted, self.inner.groups.get(group)?)));
         let rest = match begun {
             Ok((counted, found)) => {
-                let answers = self.client.within(|| found.get_many(&asked));
-                let answers = self.client.reads(answers).map(move |answer| {
+                let answers = self.client.within(|| found.get_batch(keys, &missed));
+                let answers = self.client.reads(answers).map(move |batch| {
                     let _counted = &counted;
-                    answer
+                    batch
                 });
                 answers.left_stream()
             }
             Err(error) => {
-                let refused = (0..asked.len()).map(move |nth| (nth, Err(error.clone())));
-                stream::iter(refused).right_stream()
+                let refused = missed.into_iter().map(|place| (place, Err(error.clone())));
+                stream::iter([refused.collect()]).right_stream()
             }
         };
-        let plain = self.clone();
         let (service, group, keys) = (self.clone(), group.clone(), keys.clone());
-        let rest = rest.map(move |(nth, answer)| {
-            under_way[nth] = None;
-            let key = &keys[missed[nth]];
-            if let Some(started) = started {
-                service.measure(&group, key, started.elapsed(), &answer);
+        let rest = rest.map(move |batch: Batch| {
+            let took = started.map(|it| it.elapsed());
+            for (place, answer) in &batch {
+                under_way[*place - first] = None;
+                let key = &keys[*place];
+                if let Some(took) = took {
+                    service.measure(&group, key, took, answer);
+                }
+                service.record_get(&group, key, answer);
             }
-            service.record_get(&group, key, &answer);
-            (missed[nth], answer)
+            batch
         });
-        let answers = stream::iter(known).chain(rest);
-        let answers = answers.then(move |(place, answer)| match answer {
-            Ok(answer) if answer.metadata.plain_bytes().is_some() => {
-                let plain = plain.clone();
-                async move { (place, plain.plain(answer).await) }.left_future()
-            }
-            answer => ready((place, answer)).right_future(),
-        });
-        answers.boxed()
+        let plain = self.clone();
+        let batches = stream::iter([known]).chain(rest);
+        let batches = batches.flat_map(move |batch| plain.clone().plain_batches(batch));
+        batches.boxed()
+    }
+
+    /// Another node's fetch of several keys, from memory alone. What is not there, or too large to
+    /// be sent with others, is to be fetched alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
+    pub fn held_for_peer(
+        &self,
+        group: &str,
+        keys: &[String],
+    ) -> Result<impl Iterator<Item = Result<Fetched>>> {
+        let known = self.inner.groups.get(group)?;
+        let (mut room, now) = (HELD_TOGETHER_BYTES, self.now());
+        Ok(keys.iter().map(move |key| {
+            let held = match known.held_for_peer_at(key, now) {
+                Some(Ok(answer)) if answer.value_bytes() <= HELD_BYTES => {
+                    let Some(rest) = room.checked_sub(answer.record.bytes()) else {
+                        return Ok(Fetched::Large);
+                    };
+                    room = rest;
+                    Ok(answer)
+                }
+                Some(Err(error)) => Err(error),
+                Some(Ok(_)) | None => return Ok(Fetched::Large),
+            };
+            self.record_fetch(known.name(), key, held.as_ref());
+            held.map(Fetched::Answer)
+        }))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
 
 use super::Service;
 use crate::{
@@ -11,10 +12,31 @@ use crate::{
 };
 use gaocache_core::{
     error::{Error, Result},
-    group::Answer,
+    group::{Answer, Batch},
 };
 
 impl Service {
+    /// The answers, in one batch but for those that are compressed: they follow one by one, so that
+    /// none is decompressed before it can be sent.
+    pub(super) fn plain_batches(self, batch: Batch) -> impl Stream<Item = Batch> + Send {
+        let is_compressed = |(_, answer): &(usize, Result<Answer>)| {
+            let found = answer.as_ref().ok();
+            found.is_some_and(|it| it.metadata.plain_bytes().is_some())
+        };
+        let (compressed, plain): (Batch, Batch) = batch.into_iter().partition(is_compressed);
+        let one_by_one = stream::iter(compressed).then(move |(place, answer)| {
+            let service = self.clone();
+            async move {
+                let answer = match answer {
+                    Ok(answer) => service.plain(answer).await,
+                    failed => failed,
+                };
+                vec![(place, answer)]
+            }
+        });
+        stream::iter([plain]).chain(one_by_one)
+    }
+
     /// The answer with its value as the origin gave it. Its bytes count against the budget while it
     /// is decompressed; from then on, they are counted by who sends them. A large value is
     /// decompressed on another thread.

@@ -19,7 +19,7 @@ use gaocache_core::error::{Error, ErrorKind, Result};
 /// are counted with every answer, which saves them the lock.
 const SHARED_FROM: usize = 64 << 10;
 /// Answers up to this size are counted and never refused: those to removals, and errors.
-const NEVER_REFUSED: usize = 512;
+pub(super) const NEVER_REFUSED: usize = 512;
 /// At most one line in the log for refusals in this time.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 /// One part in so many is kept for what is small, so that large values can't shut out the rest.

@@ -6,7 +6,7 @@ use std::sync::{Arc, atomic::Ordering};
 use bytes::Bytes;
 
 use super::{
-    budget::{Held, Pinned, REQUEST_BYTES},
+    budget::{Held, NEVER_REFUSED, Pinned, REQUEST_BYTES},
     connection::Traffic,
 };
 use gaocache_core::error::Result;
@@ -49,6 +49,21 @@ impl Traffic {
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Result<Ticket> {
         let mut part = Ticket::part(self);
         part.charge(bytes)?;
+        Ok(part)
+    }
+
+    /// Counts answers of so many bytes that wait to be sent.
+    ///
+    /// # Errors
+    /// As [`Ticket::charge`], which few bytes never meet.
+    pub fn wait(self: &Arc<Self>, bytes: usize) -> Result<Ticket> {
+        let mut part = Ticket::part(self);
+        if bytes <= NEVER_REFUSED {
+            self.budget().take_anyway(bytes as u64);
+            part.charged = bytes as u64;
+        } else {
+            part.charge(bytes)?;
+        }
         Ok(part)
     }
 

@@ -80,6 +80,30 @@ async fn a_thousand_keys_over_five_nodes_take_at_most_five_messages() {
     }
     assert_eq!(origin.loads(), 1_000);
     assert_eq!(messages(&nodes[0], "fetch").await, 0.0);
+    assert_eq!(messages(&nodes[0], "fetch_many").await, 8.0);
+
+    // By now it is known that the owners have them.
+    let hits = |node| metric(node, "gaocache_peer_fetches_total", &["hit"]);
+    let before = hits(&nodes[0]).await;
+    for (key, answer) in keys.iter().zip(get_many(&nodes[0], &keys).await) {
+        assert_eq!(found(&answer).0, format!("value of {key}").as_bytes());
+    }
+    assert_eq!(messages(&nodes[0], "fetch_held").await, 4.0);
+    assert_eq!(messages(&nodes[0], "fetch_many").await, 8.0);
+    assert!(hits(&nodes[0]).await > before + 500.0, "each counts");
+    let others: Vec<String> = keys.iter().map(|key| format!("other-{key}")).collect();
+    for (key, answer) in others.iter().zip(get_many(&nodes[0], &others).await) {
+        assert_eq!(found(&answer).0, format!("value of {key}").as_bytes());
+    }
+    assert_eq!(origin.loads(), 2_000, "once each");
+    assert_eq!(messages(&nodes[0], "fetch_held").await, 8.0);
+    assert_eq!(messages(&nodes[0], "fetch_many").await, 12.0);
+    assert_eq!(get_many(&nodes[0], &others).await.len(), 1_000);
+    assert_eq!(
+        messages(&nodes[0], "fetch_held").await,
+        8.0,
+        "few were there"
+    );
 }
 
 #[tokio::test]

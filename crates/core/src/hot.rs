@@ -55,6 +55,16 @@ impl HotKeys {
         recent >= self.threshold
     }
 
+    /// Whether the next request makes the key hot, or it is already.
+    pub fn is_nearly_hot(&self, key: KeyHash, now: Timestamp) -> bool {
+        if self.threshold == 0 {
+            return false;
+        }
+        self.turn_to(now.0 / WINDOW_MS);
+        let recent = self.windows.iter().map(|window| window.estimate(key));
+        recent.fold(1, u32::saturating_add) >= self.threshold
+    }
+
     /// Clears the windows that are stale in window `number`. If several threads see the change at
     /// the same time, only one of them clears.
     fn turn_to(&self, number: u64) {
@@ -119,11 +129,15 @@ mod tests {
         let key = hash_key(0, "popular");
         let start = Timestamp(1_000_000);
         assert!(!hot.count(key, start));
+        assert!(!hot.is_nearly_hot(key, start));
         assert!(!hot.count(key, start));
+        assert!(hot.is_nearly_hot(key, start));
         assert!(hot.count(key, start));
         // The window before still counts, the one before that doesn't.
         assert!(hot.count(key, Timestamp(start.0 + WINDOW_MS)));
-        assert!(!hot.count(key, Timestamp(start.0 + 4 * WINDOW_MS)));
+        let later = Timestamp(start.0 + 4 * WINDOW_MS);
+        assert!(!hot.is_nearly_hot(key, later));
+        assert!(!hot.count(key, later));
     }
 
     #[test]

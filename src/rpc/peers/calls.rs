@@ -46,6 +46,14 @@ impl Peers for GrpcPeers {
         self.fetch_together(member, group, asked).await;
     }
 
+    fn holds_most(&self, member: &Member, group: &str) -> bool {
+        self.has_held_most(member, group)
+    }
+
+    async fn held(&self, member: &Member, group: &str, keys: &[&str]) -> Vec<Option<PeerAnswer>> {
+        self.held_by(member, group, keys).await
+    }
+
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError> {
         let found = match self.link(Lane::Data, member) {
             Ok(link) => {

@@ -202,17 +202,15 @@ impl GrpcPeers {
     ) -> Result<PeerAnswer, Failed> {
         let answer = convert::peer_answer(response, asked_at)
             .ok_or_else(|| self.failed(member, &Status::unimplemented("unknown entry format")))?;
-        self.arrived(member, &answer);
+        self.arrived(member, answer.value_bytes());
         Ok(answer)
     }
 
-    /// Counts the value of an answer.
-    fn arrived(&self, member: &Member, answer: &PeerAnswer) {
-        if let Some(value) = &answer.record.value {
-            let topology = self.cluster().topology();
-            let received = &self.metrics().peers.fetched_bytes;
-            received.add(topology.me(), Some(member), value.len());
-        }
+    /// Counts bytes of values in answers.
+    pub(super) fn arrived(&self, member: &Member, bytes: usize) {
+        let topology = self.cluster().topology();
+        let received = &self.metrics().peers.fetched_bytes;
+        received.add(topology.me(), Some(member), bytes);
     }
 
     /// What the member has in memory.
@@ -232,7 +230,7 @@ impl GrpcPeers {
         let found = self.call(member, link, bound, send).await?;
         let peeked = convert::peeked(found, asked_at);
         if let Some(answer) = &peeked.entry {
-            self.arrived(member, answer);
+            self.arrived(member, answer.value_bytes());
         }
         Ok(peeked)
     }

@@ -20,7 +20,7 @@ use super::{
     pool::{Client, GrpcPeers},
 };
 use crate::{
-    rpc::many::{MAX_HELD_KEY_BYTES, MAX_HELD_KEYS},
+    rpc::many::{MAX_GATHERED_KEY_BYTES, MAX_GATHERED_KEYS},
     telemetry::trace::Scope,
     wire::{self, fetch_many_response::Outcome},
 };
@@ -64,7 +64,7 @@ impl GrpcPeers {
             // Dropped, it is fetched alone.
             return;
         }
-        let messages = messages(keys, MAX_HELD_KEYS, MAX_HELD_KEY_BYTES);
+        let messages = messages(keys, MAX_GATHERED_KEYS, MAX_GATHERED_KEY_BYTES);
         let calls = messages.into_iter().map(async |keys| {
             let count = keys.len();
             let answered = self.fetch_held(member, group, link, keys).await;
@@ -108,7 +108,7 @@ impl GrpcPeers {
     }
 
     /// `None` if the member doesn't know the call.
-    async fn call_held(
+    pub(super) async fn call_held(
         &self,
         member: &Member,
         link: &Arc<Link>,

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     fairness::ClientId,
     rpc::{asked_for, many::MAX_FETCHED_KEY_BYTES},
+    service::HELD_BYTES,
     telemetry::trace,
     wire::{self, fetch_many_response::Outcome},
 };
@@ -153,11 +154,18 @@ impl GrpcPeers {
             Err(failed) if failed.why == Why::Late => return Ok(load_too_long(member).into()),
             Err(failed) => return Ok(failed.into()),
         };
+        let mut held = 0;
         loop {
             let next = timeout(bound, answers.message());
             match open.unless_given_up(next).await? {
-                Ok(Ok(Some(answer))) => self.take(member, open, answer, asked_at),
-                Ok(Ok(None)) => return Ok(Ended::Open),
+                Ok(Ok(Some(answer))) => {
+                    held += usize::from(is_held(&answer));
+                    self.take(member, open, answer, asked_at);
+                }
+                Ok(Ok(None)) => {
+                    self.holding().had(member, group, held, open.0.len());
+                    return Ok(Ended::Open);
+                }
                 Ok(Err(status)) => return Ok(self.broke_off(member, &status)),
                 Err(_) => return Ok(load_too_long(member).into()),
             }
@@ -201,6 +209,15 @@ impl GrpcPeers {
         }
         self.failed(member, status).into()
     }
+}
+
+/// Whether it is from the member's memory, and may be sent with others.
+fn is_held(answer: &wire::FetchManyResponse) -> bool {
+    let Some(Outcome::Found(found)) = &answer.outcome else {
+        return false;
+    };
+    let is_small = |entry: &wire::Entry| entry.value.len() <= HELD_BYTES;
+    found.source() == wire::Source::Hit && found.entry.as_ref().is_some_and(is_small)
 }
 
 impl Open {

@@ -16,6 +16,8 @@ mod fetch_held;
 mod fetch_many;
 mod gathering;
 mod handoff;
+mod held;
+mod holding;
 mod life;
 mod links;
 mod pool;

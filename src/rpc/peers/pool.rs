@@ -16,6 +16,7 @@ use super::{
     ejected::Ejected,
     failed::Failed,
     failure::Failure,
+    holding::Holding,
     links::{Lane, Link, Links, Route},
     rules::{PeerRules, message_limit},
     slots::LoadBounds,
@@ -57,6 +58,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     links: Links,
     ejected: Arc<Ejected>,
+    holding: Holding,
     throttle: Throttle,
     /// What bounds the loads of each group.
     loads: ArcSwap<HashMap<Arc<str>, LoadBounds>>,
@@ -77,6 +79,7 @@ impl GrpcPeers {
         let inner = Arc::new(Inner {
             cluster,
             links: Links::new(&rules, runtime.clone()),
+            holding: Holding::default(),
             ejected: Ejected::new(gauge, runtime.clone(), probe_timeout),
             metrics,
             clock,
@@ -113,10 +116,16 @@ impl GrpcPeers {
     pub fn keep_only(&self, members: &View) {
         self.inner.links.keep_only(members);
         self.inner.ejected.keep_only(members);
+        self.inner.holding.keep_only(members);
     }
 
     pub(super) fn is_ejected(&self, member: &Member) -> bool {
         self.inner.ejected.contains(member)
+    }
+
+    /// Which members have had nearly all of the last batch in memory.
+    pub(super) fn holding(&self) -> &Holding {
+        &self.inner.holding
     }
 
     /// Bound on an answer, besides what a load from the origin may take.

@@ -156,6 +156,11 @@ impl Topology {
         Some(self.ring_members[at] as usize)
     }
 
+    /// Whether this node is the member at that index in the view.
+    pub fn is_me(&self, index: usize) -> bool {
+        self.me == Some(index)
+    }
+
     /// The id of the member at that index in the view, for an answer.
     pub fn id_for_answer(&self, index: usize) -> Option<Arc<str>> {
         let member = self.view.members.get(index)?;

@@ -24,7 +24,9 @@ use crate::{
     error::{BoxError, Error, ErrorKind, Result},
     flight::{Callers, abandoned},
     membership::{IdHash, Member},
-    ports::{Asked, Fetched, KeyAsked, LoadTurn, Loaded, MANY_AT_ONCE, PeerAnswer, PeerError},
+    ports::{
+        Asked, Fetched, KeyAsked, LoadTurn, Loaded, MANY_AT_ONCE, PeerAnswer, PeerError, Timestamp,
+    },
 };
 
 /// Values above this size, in bytes, are not part of a batch.
@@ -179,11 +181,21 @@ impl Group {
     /// Answers another node from what this node holds, as [`Group::answer_peer`]; `None` if it has
     /// to be loaded.
     pub fn held_for_peer(self: &Arc<Self>, key: &str) -> Option<Result<PeerAnswer>> {
-        if let Err(error) = check_key(key).and_then(|()| self.may_answer_peers()) {
+        self.held_for_peer_at(key, self.shared.clock.now())
+    }
+
+    /// The same, judged by this moment: of many keys that are asked for at once, the clock is read
+    /// once for all.
+    pub fn held_for_peer_at(
+        self: &Arc<Self>,
+        key: &str,
+        now: Timestamp,
+    ) -> Option<Result<PeerAnswer>> {
+        if let Err(error) = check_key(key).and_then(|()| self.may_answer_peers(now)) {
             return Some(Err(error));
         }
         let key = self.hashed(key);
-        let entry = self.find_owned(&key)?;
+        let entry = self.shared.owned.get(&key, now)?;
         self.refresh_ahead(&key, &entry);
         Some(Ok(to_peer(&FlightOutcome::hit(entry))))
     }

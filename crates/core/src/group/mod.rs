@@ -13,6 +13,7 @@ mod ahead;
 mod explain;
 mod failures;
 mod groups;
+mod held;
 mod load;
 mod local;
 mod many;
@@ -31,6 +32,7 @@ use arc_swap::ArcSwap;
 pub use explain::{Explained, Held, Told};
 use failures::Failures;
 pub use groups::{GroupChanges, Groups};
+pub use held::Batch;
 pub use many::Room;
 pub use parts::{
     Answer, GROUP_NAME_RULE, GroupRules, MAX_GROUP_NAME_BYTES, Query, Shared, Wanted, is_group_name,
@@ -212,8 +214,8 @@ impl Group {
     }
 
     /// Whether other members may be answered at all.
-    fn may_answer_peers(&self) -> Result<()> {
-        if self.is_sure() {
+    fn may_answer_peers(&self, now: Timestamp) -> Result<()> {
+        if self.shared.standing.fence.is_open(now) {
             return Ok(());
         }
         // Another member's memory may have it, and this node would load it without keeping it.

@@ -13,7 +13,7 @@ use crate::{
     flight::Leader,
     key::HashedKey,
     membership::Member,
-    ports::{Fetched, PeerError, TRANSFER_TIMEOUT},
+    ports::{Fetched, PeerAnswer, PeerError, TRANSFER_TIMEOUT, Timestamp},
     record::{Record, Stale},
     ring::KeyHash,
     store::Entry,
@@ -210,7 +210,19 @@ impl Group {
                 peers.fetch(member, &self.name, key, askers).await?
             }
         };
-        let now = self.shared.clock.now();
+        let judged = self.judged(answer, self.shared.clock.now());
+        Ok(judged.map(|judged| {
+            Brought::ByPeer(FlightOutcome {
+                source: judged.source,
+                course: judged.course,
+                uncacheable: judged.uncacheable,
+                entry: Entry::new(&self.hashed(key), &judged.record),
+            })
+        }))
+    }
+
+    /// What another member's answer is worth here at `now`; `None` if its time is over.
+    pub(super) fn judged(&self, answer: PeerAnswer, now: Timestamp) -> Option<PeerAnswer> {
         let expired = !answer.record.is_fresh(now);
         let source = match answer.source {
             // What was loaded for this flight is answered however short its lifetime is: callers
@@ -218,22 +230,23 @@ impl Group {
             Source::Origin => Source::Origin,
             Source::Stale if answer.record.is_usable(now) => Source::Stale,
             Source::Hit | Source::Peer if !expired => Source::Peer,
-            Source::Hit | Source::Peer | Source::Stale => return Ok(None),
+            Source::Hit | Source::Peer | Source::Stale => return None,
         };
+        let wanted = self.now.load();
         // Only the owner knows whether an old value may be served: a copy of it never is one.
         let record = Record {
             stale: Stale::NEVER,
-            ..answer.record.with_little_absence(self.max_value())
+            ..answer.record.with_little_absence(wanted.rules.max_value)
         };
         // Its tag is taken as it is: it comes from the same member as the value, and both go to the
         // same caller.
-        let within = self.now.load().rules.within_life(&record, now);
-        Ok(Some(Brought::ByPeer(FlightOutcome {
+        let within = wanted.rules.within_life(&record, now);
+        Some(PeerAnswer {
             source,
             course: answer.course,
             uncacheable: answer.uncacheable || within.is_none(),
-            entry: Entry::new(&self.hashed(key), &within.unwrap_or(record)),
-        })))
+            record: within.unwrap_or(record),
+        })
     }
 }
 

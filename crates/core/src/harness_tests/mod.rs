@@ -22,7 +22,7 @@ pub(super) use self::net::{TestNet, peers};
 use super::{
     cluster::{Cluster, Owner, Topology},
     copy_queue::{CopyQueue, QueuedKeys},
-    group::{Answer, Group, GroupRules, Groups, Query, Shared},
+    group::{Answer, Batch, Group, GroupRules, Groups, Query, Shared},
     handoff::{Handoff, HandoffParts, HandoffRules},
     hot::HotKeys,
     key::GroupId,
@@ -180,8 +180,8 @@ impl TestNode {
         if let [key] = keys {
             return vec![self.group.get(key).await];
         }
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut answers: Vec<_> = self.group.get_many(&keys).collect().await;
+        let (places, keys): (Vec<_>, _) = ((0..keys.len()).collect(), keys.into());
+        let mut answers: Batch = self.group.get_batch(&keys, &places).concat().await;
         answers.sort_unstable_by_key(|(place, _)| *place);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }

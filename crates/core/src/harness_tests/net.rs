@@ -47,6 +47,8 @@ pub(crate) struct TestNet {
     pub(crate) fetches: AtomicUsize,
     /// Messages that ask for several keys.
     pub(crate) batches: AtomicUsize,
+    /// Messages that ask for what a node holds of several keys.
+    pub(crate) held: AtomicUsize,
     pub(crate) peeks: AtomicUsize,
     /// A node that has seen a removal already, and reads the key just before the removal reaches
     /// the other node: (reader, the one reached last).
@@ -166,6 +168,27 @@ impl Peers for TestPeers {
             let answer = back.and_then(|()| answer.map_err(PeerError::Answered));
             asked[place].take().expect("one answer").answer(answer);
         }
+    }
+
+    fn holds_most(&self, _: &Member, _: &str) -> bool {
+        true
+    }
+
+    async fn held(&self, member: &Member, _: &str, keys: &[&str]) -> Vec<Option<PeerAnswer>> {
+        self.net.held.fetch_add(1, Ordering::SeqCst);
+        let since = self.clock.now();
+        let passed = self.net.pass(&self.me, &member.id).await;
+        let Ok(group) = passed.and_then(|()| self.net.group(&member.id)) else {
+            return Vec::new();
+        };
+        let held = keys.iter().map(|key| {
+            let mut answer = group.held_for_peer(key)?.ok()?;
+            self.net.carry(&mut answer.record, &member.id, since);
+            Some(answer)
+        });
+        let held = held.collect();
+        let back = self.net.pass(&member.id, &self.me).await;
+        back.map(|()| held).unwrap_or_default()
     }
 
     async fn peek(&self, member: &Member, _: &str, key: &str) -> Result<Peeked, PeerError> {

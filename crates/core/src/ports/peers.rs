@@ -384,6 +384,19 @@ pub trait Peers: Send + Sync + 'static {
             .collect::<()>()
             .await;
     }
+    /// Whether that member is likely to have nearly all keys of a batch in memory, with values that
+    /// [`Peers::held`] brings.
+    fn holds_most(&self, member: &Member, group: &str) -> bool {
+        let _ = (member, group);
+        false
+    }
+    /// Gets what that member has in memory of these keys, in their order. It never loads. What is
+    /// not there, too large to be sent with others, or refused, is `None`; so is all that the list
+    /// is too short for. That has to be fetched.
+    async fn held(&self, member: &Member, group: &str, keys: &[&str]) -> Vec<Option<PeerAnswer>> {
+        let _ = (member, group, keys);
+        Vec::new()
+    }
     /// Gets what that member has in memory. It never loads.
     async fn peek(&self, member: &Member, group: &str, key: &str) -> Result<Peeked, PeerError>;
     /// Removes at that member.

@@ -136,6 +136,98 @@ async fn what_is_large_or_past_the_room_of_a_batch_is_fetched_alone_and_never_lo
     assert_eq!(test.loads(), 20);
 }
 
+/// The answers of a batch whose keys memory doesn't have, in their order.
+async fn all_held_first(group: &Arc<Group>, keys: &[String]) -> Vec<Result<Answer>> {
+    let places: Vec<usize> = (0..keys.len()).collect();
+    let mut answers = group.get_batch(&keys.into(), &places).concat().await;
+    answers.sort_unstable_by_key(|(place, _)| *place);
+    let came: Vec<usize> = answers.iter().map(|(place, _)| *place).collect();
+    assert_eq!(came, places, "one answer a key");
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+#[tokio::test]
+async fn what_owners_hold_comes_without_a_flight_and_the_rest_is_loaded_once_each() {
+    let test = cluster(3);
+    let (keys, held) = (keys(60), || test.peers.held.load(Ordering::SeqCst));
+    for key in keys.iter().step_by(2) {
+        test.groups[1].get(key).await.expect("a value");
+    }
+    for round in 0..2 {
+        let answers = all_held_first(&test.groups[0], &keys).await;
+        let owners = test.clusters[0].snapshot();
+        for (key, answer) in keys.iter().zip(answers) {
+            let answer = answer.expect("a value");
+            assert_eq!(answer.value, format!("{key} v1"));
+            let owner = owners.owner_id(test.groups[0].hash(key));
+            assert_eq!(Some(&answer.owner), owner);
+            let is_peer_s = &*answer.owner != "n0";
+            assert!(round == 0 || (answer.source == Source::Peer) == is_peer_s);
+        }
+        assert_eq!(held(), 2 * (round + 1), "one message an owner");
+        let (batches, _) = messages(&test);
+        assert_eq!(batches, 2, "only for what they had to load");
+        assert_eq!(test.loads(), 60);
+    }
+    let none = test.groups[0]
+        .get_batch(&Vec::new().into(), &[])
+        .count()
+        .await;
+    assert_eq!(none, 0);
+}
+
+#[tokio::test]
+async fn what_no_owner_brings_is_asked_for_by_the_rules_of_a_get() {
+    let test = cluster(3);
+    let keys = ["", "a", "a", "b", &"k".repeat(MAX_KEY_BYTES)].map(str::to_owned);
+    test.peers.down.lock().insert("n1".into());
+    let answers = all_held_first(&test.groups[0], &keys).await;
+    let kinds: Vec<_> = answers
+        .iter()
+        .map(|it| it.as_ref().map(|it| &*it.value).map_err(Error::kind))
+        .collect();
+    assert_eq!(kinds[0], Err(ErrorKind::InvalidRequest));
+    assert_eq!(kinds[1..3], [Ok(&b"a v1"[..]), Ok(b"a v1")]);
+    assert_eq!(kinds[3], Ok(&b"b v1"[..]));
+    assert_eq!(kinds[4], Err(ErrorKind::ValueTooLarge));
+    // Outside the fence, nobody is asked for what it holds.
+    let before = test.peers.held.load(Ordering::SeqCst);
+    test.standings[0].fence.end();
+    let answers = all_held_first(&test.groups[0], &keys[1..4]).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(test.peers.held.load(Ordering::SeqCst), before);
+}
+
+#[tokio::test]
+async fn a_key_that_is_often_asked_for_in_batches_is_kept_here() {
+    let test = cluster(3);
+    let (key, _, other) = test.key_and_ranks();
+    for _ in 0..=HOT_AFTER {
+        let answers = all_held_first(&test.groups[other], &[key.clone()]).await;
+        assert!(answers.iter().all(Result::is_ok));
+    }
+    let answer = test.groups[other].get(&key).await.expect("a value");
+    assert_eq!(answer.source, Source::Hit);
+}
+
+#[tokio::test]
+async fn an_owner_s_value_whose_time_ends_on_the_way_is_fetched_anew() {
+    let test = cluster(3);
+    let (key, owner, other) = test.key_and_ranks();
+    test.groups[owner].get(&key).await.expect("a value");
+    let (clock, back) = (test.clock.clone(), format!("n{other}"));
+    *test.peers.passing.lock() = Some(Arc::new(Box::new(move |_: &str, to: &str| {
+        if *to == *back {
+            clock.0.store(TTL_MS, Ordering::SeqCst);
+        }
+        Box::pin(std::future::ready(true))
+    })));
+    test.origin.version.store(2, Ordering::SeqCst);
+    let answers = all_held_first(&test.groups[other], &[key]).await;
+    let answer = answers.into_iter().next().expect("one").expect("a value");
+    assert_eq!(answer.value, "alice v2");
+}
+
 #[tokio::test]
 async fn a_removal_grounds_the_flights_of_a_batch() {
     let test = cluster(3);
