@@ -203,7 +203,7 @@ async fn a_key_that_is_often_asked_for_in_batches_is_kept_here() {
     let test = cluster(3);
     let (key, _, other) = test.key_and_ranks();
     for _ in 0..=HOT_AFTER {
-        let answers = all_held_first(&test.groups[other], &[key.clone()]).await;
+        let answers = all_held_first(&test.groups[other], std::slice::from_ref(&key)).await;
         assert!(answers.iter().all(Result::is_ok));
     }
     let answer = test.groups[other].get(&key).await.expect("a value");
