@@ -277,6 +277,47 @@ async fn it_does_so_too_if_another_node_owns_the_keys() {
 }
 
 #[tokio::test]
+async fn it_does_so_too_if_the_keys_leave_in_one_message() {
+    let origin = OrderedOrigin::start().await;
+    let nodes = cluster(2, "", &[&origin.group("")]).await;
+    let address = nodes[0].addresses.grpc;
+    let keys = (0..).map(|number| format!("bad-{number:04}"));
+    let keys: Vec<String> = { keys }
+        .filter(|key| owned_by(&nodes[1], key))
+        .take(600)
+        .collect();
+    // The last one, which the owner has not begun: another client wants it.
+    let wanted = keys[599].clone();
+    let request = GetManyRequest {
+        group: "users".into(),
+        keys,
+    };
+    let greedy = client_from(ATTACKER, address).await;
+    let mut greedy = { greedy }.get_many(request).await.unwrap().into_inner();
+    origin.is_asked_for(1).await;
+    let before = in_flight(&nodes[1]).await;
+    let good = client_from(GOOD, address).await;
+    let good = ask(&good, [wanted.clone()].into_iter());
+    until_in_flight(&nodes[1], |bytes| bytes > before).await;
+    within("a fetch of its own", async {
+        let sent = ["call=\"fetch\""];
+        while metric(&nodes[0], "gaocache_peer_messages_total", &sent).await < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    origin.open.send_replace(true);
+    all_answered(good).await;
+    let before = origin.before(&wanted);
+    assert!(before <= 100, "it waited for {before} of 600 others");
+    let mut answers = 0;
+    while let Some(_answer) = within("an answer", greedy.message()).await.unwrap() {
+        answers += 1;
+    }
+    assert_eq!((answers, origin.asked.lock().len()), (600, 600));
+}
+
+#[tokio::test]
 async fn a_key_waits_at_its_owner_for_all_clients_that_other_nodes_name() {
     let origin = OrderedOrigin::start().await;
     let further = [&origin.group(""), "peer.insecure=true"];
