@@ -233,7 +233,8 @@ impl Service {
     /// A client's get, after [`Service::get_held`] has found nothing.
     ///
     /// # Errors
-    /// As [`gaocache_core::group::Group::get`], or [`ErrorKind::UnknownGroup`].
+    /// As [`gaocache_core::group::Group::get`], or
+    /// [`UnknownGroup`](gaocache_core::ErrorKind::UnknownGroup).
     pub async fn get_elsewhere(&self, group: &str, key: &str) -> Result<Answer> {
         let answer = self.get_elsewhere_as_stored(group, key).await?;
         self.plain(answer).await

@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 /// The places. `T` is what decides whether a connection has to make room.
 pub(super) struct Lobby<T = ()> {
     /// By age.
-    waiting: BTreeMap<u64, Stranger<T>>,
+    inside: BTreeMap<u64, Guest<T>>,
     next: u64,
 }
 
 /// A connection in a lobby.
-struct Stranger<T> {
+struct Guest<T> {
     address: IpAddr,
     displaced: CancellationToken,
     what: T,
@@ -34,7 +34,7 @@ pub(super) struct Ticket {
 impl<T> Default for Lobby<T> {
     fn default() -> Self {
         Self {
-            waiting: BTreeMap::new(),
+            inside: BTreeMap::new(),
             next: 0,
         }
     }
@@ -58,27 +58,27 @@ impl<T> Lobby<T> {
         may_go: impl Fn(&T) -> bool,
     ) -> Result<Ticket, T> {
         self.make_room(most, may_go);
-        if self.waiting.len() >= most {
+        if self.inside.len() >= most {
             return Err(what);
         }
         Ok(self.add(address, what))
     }
 
     fn make_room(&mut self, most: usize, may_go: impl Fn(&T) -> bool) {
-        if self.waiting.len() < most {
+        if self.inside.len() < most {
             return;
         }
         let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
-        for stranger in self.waiting.values() {
-            *by_address.entry(stranger.address).or_default() += 1;
+        for guest in self.inside.values() {
+            *by_address.entry(guest.address).or_default() += 1;
         }
-        let connections = |it: &Stranger<T>| by_address.get(&it.address).copied();
-        let dispensable = || self.waiting.iter().filter(|(_, it)| may_go(&it.what));
+        let connections = |it: &Guest<T>| by_address.get(&it.address).copied();
+        let dispensable = || self.inside.iter().filter(|(_, it)| may_go(&it.what));
         let busiest = dispensable().map(|(_, it)| connections(it)).max();
         let oldest = dispensable()
             .find(|(_, it)| Some(connections(it)) == busiest)
             .map(|(number, _)| *number);
-        if let Some(gone) = oldest.and_then(|number| self.waiting.remove(&number)) {
+        if let Some(gone) = oldest.and_then(|number| self.inside.remove(&number)) {
             gone.displaced.cancel();
         }
     }
@@ -86,24 +86,24 @@ impl<T> Lobby<T> {
     fn add(&mut self, address: IpAddr, what: T) -> Ticket {
         let (number, displaced) = (self.next, CancellationToken::new());
         self.next += 1;
-        let stranger = Stranger {
+        let guest = Guest {
             address,
             displaced: displaced.clone(),
             what,
         };
-        self.waiting.insert(number, stranger);
+        self.inside.insert(number, guest);
         Ticket { number, displaced }
     }
 
     /// How many are taken.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.inside.len()
     }
 
     /// Gives a place back; false: it was taken away before.
     pub(super) fn leave(&mut self, ticket: &Ticket) -> bool {
-        self.waiting.remove(&ticket.number).is_some()
+        self.inside.remove(&ticket.number).is_some()
     }
 }
 

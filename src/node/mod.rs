@@ -22,6 +22,7 @@ mod local;
 mod membership;
 mod parts;
 mod per_address;
+mod places;
 mod probes;
 #[cfg(feature = "cli")]
 pub(crate) mod reload;

@@ -4,7 +4,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     pin::Pin,
     sync::Arc,
     thread::JoinHandle,
@@ -18,11 +18,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
-use parking_lot::Mutex;
-use tokio::{
-    net::{TcpStream, UnixStream},
-    time::Instant,
-};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -30,9 +26,8 @@ use super::{
     connection::Carrier,
     handshake::Begun,
     listeners::{ACCEPT_PAUSE, registered},
-    lobby::{Lobby, Ticket},
     local::LocalListener,
-    per_address::PerAddress,
+    places::{Place, Places},
     rules,
     worker::{not_started, single_thread},
 };
@@ -57,12 +52,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const IN_FLIGHT: u64 = 16 << 20;
 /// For the head of a request, and between two of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection keeps its place although no request is under way: a new one has to be read
-/// before it can be judged.
-const UNUSED_TIMEOUT: Duration = Duration::from_millis(500);
-/// While all places are in use, how often it is looked whether one can be given away.
-const PLACE_PAUSE: Duration = Duration::from_millis(20);
-
 /// The thread of the admin listener and the admin socket.
 pub(super) struct Probes(Option<JoinHandle<()>>);
 
@@ -109,11 +98,7 @@ impl Probes {
             front,
             hosts,
             carrier: Carrier::new(budget, quotas, &limits, metrics.clone()),
-            places: Mutex::default(),
-            most: limits.max_admin_connections,
-            by_address: Mutex::default(),
-            most_per_address: limits.max_admin_connections_per_address,
-            metrics: metrics.clone(),
+            places: Places::new(&limits, metrics.clone()),
             throttle: Throttle::default(),
             stop,
         };
@@ -147,40 +132,9 @@ struct Server {
     front: Front,
     hosts: Arc<Hosts>,
     carrier: Carrier,
-    places: Mutex<Lobby<Guest>>,
-    most: usize,
-    by_address: Mutex<PerAddress>,
-    most_per_address: usize,
-    metrics: Arc<Metrics>,
+    places: Arc<Places>,
     throttle: Throttle,
     stop: CancellationToken,
-}
-
-/// A connection of the listener, as far as it decides whether it has to make room.
-struct Guest {
-    since: Instant,
-    traffic: Arc<Traffic>,
-}
-
-impl Guest {
-    fn may_go(&self) -> bool {
-        !self.traffic.is_in_use() && self.since.elapsed() >= UNUSED_TIMEOUT
-    }
-}
-
-/// The place of a connection, among all and among those of its address, while it lives.
-struct Place {
-    server: Arc<Server>,
-    address: IpAddr,
-    ticket: Ticket,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.server.places.lock().leave(&self.ticket);
-        self.server.by_address.lock().remove(self.address);
-        self.server.metrics.connections.open(ADMIN).dec();
-    }
 }
 
 impl Server {
@@ -217,7 +171,7 @@ impl Server {
             if let Some((stream, from, traffic, place)) = accepted {
                 let this = self.clone();
                 open.spawn(async move {
-                    let displaced = place.ticket.displaced.clone();
+                    let displaced = place.displaced().clone();
                     let served = this.serve(stream, from, traffic);
                     if displaced.run_until_cancelled(served).await.is_none() {
                         this.carrier.cut(ADMIN, Cut::Displaced);
@@ -254,7 +208,7 @@ impl Server {
 
     /// The next connection, once there is a place for it.
     async fn accept(
-        self: &Arc<Self>,
+        &self,
         listener: &tokio::net::TcpListener,
     ) -> Option<(TcpStream, SocketAddr, Arc<Traffic>, Place)> {
         let (stream, from) = match listener.accept().await {
@@ -264,31 +218,8 @@ impl Server {
                 return None;
             }
         };
-        if !self.has_room_for(from) {
-            return None;
-        }
-        let address = from.ip();
         let traffic = self.carrier.traffic_from(from);
-        let mut guest = Guest {
-            since: Instant::now(),
-            traffic: traffic.clone(),
-        };
-        let ticket = loop {
-            let (most, may_go) = (self.most, Guest::may_go);
-            let entered = self.places.lock().try_enter(address, most, guest, may_go);
-            match entered {
-                Ok(ticket) => break ticket,
-                Err(it) => guest = it,
-            }
-            tokio::time::sleep(PLACE_PAUSE).await;
-        };
-        self.by_address.lock().add(address);
-        self.metrics.connections.open(ADMIN).inc();
-        let place = Place {
-            server: self.clone(),
-            address,
-            ticket,
-        };
+        let place = self.places.take(from, traffic.clone()).await?;
         Some((stream, from, traffic, place))
     }
 
@@ -297,22 +228,6 @@ impl Server {
             tracing::warn!(%error, listener = ADMIN, suppressed, "could not accept a connection");
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
-    }
-
-    /// Whether one more connection may come from there. If not, it is counted and logged.
-    fn has_room_for(&self, from: SocketAddr) -> bool {
-        let by_address = self.by_address.lock();
-        if !by_address.has(from.ip(), self.most_per_address) {
-            return true;
-        }
-        drop(by_address);
-        let refusals = &self.metrics.connections.refusals;
-        refusals.with_label_values(&[ADMIN, "address"]).inc();
-        if let Some(suppressed) = self.throttle.due("address") {
-            let setting = "limits.max_admin_connections_per_address";
-            tracing::warn!(%from, listener = ADMIN, setting, suppressed, "refused a connection");
-        }
-        false
     }
 
     async fn serve(&self, stream: TcpStream, from: SocketAddr, traffic: Arc<Traffic>) {

@@ -207,12 +207,13 @@ mod tests {
             bytes if bytes == large.value.len() => Ok(large.clone()),
             bytes => Ok(answer(bytes)),
         });
-        let counted = |answers: &[(usize, Result<Answer>)]| Counted {
-            answers: answers.to_vec().into_iter(),
+        let counted = |answers: Vec<(usize, Result<Answer>)>| Counted {
+            answers: answers.into_iter(),
             _ticket: None,
         };
         let all: Vec<_> = answers.clone().into_iter().enumerate().collect();
-        let batches = [counted(&all[..4]), counted(&[]), counted(&all[4..])];
+        let (first, others) = (all[..4].to_vec(), all[4..].to_vec());
+        let batches = [counted(first), counted(Vec::new()), counted(others)];
         let mut body = ManyBody::new(stream::iter(batches), keys.clone(), || NOW);
         let (mut bytes, mut uncopied, mut trailers) = (BytesMut::new(), false, None);
         while let Some(frame) = body.frame().await {

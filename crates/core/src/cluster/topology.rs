@@ -86,7 +86,8 @@ impl Topology {
         }
     }
 
-    /// Who may have owned the key at any time, as far as the present members tell; see [`Former`].
+    /// Who may have owned the key at any time, as far as the present members tell; see
+    /// [`FormerOwners`].
     pub(super) fn former(&self) -> &FormerOwners {
         self.former.get_or_init(|| {
             FormerOwners::of(&self.view, self.me, |at| self.is_in_ring(at as usize))

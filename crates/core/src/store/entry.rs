@@ -50,7 +50,7 @@ struct Head {
     /// How often it was requested, on this node and on the one that it came from, see
     /// [`MAX_USE_COUNT`].
     uses: AtomicU8,
-    /// See [`LATELY`].
+    /// See [`marks`].
     marks: AtomicU8,
     /// The length of the key, and [`HAS_VALUE`].
     key: u16,

@@ -188,8 +188,7 @@ impl Store {
     fn insert_used(&self, entry: Entry, lately: u8) -> bool {
         let (bytes, group) = (weight(&entry), entry.group());
         let quotas = self.quotas.load();
-        let part = quotas.part_of(group);
-        if bytes > self.shard_capacity.min(quotas.limit(part)) {
+        if bytes > self.shard_capacity.min(quotas.limit(quotas.part_of(group))) {
             self.remove(&entry.hashed());
             return false;
         }
@@ -199,9 +198,7 @@ impl Store {
         self.shards[at].0.write().insert(entry, lately, &mut left);
         self.have_left(left);
         // Where its shard had none of its group to evict.
-        if quotas.forbid(part, 0, &self.stats) {
-            self.trim(part, &quotas, at + 1);
-        }
+        self.trim(group, at + 1);
         true
     }
 
@@ -276,22 +273,30 @@ impl Store {
         for shard in &self.shards {
             shard.0.write().divide(quotas.clone());
         }
-        self.quotas.store(quotas.clone());
-        for part in 0..quotas.len() {
-            self.trim(part, &quotas, 0);
+        self.quotas.store(quotas);
+        for (group, _) in groups {
+            self.trim(*group, 0);
         }
     }
 
-    /// Evicts entries of a part until it is within its limit, from that shard on.
-    fn trim(&self, part: PartNumber, quotas: &Quotas, from: usize) {
+    /// Evicts entries of a group until it is within its limit, from that shard on. A part's number
+    /// holds only for the quotas that it is from, which may be others by now, or in a shard.
+    fn trim(&self, group: GroupId, from: usize) {
+        let is_over = || {
+            let quotas = self.quotas.load();
+            quotas.forbid(quotas.part_of(group), 0, &self.stats)
+        };
+        if !is_over() {
+            return;
+        }
         /// Entries that go while a shard is locked.
         const STRIDE: usize = 256;
         for at in from..from + self.shards.len() {
             let shard = &self.shards[at & (self.shards.len() - 1)].0;
             let mut done = false;
-            while !done && quotas.forbid(part, 0, &self.stats) {
+            while !done && is_over() {
                 let mut left = Vec::new();
-                done = shard.write().trim(part, STRIDE, &mut left);
+                done = shard.write().trim(group, STRIDE, &mut left);
                 self.have_left(left);
             }
         }

@@ -38,8 +38,9 @@ impl Store {
         }
         let use_count = entry.use_count();
         let wanted = self.would_keep(&key, weight(&entry), use_count, now);
-        if wanted == Offered::Kept {
-            self.insert_used(entry.clone(), as_lately(use_count));
+        // A reload may have lowered the group's limit meanwhile.
+        if wanted == Offered::Kept && !self.insert_used(entry, as_lately(use_count)) {
+            return Offered::Full;
         }
         wanted
     }

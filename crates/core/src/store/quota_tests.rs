@@ -23,9 +23,13 @@ fn entry(group: GroupId, text: &str, bytes: usize) -> Entry {
     Entry::new(&HashedKey::new(group, text), &record)
 }
 
-fn with(store: Store, quotas: &[MemoryQuota]) -> Store {
+fn with_quotas(store: &Store, quotas: &[MemoryQuota]) {
     let quotas: Vec<_> = GROUPS.into_iter().zip(quotas.iter().copied()).collect();
     store.set_quotas(&quotas);
+}
+
+fn with(store: Store, quotas: &[MemoryQuota]) -> Store {
+    with_quotas(&store, quotas);
     store
 }
 
@@ -263,6 +267,50 @@ fn quotas_change_while_entries_are_there() {
     }
     assert!(store.stats(GROUPS[1]).bytes > limit * 4);
     assert!(store.bytes() <= store.capacity());
+}
+
+/// Whoever inserts an entry learns its part from other quotas than its shard may have by then.
+#[test]
+fn quotas_change_while_entries_come() {
+    let limits = [0.05, 0.1].map(|limit| quota(0.0, limit));
+    let store = with(Store::new(8 << 20, 1 << 10), &limits);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let come = |group: GroupId| {
+            for nth in 0..4_000 {
+                store.insert(entry(group, &nth.to_string(), 1 << 10));
+            }
+        };
+        let coming = [GROUPS[0], GROUPS[1]].map(|group| scope.spawn(move || come(group)));
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                store.set_quotas(&[]);
+                with_quotas(&store, &limits);
+                with_quotas(&store, &[MemoryQuota::NONE, limits[1]]);
+            }
+        });
+        let ended = coming.map(|it| it.join());
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok), "a panic");
+    });
+    with_quotas(&store, &limits);
+    let held = held(&store);
+    for (group, quota) in GROUPS.iter().zip(limits) {
+        let limit = (quota.limit * store.capacity() as f64) as u64;
+        assert!((1..=limit).contains(&bytes(&held, *group)), "{group:?}");
+    }
+}
+
+#[test]
+fn groups_that_come_in_another_order_stay_where_they_are() {
+    let named = [
+        (GROUPS[1], quota(0.1, 0.5)),
+        (GROUPS[0], MemoryQuota::NONE),
+        (GROUPS[2], quota(0.2, 0.6)),
+    ];
+    let other_way = [named[2], named[1], named[0]];
+    let of = |named: &[_]| Quotas::new(named, 1 << 20, 4);
+    assert!(of(&named).divide_like(&of(&other_way)));
 }
 
 #[test]

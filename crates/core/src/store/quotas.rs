@@ -85,9 +85,12 @@ impl Quotas {
 
     /// The quotas of these groups in a store of so many bytes in so many shards.
     pub(super) fn new(groups: &[(GroupId, MemoryQuota)], capacity: u64, shards: usize) -> Self {
-        let (own, others): (Vec<_>, Vec<_>) = groups
+        let (mut own, others): (Vec<_>, Vec<_>) = groups
             .iter()
             .partition(|(_, quota)| *quota != MemoryQuota::NONE);
+        // A part keeps its number whatever the order in which groups are named, or all entries
+        // would be sorted anew for nothing.
+        own.sort_unstable_by_key(|(group, _)| group.0);
         let mut quotas = Self {
             index: Vec::new(),
             parts: vec![Part {

@@ -16,7 +16,7 @@ use super::{
     slab::{Place, Queue, Slab},
     stats::{GoneReason, StoreStats},
 };
-use crate::key::HashedKey;
+use crate::key::{GroupId, HashedKey};
 
 /// An entry that left.
 pub(super) enum Left {
@@ -264,9 +264,10 @@ impl Shard {
         queue.weight -= weighed;
     }
 
-    /// Evicts entries of a part until it is within its limit, up to so many. True if there is
+    /// Evicts entries of a group until it is within its limit, up to so many. True if there is
     /// nothing more to do here.
-    pub(super) fn trim(&mut self, part: PartNumber, most: usize, left: &mut Vec<Left>) -> bool {
+    pub(super) fn trim(&mut self, group: GroupId, most: usize, left: &mut Vec<Left>) -> bool {
+        let part = self.quotas.part_of(group);
         let mut done = true;
         while done && self.quotas.forbid(part, 0, &self.stats) && self.evict(part, left) {
             done = left.len() < most;

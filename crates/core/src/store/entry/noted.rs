@@ -18,7 +18,7 @@ impl Entry {
     }
 
     /// How often it was requested, on this node and on the one that it came from; at most
-    /// [`MAX_USE_COUNT`].
+    /// [`MAX_USE_COUNT`](super::MAX_USE_COUNT).
     pub fn use_count(&self) -> u32 {
         self.0.head().uses.load(Ordering::Relaxed).into()
     }
