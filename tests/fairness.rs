@@ -121,6 +121,36 @@ async fn until_in_flight(node: &TestNode, is_enough: impl Fn(f64) -> bool) {
     .await;
 }
 
+/// Asks at once for these keys, which nobody has asked for, each twice. Returns when a flight of
+/// each is under way at the node: the last of the two joins it. The bytes of a request count before
+/// that.
+async fn ask_and_join(
+    node: &TestNode,
+    client: &CacheClient<Channel>,
+    keys: impl Iterator<Item = String>,
+) -> JoinSet<Code> {
+    let keys: Vec<String> = keys.flat_map(|key| [key.clone(), key]).collect();
+    let before = joined(node).await;
+    let count = keys.len() as f64 / 2.0;
+    let asked = ask(client, keys.into_iter());
+    until_joined(node, before + count).await;
+    asked
+}
+
+/// How many gets have joined a flight at a node.
+async fn joined(node: &TestNode) -> f64 {
+    metric(node, "gaocache_flight_waits_total", &[]).await
+}
+
+async fn until_joined(node: &TestNode, count: f64) {
+    within("gets that join a flight", async {
+        while joined(node).await < count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_clients_that_hung_up_wanted_is_never_loaded_and_holds_up_nobody() {
     let origin = OrderedOrigin::start().await;
@@ -128,7 +158,7 @@ async fn what_clients_that_hung_up_wanted_is_never_loaded_and_holds_up_nobody() 
     let nodes = cluster(1, "", &further).await;
     let address = nodes[0].addresses.grpc;
     let good = client_from(GOOD, address).await;
-    let mut held = ask(&good, ["held".to_owned()].into_iter());
+    let held = ask(&good, ["held".to_owned()].into_iter());
     origin.is_asked_for(1).await;
     let before = in_flight(&nodes[0]).await;
     {
@@ -139,13 +169,10 @@ async fn what_clients_that_hung_up_wanted_is_never_loaded_and_holds_up_nobody() 
         drop(asked);
     }
     until_in_flight(&nodes[0], |bytes| bytes <= before).await;
-    let mut wanted = ask(&good, ["wanted".to_owned()].into_iter());
-    until_in_flight(&nodes[0], |bytes| bytes > before).await;
+    let wanted = ask_and_join(&nodes[0], &good, ["wanted".to_owned()].into_iter()).await;
     origin.open.send_replace(true);
-    for asked in [&mut held, &mut wanted] {
-        let answer = within("an answer", asked.join_next()).await;
-        assert_eq!(answer.unwrap().unwrap(), Code::Ok);
-    }
+    all_answered(held).await;
+    all_answered(wanted).await;
     assert_eq!(*origin.asked.lock(), ["held", "wanted"]);
 }
 
@@ -182,8 +209,7 @@ async fn what_a_batch_that_was_given_up_wanted_is_never_loaded_by_any_owner() {
     // Behind all that this client still has in the queue.
     let wanted = (0..).map(|number| format!("wanted-{number}"));
     let wanted = { wanted }.find(|key| owned_by(&nodes[1], key)).unwrap();
-    waiting.push(ask(&clients[1], [wanted].into_iter()));
-    until_in_flight(&nodes[1], |bytes| bytes > before[1]).await;
+    waiting.push(ask_and_join(&nodes[1], &clients[1], [wanted].into_iter()).await);
     origin.open.send_replace(true);
     for asked in waiting {
         all_answered(asked).await;
@@ -198,29 +224,18 @@ fn owned_by(node: &TestNode, key: &str) -> bool {
     node.rings.borrow().owner(hash) == gaocache_core::cluster::Owner::Me
 }
 
-/// Asks for these keys, of the same length, and returns when all are under way at the node. The
-/// origin is asked for the first alone.
+/// Asks for these keys, and returns when all are under way at the node. The origin is asked for the
+/// first alone.
 async fn all_wait(
     node: &TestNode,
     origin: &OrderedOrigin,
     client: &CacheClient<Channel>,
     keys: &[String],
-) -> (JoinSet<Code>, f64) {
-    let mut asked = ask(client, keys[..1].iter().cloned());
+) -> [JoinSet<Code>; 2] {
+    let first = ask(client, keys[..1].iter().cloned());
     origin.is_asked_for(1).await;
-    let one = in_flight(node).await;
-    let all = one * (keys.len() as f64 - 0.5);
-    let mut rest = ask(client, keys[1..].iter().cloned());
-    until_in_flight(node, |bytes| bytes >= all).await;
-    asked.spawn(async move {
-        while let Some(code) = rest.join_next().await {
-            if code.unwrap() != Code::Ok {
-                return Code::Unknown;
-            }
-        }
-        Code::Ok
-    });
-    (asked, one)
+    let rest = ask_and_join(node, client, keys[1..].iter().cloned()).await;
+    [first, rest]
 }
 
 async fn all_answered(mut asked: JoinSet<Code>) {
@@ -235,21 +250,26 @@ async fn a_client_that_asks_for_hundreds_of_keys_delays_another_by_its_share() {
     let nodes = cluster(1, "", &[&origin.group("")]).await;
     let address = nodes[0].addresses.grpc;
     let greedy = client_from(ATTACKER, address).await;
-    let keys: Vec<String> = (0..600).map(|number| format!("bad-{number:03}")).collect();
-    let (greedy, one) = all_wait(&nodes[0], &origin, &greedy, &keys).await;
+    let keys: Vec<String> = (0..400).map(|number| format!("bad-{number:03}")).collect();
+    let all_of_greedy = all_wait(&nodes[0], &origin, &greedy, &keys).await;
     let good = client_from(GOOD, address).await;
+    let joined_before = joined(&nodes[0]).await;
     // A key of its own, and one that the other wants as well.
-    let wanted = ["good-00", "bad-599"];
-    let asked = ask(&good, wanted.map(str::to_owned).into_iter());
-    until_in_flight(&nodes[0], |bytes| bytes >= one * 601.5).await;
+    let wanted = ["good-00", "bad-399"];
+    let asked = ask(&good, [wanted[1].to_owned()].into_iter());
+    until_joined(&nodes[0], joined_before + 1.0).await;
+    let own = ask_and_join(&nodes[0], &good, [wanted[0].to_owned()].into_iter()).await;
     origin.open.send_replace(true);
     all_answered(asked).await;
-    all_answered(greedy).await;
+    all_answered(own).await;
+    for asked in all_of_greedy {
+        all_answered(asked).await;
+    }
     for key in wanted {
         let before = origin.before(key);
-        assert!(before <= 6, "{key} waited for {before} of 600 others");
+        assert!(before <= 6, "{key} waited for {before} of 400 others");
     }
-    assert_eq!(origin.asked.lock().len(), 601, "one load a key");
+    assert_eq!(origin.asked.lock().len(), 401, "one load a key");
 }
 
 #[tokio::test]
@@ -262,18 +282,19 @@ async fn it_does_so_too_if_another_node_owns_the_keys() {
     let of_other = |key: &String| owned_by(&nodes[1], key);
     let named = |name: &'static str| (0..).map(move |number| format!("{name}-{number:04}"));
     // More than there are places on the connection to the owner.
-    let keys: Vec<String> = named("bad").filter(of_other).take(600).collect();
+    let keys: Vec<String> = named("bad").filter(of_other).take(400).collect();
     let wanted = named("god").find(of_other).unwrap();
     let greedy = client_from(ATTACKER, address).await;
-    let (greedy, one) = all_wait(&nodes[0], &origin, &greedy, &keys).await;
+    let all_of_greedy = all_wait(&nodes[0], &origin, &greedy, &keys).await;
     let good = client_from(GOOD, address).await;
-    let good = ask(&good, [wanted.clone()].into_iter());
-    until_in_flight(&nodes[0], |bytes| bytes >= one * 600.5).await;
+    let good = ask_and_join(&nodes[0], &good, [wanted.clone()].into_iter()).await;
     origin.open.send_replace(true);
     all_answered(good).await;
-    all_answered(greedy).await;
+    for asked in all_of_greedy {
+        all_answered(asked).await;
+    }
     let before = origin.before(&wanted);
-    assert!(before <= 100, "it waited for {before} of 600 others");
+    assert!(before <= 100, "it waited for {before} of 400 others");
 }
 
 #[tokio::test]
@@ -340,14 +361,16 @@ async fn a_key_waits_at_its_owner_for_all_clients_that_other_nodes_name() {
     let mut fetches = JoinSet::new();
     fetches.spawn(fetch(&keys[0], &["1"]));
     origin.is_asked_for(1).await;
-    let one = in_flight(&nodes[0]).await;
-    // One is wanted by another client from the beginning, one later.
-    for key in &keys[1..39] {
+    // Each twice: the last of the two joins the flight. One is wanted by another client from the
+    // beginning, one later.
+    for key in keys[1..39].iter().flat_map(|key| [key, key]) {
         fetches.spawn(fetch(key, &["1"]));
     }
-    until_in_flight(&nodes[0], |bytes| bytes >= one * 38.5).await;
-    fetches.spawn(fetch(&keys[39], &["1", "2"]));
-    until_in_flight(&nodes[0], |bytes| bytes >= one * 39.5).await;
+    until_joined(&nodes[0], 38.0).await;
+    for key in [&keys[39], &keys[39]] {
+        fetches.spawn(fetch(key, &["1", "2"]));
+    }
+    until_joined(&nodes[0], 39.0).await;
     let want = WantRequest {
         group: "users".into(),
         key: keys[38].clone(),
