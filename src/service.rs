@@ -340,9 +340,8 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownGroup`](crate::ErrorKind::UnknownGroup).
-    pub fn also_wanted(&self, group: &str, key: &str, askers: &[Asker]) -> Result<()> {
-        self.inner.groups.get(group)?.also_wanted(key, askers);
-        Ok(())
+    pub fn also_wanted(&self, group: &str, key: &str, askers: &[Asker]) -> Result<bool> {
+        Ok(self.inner.groups.get(group)?.also_wanted(key, askers))
     }
 
     /// Another node's peek. It never loads.

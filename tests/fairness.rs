@@ -121,6 +121,42 @@ async fn until_in_flight(node: &TestNode, is_enough: impl Fn(f64) -> bool) {
     .await;
 }
 
+/// Asks at once for these keys, which nobody has asked for, each over two connections. Returns when
+/// a flight of each is under way at the node: the last of the two joins it. The bytes of a request
+/// count before that.
+async fn ask_and_join(node: &TestNode, from: [u8; 4], keys: &[String]) -> JoinSet<Code> {
+    let before = joined(node).await;
+    let mut asked = JoinSet::new();
+    for _ in 0..2 {
+        let client = client_from(from, node.addresses.grpc).await;
+        let mut answers = ask(&client, keys.iter().cloned());
+        asked.spawn(async move {
+            while let Some(code) = answers.join_next().await {
+                if code.unwrap() != Code::Ok {
+                    return Code::Unknown;
+                }
+            }
+            Code::Ok
+        });
+    }
+    until_joined(node, before + keys.len() as f64).await;
+    asked
+}
+
+/// How many gets have joined a flight at a node.
+async fn joined(node: &TestNode) -> f64 {
+    metric(node, "gaocache_flight_waits_total", &[]).await
+}
+
+async fn until_joined(node: &TestNode, count: f64) {
+    within("gets that join a flight", async {
+        while joined(node).await < count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_clients_that_hung_up_wanted_is_never_loaded_and_holds_up_nobody() {
     let origin = OrderedOrigin::start().await;
@@ -128,7 +164,7 @@ async fn what_clients_that_hung_up_wanted_is_never_loaded_and_holds_up_nobody() 
     let nodes = cluster(1, "", &further).await;
     let address = nodes[0].addresses.grpc;
     let good = client_from(GOOD, address).await;
-    let mut held = ask(&good, ["held".to_owned()].into_iter());
+    let held = ask(&good, ["held".to_owned()].into_iter());
     origin.is_asked_for(1).await;
     let before = in_flight(&nodes[0]).await;
     {
@@ -139,13 +175,10 @@ async fn what_clients_that_hung_up_wanted_is_never_loaded_and_holds_up_nobody() 
         drop(asked);
     }
     until_in_flight(&nodes[0], |bytes| bytes <= before).await;
-    let mut wanted = ask(&good, ["wanted".to_owned()].into_iter());
-    until_in_flight(&nodes[0], |bytes| bytes > before).await;
+    let wanted = ask_and_join(&nodes[0], GOOD, &["wanted".to_owned()]).await;
     origin.open.send_replace(true);
-    for asked in [&mut held, &mut wanted] {
-        let answer = within("an answer", asked.join_next()).await;
-        assert_eq!(answer.unwrap().unwrap(), Code::Ok);
-    }
+    all_answered(held).await;
+    all_answered(wanted).await;
     assert_eq!(*origin.asked.lock(), ["held", "wanted"]);
 }
 
@@ -182,8 +215,7 @@ async fn what_a_batch_that_was_given_up_wanted_is_never_loaded_by_any_owner() {
     // Behind all that this client still has in the queue.
     let wanted = (0..).map(|number| format!("wanted-{number}"));
     let wanted = { wanted }.find(|key| owned_by(&nodes[1], key)).unwrap();
-    waiting.push(ask(&clients[1], [wanted].into_iter()));
-    until_in_flight(&nodes[1], |bytes| bytes > before[1]).await;
+    waiting.push(ask_and_join(&nodes[1], GOOD, &[wanted]).await);
     origin.open.send_replace(true);
     for asked in waiting {
         all_answered(asked).await;
@@ -198,29 +230,19 @@ fn owned_by(node: &TestNode, key: &str) -> bool {
     node.rings.borrow().owner(hash) == gaocache_core::cluster::Owner::Me
 }
 
-/// Asks for these keys, of the same length, and returns when all are under way at the node. The
-/// origin is asked for the first alone.
+/// Asks for these keys, and returns when all are under way at the node. The origin is asked for the
+/// first alone.
 async fn all_wait(
     node: &TestNode,
     origin: &OrderedOrigin,
-    client: &CacheClient<Channel>,
+    from: [u8; 4],
     keys: &[String],
-) -> (JoinSet<Code>, f64) {
-    let mut asked = ask(client, keys[..1].iter().cloned());
+) -> [JoinSet<Code>; 2] {
+    let client = client_from(from, node.addresses.grpc).await;
+    let first = ask(&client, keys[..1].iter().cloned());
     origin.is_asked_for(1).await;
-    let one = in_flight(node).await;
-    let all = one * (keys.len() as f64 - 0.5);
-    let mut rest = ask(client, keys[1..].iter().cloned());
-    until_in_flight(node, |bytes| bytes >= all).await;
-    asked.spawn(async move {
-        while let Some(code) = rest.join_next().await {
-            if code.unwrap() != Code::Ok {
-                return Code::Unknown;
-            }
-        }
-        Code::Ok
-    });
-    (asked, one)
+    let rest = ask_and_join(node, from, &keys[1..]).await;
+    [first, rest]
 }
 
 async fn all_answered(mut asked: JoinSet<Code>) {
@@ -234,17 +256,21 @@ async fn a_client_that_asks_for_hundreds_of_keys_delays_another_by_its_share() {
     let origin = OrderedOrigin::start().await;
     let nodes = cluster(1, "", &[&origin.group("")]).await;
     let address = nodes[0].addresses.grpc;
-    let greedy = client_from(ATTACKER, address).await;
     let keys: Vec<String> = (0..600).map(|number| format!("bad-{number:03}")).collect();
-    let (greedy, one) = all_wait(&nodes[0], &origin, &greedy, &keys).await;
+    let all_of_greedy = all_wait(&nodes[0], &origin, ATTACKER, &keys).await;
     let good = client_from(GOOD, address).await;
+    let joined_before = joined(&nodes[0]).await;
     // A key of its own, and one that the other wants as well.
     let wanted = ["good-00", "bad-599"];
-    let asked = ask(&good, wanted.map(str::to_owned).into_iter());
-    until_in_flight(&nodes[0], |bytes| bytes >= one * 601.5).await;
+    let asked = ask(&good, [wanted[1].to_owned()].into_iter());
+    until_joined(&nodes[0], joined_before + 1.0).await;
+    let own = ask_and_join(&nodes[0], GOOD, &[wanted[0].to_owned()]).await;
     origin.open.send_replace(true);
     all_answered(asked).await;
-    all_answered(greedy).await;
+    all_answered(own).await;
+    for asked in all_of_greedy {
+        all_answered(asked).await;
+    }
     for key in wanted {
         let before = origin.before(key);
         assert!(before <= 6, "{key} waited for {before} of 600 others");
@@ -258,22 +284,61 @@ async fn it_does_so_too_if_another_node_owns_the_keys() {
     // Both clients wait for the slots of one connection.
     let further = [&origin.group(""), "node.worker_threads=1"];
     let nodes = cluster(2, "", &further).await;
-    let address = nodes[0].addresses.grpc;
     let of_other = |key: &String| owned_by(&nodes[1], key);
     let named = |name: &'static str| (0..).map(move |number| format!("{name}-{number:04}"));
     // More than there are places on the connection to the owner.
     let keys: Vec<String> = named("bad").filter(of_other).take(600).collect();
     let wanted = named("god").find(of_other).unwrap();
-    let greedy = client_from(ATTACKER, address).await;
-    let (greedy, one) = all_wait(&nodes[0], &origin, &greedy, &keys).await;
-    let good = client_from(GOOD, address).await;
-    let good = ask(&good, [wanted.clone()].into_iter());
-    until_in_flight(&nodes[0], |bytes| bytes >= one * 600.5).await;
+    let all_of_greedy = all_wait(&nodes[0], &origin, ATTACKER, &keys).await;
+    let good = ask_and_join(&nodes[0], GOOD, std::slice::from_ref(&wanted)).await;
     origin.open.send_replace(true);
     all_answered(good).await;
-    all_answered(greedy).await;
+    for asked in all_of_greedy {
+        all_answered(asked).await;
+    }
     let before = origin.before(&wanted);
     assert!(before <= 100, "it waited for {before} of 600 others");
+}
+
+#[tokio::test]
+async fn it_does_so_too_if_the_keys_leave_in_one_message() {
+    let origin = OrderedOrigin::start().await;
+    let nodes = cluster(2, "", &[&origin.group("")]).await;
+    let address = nodes[0].addresses.grpc;
+    let keys = (0..).map(|number| format!("bad-{number:04}"));
+    let keys: Vec<String> = { keys }
+        .filter(|key| owned_by(&nodes[1], key))
+        .take(600)
+        .collect();
+    // The last one, which the owner has not begun: another client wants it.
+    let wanted = keys[599].clone();
+    let request = GetManyRequest {
+        group: "users".into(),
+        keys,
+    };
+    let greedy = client_from(ATTACKER, address).await;
+    let mut greedy = { greedy }.get_many(request).await.unwrap().into_inner();
+    origin.is_asked_for(1).await;
+    let before = in_flight(&nodes[1]).await;
+    let good = client_from(GOOD, address).await;
+    let good = ask(&good, [wanted.clone()].into_iter());
+    until_in_flight(&nodes[1], |bytes| bytes > before).await;
+    within("a fetch of its own", async {
+        let sent = ["call=\"fetch\""];
+        while metric(&nodes[0], "gaocache_peer_messages_total", &sent).await < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    origin.open.send_replace(true);
+    all_answered(good).await;
+    let before = origin.before(&wanted);
+    assert!(before <= 100, "it waited for {before} of 600 others");
+    let mut answers = 0;
+    while let Some(_answer) = within("an answer", greedy.message()).await.unwrap() {
+        answers += 1;
+    }
+    assert_eq!((answers, origin.asked.lock().len()), (600, 600));
 }
 
 #[tokio::test]
@@ -299,14 +364,16 @@ async fn a_key_waits_at_its_owner_for_all_clients_that_other_nodes_name() {
     let mut fetches = JoinSet::new();
     fetches.spawn(fetch(&keys[0], &["1"]));
     origin.is_asked_for(1).await;
-    let one = in_flight(&nodes[0]).await;
-    // One is wanted by another client from the beginning, one later.
-    for key in &keys[1..39] {
+    // Each twice: the last of the two joins the flight. One is wanted by another client from the
+    // beginning, one later.
+    for key in keys[1..39].iter().flat_map(|key| [key, key]) {
         fetches.spawn(fetch(key, &["1"]));
     }
-    until_in_flight(&nodes[0], |bytes| bytes >= one * 38.5).await;
-    fetches.spawn(fetch(&keys[39], &["1", "2"]));
-    until_in_flight(&nodes[0], |bytes| bytes >= one * 39.5).await;
+    until_joined(&nodes[0], 38.0).await;
+    for key in [&keys[39], &keys[39]] {
+        fetches.spawn(fetch(key, &["1", "2"]));
+    }
+    until_joined(&nodes[0], 39.0).await;
     let want = WantRequest {
         group: "users".into(),
         key: keys[38].clone(),

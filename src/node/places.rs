@@ -24,11 +24,14 @@ use crate::{
     traffic::Traffic,
 };
 
-/// How long a connection keeps its place although no request is under way: a new one has to be read
-/// before it can be judged.
-const UNUSED_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a connection keeps its place although it has sent no request: what it sends needs time
+/// to arrive.
+const SILENT_TIMEOUT: Duration = Duration::from_millis(50);
+/// The same for one that has not been read yet, since its thread is busy, or its TLS handshake goes
+/// on.
+const UNREAD_TIMEOUT: Duration = Duration::from_millis(500);
 /// While all places are in use, how often it is looked whether one can be given away.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The places, in all and by address.
 pub(super) struct Places {
@@ -53,7 +56,11 @@ struct Guest {
 
 impl Guest {
     fn may_go(&self) -> bool {
-        !self.traffic.is_in_use() && self.since.elapsed() >= UNUSED_TIMEOUT
+        let patience = match self.traffic.is_read() {
+            true => SILENT_TIMEOUT,
+            false => UNREAD_TIMEOUT,
+        };
+        !self.traffic.is_in_use() && self.since.elapsed() >= patience
     }
 }
 

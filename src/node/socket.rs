@@ -71,6 +71,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.traffic.reads(read.is_pending());
         if let Poll::Ready(Ok(())) = read {
             let this = &mut *self;
             let new = &buffer.filled()[before..];

@@ -118,9 +118,9 @@ impl Peer for PeerService {
         } = request.into_inner();
         let askers = clients.into_iter().take(MOST_ASKERS).map(Asker);
         let askers: Vec<_> = askers.collect();
-        let told = self.service.also_wanted(&group, &key, &askers);
-        told.map_err(|error| to_status(&error))?;
-        Ok(Response::new(wire::WantResponse {}))
+        let begun = self.service.also_wanted(&group, &key, &askers);
+        let begun = begun.map_err(|error| to_status(&error))?;
+        Ok(Response::new(wire::WantResponse { not_begun: !begun }))
     }
 
     async fn peek(

@@ -25,8 +25,9 @@ pub(crate) const HELD_BYTES: usize = 4 << 10;
 /// And no more than this in all, with what the origin said of them: a message has room for it
 /// whatever the groups allow.
 const HELD_TOGETHER_BYTES: usize = 512 << 10;
-/// What a key that is asked for takes meanwhile, in bytes: its flight and the task of that.
-const FLIGHT_BYTES: usize = 2 << 10;
+/// What a key that is asked for takes meanwhile, in bytes: its flight, the task of that, and its
+/// part in the message to its owner. Measured as 4.0 KB where another node owns it.
+const FLIGHT_BYTES: usize = 4 << 10;
 
 /// What the keys of a request take while they are asked for, in bytes.
 pub(crate) fn flight_bytes(keys: usize) -> usize {

@@ -75,6 +75,8 @@ pub struct Traffic {
     /// Requests that began, above those under way; see [`BEGUN`] and [`OPEN`].
     requests: AtomicU64,
     greeted: AtomicBool,
+    /// All that the client has sent has been read.
+    is_read: AtomicBool,
     floods: AtomicBool,
     /// The number of the current step.
     step: AtomicUsize,
@@ -101,6 +103,7 @@ impl Traffic {
             client,
             requests: AtomicU64::new(0),
             greeted: AtomicBool::new(false),
+            is_read: AtomicBool::new(false),
             floods: AtomicBool::new(false),
             step: AtomicUsize::new(0),
             sending: Default::default(),
@@ -148,6 +151,16 @@ impl Traffic {
     pub fn is_in_use(&self) -> bool {
         let requests = self.requests.load(Ordering::Relaxed);
         !requests.is_multiple_of(BEGUN) && self.blocked.load(Ordering::Relaxed) == 0
+    }
+
+    /// The socket was read, and has nothing more (`all`) or may have.
+    pub fn reads(&self, all: bool) {
+        self.is_read.store(all, Ordering::Relaxed);
+    }
+
+    /// Whether all that the client has sent has been read.
+    pub fn is_read(&self) -> bool {
+        self.is_read.load(Ordering::Relaxed)
     }
 
     /// The client has greeted.

@@ -130,20 +130,68 @@ async fn a_message_that_nobody_waits_for_any_more_is_given_up() {
         holds: Some(holds),
         ..Other::default()
     };
-    let node = node_among(&[("other", other.serve().await)], &origin.url(), &[]).await;
-    let client = node.client().await;
-    let mut gets = JoinSet::new();
-    for number in 0..KEYS {
-        let mut client = client.clone();
-        gets.spawn(async move { client.get(get_request(&format!("key-{number}"))).await });
-    }
-    let mut until = async |wanted: fn(&Heard) -> bool| {
-        within("a call", async {
-            while !heard.recv().await.is_some_and(|it| wanted(&it)) {}
-        })
-        .await;
+    let further = ["peer.timeout_seconds=3600"];
+    let node = node_among(&[("other", other.serve().await)], &origin.url(), &further).await;
+    let gets = until_asked_together(&node, &mut heard).await;
+    drop(gets);
+    until_given_up(&mut heard).await;
+}
+
+/// Its memory answers at once, so a load's time is too long a wait.
+#[tokio::test]
+async fn a_message_that_is_not_answered_is_given_up_before_a_load_would_be() {
+    let origin = CountingOrigin::start().await;
+    let (holds, mut heard) = mpsc::channel(1_024);
+    let other = Other {
+        holds: Some(holds),
+        ..Other::default()
     };
-    until(|it| matches!(it, Heard::Held)).await;
-    gets.shutdown().await;
-    until(|it| matches!(it, Heard::HeldNoMore)).await;
+    let further = [
+        "peer.timeout_seconds=0.3",
+        "groups=[{ name = \"users\", ttl_seconds = 60, origin = { kind = \"http\", \
+         url = \"http://127.0.0.1:1/{key}\", timeout_seconds = 3600 } }]",
+    ];
+    let node = node_among(&[("other", other.serve().await)], &origin.url(), &further).await;
+    let _gets = until_asked_together(&node, &mut heard).await;
+    until_given_up(&mut heard).await;
+    assert_eq!(metric(&node, "gaocache_peers_ejected", &[]).await, 0.0);
+}
+
+/// Gets at the same moment, again and again until two of them share a message: how many the node
+/// reads at once is up to the sockets.
+async fn until_asked_together(
+    node: &TestNode,
+    heard: &mut mpsc::Receiver<Heard>,
+) -> Vec<JoinSet<()>> {
+    let client = node.client().await;
+    let mut rounds = Vec::new();
+    let asked_together = async {
+        for round in 0.. {
+            let mut gets = JoinSet::new();
+            for number in 0..KEYS {
+                let mut client = client.clone();
+                gets.spawn(async move {
+                    let _ = client.get(get_request(&format!("{round}-{number}"))).await;
+                });
+            }
+            rounds.push(gets);
+            // Whatever asks first of this round.
+            loop {
+                match heard.recv().await {
+                    Some(Heard::Held) => return,
+                    Some(Heard::Fetch(_)) => break,
+                    _ => {}
+                }
+            }
+        }
+    };
+    within("a message that is shared", asked_together).await;
+    rounds
+}
+
+async fn until_given_up(heard: &mut mpsc::Receiver<Heard>) {
+    within("the end of the message", async {
+        while !matches!(heard.recv().await, Some(Heard::HeldNoMore)) {}
+    })
+    .await;
 }

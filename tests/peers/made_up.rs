@@ -36,6 +36,8 @@ pub(super) struct Other {
     pub(super) format: Option<u32>,
     /// It answers no fetch, and tells what it hears.
     pub(super) holds: Option<mpsc::Sender<Heard>>,
+    /// It says that no load has begun, whichever is wanted by others.
+    pub(super) begins_nothing: bool,
     /// What it answers for several keys; `None`: it does not know the call.
     pub(super) answers_many: Option<fn(Vec<String>) -> Vec<Many>>,
     /// The revision that its view has reached; asked for a later one, it waits.
@@ -99,7 +101,8 @@ impl Peer for Other {
             return Err(Status::unimplemented(""));
         };
         holds.try_send(Heard::Want(request.into_inner())).unwrap();
-        Ok(Response::new(wire::WantResponse {}))
+        let not_begun = self.begins_nothing;
+        Ok(Response::new(wire::WantResponse { not_begun }))
     }
     async fn peek(
         &self,

@@ -147,6 +147,32 @@ fn all_found(keys: Vec<String>) -> Vec<Many> {
     keys.into_iter().enumerate().map(answer).collect()
 }
 
+/// As an older release does.
+#[tokio::test]
+async fn an_owner_that_was_asked_first_in_vain_is_asked_once_for_each_of_the_next_batches() {
+    let origin = CountingOrigin::start().await;
+    let other = Other {
+        answers_many: Some(|keys| {
+            let mut answers = all_found(keys);
+            for answer in answers.iter_mut().flatten() {
+                if let Some(Outcome::Found(found)) = &mut answer.outcome {
+                    found.set_source(wire::Source::Hit);
+                }
+            }
+            answers
+        }),
+        ..Other::default()
+    };
+    let further = ["cache.hot_after_requests=0"];
+    let node = node_among(&[("other", other.serve().await)], &origin.url(), &further).await;
+    let keys = keys("key", 60);
+    for _ in 0..10 {
+        assert_eq!(get_many(&node, &keys).await.len(), 60);
+    }
+    assert_eq!(messages(&node, "fetch_many").await, 10.0);
+    assert_eq!(messages(&node, "fetch_held").await, 1.0);
+}
+
 #[tokio::test]
 async fn who_asks_for_no_keys_gets_no_answers() {
     let origin = CountingOrigin::start().await;

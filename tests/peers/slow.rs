@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use futures::FutureExt;
 use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
 
@@ -24,6 +23,27 @@ fn get_from(node: &TestNode, from: [u8; 4], key: &str) -> tokio::task::JoinHandl
     })
 }
 
+/// A key that this node does not own.
+fn key_of_other(node: &TestNode) -> String {
+    let ring = node.rings.borrow().clone();
+    let group = gaocache_core::ring::group_seed("users");
+    let of_other = |key: &String| {
+        let hash = gaocache_core::ring::hash_key(group, key);
+        ring.owner(hash) != gaocache_core::cluster::Owner::Me
+    };
+    (0..).map(|it| format!("key-{it}")).find(of_other).unwrap()
+}
+
+/// Polls until so many gets have joined a flight at the node.
+async fn until_joined(node: &TestNode, count: usize) {
+    within("gets that join a flight", async {
+        while metric(node, "gaocache_flight_waits_total", &[]).await < count as f64 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 /// Clients come from addresses of their own, which only Linux has.
 #[cfg(target_os = "linux")]
 #[tokio::test]
@@ -35,13 +55,7 @@ async fn the_owner_learns_of_each_client_that_comes_to_want_what_is_asked_for() 
         ..Other::default()
     };
     let node = node_among(&[("other", other.serve().await)], &origin.url(), &[]).await;
-    let ring = node.rings.borrow().clone();
-    let group = gaocache_core::ring::group_seed("users");
-    let of_other = |key: &String| {
-        let hash = gaocache_core::ring::hash_key(group, key);
-        ring.owner(hash) != gaocache_core::cluster::Owner::Me
-    };
-    let key = (0..).map(|it| format!("key-{it}")).find(of_other).unwrap();
+    let key = key_of_other(&node);
     let mut clients = Vec::new();
     let first = get_from(&node, [127, 0, 0, 1], &key);
     match within("the fetch", heard.recv()).await {
@@ -49,10 +63,11 @@ async fn the_owner_learns_of_each_client_that_comes_to_want_what_is_asked_for() 
         other => panic!("{other:?}"),
     }
     let mut joined = vec![first];
-    for last in [2, 3] {
-        joined.push(get_from(&node, [127, 0, 0, last], &key));
-        // Of the same client, who need not be named again.
+    for last in [2, 3, 4] {
+        // Of the same client, who need not be named again: what is heard next is of the other one.
         joined.push(get_from(&node, [127, 0, 0, 1], &key));
+        until_joined(&node, joined.len() - 1).await;
+        joined.push(get_from(&node, [127, 0, 0, last], &key));
         match within("who else wants it", heard.recv()).await {
             Some(Heard::Want(want)) => {
                 assert_eq!((&*want.group, &*want.key), ("users", &*key));
@@ -61,11 +76,39 @@ async fn the_owner_learns_of_each_client_that_comes_to_want_what_is_asked_for() 
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(clients.len(), 3, "{clients:?}");
+    assert_eq!(clients.len(), 4, "{clients:?}");
     clients.sort();
     clients.dedup();
-    assert_eq!(clients.len(), 3, "{clients:?}");
-    assert!(heard.recv().now_or_never().is_none(), "nobody else");
+    assert_eq!(clients.len(), 4, "{clients:?}");
+    joined.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// The word may overtake the fetch.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_owner_that_has_not_begun_is_told_again_of_all_who_want_the_key() {
+    let origin = CountingOrigin::start().await;
+    let (holds, mut heard) = mpsc::channel(1_024);
+    let other = Other {
+        holds: Some(holds),
+        begins_nothing: true,
+        ..Other::default()
+    };
+    let node = node_among(&[("other", other.serve().await)], &origin.url(), &[]).await;
+    let key = key_of_other(&node);
+    let mut joined = vec![get_from(&node, [127, 0, 0, 1], &key)];
+    for last in [2, 3] {
+        joined.push(get_from(&node, [127, 0, 0, last], &key));
+        let mut told = 0;
+        within("the word, twice", async {
+            while told < 2 {
+                if let Some(Heard::Want(want)) = heard.recv().await {
+                    told += usize::from(want.clients.len() == usize::from(last) - 1);
+                }
+            }
+        })
+        .await;
+    }
     joined.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

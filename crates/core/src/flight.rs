@@ -188,12 +188,11 @@ impl<T: Clone, K: LockKind> Flights<T, K> {
         }
     }
 
-    /// These want the key, too, if it is under way.
-    pub fn also_wanted(&self, key: &HashedKey<'_>, askers: &[Asker]) {
+    /// These want the key, too, if it is under way; whether it is.
+    pub fn also_wanted(&self, key: &HashedKey<'_>, askers: &[Asker]) -> bool {
         let mut shard = self.shard(key.hash()).lock();
-        if let Some(flight) = shard.find_mut(key.hash(), key.text()) {
-            flight.askers.add(askers);
-        }
+        let flight = shard.find_mut(key.hash(), key.text());
+        flight.map(|it| it.askers.add(askers)).is_some()
     }
 
     /// Grounds the key's flight and runs `also` (which drops the key from the store) as one step:

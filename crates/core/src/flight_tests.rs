@@ -205,8 +205,8 @@ fn each_flight_is_for_those_who_wait_for_it() {
     let first = join(Sharing::UnderWay, 1);
     let _joined = join(Sharing::UnderWay, 2);
     let _next = join(Sharing::Next, 3);
-    flights.also_wanted(&key("key"), &[Asker(4)]);
-    flights.also_wanted(&key("other"), &[Asker(5)]);
+    assert!(flights.also_wanted(&key("key"), &[Asker(4)]));
+    assert!(!flights.also_wanted(&key("other"), &[Asker(5)]));
     let first = first.leader.expect("first");
     assert_eq!(of(&first), [1, 2, 4].map(Asker));
     let second = first.land(1, || {}).expect("somebody waits for the next");

@@ -8,7 +8,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tracing::Instrument;
 
@@ -20,17 +20,22 @@ use super::{
     slots::LoadBounds,
 };
 use crate::{
+    backoff::pauses,
     rpc::{asked_for, convert},
     telemetry::trace::{self, SpanAttributes},
     wire,
 };
 use gaocache_core::{
-    askers::{Askers, FollowedAskers},
+    askers::{Asker, Askers, FollowedAskers},
     error::{Error, ErrorKind},
     group::Source,
     membership::Member,
     ports::{Peeked, PeerAnswer, PeerError, Timestamp},
 };
+
+/// Pauses before an owner is told again who else wants a key whose load it has not begun.
+pub(super) const WANT_PAUSE: Duration = Duration::from_millis(10);
+const LAST_WANT_PAUSE: Duration = Duration::from_secs(1);
 
 impl GrpcPeers {
     /// A fetch with its metrics and its span.
@@ -144,8 +149,10 @@ impl GrpcPeers {
     ) -> Result<PeerAnswer, Failed> {
         let bound = bounds.longest.saturating_add(self.timeout());
         let mut further = askers.follow();
-        let told = further.take();
+        further.take();
         let send = |mut client: Client| {
+            // Each attempt names all: the one before may have reached nobody.
+            let told = askers.follow().take();
             let mut request = trace::request(wire::FetchRequest {
                 group: group.to_owned(),
                 key: key.to_owned(),
@@ -178,19 +185,39 @@ impl GrpcPeers {
         mut further: FollowedAskers,
     ) -> Infallible {
         loop {
-            let askers = further.further().await;
-            let request = wire::WantRequest {
-                group: group.to_owned(),
-                key: key.to_owned(),
-                clients: askers.into_iter().map(|it| it.0).collect(),
-            };
-            let send = |mut client: Client| {
-                let request = request.clone();
-                async move { known(client.want(request).await) }
-            };
-            // Whatever becomes of it, the fetch goes on.
-            let _ = self.call(member, link, self.timeout(), send).await;
+            let mut askers = further.further().await;
+            for pause in pauses(WANT_PAUSE, LAST_WANT_PAUSE) {
+                if !self.is_not_begun(member, link, (group, key), &askers).await {
+                    break;
+                }
+                // It may have overtaken the fetch.
+                sleep(pause).await;
+                askers.extend(further.take());
+            }
         }
+    }
+
+    /// Tells the owner that these want a key, too; whether it says that no load of it is under way.
+    pub(super) async fn is_not_begun(
+        &self,
+        member: &Member,
+        link: &Arc<Link>,
+        (group, key): (&str, &str),
+        askers: &[Asker],
+    ) -> bool {
+        let request = wire::WantRequest {
+            group: group.to_owned(),
+            key: key.to_owned(),
+            clients: askers.iter().map(|it| it.0).collect(),
+        };
+        let send = |mut client: Client| {
+            let request = request.clone();
+            async move { known(client.want(request).await) }
+        };
+        // Few keys come to be wanted by others: what a call takes is not in the future of each.
+        let call = Box::pin(self.call(member, link, self.timeout(), send));
+        // Whatever else becomes of it, the fetch goes on.
+        matches!(call.await, Ok(Some(answer)) if answer.not_begun)
     }
 
     /// The answer to a request that was sent at `asked_at`.

@@ -4,17 +4,25 @@
 //! that says about the peer: it may be an older release that doesn't know the call, its connection
 //! may have ended, or no slot is free, and then hits must not wait behind loads.
 
-use std::{future::pending, mem};
+use std::{convert::Infallible, future::pending, mem};
 
-use futures::{StreamExt, future::join_all, stream};
-use tokio::time::{Instant, timeout};
+use futures::{
+    StreamExt,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
+use tokio::{
+    join,
+    sync::mpsc::{self, Receiver, Sender},
+    time::{Instant, sleep, timeout},
+};
 use tonic::Status;
 use tracing::Instrument;
 
 use super::{
     failed::{Failed, Why},
     failure::{Failure, known},
-    fetch::load_too_long,
+    fetch::{WANT_PAUSE, load_too_long},
     links::Lane,
     pool::{Client, GrpcPeers},
 };
@@ -44,6 +52,13 @@ enum Ended {
     GivenUp,
 }
 
+/// What comes next of a call.
+enum Next<T> {
+    Answer(T),
+    /// The member has not begun the key at that place, which another client has come to want.
+    NotBegun(usize),
+}
+
 impl From<Failed> for Ended {
     fn from(failed: Failed) -> Self {
         Self::Failed(failed)
@@ -66,16 +81,54 @@ impl GrpcPeers {
     }
 
     async fn fetch_message(&self, member: &Member, group: &str, keys: Vec<KeyAsked>) {
+        let (alone, keys_alone) = mpsc::channel(keys.len().max(1));
+        join!(
+            self.fetch_open(member, group, keys, alone),
+            self.fetch_each(member, group, keys_alone)
+        );
+    }
+
+    /// Fetches these keys one by one, as they come.
+    async fn fetch_each(&self, member: &Member, group: &str, mut keys: Receiver<KeyAsked>) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                asked = keys.recv(), if under_way.len() < MANY_AT_ONCE => match asked {
+                    Some(asked) => under_way.push(self.fetch_alone(member, group, asked)),
+                    None => break,
+                },
+                Some(()) = under_way.next() => {}
+            }
+        }
+        under_way.collect::<()>().await;
+    }
+
+    async fn fetch_alone(&self, member: &Member, group: &str, asked: KeyAsked) {
+        let (key, askers) = (asked.key().to_owned(), asked.askers().clone());
+        let fetch = self.fetch_traced(member, group, &key, &askers);
+        asked.answer_from(fetch).await;
+    }
+
+    /// The call for these keys. Those that are to be fetched alone go there.
+    async fn fetch_open(
+        &self,
+        member: &Member,
+        group: &str,
+        keys: Vec<KeyAsked>,
+        alone: Sender<KeyAsked>,
+    ) {
         let mut open = Open(keys.into_iter().map(Some).collect());
         let ended = match open.0.len() {
             1 => Ended::Open,
             _ => {
                 let started = Instant::now();
-                let telling = self.tell_of_others(member, group, open.others());
+                let (not_begun, unbegun) = mpsc::channel(open.0.len());
+                let telling = self.tell_of_others(member, group, open.others(), not_begun);
+                let call = self.call_fetch_many(member, group, &mut open, (unbegun, &alone));
                 let ended = tokio::select! {
                     biased;
-                    ended = self.call_fetch_many(member, group, &mut open) => ended,
-                    () = telling => Ok(Ended::Open),
+                    ended = call => ended,
+                    never = telling => match never {},
                 };
                 let took = started.elapsed().as_secs_f64();
                 self.metrics().peers.fetch_duration.observe(took);
@@ -91,30 +144,37 @@ impl GrpcPeers {
                 }
             }
             Ended::Open => {
-                let fetches = open.rest().map(|asked| async move {
-                    let (key, askers) = (asked.key().to_owned(), asked.askers().clone());
-                    let fetch = self.fetch_traced(member, group, &key, &askers);
-                    asked.answer_from(fetch).await;
-                });
-                let fetches: Vec<_> = fetches.collect();
-                let fetches = stream::iter(fetches).buffer_unordered(MANY_AT_ONCE);
-                fetches.collect::<()>().await;
+                for asked in open.rest() {
+                    let _ = alone.send(asked).await;
+                }
             }
         }
     }
 
     /// Tells the member who else wants one of these keys: the message names one client. It goes on
-    /// until it is dropped.
+    /// until it is dropped. Where the member has not begun a key, its place comes out: the key
+    /// waits there behind others of this message, for a client that has asked for none of them.
     async fn tell_of_others(
         &self,
         member: &Member,
         group: &str,
-        keys: Vec<(String, FollowedAskers)>,
-    ) {
+        keys: Vec<(usize, String, FollowedAskers)>,
+        not_begun: Sender<usize>,
+    ) -> Infallible {
         if let Ok(link) = &self.link(Lane::Data, member) {
-            let telling = keys.into_iter().map(async |(key, others)| {
-                let telling = self.tell_of_further(member, link, (group, &key), others);
-                telling.await
+            let telling = keys.into_iter().map(async |(place, key, mut others)| {
+                loop {
+                    let askers = others.further().await;
+                    if self
+                        .is_not_begun(member, link, (group, &key), &askers)
+                        .await
+                    {
+                        // It may have overtaken the message, or the answer be on its way.
+                        sleep(WANT_PAUSE).await;
+                        let _ = not_begun.send(place).await;
+                        return;
+                    }
+                }
             });
             join_all(telling).await;
         }
@@ -127,6 +187,7 @@ impl GrpcPeers {
         member: &Member,
         group: &str,
         open: &mut Open,
+        (mut not_begun, alone): (Receiver<usize>, &Sender<KeyAsked>),
     ) -> Result<Ended, Ended> {
         let bounds = self.bounds_of(group)?;
         let bound = bounds.longest.saturating_add(self.timeout());
@@ -156,8 +217,22 @@ impl GrpcPeers {
         };
         let mut held = 0;
         loop {
-            let next = timeout(bound, answers.message());
-            match open.unless_given_up(next).await? {
+            let next = async {
+                tokio::select! {
+                    next = timeout(bound, answers.message()) => Next::Answer(next),
+                    Some(place) = not_begun.recv() => Next::NotBegun(place),
+                }
+            };
+            let next = match open.unless_given_up(next).await? {
+                Next::Answer(next) => next,
+                Next::NotBegun(place) => {
+                    if let Some(asked) = open.0.get_mut(place).and_then(Option::take) {
+                        let _ = alone.send(asked).await;
+                    }
+                    continue;
+                }
+            };
+            match next {
                 Ok(Ok(Some(answer))) => {
                     held += usize::from(is_held(&answer));
                     self.take(member, open, answer, asked_at);
@@ -226,12 +301,16 @@ impl Open {
         open.map(|asked| asked.key().to_owned()).collect()
     }
 
-    /// The keys, and who wants them beside the client for whom the message is.
-    fn others(&self) -> Vec<(String, FollowedAskers)> {
+    /// The keys with their places, and who wants them beside the client for whom the message is.
+    fn others(&self) -> Vec<(usize, String, FollowedAskers)> {
         let me = Asker::from(ClientId::current());
-        let open = self.0.iter().flatten();
-        open.map(|asked| (asked.key().to_owned(), asked.askers().follow().but(me)))
-            .collect()
+        let open = self.0.iter().enumerate();
+        let open = open.filter_map(|(place, asked)| Some((place, asked.as_ref()?)));
+        open.map(|(place, asked)| {
+            let others = asked.askers().follow().but(me);
+            (place, asked.key().to_owned(), others)
+        })
+        .collect()
     }
 
     fn rest(self) -> impl Iterator<Item = KeyAsked> {

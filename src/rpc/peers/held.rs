@@ -47,7 +47,7 @@ impl GrpcPeers {
         let count = held.iter().flatten().count();
         let bytes = held.iter().flatten().map(PeerAnswer::value_bytes).sum();
         self.arrived(member, bytes);
-        self.holding().had(member, group, count, keys.len());
+        self.holding().brought(member, group, count, keys.len());
         let fetches = &self.metrics().peers.fetches;
         let hits = fetches.with_label_values(&[&*member.id, "hit"]);
         hits.inc_by(count as u64);

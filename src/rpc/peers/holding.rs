@@ -1,10 +1,7 @@
 //! Which members have had nearly all keys of the last batch in memory, by group. The next batch
 //! asks them for that first (`held`).
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -13,32 +10,77 @@ use gaocache_core::membership::{Member, View};
 /// This part of a batch, at least: the rest of the next costs a second message.
 const MOST: (usize, usize) = (9, 10);
 
-/// Groups by the id of the member.
+/// Where the member was asked for that first and had less, so many further results of batches tell
+/// nothing, the first of them that of the same batch's rest: it may be an older release that
+/// doesn't know the call, or the values together are too large for one message.
+const IN_VAIN: u32 = 16;
+
+/// What is known of a member and a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Most,
+    /// It was asked first in vain; so many results are yet to be ignored.
+    InVain(u32),
+}
+
+/// By the name of the group.
+type Groups = HashMap<Box<str>, Known>;
+
+/// By the id of the member.
 #[derive(Default)]
-pub(super) struct Holding(Mutex<HashMap<Arc<str>, HashSet<Box<str>>>>);
+pub(super) struct Holding(Mutex<HashMap<Arc<str>, Groups>>);
 
 impl Holding {
     /// Whether the member has had nearly all of the last batch.
     pub(super) fn most(&self, member: &Member, group: &str) -> bool {
         let members = self.0.lock();
-        members.get(&member.id).is_some_and(|it| it.contains(group))
+        let known = members.get(&member.id).and_then(|it| it.get(group));
+        known == Some(&Known::Most)
     }
 
-    /// The member has had so many keys of a batch, with values that are small.
+    /// Of a batch that was not asked for first, the member has had so many keys, with values that
+    /// are small.
     pub(super) fn had(&self, member: &Member, group: &str, keys: usize, of: usize) {
-        let had_most = keys * MOST.1 >= of * MOST.0;
+        self.update(member, group, |known| match known {
+            Some(Known::InVain(left)) => left.checked_sub(1).map(Known::InVain),
+            Some(Known::Most) | None => is_most(keys, of).then_some(Known::Most),
+        });
+    }
+
+    /// Asked for a batch first, it brought so many keys.
+    pub(super) fn brought(&self, member: &Member, group: &str, keys: usize, of: usize) {
+        let known = match is_most(keys, of) {
+            true => Known::Most,
+            false => Known::InVain(IN_VAIN),
+        };
+        self.update(member, group, |_| Some(known));
+    }
+
+    fn update(
+        &self,
+        member: &Member,
+        group: &str,
+        next: impl FnOnce(Option<Known>) -> Option<Known>,
+    ) {
         let mut members = self.0.lock();
-        match members.get_mut(&member.id) {
-            Some(groups) if !had_most => {
+        let groups = members.get_mut(&member.id);
+        let known = groups.as_ref().and_then(|it| it.get(group)).copied();
+        let next = next(known);
+        if next == known {
+            return;
+        }
+        match (groups, next) {
+            (Some(groups), Some(next)) => {
+                groups.insert(group.into(), next);
+            }
+            (Some(groups), None) => {
                 groups.remove(group);
             }
-            Some(groups) if !groups.contains(group) => {
-                groups.insert(group.into());
+            (None, Some(next)) => {
+                let groups = HashMap::from([(group.into(), next)]);
+                members.insert(member.id.clone(), groups);
             }
-            None if had_most => {
-                members.insert(member.id.clone(), HashSet::from([group.into()]));
-            }
-            Some(_) | None => {}
+            (None, None) => {}
         }
     }
 
@@ -47,6 +89,10 @@ impl Holding {
         let mut known = self.0.lock();
         known.retain(|id, _| members.member(id).is_some());
     }
+}
+
+fn is_most(keys: usize, of: usize) -> bool {
+    keys * MOST.1 >= of * MOST.0
 }
 
 #[cfg(test)]
@@ -66,5 +112,21 @@ mod tests {
         holding.had(&n2, "a", 1, 1);
         holding.keep_only(&View::new(2, [n2.clone()]));
         assert!(!holding.most(&n1, "a") && holding.most(&n2, "a"));
+    }
+
+    #[test]
+    fn where_it_was_asked_first_in_vain_the_next_batches_tell_nothing() {
+        let holding = Holding::default();
+        let member = Member::new("n1", "h:1");
+        holding.had(&member, "a", 10, 10);
+        holding.brought(&member, "a", 9, 10);
+        assert!(holding.most(&member, "a"), "it was worth it");
+        holding.brought(&member, "a", 8, 10);
+        for round in 0..=IN_VAIN {
+            holding.had(&member, "a", 10, 10);
+            assert!(!holding.most(&member, "a"), "{round}");
+        }
+        holding.had(&member, "a", 10, 10);
+        assert!(holding.most(&member, "a"), "tried once more");
     }
 }

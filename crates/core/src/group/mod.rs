@@ -208,9 +208,9 @@ impl Group {
         Ok(to_peer(&outcome))
     }
 
-    /// The load of this key, if one is under way here, is for these, too.
-    pub fn also_wanted(&self, key: &str, askers: &[Asker]) {
-        self.local.also_wanted(&self.hashed(key), askers);
+    /// The load of this key, if one is under way here, is for these, too; whether one is.
+    pub fn also_wanted(&self, key: &str, askers: &[Asker]) -> bool {
+        self.local.also_wanted(&self.hashed(key), askers)
     }
 
     /// Whether other members may be answered at all.
