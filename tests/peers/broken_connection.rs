@@ -11,14 +11,14 @@ use tonic::{Response, Status};
 use super::*;
 
 /// A way to `target` whose connections can be cut.
-struct Way {
-    address: SocketAddr,
+pub(super) struct Way {
+    pub(super) address: SocketAddr,
     connections: Arc<Mutex<JoinSet<()>>>,
     accepting: JoinHandle<()>,
 }
 
 impl Way {
-    async fn to(target: SocketAddr) -> Self {
+    pub(super) async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::<Mutex<JoinSet<()>>>::default();
@@ -39,7 +39,7 @@ impl Way {
     }
 
     /// Ends what is connected.
-    async fn cut(&self) {
+    pub(super) async fn cut(&self) {
         let mut connections = std::mem::take(&mut *self.connections.lock());
         connections.shutdown().await;
     }

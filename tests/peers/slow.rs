@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
 
 use super::{
+    broken_connection::Way,
     made_up::{Heard, Other},
     *,
 };
@@ -97,6 +98,8 @@ async fn an_owner_that_has_not_begun_is_told_again_of_all_who_want_the_key() {
     let node = node_among(&[("other", other.serve().await)], &origin.url(), &[]).await;
     let key = key_of_other(&node);
     let mut joined = vec![get_from(&node, [127, 0, 0, 1], &key)];
+    let fetch = within("the fetch", heard.recv()).await;
+    assert!(matches!(&fetch, Some(Heard::Fetch(named)) if named.len() == 1));
     for last in [2, 3] {
         joined.push(get_from(&node, [127, 0, 0, last], &key));
         let mut told = 0;
@@ -110,6 +113,36 @@ async fn an_owner_that_has_not_begun_is_told_again_of_all_who_want_the_key() {
         .await;
     }
     joined.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// The attempt before may have reached nobody, and so may the word of who else wants the key.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_fetch_that_is_made_again_names_all_who_want_the_key_by_then() {
+    let origin = CountingOrigin::start().await;
+    let (holds, mut heard) = mpsc::channel(1_024);
+    let other = Other {
+        holds: Some(holds),
+        ..Other::default()
+    };
+    let way = Way::to(other.serve().await).await;
+    let node = node_among(&[("other", way.address)], &origin.url(), &[]).await;
+    let key = key_of_other(&node);
+    let first = get_from(&node, [127, 0, 0, 1], &key);
+    let fetch = within("the fetch", heard.recv()).await;
+    assert!(matches!(&fetch, Some(Heard::Fetch(named)) if named.len() == 1));
+    let second = get_from(&node, [127, 0, 0, 2], &key);
+    let want = within("who else wants it", heard.recv()).await;
+    assert!(matches!(&want, Some(Heard::Want(_))), "{want:?}");
+    way.cut().await;
+    let again = within("the fetch", heard.recv()).await;
+    assert!(
+        matches!(&again, Some(Heard::Fetch(named)) if named.len() == 2),
+        "{again:?}"
+    );
+    [first, second]
+        .iter()
+        .for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
