@@ -468,6 +468,8 @@ async fn a_client_past_its_rate_is_told_so_by_every_listener_and_others_are_serv
     let get_alice = "GET users:alice\r\n";
     let refused = redis(GOOD, &nodes[0], get_alice).await;
     assert!(refused.starts_with("-BUSY too_many_requests"), "{refused}");
+    let why = "requests (limits.max_requests_per_second_per_client) than one client may have";
+    assert!(refused.contains(why), "{refused}");
     let refused = redis(GOOD, &nodes[0], "AUTH guess\r\n").await;
     assert!(refused.starts_with("-BUSY too_many_requests"), "{refused}");
     assert_eq!(redis(ATTACKER, &nodes[0], get_alice).await, "$14");

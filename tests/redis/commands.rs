@@ -199,6 +199,7 @@ async fn what_can_t_be_had_is_refused_with_the_reason() {
         (&["EXPIRE", "users:alice", "9"], "gaocache is read-through"),
         (&["SUBSCRIBE", "x"], "gaocache is read-through"),
         (&["CLIENT", "TRACKING", "ON"], "CLIENT TRACKING is refused"),
+        (&["CLIENT", "TRACKING", "ON"], "use PTTL for how long"),
         (&["CLIENT", "PAUSE", "9"], "CLIENT pause"),
         (&["SELECT", "1"], "out of range"),
     ] {
