@@ -195,12 +195,14 @@ impl Cluster {
             });
         }
         let registry = config.load()?.settings.registry;
-        if registry.kind != RegistryKind::Etcd {
-            return Err(Failure::Usage(format!(
-                "`{what}` finds the nodes in etcd, but registry.kind is not \"etcd\"; use --etcd"
-            )));
-        }
-        Ok(Etcd::of(&registry))
+        let instead = match registry.kind {
+            RegistryKind::Etcd => return Ok(Etcd::of(&registry)),
+            RegistryKind::Static => "is \"static\": a fixed list has no registrations",
+            RegistryKind::Memory => "is \"memory\": a node by itself has no registrations",
+        };
+        Err(Failure::Usage(format!(
+            "`{what}` looks at the registrations in etcd, but registry.kind {instead}"
+        )))
     }
 }
 

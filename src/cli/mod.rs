@@ -27,6 +27,7 @@ mod shown;
 mod signals;
 mod sources;
 mod tls;
+mod watched;
 mod zone;
 
 use std::process::ExitCode;

@@ -5,16 +5,15 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::{
-    sync::{mpsc, watch},
-    time::sleep,
-};
+use tokio::sync::{mpsc, watch};
 
-use super::{cluster::Etcd, config::value, members::forget_member, sources::ConfigArgs, tls::Tls};
+use super::{
+    cluster::Etcd, config::value, members::forget_member, sources::ConfigArgs, tls::Tls,
+    watched::Watched,
+};
 use crate::{
     admin::{Reloads, Wish},
     auth::Call,
@@ -22,9 +21,6 @@ use crate::{
     node::reload::Live,
 };
 use gaocache_core::error::{Error, ErrorKind, Result};
-
-/// How often files are read. A ConfigMap is a link to a link, so there is no one file to watch.
-const POLL: Duration = Duration::from_secs(1);
 
 /// The most names of settings in a list of a log line; then it says how many more there are.
 const NAMED: usize = 20;
@@ -74,7 +70,7 @@ impl Reloader {
         loop {
             // New settings may name other files.
             let named = self.files();
-            if files.paths != named {
+            if files.paths() != named {
                 files = Watched::new(named);
                 // A file may have changed after the settings were read, and before it is watched.
                 if self.is_outdated().await {
@@ -86,6 +82,7 @@ impl Reloader {
                 // The requester may have gone.
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Reload(tell) => {
+                        files.are_tried().await;
                         let _ = tell.send(self.reload(&live, "POST /reload").await);
                     }
                     // It may take as long as etcd takes to answer.
@@ -94,7 +91,10 @@ impl Reloader {
                         tokio::spawn(async move { tell.send(forget(registry, &id).await) });
                     }
                 },
-                Some(()) = self.hangups.recv() => self.reload_by_itself(&live, "SIGHUP").await,
+                Some(()) = self.hangups.recv() => {
+                    files.are_tried().await;
+                    self.reload_by_itself(&live, "SIGHUP").await;
+                }
                 () = files.changed() => self.reload_by_itself(&live, "a file changed").await,
             }
         }
@@ -280,55 +280,4 @@ fn check_groups(before: &Loaded, after: &Loaded) -> Result<()> {
         return wrong(what.into());
     }
     Ok(())
-}
-
-/// Files whose content is compared.
-struct Watched {
-    paths: Vec<PathBuf>,
-    /// As they were read last; `None` for one that can't be read.
-    seen: Contents,
-}
-
-type Contents = Vec<Option<Vec<u8>>>;
-
-impl Watched {
-    fn new(paths: Vec<PathBuf>) -> Self {
-        let seen = read(&paths);
-        Self { paths, seen }
-    }
-
-    /// Returns when a file has another content, and has had it for a while: an editor writes it
-    /// piece by piece, and its first half may be valid. A file that can't be read is as good as
-    /// unchanged.
-    async fn changed(&mut self) {
-        if self.paths.is_empty() {
-            return std::future::pending().await;
-        }
-        let mut new: Option<Contents> = None;
-        loop {
-            sleep(POLL).await;
-            let paths = self.paths.clone();
-            let read = tokio::task::spawn_blocking(move || read(&paths)).await;
-            let Ok(mut contents) = read else {
-                continue;
-            };
-            for (content, seen) in contents.iter_mut().zip(&self.seen) {
-                if content.is_none() {
-                    content.clone_from(seen);
-                }
-            }
-            if self.seen == contents {
-                new = None;
-            } else if new.as_ref() == Some(&contents) {
-                self.seen = contents;
-                return;
-            } else {
-                new = Some(contents);
-            }
-        }
-    }
-}
-
-fn read(paths: &[PathBuf]) -> Contents {
-    paths.iter().map(|path| std::fs::read(path).ok()).collect()
 }

@@ -180,6 +180,10 @@ fn shares_of_memory_that_can_t_be_are_told() {
         let found = problems(&sources);
         assert!(found.iter().any(|it| it.name == name), "{wrong} {found:?}");
     }
+    let (_folder, all) = sources(&both("memory_share = 0.6"));
+    let told = format!("{:?}", problems(&all));
+    let named = "(groups[].memory_share: users 0.6, more 0.6)";
+    assert!(told.contains(named), "{told}");
     for good in [with("memory_share = 0.5"), both("memory_share = 0.5")] {
         let (_folder, sources) = sources(&good);
         assert!(load(&sources).is_ok(), "{good}");

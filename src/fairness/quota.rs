@@ -158,7 +158,7 @@ impl From<Excess> for Error {
                 PAUSE,
             ),
         };
-        let what = format!("this client has more {what} than one client may");
+        let what = format!("this client has more {what} than one client may have");
         Self::new(ErrorKind::TooManyRequests, what).with_retry_after(wait)
     }
 }

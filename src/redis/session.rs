@@ -150,7 +150,7 @@ impl Session {
             (b"tracking" | b"caching" | b"trackinginfo" | b"getredir", _) => Reply::error(
                 "gaocache is read-through: CLIENT TRACKING is refused, since a value also \
                  changes when its life is over, which happens at the node without an event that \
-                 a client could be sent; use TTL for how long to keep a copy",
+                 a client could be sent; use PTTL for how long to keep a copy",
             ),
             (part, _) => {
                 let part = part.escape_ascii();

@@ -16,5 +16,10 @@ pub const fn code(kind: ErrorKind) -> &'static str {
 
 /// The text: the exact kind, and what happened.
 pub fn message(error: &Error) -> String {
-    format!("{}: {}", error.kind().name(), error.message())
+    let (kind, what) = (error.kind(), error.message());
+    let advice = match kind {
+        ErrorKind::Unauthenticated => "; log in with AUTH",
+        _ => "",
+    };
+    format!("{}: {what}{advice}", kind.name())
 }

@@ -38,7 +38,7 @@ metrics! {
     STORE_BYTES = "gaocache_store_bytes", "gauge", ["group", "tier"], "Memory used by entries, including overhead.";
     STORE_CAPACITY = "gaocache_store_capacity_bytes", "gauge", ["tier"], "Memory available for entries.";
     STORE_SHARE = "gaocache_store_share_bytes", "gauge", ["group", "tier"], "Memory that the group keeps when others want room (memory_share); 0: nothing is guaranteed.";
-    STORE_LIMIT = "gaocache_store_limit_bytes", "gauge", ["group", "tier"], "Memory that the group never exceeds (memory_limit).";
+    STORE_LIMIT = "gaocache_store_limit_bytes", "gauge", ["group", "tier"], "Memory that the group never exceeds (memory_limit); without a limit, the capacity.";
     STORE_EVICTIONS = "gaocache_store_evictions_total", "counter", ["group", "tier"], "Entries evicted to make room for others.";
     STORE_EXPIRATIONS = "gaocache_store_expirations_total", "counter", ["group", "tier"], "Entries that were found to have expired.";
     STORE_PURGED_TAGS = "gaocache_store_purged_tags", "gauge", ["tier"], "Purged tags that are remembered until all entries were compared with them; at most 100,000 of a group. About 40 bytes each.";

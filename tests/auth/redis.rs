@@ -86,7 +86,7 @@ async fn a_connection_may_do_what_its_last_password_allows_and_in_its_groups_alo
     assert_eq!(
         refused,
         "-NOAUTH unauthenticated: this needs the role 'read' for group 'users', and the call \
-         carried no bearer token"
+         carried no bearer token; log in with AUTH"
     );
     talk(
         &mut client,

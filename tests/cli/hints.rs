@@ -238,3 +238,22 @@ async fn forget_says_what_comes_of_those_that_are_left() {
     let shown = on(&["forget", "n3"]);
     assert_eq!(shown.lines().count(), 1, "{shown}");
 }
+
+/// There is no etcd that could be named.
+#[test]
+fn what_looks_at_registrations_says_that_a_fixed_list_has_none() {
+    let fixed = [
+        "registry.kind=static",
+        "peer.insecure=true",
+        "registry.static.peers=a=127.0.0.1:1",
+        "node.id=a",
+    ];
+    let sets: Vec<_> = fixed.iter().flat_map(|set| ["--set", set]).collect();
+    for command in [&["check"][..], &["members"], &["forget", "a"]] {
+        let output = run(PROGRAM, &[command, &sets].concat());
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("a fixed list has no registrations"), "{told}");
+        assert!(!told.contains("--etcd"), "{told}");
+    }
+}

@@ -235,6 +235,58 @@ async fn settings_that_are_wrong_change_nothing_and_what_is_wrong_is_told() {
     load.ended().await;
 }
 
+/// Whatever made the node read its settings, and what was refused is not what is in force.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_is_over_when_the_settings_are_again_what_they_were() {
+    let good = group("users", 600, "http://127.0.0.1:1/{key}");
+    let mut mounted = Mounted::new(&good);
+    let (mut serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    for by_signal in [false, true] {
+        mounted.change("[[groups");
+        if by_signal {
+            kill("-HUP", &serve.child);
+            serve.logs("\"cause\":\"SIGHUP\"");
+        } else {
+            assert_eq!(asked.reload().await.0, 500);
+        }
+        refused_becomes(&asked, 1.0).await;
+        mounted.change(&good);
+        refused_becomes(&asked, 0.0).await;
+        let shown: serde_json::Value =
+            serde_json::from_str(&asked.admin("/config").await).expect("JSON");
+        assert_eq!(shown["problem"], "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_gone_is_a_refusal_like_any_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    fs::write(&token, "first").expect("written");
+    let headers = format!("origin.header_files = {{ authorization = {token:?} }}\n");
+    let good = group("users", 600, "http://127.0.0.1:1/{key}") + &headers;
+    let mounted = Mounted::new(&good);
+    let (mut serve, asked) = tokio::task::block_in_place(|| start(&mounted));
+    for file in [mounted.path(), token] {
+        let away = file.with_extension("away");
+        fs::rename(&file, &away).expect("moved");
+        let line = serve.logs("the new settings are refused; nothing has changed");
+        assert!(line.contains(file.to_str().expect("text")), "{line}");
+        refused_becomes(&asked, 1.0).await;
+        fs::rename(&away, &file).expect("moved back");
+        refused_becomes(&asked, 0.0).await;
+    }
+}
+
+async fn refused_becomes(asked: &Asked, value: f64) {
+    within("gaocache_reload_refused", async {
+        while asked.metric("gaocache_reload_refused", "").await != value {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 /// And what is masked, or is one of many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_of_a_reload_leaves_out_no_change_without_a_word() {

@@ -205,6 +205,10 @@ fn what_no_value_no_load_and_no_client_can_meet_is_warned_of() {
             &["groups[0].origin.hedge=true", alone],
             "has no effect while max_concurrency is 1",
         ),
+        (
+            &["groups[0].memory_limit=0.01"],
+            "and max_value is 8388608: values beyond that are not kept",
+        ),
         (&["auth.anonymous=remove"], "nobody else has the role read"),
     ] {
         let name = sets[0].split('=').next().unwrap_or_default();
@@ -226,6 +230,7 @@ fn good_settings_are_not_warned_of() {
         &["log.requests=slow", "log.slow_seconds=2"],
         &["log.slow_seconds=1"],
         &["groups[0].origin.hedge=true"],
+        &["groups[0].memory_limit=0.5"],
         &["groups[0].origin.compress_min_bytes=8MiB"],
     ] {
         assert_eq!(

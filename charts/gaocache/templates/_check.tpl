@@ -10,7 +10,9 @@
 {{- if $limit }}
 {{- $capacity := include "gaocache.bytes" $settings.cache.capacity | float64 }}
 {{- if gt $capacity (mulf (float64 $limit) 0.8) }}
-{{- fail (printf "cache.capacity (%s) is more than 80 %% of resources.limits.memory (%v): the node would be killed once the cache is full. Lower the capacity, or raise the limit" .Values.cache.capacity .Values.resources.limits.memory) }}
+{{- $said := ((.Values.settings).cache).capacity }}
+{{- $name := ternary "settings.cache.capacity" "cache.capacity" (not (empty $said)) }}
+{{- fail (printf "%s (%v) is more than 80 %% of resources.limits.memory (%v): the node would be killed once the cache is full. Lower the capacity, or raise the limit" $name ($said | default .Values.cache.capacity) .Values.resources.limits.memory) }}
 {{- end }}
 {{- end }}
 {{- if and ((.Values.settings).node).zone .Values.zone.fromMachine }}
@@ -47,6 +49,13 @@
 {{- if and (or .Values.tls.secret .Values.tls.certManager.enabled) (not $speak) }}
 {{- fail "there is a certificate, but no listener speaks TLS: set tls.grpc.enabled, tls.http.enabled, tls.redis.enabled or tls.admin.enabled" }}
 {{- end }}
+{{- range $listener := list "grpc" "http" "redis" "admin" }}
+{{- with get $.Values.tls $listener }}
+{{- if and (ne .clientAuth "none") (not .enabled) }}
+{{- fail (printf "tls.%s.clientAuth=%s has no effect without tls.%s.enabled: a listener without TLS sees no certificates" $listener .clientAuth $listener) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and .Values.tls.redis.enabled (not .Values.redis.enabled) }}
 {{- fail "tls.redis.enabled has no effect without redis.enabled: there is no listener for Redis clients" }}
 {{- end }}
@@ -64,6 +73,26 @@
 {{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- fail "ingress.enabled requires ingress.hosts" }}
+{{- end }}
+{{- range $route := list "httpRoute" "grpcRoute" }}
+{{- with get $.Values $route }}
+{{- if and .enabled (not .parentRefs) }}
+{{- fail (printf "%s.enabled requires %s.parentRefs: a route without a gateway leads nowhere" $route $route) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.podDisruptionBudget }}
+{{- if and .enabled (regexMatch "^0+%?$" (toString .maxUnavailable)) }}
+{{- fail (printf "podDisruptionBudget.maxUnavailable (%v) would let no pod be evicted, so no machine could be drained; set at least 1" .maxUnavailable) }}
+{{- end }}
+{{- end }}
+{{- $jwt := ($settings.auth).jwt | default dict }}
+{{- if not (or $jwt.jwks_file $jwt.jwks_url) }}
+{{- range ($settings.auth).grants }}
+{{- if hasPrefix "jwt:" . }}
+{{- fail (printf "auth.grants: nobody can have the grant of '%s': no JWT is accepted; set settings.auth.jwt" (splitList " " . | first)) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- include "gaocache.checkNode" $settings }}
 {{- include "gaocache.checkAudit" (list . $settings) }}
@@ -91,6 +120,17 @@ Helm renders the test first, since it is in a folder of its own, so that is wher
 {{- define "gaocache.checkResources" -}}
 {{- $name := index . 0 }}
 {{- $resources := index . 1 | default dict }}
+{{- range $of, $amounts := pick $resources "requests" "limits" }}
+{{- range $what, $amount := pick ($amounts | default dict) "memory" "ephemeral-storage" }}
+{{- $text := toString $amount }}
+{{- if and $amount (not (regexMatch "^[0-9]+([.][0-9]+)?(e[+]?[0-9]+|[kMGT]|[KMGT]i)?$" $text)) }}
+{{- fail (printf "%s.%s.%s (%s) is not a quantity of Kubernetes, such as 512Mi or 1Gi" $name $of $what $text) }}
+{{- end }}
+{{- if and $amount (eq $what "memory") (lt (include "gaocache.bytes" $amount | int64) (int64 1048576)) }}
+{{- fail (printf "%s.%s.memory (%s) is less than 1Mi: without a unit, it is a number of bytes; write 768Mi, for example" $name $of $text) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $what, $as := dict "cpu" "gaocache.millicores" "memory" "gaocache.bytes" "ephemeral-storage" "gaocache.bytes" }}
 {{- $request := get ($resources.requests | default dict) $what }}
 {{- $limit := get ($resources.limits | default dict) $what }}
@@ -132,6 +172,9 @@ Helm renders the test first, since it is in a folder of its own, so that is wher
 {{- end }}
 {{- end }}
 {{- if .Values.etcd.enabled }}
+{{- if ((($.Values.settings).registry).etcd).endpoints }}
+{{- fail "settings.registry.etcd.endpoints contradicts etcd.enabled, by which the release runs an etcd of its own; set etcd.enabled=false and externalEtcd.endpoints" }}
+{{- end }}
 {{- $replicas := int .Values.etcd.replicas }}
 {{- if not (has $replicas (list 1 3)) }}
 {{- fail (printf "etcd.replicas is %d, but must be 1 or 3: an even-sized etcd tolerates no more failures than one with a member less. For other sizes, use externalEtcd" $replicas) }}

@@ -36,7 +36,8 @@ impl Checks<'_> {
         if let Err(reason) =
             MemoryQuota::check_all(settings.groups.iter().map(GroupSettings::memory))
         {
-            self.wrong("groups", &[], reason);
+            let shares = shares_of_memory(&settings.groups);
+            self.wrong("groups", &[], format!("{reason} ({shares})"));
         }
         if settings.groups.len() > usize::from(u16::MAX) {
             self.wrong("groups", &[], format!("at most {} groups", u16::MAX));
@@ -90,6 +91,21 @@ impl Checks<'_> {
             }
         }
     }
+}
+
+/// Which groups are promised memory. There may be very many.
+fn shares_of_memory(groups: &[GroupSettings]) -> String {
+    const NAMED: usize = 20;
+    let with = groups.iter().filter(|group| group.memory_share > 0.0);
+    let shares: Vec<_> = with
+        .map(|group| format!("{} {}", group.name, group.memory_share))
+        .collect();
+    let more = match shares.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named = shares[..shares.len().min(NAMED)].join(", ");
+    format!("groups[].memory_share: {named}{more}")
 }
 
 /// Settings of one kind of origin that were given to a group whose origin is of another kind: they

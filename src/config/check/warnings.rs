@@ -353,5 +353,14 @@ impl Warnings<'_> {
             );
             self.odd("cache.capacity", reason);
         }
+        let most = self.settings.cache.capacity as f64 * group.memory().limit;
+        if group.max_value as f64 > most {
+            let reason = format!(
+                "is {most:.0} bytes of cache.capacity, and max_value is {}: values beyond that \
+                 are not kept",
+                group.max_value
+            );
+            self.odd(&format!("groups[{number}].memory_limit"), reason);
+        }
     }
 }

@@ -134,7 +134,7 @@ impl EtcdRegistry {
             RegistrationEvent::Disconnected { cause } => {
                 if let Some(suppressed) = throttle.due("registration") {
                     let cause = advised(cause, &SETTINGS, false);
-                    tracing::warn!(%cause, suppressed, "could not reach etcd; retrying");
+                    tracing::warn!(%cause, suppressed, "could not register in etcd; retrying");
                 }
             }
             _ => {}

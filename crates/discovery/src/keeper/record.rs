@@ -94,7 +94,7 @@ impl Keeper {
             record.cluster = Some(value);
             return Ok(());
         }
-        let why = format!("etcd has the cluster '{theirs}' here, and this endpoint is of '{ours}'");
+        let why = format!("the cluster in etcd is '{theirs}', and this endpoint is of '{ours}'");
         Err(Error::new(ErrorKind::Conflict, why).into())
     }
 
