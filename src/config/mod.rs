@@ -20,7 +20,6 @@ mod show;
 mod suggest;
 mod unsure;
 mod walk;
-mod writable;
 pub(crate) mod zone;
 
 pub use access::JwtSettings;

@@ -178,7 +178,7 @@ fn a_file_that_is_none_of_the_kind_is_told_so_and_where_it_is_wrong() {
                 "--set",
                 "admin.listen=127.0.0.1:0",
             ],
-            "the directory /nonexistent can't be used: No such file",
+            "log.audit: the file /nonexistent/a can't be written: No such file",
         ),
     ] {
         let (_, told) = at_home(home.path(), &[], command);

@@ -22,7 +22,6 @@ mod serve;
 mod settings;
 mod transcripts;
 mod warnings;
-mod writable;
 mod zone;
 
 use std::{

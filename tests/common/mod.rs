@@ -313,9 +313,12 @@ pub async fn metric_at(client: &reqwest::Client, url: &str, name: &str, labels: 
         .sum()
 }
 
-/// What answers there, as text.
+/// What answers there, as text. Over a connection of its own: a node closes those that ask nothing
+/// for five seconds, and a request that comes in that moment is lost.
 pub async fn text_at(client: &reqwest::Client, url: &str) -> String {
-    client.get(url).send().await.unwrap().text().await.unwrap()
+    let request = client.get(url).header("connection", "close");
+    let answer = request.send().await.unwrap();
+    answer.text().await.unwrap()
 }
 
 /// An HTTP client for tests. Its connections belong to the runtime that made them, so tests can't

@@ -4,12 +4,11 @@ use std::{collections::BTreeSet, path::Path};
 
 use super::Checks;
 use crate::{
-    auth::{self, Action, Actions, AuditTo},
+    auth::{self, Action, Actions},
     config::{
         listener_tls::{ClientAuth, ListenerTlsSettings},
         pem,
         settings::Config,
-        writable,
     },
     settings::open_administration,
 };
@@ -57,7 +56,6 @@ impl Checks<'_> {
         self.listener_tls("http.tls", &settings.http.tls);
         self.listener_tls("redis.tls", &settings.redis.tls);
         self.listener_tls("admin.tls", &settings.admin.tls);
-        self.file("admin.socket", &settings.admin.socket, writable::socket);
     }
 
     pub(super) fn auth(&mut self, settings: &Config) {
@@ -79,9 +77,6 @@ impl Checks<'_> {
             self.wrong("auth.grants", &[], reason);
         }
         self.file("auth.token_file", &auth.token_file, auth::check_tokens);
-        if let AuditTo::File(path) = AuditTo::named(&settings.log.audit) {
-            self.file("log.audit", &path, writable::file);
-        }
         self.jwt(settings);
         for (name, hosts) in [
             ("http.allowed_hosts", &settings.http.allowed_hosts),

@@ -108,7 +108,7 @@ async fn who_names_a_cluster_is_written_beside_its_id_alone_and_brings_the_id_al
     assert_eq!(id[0].1.as_bytes(), Endpoint::new("ours").to_json());
     let stranger = register("b", "theirs");
     let mut status = stranger.status();
-    let told = |it: &RegistrationStatus| it.problem.contains("the cluster 'ours'");
+    let told = |it: &RegistrationStatus| it.problem.contains("the cluster in etcd is 'ours'");
     within("a reason", status.wait_for(told)).await.unwrap();
     assert!(etcd.keys("svc/b").await.is_empty());
     assert!(etcd.keys("svc.roster/b").await.is_empty());
@@ -129,7 +129,7 @@ async fn who_names_a_cluster_is_written_beside_its_id_alone_and_brings_the_id_al
     let update = first.update(|it| drop(it.metadata.insert("state".into(), "serving".into())));
     let refused = async {
         let mut status = first.status();
-        let told = |it: &RegistrationStatus| it.problem.contains("the cluster 'theirs'");
+        let told = |it: &RegistrationStatus| it.problem.contains("the cluster in etcd is 'theirs'");
         status.wait_for(told).await.map(|_| ())
     };
     tokio::select! {
