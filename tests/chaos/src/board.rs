@@ -122,11 +122,11 @@ impl Board {
         !ailing.any(|kind| kinds & (1 << kind.index()) != 0)
     }
 
-    /// How often something began that ails etcd.
-    pub fn etcd_ailments(&self) -> u64 {
+    /// How often something began that keeps nodes from etcd.
+    pub fn etcd_losses(&self) -> u64 {
         let inner = self.inner.lock();
-        let ailing = Kind::all().iter().filter(|kind| kind.ails_etcd());
-        ailing.map(|kind| inner.rows[kind.index()].times).sum()
+        let losses = Kind::all().iter().filter(|kind| kind.keeps_from_etcd());
+        losses.map(|kind| inner.rows[kind.index()].times).sum()
     }
 
     /// Counts something that happened while these were active.

@@ -74,6 +74,12 @@ impl Kind {
         down || self.loses_history()
     }
 
+    /// Whether nodes can't reach etcd while this is active.
+    pub fn keeps_from_etcd(self) -> bool {
+        let cut = matches!(self, Self::EtcdLink | Self::EtcdLinks | Self::OffEverything);
+        cut || self.ails_etcd()
+    }
+
     /// Whether etcd forgets something by it.
     pub fn loses_history(self) -> bool {
         matches!(self, Self::EtcdEmptied | Self::EtcdRestored)

@@ -164,15 +164,15 @@ impl Node {
     /// take its registration back. The signal may come before anything handles it.
     pub async fn terminate(&self, process: &mut Option<Process>, board: &Board) -> Result<()> {
         let was_ready = self.goes() && board.etcd_is_well();
-        let ailments = board.etcd_ailments();
+        let losses = board.etcd_losses();
         let Some(taken) = process.take() else {
             return Ok(());
         };
         let ended = taken.terminate(ENDS_WITHIN).await;
         self.running.store(false, SeqCst);
         let status = ended?;
-        // Etcd may have been ill for a moment in between.
-        let stayed_well = board.etcd_is_well() && board.etcd_ailments() == ailments;
+        // Etcd may have been ill for a moment in between, or the link to it cut.
+        let stayed_well = board.etcd_is_well() && board.etcd_losses() == losses;
         if was_ready && stayed_well && !status.success() {
             bail!("{} ended with {status}", self.id);
         }
