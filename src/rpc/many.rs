@@ -59,6 +59,28 @@ const fn fit(keys: usize, key_bytes: usize, request_bytes: usize) -> bool {
         && MAX_KEY_BYTES < 1 << 14
 }
 
+/// The keys of each message, in their order: at most so many, and so many bytes of them, unless one
+/// key alone has more. No message is empty.
+pub(super) fn in_messages<T>(
+    keys: Vec<T>,
+    text: impl Fn(&T) -> &str,
+    most_keys: usize,
+    most_bytes: usize,
+) -> Vec<Vec<T>> {
+    let (mut messages, mut bytes) = (Vec::<Vec<T>>::new(), 0);
+    for key in keys {
+        bytes += text(&key).len();
+        match messages.last_mut() {
+            Some(last) if last.len() < most_keys && bytes <= most_bytes => last.push(key),
+            _ => {
+                bytes = text(&key).len();
+                messages.push(vec![key]);
+            }
+        }
+    }
+    messages
+}
+
 /// The field number of the keys in either request.
 const KEYS: u32 = 2;
 

@@ -125,11 +125,7 @@ async fn a_release_that_does_not_know_the_call_is_asked_key_by_key() {
 #[tokio::test]
 async fn a_message_that_nobody_waits_for_any_more_is_given_up() {
     let origin = CountingOrigin::start().await;
-    let (holds, mut heard) = mpsc::channel(1_024);
-    let other = Other {
-        holds: Some(holds),
-        ..Other::default()
-    };
+    let (other, mut heard) = Other::that_holds();
     let further = ["peer.timeout_seconds=3600"];
     let node = node_among(&[("other", other.serve().await)], &origin.url(), &further).await;
     let gets = until_asked_together(&node, &mut heard).await;
@@ -141,11 +137,7 @@ async fn a_message_that_nobody_waits_for_any_more_is_given_up() {
 #[tokio::test]
 async fn a_message_that_is_not_answered_is_given_up_before_a_load_would_be() {
     let origin = CountingOrigin::start().await;
-    let (holds, mut heard) = mpsc::channel(1_024);
-    let other = Other {
-        holds: Some(holds),
-        ..Other::default()
-    };
+    let (other, mut heard) = Other::that_holds();
     let further = [
         "peer.timeout_seconds=0.3",
         "groups=[{ name = \"users\", ttl_seconds = 60, origin = { kind = \"http\", \

@@ -46,6 +46,18 @@ pub(super) struct Other {
     pub(super) asked: watch::Sender<u64>,
 }
 
+impl Other {
+    /// One that answers no fetch, and what it hears.
+    pub(super) fn that_holds() -> (Self, mpsc::Receiver<Heard>) {
+        let (holds, heard) = mpsc::channel(1_024);
+        let other = Self {
+            holds: Some(holds),
+            ..Self::default()
+        };
+        (other, heard)
+    }
+}
+
 #[tonic::async_trait]
 impl Peer for Other {
     async fn fetch(

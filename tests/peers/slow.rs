@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
 
 use super::{
@@ -50,11 +49,7 @@ async fn until_joined(node: &TestNode, count: usize) {
 #[tokio::test]
 async fn the_owner_learns_of_each_client_that_comes_to_want_what_is_asked_for() {
     let origin = CountingOrigin::start().await;
-    let (holds, mut heard) = mpsc::channel(1_024);
-    let other = Other {
-        holds: Some(holds),
-        ..Other::default()
-    };
+    let (other, mut heard) = Other::that_holds();
     let node = node_among(&[("other", other.serve().await)], &origin.url(), &[]).await;
     let key = key_of_other(&node);
     let mut clients = Vec::new();
@@ -89,12 +84,8 @@ async fn the_owner_learns_of_each_client_that_comes_to_want_what_is_asked_for() 
 #[tokio::test]
 async fn an_owner_that_has_not_begun_is_told_again_of_all_who_want_the_key() {
     let origin = CountingOrigin::start().await;
-    let (holds, mut heard) = mpsc::channel(1_024);
-    let other = Other {
-        holds: Some(holds),
-        begins_nothing: true,
-        ..Other::default()
-    };
+    let (mut other, mut heard) = Other::that_holds();
+    other.begins_nothing = true;
     let node = node_among(&[("other", other.serve().await)], &origin.url(), &[]).await;
     let key = key_of_other(&node);
     let mut joined = vec![get_from(&node, [127, 0, 0, 1], &key)];
@@ -120,11 +111,7 @@ async fn an_owner_that_has_not_begun_is_told_again_of_all_who_want_the_key() {
 #[tokio::test]
 async fn a_fetch_that_is_made_again_names_all_who_want_the_key_by_then() {
     let origin = CountingOrigin::start().await;
-    let (holds, mut heard) = mpsc::channel(1_024);
-    let other = Other {
-        holds: Some(holds),
-        ..Other::default()
-    };
+    let (other, mut heard) = Other::that_holds();
     let way = Way::to(other.serve().await).await;
     let node = node_among(&[("other", way.address)], &origin.url(), &[]).await;
     let key = key_of_other(&node);

@@ -14,12 +14,11 @@ use tokio::time::Instant;
 use super::{
     failed::{Failed, Why},
     failure::known,
-    fetch_many::messages,
     links::{Lane, Link},
     pool::{Client, GrpcPeers},
 };
 use crate::{
-    rpc::many::{MAX_GATHERED_KEY_BYTES, MAX_GATHERED_KEYS},
+    rpc::many::{MAX_GATHERED_KEY_BYTES, MAX_GATHERED_KEYS, in_messages},
     telemetry::trace::Scope,
     wire::{self, fetch_many_response::Outcome},
 };
@@ -63,7 +62,12 @@ impl GrpcPeers {
             // Dropped, it is fetched alone.
             return;
         }
-        let messages = messages(keys, MAX_GATHERED_KEYS, MAX_GATHERED_KEY_BYTES);
+        let messages = in_messages(
+            keys,
+            KeyAsked::key,
+            MAX_GATHERED_KEYS,
+            MAX_GATHERED_KEY_BYTES,
+        );
         let calls = messages.into_iter().map(async |keys| {
             let count = keys.len();
             let answered = self.fetch_held(member, group, link, keys).await;
@@ -80,7 +84,7 @@ impl GrpcPeers {
         link: &Arc<Link>,
         mut keys: Vec<KeyAsked>,
     ) -> usize {
-        let (started, asked_at) = (Instant::now(), self.now());
+        let asked_at = self.now();
         let request = wire::FetchManyRequest {
             group: group.to_owned(),
             keys: keys.iter().map(|asked| asked.key().to_owned()).collect(),
@@ -90,8 +94,6 @@ impl GrpcPeers {
             // What it would have brought is not known.
             () = all_given_up(&mut keys) => return keys.len(),
         };
-        let took = started.elapsed().as_secs_f64();
-        self.metrics().peers.fetch_duration.observe(took);
         match called {
             Ok(None) => 0,
             Ok(Some(held)) => self.hand_out(member, keys, held, asked_at),
@@ -119,7 +121,11 @@ impl GrpcPeers {
             async move { known(client.fetch_held(request).await) }
         };
         self.counted(member, "fetch_held");
-        match self.call(member, link, self.timeout(), send).await {
+        let started = Instant::now();
+        let called = self.call(member, link, self.timeout(), send).await;
+        let took = started.elapsed().as_secs_f64();
+        self.metrics().peers.fetch_duration.observe(took);
+        match called {
             // Slow, and not out of reach.
             Err(failed) if failed.why == Why::Late => Ok(None),
             called => called,

@@ -4,7 +4,7 @@
 //! that says about the peer: it may be an older release that doesn't know the call, its connection
 //! may have ended, or no slot is free, and then hits must not wait behind loads.
 
-use std::{convert::Infallible, future::pending, mem};
+use std::{convert::Infallible, future::pending};
 
 use futures::{
     StreamExt,
@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     fairness::ClientId,
-    rpc::{asked_for, many::MAX_FETCHED_KEY_BYTES},
+    rpc::{
+        asked_for,
+        many::{MAX_FETCHED_KEY_BYTES, in_messages},
+    },
     service::HELD_BYTES,
     telemetry::trace,
     wire::{self, fetch_many_response::Outcome},
@@ -68,7 +71,7 @@ impl From<Failed> for Ended {
 impl GrpcPeers {
     /// Fetches these keys from that member, in as few messages as bounds allow.
     pub(super) async fn fetch_together(&self, member: &Member, group: &str, asked: Vec<KeyAsked>) {
-        let messages = messages(asked, MAX_BATCH_KEYS, MAX_FETCHED_KEY_BYTES);
+        let messages = in_messages(asked, KeyAsked::key, MAX_BATCH_KEYS, MAX_FETCHED_KEY_BYTES);
         let messages = messages.into_iter().map(|keys| {
             let span = trace::fetch_span("gaocache.v1.Peer/FetchMany", member, group);
             self.fetch_message(member, group, keys).instrument(span)
@@ -81,7 +84,7 @@ impl GrpcPeers {
     }
 
     async fn fetch_message(&self, member: &Member, group: &str, keys: Vec<KeyAsked>) {
-        let (alone, keys_alone) = mpsc::channel(keys.len().max(1));
+        let (alone, keys_alone) = mpsc::channel(keys.len());
         join!(
             self.fetch_open(member, group, keys, alone),
             self.fetch_each(member, group, keys_alone)
@@ -331,25 +334,6 @@ impl Open {
     }
 }
 
-/// The keys of each message, at most so many and so many bytes.
-pub(super) fn messages(
-    asked: Vec<KeyAsked>,
-    most_keys: usize,
-    most_bytes: usize,
-) -> Vec<Vec<KeyAsked>> {
-    let (mut messages, mut current, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for asked in asked {
-        bytes += asked.key().len();
-        if current.len() == most_keys || bytes > most_bytes {
-            bytes = asked.key().len();
-            messages.push(mem::take(&mut current));
-        }
-        current.push(asked);
-    }
-    messages.push(current);
-    messages
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,7 +346,7 @@ mod tests {
             let asked = (0..count)
                 .map(|_| KeyAsked::new(&key, askers.clone()).0)
                 .collect();
-            let messages = messages(asked, MAX_BATCH_KEYS, MAX_FETCHED_KEY_BYTES);
+            let messages = in_messages(asked, KeyAsked::key, MAX_BATCH_KEYS, MAX_FETCHED_KEY_BYTES);
             messages.iter().map(Vec::len).collect()
         };
         assert_eq!(sizes(1_000, 20), [1_000]);

@@ -7,14 +7,16 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tokio::time::Instant;
 
 use super::{
     links::{Lane, Link},
     pool::GrpcPeers,
 };
 use crate::{
-    rpc::{convert, many::MAX_HELD_KEY_BYTES},
+    rpc::{
+        convert,
+        many::{MAX_HELD_KEY_BYTES, in_messages},
+    },
     telemetry::trace::Scope,
     wire::{self, fetch_many_response::Outcome},
 };
@@ -41,7 +43,8 @@ impl GrpcPeers {
         let Ok(link) = self.link(Lane::Data, member) else {
             return Vec::new();
         };
-        let messages = messages(keys).into_iter();
+        let messages = in_messages(keys.to_vec(), |key| key, MAX_BATCH_KEYS, MAX_HELD_KEY_BYTES);
+        let messages = messages.iter();
         let calls = messages.map(|keys| self.held_message(member, group, &link, keys));
         let held = join_all(calls).await.concat();
         let count = held.iter().flatten().count();
@@ -62,14 +65,12 @@ impl GrpcPeers {
         link: &Arc<Link>,
         keys: &[&str],
     ) -> Vec<Option<PeerAnswer>> {
-        let (started, asked_at) = (Instant::now(), self.now());
+        let asked_at = self.now();
         let request = wire::FetchManyRequest {
             group: group.to_owned(),
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),
         };
         let called = self.call_held(member, link, &request).await;
-        let took = started.elapsed().as_secs_f64();
-        self.metrics().peers.fetch_duration.observe(took);
         // What it says of an error, it says again to whoever fetches the key.
         let answers = called.ok().flatten().unwrap_or_default().answers;
         let mut held: Vec<_> = answers
@@ -82,22 +83,6 @@ impl GrpcPeers {
         held.resize(keys.len(), None);
         held
     }
-}
-
-/// The keys of each message.
-fn messages<'a, 'k>(mut keys: &'a [&'k str]) -> Vec<&'a [&'k str]> {
-    let mut messages = Vec::new();
-    while !keys.is_empty() {
-        let mut bytes = 0;
-        let fits = keys.iter().take(MAX_BATCH_KEYS).take_while(|key| {
-            bytes += key.len();
-            bytes <= MAX_HELD_KEY_BYTES
-        });
-        let (message, rest) = keys.split_at(fits.count().max(1));
-        messages.push(message);
-        keys = rest;
-    }
-    messages
 }
 
 #[cfg(test)]
@@ -116,8 +101,8 @@ mod tests {
         ] {
             let key = "k".repeat(bytes);
             let keys = vec![&*key; count];
-            let messages = messages(&keys);
-            let sizes: Vec<usize> = messages.iter().map(|it| it.len()).collect();
+            let messages = in_messages(keys, |key| key, MAX_BATCH_KEYS, MAX_HELD_KEY_BYTES);
+            let sizes: Vec<usize> = messages.iter().map(Vec::len).collect();
             assert_eq!(sizes, wanted);
             for message in messages {
                 let request = wire::FetchManyRequest {

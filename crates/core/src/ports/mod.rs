@@ -1,5 +1,6 @@
 //! What the core needs from its environment, as traits that the edges implement and tests replace.
 
+mod answers;
 mod load_queue;
 mod origin;
 mod peers;
@@ -10,12 +11,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 pub use crate::time::{Clock, Reading, Timestamp};
+pub use answers::{Course, Fetched, KeyAsked, Peeked, PeerAnswer, PeerError, Source, all_given_up};
 pub use load_queue::{Asked, LoadQueue, LoadTurn, load_or_reload};
 pub use origin::{Freshness, Loaded, Origin, Reloaded, loader};
 pub use peers::{
-    Course, Fate, Fetched, Handed, HandoffStream, KeyAsked, MANY_AT_ONCE, MAX_BATCH_KEYS, Parcel,
-    Peeked, PeerAnswer, PeerError, Peers, Receipt, Removal, Removed, Sender, Source,
-    TRANSFER_TIMEOUT, Voucher, all_given_up,
+    Fate, Handed, HandoffStream, MANY_AT_ONCE, MAX_BATCH_KEYS, Parcel, Peers, Receipt, Removal,
+    Removed, Sender, TRANSFER_TIMEOUT, Voucher,
 };
 pub use registry::{HeldLease, Notice, NoticeId, Notices, Registry, RegistryHealth, Session};
 
